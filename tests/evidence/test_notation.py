@@ -29,11 +29,11 @@ from registry_pipelines.evidence.notation.trust import (
 )
 from registry_pipelines.evidence.notation.verify import VerifiedEnvelope, read_envelope, verify_envelope
 from registry_pipelines.evidence.timestamps import verify_token
-from registry_pipelines.evidence.x509 import read_certificates
+from registry_pipelines.evidence.x509 import name_of, read_certificates
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from tests.doubles.authorities import CODE, make_root, make_self_signed
-from tests.evidence.forged import forged_cose, forged_jws, from_url, payload_of
+from tests.evidence.forged import PREFIX, forged_cose, forged_jws, from_url, payload_of
 
 DATA = Path(__file__).parent.parent / "data" / "notation-vectors.tar.gz"
 with tarfile.open(DATA) as archive:
@@ -190,6 +190,40 @@ def test_an_identity_is_one_of_those_that_are_named() -> None:
             continue
         with pytest.raises(SignatureInvalid, match="is not among the trusted identities"):
             verify(raw, trust, now=datetime.now(UTC))
+
+
+def test_revocation_is_asked_about_those_who_are_trusted_and_about_their_timestamps() -> None:
+    """A stranger's certificate names addresses that the stranger chose."""
+    asked: list[str] = []
+
+    def revocation(chain: Any) -> str:
+        asked.append(name_of(chain[0]))
+        return "taken back" if "TSA" in asked[-1] else ""
+
+    statement = {"level": "audit"}
+    for anchors, count in (([ROOT.certificate], 1), ([make_root().certificate], 0)):
+        trust = trust_of({"ca": anchors}, signatureVerification=statement)
+        envelope = read_envelope(forged_jws(SIGNER, payload_of(IMAGE)), JWS_TYPE)
+        verify_envelope(envelope, trust, trust.statement_for("a/b"), now=datetime.now(UTC), revocation=revocation)
+        assert len(asked) == count
+        asked.clear()
+    envelope = read_envelope(VECTORS["jwsWithTimestamp.sig"], JWS_TYPE)
+    trust = trust_of({"ca": check_integrity(envelope), "tsa": STAMPS})
+    with pytest.raises(SignatureInvalid, match="authenticTimestamp: taken back"):
+        verify_envelope(envelope, trust, trust.statement_for("a/b"), now=LATER, revocation=revocation)
+
+
+def test_an_authority_signs_while_its_certificate_is_valid() -> None:
+    scheme, time = f"{PREFIX}signingScheme", f"{PREFIX}authenticSigningTime"
+    trust = trust_of({"signingAuthority": [ROOT.certificate]})
+    for at, believed in ((datetime.now(UTC), True), (datetime(2020, 1, 1, tzinfo=UTC), False)):
+        header = {scheme: "notary.x509.signingAuthority", time: f"{at:%Y-%m-%dT%H:%M:%SZ}", "crit": [scheme, time]}
+        raw = forged_jws(SIGNER, payload_of(IMAGE), {**header, f"{PREFIX}signingTime": None})
+        if believed:
+            assert verify(raw, trust).authentic
+            continue
+        with pytest.raises(SignatureInvalid, match=r"authenticTimestamp: .* is not valid before"):
+            verify(raw, trust)
 
 
 def test_a_timestamp_may_be_wanted_only_when_the_certificate_has_expired() -> None:

@@ -109,7 +109,7 @@ KEYS += [ec.generate_private_key(curve()) for curve in (ec.SECP384R1, ec.SECP521
 
 
 @pytest.mark.parametrize(
-    ("key", "form"), zip(KEYS, FORMS * 2, strict=True), ids=["RSA 2048", "RSA 3072", "P-384", "P-521"]
+    ("key", "form"), list(zip(KEYS, FORMS * 2, strict=True)), ids=["RSA 2048", "RSA 3072", "P-384", "P-521"]
 )
 def test_every_kind_of_key_in_both_directions(
     place: Place, notation: Notation, tmp_path: Path, key: object, form: Form
