@@ -62,6 +62,11 @@ def sbom(session: Session, release: Release) -> StageResult:
     return _listed(place, subject, release.key, packages, started, published)
 
 
+def _first(licenses: Sequence[str]) -> str:
+    """For a table; the SBOM has all of them."""
+    return " and ".join([*licenses[:1], *([f"{len(licenses) - 1} more"] if len(licenses) > 1 else [])])
+
+
 def attest_spdx(session: Session, release: Release) -> StageResult:
     """Sign the attached SBOMs once more, as SPDX 2.3 documents, with the scanner's key.
 
@@ -138,9 +143,8 @@ def _listed(
                 "purl": component.purl,
                 "ecosystem": component.ecosystem,
                 "inside": component.inside,
-                "location": component.locations[0] if component.locations else "",
                 "layer": component.layers[0].short if component.layers else "",
-                "licenses": " AND ".join(component.licenses),
+                "licenses": _first(component.licenses),
                 "image": each.manifest.digest.short,
             }
             for each in packages

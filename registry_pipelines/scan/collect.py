@@ -85,9 +85,13 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     cut = ""
     for entry in walk:
         name = _printable(entry.name)
-        if entry.kind != "file":
+        whiteout = entry.base.startswith(".wh.")
+        if whiteout or entry.kind != "file":
             structure += _ITEM_BYTES + len(name) + len(entry.link)
-        if entry.base.startswith(".wh."):
+            if structure > MAX_STRUCTURE_BYTES:
+                cut = f"a layer has too many folders, links and whiteouts; the rest, behind {name}, was not looked at"
+                break
+        if whiteout:
             hidden = entry.opaque
             if hidden is not None:
                 opaque.append(_printable(hidden))
@@ -112,9 +116,6 @@ def read_layer(walk: LayerWalk) -> LayerContent:
                 listed += _weight(fact)
         if len(facts) + listed > MAX_FACTS:
             cut = f"more than {MAX_FACTS} files of a layer matter; the rest of it, behind {name}, was not looked at"
-            break
-        if structure > MAX_STRUCTURE_BYTES:
-            cut = f"the folders and links of a layer are too many; the rest of it, behind {name}, was not looked at"
             break
     layer = walk.finish()
     return LayerContent(

@@ -27,7 +27,9 @@ class Tree:
     files: dict[str, str] = field(default_factory=dict)
     """All regular files, as ``LayerContent`` has them."""
     parents: set[str] = field(default_factory=set)
-    """Folders that have, or had, regular files somewhere below them."""
+    """Folders that have, or had, regular files somewhere below them; as far as they were asked for."""
+    new_folders: list[str] = field(default_factory=list)
+    """Those whose parents are not among ``parents`` yet."""
     more_files: int = 0
     """Files that no layer's list had room for."""
     more_bytes: int = 0
@@ -111,13 +113,22 @@ def _add_files(tree: Tree, layer: LayerContent) -> None:
     for folder, text in layer.files.items():
         below = tree.files.get(folder)
         tree.files[folder] = text if below is None else with_sizes(sizes(below) | sizes(text))
+        if below is None:
+            tree.new_folders.append(folder)
+
+
+def _add_parents(tree: Tree) -> None:
+    for folder in tree.new_folders:
         while folder and folder not in tree.parents:
             tree.parents.add(folder)
             folder = folder.rpartition("/")[0]
+    tree.new_folders.clear()
 
 
 def _hide_files(tree: Tree, gone: Iterable[str], hidden_folders: set[str]) -> None:
     """The same for what is only counted. What was written through a symbolic link is gone with it here."""
+    if hidden_folders and tree.files:
+        _add_parents(tree)
     hidden = {folder for folder in hidden_folders if not folder or folder in tree.parents}
     if hidden:
         for folder in [each for each in tree.files if each in hidden or _is_below(each, hidden)]:

@@ -89,7 +89,7 @@ def test_a_release_goes_through_every_command(fleet: Fleet, tmp_path: Path) -> N
     public = str(fleet.config.trusted_keys[0])
     far = answer(fleet, "verify", "private/in/team/app:prod", "--key", public)
     assert (far["ok"], far["digest"]) == (True, release.digest)
-    assert far["verified"][0]["identity"] == str(fleet.chain.place("app"))
+    assert far["verified"][0]["identity"] == f"{fleet.chain.place('app')}:v1.0.0"
     found = answer(fleet, "inspect", "gcp/replicas/team/app:prod")
     assert found["digest"] == release.digest and found["entries"][0]["platform"] == "linux/amd64"
     assert {row["kind"] for row in found["evidence"]} >= {
