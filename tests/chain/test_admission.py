@@ -23,6 +23,7 @@ from registry_pipelines.evidence.keys import generate_key, load_signer
 from registry_pipelines.evidence.predicates import BREAK_GLASS_TYPE, REVOCATION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.documents import TIME_FORMAT
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, free_ports, push, start, write_advisory
@@ -218,12 +219,17 @@ def test_digests_can_be_required(cluster: Cluster, asked: Callable[..., ApiServe
 
 
 def test_a_tag_becomes_the_digest_that_was_judged(cluster: Cluster, asked: Callable[..., ApiServer]) -> None:
+    place = cluster.place()
+    good = place.registry.get_manifest(place.repository, cluster.good.digest)
+    place.registry.put_manifest(place.repository, good, tag="latest")
     api = asked(mutate="[digest]", require_digests="true")
     answered = api.create(pod(cluster.tagged("v1.0.0", "eu")))
     assert answered.allowed and not answered.warnings and answered.content
     assert answered.content["spec"]["containers"][0]["image"] == cluster.name(cluster.good, "eu")
     refused(api.create(pod(cluster.tagged("v2.0.0"))), "not-allowed")
-    refused(api.create(pod(str(cluster.place()))), "latest")
+    for latest in (str(place), f"{place}:latest"):
+        refused(api.create(pod(latest)), "latest")
+    place.registry.delete_tag(place.repository, "latest")
     refused(api.create(pod("nginx:1.29")), "not-approved")
 
 
@@ -341,17 +347,25 @@ def test_a_cluster_may_run_what_is_on_its_way(tmp_path: Path) -> None:
 
 
 def test_a_source_that_does_not_answer_lets_nothing_start(tmp_path: Path) -> None:
+    """Nobody listens there, and the answer does not come in time; or it wants a log-in that we do not have."""
     with ExitStack() as stack:
         fleet = start(tmp_path, stack)
         certificates = make_certificates(tmp_path / "tls")
-        dead = "registries:\n  gone: {kind: distribution, host: '127.0.0.1:9'}\n"
+        closed = stack.enter_context(EmbeddedServer(tmp_path / "closed", users={"them": "secret"}))
+        hosts = "registries:\n  gone: {{kind: distribution, host: '{}'}}\n"
         away = ("us, repository: team/tool", "gone, repository: team/tool")
-        chain = fleet.reload(("registries:\n", dead), away, ("signing:", f"{settings(certificates)}signing:"))
-        server = stack.enter_context(stack.enter_context(chain.admission_webhook()))
-        api = ApiServer(server.port, certificates.ca.read_bytes(), timeout_s=2)
-        stack.callback(api.close)
-        answered = api.create(pod("127.0.0.1:9/team/tool:v1.0.0", f"127.0.0.1:9/team/tool@{Digest.of(b'')}"))
-        assert answered.message.count("[unreachable]") + answered.message.count("[late]") == 2
+        first = [
+            ("registries:\n", hosts.format("127.0.0.1:9")),
+            away,
+            ("signing:", f"{settings(certificates)}signing:"),
+        ]
+        for host, changes in (("127.0.0.1:9", first), (closed.address, [("127.0.0.1:9", closed.address)])):
+            with fleet.reload(*changes).admission_webhook() as webhook, webhook as server:
+                api = ApiServer(server.port, certificates.ca.read_bytes(), timeout_s=2 if changes is first else 30)
+                answered = api.create(pod(f"{host}/team/tool:v1.0.0", f"{host}/team/tool@{Digest.of(b'')}"))
+                api.close()
+            codes = [answered.message.count(f"[{code}]") for code in ("unreachable", "late")]
+            assert sum(codes) == 2 if changes is first else codes == [2, 0]
 
 
 @pytest.mark.parametrize(
