@@ -15,7 +15,7 @@ from registry_pipelines.cli.help import help_page
 ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
-    "judge", "approve", "promote", "replicate", "mirror", "collect", "config",
+    "judge", "approve", "break-glass", "promote", "revoke", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
     "advisories", "bases", "completion", "diff",
     "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
