@@ -58,7 +58,7 @@ def replica(target: Target) -> dg.AssetsDefinition:
             return
         due = chain.targets_of(release)
         if target.name not in due:
-            yield outcome(EQUAL, passed=True, note=f"{target.name} takes releases of a channel that it did not come to")
+            yield outcome(EQUAL, passed=True, note=f"the release did not come to a channel that has {target.name}")
             return
         chosen = [each for each in due if each in selected(context, "replica")]
         with refusals(context), progress_in_log(context, chain) as logged_chain:

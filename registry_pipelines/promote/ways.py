@@ -84,7 +84,7 @@ def enters(standing: Standing, way: Way) -> Outcome:
     if returns(standing, channel.name):
         return outcome
     if way.before and not returns(standing, way.before):
-        why = f"order: {channel.name} takes releases from {way.before}, and the gate never let this one come there"
+        why = f"order: {channel.name} comes after {way.before}, and the gate never let this release be there"
         return Outcome([why], [Step(kind="promote", about=(way.before,))])
     for capacity, why in way.unapproved:
         outcome.reasons.append(f"approval: {channel.name} wants one as {capacity}: {why}")

@@ -50,7 +50,7 @@ def held(item: Candidate, name: str, order: tuple[Channel, ...], now: datetime =
 
 def test_a_release_comes_from_the_channel_before(place: Place, key: Key) -> None:
     one, order = passing(place, key, "one"), (STAGING, PROD)
-    with pytest.raises(PromotionDenied, match="order: prod takes releases from staging"):
+    with pytest.raises(PromotionDenied, match="order: prod comes after staging"):
         go(one, "prod", order)
     assert channel(place) == ""
     go(one, "staging", order)
