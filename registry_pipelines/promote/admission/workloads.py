@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from registry_pipelines.errors import ContentError, ManifestInvalid
+from registry_pipelines.progress import count_text
 from registry_pipelines.promote.admission.review import ObjectKind
 
 CONTAINERS = {
@@ -65,7 +66,7 @@ def images_of(kind: ObjectKind, content: dict[str, Any]) -> list[ImageAt]:
                 do="Leave this kind out of the webhook's rules",
             )
     if len(found) > MAX_IMAGES:
-        raise ManifestInvalid(f"the object has {len(found)} images, at most {MAX_IMAGES} are judged")
+        raise ManifestInvalid(f"the object has {count_text(len(found), 'image')}, at most {MAX_IMAGES} are judged")
     return found
 
 
