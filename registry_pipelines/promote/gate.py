@@ -543,7 +543,7 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
     used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
         for attestation in evidence.attestations.verified
-        if attestation.predicate_type in (*policy.predicate_types, *OPENVEX_TYPES)
+        if attestation.predicate_type in policy.predicate_types
         or (evidence.report is not None and attestation is evidence.report.attestation)
     }
     used |= {

@@ -65,6 +65,17 @@ def test_what_a_trusted_person_attached_excuses_and_is_evidence_of_the_verdict(b
     assert (kind, made.digest) in {(each.predicate_type, each.digest) for each in verdict.evidence}
 
 
+def test_a_document_that_we_wrote_of_a_report_is_no_evidence(bare: Candidate) -> None:
+    """Attached after the verdict, it changes nothing that the verdict rests on."""
+    bare.attach_everything()
+    bare.sign()
+    before = bare.judge()
+    stated = stated_affected(bare.report((CRITICAL,)), CRITICAL, author="me", action="x")
+    ours = json.loads(write_openvex([stated], author="me", now=NOW))
+    attest(bare.place, bare.top, OPENVEX_TYPE, ours, bare.key.signer)
+    assert before.allow and bare.judge().same_judgement(before)
+
+
 def test_what_others_attached_says_nothing(bare: Candidate, other_key: Key) -> None:
     bare.attach_everything(CRITICAL)
     bare.sign(policy_with(says()))
