@@ -84,6 +84,8 @@ def attest_openvex(session: Session, release: Release, *, author: str = "") -> S
 def _report(session: Session, release: Release) -> tuple[Report, Attestations | None]:
     """The report that a verdict would be about: the latest that a trusted key signed, else the latest."""
     place, verifier = session.source(release), session.keys.trusted_if_any()
+    if verifier is not None:
+        verifier = verifier.under(session.policy(release).attestor_names)
     known = read_attestations(place, release.digest, verifier) if verifier else None
     signed = signed_about(known, release.digest) if known else None
     return (signed[0] if signed else read_report(place, release.digest)[1]), known

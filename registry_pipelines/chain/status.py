@@ -359,6 +359,7 @@ class _Look:
         """What is signed and what is attached about a digest."""
         place, verifier = self._source(image), self._verifier
         assert verifier is not None  # noqa: S101 - its caller looked
+        verifier = verifier.under(self._session.policy_of(image, channel).attestor_names)
         known = read_attestations(place, digest, verifier)
         promoted = [record for record, _ in records(place, digest, verifier, known=known) if record.image == image.name]
         version = tag or (promoted[-1].version if promoted else channel.name)

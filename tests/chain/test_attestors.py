@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 from click.testing import CliRunner, Result
 
+from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, PromotionDenied
 from registry_pipelines.evidence.attestations import attest
 from registry_pipelines.evidence.keys import generate_key, load_signer
-from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
+from registry_pipelines.evidence.predicates import PROVENANCE_TYPE, REPORT_TYPE
+from registry_pipelines.scan.predicates import report_predicate
+from registry_pipelines.scan.publish import read_report
+from registry_pipelines.scan.report import Report
 from tests.chain.fleet import Fleet
+from tests.promote.parts import CRITICAL
 
 TRUST = """
 trust:
@@ -59,6 +66,30 @@ def test_a_release_ships_when_its_attestors_vouch_for_it(fleet: Fleet) -> None:
     assert fleet.chain.replicate(release, "eu").ok
     fleet.chain.sign(release)
     assert not fleet.chain.sign(release).changed
+
+
+def test_what_an_attestor_found_is_what_status_and_findings_show(fleet: Fleet) -> None:
+    scanner = generate_key(fleet.folder / "scan.key")
+    trust = "trust: {attestors: {scanner: {attests: [vulnerabilities], keys: [scan.pub]}}}"
+    fleet.chain = fleet.reload(("\nsigning:", f"\n{trust}\npolicies: {{default: {{attestors: scanner}}}}\nsigning:"))
+    chain, release = fleet.chain, fleet.release("v1.0.0")
+    assert not fleet.judged(release)
+    place = chain.place("app")
+    subject, (_, report) = place.registry.resolve(place.repository, release.digest), read_report(place, release.digest)
+
+    def found(report: Report) -> None:
+        attest(place, subject, REPORT_TYPE, report_predicate(report), load_signer(scanner.private))
+
+    found(report)
+    assert chain.judge(release).ok
+    chain.promote(release)
+    [status] = chain.statuses(["app"])
+    assert status.ruling == "allow"
+    later = f"{datetime.now(UTC) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
+    found(msgspec.structs.replace(report, findings=(CRITICAL,), scanned_at=later))
+    [status] = Chain(chain.config).statuses(["app"])
+    assert status.ruling == "outdated" and any("CVE-2026-1" in reason for reason in status.reasons)
+    assert b"CVE-2026-1" in chain.sarif(release)
 
 
 @pytest.mark.parametrize(

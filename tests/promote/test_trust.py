@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, PromotionDenied
 from registry_pipelines.evidence.attestations import attest
 from registry_pipelines.evidence.attestors import AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.keys import KeySet, load_verifier
@@ -27,11 +27,12 @@ from registry_pipelines.evidence.predicates import (
     VERDICT_TYPE,
 )
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.promote.admission.rulings import Ruling, ruling_of
 from registry_pipelines.promote.approvals import new_approval, publish
 from registry_pipelines.promote.attestors import AllOf, AnyOf, Expression, Named, names_in, read_expression
 from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Verdict
-from registry_pipelines.promote.judge import judge, require_allowed
+from registry_pipelines.promote.judge import judge, require_allowed, require_promoted
 from registry_pipelines.promote.person import Person
 from registry_pipelines.promote.verdicts import publish as publish_verdict
 from registry_pipelines.registry.protocol import Place
@@ -223,6 +224,29 @@ def test_a_new_approval_wants_a_new_verdict_and_then_the_channel_moves(trusted: 
     require_allowed(item.place, item.release, policy, trusted.verifier, now=NOW)
     trusted.approve("qa", "ben")
     assert not trusted.verdict("qa", now=NOW + timedelta(minutes=1)).same_judgement(verdict)
+
+
+def test_what_an_attestor_finds_after_the_promotion_stops_starts_as_it_stops_copies(trusted: Trusted) -> None:
+    item, policy = trusted.item, msgspec.structs.replace(DEFAULT_POLICY, attestors="vulnerability-scanner")
+    for child in item.children:
+        trusted.say(CYCLONEDX_TYPE, sbom_of(child), "scan-box")
+    trusted.report("scan-box", scanned_at="2026-11-23T10:30:00Z")
+    verdict = trusted.verdict(policy.attestors)
+    publish_verdict(item.place, item.top, verdict, item.key.signer, trusted.verifier)
+    promote(item.place, item.release, policy, trusted.verifier, item.key.signer, channel="prod", now=NOW, by=ANNA)
+
+    def start() -> Ruling:
+        release = item.release
+        return ruling_of(
+            item.place, release.digest, policy, trusted.verifier, image=release.image, channel="prod", now=NOW
+        )
+
+    assert start().allowed
+    trusted.report("scan-box", CRITICAL, scanned_at="2026-11-23T11:00:00Z")
+    assert start().code == "not-allowed"
+    with pytest.raises(PromotionDenied) as denied:
+        require_promoted(item.place, item.release, policy, trusted.verifier, channel="prod", now=NOW)
+    assert start().reasons == tuple(denied.value.reasons)
 
 
 def test_a_scanner_covers_every_platform_and_finds_nothing(trusted: Trusted) -> None:

@@ -77,6 +77,7 @@ def ruling_of(
     place: the image's source. channel: that it must have been promoted to. Raises RegistryError.
     """
     moment = now or datetime.now(UTC)
+    verifier = verifier.under(policy.attestor_names)
     known = read_attestations(place, digest, verifier)
     promoted = [record for record, _ in records(place, digest, verifier, known=known) if record.image == image]
     version = promoted[-1].version if promoted else ""
