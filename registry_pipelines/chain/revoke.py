@@ -70,11 +70,10 @@ def revoke(
     Not ``ok`` while something is left; the same call does the rest. Raises InputError, RegistryError of the source.
     """
     started = time.monotonic()
-    image, place = session.image(release.image), session.source(release)
+    place = session.source(release)
     if back_to is not None and (back_to.image, back_to.digest) in ((release.image, release.digest),):
         raise InputError("a channel does not go back to what is revoked", do="Name an earlier release")
     work = _Work(session, release, by or account(), back_to)
-    naming = [each for each in image.order if digest_at(place, each.name) == release.digest]
     signed, new = intervening.revoke(
         place,
         release,
@@ -83,8 +82,9 @@ def revoke(
         by=work.by,
         reason=reason,
         now=session.now(),
-        channels=[each.name for each in naming],
+        channels=[each.name for each in _naming(session, release)],
     )
+    naming = _naming(session, release)  # again: what moved before it was signed, its own promotion did not see
     work.changed |= new
     work.done(str(place), "revoked" if new else "was revoked")
     _judge(work)
@@ -126,8 +126,7 @@ def close(
     found = [each for each in interventions_of(session, release).revocations if lift or not each.closed]
     if not found:
         raise InputError(f"no revocation of {name} is open")
-    image, place = session.image(release.image), session.source(release)
-    naming = [each.name for each in image.order if digest_at(place, each.name) == release.digest]
+    naming = [each.name for each in _naming(session, release)]
     if naming and not lift:
         raise InputError(
             f"{', '.join(naming)} still names {name}: not all is done",
@@ -146,6 +145,12 @@ def close(
         facts={"release": release.key, "closed": len(found)},
         next_steps=[f"{step}  # its last verdict is deny"] if lift else [],
     )
+
+
+def _naming(session: Session, release: Release) -> list[Channel]:
+    """The channels that name a release now."""
+    place = session.source(release)
+    return [each for each in session.image(release.image).order if digest_at(place, each.name) == release.digest]
 
 
 def _judge(work: _Work) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.places import Places
+from registry_pipelines.chain.revoke import revoke
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Config
 from registry_pipelines.errors import InputError, PromotionDenied
+from registry_pipelines.oci.manifests import ManifestBytes
+from registry_pipelines.progress import Silent
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, write_advisory
 from tests.chain.test_channels import at
@@ -137,6 +144,43 @@ def test_revoke_denies_goes_back_and_tells_every_place(fleet: Fleet) -> None:
     run(fleet, "revoke", "app:v2.0.0", "--lift", "--reason", "it was the database")
     assert chain.judge(two).ok
     assert chain.promote(two).changed
+
+
+class Meanwhile:
+    """A source in which somebody puts a tag on a release right before the next manifest is written."""
+
+    def __init__(self, place: Place, release: Release, tag: str) -> None:
+        self._place, self._moves, self.name = place, [(release.digest, tag)], place.registry.name
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._place.registry, name)
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        registry = self._place.registry
+        while self._moves:
+            digest, moving = self._moves.pop()
+            registry.put_manifest(repository, registry.get_manifest(repository, digest), tag=moving)
+        registry.put_manifest(repository, manifest, tag=tag)
+
+
+class Changed(Places):
+    """Places, of which one is that source."""
+
+    def __init__(self, config: Config, name: str, source: Meanwhile) -> None:
+        super().__init__(config)
+        self._name, self._source = name, source
+
+    def registry(self, name: str) -> Any:
+        return self._source if name == self._name else super().registry(name)
+
+
+def test_a_channel_that_comes_to_a_release_while_it_is_revoked_goes_back(fleet: Fleet) -> None:
+    bad, good = promoted(fleet, "v1.0.0"), promoted(fleet, "v2.0.0")
+    place = fleet.chain.place("app")
+    session = Session(fleet.chain.config, Silent())
+    session.places = Changed(session.config, "us", Meanwhile(place, bad, "prod"))
+    result = revoke(session, bad, reason="bad", back_to=good)
+    assert result.ok and at(place, "prod") == good.digest
 
 
 def test_revoke_says_what_is_left_and_the_same_command_does_it(fleet: Fleet) -> None:
