@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import msgspec
-
 from registry_pipelines.chain.places import address, one_name
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.signed_releases import signed_releases
@@ -51,7 +49,7 @@ class ConfiguredSites:
         return ruling_of(
             self._session.places.source(settings),
             digest,
-            self._session.policy_of(msgspec.structs.replace(settings, policy=channel.policy or settings.policy)),
+            self._session.policy_of(settings, channel),
             self._session.verifier(),
             image=image,
             channel=channel.name,

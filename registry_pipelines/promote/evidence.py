@@ -232,7 +232,7 @@ def _gathered(
         standing_on=_standing_on(place, images, origins, bases),
         reports=tuple(signed),
         approvals=read_approvals(place, digest, verifier, known=attestations),
-        attestors=(named := {name: attestor for name in attestors if (attestor := verifier.attestor(name))}),
+        attestors=named,
         certified={
             name: _certified(place, top, each.certificates, now) for name, each in named.items() if each.certificates
         },

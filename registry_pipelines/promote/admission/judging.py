@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from registry_pipelines.errors import (
     ContentError,
@@ -26,6 +26,8 @@ from registry_pipelines.promote.admission.rulings import Code, Ruling
 from registry_pipelines.promote.admission.workloads import ImageAt, images_of
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
+
+_T = TypeVar("_T")
 
 THREADS = 32
 """Digests and tags that are asked about at once: a few dozen small requests each."""
@@ -150,11 +152,11 @@ class Judge:
             wanted = _changed(request)
         except ContentError:
             return []
-        changed = self._together(lambda image: self._rewritten(image, until), [each.image for each in wanted], until)
+        changed = self._together(lambda image: self._rewritten(image, until), [each.image for each in wanted])
         return [
             PatchStep(path=found.pointer, value=text)
             for found, text in zip(wanted, changed, strict=True)
-            if isinstance(text, str) and text != found.image
+            if text != found.image
         ]
 
     def _judged(self, images: Sequence[str], until: float, decision: Decision) -> list[Refusal | str]:
@@ -167,8 +169,7 @@ class Judge:
             except RegistryPipelinesError as error:
                 return Refusal("", image, "unreachable", (str(error),))
 
-        late = Refusal("", "", "late", ("too much is asked at once; try again",))
-        return [late if each is None else each for each in self._together(one, images, until)]
+        return self._together(one, images)
 
     def _one(self, image: str, until: float, decision: Decision) -> Refusal | str:
         """A refusal, or what it is allowed as. Raises RegistryError, TimeoutError."""
@@ -240,9 +241,7 @@ class Judge:
         resolve = self._pool.submit(place.registry.resolve, place.repository, tag)
         return resolve.result(timeout=max(0.0, until - time.monotonic())).digest
 
-    def _together(
-        self, act: Callable[[str], Refusal | str], images: Sequence[str], until: float
-    ) -> list[Refusal | str | None]:
+    def _together(self, act: Callable[[str], _T], images: Sequence[str]) -> list[_T]:
         """``act`` on each image, equal ones once. Several at a time: one object may have many."""
         unique = list(dict.fromkeys(images))
         if len(unique) <= 1:
@@ -250,7 +249,7 @@ class Judge:
         else:
             with Pool(min(THREADS, len(unique)), "review") as pool:
                 answers = dict(zip(unique, pool.map(act, unique), strict=True))
-        return [answers.get(image) for image in images]
+        return [answers[image] for image in images]
 
 
 def approved_by(approved: Iterable[Approved], reference: Reference) -> Approved | None:
