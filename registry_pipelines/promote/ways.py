@@ -115,8 +115,7 @@ def _stays(place: Place, standing: Standing, channel: str, verifier: Verifier, n
     """How long a release was under a channel, each time, the newest first: until now, or until the record of the
     release that took its place. What no chain of signed records shows counts for nothing."""
     named, end = digest_at(place, channel), now.astimezone(UTC)
-    bound = end + timedelta(seconds=1)
-    for put in _walk(place, named, standing.release.image, channel, verifier, bound) if named else ():
+    for put in _walk(place, named, standing.release.image, channel, verifier, end) if named else ():
         if put.to_digest == standing.release.digest:
             yield end - _moment(put)
         if put.from_digest != put.to_digest:  # a second record of the same move begins no new stay
@@ -127,12 +126,14 @@ def _walk(
     place: Place, named: Digest, image: str, channel: str, verifier: Verifier, bound: datetime
 ) -> Iterator[PromotionRecord]:
     """The records of a channel backwards, each about what the one after it came from, as far as that is unbroken.
-    named: the digest to begin with. bound: the first record is before it."""
+    named: the digest to begin with. bound: no record is after it."""
+    walked: set[PromotionRecord] = set()
     for _ in range(MAX_WALKED):
-        found = _promotions(place, named, image, channel, verifier)
-        put = max((each for each in found if _moment(each) < bound), key=_moment, default=None)
+        found = [each for each in _promotions(place, named, image, channel, verifier) if each not in walked]
+        put = max((each for each in found if _moment(each) <= bound), key=_moment, default=None)
         if put is None:
             return
+        walked.add(put)  # several may be of one second
         yield put
         bound = _moment(put)
         try:

@@ -14,6 +14,7 @@ from registry_pipelines.promote.documents import DEFAULT_POLICY, Promotion
 from registry_pipelines.promote.judge import require_promoted
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.promote.person import Person
+from registry_pipelines.promote.ways import releases_before
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Duration
 from tests.evidence.parts import Key
@@ -70,6 +71,17 @@ def test_hours_count_by_signed_records_and_without_a_break(place: Place, key: Ke
     go(one, "staging", order, NOW + 30 * HOUR)  # two stays go together to nothing
     assert "it was there for 23 h" in held(one, "prod", order, NOW + 35 * HOUR)[1]
     assert go(one, "prod", order, NOW + 54 * HOUR).changed
+
+
+def test_promotions_of_one_second_are_walked_back_all_the_same(place: Place, key: Key) -> None:
+    order = (STAGING, DAY)
+    one, two, three = (passing(place, key, name) for name in ("one", "two", "three"))
+    for item in (one, two, three):
+        go(item, "staging", order)
+    before = releases_before(place, three.release, "staging", key.verifier)
+    assert [each.digest for each in before] == [two.top.digest, one.top.digest]
+    assert "it was there for 0 s" in held(one, "prod", order, NOW + 25 * HOUR)[1]
+    assert go(three, "prod", order, NOW + 25 * HOUR).changed
 
 
 def test_a_release_that_left_after_its_hours_may_still_come(place: Place, key: Key) -> None:
