@@ -45,6 +45,8 @@ class _Work:
     back_to: Release | None
     rows: list[dict[str, Scalar]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    silent: set[str] = field(default_factory=set)
+    """Places that could not be told."""
     steps: list[str] = field(default_factory=list)
     changed: bool = False
 
@@ -232,6 +234,7 @@ def _tell(work: _Work) -> None:
                 raise error
         except RegistryPipelinesError as error:
             work.failed(name, f"is not told: {error.what}")
+            work.silent.add(name)
         else:
             work.done(name, "is told")
 
@@ -261,11 +264,8 @@ def _bring(work: _Work, good: dict[str, Release]) -> None:
 def _look(work: _Work) -> None:
     """Where a channel tag names the revoked release still, at a place that could be asked."""
     release, image = work.release, work.session.image(work.release.image)
-    silent = {problem.partition(":")[0] for problem in work.problems}
     for name, place in _places(work):
-        for channel in image.order:
-            if name in silent:
-                continue
+        for channel in image.order if name not in work.silent else ():
             try:
                 if digest_at(place, channel.name) == release.digest:
                     work.failed(name, f"{channel.name} names it there still")

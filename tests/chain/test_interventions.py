@@ -237,10 +237,17 @@ def test_of_two_channels_each_goes_back_to_its_own(fleet: Fleet) -> None:
 def test_an_unreachable_place_is_told_later(fleet: Fleet) -> None:
     for tag in ("v1.0.0", "v2.0.0"):
         fleet.chain.replicate(promoted(fleet, tag), "gcp")
-    port = fleet.chain.registry("eu").name.rpartition(":")[2]
     gone = fleet.reload(
-        (f"  eu: {{kind: embedded, port: {port}}}\n", '  eu: {kind: distribution, host: "127.0.0.1:1"}\n')
+        *(
+            (
+                f"  {name}: {{kind: embedded, port: {fleet.chain.registry(name).name.rpartition(':')[2]}}}\n",
+                f'  {name}: {{kind: distribution, host: "127.0.0.1:1"}}\n',
+            )
+            for name in ("eu", "private")
+        )
     )
     result = gone.revoke(gone.find_release("app:v2.0.0"), reason="bad")
     assert not result.ok and result.exit_code == 6
     assert any(each.startswith("eu: is not told") for each in result.reasons)
+    asked = [each for each in result.reasons if each.startswith("airgap (127.0.0.1:1): ")]
+    assert len(asked) == 1 and "is not told" in asked[0], "nor is it asked once more what its channels name"
