@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from registry_pipelines.chain.next_steps import typed
 from registry_pipelines.chain.releases import built_tag, releases_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -381,8 +382,9 @@ def _row(each: OnBase) -> dict[str, Scalar]:
 
 
 def _listed(known: Iterable[KnownBase]) -> list[dict[str, Scalar]]:
-    """The newest first."""
-    ordered = sorted(known, key=lambda base: (base.name, bool(base.replaced), base.seen), reverse=False)
+    """By name, the newest first."""
+    newest = sorted(known, key=lambda base: base.seen, reverse=True)
+    ordered = sorted(newest, key=lambda base: (base.name, bool(base.replaced)))
     return [
         {
             "base": base.name,
@@ -411,7 +413,7 @@ def _rebuilds(session: Session, stale: Sequence[OnBase], known: Sequence[KnownBa
         if image.build is None:
             steps[f"Build {image.name} again where it is built, and push a new release: {why}"] = None
         elif _is_buildable(session, image):
-            steps[f"registry-pipelines build {image.name}  # {image.build.version}: {why}"] = None
+            steps[f"{typed(session.config, 'build', image.name)}  # {image.build.version}: {why}"] = None
         else:
             steps[f"In `images.{image.name}.build` set a new `version`, and build it: {why}"] = None
     return list(steps)

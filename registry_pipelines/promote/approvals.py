@@ -19,7 +19,7 @@ from registry_pipelines.evidence.predicates import APPROVAL_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.times import CLOCK_SKEW
-from registry_pipelines.promote.documents import TIME_FORMAT
+from registry_pipelines.promote.documents import TIME_FORMAT, is_time
 from registry_pipelines.promote.person import Identity, Person
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
@@ -211,19 +211,9 @@ def _approval_of(attestation: VerifiedAttestation, digest: Digest, verifier: Ver
             f"it is signed by {attestation.key_id[:19]}, which does not count as {approval.capacity[:63]}", where=where
         )
     for name, text in (("time", approval.time), ("expires", approval.expires)):
-        if name == "time" or text:
-            _read_time(name, text, where)
+        if (name == "time" or text) and not is_time(text):
+            raise SignatureInvalid(f"`{name}` {text[:40]!r} of the approval is not a time", where=where)
     return approval
-
-
-def _read_time(name: str, text: str, where: str) -> None:
-    """Texts in one form sort by time; another form would not."""
-    try:
-        if _written(datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)) == text:
-            return
-    except ValueError:
-        pass
-    raise SignatureInvalid(f"`{name}` {text[:40]!r} of the approval is not a time", where=where)
 
 
 def _same(one: Approval, other: Approval) -> bool:
