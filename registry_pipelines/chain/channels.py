@@ -66,7 +66,9 @@ def reached(session: Session, release: Release) -> list[Channel]:
     """The channels that signed records say a release was put under, in order. Raises InputError (no trusted key),
     RegistryError."""
     place, image = session.source(release), session.image(release.image)
-    put = {record.channel for record, _ in records(place, release.digest, session.verifier()) if _is_of(record, image)}
+    put = {
+        record.channel for record, _ in records(place, release.digest, session.verifier()) if record.image == image.name
+    }
     return [each for each in image.order if each.name in put]
 
 
@@ -99,7 +101,3 @@ def _is_later(place: Place, named: Digest | None, own: PromotionRecord, verifier
         return False
     found = latest_record(place, named, verifier, channel=own.channel, image=own.image)
     return found is not None and found[0].time > own.time
-
-
-def _is_of(record: PromotionRecord, image: Image) -> bool:
-    return record.image == image.name

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from registry_pipelines.chain.channels import channel_of
 from registry_pipelines.chain.next_steps import promoting, typed
-from registry_pipelines.chain.promote import judge
+from registry_pipelines.chain.promote import judge, promoted_already
 from registry_pipelines.chain.releases import releases_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -21,7 +21,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_EMPTY, SIGSTORE_BUNDLE
 from registry_pipelines.progress import count_text
-from registry_pipelines.promote import channels, intervening
+from registry_pipelines.promote import intervening
 from registry_pipelines.promote.interventions import BrokenGlass, Interventions, Revoked, read_interventions
 from registry_pipelines.promote.person import Person, account
 from registry_pipelines.registry.protocol import Place
@@ -84,17 +84,8 @@ def open_glass(
 
 
 def _against(session: Session, release: Release, channel: str) -> list[str]:
-    image = session.image(release.image)
     try:
-        channels.promoted_already(
-            session.source(release),
-            release,
-            session.policy_of(image, channel_of(image, channel)),
-            session.verifier(),
-            channel=channel,
-            order=image.order,
-            now=session.now(),
-        )
+        promoted_already(session, release, channel_of(session.image(release.image), channel))
     except PromotionDenied as denied:
         return denied.reasons
     return []

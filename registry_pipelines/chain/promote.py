@@ -148,15 +148,7 @@ def _automatically(session: Session, release: Release, channel: Channel) -> Stag
             return _promoted(session, release, channel, None)
         why = f"{channel.name} names {newer}, a higher version: going back is for a person to ask"
     with denials_with_next_steps(session, release, channel=channel.name):
-        done = channels.promoted_already(
-            place,
-            release,
-            session.policy_of(image, channel),
-            verifier,
-            channel=channel.name,
-            order=image.order,
-            now=session.now(),
-        )
+        done = promoted_already(session, release, channel)
     if done:
         return _result(release, done, started)
     return StageResult(
@@ -167,6 +159,21 @@ def _automatically(session: Session, release: Release, channel: Channel) -> Stag
         facts={"release": release.key, "channel": channel.name, "waits": True},
         next_steps=lets_go(session, release, channel.name),
         notes=[why],
+    )
+
+
+def promoted_already(session: Session, release: Release, channel: Channel) -> Promotion | None:
+    """What the gate says now about a release and a channel of its image: the promotion that has it there, None where it
+    may come. Nothing is written. Raises PromotionDenied with every reason, RegistryError."""
+    image = session.image(release.image)
+    return channels.promoted_already(
+        session.source(release),
+        release,
+        session.policy_of(image, channel),
+        session.verifier(),
+        channel=channel.name,
+        order=image.order,
+        now=session.now(),
     )
 
 
@@ -250,17 +257,8 @@ def standings(session: Session, release: Release) -> list[ChannelState]:
 
 
 def _coming_to(session: Session, release: Release, channel: Channel) -> ChannelState:
-    image = session.image(release.image)
     try:
-        channels.promoted_already(
-            session.source(release),
-            release,
-            session.policy_of(image, channel),
-            session.verifier(),
-            channel=channel.name,
-            order=image.order,
-            now=session.now(),
-        )
+        promoted_already(session, release, channel)
     except PromotionHeld as held:
         return ChannelState(channel.name, f"{held_text(held.state)}: {held.reasons[0]}", tuple(held.reasons))
     except PromotionDenied as denied:
@@ -295,18 +293,9 @@ def start_problems(session: Session, release: Release) -> list[str]:
 def promotion_steps(session: Session, release: Release, channel: str) -> list[str]:
     """What would let a release come to a channel where the gate lets it not; empty for one that it lets. Nothing is
     written. Raises RegistryError."""
-    image = session.image(release.image)
     try:
         with denials_with_next_steps(session, release, channel=channel):
-            channels.promoted_already(
-                session.source(release),
-                release,
-                session.policy_of(image, channel_of(image, channel)),
-                session.verifier(),
-                channel=channel,
-                order=image.order,
-                now=session.now(),
-            )
+            promoted_already(session, release, channel_of(session.image(release.image), channel))
     except PromotionDenied as denied:
         return denied.next_steps
     return []
