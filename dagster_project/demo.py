@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -84,8 +84,10 @@ class Recorder:
         self._chain = chain
         self._events = events
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         act = getattr(self._chain, name)
+        if not callable(act):
+            return act  # the configuration
 
         def call(*arguments: Any) -> Any:
             try:
