@@ -27,9 +27,8 @@ from registry_pipelines.stream.lazy.mounting import (
     unmount,
 )
 from registry_pipelines.stream.lazy.notes import read_notes
-from registry_pipelines.stream.lazy.pages_ahead import Extents, PagesAhead, Placed
+from registry_pipelines.stream.lazy.pages_ahead import Extents, Placed
 from registry_pipelines.stream.lazy.passthrough import Copies
-from registry_pipelines.stream.lazy.tree import ROOT
 
 if TYPE_CHECKING:  # FUSE needs no file of EROFS and no holder: loaded where they are used
     from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
@@ -282,36 +281,20 @@ class _Watched:
         whole: bool,
     ) -> None:
         from registry_pipelines.stream.lazy.fanotify import WatchedMount
-        from registry_pipelines.stream.lazy.reads_ahead import ReadsAhead
 
         self._file = file
         sockets = None if where.below else where.lazy / "holders"
         real = absolute(where.folder)
         self._mount = WatchedMount(file, real, log=log, below=where.below, sockets=sockets, taken=taken)
-        self.run, self.fill_rest, self.close, self._folder = (
-            self._mount.run,
-            self._mount.fill_rest,
-            self._mount.close,
-            real,
-        )
+        self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
+        self.close, self._folder = self._mount.close, real
         set_read_ahead(real, WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES)
-        self._ahead: PagesAhead | None = None
         if image.comes_ahead:
-            self._ahead = PagesAhead(image, ReadsAhead(real, image.tree, lambda: self._mount.ended))
-            self._ahead.all_known(range(ROOT, image.tree.nodes + 1))
             image.tell_ahead(self._came)
 
     def _came(self, layer: int, extents: Extents) -> None:
         with suppress(RegistryPipelinesError):  # it is copied when it is read, or that fails
             self._file.copy_extents(layer, extents)
-        if self._ahead is not None:
-            self._ahead.came(layer, extents)
-
-    def end(self) -> None:
-        """See :class:`Carrier`."""
-        if self._ahead is not None:
-            self._ahead.close()
-        self._mount.end()
 
     def read_far_ahead(self) -> None:
         """See :class:`Carrier`."""

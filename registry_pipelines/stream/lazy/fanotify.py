@@ -152,11 +152,6 @@ class WatchedMount:
         undo.callback(os.close, listener)
         return listener
 
-    @property
-    def ended(self) -> bool:
-        """Whether :meth:`end` was called."""
-        return self._ended.is_set()
-
     def run(self) -> None:
         """Answer until nobody has the mount any more, or :meth:`end`. Blocks; in a thread or in the main one."""
         self._recover()

@@ -22,6 +22,7 @@ from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer, disk_by
 from registry_pipelines.stream.lazy.erofs import write_erofs
 from registry_pipelines.stream.lazy.tree import Tree
 from tests.needs import missing
+from tests.stream.lazy import watched
 from tests.stream.lazy.mounts import need_erofs
 from tests.stream.lazy.test_erofs import FILE, LINK, mounted, node, tree_of
 
@@ -233,3 +234,20 @@ def test_a_layer_that_cannot_be_had_and_a_tree_that_cannot_be_held(tmp_path: Pat
             assert not file.holds(file.layout.metadata_bytes, file.layout.metadata_bytes + 1)
         with pytest.raises(LayerInvalid):
             here.backing.open(tree_of({b"x": node(LINK, 4096, target=b"x" * 4096)}, layers=4), layers)
+
+
+def test_what_came_ahead_is_copied_and_nobody_waits_for_what_did_not(tmp_path: Path) -> None:
+    content = os.urandom(40 * 4096)
+    with (
+        BlockStore(tmp_path / "blocks").open(Digest.of(content), len(content)) as layer,
+        BackingStore(tmp_path / "backing").open(watched.one_file(len(content)), [layer]) as file,
+    ):
+        layer.put(0, content[: 30 * 4096])
+        layer.mark(0, 30 * 4096)
+        offset = file.layout.regions[0].offset
+        file.copy_extents(0, [(0, 8192), (20 * 4096, 10 * 4096), (35 * 4096, 4096)])
+        there = [file.holds(offset + page * 4096, offset + (page + 1) * 4096) for page in range(40)]
+        assert [page for page in range(40) if there[page]] == [0, 1, *range(20, 30)]
+        with file.path.open("rb") as raw:
+            raw.seek(offset + 20 * 4096)
+            assert raw.read(10 * 4096) == content[20 * 4096 : 30 * 4096]

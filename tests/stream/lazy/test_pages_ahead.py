@@ -11,14 +11,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_pipelines.oci.digest import Digest
-from registry_pipelines.stream.lazy.backing import BackingStore
-from registry_pipelines.stream.lazy.blocks import BlockStore
-from registry_pipelines.stream.lazy.fanotify import WatchedMount
 from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, PagesAhead
-from registry_pipelines.stream.lazy.reads_ahead import ReadsAhead
 from tests.needs import missing
-from tests.stream.lazy import mounts, watched
+from tests.stream.lazy import mounts
 from tests.stream.lazy.parts import until
 
 _PAGES = 40
@@ -87,37 +82,6 @@ def test_where_nothing_came_all_is_asked_for(tmp_path: Path) -> None:
     with mounts.mounted(tree, tmp_path / "top", ahead=_Placed({})):
         assert (tmp_path / "top" / "file").read_bytes() == content
         assert tree.asked
-
-
-def test_a_watched_mount_reads_what_came(tmp_path: Path) -> None:
-    mounts.need_fanotify(tmp_path)
-    content, top = os.urandom(_PAGES * PAGE_BYTES), tmp_path / "top"
-    top.mkdir()
-    tree = watched.one_file(len(content))
-    with (
-        BlockStore(tmp_path / "blocks").open(Digest.of(content), len(content)) as layer,
-        BackingStore(tmp_path / "backing").open(tree, [layer]) as file,
-    ):
-        mount = WatchedMount(file, top, log=print)
-        thread = threading.Thread(target=mount.run, daemon=True)
-        thread.start()
-        try:
-            ahead = PagesAhead(_Placed({2: (0, len(content))}), ReadsAhead(top, tree, lambda: mount.ended))
-            ahead.all_known([1, 2])
-            layer.put(0, content[: 30 * PAGE_BYTES])
-            layer.mark(0, 30 * PAGE_BYTES)
-            extents = [(0, 10 * PAGE_BYTES), (20 * PAGE_BYTES, 10 * PAGE_BYTES), (35 * PAGE_BYTES, PAGE_BYTES)]
-            file.copy_extents(0, extents)  # the last is not there, and nobody waits for it
-            for extent in extents[:2]:
-                ahead.came(0, [extent])
-            until(lambda: _kept_pages(top / "file") == 20)
-            assert mount.failed_reads == 0
-            with (top / "file").open("rb", buffering=0) as opened:
-                assert os.pread(opened.fileno(), 10 * PAGE_BYTES, 20 * PAGE_BYTES) == content[80 << 10 : 120 << 10]
-            ahead.close()
-        finally:
-            mount.end()
-            thread.join()
 
 
 _extent = st.tuples(st.integers(0, 40), st.integers(1, 12))
