@@ -51,6 +51,8 @@ EXPECTED = {"forecaster": True, "recommender": False}
 STDERR = 2
 """Our own stdout is for the answer alone, so what the child prints goes where messages go."""
 
+PROBLEMS_SHOWN = 5
+
 POLL_S = 0.1
 """How often the events file is looked at; a person sees a stage at once."""
 
@@ -91,9 +93,9 @@ def demo(options: Options) -> None:
     else:
         _show(config, events, release_outcomes, seconds)
     if code:
-        raise LocalError(f"the Dagster job ended with code {code}: {'; '.join(problems)}")
+        raise LocalError(f"the Dagster job ended with code {code}: {few_problems(problems)}")
     if problems:
-        raise EvidenceError("the outcome is not the expected one: " + "; ".join(problems))
+        raise EvidenceError(f"the outcome is not the expected one: {few_problems(problems)}")
 
 
 def find_demo_config(options: Options) -> Path:
@@ -193,6 +195,12 @@ def _line(event: Event) -> str:
     text = f"{event['status']:<8}{_name(event):<24}{event['stage']:<22}{', '.join(filter(None, facts))}"
     reasons = event["reasons"] if event["status"] in ("denied", "failed") else []
     return "\n".join([text, *(f"{'':<8}- {reason}" for reason in reasons)])
+
+
+def few_problems(problems: list[str]) -> str:
+    """The first of them in one sentence: a release that is nowhere has a hundred things that are missing."""
+    left = len(problems) - PROBLEMS_SHOWN
+    return "; ".join(problems[:PROBLEMS_SHOWN]) + (f"; and {left} more, which `--json` lists" if left > 0 else "")
 
 
 def find_problems(events: list[Event], release_outcomes: list[Outcome], code: int) -> list[str]:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from registry_pipelines.chain.outcome import Outcome
 from registry_pipelines.cli import main
-from registry_pipelines.cli.demonstration import find_problems
+from registry_pipelines.cli.demonstration import few_problems, find_problems
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
 
@@ -62,3 +62,9 @@ def test_a_folder_that_takes_no_demonstration_is_said(tmp_path: Path, monkeypatc
     (tmp_path / "registry-pipelines-demo").write_text("a file")
     done = CliRunner().invoke(main, ["demo"])
     assert done.exit_code == 9 and "registry-pipelines-demo" in done.stderr and "may write to" in done.stderr
+
+
+def test_of_many_problems_the_first_stand_in_the_error() -> None:
+    problems = [f"blob {number} is missing" for number in range(100)]
+    assert few_problems(problems[:5]) == "; ".join(problems[:5])
+    assert few_problems(problems).endswith("blob 4 is missing; and 95 more, which `--json` lists")
