@@ -48,6 +48,12 @@ def open_glass(
     judge(session, release)
     against = _against(session, release, wanted.name)
     if not against:
+        if glass := interventions_of(session, release).excuse(wanted.name, image.name, session.now()):
+            raise InputError(
+                f"{release.image}:{release.tag} has one already: {glass.sentence()}",
+                do=f"For another end or reason: "
+                f"`{typed(session.config, 'break-glass', 'close', f'{release.image}:{release.tag}')}`, then open one",
+            )
         raise InputError(
             f"nothing is against {release.image}:{release.tag} on {wanted.name}: it needs no break-glass",
             do=f"Run `{typed(session.config, *promoting(image, release.tag, wanted.name))}`",
@@ -112,9 +118,10 @@ def close_glasses(session: Session, release: Release, by: Person | None = None, 
         seconds=time.monotonic() - started,
         facts={"release": release.key, "closed": len(found)},
         alerts=[
-            f"{name} still names it, and its policy denies it: copies and new starts are refused" for name in still
+            f"{name} still names it, and the gate would not let it come there: copies and new starts are refused"
+            for name in still
         ],
-        next_steps=[f"{command}  # or put right what is against it, and judge it again"] if still else [],
+        next_steps=[f"{command}  # or put right what is against it, and promote it again"] if still else [],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from registry_pipelines.chain.promote import leaves_from
+from registry_pipelines.chain.promote import broken_glass, leaves_from
 from registry_pipelines.chain.result import StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError
@@ -23,7 +23,7 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         raise InputError(f"{image.name} is not mirrored by {name}", do=f"Add it to `images` of mirrors.{name}")
     source, stops = session.source(release), session.stops(mirror, image.repository)
     requests = Requests(each.registry for each in (source, *stops))
-    leaves_from(session, release, image.order[-1])
+    accepted = leaves_from(session, release, image.order[-1])
     for stop in stops:
         replicas.require_own_tag(stop, release.digest, version=release.tag)
     tags = replicas.tags_of(source, release.digest, version=release.tag, channels=[image.channel])
@@ -53,6 +53,7 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
             **request_facts(requests.so_far()),
         },
         tables={"left_out": omissions.rows(carried.left_out)},
+        alerts=broken_glass(accepted),
         reasons=[str(each) for each in compared.differences],
         notes=list(filter(None, [omissions.note(carried.left_out)])),
         ok=not compared.differences,

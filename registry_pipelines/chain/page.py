@@ -104,7 +104,7 @@ def _sentence(status: Status) -> str:
         case "revoked":
             return f"REVOKED{where}"
         case "break-glass":
-            return f"BREAK-GLASS: its policy denies it, and a person let it go{where}"
+            return f"BREAK-GLASS: the gate says no, and a person let it go{where}"
         case "outdated":
             return f"was allowed, and may not be copied now{where}"
     if status.promoted is None:

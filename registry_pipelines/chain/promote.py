@@ -23,6 +23,7 @@ from registry_pipelines.errors import PromotionDenied, PromotionHeld
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.documents import Policy, Promotion
+from registry_pipelines.promote.gate import EXCUSED
 from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_allowed as ask_to_run
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
@@ -32,6 +33,9 @@ from registry_pipelines.promote.starts import read_starts, starts_within
 from registry_pipelines.registry.platforms import images_of, read_entries
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
+
+NEXT = "the next channel is "
+"""How the note begins that says where a release goes on to."""
 
 
 def judge(session: Session, release: Release, *, until: str = "") -> StageResult:
@@ -126,7 +130,8 @@ def promote_automatically(session: Session, release: Release) -> StageResult:
         if further.facts.get("waits"):
             return _further(result, channel.name, WAITS, further.notes, further.next_steps)
         changed = result.changed or further.changed
-        result = replace(further, changed=changed, notes=[*result.notes, *further.notes])
+        told = [each for each in result.notes if not each.startswith(NEXT)]  # it is there
+        result = replace(further, changed=changed, notes=[*told, *further.notes])
     return result
 
 
@@ -197,7 +202,7 @@ def _promoted(session: Session, release: Release, channel: Channel, by: Person |
     after = image.order[image.order.index(channel) + 1 :]
     if after:
         command = typed(session.config, *promoting(image, release.tag, after[0].name))
-        notes.append(f"the next channel is {after[0].name}: `{command}`")
+        notes.append(f"{NEXT}{after[0].name}: `{command}`")
     behind = () if until else left_behind(session, release, channel)
     return replace(result, notes=[*filter(None, notes), *behind])
 
@@ -326,6 +331,12 @@ def require_promoted(session: Session, release: Release, *, target: str = "") ->
         except PromotionDenied as denied:
             denials.append(denied)
     raise denials[0]
+
+
+def broken_glass(accepted: Sequence[str]) -> list[str]:
+    """What is said loudly of a copy that may leave through a break-glass alone. accepted: what the gate answered."""
+    excused = any(each.startswith(EXCUSED) for each in accepted)
+    return [f"BREAK-GLASS: {each}" for each in accepted] if excused else []
 
 
 def leaves_from(session: Session, release: Release, channel: Channel) -> list[str]:

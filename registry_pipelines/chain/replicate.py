@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from registry_pipelines.chain.channels import going_to
-from registry_pipelines.chain.promote import require_promoted
+from registry_pipelines.chain.promote import broken_glass, require_promoted
 from registry_pipelines.chain.result import StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, RegistryPipelinesError
@@ -41,8 +42,10 @@ def replicate_to(
     places = {name: _destination(session, release, name) for name in targets}
     source, image = session.source(release), session.image(release.image)
     requests = Requests([source.registry, *(each.registry for each in places.values())])
-    for target in {tuple(going_to(image.order, name)): name for name in targets}.values():
-        require_promoted(session, release, target=target)
+    alerts = {
+        channels: broken_glass(require_promoted(session, release, target=target))
+        for channels, target in {tuple(going_to(image.order, name)): name for name in targets}.items()
+    }
     results: dict[str, StageResult | RegistryPipelinesError] = {}
     for name, place in list(places.items()):
         try:
@@ -67,7 +70,8 @@ def replicate_to(
             results[name] = outcome.error
         else:
             asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
-            results[name] = _replicated(release, name, outcome, tags[name].names, asked)
+            done = _replicated(release, name, outcome, tags[name].names, asked)
+            results[name] = replace(done, alerts=alerts[tuple(going_to(image.order, name))])
     return {name: results[name] for name in targets}
 
 

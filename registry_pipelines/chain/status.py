@@ -283,7 +283,7 @@ class _Look:
         image = self._session.image(release.image)
         naming = [each for each in image.order if channels[each.name] == release.digest]
         about = naming[-1] if naming else next_channel(self._session, release) or image.order[-1]
-        status = self._standing(image, about, release.digest, release.tag)
+        status = self._standing(image, about, release.digest, release.tag, named=bool(naming))
         return replace(status, channel=", ".join(each.name for each in naming))
 
     def _newer(self, image: Image, channel: Channel, tag: str, named: Digest | None) -> Newer | None:
@@ -309,9 +309,11 @@ class _Look:
             return replace(newer, why=why, do=do)
         return replace(newer, why=status.reasons[0])
 
-    def _standing(self, image: Image, channel: Channel, digest: Digest, tag: str = "") -> Status:
+    def _standing(
+        self, image: Image, channel: Channel, digest: Digest, tag: str = "", *, named: bool = False
+    ) -> Status:
         """Verdict, times and size of a digest, about a channel. tag: its version; unless told, it is what the channel
-        names, and its version the one it was promoted as."""
+        names, and its version the one it was promoted as. named: the channel names it, whatever tag was told."""
         place = self._source(image)
         contents = self._ask(place, lambda: contents_of(place, digest))
         problems = (contents.problem,) if contents.problem else ()
@@ -322,7 +324,7 @@ class _Look:
         standing, reports, known = self._ask(place, lambda: self._read(image, channel, digest, tag))
         vulnerable = self._vulnerable(image, channel, standing, reports)
         mine = standing.promotions(channel.name)
-        ruling, reasons = self._ruling(image, channel, standing, reports, promoted=not tag)
+        ruling, reasons = self._ruling(image, channel, standing, reports, promoted=named or not tag)
         if vulnerable:
             reasons = (
                 *(f"{NEWLY}: {line}" for line in vulnerable),
@@ -379,7 +381,8 @@ class _Look:
         glass = standing.interventions.excuse(channel.name, image.name, self._now)
         only = denied or not returns(standing, channel.name)  # the gate itself lets it not be there
         if glass and only and outcome.passes:
-            return "break-glass", tuple(outcome.accepted) or (glass.sentence(),)
+            why = glass.sentence()  # where it excused a wait alone the gate has nothing to excuse now
+            return "break-glass", (why, *(each for each in outcome.accepted if each.startswith(gate.EXCUSED)))
         if latest is None:
             return "none", (f"nobody judged it by policy {policy.name}",)
         if not latest.verdict.allow:

@@ -200,8 +200,11 @@ class _Gate:
         if lets is not decision:
             excuse = standing.interventions.excuse(self.channel, release.image, self.now)
             glass = excuse.digest if excuse else ""
+        accepted = tuple(lets.accepted if glass else ())
         done = self._done(standing, known, verdict, glass) if before == release.digest else None
-        return _Asked(top, known, verdict, signed, before, glass, tuple(lets.accepted if glass else ()), seen, done)
+        if done:
+            done = replace(done, accepted=accepted)
+        return _Asked(top, known, verdict, signed, before, glass, accepted, seen, done)
 
     def look_back(self, asked: _Asked, record: Digest) -> None:
         """After the channel moved: judge what was attached meanwhile. Where it denies, the channel names again what it

@@ -59,6 +59,9 @@ MAX_NOTES = 50
 NOT_WHOLE = "release: "
 """How the reason begins of a release that is itself not whole."""
 
+EXCUSED = "excused: "
+"""How a reason begins that a break-glass excuses."""
+
 NAMES = {PROVENANCE_TYPE: "SLSA provenance", CYCLONEDX_TYPE: "CycloneDX SBOM"}
 """What people call the predicate types."""
 
@@ -221,7 +224,9 @@ def is_not_revoked(evidence: Evidence, policy: Policy) -> Outcome:
     revoked = read_interventions(evidence.attestations, evidence.release).revoked
     if revoked is None:
         return Outcome()
-    return Outcome([revoked.sentence()], [Step(kind="image", about=(revoked.sentence(),))])
+    return Outcome(
+        [revoked.sentence()], [Step(kind="image", about=(f"what it was revoked for ({revoked.document.reason})",))]
+    )
 
 
 def has_platforms(evidence: Evidence, policy: Policy) -> Outcome:
@@ -466,7 +471,7 @@ def _excused(outcome: Outcome, glass: BrokenGlass, hard: Sequence[str]) -> Outco
     """The same without what a break-glass excuses. hard: what none does."""
     if any(reason in hard for reason in outcome.reasons):
         return outcome
-    return Outcome(accepted=[glass.sentence(), *(f"excused: {reason}" for reason in outcome.reasons)])
+    return Outcome(accepted=[glass.sentence(), *(f"{EXCUSED}{reason}" for reason in outcome.reasons)])
 
 
 def _expired(standing: Standing, channel: str, now: datetime) -> list[str]:

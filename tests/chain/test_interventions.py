@@ -18,7 +18,7 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, write_advisory
-from tests.chain.test_channels import at
+from tests.chain.test_channels import ONE, at
 from tests.cli.on_fleet import answer, run
 
 TOLD = "notify: {command: [tee, -a, told.json], events: [break-glass, revoked]}\nsigning:"
@@ -64,7 +64,11 @@ def test_a_glass_is_broken_for_one_release_and_is_loud_until_it_is_closed(fleet:
     promoted = run(fleet, "promote", "app:v1.0.0").stdout
     assert "BREAK-GLASS" in promoted
     assert at(chain.place("app"), "prod") == bad.digest
-    assert chain.replicate(bad, "eu").ok
+    copied = chain.replicate(bad, "eu")
+    assert copied.ok and copied.alerts[0].startswith("BREAK-GLASS: break-glass by jane for prod until")
+    assert chain.mirror_release(bad, "airgap").alerts == copied.alerts
+    again = run(fleet, "break-glass", "open", "app:v1.0.0", *REASON, "--lasts", "5h", code=8).stderr
+    assert "has one already: break-glass by jane" in again and "break-glass close app:v1.0.0" in again
     assert at(chain.target_place("app", "eu"), "prod") == bad.digest
 
     [image] = answer(fleet, "status", "app", code=3)["images"]
@@ -101,6 +105,30 @@ def test_a_glass_that_makes_no_sense_is_not_broken(fleet: Fleet, words: list[str
     assert "no break-glass of app:v1.0.0 is open" in run(fleet, "break-glass", "close", "app:v1.0.0", code=8).stderr
 
 
+def test_a_glass_that_excused_a_wait_is_the_reason_in_every_list_and_its_end_is_seen(fleet: Fleet) -> None:
+    """The policy allows the release: nothing but the glass lets it be under the channel."""
+    channels = "channels: [{name: staging}, {name: prod, after: 24h}]}"
+    chain = fleet.chain = fleet.reload((ONE, channels))
+    release = fleet.release("v1.0.0")
+    assert fleet.judged(release)
+    chain.promote(release, channel="staging")
+    run(fleet, "break-glass", "open", "app:v1.0.0", *REASON, "--lasts", "4h")
+    chain.promote(release, channel="prod")
+    again = chain.promote_automatically(release)
+    assert not again.changed and again.alerts[0].startswith("BREAK-GLASS: break-glass by jane for prod until")
+    assert not any(each.startswith("the next channel is") for each in again.notes), "it is there"
+    page = chain.page(release)
+    assert page.action.startswith("BREAK-GLASS") and "policy denies" not in page.action
+    for found in (answer(fleet, "status", code=3)["images"][1], answer(fleet, "releases")[0]):
+        assert found["verdict"] == "break-glass"
+        assert found["reasons"][0].startswith("break-glass by jane for prod until")
+    said = run(fleet, "break-glass", "close", "app:v1.0.0").stdout
+    assert "prod still names it" in said and "policy denies" not in said
+    for found in (answer(fleet, "status", code=3)["images"][1], answer(fleet, "releases")[0]):
+        assert found["verdict"] == "outdated"
+        assert found["reasons"][0].startswith("promotion: only a break-glass put prod on it")
+
+
 def test_what_nothing_is_against_needs_no_broken_glass(fleet: Fleet) -> None:
     release = fleet.release("v1.0.0")
     assert fleet.judged(release)
@@ -126,6 +154,7 @@ def test_revoke_denies_goes_back_and_tells_every_place(fleet: Fleet) -> None:
     assert [event for event, _ in told(fleet)] == ["revoked"]
     verdict = chain.judge(two)
     assert not verdict.ok and verdict.reasons[0].startswith("revoked by joe")
+    assert any("put right: what it was revoked for (" in each for each in verdict.next_steps)
     for act in (chain.promote, chain.require_promoted, lambda each: chain.replicate(each, "eu")):
         with pytest.raises(PromotionDenied, match="revoked by joe"):
             act(two)
