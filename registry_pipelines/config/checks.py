@@ -290,6 +290,10 @@ def _policies(config: Config) -> Iterable[tuple[str, str]]:
         for consumer in policy.consumers:
             if consumer not in (known := {**config.targets, **config.mirrors}):
                 yield f"policies.{name}.consumers", unknown(consumer, known, "target or mirror")
+        for place, excused in enumerate(policy.exceptions):
+            for field in ("owner", "reason"):
+                if not getattr(excused, field).strip():
+                    yield f"policies.{name}.exceptions[{place}].{field}", "is empty: the verdict says it to its readers"
         for accepted in policy.accept_unknowns:
             path = f"policies.{name}.accept_unknowns"
             if (accepted.kind == "advisories-age") != (accepted.until_age is not None):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import ssl
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import yaml
 from registry_pipelines.config.document import Problems, line_at
 from registry_pipelines.config.model import Config, Notation
 from registry_pipelines.config.registries import EmbeddedRegistry
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.evidence.model import key_name
 from registry_pipelines.evidence.predicates import ROLES
 from registry_pipelines.settings import Existing
@@ -45,6 +46,9 @@ def look_here(
         *_ended(config),
         *_notation(config),
         *_trust_root(config),
+        *_attestors(config),
+        *_vex(config),
+        *_admission(config),
         *_state(config),
         *_command(config),
     ):
@@ -161,6 +165,40 @@ def _trust_root(config: Config) -> Iterator[Finding]:
             load_trust_roots(path)
         except InputError as error:
             yield "signing.trust_root", _said(error)
+
+
+def _attestors(config: Config) -> Iterator[Finding]:
+    for name, attestor in config.trust.attestors.items():
+        for place, path in enumerate(attestor.keys):
+            if path.exists() and (said := _unbelievable(path)):
+                yield f"trust.attestors.{name}.keys[{place}]", said
+
+
+def _vex(config: Config) -> Iterator[Finding]:
+    """Documents that would end every judgement by their policy."""
+    for name, policy in config.policies.items():
+        for place, path in enumerate(policy.vex):
+            if not path.exists():
+                continue
+            from registry_pipelines.scan.openvex import MAX_VEX_BYTES, read_openvex
+
+            try:
+                with path.open("rb") as file:
+                    read_openvex(file.read(MAX_VEX_BYTES + 1), where=path.name)
+            except ManifestInvalid as error:
+                yield f"policies.{name}.vex[{place}]", f"{path}: {error.what}"
+            except OSError as error:
+                yield f"policies.{name}.vex[{place}]", f"{path} cannot be read: {error.strerror}"
+
+
+def _admission(config: Config) -> Iterator[Finding]:
+    """A certificate that the webhook cannot serve with."""
+    own = config.admission
+    if own and own.tls_cert and own.tls_key and own.tls_cert.exists() and own.tls_key.exists():
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(own.tls_cert, own.tls_key, lambda: "")
+        except OSError:  # SSLError is one
+            yield "admission.tls_key", f"{own.tls_key} is not the private key of {own.tls_cert}, or no PEM file"
 
 
 def _ended(config: Config) -> Iterator[Finding]:

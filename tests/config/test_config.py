@@ -680,3 +680,13 @@ def test_who_is_believed_beside_keys(tmp_path: Path) -> None:
     )
     nobody = "trust: {attestors: {ci: {attests: [provenance]}}}\n"
     assert any("so nobody would count as it" in each for each in problems(tmp_path, SMALL + nobody))
+
+
+def test_an_exception_has_somebody_who_answers_for_it_and_a_reason(tmp_path: Path) -> None:
+    excused = "{advisory: CVE-1, owner: %s, reason: %s, expires: 2027-01-31}"
+    text = SMALL + f"policies:\n  default:\n    exceptions:\n      - {excused % ('me', 'because')}\n"
+    load(written(tmp_path, text), {"TOKEN": "t"})
+    assert problems(tmp_path, text.replace("owner: me, reason: because", 'owner: "", reason: " "')) == [
+        ":14: policies.default.exceptions[0].owner: is empty: the verdict says it to its readers",
+        ":14: policies.default.exceptions[0].reason: is empty: the verdict says it to its readers",
+    ]

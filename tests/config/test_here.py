@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,39 @@ def test_keys_that_cannot_sign_or_are_not_believed(tmp_path: Path) -> None:
     made.private.write_text("nonsense")
     [broken, _], _ = seen(tmp_path, locked, WORD="right")
     assert "the private key cannot be read" in broken
+
+
+@pytest.mark.peer("openssl")
+def test_what_would_end_every_judgement_is_told_before_one(tmp_path: Path) -> None:
+    """No OpenVEX document, a private key that is to be believed, a webhook's key of another certificate."""
+    made = generate_key(tmp_path / "k.key")
+    other = generate_key(tmp_path / "other.key")
+    (tmp_path / "bad.json").write_text('{"@context": "https://openvex.dev/ns/v0.2.0", "statements": [{}]}')
+    (tmp_path / "tls.crt").write_bytes(certificate_of(made.private))
+    text = IMAGES % ("", "") + (
+        "signing: {key: k.key}\n"
+        "trust: {attestors: {qa: {attests: [approval], keys: [k.pub, other.key]}}}\n"
+        "policies: {lab: {vex: [bad.json]}}\n"
+        "admission: {tls_cert: tls.crt, tls_key: %s}\n"
+    )
+    found, _ = seen(tmp_path, text % "other.key")
+    assert [each.partition(": ")[0] + ": " + each.split(": ")[1] for each in found] == [
+        ":6: trust.attestors.qa.keys[1]",
+        ":7: policies.lab.vex[0]",
+        ":8: admission.tls_key",
+    ]
+    assert f"{other.private}: this is a private key" in found[0]
+    assert f"{tmp_path}/bad.json: this OpenVEX document is not valid" in found[1]
+    assert f"{other.private} is not the private key of {tmp_path}/tls.crt" in found[2]
+    (tmp_path / "bad.json").unlink()
+    text = text.replace(", other.key", "").replace("vex: [bad.json]", "")
+    assert seen(tmp_path, text % "k.key") == ([], [])
+
+
+def certificate_of(key: Path) -> bytes:
+    """A self-signed certificate, PEM."""
+    command = ["openssl", "req", "-x509", "-key", key, "-subj", "/CN=admission", "-days", "9"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 def test_a_role_may_sign_on_another_machine(tmp_path: Path) -> None:
