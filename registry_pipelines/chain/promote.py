@@ -23,7 +23,7 @@ from registry_pipelines.errors import PromotionDenied, PromotionHeld
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.documents import Policy, Promotion
-from registry_pipelines.promote.gate import EXCUSED
+from registry_pipelines.promote.interventions import GLASS
 from registry_pipelines.promote.judge import judge as judge_evidence
 from registry_pipelines.promote.judge import require_allowed as ask_to_run
 from registry_pipelines.promote.judge import require_promoted as ask_to_leave
@@ -335,8 +335,8 @@ def require_promoted(session: Session, release: Release, *, target: str = "") ->
 
 def broken_glass(accepted: Sequence[str]) -> list[str]:
     """What is said loudly of a copy that may leave through a break-glass alone. accepted: what the gate answered."""
-    excused = any(each.startswith(EXCUSED) for each in accepted)
-    return [f"BREAK-GLASS: {each}" for each in accepted] if excused else []
+    by_glass = accepted and accepted[0].startswith(GLASS)
+    return [f"BREAK-GLASS: {each}" for each in accepted] if by_glass else []
 
 
 def leaves_from(session: Session, release: Release, channel: Channel) -> list[str]:

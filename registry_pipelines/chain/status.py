@@ -381,8 +381,7 @@ class _Look:
         glass = standing.interventions.excuse(channel.name, image.name, self._now)
         only = denied or not returns(standing, channel.name)  # the gate itself lets it not be there
         if glass and only and outcome.passes:
-            why = glass.sentence()  # where it excused a wait alone the gate has nothing to excuse now
-            return "break-glass", (why, *(each for each in outcome.accepted if each.startswith(gate.EXCUSED)))
+            return "break-glass", tuple(outcome.accepted)
         if latest is None:
             return "none", (f"nobody judged it by policy {policy.name}",)
         if not latest.verdict.allow:

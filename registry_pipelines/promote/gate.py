@@ -153,7 +153,7 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
         outcome.steps.append(Step(kind="promote"))
     outcome.reasons = list(dict.fromkeys([*_revoked(standing), *outcome.reasons, *hard]))
     glass = standing.interventions.excuse(channel, standing.release.image, now)
-    if glass and not outcome.passes:
+    if glass and not (outcome.passes and returns(standing, channel)):  # of a wait that it excused nothing is left here
         return _excused(outcome, glass, hard)
     if not glass and standing.promotions(channel) and not returns(standing, channel):
         outcome.reasons.append(f"promotion: only a break-glass put {channel} on it, and that holds no longer")

@@ -72,6 +72,10 @@ class Closing(Intervention, frozen=True, kw_only=True):
     """Manifest of what it ends."""
 
 
+GLASS = "break-glass by "
+"""How the sentence of one begins."""
+
+
 @dataclass(frozen=True)
 class BrokenGlass:
     """A believed break-glass."""
@@ -93,7 +97,7 @@ class BrokenGlass:
     def sentence(self) -> str:
         """For people, without a full stop."""
         told = self.document
-        return f"break-glass by {told.by} for {told.channel} until {told.expires}: {told.reason}"
+        return f"{GLASS}{told.by} for {told.channel} until {told.expires}: {told.reason}"
 
 
 @dataclass(frozen=True)

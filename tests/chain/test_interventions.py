@@ -107,7 +107,7 @@ def test_a_glass_that_makes_no_sense_is_not_broken(fleet: Fleet, words: list[str
 
 def test_a_glass_that_excused_a_wait_is_the_reason_in_every_list_and_its_end_is_seen(fleet: Fleet) -> None:
     """The policy allows the release: nothing but the glass lets it be under the channel."""
-    channels = "channels: [{name: staging}, {name: prod, after: 24h}]}"
+    channels = "channels: [{name: staging}, {name: prod, after: 24h, targets: [eu]}]}"
     chain = fleet.chain = fleet.reload((ONE, channels))
     release = fleet.release("v1.0.0")
     assert fleet.judged(release)
@@ -117,6 +117,7 @@ def test_a_glass_that_excused_a_wait_is_the_reason_in_every_list_and_its_end_is_
     again = chain.promote_automatically(release)
     assert not again.changed and again.alerts[0].startswith("BREAK-GLASS: break-glass by jane for prod until")
     assert not any(each.startswith("the next channel is") for each in again.notes), "it is there"
+    assert chain.replicate(release, "eu").alerts[0].startswith("BREAK-GLASS: break-glass by jane for prod until")
     page = chain.page(release)
     assert page.action.startswith("BREAK-GLASS") and "policy denies" not in page.action
     for found in (answer(fleet, "status", code=3)["images"][1], answer(fleet, "releases")[0]):
