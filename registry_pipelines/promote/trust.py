@@ -66,14 +66,20 @@ def _against_attestor(name: str, evidence: Evidence, policy: Policy) -> Outcome:
         return Outcome([f"attestor {name}: nobody is known as that"], [Step(kind="attest", about=(name,))])
     outcome = Outcome()
     for what in attestor.attests:
-        reasons = list(_missing(what, attestor, evidence, policy))
+        reasons = list(_missing(what, attestor, evidence))
         about = (f"{name} {what}",)
         steps = [Step(kind="attest", about=about)] if reasons else []
         outcome.add(Outcome([f"attestor {name}: {reason}" for reason in reasons], steps))
+        if what == "vulnerabilities" and (report := _report_of(attestor, evidence)):
+            for found in (
+                findings_against(report, policy, image=evidence.image, now=evidence.now, vex=evidence.vex),
+                unknowns_against(report, policy, now=evidence.now),
+            ):
+                outcome.add(Outcome([f"attestor {name}: {reason}" for reason in found.reasons], found.steps))
     return outcome
 
 
-def _missing(what: str, attestor: Attestor, evidence: Evidence, policy: Policy) -> Iterator[str]:
+def _missing(what: str, attestor: Attestor, evidence: Evidence) -> Iterator[str]:
     """What an attestor did not say of all that it attests, one sentence each."""
     if what == "approval":
         if why := evidence.approvals.why_none(attestor.name, image=evidence.image, now=evidence.now):
@@ -85,7 +91,13 @@ def _missing(what: str, attestor: Attestor, evidence: Evidence, policy: Policy) 
                 f", and {certified.problem}" if certified.problem else ""
             )
     elif what == "vulnerabilities":
-        yield from _against_report(attestor, evidence, policy)
+        report = _report_of(attestor, evidence)
+        if report is None:
+            yield "no vulnerability report is by its keys"
+            return
+        for digest, platform in evidence.platforms.items():
+            if digest not in report.covers:
+                yield f"its vulnerability report does not cover {platform} ({digest})"
     else:
         [kind] = ATTESTED.get(what, (what,))
         said = [each for each in evidence.attestations.of_type(kind) if attestor.made(each.key_id)]
@@ -106,15 +118,7 @@ def _covered(kind: str, said: list[VerifiedAttestation], attestor: Attestor, evi
     return covered if kind in (PROVENANCE_TYPE, CYCLONEDX_TYPE) or not said else set(evidence.platforms)
 
 
-def _against_report(attestor: Attestor, evidence: Evidence, policy: Policy) -> Iterator[str]:
-    """Its newest report covers every platform and keeps the limits; whose report counts elsewhere does not matter."""
+def _report_of(attestor: Attestor, evidence: Evidence) -> Report | None:
+    """Its newest report, which must keep the limits; whose report counts elsewhere does not matter."""
     own = [report for report, signed in evidence.reports if attestor.made(signed.key_id)]
-    report: Report | None = max(own, key=lambda each: each.order, default=None)
-    if report is None:
-        yield "no vulnerability report is by its keys"
-        return
-    for digest, platform in evidence.platforms.items():
-        if digest not in report.covers:
-            yield f"its vulnerability report does not cover {platform} ({digest})"
-    yield from findings_against(report, policy, image=evidence.image, now=evidence.now, vex=evidence.vex).reasons
-    yield from unknowns_against(report, policy, now=evidence.now).reasons
+    return max(own, key=lambda each: each.order, default=None)

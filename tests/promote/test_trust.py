@@ -263,6 +263,9 @@ def test_a_scanner_covers_every_platform_and_finds_nothing(trusted: Trusted) -> 
     assert trusted.verdict(policy).allow
     trusted.report("scan-box", CRITICAL, scanned_at="2026-11-23T11:00:00Z")
     assert any("CRITICAL 9.8" in reason for reason in trusted.against(policy))
+    kinds = [step.kind for step in trusted.verdict(policy).steps]
+    assert "image" in kinds and "attest" not in kinds, "the attestor has said it: the image is to be put right, once"
+    assert kinds.count("image") == 1
 
 
 def sbom_of(manifest: Descriptor) -> dict[str, Any]:
