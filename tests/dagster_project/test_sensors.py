@@ -262,7 +262,12 @@ def test_the_promotion_sensor_lets_go_what_an_exception_allows_now(world: World,
     _, cursor = tick(world, "promotion", None)
     raw = yaml.safe_load(settings.read_text())
     raw["policies"]["default"]["exceptions"] = [
-        {"advisory": "PYSEC-2026-1", "reason": "the leaking function is not called", "expires": "2099-12-31"}
+        {
+            "advisory": "PYSEC-2026-1",
+            "owner": "team:ml",
+            "reason": "the leaking function is not called",
+            "expires": "2099-12-31",
+        }
     ]
     settings.write_text(yaml.safe_dump(raw))
     world.use(load(settings))

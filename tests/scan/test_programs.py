@@ -113,6 +113,7 @@ def test_versions_of_go() -> None:
     assert not go_release("devel go1.23-abc") and not go_release("go1")
 
 
+@pytest.mark.long  # CI installs no Go
 def test_programs_of_go_itself() -> None:
     folder = Path("/usr/local/go/src/debug/buildinfo/testdata")
     if not folder.is_dir():
@@ -122,6 +123,7 @@ def test_programs_of_go_itself() -> None:
     assert read(base64.b64decode((folder / "notgo/notgo.base64").read_bytes())) is None
 
 
+@pytest.mark.long  # CI installs neither Go nor soci
 @pytest.mark.peer("go")
 @pytest.mark.parametrize("program", ["soci", "cosign"])
 def test_modules_are_those_that_go_reads(program: str, peer: Peer) -> None:
