@@ -9,6 +9,7 @@ from dagster_project.assets import (
     bases,
     build,
     collect,
+    interventions,
     mirror,
     page,
     promote,
@@ -88,6 +89,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
     sweeps = [rescan.rescan_job] if config.images else []
     looks = [job("bases", grounds, "Look at the approved bases, and at what stands on them.")] if grounds else []
+    watched = [interventions.interventions] if config.images else []
+    hours = [job("open_interventions", watched, "List what persons let go, or revoked.")] if watched else []
     recorded = recorded_images(config)
     starts = [measure_job(config, [start.start_time])] if recorded else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
@@ -103,8 +106,22 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *synced,
             *plans,
             *grounds,
+            *watched,
         ],
-        jobs=[release, let_go, *builds, *conversions, *updates, *sweeps, *mirrors, *syncs, *plannings, *starts, *looks],
+        jobs=[
+            release,
+            let_go,
+            *builds,
+            *conversions,
+            *updates,
+            *sweeps,
+            *mirrors,
+            *syncs,
+            *plannings,
+            *starts,
+            *looks,
+            *hours,
+        ],
         sensors=[
             *push_sensors(config, release),
             *(convert_sensor(config, each.name) for each in conversions),
@@ -119,6 +136,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
+            *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
         resources={
             "chain": chain_resource(make_chain or (lambda: Chain(config))),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from registry_pipelines.chain.channels import channel_of
@@ -166,15 +167,40 @@ def revocations(session: Session, images: Sequence[str] = ()) -> StageResult:
     return _listed(session, images, Revoked)
 
 
-def _listed(session: Session, images: Sequence[str], kind: type[BrokenGlass | Revoked]) -> StageResult:
+def interventions(session: Session, images: Sequence[str] = ()) -> StageResult:
+    """Both, each with its ``kind`` and what ends it; ``facts["break_glasses"]`` and ``facts["revocations"]``."""
+    result = _listed(session, images, BrokenGlass, Revoked)
+    counts: dict[str, Scalar] = {
+        name: sum(row["kind"] == kind for row in result.rows) for name, kind in _COUNTED.items()
+    }
+    steps = [_ending(session, row) for row in result.rows]
+    return replace(result, facts={**result.facts, **counts}, next_steps=list(dict.fromkeys(steps)))
+
+
+_KINDS: dict[type[BrokenGlass | Revoked], tuple[str, str]] = {
+    BrokenGlass: ("break-glass", "break-glasses"),
+    Revoked: ("revocation", "revocations"),
+}
+_COUNTED = {"break_glasses": "break-glass", "revocations": "revocation"}
+
+
+def _ending(session: Session, row: Mapping[str, Scalar]) -> str:
+    words = ("break-glass", "close") if row["kind"] == "break-glass" else ("revoke", "--close")
+    return f"{typed(session.config, *words, str(row['release']))}  # when all is done"
+
+
+def _listed(session: Session, images: Sequence[str], *kinds: type[BrokenGlass | Revoked]) -> StageResult:
     started = time.monotonic()
     named = [session.image(name) for name in images] or list(session.config.images.values())
     verifier, now = session.verifier(), session.now()
     rows: list[dict[str, Scalar]] = []
     for image in named:
         for release, found in _every(session, image, verifier):
-            rows += [_row(release, each, now) for each in found.listed if isinstance(each, kind)]
-    what = ("break-glass", "break-glasses") if kind is BrokenGlass else ("revocation", "revocations")
+            for each in found.listed:
+                if isinstance(each, kinds):
+                    kind: dict[str, Scalar] = {"kind": _KINDS[type(each)][0]} if len(kinds) > 1 else {}
+                    rows.append(kind | _row(release, each, now))
+    what = _KINDS[kinds[0]] if len(kinds) == 1 else ("intervention", "interventions")
     return StageResult(
         stage=what[0],
         subject=", ".join(each.name for each in named),

@@ -447,6 +447,12 @@ class Chain:
 
         return intervene.revocations(self._session, images)
 
+    def interventions(self, images: Sequence[str] = ()) -> StageResult:
+        """Both lists in one, with the commands that end them."""
+        from registry_pipelines.chain import intervene
+
+        return intervene.interventions(self._session, images)
+
     def promote_automatically(self, release: Release) -> StageResult:
         """The same for a run that nobody asked to promote: only where the image says so, and never back. Elsewhere an
         allowed release waits for a person: ``facts["waits"]``, and it is told, as a denial is."""
