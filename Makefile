@@ -69,6 +69,7 @@ docs: $(READY) ## Write the generated pages, then build the documentation with i
 	@$(BIN)/python -m tests.doubles.families
 	@$(BIN)/python -m tests.rooms
 	@$(BIN)/python -m tests.exit_codes
+	@$(BIN)/python -m tests.permissions
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html; with the search: $(PYTHON) -m http.server -b 127.0.0.1 -d site 8000, then http://127.0.0.1:8000"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import permissions
 from tests.exit_codes import PAGE, page
 
 ROOT = Path(__file__).parents[1]
@@ -55,3 +56,8 @@ def test_the_search_finds_a_field_and_nothing_comes_from_elsewhere(site: Path) -
 
 def test_the_page_of_exit_codes_is_the_code() -> None:
     assert PAGE.read_text() == page(), "write it again: make docs"
+
+
+def test_the_page_of_permissions_is_the_table() -> None:
+    told = permissions.PAGE.read_text()
+    assert told == permissions.page(told), "write it again: make docs"
