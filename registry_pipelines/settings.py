@@ -137,6 +137,29 @@ LIBC = Pattern(
 GLOB = Pattern(
     r"^[A-Za-z0-9_.*?\[\]!/-]{1,255}$", "a pattern", "use letters, digits, _ . - / and the wildcards * ? [ ]"
 )
+AWS_ACCOUNT = Pattern(r"^[0-9]{12}$", "an AWS account", "write its 12 digits in quotes")
+AWS_REGION = Pattern(r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$", "an AWS region", "write it like eu-west-1 or us-gov-west-1")
+AWS_ROLE = Pattern(
+    r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512})?$",
+    "the ARN of a role",
+    "write arn:aws:iam::ACCOUNT:role/NAME",
+)
+GOOGLE_PROJECT = Pattern(
+    r"^([a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$",
+    "a Google Cloud project",
+    "write its id, 6 to 30 lower-case letters, digits and -",
+)
+GOOGLE_LOCATION = Pattern(
+    r"^(us|europe|asia|[a-z]+-[a-z]+[0-9]{1,2})$",
+    "a location of Artifact Registry",
+    "write a region like europe-west1, or us, europe, asia",
+)
+GOOGLE_HOST = Pattern(
+    r"^((us|eu|asia)\.)?gcr\.io$", "a host of Container Registry", "write gcr.io, us.gcr.io, eu.gcr.io or asia.gcr.io"
+)
+SERVICE_ACCOUNT = Pattern(
+    r"^([A-Za-z0-9._-]+@[A-Za-z0-9.-]+)?$", "a service account", "write NAME@PROJECT.iam.gserviceaccount.com"
+)
 KMS = Pattern(
     r"^(awskms:[A-Za-z0-9:/_-]+|gcpkms:projects/[^\s?#]+/cryptoKeyVersions/[0-9]+|azurekms://[A-Za-z0-9.-]+/keys"
     r"/[A-Za-z0-9/-]+|hv:[A-Za-z0-9_.-]+/[0-9]+|hsm:[0-9]*(\?label=[^\s&]+)?)$",

@@ -12,7 +12,7 @@ from registry_pipelines.oci.references import Reference, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.protocol import Place, Registry
-from registry_pipelines.registry.remote import remote_registry
+from registry_pipelines.registry.remote import cloud_registry, remote_registry
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limited import limited
@@ -140,7 +140,7 @@ def address(settings: RegistryPlace) -> str:
     """Host and port of a configured registry; empty for a folder."""
     if isinstance(settings, configuration.EmbeddedRegistry):
         return settings.client_address
-    return settings.host if isinstance(settings, configuration.DistributionRegistry) else ""
+    return settings.host if isinstance(settings, configuration.RemoteRegistry) else ""
 
 
 def limits_of(config: Config) -> MachineLimits:
@@ -149,7 +149,7 @@ def limits_of(config: Config) -> MachineLimits:
     caps = {
         settings.host: tuple(CapWindow.parse(text) for text in settings.bandwidth)
         for settings in config.registries.values()
-        if isinstance(settings, configuration.DistributionRegistry) and settings.bandwidth
+        if isinstance(settings, configuration.RemoteRegistry) and settings.bandwidth
     }
     return MachineLimits(folder=config.state / "limits", caps=caps)
 
@@ -158,7 +158,7 @@ def open_registry(settings: RegistryPlace, limits: MachineLimits) -> Registry:
     """A client for a configured registry; no network yet. Those elsewhere are kept within the limits; what this project
     serves itself has none."""
     client = client_of(settings)
-    return limited(client, limits) if isinstance(settings, configuration.DistributionRegistry) else client
+    return limited(client, limits) if isinstance(settings, configuration.RemoteRegistry) else client
 
 
 def client_of(settings: RegistryPlace) -> Registry:
@@ -175,6 +175,15 @@ def client_of(settings: RegistryPlace) -> Registry:
             password=settings.users[username].reveal() if username else "",
             plain_http=settings.tls_cert is None,
             ca_file=settings.ca_file,
+        )
+    if isinstance(settings, configuration.EcrRegistry | configuration.GarRegistry):
+        return cloud_registry(
+            settings.host,
+            settings.access(),
+            dial=settings.reachable_as or "",
+            plain_http=settings.plain_http,
+            ca_file=settings.ca_file,
+            redirects=settings.redirects.allow,
         )
     return remote_registry(
         settings.host,

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 
 from registry_pipelines.chain.places import address, client_of
 from registry_pipelines.chain.serving import ensure_registries
-from registry_pipelines.config import Config, DistributionRegistry, EmbeddedRegistry, RegistryPlace
+from registry_pipelines.config import (
+    Config,
+    DistributionRegistry,
+    EcrRegistry,
+    EmbeddedRegistry,
+    GarRegistry,
+    RegistryPlace,
+)
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.registry.client.credentials import CredentialSource
 from registry_pipelines.registry.client.distribution import HttpRegistry
@@ -138,6 +145,10 @@ def _login(settings: RegistryPlace) -> str:
     """Whom the registry is told we are. Raises ConfigInvalid, ToolMissing, Unauthorized (a helper failed)."""
     if isinstance(settings, EmbeddedRegistry):
         return next(iter(settings.users), "nobody")
+    if isinstance(settings, EcrRegistry):
+        return settings.role or "AWS credentials"
+    if isinstance(settings, GarRegistry):
+        return settings.impersonate or "Google credentials"
     if not isinstance(settings, DistributionRegistry):
         return ""
     if settings.username:

@@ -12,7 +12,7 @@ import yaml
 from registry_pipelines.config.document import Problems, child, line_at, line_of
 from registry_pipelines.config.model import VERSION, Config, Image
 from registry_pipelines.config.overlaps import overlaps
-from registry_pipelines.config.registries import DistributionRegistry, EmbeddedRegistry, Upstream
+from registry_pipelines.config.registries import EmbeddedRegistry, RemoteRegistry, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.attestors import attestable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
@@ -154,7 +154,7 @@ def _ports(config: Config) -> Iterable[tuple[str, str]]:
 
 def _bandwidth(config: Config) -> Iterable[tuple[str, str]]:
     for name, registry in config.registries.items():
-        for place, text in enumerate(registry.bandwidth if isinstance(registry, DistributionRegistry) else ()):
+        for place, text in enumerate(registry.bandwidth if isinstance(registry, RemoteRegistry) else ()):
             try:
                 CapWindow.parse(text)
             except InputError as error:
@@ -163,7 +163,7 @@ def _bandwidth(config: Config) -> Iterable[tuple[str, str]]:
 
 def _redirects(config: Config) -> Iterable[tuple[str, str]]:
     for name, registry in config.registries.items():
-        for place, text in enumerate(registry.redirects.allow if isinstance(registry, DistributionRegistry) else ()):
+        for place, text in enumerate(registry.redirects.allow if isinstance(registry, RemoteRegistry) else ()):
             try:
                 Allowed.parse(text)
             except InputError as error:

@@ -8,18 +8,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
+from registry_pipelines.config.redirects import Redirects
 from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.settings import FILE, GLOB, HOST, PREFIX, EntryName, Instead, Names, Secret
 from registry_pipelines.transfer.closure.choice import Choice
 
-ECR_INSTEAD = Instead(
-    ("ecr", "aws", "aws-ecr"),
-    "ECR is `kind: distribution` with its host, <account>.dkr.ecr.<region>.amazonaws.com; AWS credentials log in",
-)
-CLOUDS_INSTEAD = Instead(
-    ("gar", "gcr", "gcp", "google", "artifact-registry", "acr", "azure"),
-    "a cloud's registry is `kind: distribution` with its host, as <region>-docker.pkg.dev or <name>.azurecr.io",
-)
+AZURE_INSTEAD = Instead(("acr", "azure"), "Azure's registry is `kind: distribution` with its host, <name>.azurecr.io")
 OTHERS_INSTEAD = Instead(
     ("docker", "dockerhub", "docker-hub", "ghcr", "github", "gitlab", "harbor", "quay", "nexus", "artifactory", "oci"),
     "a registry elsewhere is `kind: distribution` with its host, as docker.io, ghcr.io or harbor.example.com",
@@ -67,22 +62,12 @@ class EmbeddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
         return self.reachable_as or self.address
 
 
-class Redirects(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a registry may send us, by redirects and by every other address of another host that it names (an upload,
-    the next page, its token service). A registry with a public address may send us to public addresses; one in an inner
-    network also to inner ones; none to link-local addresses and the clouds' metadata services. Behind a proxy that is
-    the proxy's business."""
-
-    allow: tuple[str, ...] = ()
-    """Places that are permitted all the same, as the object store behind a private link: `host`, `host:port`,
-    `*.domain`, an address, or a network like `10.1.0.0/16`."""
-
-
 class DistributionRegistry(msgspec.Struct, frozen=True, kw_only=True):
-    """Any registry that speaks the OCI distribution protocol: ECR, Artifact Registry, Harbor, docker-registry."""
+    """Any registry that speaks the OCI distribution protocol: Harbor, docker-registry, and those of the clouds by their
+    hosts, too."""
 
     name: EntryName
-    kind: Annotated[Literal["distribution"], ECR_INSTEAD, CLOUDS_INSTEAD, OTHERS_INSTEAD]
+    kind: Annotated[Literal["distribution"], AZURE_INSTEAD, OTHERS_INSTEAD]
     """The registry is somewhere else."""
     host: Annotated[str, HOST]
     """`host` or `host:port`, without scheme."""
@@ -115,7 +100,9 @@ class LayoutRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """The folder; it is made when missing."""
 
 
-RegistryPlace = EmbeddedRegistry | DistributionRegistry | LayoutRegistry
+RemoteRegistry = DistributionRegistry | EcrRegistry | GarRegistry
+"""A registry somewhere else, with ``host``, ``bandwidth`` and ``redirects``."""
+RegistryPlace = EmbeddedRegistry | RemoteRegistry | LayoutRegistry
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,10 +159,14 @@ class Sync(Choice, frozen=True, kw_only=True):
 
 __all__ = [
     "DistributionRegistry",
+    "EcrRegistry",
     "EmbeddedRegistry",
+    "GarRegistry",
     "LayoutRegistry",
     "Mirror",
+    "Redirects",
     "RegistryPlace",
+    "RemoteRegistry",
     "Sync",
     "Target",
     "Upstream",

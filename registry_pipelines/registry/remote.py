@@ -7,7 +7,9 @@ from pathlib import Path
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.distribution import HttpRegistry
+from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.hosts import read_host
+from registry_pipelines.registry.gar.access import GoogleAccess
 
 
 def remote_registry(
@@ -38,4 +40,24 @@ def remote_registry(
         ca_file=ca_file,
         docker_config=docker_config,
         redirects=redirects,
+    )
+
+
+def cloud_registry(
+    host: str,
+    access: AwsAccess | GoogleAccess,
+    *,
+    dial: str = "",
+    plain_http: bool | None = None,
+    ca_file: Path | None = None,
+    redirects: Sequence[str] = (),
+) -> HttpRegistry:
+    """A client for a registry of a cloud whose API is asked as ``access`` says; no network yet. dial: ``host[:port]``
+    it is reached by, where that is not its name."""
+    if isinstance(access, AwsAccess):
+        from registry_pipelines.registry.ecr.registry import EcrRegistry  # most who start have no ECR
+
+        return EcrRegistry(host, access=access, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
+    return DistributionRegistry(
+        host, finder=access, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects
     )

@@ -150,8 +150,9 @@ def test_provenance_that_nobody_makes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("ecr", "ECR is `kind: distribution` with its host, <account>.dkr.ecr.<region>.amazonaws.com"),
-        ("GAR", "a cloud's registry is `kind: distribution` with its host"),
+        ("aws", "write `kind: ecr` with `account` and `region`"),
+        ("GCR", "write `kind: gar` with `project` and `location`"),
+        ("acr", "Azure's registry is `kind: distribution` with its host"),
         ("harbor", "a registry elsewhere is `kind: distribution` with its host"),
         ("embeded", "unknown kind `embeded`; did you mean `embedded`?"),
     ],

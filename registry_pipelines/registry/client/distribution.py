@@ -57,6 +57,7 @@ class HttpRegistry:
     Docker's config.json (docker_config names another file), or what ``finder`` finds. plain_http: None is plain for
     loopback hosts (and no ca_file), TLS for all others. ca_file: PEM certificates trusted besides the system's.
     redirects: where in inner networks it may send us (``host``, ``host:port``, ``*.domain``, ``10.1.0.0/16``).
+    dial: ``host[:port]`` it is reached by, where that is not its name (a private link, a double).
     """
 
     def __init__(
@@ -73,11 +74,12 @@ class HttpRegistry:
         environ: Mapping[str, str] | None = None,
         finder: CredentialFinder | None = None,
         redirects: Sequence[str] = (),
+        dial: str = "",
     ) -> None:
         self.name = _check_host(host)
         self._timeouts = timeouts or Timeouts()
         transport = Transport(ca_file=ca_file, timeouts=self._timeouts, environ=environ)
-        base = base_url(host, plain_http=plain_http, tls_wanted=ca_file is not None)
+        base = base_url(dial or host, plain_http=plain_http, tls_wanted=ca_file is not None)
         source = finder or CredentialSource(
             host, username=username, password=password, docker_config=docker_config, environ=environ
         )

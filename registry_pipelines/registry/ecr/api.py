@@ -17,18 +17,15 @@ from copy import copy
 from typing import Any
 
 from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Stalled, ToolMissing
-from registry_pipelines.registry.client.connection import USER_AGENT
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.exchange import Count
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.client.translate import not_answered
 from registry_pipelines.registry.client.transport import Timeouts
+from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.failures import error_code, raise_translated, translate
 from registry_pipelines.registry.ecr.hosts import EcrHost
 from registry_pipelines.registry.protocol import Observer
-
-MAX_CONNECTIONS = 128
-"""Idle connections kept to the API; as many requests as a window of ``transfer.limits.limits`` lets be under way."""
 
 RENEW_EARLY_S = 900.0
 """A token (12 h by ECR's guide) is renewed this long before its end: ECR answers 403, not 401, to one that has expired,
@@ -45,7 +42,7 @@ _OPEN = (
 class EcrApi:
     """The API of one host. Safe for many threads; nothing is asked before the first call.
 
-    profile: of AWS's configuration, empty for the default. retries: ours; boto3's are off, because two that multiply
+    access: how AWS is asked. retries: ours; boto3's are off, because two that multiply
     hide throttling from the limits. observer: told of every failed attempt. ``sent`` is without those for tokens.
     """
 
@@ -54,7 +51,7 @@ class EcrApi:
         host: EcrHost,
         *,
         name: str,
-        profile: str,
+        access: AwsAccess,
         timeouts: Timeouts,
         retries: Retries,
         observer: Observer | None,
@@ -62,7 +59,7 @@ class EcrApi:
         self.account, self.name, self.retries = host.account, name, retries
         self._timeouts, self._observer = timeouts, observer
         self.sent = Count()
-        self._clients = _Clients(host, profile, timeouts)
+        self._clients = _Clients(access, timeouts)
 
     def adjusted(self, retries: Retries, observer: Observer | None) -> EcrApi:
         """The same API for another use; clients, their log-in and counts are shared."""
@@ -171,13 +168,12 @@ class EcrApi:
 
 
 class _Clients:
-    """Clients of boto3, all of one session, which finds credentials once. Safe for many threads."""
+    """Clients of ECR's API, made for sending parts. Safe for many threads."""
 
-    def __init__(self, host: EcrHost, profile: str, timeouts: Timeouts) -> None:
-        self._host, self._profile, self._timeouts = host, profile, timeouts
+    def __init__(self, access: AwsAccess, timeouts: Timeouts) -> None:
+        self._access, self._timeouts = access, timeouts
         self._lock = threading.Lock()
         self._made: dict[float, Any] = {}
-        self._session: Any = None
 
     def get(self, answer_s: float, *, where: str) -> Any:
         """A client whose answers may take so long: boto3 has a time-out per client. Raises ToolMissing, InputError."""
@@ -186,7 +182,7 @@ class _Clients:
             if client is None:
                 try:
                     client = self._made[answer_s] = self._make(answer_s)
-                except ImportError as error:
+                except ToolMissing as error:
                     raise ToolMissing(
                         "boto3 is not installed; ECR needs it",
                         where=where,
@@ -197,24 +193,10 @@ class _Clients:
             return client
 
     def _make(self, answer_s: float) -> Any:
-        import boto3
-        from botocore.config import Config
-
-        if self._session is None:
-            self._session = boto3.Session(profile_name=self._profile or None, region_name=self._host.region)
-        config = Config(
-            connect_timeout=self._timeouts.connect_s,
-            read_timeout=answer_s,
-            retries={"total_max_attempts": 1, "mode": "standard"},
-            max_pool_connections=MAX_CONNECTIONS,
-            use_fips_endpoint=self._host.fips or None,
-            use_dualstack_endpoint=self._host.dualstack or None,
-            user_agent_extra=USER_AGENT,
-            tcp_keepalive=True,
-        )
-        client = self._session.client("ecr", config=config)
-        client.meta.events.register("before-parameter-build.ecr.UploadLayerPart", _take_body)
-        client.meta.events.register("before-call.ecr.UploadLayerPart", _put_body)
+        client = self._access.client("ecr", answer_s=answer_s, connect_s=self._timeouts.connect_s)
+        events = client.meta.events  # by name, because registries that share an access share its clients
+        events.register("before-parameter-build.ecr.UploadLayerPart", _take_body, unique_id="take-body")
+        events.register("before-call.ecr.UploadLayerPart", _put_body, unique_id="put-body")
         return client
 
 

@@ -20,6 +20,17 @@ class EcrHost:
     fips: bool = False
     dualstack: bool = False
 
+    @property
+    def name(self) -> str:
+        """The host, by the partition that the region's prefix tells (botocore's ``partitions.json``)."""
+        china, europe = self.region.startswith("cn-"), self.region.startswith("eusc-")
+        if self.dualstack:
+            suffix = "on.amazonwebservices.com.cn" if china else "on.aws"
+        else:
+            suffix = "amazonaws.com.cn" if china else "amazonaws.eu" if europe else "amazonaws.com"
+        service = f"dkr{'-' if self.dualstack else '.'}ecr{'-fips' if self.fips else ''}"
+        return f"{self.account}.{service}.{self.region}.{suffix}"
+
 
 def read_host(host: str) -> EcrHost | None:
     """Read ``<account>.dkr.ecr[-fips].<region>.amazonaws.com`` (``.com.cn``, ``.eu``), or the dual-stack form

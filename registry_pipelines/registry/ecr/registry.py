@@ -14,6 +14,7 @@ from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.distribution import HttpRegistry
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.client.transport import Timeouts
+from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.api import EcrApi
 from registry_pipelines.registry.ecr.hosts import read_host
 from registry_pipelines.registry.ecr.uploads import EcrUploads
@@ -24,8 +25,9 @@ class EcrRegistry(HttpRegistry):
     """ECR: manifests, tags, reads and small blobs by the distribution protocol; large blobs, questions about many
     blobs, and the log-in by ECR's API. Implements Registry, UploadSessions and BlobSizes; safe for many threads.
 
-    host: as :func:`read_host` reads. profile: of AWS's configuration; empty is boto3's default chain. ca_file: for the
-    registry's host; the API's is AWS_CA_BUNDLE. redirects: see HttpRegistry. Needs the extra ``aws``: without boto3 the
+    host: as :func:`read_host` reads. profile: of AWS's configuration; empty is boto3's default chain. access: how the
+    API is asked, in place of it. dial, redirects: see HttpRegistry. ca_file: for the registry's host; the API's is
+    AWS_CA_BUNDLE. Needs the extra ``aws``: without boto3 the
     first request raises ToolMissing.
     """
 
@@ -34,6 +36,8 @@ class EcrRegistry(HttpRegistry):
         host: str,
         *,
         profile: str = "",
+        access: AwsAccess | None = None,
+        dial: str = "",
         plain_http: bool | None = None,
         ca_file: Path | None = None,
         timeouts: Timeouts | None = None,
@@ -54,12 +58,14 @@ class EcrRegistry(HttpRegistry):
             environ=environ,
             finder=finder,
             redirects=redirects,
+            dial=dial,
         )
         exchange = self._exchange
         finder.api = EcrApi(
             known,
             name=host,
-            profile=profile,
+            access=access
+            or AwsAccess(region=known.region, profile=profile, fips=known.fips, dualstack=known.dualstack),
             timeouts=self._timeouts,
             retries=exchange.retries,
             observer=exchange.observer,
