@@ -31,7 +31,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place, Registry
 from tests.doubles.docker_registry import DockerRegistry
-from tests.doubles.ecr import EcrDouble
+from tests.doubles.aws.ecr import EcrDouble
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
 from tests.doubles.walked_tags import walked
 

@@ -40,8 +40,8 @@ from registry_pipelines.registry.ecr.uploads import PART_BYTES
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import BlobSizes, CarriedUploads, UploadSession, UploadSessions
 from registry_pipelines.registry.remote import remote_registry
-from tests.doubles.ecr import SECRET_KEY as SECRET
-from tests.doubles.ecr import ApiError, EcrDouble
+from tests.doubles.aws.ecr import SECRET_KEY as SECRET
+from tests.doubles.aws.ecr import ApiError, EcrDouble
 from tests.registry.contract import RegistryContract
 
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"

@@ -29,7 +29,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
-from tests.doubles.ecr import EcrDouble
+from tests.doubles.aws.ecr import EcrDouble
 
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 NAME = "team/app"

@@ -18,7 +18,7 @@ from registry_pipelines.registry.client import Retries, Timeouts
 from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.ecr.uploads import PART_BYTES
 from registry_pipelines.registry.embedded import EmbeddedServer
-from tests.doubles.ecr import SECRET_KEY, EcrDouble
+from tests.doubles.aws.ecr import SECRET_KEY, EcrDouble
 
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 

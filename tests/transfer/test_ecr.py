@@ -30,7 +30,7 @@ from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.answers import answered
 from tests.doubles.certificates import make_certificates
-from tests.doubles.ecr import SECRET_KEY, ApiError, EcrDouble, Fault
+from tests.doubles.aws.ecr import SECRET_KEY, ApiError, EcrDouble, Fault
 from tests.patience import patient
 
 if TYPE_CHECKING:
@@ -135,7 +135,8 @@ def test_killed_command_sends_at_most_one_part_again(
     assert ecr.double.count("InitiateLayerUpload") == 1
     assert ecr.double.part_bytes_in - LAYER_BYTES <= 2 * PART_BYTES
     if not answered:
-        assert len(ecr.parts()) == len(set(ecr.parts())) + 2
+        starts = [start for start, _ in ecr.parts()]
+        assert len(starts) == len(set(starts)) + 2
     assert compare(source.place("big"), Place(registry, "big"), "v1", content=True) == []
 
 
@@ -221,6 +222,7 @@ def test_no_permission_is_told_at_once(
 def test_fleet_mounts_what_a_committed_manifest_names(
     ecr: Ecr, source: Counted, graphs: Graphs, registry: EcrRegistry, tmp_path: Path
 ) -> None:
+    ecr.double.here.settings["BLOB_MOUNTING"] = "ENABLED"
     base = graphs.noise(PART_BYTES + 1000)
     for name in ("one", "two"):
         graphs.image(source.place(name), base, name.encode() * 100, tag="v1")

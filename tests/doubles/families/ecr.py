@@ -1,4 +1,4 @@
-"""Amazon ECR's side that speaks the distribution protocol. Its own API is in tests/doubles/ecr.py."""
+"""Amazon ECR's side that speaks the distribution protocol. Its own API is in tests/doubles/aws."""
 
 from tests.doubles.families.table import Answer, Ask, Cell, Change, Family, Row, StuckRange, When, problem
 

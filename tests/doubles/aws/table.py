@@ -1,0 +1,16 @@
+"""The areas of the double: each answers some operations of a service, see ``front.Area``. One line and file each."""
+
+from __future__ import annotations
+
+from tests.doubles.aws.ecr_images import EcrImages
+from tests.doubles.aws.ecr_layers import EcrLayers
+from tests.doubles.aws.ecr_registry import EcrRegistries
+from tests.doubles.aws.front import Area
+from tests.doubles.aws.sts import Sts
+
+AREAS: tuple[type[Area], ...] = (
+    EcrRegistries,
+    EcrImages,
+    EcrLayers,
+    Sts,
+)
