@@ -30,8 +30,8 @@ from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place, Registry
-from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.aws.ecr import EcrDouble
+from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
 from tests.doubles.walked_tags import walked
 

@@ -29,8 +29,8 @@ from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.answers import answered
-from tests.doubles.certificates import make_certificates
 from tests.doubles.aws.ecr import SECRET_KEY, ApiError, EcrDouble, Fault
+from tests.doubles.certificates import make_certificates
 from tests.patience import patient
 
 if TYPE_CHECKING:
