@@ -1,7 +1,7 @@
 """Read what a message tells of the pull: image, host, who asked, what was missing.
 
 The forms are those of kubelet, containerd, CRI-O, Docker, skopeo, crane, the ECS agent and the clouds' own errors, as
-users reported them publicly between 2016 and 2026; ``tests/doctor/messages.py`` names the reports.
+users reported them publicly between 2016 and 2026; ``tests/data/pull_messages.json`` names the reports.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ _PLATFORM = (
     re.compile(r"no match(?:ing manifest)? for (?:platform )?((?:linux|windows)/[a-z0-9]+(?:/[a-z0-9]+)?)"),
     re.compile(r"no child with platform ((?:linux|windows)/[a-z0-9]+(?:/[a-z0-9]+)?)"),
 )
-_CRIO_PLATFORM = re.compile(r"for architecture \\?\"?([a-z0-9]+)\\?\"?, ?variant \\?\"?([a-z0-9]*)\\?\"?, OS \\?\"?([a-z]+)")
+_CRIO_PLATFORM = re.compile(
+    r"for architecture \\?\"?([a-z0-9]+)\\?\"?, ?variant \\?\"?([a-z0-9]*)\\?\"?, OS \\?\"?([a-z]+)"
+)
 _LOOKUP = re.compile(r"lookup ([A-Za-z0-9.-]+)|dial tcp (?:\S+->)?([0-9.]+:\d+|\[[0-9a-f:]+\]:\d+)")
 _EVENT = re.compile(r"\bkubelet\b|ImagePullBackOff|ErrImagePull|rpc error: code|Back-off pulling")
 
@@ -84,7 +86,7 @@ def _permission(words: str) -> dict[str, str]:
     if match := _AWS_ACTION.search(words):
         found["action"] = match[1]
         if resource := _AWS_RESOURCE.search(words):
-            found["resource"] = resource[1].rstrip(":,.\"")
+            found["resource"] = resource[1].rstrip(':,."')
         if why := _AWS_WHY.search(words):
             found["missing_by"] = why[1] or f"explicit deny{f' in a {why[2]}' if why[2] else ''}"
     elif match := _GOOGLE.search(words):

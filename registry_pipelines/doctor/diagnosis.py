@@ -65,7 +65,8 @@ def far_away(patient: Patient) -> Answer | None:
         return None
     return Answer(
         cause="far-away",
-        what=f"the node is in {patient.node_region}{' of another cloud' if other_cloud else ''}, the image in {host.region}: "
+        what=f"the node is in {patient.node_region}{' of another cloud' if other_cloud else ''}, the image in "
+        f"{host.region}: "
         "every pull crosses regions, takes longer and is paid by the byte",
         evidence=(f"node {patient.node}", host.name),
         do="Replicate to the node's region and pull there; see `registry-pipelines advise`",

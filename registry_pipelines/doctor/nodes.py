@@ -13,7 +13,17 @@ from registry_pipelines.progress import size_text
 _AWS = re.compile(r"aws:///([a-z]{2}(?:-[a-z]+)+-\d)[a-z0-9-]*/(i-[0-9a-f]+|fargate-\S+)")
 _GCE = re.compile(r"gce://([^/]+)/([a-z]+-[a-z]+\d+)-[a-z]/(\S+)")
 _QUANTITY = re.compile(r"(\d+)(Ki|Mi|Gi|Ti|k|M|G|T)?\Z")
-_UNITS = {"": 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+_UNITS = {
+    "": 1,
+    "Ki": 1024,
+    "Mi": 1024**2,
+    "Gi": 1024**3,
+    "Ti": 1024**4,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+}
 
 OLDEST_CONTAINERD_ZSTD = (1, 5)
 """containerd 1.5 was the first to read zstd layers (its release notes); Docker 23 for the classic store."""
@@ -75,12 +85,14 @@ def node_answers(node: Node) -> list[Answer]:
     for trouble in node.troubles:
         name = trouble.partition(":")[0]
         if name == "DiskPressure":
-            what, do = "the node is short of disk: it evicts pods and takes no new images", (
-                "Enlarge its disk, or free it (crictl rmi --prune); images need their size packed and unpacked together"
+            what, do = (
+                "the node is short of disk: it evicts pods and takes no new images",
+                (
+                    "Enlarge its disk, or free it (crictl rmi --prune); images need their size packed and unpacked "
+                    "together"
+                ),
             )
-            answers.append(
-                Answer(cause="disk-full", what=what, evidence=(trouble,), do=do, command=_describe(node))
-            )
+            answers.append(Answer(cause="disk-full", what=what, evidence=(trouble,), do=do, command=_describe(node)))
         else:
             answers.append(
                 Answer(

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 from registry_pipelines.doctor.hosts import Host, read_image
 from registry_pipelines.doctor.model import Cause, Patient
-from registry_pipelines.registry.permissions import needed, names
+from registry_pipelines.registry.permissions import names, needed
+
 
 def pull_actions(*, token: bool = True) -> str:
     """The actions that a pull takes, for a sentence. token: with the one that only ``*`` can be its resource."""
     return ", ".join(names(each for each in needed("aws", "pull") if token or each.on != "*"))
-
 
 
 NODE_POLICY = "arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryPullOnly"
@@ -40,13 +40,18 @@ def permission(patient: Patient, host: Host) -> tuple[str, str, str]:
     pods = _not_the_pods(patient)
     if "deny" in patient.missing_by:
         do = f"Find the statement that denies it ({patient.missing_by}) and except this role or repository{pods}"
-        return f"{who} is denied {action} on {resource} ({patient.missing_by})", do, _simulate(patient, action, resource)
+        return (
+            f"{who} is denied {action} on {resource} ({patient.missing_by})",
+            do,
+            _simulate(patient, action, resource),
+        )
     owner = _account_of(resource) or host.account
     mine = _account_of(patient.principal)
     if owner and mine and owner != mine:
         return (
             f"{who} of account {mine} lacks {action} on a repository of account {owner}: both sides must allow it",
-            f"In {owner}, let the repository's policy allow {mine} {pull_actions(token=False)}; in {mine}, let the role "
+            f"In {owner}, let the repository's policy allow {mine} {pull_actions(token=False)}; in {mine}, let the "
+            f"role "
             f"have them{pods}",
             f"aws ecr get-repository-policy --registry-id {owner} --repository-name {_repository(patient, resource)} "
             f"--region {host.region or 'REGION'}",
@@ -67,7 +72,8 @@ def endpoint_policy(patient: Patient, host: Host) -> tuple[str, str, str]:
         f"Allow {pull_actions()} in the policies of ecr.api and ecr.dkr, and s3:GetObject on "
         f"arn:aws:s3:::prod-{region}-starport-layer-bucket/* in the S3 gateway's",
         f"aws ec2 describe-vpc-endpoints --region {region} --filters "
-        f"Name=service-name,Values=com.amazonaws.{region}.ecr.dkr,com.amazonaws.{region}.ecr.api,com.amazonaws.{region}.s3 "
+        f"Name=service-name,Values=com.amazonaws.{region}.ecr.dkr,com.amazonaws.{region}.ecr.api,"
+        f"com.amazonaws.{region}.s3 "
         "--query 'VpcEndpoints[].[ServiceName,PolicyDocument]'",
     )
 
@@ -85,9 +91,14 @@ def no_credentials(patient: Patient, host: Host) -> tuple[str, str, str]:
         )
     far = patient.node_region and host.region and patient.node_region != host.region
     return (
-        f"the node sent no log-in to {host.name}: its ecr-credential-provider gave none, because the node has no instance "
+        f"the node sent no log-in to {host.name}: its ecr-credential-provider gave none, because the node has no "
+        f"instance "
         "role, the role lacks ecr:GetAuthorizationToken, or the provider's matchImages leaves this host out"
-        + (f" (the node is in {patient.node_region}, the image in {host.region}: that by itself is no reason)" if far else ""),
+        + (
+            f" (the node is in {patient.node_region}, the image in {host.region}: that by itself is no reason)"
+            if far
+            else ""
+        ),
         f"Give the node's role {NODE_POLICY}, and look into the kubelet's log for the provider's own words"
         f"{_not_the_pods(patient)}",
         _instance_role(patient, host),
@@ -96,10 +107,13 @@ def no_credentials(patient: Patient, host: Host) -> tuple[str, str, str]:
 
 def token_expired(patient: Patient, host: Host) -> tuple[str, str, str]:
     """A stored token."""
-    kept = f"the pull secret {', '.join(patient.pull_secrets)}" if patient.pull_secrets else "a pull secret or config.json"
+    kept = (
+        f"the pull secret {', '.join(patient.pull_secrets)}" if patient.pull_secrets else "a pull secret or config.json"
+    )
     return (
         f"the token for ECR has run out: they last 12 hours, and somebody stored one as {kept}",
-        "Remove it: on EC2 and EKS the kubelet gets its own by the node's role; elsewhere use amazon-ecr-credential-helper "
+        "Remove it: on EC2 and EKS the kubelet gets its own by the node's role; elsewhere use "
+        "amazon-ecr-credential-helper "
         "or renew the secret by a job every 6 hours",
         _login(host) if not patient.pull_secrets else f"kubectl delete secret {' '.join(patient.pull_secrets)}",
     )
@@ -108,7 +122,8 @@ def token_expired(patient: Patient, host: Host) -> tuple[str, str, str]:
 def no_identity(patient: Patient, host: Host) -> tuple[str, str, str]:
     """The instance has no role, or its metadata service is out of reach."""
     return (
-        "the node found no AWS identity: it has no instance profile, or what asks cannot reach the metadata service (IMDSv2 "
+        "the node found no AWS identity: it has no instance profile, or what asks cannot reach the metadata service "
+        "(IMDSv2 "
         "with a hop limit of 1 stops everything that runs in a container network)",
         f"Attach an instance profile; for a helper in a container raise the hop limit to 2{_not_the_pods(patient)}",
         f"aws ec2 describe-instances --instance-ids {patient.instance or 'i-...'} --query "
@@ -131,7 +146,8 @@ def layer_store(patient: Patient, host: Host) -> tuple[str, str, str]:
     return (
         f"the manifest came from {host.name or 'ECR'}, and the layers do not: they come from S3 "
         f"(prod-{region}-starport-layer-bucket), which a private subnet reaches by a gateway endpoint or NAT alone",
-        "Add the S3 gateway endpoint to the subnet's route table, let the security group out to its prefix list on 443, and "
+        "Add the S3 gateway endpoint to the subnet's route table, let the security group out to its prefix list on "
+        "443, and "
         f"its policy allow s3:GetObject on arn:aws:s3:::prod-{region}-starport-layer-bucket/*; it is free of charge",
         f"aws ec2 create-vpc-endpoint --vpc-id VPC --service-name com.amazonaws.{region}.s3 --route-table-ids RTB "
         f"--region {region}",
@@ -144,7 +160,8 @@ def timeout(patient: Patient, host: Host) -> tuple[str, str, str]:
     private = re.match(r"(10\.|192\.168\.|172\.(1[6-9]|2\d|3[01])\.)", patient.lookup)
     if private:
         return (
-            f"{host.name} leads to {patient.lookup}, a private address: a VPC endpoint whose security group does not let the "
+            f"{host.name} leads to {patient.lookup}, a private address: a VPC endpoint whose security group does not "
+            f"let the "
             "node in on 443 (a node group made later has another group), or which lies in no zone of the node",
             "Let the endpoint's security group take 443 from the nodes' subnets",
             f"aws ec2 describe-vpc-endpoints --region {region} --filters Name=service-name,Values="
@@ -155,7 +172,8 @@ def timeout(patient: Patient, host: Host) -> tuple[str, str, str]:
         f"no connection to {patient.lookup or host.name} came about: the subnet has no way out",
         f"Give it a NAT gateway, or all of ecr.api, ecr.dkr (interface, private DNS on) and s3 (gateway) in {region}; "
         "endpoints serve their own region only",
-        f"aws ec2 describe-vpc-endpoints --region {region} --query 'VpcEndpoints[].[ServiceName,State,PrivateDnsEnabled]'",
+        f"aws ec2 describe-vpc-endpoints --region {region} --query "
+        f"'VpcEndpoints[].[ServiceName,State,PrivateDnsEnabled]'",
     )
 
 
@@ -164,7 +182,8 @@ def dns(patient: Patient, host: Host) -> tuple[str, str, str]:
     name, region = patient.lookup or host.name, host.region or "REGION"
     return (
         f"the node cannot find the address of {name}: a wrong name (account, region, .com.cn), or a VPC without DNS",
-        "Check the name; then enableDnsSupport and enableDnsHostnames of the VPC, and private DNS of the ecr.dkr endpoint",
+        "Check the name; then enableDnsSupport and enableDnsHostnames of the VPC, and private DNS of the ecr.dkr "
+        "endpoint",
         f"aws ec2 describe-vpc-attribute --vpc-id VPC --attribute enableDnsHostnames --region {region}",
     )
 
@@ -175,7 +194,8 @@ def no_repository(patient: Patient, host: Host) -> tuple[str, str, str]:
     name = found[1].repository if found else "REPOSITORY"
     return (
         f"account {host.account} has no repository {name} in {host.region}: repositories are per region and account",
-        "Look in other regions (`registry-pipelines doctor` asks those of the configuration); a push creates none unless a "
+        "Look in other regions (`registry-pipelines doctor` asks those of the configuration); a push creates none "
+        "unless a "
         "template for CREATE_ON_PUSH matches, a replica arrives only for what was pushed after replication was set",
         f"aws ecr describe-repositories --registry-id {host.account} --repository-names {name} --region {host.region}",
     )
@@ -189,11 +209,14 @@ def no_tag(patient: Patient, host: Host) -> tuple[str, str, str]:
     _, reference = found
     by = f"imageDigest={reference.digest}" if reference.digest else f"imageTag={reference.tag}"
     return (
-        f"ECR in {host.region} has no {reference.selector} in {reference.repository}, or has archived it: an archived image is "
+        f"ECR in {host.region} has no {reference.selector} in {reference.repository}, or has archived it: an archived "
+        f"image is "
         "not found by pulls",
-        "Ask for its status, archived ones too; restore takes up to 20 minutes. A lifecycle policy may have let it go, or a "
+        "Ask for its status, archived ones too; restore takes up to 20 minutes. A lifecycle policy may have let it "
+        "go, or a "
         "replica is not there yet",
-        f"aws ecr describe-images --registry-id {host.account} --repository-name {reference.repository} --region {host.region} "
+        f"aws ecr describe-images --registry-id {host.account} --repository-name {reference.repository} --region "
+        f"{host.region} "
         f"--filter imageStatus=ANY --image-ids {by}",
     )
 
@@ -204,7 +227,8 @@ def rate(patient: Patient, host: Host) -> tuple[str, str, str]:
         return (
             "public.ecr.aws limits who is not logged in: 1 pull a second and 500 GB a month for one address",
             "Log in with any AWS account (5 TB a month), or pull through a cache",
-            "aws ecr-public get-login-password --region us-east-1 | docker login --username AWS --password-stdin public.ecr.aws",
+            "aws ecr-public get-login-password --region us-east-1 | docker login --username AWS --password-stdin "
+            "public.ecr.aws",
         )
     return (
         "ECR's rate of requests for this account and region is used up (ThrottlingException)",
@@ -215,9 +239,8 @@ def rate(patient: Patient, host: Host) -> tuple[str, str, str]:
 
 def _login(host: Host) -> str:
     region = host.region or "REGION"
-    return (
-        f"aws ecr get-login-password --region {region} | docker login --username AWS --password-stdin {host.name or 'HOST'}"
-    )
+    login = f"docker login --username AWS --password-stdin {host.name or 'HOST'}"
+    return f"aws ecr get-login-password --region {region} | {login}"
 
 
 def _not_the_pods(patient: Patient) -> str:
@@ -238,7 +261,8 @@ def _instance_role(patient: Patient, host: Host) -> str:
 def _simulate(patient: Patient, action: str, resource: str) -> str:
     role = _ROLE.match(patient.principal)
     source = f"arn:{role[1]}:iam::{role[2]}:role/{role[3]}" if role else "ROLE_ARN"
-    return f"aws iam simulate-principal-policy --policy-source-arn {source} --action-names {action} --resource-arns '{resource}'"
+    asked = f"--action-names {action} --resource-arns '{resource}'"
+    return f"aws iam simulate-principal-policy --policy-source-arn {source} {asked}"
 
 
 def _account_of(arn: str) -> str:

@@ -30,9 +30,11 @@ def permission(patient: Patient, host: Host) -> tuple[str, str, str]:
     anonymous = "nauthenticated request" in patient.message
     who = "nobody was logged in: the pull" if anonymous else "who pulled"
     return (
-        f"{who} lacks {action} on {repository} in {location} of project {project}, or it is not there: Artifact Registry says "
+        f"{who} lacks {action} on {repository} in {location} of project {project}, or it is not there: Artifact "
+        f"Registry says "
         "the same of both",
-        f"Check the name, then give {role} on this repository to the account of the nodes: on GKE the node pool's service "
+        f"Check the name, then give {role} on this repository to the account of the nodes: on GKE the node pool's "
+        f"service "
         "account, the Compute Engine default unless told; a cluster of another project needs it here"
         f"{_not_the_pods(patient)}",
         f"gcloud artifacts repositories add-iam-policy-binding {repository} --project={project} --location={location} "
@@ -45,7 +47,8 @@ def no_credentials(patient: Patient, host: Host) -> tuple[str, str, str]:
     return (
         f"no log-in was sent to {host.name}: the node has no service account, or lacks the scope "
         "devstorage.read_only or cloud-platform; outside of Google nothing logs in by itself",
-        "On GKE create the node pool with a service account and the scope; elsewhere use gcloud's credential helper, or "
+        "On GKE create the node pool with a service account and the scope; elsewhere use gcloud's credential helper, "
+        "or "
         f"oauth2accesstoken with a token that lasts an hour{_not_the_pods(patient)}",
         "gcloud container node-pools describe POOL --cluster=CLUSTER --location=LOCATION "
         "--format='value(config.serviceAccount,config.oauthScopes)'"
@@ -58,7 +61,8 @@ def token_expired(patient: Patient, host: Host) -> tuple[str, str, str]:
     """An hour."""
     return (
         "the access token has run out: they last an hour, and somebody stored one",
-        "On GKE remove the pull secret; elsewhere use a credential helper (gcloud auth configure-docker), or workload identity "
+        "On GKE remove the pull secret; elsewhere use a credential helper (gcloud auth configure-docker), or workload "
+        "identity "
         "federation",
         f"gcloud auth print-access-token | docker login -u oauth2accesstoken --password-stdin https://{host.name}",
     )
@@ -69,18 +73,22 @@ def service_controls(patient: Patient, host: Host) -> tuple[str, str, str]:
     match = re.search(r"vpcServiceControlsUniqueIdentifier: ?([\w-]+)", patient.message)
     unique = match[1] if match else "ID"
     return (
-        "VPC Service Controls refused: the registry's project and who pulls are not in one perimeter, or the way does not lead "
+        "VPC Service Controls refused: the registry's project and who pulls are not in one perimeter, or the way does "
+        "not lead "
         "through restricted.googleapis.com",
-        "Put both projects into the perimeter or add an ingress rule for artifactregistry.googleapis.com; let pkg.dev and gcr.io "
+        "Put both projects into the perimeter or add an ingress rule for artifactregistry.googleapis.com; let pkg.dev "
+        "and gcr.io "
         "resolve to restricted.googleapis.com (199.36.153.4/30) in the VPC's private zone",
-        f"gcloud logging read 'protoPayload.metadata.vpcServiceControlsUniqueId=\"{unique}\"' --project={_place(patient, host)[0]}",
+        f"gcloud logging read 'protoPayload.metadata.vpcServiceControlsUniqueId=\"{unique}\"' "
+        f"--project={_place(patient, host)[0]}",
     )
 
 
 def timeout(patient: Patient, host: Host) -> tuple[str, str, str]:
     """Private nodes."""
     return (
-        f"no connection to {patient.lookup or host.name} came about: private nodes reach Google's registries only with Private "
+        f"no connection to {patient.lookup or host.name} came about: private nodes reach Google's registries only "
+        f"with Private "
         "Google Access on their subnet, others only by NAT",
         "Switch Private Google Access on, and let pkg.dev and gcr.io resolve to private.googleapis.com or "
         "restricted.googleapis.com with a route to it; registries of others still need Cloud NAT",

@@ -146,7 +146,10 @@ def _is_about(event: dict[str, Any], metadata: dict[str, Any]) -> bool:
 def _last_words(events: Iterable[dict[str, Any]], image: str) -> str:
     """The newest event that says why this image did not come."""
     told = [
-        (str(each.get("lastTimestamp") or each.get("eventTime") or ""), str(each.get("message") or each.get("note") or ""))
+        (
+            str(each.get("lastTimestamp") or each.get("eventTime") or ""),
+            str(each.get("message") or each.get("note") or ""),
+        )
         for each in events
     ]
     telling = [each for each in told if f'Failed to pull image "{image}"' in each[1]]

@@ -1,7 +1,7 @@
 """Which cause the words of a kubelet, a runtime or a tool mean: one table, the first row that fits decides.
 
-Each row was seen in public reports of users, or in the program's source; ``tests/doctor/messages.py`` has a message for
-every row. Runtimes put the registry's words last, so the exact ones stand first and the frames around them last.
+Each row was seen in public reports of users, or in the program's source; ``tests/data/pull_messages.json`` has one
+message for every row. Runtimes put the registry's words last, so the exact ones stand first and the frames around them last.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ RULES: tuple[Rule, ...] = (
          "alexklibisz/terraform-provider-terrifi#50"),
     Rule("kubelet-limit", r"pull QPS exceeded", "zalando-incubator/kubernetes-on-aws#8045"),
     Rule("registry-rate", r"[Rr]ate exceeded|[Dd]ata limit exceeded|"
-         r"ThrottlingException|Quota exceeded for quota metric", "AWS re:Post on public.ecr.aws; Artifact Registry quotas"),
+         r"ThrottlingException|Quota exceeded for quota metric",
+         "AWS re:Post on public.ecr.aws; Artifact Registry quotas"),
     Rule("abuse-limit", r"registry-1\.docker\.io\S*\s?\(?.*429:? Too Many Requests\)?(?! - Server message)",
          "docker/hub-feedback#2040"),
     Rule("registry-rate", r"429 Too Many Requests|toomanyrequests|(?i:too many requests)", "RFC 6585 section 4"),
@@ -61,7 +62,8 @@ RULES: tuple[Rule, ...] = (
          "rancher/rancher#32340, cri-o/cri-o#1347"),
     Rule("schema-1", r"manifest\.v1\+(?:prettyjws|json)|schema ?1 (?:manifest|image)|ctr: no signatures",
          "ovh/cds#7735, moby/moby#44521, bazelbuild/rules_docker#1253"),
-    Rule("sha512", r"unexpected commit digest sha256:\w+, expected sha512|unsupported (?:digest algorithm|hash):? .*sha512|"
+    Rule("sha512", r"unexpected commit digest sha256:\w+, expected sha512|"
+         r"unsupported (?:digest algorithm|hash):? .*sha512|"
          r"sha512:\w+.*unexpected commit digest", "containerd 2.1.9, crane 0.20.7, run 2026-11-28"),
     Rule("zstd", r"tar\+zstd|zstd compression is not supported|invalid tar header",
          "aws/amazon-ecs-agent#4179, podman-container-tools/skopeo#1286, stalwartlabs/stalwart#1192", sure=False),
@@ -72,7 +74,8 @@ RULES: tuple[Rule, ...] = (
          r"[Dd]igest mismatch|[Dd]igest verification failed", "containerd, content/local/writer.go"),
     Rule("cut-short", r"failed size validation|unexpected EOF|short read: expected \d+ bytes",
          "saveourtool/save-cloud#1986, kubernetes-sigs/cri-tools#326"),
-    Rule("signature-wanted", r"SignatureValidationFailed|Source image rejected|signature was required, but no signature",
+    Rule("signature-wanted", r"SignatureValidationFailed|Source image rejected|"
+         r"signature was required, but no signature",
          "kubernetes/kubernetes#117717, containers/image#1953"),
     # The node itself
     Rule("disk-full", r"no space left on device|DiskPressure|disk-pressure|low on resource: ephemeral-storage|"
@@ -92,10 +95,12 @@ RULES: tuple[Rule, ...] = (
          r"tls: handshake failure|remote error: tls", "kubernetes/kubernetes#43924, cnoe-io/idpbuilder#520"),
     Rule("layer-store-denied", r"starport-layer-bucket\S*.*403 Forbidden|HTTP 403 response body.*<Code>AccessDenied",
          "awsdocs/amazon-ecr-user-guide#8, moby/moby#34185"),
-    Rule("layer-store-timeout", r"(?:starport-layer-bucket|\.s3[.-])\S*.*(?:i/o timeout|Client\.Timeout|deadline exceeded|"
+    Rule("layer-store-timeout", r"(?:starport-layer-bucket|\.s3[.-])\S*.*(?:i/o timeout|Client\.Timeout|"
+         r"deadline exceeded|"
          r"TLS handshake timeout)", "aws-quickstart/quickstart-amazon-eks#52"),
     Rule("timeout", r"i/o timeout|connection timed out|Client\.Timeout exceeded|TLS handshake timeout|no route to host|"
-         r"network is unreachable", "terraform-aws-modules/terraform-aws-eks#1476 and #2685, aws/amazon-ecs-agent#2235"),
+         r"network is unreachable",
+         "terraform-aws-modules/terraform-aws-eks#1476 and #2685, aws/amazon-ecs-agent#2235"),
     Rule("refused-connection", r"connection refused|connection reset by peer", "net package of Go"),
     # Log-ins, in the words of runtimes: which of them it is the host decides
     Rule("no-credentials", r"no basic auth credentials|failed to fetch anonymous token|no scope specified for token",
@@ -112,7 +117,8 @@ RULES: tuple[Rule, ...] = (
          "docker/buildx#1762, linode/provider-ceph#46"),
     Rule("denied-or-missing", r"403 \(?Forbidden|[Ff]orbidden|\bdenied\b",
          "konpyutaika/nifikop#273, cri-o/cri-o#7007"),
-    Rule("registry-fails", r"50[0-4] (?:Internal|Bad|Service|Gateway)|unexpected HTTP status: 5\d\d|RegistryUnavailable|"
+    Rule("registry-fails", r"50[0-4] (?:Internal|Bad|Service|Gateway)|unexpected HTTP status: 5\d\d|"
+         r"RegistryUnavailable|"
          r"received unexpected HTTP status: 5|registry is unavailable", "openshift/origin#16349"),
     Rule("slow", r"context (?:deadline exceeded|canceled)|operation was canceled|image-pull-progress-deadline",
          "aws/aws-sam-build-images#42", sure=False),
