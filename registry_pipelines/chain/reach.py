@@ -49,6 +49,8 @@ class Reached:
     ok: bool
     seconds: float
     exit_code: int = 0
+    error: RegistryPipelinesError | None = None
+    """Why it was not read; None also for one that did not answer in time."""
 
     def row(self) -> dict[str, str | float | bool]:
         """For tables and JSON."""
@@ -98,15 +100,17 @@ def _answer(settings: RegistryPlace, future: Future[Reached], limit_s: float, st
 
 
 def _ask(config: Config, settings: RegistryPlace, unserved: RegistryPipelinesError | None) -> Reached:
-    started, login, code = time.monotonic(), "", 0
+    started, login = time.monotonic(), ""
+    failed: RegistryPipelinesError | None = None
     try:
         if unserved is not None:
             raise unserved
         login = _login(settings)
         read = _read(client_of(settings), list(dict.fromkeys(_repositories(config, settings.name))))
     except RegistryPipelinesError as error:
-        read, code = str(error), error.exit_code
-    return Reached(settings.name, _where(settings), login, read, not code, time.monotonic() - started, code)
+        read, failed = str(error), error
+    code, seconds = failed.exit_code if failed else 0, time.monotonic() - started
+    return Reached(settings.name, _where(settings), login, read, failed is None, seconds, code, failed)
 
 
 def _read(registry: Registry, repositories: list[str]) -> str:

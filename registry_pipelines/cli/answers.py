@@ -329,6 +329,12 @@ class Compared(TypedDict):
     not_compared: list[Row]
 
 
+class Diagnosed(TypedDict):
+    """Why images do not come. Each has subject, answers (cause, what, evidence, do, command, sure, note), asked."""
+
+    diagnoses: list[dict[str, Any]]
+
+
 class Schemas(TypedDict):
     """Commands that have a schema."""
 
@@ -382,6 +388,7 @@ ANSWERS: dict[str, Any] = {
     "mirror": Results,
     "ls": Tags | Repositories,
     "inspect": Inspected,
+    "doctor": Diagnosed,
     "tag": Results,
     "diff": Different,
     "copy": Copied | Plans,

@@ -27,8 +27,6 @@ _UNITS = {
 
 OLDEST_CONTAINERD_ZSTD = (1, 5)
 """containerd 1.5 was the first to read zstd layers (its release notes); Docker 23 for the classic store."""
-NO_SCHEMA_1 = (2, 1)
-"""containerd 2.1 takes no schema 1 (its message says so)."""
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True):

@@ -60,8 +60,8 @@ def read_file(path: Path) -> Cluster:
     return read_objects(raw, where=str(path))
 
 
-def read_objects(raw: bytes, *, where: str) -> Cluster:
-    """The same of bytes."""
+def read_objects(raw: bytes, *, where: str, empty: bool = False) -> Cluster:
+    """The same of bytes. empty: they may hold neither a pod nor a node."""
     try:
         document = json.loads(raw)
     except (ValueError, RecursionError) as error:
@@ -72,7 +72,7 @@ def read_objects(raw: bytes, *, where: str) -> Cluster:
         tuple(each for each in items if each.get("kind") == "Event"),
         tuple(read_node(each) for each in items if each.get("kind") == "Node"),
     )
-    if not (cluster.pods or cluster.nodes):
+    if not (cluster.pods or cluster.nodes or empty):
         raise InputError("holds no pod and no node", where=where, do="Save it with `kubectl get pod NAME -o json`")
     return cluster
 

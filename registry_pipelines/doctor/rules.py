@@ -1,7 +1,8 @@
 """Which cause the words of a kubelet, a runtime or a tool mean: one table, the first row that fits decides.
 
 Each row was seen in public reports of users, or in the program's source; ``tests/data/pull_messages.json`` has one
-message for every row. Runtimes put the registry's words last, so the exact ones stand first and the frames around them last.
+message for every row. Runtimes put the registry's words last, so the exact ones stand first and the frames around them
+last.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ HEAVY = ("sqlalchemy", "psycopg", "jsonschema", "cyclonedx", "boto3", "botocore"
 STARTS: dict[str, tuple[list[str], int]] = {
     "--help": ([], 0),
     "inspect": (["here/X:1"], 8),
+    "doctor": (["--message", "pull QPS exceeded", "--json"], 0),
     "tag": (["ap", "other"], 8),
     "delete": (["ap:1", "--yes"], 8),
     "login": (["here", "--username", "me"], 8),
