@@ -1,0 +1,12 @@
+"""What is declared below ``infra`` of the configuration: for each registry in a cloud, the settings it is to have."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from registry_pipelines.infra.ecr.model import EcrInfra
+
+Infra: TypeAlias = EcrInfra
+"""By ``kind``, the same word as the registry's own."""
+
+__all__ = ["EcrInfra", "Infra"]
