@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.infra.plan import Plan as InfraPlan
     from registry_pipelines.promote.admission.model import Form
     from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person
@@ -621,6 +622,45 @@ class Chain:
         from registry_pipelines.chain import collect
 
         return collect.apply(self._session, registry, plan)
+
+    def registries_with_settings(self) -> list[str]:
+        """Registries in clouds whose settings are declared: what :meth:`plan_infra` takes."""
+        from registry_pipelines.chain import infra
+
+        return list(infra.registries(self._session))
+
+    def check_infra(self, registries: Sequence[str] = ()) -> None:
+        """Read all that is declared of registries (all unless named). Raises ConfigInvalid with everything that is
+        wrong, InputError; asks nothing."""
+        from registry_pipelines.chain import infra
+
+        infra.declared(self._session, registries)
+
+    def plan_infra(self, registry: str) -> InfraPlan:
+        """What a registry's settings need to be as declared, as a plan to read, store, approve and apply. Raises
+        InputError, ConfigInvalid, RegistryError."""
+        from registry_pipelines.chain import infra
+
+        return infra.plan(self._session, registry)
+
+    def drift(self, registry: str) -> StageResult:
+        """Whether a registry's settings are as declared; ``reasons`` name each field that is not. Changes nothing."""
+        from registry_pipelines.chain import infra
+
+        return infra.drift(self._session, registry)
+
+    def apply_infra(self, registry: str, plan: InfraPlan | None = None) -> StageResult:
+        """Make a registry's settings as declared, by a plan of :meth:`plan_infra` that was approved, else by one of
+        now. Raises InputError, ConfigInvalid, RegistryError."""
+        from registry_pipelines.chain import infra
+
+        return infra.apply(self._session, registry, plan)
+
+    def import_infra(self, registry: str, *, folder: str = "") -> tuple[str, dict[str, bytes], list[str]]:
+        """What is there of a registry, as it would be declared: YAML, policy files by path, what is left out."""
+        from registry_pipelines.chain import infra
+
+        return infra.imported(self._session, registry, folder=folder)
 
 
 __all__ = ["Chain", "StageResult"]

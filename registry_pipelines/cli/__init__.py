@@ -80,6 +80,7 @@ GROUPS = {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
         "rescan": ("advisories", "Match new advisories with what is released; no layer is read"),
         "delete": ("deletion", "Delete one image with the evidence that refers to it"),
+        "infra": ("infra", "Set registries in clouds as `infra` of the configuration declares"),
         "collect": ("retention", "Plan what registries can let go, by the retention rules"),
     },
 }

@@ -121,6 +121,20 @@ class LoggedOut(TypedDict):
     notes: list[str]
 
 
+class PlanDifferences(TypedDict):
+    """What two plans of one registry's settings have otherwise: lines with ``-`` (the saved one) and ``+``."""
+
+    registry: str
+    lines: list[str]
+
+
+class ImportedSettings(TypedDict):
+    """Files that hold a registry's settings as they would be declared. notes: what is left out."""
+
+    files: list[str]
+    notes: list[str]
+
+
 class Script(TypedDict):
     """A script for a shell."""
 
@@ -400,6 +414,10 @@ ANSWERS: dict[str, Any] = {
     "advisories import": Results,
     "rescan": Results,
     "delete": Results,
+    "infra plan": Results | PlanDifferences,
+    "infra apply": Results,
+    "infra drift": Results,
+    "infra import": ImportedSettings,
     "collect": Results,
     "serve-admission": Listening,
     "admission write": WrittenFiles,

@@ -60,8 +60,15 @@ def check(
             *_trust(config),
             *_notify(config),
             *_admission(config),
+            *(_infra(config) if config.infra else ()),
         ):
             problems.add(line_at(root, path), path, message)
+
+
+def _infra(config: Config) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.config.declared import problems  # most configurations declare no settings of clouds
+
+    return problems(config)
 
 
 def check_version(root: yaml.Node, problems: Problems) -> None:

@@ -18,6 +18,7 @@ from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
+from registry_pipelines.infra.model import Infra
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
@@ -280,6 +281,10 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """Mirrors and syncs."""
     retention: Cron = Cron("30 3 * * *")
     """The retention plan."""
+    infra: Cron = Cron("15 4 * * *")
+    """What registries in clouds are set to, against `infra`."""
+    replication_lag: Cron = Cron("*/30 * * * *")
+    """How far copies at targets are behind."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
     time_zone: TimeZone = TimeZone("UTC")
@@ -359,6 +364,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Syncs of whole repositories, by name."""
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
+    infra: dict[Annotated[str, Names("registries")], Infra] = {}
+    """Settings of registries in clouds, each below its registry's name (docs/infra.md)."""
     schedules: Schedules = Schedules()
     """When nightly work runs."""
     sensors: Sensors = Sensors()

@@ -53,6 +53,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "replicate": (["ap:1"], 8),
     "mirror": (["across"], 8),
     "mirror --release": (["ap:1"], 8),
+    "infra": (["drift", "nowhere"], 8),
     "collect": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
     "rescan": (["ap"], 8),

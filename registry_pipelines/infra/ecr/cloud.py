@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,7 +23,7 @@ class EcrSettings:
     changed rule and its backfill."""
 
     order: Sequence[str] = kinds.ORDER
-    needs = kinds.NEEDS
+    needs: Mapping[str, str] = kinds.NEEDS
 
     def __init__(self, place: str, asking: Asking, *, state: Path, waiting: Waiting | None = None) -> None:
         self.place = place

@@ -13,10 +13,11 @@ Document = dict[str, Any]
 
 
 class Imported:
-    """files: content by name, beside the section. Things with the same settings stand in one entry, and policies with
+    """files: content by path, below ``folder``. Things with the same settings stand in one entry, and policies with
     the same content in one file. notes: what cannot be declared and is left out, one sentence each."""
 
-    def __init__(self, place: str, settings: Iterable[Setting]) -> None:
+    def __init__(self, place: str, settings: Iterable[Setting], *, folder: str = "") -> None:
+        self._folder = f"{folder.rstrip('/')}/" if folder else ""
         self.files: dict[str, bytes] = {}
         self.notes: list[str] = []
         self._place = place
@@ -105,7 +106,7 @@ class Imported:
         for name, known in self.files.items():
             if known == content and name.endswith(f".{what}.json"):
                 return name
-        name = f"{self._place}.{stem}.{what}.json"
+        name = f"{self._folder}{self._place}.{stem}.{what}.json"
         self.files[name] = content
         return name
 

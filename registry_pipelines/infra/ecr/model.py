@@ -8,14 +8,13 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from registry_pipelines.settings import FILE, PREFIX, REPOSITORY, EntryName, Pattern
+from registry_pipelines.settings import AWS_ACCOUNT, FILE, PREFIX, REPOSITORY, EntryName, Pattern
 
 READER = Pattern(
     r"^([0-9]{12}|o-[a-z0-9]{10,32}|arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:[A-Za-z0-9+=,.@_/-]+)$",
     "a reader",
     "write an account (12 digits), an organization (o-...), or the ARN of a role or user",
 )
-ACCOUNT = Pattern(r"^[0-9]{12}$", "an AWS account", "write its 12 digits, in quotes")
 DESTINATION = Pattern(
     r"^([0-9]{12}/)?[a-z]{2}(-[a-z]+)+-[0-9]+$",
     "a place to replicate to",
@@ -231,7 +230,7 @@ class EcrInfra(msgspec.Struct, frozen=True, kw_only=True):
     """Caches of other registries."""
     replication: tuple[EcrReplication, ...] = ()
     """What ECR copies elsewhere."""
-    replicated_from: tuple[Annotated[str, ACCOUNT], ...] | None = None
+    replicated_from: tuple[Annotated[str, AWS_ACCOUNT], ...] | None = None
     """Accounts that replicate to this registry: a statement of the registry policy."""
     registry_policy: Annotated[Path, FILE] | None = None
     """File with the registry policy; managed by `Sid`, as that of a repository."""

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from registry_pipelines.infra.ecr import forms, kinds
 from registry_pipelines.infra.ecr.model import EcrInfra, EcrRepositories, RepositorySettings
+from registry_pipelines.progress import count_text
 
 MAX_EXCEPTIONS, MAX_PULL_THROUGH, MAX_RULES, MAX_DESTINATIONS, MAX_FILTERS, MAX_SIGNING = 5, 50, 25, 25, 100, 10
 """Source: the same model, and the quotas of the ECR user guide."""
@@ -114,7 +115,10 @@ def _replication_problems(infra: EcrInfra, own: str, account: str) -> Iterator[P
                 do = "bring releases there by a target"
                 yield f"{path}.to[{place}]", f"{region} is in another partition, where ECR does not replicate; {do}"
         if len(rule.prefixes) > MAX_FILTERS:
-            yield f"{path}.prefixes", f"has {len(rule.prefixes)} entries; ECR takes {MAX_FILTERS}"
+            yield (
+                f"{path}.prefixes",
+                f"has {count_text(len(rule.prefixes), 'entry', 'entries')}; ECR takes {MAX_FILTERS}",
+            )
         for place, prefix in enumerate(rule.prefixes):
             if not 2 <= len(prefix) <= 256:
                 yield f"{path}.prefixes[{place}]", "has 2 to 256 characters"
