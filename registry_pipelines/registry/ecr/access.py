@@ -83,12 +83,17 @@ class AwsAccess:
         import boto3
         import botocore.session
         from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
+        from botocore.exceptions import NoCredentialsError
+
+        credentials = own.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
 
         def sts(service: str, **options: Any) -> Any:
             return own.client(service, **{**options, "endpoint_url": self.endpoint or None})
 
         extra = {"RoleSessionName": ROLE_SESSION, **({"ExternalId": self.external_id} if self.external_id else {})}
-        fetcher = AssumeRoleCredentialFetcher(sts, own.get_credentials(), self.role, extra_args=extra)
+        fetcher = AssumeRoleCredentialFetcher(sts, credentials, self.role, extra_args=extra)
         session = botocore.session.Session()
         session._credentials = DeferredRefreshableCredentials(  # botocore has no public way to give a session these
             method="assume-role", refresh_using=fetcher.fetch_credentials

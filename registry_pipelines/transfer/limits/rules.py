@@ -15,9 +15,9 @@ from registry_pipelines.oci.manifests import Descriptor
 
 GIB = 1024**3
 
-Action = Literal["read-manifest", "write-manifest", "read-blob", "begin", "append"]
+Action = Literal["read-manifest", "write-manifest", "read-blob", "begin", "append", "settings"]
 """What registries limit, each by itself. ``begin`` opens an upload or mounts; ``append`` sends content;
-``read-manifest`` is every other question."""
+``settings`` is the API of a cloud beside images; ``read-manifest`` is every other question."""
 
 
 class RegistryRule(msgspec.Struct, frozen=True):

@@ -79,6 +79,8 @@ class EcrImages(Area):
             mine = tags.get(image.digest, [])
             if self._wanted(values, image, bool(mine)):
                 found.append(_detail(place, there, image, mine, self.world.clock()))
+            elif asked:
+                raise ApiError("ImageNotFoundException", f"{one}: {image.status(self.world.clock())}")
         if asked:
             return {"imageDetails": found}
         return pages(self._pages, "DescribeImages", "imageDetails", found, values)
@@ -172,7 +174,7 @@ class EcrImages(Area):
         """Lists have active images only, unless another status or ANY is asked for."""
         wanted = values.get("filter", {})
         status = wanted.get("tagStatus", "ANY")
-        state = wanted.get("imageStatus", "ANY" if values.get("imageIds") else "ACTIVE")
+        state = wanted.get("imageStatus", "ACTIVE")
         if state not in ("ANY", image.status(self.world.clock())):
             return False
         return status == "ANY" or (status == "TAGGED") == tagged
