@@ -36,6 +36,7 @@ from dagster_project.schedules import (
 )
 from dagster_project.sensors import convert_sensor, promotion_sensor, push_sensors
 from dagster_project.together import Together
+from dagster_project.told import told_sensors
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config
 
@@ -124,6 +125,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         ],
         sensors=[
             *push_sensors(config, release),
+            *told_sensors(config, release),
             *(convert_sensor(config, each.name) for each in conversions),
             promotion_sensor(config, release),
             keys_sensor(),

@@ -29,7 +29,9 @@ class Memory:
     for, and for which evidence (the end of its digest; empty for a push; ``BEFORE`` for what was there before the first
     look). looks: how many there were. last: what the last look ended with, where it did not reach everything. life: the
     part of run keys that a fresh cursor renews. looked_for: by image what the first look at it looked for; None in
-    cursors of earlier versions, which asked for runs of all that was there.
+    cursors of earlier versions, which asked for runs of all that was there. receipts: of messages whose word this
+    cursor holds; they are acknowledged by the tick that is given it. listed_s: Unix time at which a registry with
+    events was listed last.
     """
 
     attempts: dict[str, tuple[str, Count]] = field(default_factory=dict)
@@ -37,6 +39,8 @@ class Memory:
     last: str = ""
     life: str = ""
     looked_for: dict[str, str] | None = None
+    receipts: list[str] = field(default_factory=list)
+    listed_s: float = 0
 
     @classmethod
     def read(cls, cursor: str) -> "Memory":
@@ -81,6 +85,11 @@ class Memory:
         """What was noted about the old keys is noted about the new ones. keys: old to new."""
         marks = {fingerprint(old): fingerprint(new) for old, new in keys.items()}
         self.attempts = {marks.get(mark, mark): tried for mark, tried in self.attempts.items()}
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Forget everything about some keys: when they come again they are new."""
+        for key in keys:
+            self.attempts.pop(fingerprint(key), None)
 
     def keep(self, keys: Iterable[str]) -> None:
         """Forget everything about other keys."""

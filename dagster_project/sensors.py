@@ -20,8 +20,9 @@ from dagster_project.report import OUTCOME_TAG
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from registry_pipelines.chain import Chain
-from registry_pipelines.config import Config, Image
+from registry_pipelines.config import Config, EcrRegistry, GarRegistry, Image
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.events.settings import PubSubEvents, SqsEvents
 from registry_pipelines.oci.tags import OrderKey, order_key
 from registry_pipelines.progress import count_text
 from registry_pipelines.release import Release
@@ -43,6 +44,9 @@ MAX_RUNS = 5000
 
 Found = TypeVar("Found")
 """What an image's registry answers to a sensor's question."""
+
+Part = TypeVar("Part")
+"""What one part of it is."""
 
 Known: TypeAlias = dict[str, Release]
 """Partition keys and their releases, in the order they were added."""
@@ -75,6 +79,10 @@ class Look(Generic[Found]):
     silent: dict[str, RegistryPipelinesError] = field(default_factory=dict)
     rest: list[str] = field(default_factory=list)
 
+    def only(self, part: Callable[[Found], Part]) -> "Look[Part]":
+        """The same with a part of each answer."""
+        return Look({name: part(found) for name, found in self.found.items()}, self.silent, self.rest)
+
     def notes(self) -> list[str]:
         """What was left out, in words."""
         troubles = [f"{name} cannot be looked at: {error}" for name, error in self.silent.items()]
@@ -104,24 +112,70 @@ def look_for_pushed(
     context: dg.SensorEvaluationContext, chain: Chain, images: Sequence[str], memory: Memory, cap: int
 ) -> dg.SensorResult:
     """One look of the push sensor: new releases, and every so many looks the lost and the gone. What an image has when
-    it is looked at first was there before: it gets its partition, and no run unless it was let go already.
-
-    The partitions are read before the registry is: a build that pushes in between is then new, never gone. A digest
-    keeps the key it got first, whatever further tags it gets. What a lost state folder does not know is known again
-    when its release has been found.
-    """
-    instance, partitions = context.instance, release_keys(context.instance)
-    if whole := whole_keys(partitions):
-        return dg.SensorResult(
-            skip_reason=f"{count_text(len(whole), 'short key')} to be made first", cursor=context.cursor
-        )
+    it is looked at first was there before: it gets its partition, and no run unless it was let go already."""
+    if whole := whole_keys(release_keys(context.instance)):
+        return make_first(context, whole)
     reconcile = (memory.looks + 1) % LOOKS_PER_RECONCILE == 0
-    known = known_releases(chain, partitions, images)
-    keys = {(release.image, release.digest): key for key, release in known.items()}
-    skipped = () if reconcile else known.values()
+    return result_of(context, list_pushed(context, chain, images, memory, cap, reconcile=reconcile), memory)
+
+
+def make_first(context: dg.SensorEvaluationContext, whole: Sequence[str]) -> dg.SensorResult:
+    """Nothing is looked at before the keys of earlier versions are renamed."""
+    return dg.SensorResult(skip_reason=f"{count_text(len(whole), 'short key')} to be made first", cursor=context.cursor)
+
+
+@dataclass
+class Pushes:
+    """What follows from a look. requests: runs to ask for. left: images of which more are new than one look asks for.
+    silent: those that did not answer. live: how many releases were found. notes: what a person should know."""
+
+    requests: list[dg.RunRequest]
+    added: list[str]
+    gone: list[str]
+    left: set[str]
+    silent: set[str]
+    live: int
+    notes: list[str]
+
+
+def list_pushed(
+    context: dg.SensorEvaluationContext,
+    chain: Chain,
+    images: Sequence[str],
+    memory: Memory,
+    cap: int,
+    *,
+    reconcile: bool,
+) -> Pushes:
+    """Look at everything. The partitions are read before the registry is: a build that pushes in between is then new,
+    never gone."""
+    partitions = release_keys(context.instance)
+    skipped = () if reconcile else known_releases(chain, partitions, images).values()
     look = look_at(images, memory, lambda name: list(chain.releases([name], known=skipped)))
     first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, look.found)
     memory.looks += 1
+    return follow(context, chain, images, memory, cap, partitions, look, first=first, reconcile=reconcile)
+
+
+def follow(
+    context: dg.SensorEvaluationContext,
+    chain: Chain,
+    images: Sequence[str],
+    memory: Memory,
+    cap: int,
+    partitions: Sequence[str],
+    look: Look[list[Release]],
+    *,
+    first: Collection[str] = (),
+    gone: Sequence[str] = (),
+    reconcile: bool = False,
+) -> Pushes:
+    """What a look leads to, noted in the memory. A digest keeps the key it got first, whatever further tags it gets.
+    What a lost state folder does not know is known again when its release has been found. partitions: read before the
+    look. first: images that were looked at first. gone: keys whose releases are known to be gone. reconcile: the look
+    saw all there is of the images that answered."""
+    instance, gone = context.instance, list(gone)
+    keys = {(each.image, each.digest): key for key, each in known_releases(chain, partitions, images).items()}
     releases = sorted((each for found in look.found.values() for each in found), key=by_version)
     named = chain.keys_of(each for each in releases if (each.image, each.digest) not in keys)
     live = [named[each] if each in named else keys[each.image, each.digest] for each in releases]
@@ -134,25 +188,32 @@ def look_for_pushed(
     )
     memory.pass_over(before)
     wanted = [key for key in new if key not in before]
-    gone: list[str] = []
     if reconcile:
         present, answered = set(live), {release.image for release in releases}
         # A registry that no longer lets us see a repository answers as if it were empty: nothing is removed then.
-        gone = [key for key in partitions if image_of(key) in answered and key not in present]
+        gone += [key for key in partitions if image_of(key) in answered and key not in present]
         wanted += lost(instance, known, present, memory)
         memory.keep({*present, *known}.difference(gone))
     # Dagster fails a tick that names one key twice, and then every tick after it.
-    requests = [memory.ask(key) for key in list(dict.fromkeys(wanted))[:cap]]
+    wanted = list(dict.fromkeys(wanted))
+    requests = [memory.ask(key) for key in wanted[:cap]]
     added = [*(key for key in new if key in before), *(str(request.partition_key) for request in requests)]
-    changes = [RELEASES.build_add_request(added)] if added else []
     passed = f"{len(before)} release{'s were' if len(before) > 1 else ' was'} there before: not run"
     notes = [*([passed] if before else []), *look.notes()]
-    for note in notes:
+    left = {image_of(key) for key in wanted[cap:]}
+    return Pushes(requests, added, gone, left, {*look.silent, *look.rest}, len(live), notes)
+
+
+def result_of(context: dg.SensorEvaluationContext, found: Pushes, memory: Memory) -> dg.SensorResult:
+    """What the tick answers."""
+    for note in found.notes:
         context.log.warning("%s", note)
+    added = [RELEASES.build_add_request(found.added)] if found.added else []
+    reason = "; ".join([f"{count_text(found.live, 'release')}, none new", *found.notes])
     return dg.SensorResult(
-        run_requests=requests,
-        dynamic_partitions_requests=[*changes, *([RELEASES.build_delete_request(gone)] if gone else [])],
-        skip_reason=None if requests else "; ".join([f"{count_text(len(live), 'release')}, none new", *notes]),
+        run_requests=found.requests,
+        dynamic_partitions_requests=[*added, *([RELEASES.build_delete_request(found.gone)] if found.gone else [])],
+        skip_reason=None if found.requests else reason,
         cursor=memory.write(),
     )
 
@@ -244,9 +305,16 @@ def at_start(config: Config) -> dg.DefaultSensorStatus:
 
 
 def push_sensors(config: Config, job: Job) -> list[dg.SensorDefinition]:
-    """One sensor per source registry, so that one that is down does not hide the pushes to the others."""
+    """One sensor per source registry, so that one that is down does not hide the pushes to the others. Those that tell
+    of their pushes have theirs in ``told``."""
     sources = dict.fromkeys(image.registry for image in config.images.values())
-    return [push_sensor(config, registry, job) for registry in sources]
+    return [push_sensor(config, registry, job) for registry in sources if events_of(config, registry) is None]
+
+
+def events_of(config: Config, registry: str) -> SqsEvents | PubSubEvents | None:
+    """The queue that a registry's events come from; None where it tells nothing."""
+    settings = config.registries[registry]
+    return settings.events if isinstance(settings, EcrRegistry | GarRegistry) else None
 
 
 def push_sensor(config: Config, registry: str, job: Job) -> dg.SensorDefinition:

@@ -48,8 +48,19 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
     known: releases found earlier. Version tags do not move, so theirs are taken as they were, without a request each: a
     look at 1,000 releases then costs the list of tags. Look without ``known`` now and then: people do move tags.
     """
+    return _releases_of_tags(session, image, find_tags(session, image), known)
+
+
+def releases_named(session: Session, image: Image, tags: Collection[str]) -> list[Release]:
+    """Those of :func:`releases_of` that some tags name now: for who was told of them, and lists nothing. Each is asked
+    for, whatever it was told to be. Raises RegistryError."""
+    skipped = _skipped(session)
+    named = [tag for tag in dict.fromkeys(tags) if tag not in skipped and names_release(image, tag)]
+    return _releases_of_tags(session, image, named, ())
+
+
+def _releases_of_tags(session: Session, image: Image, tags: list[str], known: Collection[Release]) -> list[Release]:
     place = session.places.source(image)
-    tags = find_tags(session, image)
     named = {each.tag: each.digest for each in known if each.image == image.name}
     seen = set(named.values())
     version = built_tag(image)

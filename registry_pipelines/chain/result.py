@@ -16,7 +16,7 @@ Outcome = Literal["ok", "denied", "failed"]
 QUESTIONS = frozenset({"vulnerabilities", "verify", "judge"})
 """Stages whose "no" is an answer: the release is denied. Any other stage that is not ok has failed."""
 
-READING = frozenset({"approvals", "check", "provenance", "verify", "page"})
+READING = frozenset({"approvals", "events", "check", "provenance", "verify", "page"})
 """Stages that look and write nothing, so that nothing is "unchanged" after them."""
 
 WAITS = "allowed, waits for a person"
@@ -35,7 +35,7 @@ class StageResult:
     stage: str
     """``build``, ``convert``, ``provenance``, ``index``, ``pack``, ``check``, ``sbom``, ``vulnerabilities``,
     ``sign``, ``verify``, ``judge``, ``record``, ``measure``, ``approve``, ``approvals``, ``promote``,
-    ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``."""
+    ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``, ``events``."""
     subject: str
     """A release key, an image, a repository or a registry."""
     action: str

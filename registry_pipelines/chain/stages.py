@@ -17,7 +17,7 @@ from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config
-from registry_pipelines.errors import EvidenceError, PromotionDenied, PromotionHeld, RegistryPipelinesError
+from registry_pipelines.errors import EvidenceError, NotFound, PromotionDenied, PromotionHeld, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
@@ -25,10 +25,12 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
+    from registry_pipelines.chain.events import Heard
     from registry_pipelines.chain.ship import Shipment, Stage
     from registry_pipelines.chain.status import Status
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
+    from registry_pipelines.events.told import Fact
     from registry_pipelines.evidence.model import Signer
     from registry_pipelines.infra.plan import Plan as InfraPlan
     from registry_pipelines.promote.admission.model import Form
@@ -103,6 +105,61 @@ class Chain:
         from registry_pipelines.chain import releases
 
         return releases.releases(self._session, images, known=known)
+
+    def releases_named(self, image: str, tags: Collection[str]) -> list[Release]:
+        """Those of an image's releases that some tags name now; the registry is asked for each, and lists nothing."""
+        from registry_pipelines.chain import releases
+
+        return releases.releases_named(self._session, self._session.image(image), tags)
+
+    def is_there(self, release: Release) -> bool:
+        """Whether its source registry still has a release's digest, under whatever tag. Raises RegistryError."""
+        place = self._session.source(release)
+        try:
+            place.registry.resolve(place.repository, release.digest)
+        except NotFound:
+            return False
+        return True
+
+    def platform_digests(self, release: Release) -> list[Digest]:
+        """Digests of a release's images, one for each platform. Raises RegistryError."""
+        from registry_pipelines.registry.platforms import images_of, read_entries
+
+        place = self._session.source(release)
+        top = place.registry.get_manifest(place.repository, release.digest)
+        return [entry.digest for entry in images_of(read_entries(place, top, configs=False))]
+
+    def hear(self, registry: str, *, most: int, hold_s: int) -> Heard:
+        """What a registry's events tell, up to so many messages; each is held for ``hold_s`` seconds, and comes again
+        unless :meth:`acknowledge` drops it. What cannot be read is kept aside, what is no hint is kept for
+        :meth:`told`. Raises InputError for a registry without events."""
+        from registry_pipelines.chain import events
+
+        return events.hear(self._session, registry, most=most, hold_s=hold_s)
+
+    def acknowledge(self, registry: str, receipts: Sequence[str]) -> int:
+        """Drop messages that were acted on; how many could not be dropped, and come again."""
+        from registry_pipelines.chain import events
+
+        return events.source_of(self._session, registry).acknowledge(receipts)
+
+    def check_events(self, registries: Collection[str] = ()) -> StageResult:
+        """Whether the queues of registries answer, and what they told last. Raises InputError where none has one."""
+        from registry_pipelines.chain import event_looks
+
+        return event_looks.check_events(self._session, registries)
+
+    def show_events(self, registry: str, *, most: int = 10) -> StageResult:
+        """What waits in a registry's queue; it stays there."""
+        from registry_pipelines.chain import event_looks
+
+        return event_looks.show_events(self._session, registry, most=most)
+
+    def told(self, registry: str) -> list[Fact]:
+        """What events told last about a registry's scans, replications and caches, the newest first."""
+        from registry_pipelines.chain import events
+
+        return events.told(self._session, registry)
 
     def find_release(self, text: str) -> Release:
         """A release by key (whole or short), ``image:tag``, ``image@digest``, or ``image`` that has one. Raises

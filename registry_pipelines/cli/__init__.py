@@ -40,6 +40,7 @@ GROUPS = {
         ),
         "status": ("status", "Show where images stand"),
         "releases": ("status", "List the releases that the source registries hold"),
+        "events": ("events", "Show what registries tell by themselves"),
         "bases": ("bases", "Show which images stand on which approved base"),
     },
     "Stages of a release, in order": {

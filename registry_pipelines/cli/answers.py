@@ -408,6 +408,8 @@ ANSWERS: dict[str, Any] = {
     "copy": Copied | Plans,
     "sync": Results | Synced | Plans,
     "verify-copy": Compared,
+    "events check": Results,
+    "events show": Results,
     "advisories update": Results,
     "advisories status": Results,
     "advisories export": Results,

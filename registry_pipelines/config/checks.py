@@ -12,7 +12,7 @@ import yaml
 from registry_pipelines.config.document import Problems, child, line_at, line_of
 from registry_pipelines.config.model import VERSION, Config, Image
 from registry_pipelines.config.overlaps import overlaps
-from registry_pipelines.config.registries import EmbeddedRegistry, RemoteRegistry, Upstream
+from registry_pipelines.config.registries import EcrRegistry, EmbeddedRegistry, GarRegistry, RemoteRegistry, Upstream
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.attestors import attestable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
@@ -49,6 +49,7 @@ def check(
             *_ports(config),
             *_bandwidth(config),
             *_redirects(config),
+            *_events(config),
             *_images(root, config),
             *_streams(root, config),
             *_targets(config),
@@ -175,6 +176,19 @@ def _redirects(config: Config) -> Iterable[tuple[str, str]]:
                 Allowed.parse(text)
             except InputError as error:
                 yield f"registries.{name}.redirects.allow[{place}]", f"{error.what}; {error.do}"
+
+
+def _events(config: Config) -> Iterable[tuple[str, str]]:
+    """A queue has one reader: of two each would get half of the messages, and drop it."""
+    seen: dict[str, str] = {}
+    for name, registry in config.registries.items():
+        if not isinstance(registry, EcrRegistry | GarRegistry) or registry.events is None:
+            continue
+        field = "sqs" if isinstance(registry, EcrRegistry) else "pubsub"
+        queue = str(getattr(registry.events, field))
+        if queue in seen:
+            yield f"registries.{name}.events.{field}", f"registry `{seen[queue]}` reads this queue; each needs its own"
+        seen.setdefault(queue, name)
 
 
 def _images(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import msgspec
 
 from registry_pipelines.config.redirects import Redirects
+from registry_pipelines.events.settings import PubSubEvents, SqsEvents
 from registry_pipelines.registry.ecr.hosts import EcrHost
 from registry_pipelines.settings import (
     AWS_ACCOUNT,
@@ -65,6 +66,8 @@ class EcrRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Where the registry may send us."""
     bandwidth: tuple[str, ...] = ()
     """Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`."""
+    events: SqsEvents | None = None
+    """Queue in which the registry tells of pushes, scans and replications; without it, it is listed."""
 
     @property
     def host(self) -> str:
@@ -115,6 +118,8 @@ class GarRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Where the registry may send us."""
     bandwidth: tuple[str, ...] = ()
     """Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`."""
+    events: PubSubEvents | None = None
+    """Subscription in which the registry tells of pushes; without it, it is listed."""
 
     @property
     def host(self) -> str:

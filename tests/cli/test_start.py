@@ -56,6 +56,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "infra": (["drift", "nowhere"], 8),
     "collect": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
+    "events": (["check"], 8),
     "rescan": (["ap"], 8),
     "admission": (["write", "webhook", "out"], 8),
     "config": (["check", "--json"], 0),

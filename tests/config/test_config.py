@@ -690,3 +690,15 @@ def test_an_exception_has_somebody_who_answers_for_it_and_a_reason(tmp_path: Pat
         ":14: policies.default.exceptions[0].owner: is empty: the verdict says it to its readers",
         ":14: policies.default.exceptions[0].reason: is empty: the verdict says it to its readers",
     ]
+
+
+def test_a_queue_has_one_reader(tmp_path: Path) -> None:
+    text = """
+    registries:
+      one: {kind: ecr, account: "111122223333", region: eu-west-1, events: {sqs: "https://sqs.eu-west-1.amazonaws.com/111122223333/q"}}
+      two: {kind: ecr, account: "111122223333", region: eu-west-2, events: {sqs: "https://sqs.eu-west-1.amazonaws.com/111122223333/q"}}
+    """
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigInvalid, match="registry `one` reads this queue"):
+        load(path)
