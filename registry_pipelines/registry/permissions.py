@@ -104,6 +104,22 @@ def _many(thing: str) -> str:
     return f"{thing[:-1]}ies" if thing.endswith("y") else f"{thing}s"
 
 
+def role_with(permission: str) -> str:
+    """The smallest predefined role of Google's that has a permission, of those in the table; empty where none has."""
+    fitting = {
+        grant.role for operation in operations() for grant in operation.google if permission in grant.permissions
+    }
+    return min(sorted(fitting), key=_power, default="")
+
+
+_POWERS = ("eader", "iewer", "ttacher", "igner", "riter", "ditor", "repoAdmin", "dmin")
+"""How predefined roles end, those that may least first."""
+
+
+def _power(role: str) -> int:
+    return next((place for place, end in enumerate(_POWERS) if role.endswith(end)), len(_POWERS) // 2)
+
+
 class Scope(msgspec.Struct, frozen=True, kw_only=True):
     """What a policy of AWS is cut to. A kind of thing without names in ``names`` becomes a pattern of the account's."""
 

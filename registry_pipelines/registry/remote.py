@@ -1,4 +1,5 @@
-"""Which client speaks to a host: ECR's own where the name is ECR's, the distribution client for all others."""
+"""Which client speaks to a host: ECR's own where the name is ECR's, Artifact Registry's where it is Google's, the
+distribution client for all others."""
 
 from __future__ import annotations
 
@@ -26,12 +27,21 @@ def remote_registry(
     """A client for ``host[:port]``; no network yet. See DistributionRegistry and EcrRegistry for the options.
 
     Whoever gives a user name or a docker_config has a log-in already, so ECR then is any distribution registry; that
-    needs neither boto3 nor AWS credentials.
+    needs neither boto3 nor AWS credentials. Without one Google's hosts are asked with application default credentials
+    where there are any, else as any other host: with Docker's log-in, or with none, for much there is public.
     """
     if read_host(host) and not username and docker_config is None:
         from registry_pipelines.registry.ecr.registry import EcrRegistry  # most who start have no ECR
 
         return EcrRegistry(host, profile=aws_profile, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
+    if host.endswith(("gcr.io", "-docker.pkg.dev")) and not username and docker_config is None:
+        from registry_pipelines.registry.gar.defaults import has_defaults
+        from registry_pipelines.registry.gar.hosts import read_host as read_google_host
+        from registry_pipelines.registry.gar.registry import GarRegistry
+
+        if read_google_host(host):
+            access = GoogleAccess() if has_defaults() else None
+            return GarRegistry(host, access=access, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
     return DistributionRegistry(
         host,
         username=username,
@@ -58,6 +68,6 @@ def cloud_registry(
         from registry_pipelines.registry.ecr.registry import EcrRegistry  # most who start have no ECR
 
         return EcrRegistry(host, access=access, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
-    return DistributionRegistry(
-        host, finder=access, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects
-    )
+    from registry_pipelines.registry.gar.registry import GarRegistry
+
+    return GarRegistry(host, access=access, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)

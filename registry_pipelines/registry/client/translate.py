@@ -211,10 +211,27 @@ def translate_status(
     kind = RegistryFull if status >= 500 and _FULL.search(body) else _error_class(status, code)
     if kind is RegistryFull:
         what = f"the registry's disk is full: {what}"
-    error = kind(what, where=where, do=_advice(kind, status, act=act), status=status, code=code)
+    do = _google_role(message) if kind is Forbidden else ""
+    error = kind(what, where=where, do=do or _advice(kind, status, act=act), status=status, code=code)
     if isinstance(error, Unavailable):
         error.retry_after_s = retry_after_s
     return error
+
+
+_GOOGLE_PERMISSION = re.compile(
+    r'ermission "(?P<name>artifactregistry\.[A-Za-z.]+)" denied on resource "(?P<on>[^"]+)"'
+)
+
+
+def _google_role(message: str) -> str:
+    """What to do about a permission that Artifact Registry names in its own words; empty for other answers."""
+    denied = _GOOGLE_PERMISSION.search(message)
+    if denied is None:
+        return ""
+    from registry_pipelines.registry.permissions import role_with  # reads a table; most answers need none
+
+    role = role_with(denied[1])
+    return f"Give the caller {f'the role {role}' if role else denied[1]} on {denied[2]}"
 
 
 def _by_row(

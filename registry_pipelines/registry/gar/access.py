@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
+import warnings
 from dataclasses import dataclass, field
 from datetime import UTC
 from functools import cached_property
@@ -10,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from registry_pipelines.errors import ToolMissing, Unauthorized
+from registry_pipelines.errors import RegistryPipelinesError, ToolMissing, Unauthorized
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.origins import is_loopback
 
@@ -18,6 +21,9 @@ SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """What a token may be used for; the roles of its account say what it may do."""
 RENEW_EARLY_S = 300.0
 """A token (1 h) is renewed this long before its end, so that no request begins with one that ends under way."""
+LEAST_LIFE_S = 30.0
+"""A token is used so long even where its end, or a clock, says otherwise."""
+GRAFEAS_HOST = "containeranalysis.googleapis.com"
 USERNAME = "oauth2accesstoken"
 """User name that Artifact Registry takes an access token for (its guide "Configure authentication")."""
 LOG_IN = "Log in: gcloud auth application-default login; or name a file in `credentials`"
@@ -44,49 +50,70 @@ class GoogleAccess:
 
     @cached_property
     def credentials(self) -> Any:
-        """google-auth's credentials. Raises ToolMissing, Unauthorized."""
+        """google-auth's credentials; no token yet. Raises ToolMissing, Unauthorized."""
         with self._lock:
             try:
                 import google.auth
-                from google.auth import exceptions, impersonated_credentials
+                from google.auth import impersonated_credentials
             except ImportError as error:
                 raise ToolMissing(
                     "google-auth is not installed; Google's registries need it",
                     do="Install it: pip install 'registry-pipelines[google]'",
                 ) from error
             try:
-                if self.credentials_file is not None:
-                    own, _ = google.auth.load_credentials_from_file(str(self.credentials_file), scopes=[SCOPE])
-                else:
-                    own, _ = google.auth.default(scopes=[SCOPE])
-            except exceptions.GoogleAuthError as error:
-                raise Unauthorized(f"no Google credentials: {str(error)[:300]}", do=LOG_IN) from error
-            if not self.impersonate:
-                return own
-            return impersonated_credentials.Credentials(own, target_principal=self.impersonate, target_scopes=[SCOPE])
+                with warnings.catch_warnings():  # a person's own log-in is fine here, and files are the operator's
+                    warnings.simplefilter("ignore")
+                    if self.credentials_file is not None:
+                        own, _ = google.auth.load_credentials_from_file(str(self.credentials_file), scopes=[SCOPE])
+                    else:
+                        own, _ = google.auth.default(scopes=[SCOPE])
+                if not self.impersonate:
+                    return own
+                return impersonated_credentials.Credentials(
+                    own,
+                    target_principal=self.impersonate,
+                    target_scopes=[SCOPE],
+                    iam_endpoint_override=self._impersonation(),
+                )
+            except Exception as error:
+                where = str(self.credentials_file or "application default credentials")
+                raise self._failed(error, where=where, doing="reading Google credentials") from None
+
+    def _impersonation(self) -> str | None:
+        account = f"projects/-/serviceAccounts/{self.impersonate}"
+        return f"{self.endpoint}/v1/{account}:generateAccessToken" if self.endpoint else None
+
+    def _failed(self, error: Exception, *, where: str, doing: str) -> RegistryPipelinesError:
+        from registry_pipelines.registry.gar.failures import translate
+
+        if isinstance(error, OSError | ValueError):
+            return Unauthorized(f"{doing}: {type(error).__name__}", where=where, do="Check the file, and its rights")
+        permission = "iam.serviceAccounts.getAccessToken" if self.impersonate else ""
+        return translate(error, where=where, doing=doing, permission=permission)
 
     def find(self, account: str = "") -> Credentials:
-        """A log-in for the distribution protocol. See CredentialFinder. Raises ToolMissing, Unauthorized."""
-        from google.auth import exceptions
+        """A log-in for the distribution protocol: always a new token. See CredentialFinder. Raises ToolMissing,
+        Unauthorized, Unavailable."""
+        credentials = self.credentials
         from google.auth.transport.requests import Request
 
-        credentials = self.credentials
         with self._lock:
             try:
                 credentials.refresh(Request())
-            except exceptions.GoogleAuthError as error:
-                raise Unauthorized(f"Google gave no token: {type(error).__name__}", do=LOG_IN) from error
+            except Exception as error:  # not chained: a token service's answer may hold what it was sent
+                raise self._failed(error, where=self.impersonate, doing="asking Google for a token") from None
             expires = credentials.expiry  # naive UTC, as google-auth has it
-            until = expires.replace(tzinfo=UTC).timestamp() - RENEW_EARLY_S if expires else 0.0
-            return Credentials(USERNAME, credentials.token, use_until=until)
+            until = expires.replace(tzinfo=UTC).timestamp() - RENEW_EARLY_S if expires else math.inf
+            # A metadata server gives the same token until shortly before its end: it is not asked at each request.
+            return Credentials(USERNAME, credentials.token, use_until=max(until, time.time() + LEAST_LIFE_S))
 
     def account(self, repository: str) -> str:
         """One log-in for all repositories. See CredentialFinder."""
         return ""
 
     def client(self, kind: type[_C]) -> _C:
-        """A client of one of Google's libraries, made once. An ``endpoint`` with http:// is asked over REST and without
-        credentials; one with https:// over REST with them. Raises ToolMissing, Unauthorized."""
+        """A client of one of Google's libraries, made once: over gRPC, or over REST where there is an ``endpoint``. One
+        with http:// on this machine is asked without credentials. Raises ToolMissing, Unauthorized."""
         with self._lock:
             if kind not in self._made:
                 self._made[kind] = self._make(kind)
@@ -95,13 +122,16 @@ class GoogleAccess:
 
     def _make(self, kind: Any) -> Any:
         if not self.endpoint:
-            return kind(credentials=self.credentials)
+            # Grafeas is an open interface: its client knows no host of Google's.
+            host = {"host": GRAFEAS_HOST} if kind.__name__ == "GrafeasClient" else {}
+            return kind(transport=kind.get_transport_class("grpc")(credentials=self.credentials, **host))
         from google.auth.credentials import AnonymousCredentials
 
         parts = urlsplit(self.endpoint)
         plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
         credentials = AnonymousCredentials() if plain else self.credentials
-        return kind(transport="rest", credentials=credentials, client_options={"api_endpoint": self.endpoint})
+        rest = kind.get_transport_class("rest")
+        return kind(transport=rest(host=parts.netloc, credentials=credentials, url_scheme=parts.scheme))
 
 
 __all__ = ["GoogleAccess", "LOG_IN", "USERNAME"]

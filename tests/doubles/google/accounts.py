@@ -107,7 +107,15 @@ class AccountDoor:
             claims = jwt.decode(assertion, options={"verify_signature": False})
             public = self._accounts.service[claims["iss"]]
             checked = jwt.decode(
-                assertion, public, algorithms=["RS256"], audience=here, leeway=5, options={"require": ["exp", "iat"]}
+                assertion,
+                public,
+                algorithms=["RS256"],
+                audience=[
+                    here,
+                    "https://oauth2.googleapis.com/token",
+                ],  # google-auth always writes the second
+                leeway=5,
+                options={"require": ["exp", "iat"]},
             )
         except KeyError:
             return _oauth_error("invalid_grant", "Invalid grant: account not found")

@@ -16,7 +16,8 @@ from google.cloud import artifactregistry_v1 as api
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layout import Layout
-from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
+from registry_pipelines.oci.media_types import OCI_INDEX
 from tests.doubles.google.world import Refusal, World, stamp
 
 
@@ -131,8 +132,14 @@ class Repositories:
         return made
 
     def parents(self, package: Package, digest: str) -> list[str]:
-        """Indexes that name a version."""
-        return [each.digest for each in package.images.values() if any(str(c.digest) == digest for c in each.children)]
+        """Indexes that name a version; the server's own lists of referrers (``sha256-...``, also replaced ones) do not
+        hold what is in them."""
+        return [
+            each.digest
+            for each in package.images.values()
+            if any(str(child.digest) == digest for child in each.children)
+            and not all(_subject(package, child) for child in each.children)
+        ]
 
     def may_move(self, held: Held, package: Package, tag: str, digest: str) -> None:
         """Whether a tag may be pointed at a version. Raises Refusal."""
@@ -172,9 +179,23 @@ class Repositories:
         layout = self.layouts(held.settings.name, package.name)
         if layout is not None and layout.exists():
             layout.remove_manifest(Digest.parse(image.digest))
+            if image.subject:
+                self._relist(held, package, Digest.parse(image.subject), layout)
         self.tell("DELETE", held, package.name, image.digest, "")
         if not package.images:
-            held.packages.pop(package.name)
+            held.packages.pop(package.name, None)
+
+    def _relist(self, held: Held, package: Package, subject: Digest, layout: Layout) -> None:
+        """The server's list of referrers, after one of them is gone."""
+        old = layout.find(subject.fallback_tag)
+        if old is None:
+            return
+        layout.remove_manifest(old.digest)
+        left = layout.referrers(subject)
+        if left:
+            index = Index(schema_version=2, media_type=OCI_INDEX, manifests=tuple(left))
+            layout.put_manifest(manifest_bytes(index), [subject.fallback_tag])
+        self.take_over(held, package.name, layout, package.updated)
 
     def untag(self, held: Held, package: Package, tag: str) -> None:
         """Remove a tag, here and in the data plane."""
@@ -201,7 +222,7 @@ class Repositories:
             if package.tags.get(tag) != digest_text:
                 package.set_tag(tag, digest_text, now)
         if not package.images:
-            held.packages.pop(name)
+            held.packages.pop(name, None)
 
     def images(self, held: Held) -> Iterator[tuple[Package, Image]]:
         """Everything in a repository, in the order of names and digests."""
@@ -209,6 +230,11 @@ class Repositories:
             package = held.packages[name]
             for digest in sorted(package.images):
                 yield package, package.images[digest]
+
+
+def _subject(package: Package, child: Descriptor) -> str:
+    image = package.images.get(str(child.digest))
+    return image.subject if image else ""
 
 
 def _read(layout: Layout, descriptor: Descriptor, now: datetime) -> Image:

@@ -1,0 +1,186 @@
+"""The one way Google's APIs are called: with our retries, our errors and our limits.
+
+Google's libraries repeat by themselves, by tables that differ from method to method; here they never do, because two
+that repeat multiply and hide throttling from the limits.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from copy import copy
+from typing import Any, TypeVar
+
+from registry_pipelines.errors import RegistryPipelinesError, Stalled
+from registry_pipelines.registry.client.exchange import Count
+from registry_pipelines.registry.client.retries import Retries
+from registry_pipelines.registry.gar.access import GoogleAccess
+from registry_pipelines.registry.gar.failures import translate
+from registry_pipelines.registry.permissions import action_of
+from registry_pipelines.registry.protocol import Observer
+
+ANSWER_S = 60.0
+"""How long an answer may take; Google's own clients give lists and deletions this long, too."""
+OPERATION_S = 600.0
+"""How long a long-running operation is waited for, unless told: deleting a repository of many images takes minutes."""
+FIRST_QUESTION_S = 0.2
+LONGEST_QUESTION_S = 10.0
+"""Seconds between two questions for an operation; they double."""
+
+_C = TypeVar("_C")
+Window = Callable[[str], AbstractContextManager[None]]
+"""A place among the requests that are permitted ("read-manifest", "write-manifest"): ``transfer.limits`` has them."""
+
+
+def _no_limit(_action: str) -> AbstractContextManager[None]:
+    return contextlib.nullcontext()
+
+
+class GoogleCalls:
+    """Calls of Google's APIs with one access. Safe for many threads; nothing is asked before the first call.
+
+    retries: ours. window: holds a place for each request, within what the registry permits (a minute: 60,000 requests,
+    18,000 writes, 18,000 deletes; cloud.google.com/artifact-registry/quotas). observer: told of every failed attempt.
+    """
+
+    def __init__(
+        self,
+        access: GoogleAccess,
+        *,
+        retries: Retries | None = None,
+        window: Window = _no_limit,
+        observer: Observer | None = None,
+    ) -> None:
+        self.access = access
+        self.retries = retries or Retries()
+        self.sent = Count()
+        """Requests, with repeated ones."""
+        self._window, self._observer = window, observer
+
+    def adjusted(
+        self, *, retries: Retries | None = None, window: Window | None = None, observer: Observer | None = None
+    ) -> GoogleCalls:
+        """The same access and count for another use."""
+        calls = copy(self)
+        calls.retries, calls._window = retries or self.retries, window or self._window
+        calls._observer = observer or self._observer
+        return calls
+
+    def client(self, kind: type[_C]) -> _C:
+        """A client of Google's. See GoogleAccess.client."""
+        return self.access.client(kind)
+
+    def call(
+        self,
+        method: Callable[..., Any],
+        request: Any,
+        *,
+        where: str,
+        doing: str,
+        writes: bool = False,
+        settled: Callable[[RegistryPipelinesError], bool] | None = None,
+        answer_s: float = ANSWER_S,
+        permission: str = "",
+    ) -> Any:
+        """One method of a client, tried again while its failure may pass.
+
+        method: bound, as ``client.get_repository``. request: message or mapping. settled: after the failure of an
+        attempt that followed another, whether the first one did it all the same (then None is returned).
+        permission: that it needs, for the error; derived from the method's name for Artifact Registry's.
+
+        Raises the RegistryError family, ToolMissing.
+        """
+        needed = permission or _permission(method)
+        action = "write-manifest" if writes else "read-manifest"
+        attempt = 1
+        while True:
+            self.sent.add()
+            try:
+                with self._window(action):
+                    return self._once(method, request, answer_s, where=where, doing=doing, permission=needed)
+            except RegistryPipelinesError as ours:
+                if self._observer is not None:
+                    self._observer(ours)
+                if attempt > 1 and settled is not None and settled(ours):
+                    return None
+                if not self.retries.wait(ours, attempt):
+                    raise
+                attempt += 1
+
+    def _once(
+        self, method: Callable[..., Any], request: Any, answer_s: float, *, where: str, doing: str, permission: str
+    ) -> Any:
+        try:
+            return method(request=request, retry=None, timeout=answer_s)
+        except Exception as error:
+            # Not chained: requests quotes addresses with tokens, google-auth the token service's whole answer.
+            raise translate(error, where=where, doing=doing, permission=permission) from None
+
+    def pages(self, method: Callable[..., Any], request: Any, field: str, *, where: str, doing: str) -> Iterator[Any]:
+        """Everything a list method gives, page by page; each page is tried again by itself, so that a long list
+        survives a failure in its middle. request: a mapping. field: of the answer that holds the items."""
+        asked = dict(request)
+        while True:
+            answer = self.call(
+                lambda **options: next(iter(method(**options).pages)),
+                asked,
+                where=where,
+                doing=doing,
+                permission=_permission(method),
+            )
+            yield from getattr(answer, field)
+            asked["page_token"] = answer.next_page_token
+            if not asked["page_token"]:
+                return
+
+    def finished(self, operation: Any, client: Any, *, where: str, doing: str, limit_s: float = OPERATION_S) -> Any:
+        """:meth:`ended` of an operation that must go well. Raises its error, too."""
+        return self.check(self.ended(operation, client, where=where, doing=doing, limit_s=limit_s), where, doing)
+
+    def ended(self, operation: Any, client: Any, *, where: str, doing: str, limit_s: float = OPERATION_S) -> Any:
+        """Wait for a long-running operation. operation: what the call returned (google.api_core.operation). client:
+        whose it is. Returns google.longrunning's Operation, well or not; raises Stalled after limit_s."""
+        current, pause, began = operation.operation, FIRST_QUESTION_S, time.monotonic()
+        while not current.done:
+            if time.monotonic() - began > limit_s:
+                raise Stalled(
+                    f"{doing} has not ended after {limit_s:g} s",
+                    where=where,
+                    do=f"It goes on at Google: {current.name}",
+                )
+            self.retries.sleep(pause)
+            pause = min(pause * 2, LONGEST_QUESTION_S)
+            current = self.call(client.get_operation, {"name": current.name}, where=where, doing=doing)
+        return current
+
+    def check(self, operation: Any, where: str, doing: str) -> Any:
+        """The operation, where it went well; its error is raised as a call's would be."""
+        if operation.HasField("error"):
+            raise translate(_of_status(operation.error), where=where, doing=doing)
+        return operation
+
+
+def _of_status(status: Any) -> Exception:
+    """google.rpc.Status as the exception that a call would have raised."""
+    from google.api_core import exceptions
+    from google.rpc.code_pb2 import Code
+
+    error: Exception = exceptions.from_grpc_status(_grpc_code(Code.Name(status.code)), status.message)
+    return error
+
+
+def _grpc_code(name: str) -> Any:
+    import grpc
+
+    return grpc.StatusCode[name]
+
+
+def _permission(method: Callable[..., Any]) -> str:
+    name = getattr(method, "__name__", "")
+    owner = type(getattr(method, "__self__", None)).__module__
+    return action_of("google", name) if "artifactregistry" in owner else ""
+
+
+__all__ = ["ANSWER_S", "OPERATION_S", "GoogleCalls", "Window"]
