@@ -6,6 +6,7 @@ RegistryPipelinesError
     DigestInvalid
     PlatformInvalid
     ConfigInvalid             carries every problem with its line
+    LifecycleInvalid          a cloud's cleanup policy; carries every problem with its path
     RequirementsInvalid
   ContentError                bytes are not what they claim to be               exit 6
     DigestMismatch
@@ -121,6 +122,21 @@ class ConfigInvalid(InputError):
             f"problems in the configuration ({len(self.problems)}):\n  " + "\n  ".join(self.problems),
             where=where,
             do=do or "Correct them; `registry-pipelines config schema` prints what is allowed",
+        )
+
+
+class LifecycleInvalid(InputError):
+    """A lifecycle or cleanup policy is not what its cloud takes; all problems are listed.
+
+    problems: one line each, ``rules[2].selection.countType: message``. instead: what to write, where that is known.
+    """
+
+    def __init__(self, problems: Sequence[str], *, where: str = "", instead: Sequence[str] = ()) -> None:
+        self.problems = list(problems)
+        super().__init__(
+            f"problems in the policy ({len(self.problems)}):\n  " + "\n  ".join(self.problems),
+            where=where,
+            do="\n  ".join(["Correct them; no cloud was asked", *instead]),
         )
 
 

@@ -97,7 +97,7 @@ def _explain(text: str, facts: dict[str, str], *, as_json: bool, error: BaseExce
         document: dict[str, Any] = dict(facts)
         if notes := getattr(error, "__notes__", ()):
             document["notes"] = list(notes)
-        if isinstance(error, errors.ConfigInvalid):
+        if isinstance(error, errors.ConfigInvalid | errors.LifecycleInvalid):
             document["problems"] = error.problems
         if isinstance(error, errors.PromotionDenied):
             document |= {"reasons": error.reasons, "next_steps": error.next_steps}

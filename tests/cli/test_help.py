@@ -19,6 +19,8 @@ COMMANDS = (
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
     "advisories", "bases", "completion", "diff", "infra",
     "doctor", "events", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
+    "advisories", "bases", "completion", "diff",
+    "findings", "init", "lifecycle", "login", "logout", "schema", "ship", "status", "stream",
 )  # fmt: skip
 
 
@@ -48,7 +50,7 @@ def test_a_slip_in_a_command_names_the_one_that_was_meant() -> None:
     assert "did you mean 'status'?" in told["statsu"].output and "did you mean" not in told["xyzzy"].output
 
 
-@pytest.mark.parametrize("group", ["advisories", "config", "stream"])
+@pytest.mark.parametrize("group", ["advisories", "config", "lifecycle", "stream"])
 def test_no_command_of_a_group_is_told_in_half_a_sentence(group: str) -> None:
     text = CliRunner().invoke(main, [group, "--help"], terminal_width=80).output
     assert "Commands:" in text and "..." not in text.partition("Commands:")[2]

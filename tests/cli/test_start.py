@@ -55,6 +55,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "mirror --release": (["ap:1"], 8),
     "infra": (["drift", "nowhere"], 8),
     "collect": (["nowhere"], 8),
+    "lifecycle": (["check", "nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
     "events": (["check"], 8),
     "rescan": (["ap"], 8),

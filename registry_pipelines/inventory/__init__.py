@@ -1,0 +1,7 @@
+"""What registries hold, and who runs it: one columnar value, born here.
+
+``schema`` has its columns and their meaning, ``value`` the value itself with its files (Parquet, CSV, JSON), ``rows``
+what readers of registries fill it with. Whatever could not be read stands in the value, beside the images.
+
+Importing this room loads no pandas; its modules do. ``lifecycle`` evaluates the value, ``chain`` makes it.
+"""
