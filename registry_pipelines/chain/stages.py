@@ -606,11 +606,12 @@ class Chain:
 
         return mirror_release.mirror_release(self._session, release, name)
 
-    def mirror(self, name: str) -> StageResult:
-        """Bring a mirror's foreign images up to date; meant for every night."""
+    def mirror(self, name: str, *, dry_run: bool = False) -> StageResult:
+        """Bring a mirror's foreign images up to date; meant for every night. dry_run: only say what would be done, and
+        what it takes of the upstreams' quotas."""
         from registry_pipelines.chain import mirror
 
-        return mirror.mirror(self._session, name)
+        return mirror.mirror(self._session, name, dry_run=dry_run)
 
     def sync(self, name: str, *, dry_run: bool = False) -> StageResult:
         """Bring many repositories to many targets in one plan; with ``dry_run`` only the plan's table. Raises

@@ -12,6 +12,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.progress import count_text
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.selector import Selector
+from registry_pipelines.transfer.limits.limited import quota_notes
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import OpenTarget, Source, SyncResult, sync_each
 
@@ -96,7 +97,7 @@ def _result(session: Session, name: str, result: SyncResult, seconds: float, *, 
             **({"limits": limits} if limits else {}),
         },
         reasons=summary.reasons(),
-        notes=summary.notes(),
+        notes=[*quota_notes([source_of(session, sync_of(session, name)).registry]), *summary.notes()],
         ok=result.ok,
         exit_code=result.exit_code,
     )

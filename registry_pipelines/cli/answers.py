@@ -248,12 +248,15 @@ class Copied(TypedDict):
     receipts: int
     receipts_signed: int
     requests: dict[str, int]
+    notes: list[str]
+    """What was taken of quotas of pulls, and what is left."""
 
 
-class Plans(TypedDict):
-    """What would be done, one plan for each group of targets or each sync."""
+class Plans(TypedDict, total=False):
+    """What would be done, one plan for each group of targets or each sync. notes: of quotas of pulls."""
 
     plans: list[dict[str, Any]]
+    notes: list[str]
 
 
 class Synced(TypedDict, total=False):

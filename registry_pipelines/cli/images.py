@@ -38,6 +38,7 @@ from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.results import CopyResult
+from registry_pipelines.transfer.limits.limited import quota_notes
 from registry_pipelines.transfer.summary import Summary
 from registry_pipelines.transfer.sync import SyncResult
 
@@ -98,15 +99,18 @@ def copy(
             )
             for wanted, group in groups.items()
         ]
+    notes = quota_notes([located.place.registry])
     if dry_run:
-        _show_plans(options, results)
+        _show_plans(options, results, notes)
     else:
-        _show_copies(options, results)
+        _show_copies(options, results, notes)
 
 
-def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
+def _show_plans(options: Options, results: Sequence[CopyResult], notes: Sequence[str]) -> None:
     if options.as_json:
-        print_json({"plans": [result.plan.to_json() for result in results]})
+        print_json({"plans": [result.plan.to_json() for result in results], "notes": notes})
+    else:
+        print_lines(notes)
     for result in results if not options.as_json else ():
         summary = Summary(SyncResult(result.plan), [str(place) for place in result.plan.deliveries[0].job.targets])
         shown = worth_showing(summary.plan_rows(), ("drift", "refused", "shared", "relisted", "left_out"))
@@ -118,7 +122,7 @@ def _show_plans(options: Options, results: Sequence[CopyResult]) -> None:
         sys.exit(INCOMPLETE)
 
 
-def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
+def _show_copies(options: Options, results: Sequence[CopyResult], notes: Sequence[str]) -> None:
     targets = [target for result in results for target in result.per_target]
     rows: list[Row] = [target.row() for target in targets]
     ok, digest = all(target.ok for target in targets), results[0].root.digest
@@ -132,6 +136,7 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
             "receipts": len(receipts),
             "receipts_signed": signed,
             "requests": dict(requests),
+            "notes": notes,
         }
         print_json({"digest": digest, "changed": changed, "targets": rows, **more})
     else:
@@ -143,6 +148,7 @@ def _show_copies(options: Options, results: Sequence[CopyResult]) -> None:
             verb = "is" if len(receipts) - signed == 1 else "are"
             unsigned = count_text(len(receipts) - signed, "receipt")
             console().print(f"{unsigned} {verb} not signed: there was no key", markup=False)
+        print_lines(notes)
     if not ok:
         sys.exit(INCOMPLETE)
 

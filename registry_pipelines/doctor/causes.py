@@ -13,6 +13,7 @@ import msgspec
 from registry_pipelines.doctor import on_aws, on_google
 from registry_pipelines.doctor.hosts import Host, read_image, read_place
 from registry_pipelines.doctor.model import Answer, Cause, Patient
+from registry_pipelines.oci.decoding import ready
 
 _DATA = Path(__file__).parents[1] / "data" / "pull_causes.json"
 
@@ -182,7 +183,7 @@ class _Plain(msgspec.Struct, frozen=True):
 
 @cache
 def _plain() -> dict[Cause, _Plain]:
-    return msgspec.json.decode(_DATA.read_bytes(), type=dict[Cause, _Plain])
+    return msgspec.json.decode(_DATA.read_bytes(), type=ready(dict[Cause, _Plain]))
 
 
 def _tell_plain(plain: _Plain, patient: Patient, host: Host) -> Told:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.transfer.batch import Item, copy_items
@@ -35,7 +36,13 @@ class PinnedTag:
 
     upstream: OpenUpstream
     tag: str
-    digest: Digest
+    top: Descriptor
+    """What its HEAD said: media type, digest and size."""
+
+    @property
+    def digest(self) -> Digest:
+        """What is copied."""
+        return self.top.digest
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,7 @@ def plan_mirror(upstreams: Iterable[OpenUpstream]) -> MirrorPlan:
             except RegistryPipelinesError as error:
                 problems.append(MirrorProblem(str(upstream.source), tag, error))
             else:
-                pinned.append(PinnedTag(upstream, tag, tagged.digest))
+                pinned.append(PinnedTag(upstream, tag, tagged))
     return MirrorPlan(tuple(pinned), tuple(problems), tuple(passed_over))
 
 

@@ -114,6 +114,8 @@ CASES: list[Case] = [
     ("ghcr", 403, "write", said("DENIED", "permission_denied: installation not allowed to Create organization "
      "package"), Forbidden, "packages: write"),
     ("ghcr", 403, "write", said("DENIED", "permission_denied: write_package"), Forbidden, "packages: write"),
+    ("docker-hub", 429, "read", said("TOOMANYREQUESTS", "You have reached your pull rate limit. You may increase the "
+     "limit by authenticating and upgrading: https://www.docker.com/increase-rate-limit"), RateLimited, "log in"),
     ("any", 429, "read", b"<html>Too Many Requests (HAP429)</html>", RateLimited, "less often"),
     ("any", 503, "read", said("TOOMANYREQUESTS"), RateLimited, "less often"),
     ("any", 420, "read", b"Enhance Your Calm", RateLimited, "less often"),

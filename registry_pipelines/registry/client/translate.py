@@ -205,7 +205,7 @@ def translate_status(
     what = f"{doing} was answered with HTTP {status}{said}"
     row = meant(status, code, message, body, act=act, host=host)
     if row is not None:
-        return _by_row(row, what, status, code, where=where, retry_after_s=retry_after_s)
+        return _by_row(row, what, status, code, where=where, retry_after_s=retry_after_s, host=host)
     if code == "DIGEST_INVALID" and status < 500:
         return DigestMismatch(what, where=where, do="The content changed on the way; send it again")
     kind = RegistryFull if status >= 500 and _FULL.search(body) else _error_class(status, code)
@@ -235,9 +235,9 @@ def _google_role(message: str) -> str:
 
 
 def _by_row(
-    row: Saying, what: str, status: int, code: str, *, where: str, retry_after_s: float | None
+    row: Saying, what: str, status: int, code: str, *, where: str, retry_after_s: float | None, host: str
 ) -> RegistryPipelinesError:
-    kind, do = error_for(row, status)
+    kind, do = error_for(row, status, host)
     if issubclass(kind, RateLimited):
         return kind(what, where=where, do=do, retry_after_s=retry_after_s)
     return kind(what, where=where, do=do, status=status, code=code)

@@ -179,7 +179,10 @@ SAYINGS: tuple[Saying, ...] = (
            "actions/runner#1039, caipe-io/ai-platform-engineering#1541", "2026-05-24",
            "Give the token `packages: write` and the package's settings this repository; an app's token cannot write "
            "an organization's packages"),
-    # Rates
+    # Rates. Docker Hub has two: one that it explains, of pulls in some hours, and one against abuse, which is terse.
+    Saying("docker-hub", (429,), _ANY, "rate limit", "", r"(?i)pull rate limit|increase-rate-limit",
+           "docs.docker.com/docker-hub/usage/pulls; kata-containers/kata-containers#10109", "2026-01-01",
+           "That is the limit of pulls: wait for its window, log in, or pull through a cache (`caches`)"),
     Saying("any", (429,), _ANY, "rate limit", "", "", "RFC 6585 section 4", "2012-04-01"),
     Saying("any", (400, 403, 420, 500, 502, 503), _ANY, "rate limit", "TOOMANYREQUESTS", "",
            "distribution-spec 1.1, Error Codes, TOOMANYREQUESTS", "2024-02-15"),
@@ -223,9 +226,18 @@ def meant(status: int, code: str, words: str, body: bytes, *, act: Act, host: st
     return None
 
 
-def error_for(row: Saying, status: int) -> tuple[type[RegistryError], str]:
+TERSE_AT_DOCKER_HUB = (
+    "That is Docker Hub's limit against abuse (requests a minute from one address), not the limit of pulls: find what "
+    "asks so often from behind this address; a log-in does not lift it"
+)
+"""What a 429 of Docker Hub means that does not explain itself (docker/hub-feedback#2040, answered by Docker)."""
+
+
+def error_for(row: Saying, status: int, host: str = "") -> tuple[type[RegistryError], str]:
     """The error class of a row, and what to do."""
     kind, do = MEANINGS[row.meaning]
+    if row.family == "any" and row.meaning == "rate limit" and status == 429 and family_of(host) == "docker-hub":
+        return kind, TERSE_AT_DOCKER_HUB
     return (Unauthorized if kind is Forbidden and status == 401 else kind), row.do or do
 
 

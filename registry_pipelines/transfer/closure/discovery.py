@@ -183,13 +183,17 @@ class _Search:
         return [*behind, *(Omission("tag", tag, why) for tag in self.tags.signatures(index))]
 
     def _root(self) -> ManifestBytes:
-        if self.cache is None or self.cache.is_new:
+        if self.cache is None or (self.cache.is_new and not self._learnt()):
             manifest = self.place.registry.get_manifest(self.place.repository, self.reference)
             if self.cache:
                 self.cache.keep_manifest(manifest)
             return manifest
         top = self.place.registry.resolve(self.place.repository, self.reference)
         return self._fetch(top.digest)
+
+    def _learnt(self) -> bool:
+        """Whether a digest's manifest is there all the same: from another place that had it."""
+        return ":" in self.reference and bool(self.cache and self.cache.manifest(Digest.parse(self.reference)))
 
     def _fetch(self, digest: Digest) -> ManifestBytes:
         known = self.cache.manifest(digest) if self.cache else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from types import TracebackType
@@ -69,6 +69,12 @@ class Buffered(Protocol):
         ...
 
 
+def quota_notes(registries: Iterable[Registry]) -> list[str]:
+    """A sentence for each of these registries that announces a quota of pulls of which something was taken."""
+    notes = [each.quota_note() for each in registries if isinstance(each, _Limited)]
+    return list(dict.fromkeys(filter(None, notes)))
+
+
 def limited(registry: Registry, limits: MachineLimits) -> Registry:
     """Wrap a registry; upload sessions stay available where it has them."""
     if isinstance(registry, UploadSessions) and isinstance(registry, CarriedUploads):
@@ -102,6 +108,10 @@ class _Limited(Generic[_R]):
             self._limits.window(self.name, action).note(error)
 
         return cast(_R, self._registry.observed(note))
+
+    def quota_note(self) -> str:
+        """What was taken here of the registry's quota of pulls, and what is left; empty where it has none."""
+        return self._limits.quota_note(self.name)
 
     def leaving_stalls(self) -> Self:
         """See Repeating."""

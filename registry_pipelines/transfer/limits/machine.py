@@ -17,7 +17,9 @@ from datetime import datetime
 from pathlib import Path
 
 from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavailable
+from registry_pipelines.progress import count_text
 from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
+from registry_pipelines.transfer.limits.budgets import Budget, BudgetBook
 from registry_pipelines.transfer.limits.quotas import QuotaGate
 from registry_pipelines.transfer.limits.rules import KNOWN, Action, RegistryRule, rule_for
 from registry_pipelines.waits import Wait
@@ -148,8 +150,24 @@ class MachineLimits:
         """The gate of a registry's announced quota for reading manifests."""
         with self._lock:
             if registry not in self._quotas:
-                self._quotas[registry] = QuotaGate(self._bucket(registry, "get-manifest"))
+                book = BudgetBook(self._path(registry, "quota"), registry)
+                self._quotas[registry] = QuotaGate(self._bucket(registry, "get-manifest"), book=book)
             return self._quotas[registry]
+
+    def budgets(self) -> list[Budget]:
+        """What is left of the quotas that registries used here have announced."""
+        with self._lock:
+            gates = [self._quotas[name] for name in sorted(self._quotas)]
+        return [budget for gate in gates if (budget := gate.budget()) is not None]
+
+    def quota_note(self, registry: str) -> str:
+        """What was taken here of a registry's quota, and what is left until when; empty where nothing was."""
+        gate = self.quota(registry)
+        budget = gate.budget()
+        if not gate.taken or budget is None:
+            return ""
+        taken = count_text(gate.taken, "pull")
+        return f"{taken} of {registry} taken, {budget.remaining} left until {budget.until_text}"
 
     def bandwidth(self, registry: str) -> Bandwidth | None:
         """The cap of a registry, None when it has none."""
@@ -175,7 +193,10 @@ class MachineLimits:
         ]
 
     def _bucket(self, registry: str, kind: str) -> Bucket:
+        return Bucket(self._path(registry, kind))
+
+    def _path(self, registry: str, kind: str) -> Path | None:
         if self.folder is None:
-            return Bucket(None)
+            return None
         safe = "".join(letter if letter.isalnum() or letter in ".-" else "_" for letter in registry).strip(".")
-        return Bucket(self.folder / f"{safe}.{kind}")
+        return self.folder / f"{safe}.{kind}"
