@@ -14,7 +14,7 @@ from registry_pipelines.registry.protocol import Place
 
 if TYPE_CHECKING:  # certificates bring 80 modules along, and most configurations have none
     from registry_pipelines.config.model import Notation
-    from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.evidence.model import Certified, Signer
     from registry_pipelines.evidence.notation.signers import CertifiedSigner
     from registry_pipelines.evidence.notation.trust import Trust
     from registry_pipelines.evidence.revocation import Revocations
@@ -59,7 +59,7 @@ def signing_by_certificate(session: Session) -> Callable[[Place, Descriptor], li
 
 
 class CertificateQuestion:
-    """Asks a Notation trust policy for the gate; see ``evidence.model.Verifier.uncertified``. The policy is read at the
+    """Asks a Notation trust policy for the gate; see ``evidence.model.Verifier.certified``. The policy is read at the
     first question. Safe for many threads."""
 
     def __init__(self, folder: Path) -> None:
@@ -72,20 +72,18 @@ class CertificateQuestion:
 
         return read_trust(self._folder), Revocations()
 
-    def __call__(self, place: Place, subject: Descriptor) -> str:
-        """Why no signature of a manifest is believed; empty when one is. What a level only logs about who signed is no
-        belief."""
+    def __call__(self, place: Place, subject: Descriptor) -> Certified:
+        """The signatures of a manifest that are believed. What a level only logs about who signed is no belief."""
         from registry_pipelines.errors import EvidenceError
+        from registry_pipelines.evidence.model import Certified
         from registry_pipelines.sign.notation import verify_notation
 
         trust, revocations = self._asked
         try:
             found = verify_notation(place, subject, trust, revocation=revocations)
         except EvidenceError as error:
-            return error.what
-        if any(each.verified.authentic for each in found.signatures):
-            return ""
-        return "; ".join(found.remarks()[:10])
+            return Certified(problem=error.what)
+        return found.certified() if found.authentic else Certified(problem="; ".join(found.remarks()[:10]))
 
 
 def verify_by_certificate(

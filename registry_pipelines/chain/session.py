@@ -92,6 +92,10 @@ class Session:
             from registry_pipelines.chain.vex_files import with_vex
 
             policy = with_vex(policy)
+        if policy.attestors:
+            known = self.config.trust.attestors
+            attested = tuple((name, known[name].attests) for name in policy.attestor_names if name in known)
+            policy = msgspec.structs.replace(policy, attested=attested)
         if "approved-base" in policy.required:
             policy = msgspec.structs.replace(policy, known_bases=self.known_bases())
         return policy

@@ -13,12 +13,11 @@ from registry_pipelines.config.document import Problems, child, line_at, line_of
 from registry_pipelines.config.model import VERSION, Config, Image
 from registry_pipelines.config.overlaps import overlaps
 from registry_pipelines.config.registries import EcrRegistry, EmbeddedRegistry, GarRegistry, RemoteRegistry, Upstream
+from registry_pipelines.config.trust import trust_problems
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
-from registry_pipelines.evidence.attestors import attestable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOUT_S
-from registry_pipelines.promote.attestors import names_in, read_expression
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
 from registry_pipelines.settings import unknown
@@ -58,7 +57,7 @@ def check(
             *overlaps(config),
             *_policies(config),
             *_signing(config),
-            *_trust(config),
+            *trust_problems(config),
             *_notify(config),
             *_admission(config),
             *(_infra(config) if config.infra else ()),
@@ -321,29 +320,6 @@ def _policies(config: Config) -> Iterable[tuple[str, str]]:
                 yield path, "`until_age` is written for `advisories-age`, and only there"
             elif accepted.until_age is not None and accepted.until_age.total_seconds() % 86_400:
                 yield path, "`until_age` is not a whole number of days"
-
-
-def _trust(config: Config) -> Iterable[tuple[str, str]]:
-    for name, attestor in config.trust.attestors.items():
-        if name in ("and", "or"):
-            yield f"trust.attestors.{name}", "is no name: a policy writes `and` and `or` between attestors"
-        if not (attestor.keys or attestor.keyless or attestor.certificates):
-            yield f"trust.attestors.{name}", "names no `keys`, `keyless` or `certificates`, so nobody would count as it"
-        if attestor.certificates and attestor.attests != ("signature",):
-            yield f"trust.attestors.{name}.certificates", "sign images alone: `attests` is `[signature]` then"
-        for what in attestor.attests:
-            if not attestable(what):
-                yield f"trust.attestors.{name}.attests", f"{what} is said by our own stages, in their roles (`signing`)"
-    for name, policy in config.policies.items():
-        path = f"policies.{name}.attestors"
-        try:
-            named = names_in(read_expression(policy.attestors)) if policy.attestors else ()
-        except ValueError as error:
-            yield path, f"cannot be read: {error}"
-            continue
-        for wanted in named:
-            if wanted not in config.trust.attestors:
-                yield path, unknown(wanted, config.trust.attestors, "attestor")
 
 
 def _signing(config: Config) -> Iterable[tuple[str, str]]:

@@ -17,6 +17,7 @@ import yaml
 from registry_pipelines.config.document import Problems, line_at
 from registry_pipelines.config.model import Config, Notation
 from registry_pipelines.config.registries import EmbeddedRegistry
+from registry_pipelines.config.trust import asked_for_together, counts_as_both
 from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.evidence.model import key_name
 from registry_pipelines.evidence.predicates import ROLES
@@ -172,6 +173,22 @@ def _attestors(config: Config) -> Iterator[Finding]:
         for place, path in enumerate(attestor.keys):
             if path.exists() and (said := _unbelievable(path)):
                 yield f"trust.attestors.{name}.keys[{place}]", said
+    told: set[str] = set()
+    for where, one, other, what in asked_for_together(config):
+        mine, theirs = (_key_ids(config.trust.attestors[name].keys) for name in (one, other))
+        for key_id in mine.keys() & theirs.keys():
+            said = counts_as_both(one, other, what, f"the key {key_name(key_id)} ({mine[key_id]}, {theirs[key_id]})")
+            if mine[key_id] != theirs[key_id] and said not in told:  # one file is no question of this machine
+                told.add(said)
+                yield where, said
+
+
+def _key_ids(paths: Iterable[Path]) -> dict[str, str]:
+    """Ids of the keys in files that are here, each with the file's name."""
+    from registry_pipelines.evidence.keys import load_verifier
+
+    readable = (path for path in paths if path.exists() and not _unbelievable(path))
+    return {key_id: path.name for path in readable for key_id in load_verifier([path]).key_ids}
 
 
 def _vex(config: Config) -> Iterator[Finding]:

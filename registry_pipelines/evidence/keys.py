@@ -31,7 +31,7 @@ from registry_pipelines.evidence.dsse import verify_envelope
 from registry_pipelines.evidence.identity_rules import counts
 from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
 from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
-from registry_pipelines.evidence.model import Signer, key_name
+from registry_pipelines.evidence.model import Certified, Signer, key_name
 from registry_pipelines.evidence.predicates import APPROVAL_TYPE, Role, roles_for
 from registry_pipelines.progress import count_text
 
@@ -108,7 +108,7 @@ class KeySet:
         self._terms = terms
         self._attestors = attestors
         self._own: Mapping[Role, Sequence[str]] = {}
-        self._uncertified: Callable[[Place, Descriptor], str] | None = None
+        self._certified: Callable[[Place, Descriptor], Certified] | None = None
 
     def under(self, attestors: Collection[str]) -> KeySet:
         """See Verifier."""
@@ -116,17 +116,17 @@ class KeySet:
         narrowed._attestors = self._attestors.under(attestors)
         return narrowed
 
-    def certified_by(self, uncertified: Callable[[Place, Descriptor], str]) -> KeySet:
-        """The same, and whom a Notation trust policy believes. uncertified: as :meth:`uncertified`."""
+    def certified_by(self, certified: Callable[[Place, Descriptor], Certified]) -> KeySet:
+        """The same, and whom a Notation trust policy believes. certified: as :meth:`certified`."""
         wider = copy(self)
-        wider._uncertified = uncertified
+        wider._certified = certified
         return wider
 
-    def uncertified(self, place: Place, subject: Descriptor) -> str:
+    def certified(self, place: Place, subject: Descriptor) -> Certified:
         """See Verifier."""
-        if self._uncertified is None:
-            return "there is no Notation trust policy to ask (signing.notation.trust)"
-        return self._uncertified(place, subject)
+        if self._certified is None:
+            return Certified(problem="there is no Notation trust policy to ask (signing.notation.trust)")
+        return self._certified(place, subject)
 
     def attestor(self, name: str) -> Attestor | None:
         """See Verifier."""

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from registry_pipelines.registry.protocol import Place
 
 
+CERTIFICATE = "certificate:"
+"""How the id of who signed by certificate begins, before its SHA-256 in hex."""
+
+
 def key_name(key_id: str) -> str:
     """A key's id for people: enough of it to find the key. An identity (``keyless:...``) is named whole."""
     return key_id[:19] if key_id.startswith("sha256:") else key_id
@@ -77,9 +81,9 @@ class Verifier(Protocol):
         keys of that name where there is one, else of whoever is believed for the type."""
         ...
 
-    def uncertified(self, place: Place, subject: Descriptor) -> str:
-        """Why no signature of a manifest by certificate (Notation) is believed, a sentence; empty when one is. Raises
-        RegistryError, InputError for a trust policy that cannot be read."""
+    def certified(self, place: Place, subject: Descriptor) -> Certified:
+        """The signatures of a manifest by certificate (Notation) that are believed. Raises RegistryError, InputError
+        for a trust policy that cannot be read."""
         ...
 
     def attestor(self, name: str) -> Attestor | None:
@@ -90,6 +94,16 @@ class Verifier(Protocol):
         """The same while a trust policy holds that names these attestors: for the types that they attest nobody else is
         believed. Who reads evidence by a policy asks for it first; asked twice it is the same."""
         ...
+
+
+@dataclass(frozen=True)
+class Certified:
+    """What the Notary Project's signatures of an image say."""
+
+    signatures: tuple[tuple[Digest, str], ...] = ()
+    """Manifest of each that is believed, and the SHA-256 of the certificate (``certificate:<hex>``)."""
+    problem: str = ""
+    """Why there is none, a sentence; empty when there is one."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 
 from registry_pipelines.settings import NAME, Pattern
 
@@ -70,6 +71,23 @@ def read_expression(text: str) -> Expression:
 def names_in(expression: Expression) -> tuple[str, ...]:
     """Every attestor that is named, each once."""
     return tuple(dict.fromkeys(_names(expression)))
+
+
+def asked_together(expression: Expression) -> frozenset[tuple[str, str]]:
+    """Each two attestors that an ``and`` stands between, somewhere: both may be wanted for one release."""
+    if isinstance(expression, Named):
+        return frozenset()
+    found = frozenset[tuple[str, str]]().union(*map(asked_together, expression.parts))
+    if isinstance(expression, AnyOf):
+        return found
+    between = {
+        (one, other)
+        for first, second in combinations(expression.parts, 2)
+        for one in names_in(first)
+        for other in names_in(second)
+        if one != other
+    }
+    return found | between
 
 
 def _names(expression: Expression) -> Iterator[str]:

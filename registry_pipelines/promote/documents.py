@@ -153,6 +153,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     attestors: Annotated[str, ATTESTORS] = ""
     """Attestors of `trust` that must vouch for a release: their names with `and`, `or` and parentheses, for example
     `build-system and vulnerability-scanner and (qa or security)`. For what they attest nobody else is believed."""
+    attested: Annotated[tuple[tuple[str, tuple[str, ...]], ...], Unwritten()] = ()
+    """What each of those attests; read from `trust` when the policy is applied."""
     attestations: tuple[str, ...] = ()
     """Predicate types of further attestations that must be there, signed by a trusted key, for example
     `https://in-toto.io/attestation/test-result/v0.1`."""
@@ -235,6 +237,11 @@ def _without_defaults(value: object) -> object:
 
 
 DEFAULT_POLICY = Policy()
+
+
+SIGNATURE_FORM = "signature:"
+"""How an image's signature stands among the evidence, in the place of a predicate type: ``signature:bundle``, ``sig``
+or ``notation``."""
 
 
 class EvidenceUsed(msgspec.Struct, frozen=True, kw_only=True):

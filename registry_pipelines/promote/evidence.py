@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from registry_pipelines.errors import ContentError, DigestInvalid, EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.attestors import Attestor
-from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation, Verifier
+from registry_pipelines.evidence.model import Attestations, Certified, Rejected, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE
 from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.oci.digest import Digest
@@ -47,16 +47,6 @@ class JudgedReport:
 
 
 @dataclass(frozen=True)
-class Certified:
-    """What the Notary Project's signatures say for one attestor."""
-
-    signatures: tuple[tuple[Digest, str], ...] = ()
-    """Manifest of each that is believed, and the SHA-256 of the certificate (``certificate:<hex>``)."""
-    problem: str = ""
-    """Why there is none."""
-
-
-@dataclass(frozen=True)
 class Evidence:
     """Everything a policy is applied to, for exactly one digest."""
 
@@ -70,8 +60,8 @@ class Evidence:
     signatures: tuple[ImageSignature, ...]
     signature_problem: str
     """Why there is no believed signature; empty when there is one."""
-    notation_problem: str = field(default="", kw_only=True)
-    """The same of signatures by certificate; asked only for a policy that wants one."""
+    notation: Certified | None = field(default=None, kw_only=True)
+    """Signatures by certificate; None where no policy wants one."""
     attestations: Attestations
     report: JudgedReport | None
     rejected: tuple[Rejected, ...]
@@ -150,7 +140,7 @@ def gather(
         evidence = _gathered(
             place, top, verifier, image=image, now=now, known=known, indexes=indexes, attestors=attestors, bases=bases
         )
-        return replace(evidence, notation_problem=verifier.uncertified(place, top.descriptor)) if notation else evidence
+        return replace(evidence, notation=verifier.certified(place, top.descriptor)) if notation else evidence
     except ContentError as error:
         return Evidence(
             release=top.digest,
@@ -257,7 +247,7 @@ def _certified(place: Place, top: ManifestBytes, trust: Trust, now: datetime) ->
         found = verify_notation(place, top.descriptor, trust, revocation=Revocations(), now=now)
     except EvidenceError as error:
         return Certified(problem=error.what)
-    return Certified(tuple((each.descriptor.digest, f"certificate:{each.thumbprint}") for each in found.signatures))
+    return found.certified()
 
 
 def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Report]) -> JudgedReport | None:

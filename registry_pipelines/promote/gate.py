@@ -31,6 +31,7 @@ from registry_pipelines.evidence.predicates import (
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.ages import accepted_age, advisory_age, image_age
 from registry_pipelines.promote.documents import (
+    SIGNATURE_FORM,
     TIME_FORMAT,
     AdvisoriesUsed,
     EvidenceUsed,
@@ -139,7 +140,7 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
 
     reports: every vulnerability report attached to it, signed or not. channel: the one its image is promoted to.
     (1) The latest verdict that a trusted key signed is allow, by the policy as it is now, and rests on no evidence of a
-    key that was revoked or has ended since. (2) No report that is later
+    key that was revoked, has ended, or is believed for that no more. (2) No report that is later
     than the judged one breaks that policy: a rescan counts before anybody judges again, and unsigned it can only deny.
     (3) A signed record of its image put the channel on it: the digest may be another image's,
     too. (4) The version tag is the release's own, since it goes along, and nobody revoked it. While a break-glass
@@ -317,7 +318,8 @@ def warnings_denied(evidence: Evidence, policy: Policy) -> Outcome:
 
 def is_signed(evidence: Evidence, policy: Policy) -> Outcome:
     """The image is signed by a trusted key, as ``.sig`` or bundle, and by a certificate where the policy wants it."""
-    problems = {"signature": evidence.signature_problem, "notation": evidence.notation_problem}
+    notation = evidence.notation.problem if evidence.notation else ""
+    problems = {"signature": evidence.signature_problem, "notation": notation}
     reasons = [f"{name}: {problem}" for name, problem in problems.items() if name in policy.required and problem]
     return Outcome(reasons, [Step(kind="sign")] if reasons else [])
 
@@ -462,7 +464,7 @@ def _ended_keys(verdict: Verdict, standing: Standing) -> Outcome:
     reasons = [
         f"key: the verdict rests on {used.predicate_type}, signed by {key_name(used.key_id)}, which {why}"
         for used in verdict.evidence
-        if (why := standing.ended.get(used.key_id))
+        if (why := standing.ended.get((used.predicate_type, used.key_id)))
     ]
     return Outcome(list(dict.fromkeys(reasons)), [Step(kind="judge")] if reasons else [])
 
@@ -534,10 +536,12 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
     """What the verdict rests on. A bundle is preferred to the ``.sig`` tag: its manifest is the signature's own, while
     the tag's changes with every signature that anybody adds."""
     bundles = [signature for signature in evidence.signatures if signature.form == "bundle"]
-    used = {(f"signature:{each.form}", each.descriptor.digest, each.key_id) for each in bundles or evidence.signatures}
+    used = {
+        (f"{SIGNATURE_FORM}{each.form}", each.descriptor.digest, each.key_id) for each in bundles or evidence.signatures
+    }
     used |= {
-        ("signature:notation", digest, signer)
-        for certified in evidence.certified.values()
+        (f"{SIGNATURE_FORM}notation", digest, signer)
+        for certified in (*evidence.certified.values(), *filter(None, [evidence.notation]))
         for digest, signer in certified.signatures
     }
     used |= {

@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
-from registry_pipelines.evidence.model import Attestations, Verifier
-from registry_pipelines.evidence.predicates import PROMOTION_TYPE
+from registry_pipelines.evidence.identity_rules import counts
+from registry_pipelines.evidence.model import CERTIFICATE, Attestations, Verifier
+from registry_pipelines.evidence.predicates import PROMOTION_TYPE, SIGNATURE_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
-from registry_pipelines.promote.documents import PromotionRecord, is_time
+from registry_pipelines.promote.documents import SIGNATURE_FORM, PromotionRecord, is_time
 from registry_pipelines.promote.interventions import NONE, Interventions, read_interventions
 from registry_pipelines.promote.verdicts import Verdicts
 from registry_pipelines.promote.verdicts import read as read_verdicts
@@ -36,8 +37,9 @@ class Standing:
     """What persons decided beside the policy: break-glasses, revocations."""
     vex: tuple[VexStatement, ...] = ()
     """What trusted people signed about its findings."""
-    ended: Mapping[str, str] = field(default_factory=dict)
-    """Keys that signed evidence of its verdicts and are revoked, or retired since: why, by key id."""
+    ended: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """Of evidence that its verdicts rest on, by predicate type and key id: why nobody believes that key for it now. It
+    is revoked or retired, or was taken out of the configuration since."""
 
     def promotions(self, channel: str) -> tuple[PromotionRecord, ...]:
         """Every record of its image that put a channel on it, oldest first."""
@@ -47,16 +49,28 @@ class Standing:
 def read_standing(place: Place, release: Release, known: Attestations, verifier: Verifier) -> Standing:
     """Where a release stands. known: what was read and verified about its digest. Raises RegistryError."""
     verdicts = read_verdicts(place, release.digest, verifier, known=known)
-    signers = {used.key_id for published in verdicts.published for used in published.verdict.evidence}
+    evidence = (used for published in verdicts.published for used in published.verdict.evidence)
+    signers = sorted({(used.predicate_type, used.key_id) for used in evidence})
     return Standing(
         release=release,
         tagged=digest_at(place, release.tag),
         verdicts=verdicts,
-        ended={key_id: why for key_id in sorted(signers) if (why := verifier.against(key_id))},
+        ended={(kind, key_id): why for kind, key_id in signers if (why := _against(kind, key_id, verifier))},
         records=tuple(record for record, _ in records(place, release.digest, verifier, known=known)),
         interventions=read_interventions(known, release.digest),
         vex=attested_vex(known, release.digest)[0],
     )
+
+
+def _against(kind: str, key_id: str, verifier: Verifier) -> str:
+    """Why a key that signed evidence is believed for it no more; empty when it is. A certificate is not asked about:
+    whoever trusts it reads the signature again with the next verdict."""
+    if key_id.startswith(CERTIFICATE):
+        return ""
+    predicate_type = SIGNATURE_TYPE if kind.startswith(SIGNATURE_FORM) else kind
+    if why := verifier.against(key_id):
+        return why
+    return "" if counts(key_id, verifier.believed(predicate_type)) else "is not trusted for that any more"
 
 
 def records(

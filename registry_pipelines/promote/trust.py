@@ -3,29 +3,37 @@
 ``attestors: build-system and vulnerability-scanner and (qa or security)`` in a policy. Each name is an attestor
 (``evidence.attestors``) with keys of its own; it vouches for a release when it said all that it attests, about exactly
 this digest, covering every platform, and nothing that breaks the policy. Whoever is named is believed alone for that:
-a signature by anybody else neither helps nor hurts.
+a signature by anybody else neither helps nor hurts. Of two that must say the same thing each needs a key of its own: a
+key that counts as both says it once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice, product
 
 from registry_pipelines.evidence.attestors import ATTESTED, Attestor
-from registry_pipelines.evidence.model import VerifiedAttestation
+from registry_pipelines.evidence.model import Certified, VerifiedAttestation, key_name
 from registry_pipelines.evidence.predicates import APPROVAL_TYPE, CYCLONEDX_TYPE, PROVENANCE_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.attestors import AllOf, Expression, Named, read_expression
+from registry_pipelines.promote.distinct import without_own_key
 from registry_pipelines.promote.documents import Policy, Step
-from registry_pipelines.promote.evidence import Certified, Evidence
+from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
 from registry_pipelines.scan.report import Report
+
+MAX_WAYS = 1_000
+"""Choices of attestors that are tried where keys count as several of them; a policy of a dozen names has a few."""
 
 
 def vouched_for(evidence: Evidence, policy: Policy) -> Outcome:
     """The attestors that the policy names vouch for the release."""
     if not policy.attestors:
         return Outcome()
-    return _asked(read_expression(policy.attestors), evidence, policy)
+    expression = read_expression(policy.attestors)
+    outcome = _asked(expression, evidence, policy)
+    return _by_own_keys(expression, evidence, policy) if outcome.passes else outcome
 
 
 def used_by_attestors(evidence: Evidence) -> Iterator[VerifiedAttestation]:
@@ -58,6 +66,63 @@ def _asked(expression: Expression, evidence: Evidence, policy: Policy) -> Outcom
         return passing
     reasons = [f"{reason} (or {expression})" for outcome in outcomes for reason in outcome.reasons]
     return Outcome(reasons, list(outcomes[0].steps))
+
+
+def _by_own_keys(expression: Expression, evidence: Evidence, policy: Policy) -> Outcome:
+    """Whether in one of the ways to fulfil the expression every key counts once. Only of one that is fulfilled."""
+    against: Outcome | None = None
+    for names in islice(_ways(expression, evidence, policy), MAX_WAYS):
+        found = _sharing(names, evidence)
+        if found.passes:
+            return found
+        against = against or found
+    return against or Outcome()
+
+
+def _ways(expression: Expression, evidence: Evidence, policy: Policy) -> Iterator[frozenset[str]]:
+    """Every choice of attestors that vouch for the release and together are enough."""
+    if isinstance(expression, Named):
+        if _against_attestor(expression.name, evidence, policy).passes:
+            yield frozenset({expression.name})
+    elif isinstance(expression, AllOf):
+        for parts in product(*(tuple(islice(_ways(part, evidence, policy), MAX_WAYS)) for part in expression.parts)):
+            yield frozenset[str]().union(*parts)
+    else:
+        for part in expression.parts:
+            yield from _ways(part, evidence, policy)
+
+
+def _sharing(names: frozenset[str], evidence: Evidence) -> Outcome:
+    """What is against attestors that vouch together: one has no key of its own for what it and others say."""
+    attestors = [evidence.attestors[name] for name in sorted(names)]
+    for what in sorted({each for attestor in attestors for each in attestor.attests}):
+        said = {each.name: _keys_of(what, each, evidence) for each in attestors if what in each.attests}
+        name = without_own_key(said)
+        if name is not None:
+            others = [other for other, keys in said.items() if other != name and said[name] & keys]
+            keys = ", ".join(key_name(key) for key in sorted(said[name]))
+            why = f"its {what} is by {keys}, which counts as {' and '.join(others)} already: one key counts once"
+            return Outcome([f"attestor {name}: {why}"], [Step(kind="attest", about=(f"{name} {what}",))])
+    return Outcome()
+
+
+def _keys_of(what: str, attestor: Attestor, evidence: Evidence) -> frozenset[str]:
+    """The keys, identities and certificates by which an attestor said it."""
+    if what == "approval":
+        approvals = evidence.approvals.standing(attestor.name, image=evidence.image, now=evidence.now)
+        return frozenset(each.key_id for each in approvals)
+    if what == "signature":
+        certified = evidence.certified.get(attestor.name, Certified())
+        by_key = (each.key_id for each in evidence.signatures if attestor.made(each.key_id))
+        return frozenset({*by_key, *(signer for _, signer in certified.signatures)})
+    if what == "vulnerabilities":
+        newest = _report_of(attestor, evidence)
+        made = ((report, signed.key_id) for report, signed in evidence.reports if attestor.made(signed.key_id))
+        return frozenset(key_id for report, key_id in made if report == newest)
+    said = {each.key_id for kind in ATTESTED.get(what, (what,)) for each in evidence.attestations.of_type(kind)}
+    if what == "provenance":
+        said |= {each.key_id for origin in evidence.origins for each in origin.provenance}
+    return frozenset(filter(attestor.made, said))
 
 
 def _against_attestor(name: str, evidence: Evidence, policy: Policy) -> Outcome:

@@ -6,10 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import DigestInvalid
-from registry_pipelines.evidence.model import Attestations, Verifier
+from registry_pipelines.evidence.model import Attestations, Verifier, key_name
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.distinct import without_own_key
 from registry_pipelines.promote.documents import TIME_FORMAT, PromotionRecord, Step
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.order import Channel, channel_before
@@ -18,6 +20,9 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 from registry_pipelines.settings import Duration
+
+if TYPE_CHECKING:  # few channels ask
+    from registry_pipelines.promote.approvals import Approvals
 
 LAST = datetime.max.replace(tzinfo=UTC)
 """After every record."""
@@ -59,8 +64,7 @@ def read_way(
         from registry_pipelines.promote.approvals import read_approvals  # few channels ask
 
         approvals = read_approvals(place, release.digest, verifier, known=known)
-        told = ((each, approvals.why_none(each, image=release.image, now=now)) for each in channel.approvals)
-        unapproved = [(capacity, why) for capacity, why in told if why]
+        unapproved = list(_unapproved(channel, approvals, release.image, now))
     stayed = timedelta()
     if channel.after is not None and before:
         stays = _stays(place, standing, before, verifier, now)
@@ -69,6 +73,20 @@ def read_way(
             if stayed >= channel.after:
                 break
     return Way(channel, before, stayed, tuple(unapproved))
+
+
+def _unapproved(channel: Channel, approvals: Approvals, image: str, now: datetime) -> Iterator[tuple[str, str]]:
+    """Each capacity that nobody's approval counts in, and why; the same key counts in one of them."""
+    given: dict[str, frozenset[str]] = {}
+    for capacity in channel.approvals:
+        if why := approvals.why_none(capacity, image=image, now=now):
+            yield capacity, why
+        else:
+            standing = approvals.standing(capacity, image=image, now=now)
+            given[capacity] = frozenset(each.key_id for each in standing)
+    while (name := without_own_key(given)) is not None:
+        keys = ", ".join(key_name(key) for key in sorted(given.pop(name)))
+        yield name, f"it was approved by {keys} alone, which counts in another capacity: one key counts once"
 
 
 def returns(standing: Standing, channel: str) -> bool:

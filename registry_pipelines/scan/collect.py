@@ -10,6 +10,7 @@ import posixpath
 import re
 import tempfile
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry_pipelines.oci.files import local_errors
@@ -18,18 +19,21 @@ from registry_pipelines.scan import java_archives, os_databases, rpm, software_l
 from registry_pipelines.scan import language_packages as language
 from registry_pipelines.scan.facts import (
     AnyFact,
+    CondaPackage,
     GoProgram,
     HardLink,
     JavaArchive,
     LayerContent,
     Native,
     OsDatabase,
+    OwnedFiles,
     Plain,
     RpmDatabase,
     RpmJournal,
     SoftwareList,
     StandardLibrary,
     Unreadable,
+    WheelRecord,
 )
 from registry_pipelines.scan.go_programs import read_go
 from registry_pipelines.scan.interpreters import ELF_MAGIC, read_interpreter
@@ -38,8 +42,8 @@ from registry_pipelines.scan.os_databases import SBOM_FOLDER, SBOM_SUFFIXES
 from registry_pipelines.scan.version_texts import version_text
 
 MIB = 1024 * 1024
-MAX_DATABASE_BYTES = 64 * MIB
-"""dpkg status or apk installed; 100,000 packages would fit."""
+MAX_DATABASE_BYTES = 32 * MIB
+"""dpkg status or apk installed; 30,000 packages fit."""
 MAX_LIST_BYTES = 32 * MIB
 """One package's file list; linux headers have 3 MiB."""
 MAX_RECORD_BYTES = 32 * MIB
@@ -48,6 +52,12 @@ MAX_EGG_BYTES = 32 * MIB
 """A zipped egg is held in memory to read its directory at the end."""
 MAX_COPYRIGHT_BYTES = MIB
 """Chromium's has 0.4 MiB."""
+MAX_PARTS = 600_000
+"""Lines and entries of one list; torch's RECORD has 40,000, an SBOM of 5,000 components 300,000."""
+MAX_DATABASE_LINES = 1_000_000
+"""Lines of dpkg's or apk's database; 5,000 packages have 100,000 to 300,000."""
+MAX_RPM_DATABASES = 8
+"""Of one layer; it may hold one in each of three folders."""
 MAX_FACTS = 300_000
 """Facts of one layer and what they name, about 140 MB of memory; CUDA and PyTorch together have 15,000."""
 MAX_STRUCTURE_BYTES = 64 * MIB
@@ -80,7 +90,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     folders: set[str] = set()
     removed: list[str] = []
     opaque: list[str] = []
-    files = NamesWriter()
+    files, spent = NamesWriter(), _Spent()
     more_files = more_bytes = listed = structure = 0
     cut = ""
     for entry in walk:
@@ -109,7 +119,7 @@ def read_layer(walk: LayerWalk) -> LayerContent:
         elif entry.kind in ("file", "hardlink"):
             if not files.add(name, str(entry.size)):
                 more_files, more_bytes = more_files + 1, more_bytes + entry.size
-            fact = _fact(entry, name)
+            fact = _fact(entry, name, spent)
             if fact is not None:
                 facts[name] = fact
                 links.pop(name, None)
@@ -132,8 +142,19 @@ def read_layer(walk: LayerWalk) -> LayerContent:
     )
 
 
+@dataclass
+class _Spent:
+    """What a layer has cost where the bytes of a file say little about it: a tar may hold the same one a million
+    times."""
+
+    rpm_databases: int = 0
+    unpacked: java_archives.Unpacked = field(default_factory=java_archives.Unpacked)
+
+
 def _weight(fact: AnyFact) -> int:
-    """How many things it names, beside itself."""
+    """How many things it names, beside itself; of paths, which take little room, one in sixteen."""
+    if isinstance(fact, (OwnedFiles, WheelRecord, CondaPackage)):
+        return len(fact.paths) + sum(names.count("/") for names in fact.names.values()) // 16
     if isinstance(fact, SoftwareList):
         return len(fact.listed)
     if isinstance(fact, GoProgram):
@@ -150,7 +171,7 @@ def _printable(name: str) -> str:
     return name if name.isascii() else name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _fact(entry: Entry, name: str) -> AnyFact | None:
+def _fact(entry: Entry, name: str, spent: _Spent) -> AnyFact | None:
     reader = _reader_by_name(name, posixpath.basename(name))
     if reader is None:
         if not entry.mode & 0o111 or entry.kind != "file":
@@ -160,6 +181,14 @@ def _fact(entry: Entry, name: str) -> AnyFact | None:
         return HardLink(target=_printable(entry.link))
     if entry.sparse:
         return Unreadable(reason="the file is stored sparse, which is not read")
+    if reader is _java:
+        return _java(entry, spent.unpacked)
+    if reader is _read_rpm:
+        spent.rpm_databases += 1
+        if spent.rpm_databases > MAX_RPM_DATABASES:
+            return RpmDatabase(
+                reason=f"more than {MAX_RPM_DATABASES} rpm databases in one layer; this one was not read"
+            )
     return reader(entry)
 
 
@@ -192,15 +221,23 @@ def _reader_by_name(name: str, base: str) -> Reader | None:
     if match:
         return _interpreter_reader(match[1] or "")
     if base.endswith(".json") and posixpath.dirname(name).endswith("conda-meta"):
-        return _bounded(4 * MAX_RECORD_BYTES, lambda raw: language.read_conda(raw, name))
+        return _bounded(MAX_RECORD_BYTES, lambda raw: language.read_conda(raw, name))
     return None
 
 
-def _bounded(limit: int, read: Callable[[bytes], AnyFact]) -> Reader:
+def _bounded(
+    limit: int, read: Callable[[bytes], AnyFact], *, parts: int = MAX_PARTS, marks: bytes = b"\n,{["
+) -> Reader:
+    """parts: how many of ``marks`` there may be at most. A file of two bytes a line costs fifty times its size."""
+
     def reader(entry: Entry) -> AnyFact:
         if entry.size > limit:
             return Unreadable(reason=f"the file has {entry.size} bytes, at most {limit} are read")
-        return read(entry.read(limit))
+        raw = entry.read(limit)
+        found = sum(map(raw.count, (bytes((mark,)) for mark in marks)))
+        if found > parts:
+            return Unreadable(reason=f"the file has {found} lines or entries, at most {parts} are read")
+        return read(raw)
 
     return reader
 
@@ -228,17 +265,21 @@ def _wheel_record(name: str) -> Reader | None:
     return _bounded(MAX_RECORD_BYTES, lambda raw: language.read_wheel_record(raw, name))
 
 
-def _list_reader(read: Callable[[bytes], AnyFact]) -> Reader:
+def _list_reader(read: Callable[[bytes], AnyFact], *, lines: bool = False) -> Reader:
+    """lines: it is text, and no JSON."""
+
     def reader(entry: Entry) -> AnyFact:
         if entry.size > software_lists.MAX_LIST_BYTES:
             return software_lists.too_large(entry.size)
-        return read(entry.read(software_lists.MAX_LIST_BYTES))
+        raw = entry.read(software_lists.MAX_LIST_BYTES)
+        found = sum(map(raw.count, (b",", b"{", b"[", *([b"\n"] if lines else []))))
+        return software_lists.too_many(found, MAX_PARTS) if found > MAX_PARTS else read(raw)
 
     return reader
 
 
 _read_sbom = _list_reader(software_lists.read_sbom)
-_read_vendor_list = _list_reader(software_lists.read_vendor_list)
+_read_vendor_list = _list_reader(software_lists.read_vendor_list, lines=True)
 
 
 def _vendor_list(name: str) -> Reader | None:
@@ -253,12 +294,14 @@ def _npm(name: str) -> Reader | None:
 
 
 def _apk(name: str) -> Reader | None:
-    return _bounded(MAX_DATABASE_BYTES, os_databases.read_apk) if name in _APK_DATABASES else None
+    if name not in _APK_DATABASES:
+        return None
+    return _bounded(MAX_DATABASE_BYTES, os_databases.read_apk, parts=MAX_DATABASE_LINES, marks=b"\n")
 
 
 def _dpkg_status(name: str) -> Reader | None:
     if name == "var/lib/dpkg/status":
-        return _bounded(MAX_DATABASE_BYTES, lambda raw: os_databases.read_dpkg(raw, status_required=True))
+        return _dpkg_database(status_required=True)
     return _dpkg_reader(name, "status") if name.startswith("var/lib/dpkg/") else None
 
 
@@ -297,12 +340,12 @@ def _read_rpm(entry: Entry) -> AnyFact:
         return rpm.read_rpm(Path(copy.name))
 
 
-def _java(entry: Entry) -> AnyFact:
+def _java(entry: Entry, unpacked: java_archives.Unpacked | None = None) -> AnyFact:
     name = _printable(entry.base)
     if entry.size > java_archives.MAX_ARCHIVE_BYTES:
         return java_archives.too_large(name, entry.size)
     with local_errors(Path(tempfile.gettempdir())):
-        return java_archives.read_java(entry.pieces(), name)
+        return java_archives.read_java(entry.pieces(), name, unpacked)
 
 
 def _standard_library(name: str) -> Reader | None:
@@ -338,8 +381,17 @@ def _dpkg_reader(name: str, base: str) -> Reader | None:
         if base.endswith(".md5sums"):
             package = base.removesuffix(".md5sums")
             return _bounded(MAX_LIST_BYTES, lambda raw: os_databases.read_md5sums(raw, package))
-        return _bounded(MAX_DATABASE_BYTES, lambda raw: os_databases.read_dpkg(raw, status_required=False))
+        return _dpkg_database(status_required=False)
     return None
+
+
+def _dpkg_database(*, status_required: bool) -> Reader:
+    return _bounded(
+        MAX_DATABASE_BYTES,
+        lambda raw: os_databases.read_dpkg(raw, status_required=status_required),
+        parts=MAX_DATABASE_LINES,
+        marks=b"\n",
+    )
 
 
 def _native_reader(name: str, base: str) -> Reader | None:

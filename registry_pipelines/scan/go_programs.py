@@ -16,6 +16,8 @@ from registry_pipelines.scan.facts import GoModule, GoProgram
 
 MAX_TEXT_BYTES = 4 * 1024 * 1024
 """Modules of one program as text; Kubernetes has 60 KiB."""
+MAX_VERSION_BYTES = 255
+"""The version of Go, with what it was built with."""
 MAX_MODULES = 20_000
 _MAX_VERSIONS = 1_000
 """Texts in one program that look like a version of Go."""
@@ -115,10 +117,10 @@ class _Search:
         window = self._window
         size, flags = window.raw[at + 14], window.raw[at + 15]
         if flags & 2:
-            version, after = self._text(at + _HEADER_BYTES)
+            version, after = self._text(at + _HEADER_BYTES, MAX_VERSION_BYTES)
             if not _is_version(version):
                 return None
-            modules, _ = self._text(after)
+            modules, _ = self._text(after, MAX_TEXT_BYTES)
             return _parsed(name, version.decode("utf-8", "replace"), _unwrapped(modules))
         if self._program is None or size not in (4, 8) or flags > 1:
             return None
@@ -128,15 +130,16 @@ class _Search:
             return None if not self._modules else self.without_header(name)
         return _parsed(name, version.decode("utf-8", "replace"), self._modules)
 
-    def _text(self, at: int) -> tuple[bytes, int]:
-        """A text behind its length (base 128, least significant first), and where it ends."""
+    def _text(self, at: int, most: int) -> tuple[bytes, int]:
+        """A text behind its length (base 128, least significant first), and where it ends; empty where it has more than
+        ``most`` bytes: a program may be full of marks, and what each asks for is copied."""
         window, length, shift = self._window, 0, 0
         while shift < 35 and window.has(at + 1):
             byte = window.raw[at]
             length |= (byte & 127) << shift
             at, shift = at + 1, shift + 7
             if byte < 128:
-                if length > MAX_TEXT_BYTES or not window.has(at + length):
+                if length > most or not window.has(at + length):
                     return b"", at
                 return window.raw[at : at + length], at + length
         return b"", at
@@ -197,7 +200,7 @@ class _Program(NamedTuple):
                 start, size, count = (*struct.unpack_from(order + "I", head, 28), *_two(head, order, 42))
                 shape, fields = struct.Struct(order + "IIIIIIII"), (2, 1, 4)
             entries = [shape.unpack_from(head, start + number * size) for number in range(min(count, 256))]
-        except struct.error:
+        except (struct.error, OverflowError):  # a place behind the end, or beyond any number of bytes
             return cls(())
         address, offset, length = fields
         return cls(tuple((entry[address], entry[offset], entry[length]) for entry in entries if entry[0] == 1))
@@ -215,7 +218,7 @@ def _two(head: bytes, order: str, at: int) -> tuple[int, int]:
 
 
 def _is_version(text: bytes) -> bool:
-    return text.startswith((b"go1", b"go2", b"devel")) and len(text) < 256
+    return text.startswith((b"go1", b"go2", b"devel")) and len(text) <= MAX_VERSION_BYTES
 
 
 def _unwrapped(modules: bytes) -> str:

@@ -33,6 +33,8 @@ MAX_INNER = 2_000
 """Archives inside one file."""
 MAX_INNER_BYTES = 1024**3
 """What all of them may unpack to, with the texts that are read, together."""
+MAX_LAYER_BYTES = 4 * 1024**3
+"""The same of all files of a layer: Spark with its jars in jars stays below 1 GiB."""
 MAX_RATIO = 200
 MAX_TEXT_BYTES = 256 * 1024
 """A MANIFEST.MF or pom.properties; what is signed lists every class in it."""
@@ -45,6 +47,7 @@ _POM = re.compile(r"META-INF/maven/[^/]+/[^/]+/pom\.properties\Z")
 _MANIFEST = "META-INF/MANIFEST.MF"
 _COORDINATE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}\Z")
 _VERSION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+~-]{0,254}\Z")
+_PROPERTY = re.compile(r"\s*+([A-Za-z]++)\s*+[=:]")
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What zipfile raises; NotImplementedError: a compression of which it knows nothing; RuntimeError: encrypted."""
 
@@ -55,17 +58,25 @@ def too_large(name: str, size: int) -> JavaArchive:
     return JavaArchive(name=name, artifacts=(JavaArtifact(name=name),), problems=(problem,))
 
 
-def read_java(pieces: Iterable[bytes | memoryview], name: str) -> JavaArchive:
-    """A Java archive as it passes; all of it is taken. Raises OSError: no room for a copy of a large one."""
+@dataclass
+class Unpacked:
+    """What several files were unpacked to, so that together they cost no more than one may."""
+
+    left: int = field(default_factory=lambda: MAX_LAYER_BYTES)
+
+
+def read_java(pieces: Iterable[bytes | memoryview], name: str, unpacked: Unpacked | None = None) -> JavaArchive:
+    """A Java archive as it passes; all of it is taken. unpacked: of the files before it. Raises OSError: no room for a
+    copy of a large one."""
     with tempfile.SpooledTemporaryFile(MAX_MEMORY_BYTES) as file:
         for piece in pieces:
             file.write(piece)
-        return read_java_file(file, name)
+        return read_java_file(file, name, unpacked)
 
 
-def read_java_file(file: IO[bytes], name: str) -> JavaArchive:
+def read_java_file(file: IO[bytes], name: str, unpacked: Unpacked | None = None) -> JavaArchive:
     """A Java archive that can be read at any place."""
-    work = _Work()
+    work = _Work(unpacked or Unpacked())
     work.read(file, name, "", 0)
     if len(work.problems) > MAX_PROBLEMS:
         work.problems[MAX_PROBLEMS:] = [f"and {len(work.problems) - MAX_PROBLEMS} more"]
@@ -82,6 +93,7 @@ class _Said(NamedTuple):
 
 @dataclass
 class _Work:
+    unpacked: Unpacked
     artifacts: list[JavaArtifact] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     inner: int = 0
@@ -90,7 +102,7 @@ class _Work:
 
     def read(self, file: IO[bytes], name: str, path: str, depth: int) -> None:
         try:
-            _check_directory(file)
+            check_directory(file)
             with zipfile.ZipFile(file) as archive:
                 members = archive.infolist()
                 self.members += len(members)
@@ -161,6 +173,8 @@ class _Work:
             reason = f"more than {MAX_INNER} archives inside one file"
         elif self.inner_bytes + member.file_size > MAX_INNER_BYTES:
             reason = f"the archives inside unpack to more than {MAX_INNER_BYTES} bytes"
+        elif member.file_size > self.unpacked.left:
+            reason = f"all archives of the layer unpack to more than {MAX_LAYER_BYTES} bytes"
         elif member.file_size > max(MAX_RATIO * member.compress_size, _READ_BYTES):
             reason = "a decompression bomb"
         if reason:
@@ -183,11 +197,14 @@ class _Work:
 
     def _count(self, size: int) -> None:
         self.inner_bytes += size
+        self.unpacked.left -= size
+        if self.unpacked.left < 0:
+            raise ValueError(f"all archives of the layer unpack to more than {MAX_LAYER_BYTES} bytes")
         if self.inner_bytes > MAX_INNER_BYTES:
             raise ValueError(f"what is inside unpacks to more than {MAX_INNER_BYTES} bytes")
 
 
-def _check_directory(file: IO[bytes]) -> None:
+def check_directory(file: IO[bytes]) -> None:
     """Refuse a list of members that would not fit into memory, before zipfile reads it whole (APPNOTE.TXT 4.3.16 and
     4.3.14). Raises ValueError."""
     size = file.seek(0, 2)
@@ -213,20 +230,20 @@ def _check_directory(file: IO[bytes]) -> None:
 
 def _headers(text: str) -> dict[str, str]:
     """The main section of a MANIFEST.MF; a line that begins with a blank goes on with the one before."""
-    headers: dict[str, str] = {}
+    headers: dict[str, list[str]] = {}
     last = ""
     for line in re.split(r"\r\n|\n|\r", text):
         if not line.strip():
             if headers:
                 break
         elif line.startswith(" ") and last:
-            headers[last] += line[1:]
+            headers[last].append(line[1:])
         else:
             name, colon, value = line.partition(":")
             last = name.strip().lower() if colon else ""
             if last:
-                headers[last] = value.strip()
-    return headers
+                headers[last] = [value.strip()]
+    return {name: "".join(parts) for name, parts in headers.items()}
 
 
 def _properties(text: str) -> _Said | None:
@@ -238,10 +255,11 @@ def _properties(text: str) -> _Said | None:
 
 
 def _lines(text: str) -> Iterator[tuple[str, str]]:
+    """Without an expression for the blanks around: looking for them backwards takes the square of their number."""
     for line in text.splitlines():
-        match = re.match(r"\s*([A-Za-z]+)\s*[=:]\s*(.*?)\s*\Z", line)
+        match = _PROPERTY.match(line)
         if match:
-            yield match[1], match[2]
+            yield match[1], line[match.end() :].strip()
 
 
 def _licenses(headers: dict[str, str]) -> tuple[str, ...]:

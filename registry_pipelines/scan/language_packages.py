@@ -25,6 +25,7 @@ from registry_pipelines.scan.facts import (
     Unreadable,
     WheelRecord,
 )
+from registry_pipelines.scan.java_archives import check_directory
 from registry_pipelines.scan.names import names_of
 from registry_pipelines.scan.os_databases import MAX_LICENSE_CHARACTERS, clean_path, may_matter
 
@@ -87,6 +88,7 @@ def read_wheel_record(raw: bytes, path: str) -> AnyFact:
 def read_egg(raw: bytes) -> AnyFact:
     """A zipped ``.egg``: its EGG-INFO/PKG-INFO, bounded."""
     try:
+        check_directory(io.BytesIO(raw))
         with zipfile.ZipFile(io.BytesIO(raw)) as archive, archive.open("EGG-INFO/PKG-INFO") as member:
             return read_metadata(member.read(MAX_METADATA_BYTES))
     except KeyError:

@@ -15,6 +15,11 @@ from registry_pipelines.scan.names import NamesWriter, names_of
 
 _SOURCE = re.compile(r"(\S+)(?:\s+\((\S+)\))?\s*\Z")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._-]{0,254}\Z")
+MAX_PACKAGES = 100_000
+"""Of one database; Debian has 65,000 binary packages."""
+MAX_BROKEN = 100
+"""Records that cannot be read and are named one by one."""
+_MORE = f"it has more than {MAX_PACKAGES} records; the rest was not read"
 MAX_LICENSES = 40
 """Of one package; Chromium names 80."""
 MAX_LICENSE_CHARACTERS = 300
@@ -66,7 +71,7 @@ def _text(raw: bytes) -> str:
 def _stanzas(text: str) -> Iterator[list[str]]:
     """Blocks of lines between blank lines. Only ``\\n`` ends a line: values may hold other separators."""
     block: list[str] = []
-    for line in text.split("\n"):
+    for line in _lines(text):
         line = line.removesuffix("\r")
         if line.strip():
             block.append(line)
@@ -75,6 +80,15 @@ def _stanzas(text: str) -> Iterator[list[str]]:
             block = []
     if block:
         yield block
+
+
+def _lines(text: str) -> Iterator[str]:
+    """What ``split`` gives, not all at once: a million lines take a hundred megabytes."""
+    start = 0
+    while (end := text.find("\n", start)) >= 0:
+        yield text[start:end]
+        start = end + 1
+    yield text[start:]
 
 
 def _fields(block: Iterable[str]) -> dict[str, str] | None:
@@ -106,6 +120,9 @@ def read_dpkg(raw: bytes, *, status_required: bool) -> OsDatabase:
     packages: list[OsPackage] = []
     broken: list[str] = []
     for number, block in enumerate(_stanzas(_text(raw)), 1):
+        if number > MAX_PACKAGES:
+            broken.append(_MORE)
+            break
         fields = _fields(block)
         name = (fields or {}).get("package", "")
         if fields is None or not _NAME.match(name):
@@ -120,7 +137,13 @@ def read_dpkg(raw: bytes, *, status_required: bool) -> OsDatabase:
                 packages.append(package)
             else:
                 broken.append(f"stanza {number} (package {name}) {package}")
-    return OsDatabase(manager="deb", packages=tuple(packages), broken=tuple(broken))
+    return OsDatabase(manager="deb", packages=tuple(packages), broken=_first(broken))
+
+
+def _first(broken: list[str]) -> tuple[str, ...]:
+    """Those that are named, and how many more there are."""
+    more = len(broken) - MAX_BROKEN
+    return (*broken[:MAX_BROKEN], *([f"and {more} more records"] if more > 0 else []))
 
 
 def _deb_package(name: str, fields: dict[str, str]) -> OsPackage | str:
@@ -145,12 +168,12 @@ def _deb_package(name: str, fields: dict[str, str]) -> OsPackage | str:
 
 def read_dpkg_list(raw: bytes, package: str) -> OwnedFiles:
     """``info/<package>[:arch].list``: one absolute path a line."""
-    return _owned(package.partition(":")[0], (clean_path(line) for line in _text(raw).split("\n")))
+    return _owned(package.partition(":")[0], (clean_path(line) for line in _lines(_text(raw))))
 
 
 def read_md5sums(raw: bytes, package: str) -> OwnedFiles:
     """Distroless ``status.d/<package>.md5sums``: hash, two blanks, relative path."""
-    matches = (_MD5_LINE.match(line) for line in _text(raw).split("\n"))
+    matches = (_MD5_LINE.match(line) for line in _lines(_text(raw)))
     return _owned(package, (clean_path(match[1]) for match in matches if match))
 
 
@@ -178,6 +201,9 @@ def read_apk(raw: bytes) -> OsDatabase:
     owned: list[tuple[str, tuple[str, ...]]] = []
     names = NamesWriter()
     for number, block in enumerate(_stanzas(_text(raw)), 1):
+        if number > MAX_PACKAGES:
+            broken.append(_MORE)
+            break
         fields: dict[str, str] = {}
         paths: list[str] = []
         folder = ""
@@ -211,7 +237,7 @@ def read_apk(raw: bytes) -> OsDatabase:
             names.add(path)
         owned.append((name, tuple(path for path in paths if path and may_matter(path))))
     return OsDatabase(
-        manager="apk", packages=tuple(packages), broken=tuple(broken), owned=tuple(owned), names=names.names()
+        manager="apk", packages=tuple(packages), broken=_first(broken), owned=tuple(owned), names=names.names()
     )
 
 

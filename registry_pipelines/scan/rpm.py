@@ -20,10 +20,14 @@ from registry_pipelines.scan.os_databases import clean_path, may_matter
 
 MAX_DATABASE_BYTES = 512 * 1024 * 1024
 """A full desktop of Fedora has 150 MiB."""
-MAX_HEADER_BYTES = 64 * 1024 * 1024
-"""One package; the kernel's headers have 6 MiB. rpm itself stops at 256 MiB."""
+MAX_HEADER_BYTES = 16 * 1024 * 1024
+"""One package, of which four copies are in memory; the kernel's headers have 6 MiB. rpm itself stops at 256 MiB."""
+MAX_PATH_CHARACTERS = 4096
+"""Linux opens no longer one."""
 MAX_PACKAGES = 100_000
 MAX_BROKEN = 100
+MAX_FILES = 500_000
+"""Of one package; the kernel's headers have 20,000, TeX Live's largest 40,000."""
 MAX_STEPS = 50_000
 """Thousands of SQLite's instructions; two million of them read 10,000 packages."""
 
@@ -104,8 +108,13 @@ def _headers(path: Path) -> Iterator[tuple[int, bytes]]:
         plain = [kind for kind, sql in kinds if kind == "table" and str(sql).upper().startswith("CREATE TABLE")]
         if len(plain) != len(kinds) or not plain or columns.get("hnum") != 0 or columns.get("blob") != 0:
             raise sqlite3.DatabaseError("there is no table of packages in it")
+        left = path.stat().st_size
         for number, blob in database.execute("SELECT hnum, blob FROM Packages LIMIT ?", (MAX_PACKAGES,)):
-            yield number, blob if isinstance(blob, bytes) else b""
+            content = blob if isinstance(blob, bytes) else b""
+            left -= len(content)
+            if left < 0:  # rows that share their pages: any number of headers in a file of one
+                raise sqlite3.DatabaseError("its packages have more bytes than the file")
+            yield number, content
 
 
 def read_header(blob: bytes) -> RpmHeader:
@@ -149,6 +158,8 @@ def _values(blob: bytes) -> dict[int, _Value]:
 def _value(data: bytes, tag: int, kind: int, offset: int, number: int) -> _Value:
     if offset > len(data) or number > len(data):
         raise HeaderInvalid(f"tag {tag} points out of the header")
+    if number > MAX_FILES:
+        raise HeaderInvalid(f"tag {tag} has {number} values, at most {MAX_FILES} are read")
     if kind == _INT32:
         if offset + 4 * number > len(data):
             raise HeaderInvalid(f"tag {tag} points out of the header")
@@ -194,7 +205,10 @@ def _paths(values: dict[int, _Value]) -> tuple[str, ...]:
     for base, index in zip(bases, indexes, strict=True):
         if not isinstance(index, int) or index >= len(folders):
             raise HeaderInvalid("its files have no folders")
-        path = clean_path(f"{folders[index]}{base}")
+        folder = str(folders[index])
+        if len(folder) + len(str(base)) > MAX_PATH_CHARACTERS:
+            raise HeaderInvalid(f"a path of its files has more than {MAX_PATH_CHARACTERS} characters")
+        path = clean_path(f"{folder}{base}")
         if path:
             paths.append(path)
     return tuple(paths)

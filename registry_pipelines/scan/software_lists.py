@@ -82,6 +82,11 @@ def too_large(size: int) -> SoftwareList:
     return SoftwareList(digest="", problems=(f"the file has {size} bytes, at most {MAX_LIST_BYTES} are read",))
 
 
+def too_many(found: int, most: int) -> SoftwareList:
+    """The list in a file with more entries than are read."""
+    return SoftwareList(digest="", problems=(f"the file has {found} lines or entries, at most {most} are read",))
+
+
 def read_vendor_list(raw: bytes) -> SoftwareList:
     """``vendor.txt``: one requirement a line; what is not pinned is listed without a version."""
     listed: dict[Listed, None] = {}

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
-from registry_pipelines.evidence.model import Rejected
+from registry_pipelines.evidence.model import CERTIFICATE, Certified, Rejected
 from registry_pipelines.evidence.notation.envelope import (
     COSE_TYPE,
     JWS_TYPE,
@@ -84,6 +84,15 @@ class NotationVerification:
     signatures: tuple[NotationSignature, ...]
     """Believed; at least one, unless the statement skips verification: then nothing was looked at."""
     rejected: tuple[Rejected, ...]
+
+    @property
+    def authentic(self) -> tuple[NotationSignature, ...]:
+        """Those of somebody who is trusted; the level ``audit`` takes others, too."""
+        return tuple(each for each in self.signatures if each.verified.authentic)
+
+    def certified(self) -> Certified:
+        """Who is believed to have signed, for a verdict."""
+        return Certified(tuple((each.descriptor.digest, f"{CERTIFICATE}{each.thumbprint}") for each in self.authentic))
 
     def rows(self) -> list[dict[str, Any]]:
         """Its signatures, as tables of signatures show them."""

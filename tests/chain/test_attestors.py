@@ -92,6 +92,10 @@ def test_what_an_attestor_found_is_what_status_and_findings_show(fleet: Fleet) -
     assert b"CVE-2026-1" in chain.sarif(release)
 
 
+QA_OF_A = "ci: {attests: [sbom], keys: [a.pub]}, qa: {attests: [approval], keys: [a.pub]}"
+A_IS_BOTH = "qa and boss are asked for together, and a.pub counts as both for approval"
+
+
 @pytest.mark.parametrize(
     ("trust", "policy", "said"),
     [
@@ -105,6 +109,7 @@ def test_what_an_attestor_found_is_what_status_and_findings_show(fleet: Fleet) -
         ("or: {attests: [approval], keys: [a.pub]}", "or", "is no name"),
         ('qa: {attests: ["urn:registry-pipelines:promotion:v1"], keys: [a.pub]}', "qa", "our own stages"),
         ('qa: {attests: ["https://slsa.dev/verification_summary/v1"], keys: [a.pub]}', "qa", "our own stages"),
+        (f"{QA_OF_A}, boss: {{attests: [sbom, approval], keys: [a.pub, b.pub]}}", "ci or (qa and boss)", A_IS_BOTH),
     ],
 )
 def test_what_is_no_trust_policy(tmp_path: Path, trust: str, policy: str, said: str) -> None:
@@ -115,3 +120,32 @@ def test_what_is_no_trust_policy(tmp_path: Path, trust: str, policy: str, said: 
     )
     with pytest.raises(ConfigInvalid, match=said):
         load(path, {})
+
+
+def test_teams_may_share_a_member_where_one_of_them_is_enough(tmp_path: Path) -> None:
+    """And a channel that wants both is told, too; of two files with one key in them ``config check`` says it."""
+    path = tmp_path / "registry-pipelines.yaml"
+    made = generate_key(tmp_path / "a.key")
+    (tmp_path / "copy.pub").write_bytes(made.public.read_bytes())
+    text = (
+        "registries: {{r: {{kind: embedded, port: 5999}}}}\n"
+        "signing: {{key: a.key}}\n"
+        "trust: {{attestors: {{qa: {{attests: [approval], keys: [a.pub]}},"
+        " security: {{attests: [approval], keys: [{key}]}}}}}}\n"
+        "policies: {{default: {{attestors: qa or security}}}}\n"
+        "images: {{app: {{registry: r, repository: app, promote: auto,"
+        " channels: [staging, {{name: prod, approvals: {approvals}}}]}}}}\n"
+    )
+    path.write_text(text.format(key="a.pub", approvals="[qa]"))
+    assert load(path, {}).policies["default"].attestors == "qa or security"
+    path.write_text(text.format(key="a.pub", approvals="[qa, security]"))
+    with pytest.raises(
+        ConfigInvalid, match=r"images\.app\.channels: qa and security are asked for together, and a.pub"
+    ):
+        load(path, {})
+    path.write_text(text.format(key="copy.pub", approvals="[qa, security]"))
+    assert load(path, {}).trust.attestors
+    with pytest.raises(
+        ConfigInvalid, match=r"the key sha256:[0-9a-f]+ \(a.pub, copy.pub\) counts as both for approval"
+    ):
+        load(path, {}, look=True)

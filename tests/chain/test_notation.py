@@ -11,11 +11,13 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.keys import trusted_keys
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, EvidenceMissing, InputError, SignatureInvalid
 from registry_pipelines.evidence.keys import generate_key, load_verifier
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.judge import judge
+from registry_pipelines.promote.verdicts import read as read_verdicts
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from tests.chain.fleet import Fleet, push
@@ -236,6 +238,8 @@ def test_a_policy_that_requires_it_denies_what_no_certificate_signed(fleet: Flee
     chain, release, unsigned = configured(fleet, trust=str(trust)), fleet.release("v1"), fleet.release("v2")
     chain.sign(release)
     assert chain.judge(release).ok
+    latest = read_verdicts(chain.place("app"), release.digest, trusted_keys(chain.config)).latest()
+    assert latest and "signature:notation" in {used.predicate_type for used in latest.verdict.evidence}
     trusting(fleet, make_root("another"))
     fresh = Chain(load(fleet.path, {}))
     [reason] = [each for each in fresh.judge(release).reasons if each.startswith("notation: ")]

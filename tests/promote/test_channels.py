@@ -330,6 +330,28 @@ def test_what_rests_on_a_revoked_key_leaves_no_more(bare: Candidate, key: Key, o
         assert caught.value.reasons == [why]
 
 
+def test_what_rests_on_a_key_that_is_trusted_no_more_leaves_no_more(bare: Candidate, key: Key, other_key: Key) -> None:
+    """Nobody revoked it: whoever takes a key out of the configuration waits for no new verdict. A key more is none."""
+    item, old = bare, load_verifier([key.public], {"builder": [other_key.public]})
+    item.attach_everything()
+    signers = {**key.signers, "builder": other_key.signer}
+    sign_release(item.place, item.top, signers, old, report_passes=lambda *_, **__: [], now=NOW)
+    verdict = judge(item.place, item.top, DEFAULT_POLICY, old, image="app", now=NOW)
+    publish(item.place, item.top, verdict, key.signer, old)
+    promote(item.place, item.release, DEFAULT_POLICY, old, key.signer, channel="prod", now=NOW, by=JANE)
+
+    def leave(*builders: Key) -> list[str]:
+        verifier = load_verifier([key.public], {"builder": [each.public for each in builders]})
+        return require_promoted(item.place, item.release, DEFAULT_POLICY, verifier, channel="prod", now=NOW)
+
+    assert leave(other_key, key) == []
+    with pytest.raises(PromotionDenied) as caught:
+        leave(key)
+    [reason] = caught.value.reasons
+    assert reason.startswith("key: the verdict rests on https://slsa.dev/provenance/v1, signed by ")
+    assert reason.endswith(", which is not trusted for that any more")
+
+
 class Contested:
     """A registry on which another program moves the channel right after we did."""
 

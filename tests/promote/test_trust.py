@@ -198,6 +198,26 @@ def test_all_of_some_and_one_of_others(trusted: Trusted) -> None:
     assert not trusted.verdict("qa or other-build").allow
 
 
+def test_one_key_is_one_person_however_many_attestors_it_counts_as(good: Candidate, make_key: MakeKey) -> None:
+    """Two teams with one member: what she says is one word, also where she says it twice."""
+    keys = {"qa": ["anna"], "security": ["anna", "carl"], "legal": ["anna", "carl"]}
+    files = {
+        name: AttestorFiles(["approval"], [make_key(each).public for each in members]) for name, members in keys.items()
+    }
+    trusted = Trusted(good, make_key, load_verifier([good.key.public], attestors=files))
+    for capacity in keys:
+        trusted.approve(capacity, "anna")
+    [against] = trusted.against("qa and security")
+    assert against.startswith("attestor security: its approval is by sha256:")
+    assert against.endswith("which counts as qa already: one key counts once")
+    assert trusted.verdict("qa or security").allow
+    trusted.approve("security", "carl")
+    assert trusted.verdict("qa and security").allow
+    assert trusted.verdict("security and legal").allow, "carl is security, anna is legal"
+    assert len(trusted.against("qa and security and legal")) == 1, "two persons are no three"
+    assert trusted.verdict("qa and (legal or security)").allow, "of several ways one is enough"
+
+
 def test_an_approval_counts_in_its_capacity_by_its_keys_while_it_lasts(trusted: Trusted) -> None:
     with pytest.raises(InputError, match="does not count as qa"):
         trusted.approve("qa", "carl")

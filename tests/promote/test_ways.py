@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from registry_pipelines.errors import PromotionDenied, PromotionHeld
+from registry_pipelines.evidence.key_files import read_public_keys
+from registry_pipelines.evidence.keys import KeySet, PublicKeys
 from registry_pipelines.promote.approvals import new_approval
 from registry_pipelines.promote.approvals import publish as publish_approval
 from registry_pipelines.promote.channels import promote
@@ -111,6 +114,31 @@ def test_a_person_approves(place: Place, key: Key) -> None:
     publish_approval(place, one.top, approval, key.signer, key.verifier)
     assert "ended at" in held(one, "prod", order, NOW + 2 * HOUR)[1]
     assert go(one, "prod", order, NOW + HOUR).changed
+
+
+def test_one_key_approves_as_one_person(place: Place, key: Key, other_key: Key) -> None:
+    """Two capacities are two persons, where both are the same key's to give, too."""
+    order = (STAGING, Channel(name="prod", approvals=("qa", "security")))
+    one = passing(place, key, "one")
+    go(one, "staging", order)
+    both = KeySet([*key_of(key), *key_of(other_key)])
+
+    def approve(capacity: str, by: Key) -> None:
+        approval = new_approval(place, one.release, capacity, JANE, now=NOW)
+        publish_approval(place, one.top, approval, by.signer, both)
+
+    item = replace(one, key=replace(key, verifier=both))
+    approve("qa", key)
+    approve("security", key)
+    state, reason = held(item, "prod", order)
+    assert state == "approval" and reason.startswith("approval: prod wants one as security: it was approved by sha256:")
+    assert reason.endswith("alone, which counts in another capacity: one key counts once")
+    approve("qa", other_key)
+    assert go(item, "prod", order).changed
+
+
+def key_of(key: Key) -> PublicKeys:
+    return read_public_keys(key.signer.public_key_pem, where="test")
 
 
 def test_a_rollback_waits_neither_for_hours_nor_for_a_person(place: Place, key: Key) -> None:

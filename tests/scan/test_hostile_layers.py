@@ -10,6 +10,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from registry_pipelines.oci.layer.walk import open_layer
+from registry_pipelines.oci.media_types import OCI_LAYER
+from registry_pipelines.scan.collect import read_layer
+from registry_pipelines.scan.facts import SoftwareList
+from registry_pipelines.scan.os_databases import MAX_BROKEN, read_apk, read_dpkg
+
 READ = """
 import sys
 from registry_pipelines.oci.layer.walk import open_layer
@@ -94,3 +100,41 @@ def test_what_is_kept_of_a_layer_has_an_end(made: Callable[[int], Iterator[bytes
 
 def test_many_files_are_counted_all_the_same() -> None:
     assert read(tiny_files(2_000))[:2] == (2_000, False)
+
+
+def lists_of_nothing() -> dict[str, bytes]:
+    """Small files that say very little very often: each line would be fifty bytes in memory."""
+    many = 1_000_001
+    return {
+        "opt/conda/conda-meta/a-1-0.json": b'{"name":"a","version":"1","files":[' + b'"",' * many + b'""]}',
+        "usr/lib/a-1.dist-info/RECORD": b",\n" * many,
+        "usr/lib/b-1.dist-info/sboms/b.cdx.json": b'{"components":[' + b"{}," * many + b"{}]}",
+        "usr/lib/pip/_vendor/vendor.txt": b"a\n" * many,
+        "var/lib/dpkg/info/a.list": b"/\n" * many,
+        "var/lib/dpkg/status": b"x\n" * many,
+        "lib/apk/db/installed": b"\nP" * many,
+        "x/node_modules/a/package.json": b'{"licenses":[' + b"{}," * many + b"{}]}",
+    }
+
+
+def test_lists_of_nothing_are_unknowns_and_cost_little() -> None:
+    def parts() -> Iterator[bytes]:
+        for name, raw in lists_of_nothing().items():
+            yield header(name, size=len(raw)) + raw + bytes(-len(raw) % 512)
+
+    _, cut, peak = read(parts())
+    assert not cut and peak < MAX_MIB
+
+
+def test_each_list_of_nothing_is_named() -> None:
+    for name, raw in lists_of_nothing().items():
+        tar = header(name, size=len(raw)) + raw + bytes(-len(raw) % 512) + bytes(1024)
+        [fact] = read_layer(open_layer(io.BytesIO(tar), OCI_LAYER)).facts.values()
+        told = fact.problems[0] if isinstance(fact, SoftwareList) else getattr(fact, "reason", "")
+        assert "lines or entries, at most" in told or "may have" in told, name
+
+
+def test_a_database_of_broken_records_names_the_first() -> None:
+    found = read_dpkg(b"x\n\n" * 150_000, status_required=True)
+    assert len(found.broken) == MAX_BROKEN + 1 and found.broken[-1].startswith("and 99901 more records")
+    assert read_apk(b"P:a\nV:1\n\n" * 100_001).broken == ("it has more than 100000 records; the rest was not read",)

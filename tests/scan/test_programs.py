@@ -238,6 +238,41 @@ def test_traps_are_named_and_not_walked_into(raw: bytes, reason: str) -> None:
     assert found.artifacts
 
 
+def test_marks_that_ask_for_long_texts_cost_no_more_than_their_bytes() -> None:
+    """Each of them would have four megabytes copied."""
+    mark = MARK + bytes([8, 2]) + bytes(16) + b"\xff\xff\xff\x01" + b"A" * 12
+    assert read(b"\x7fELF\2\1" + mark * (16 * 1024 * 1024 // len(mark))) is None
+
+
+def test_a_program_that_points_beyond_any_file_is_read_all_the_same() -> None:
+    assert read(b"\x7fELF\2\1" + b"\xff" * 8000) is None
+    assert read(b"\x7fELF\1\2" + b"\xff" * 8000) is None
+
+
+def test_texts_that_are_blanks_or_lines_without_end_are_read_once() -> None:
+    """Looking for the end of 250,000 blanks from each of them on takes minutes, and a text that grows by letters."""
+    blanks = " " * (java_archives.MAX_TEXT_BYTES - 100)
+    odd = {"META-INF/maven/g/a/pom.properties": f"groupId=g\nartifactId=a{blanks}b\nversion=1".encode()}
+    found = read_java_file(io.BytesIO(jar(odd, manifest="Bundle-Version: 1" + "\n 0" * 80_000 + "\n")), "x.jar")
+    assert "has no usable groupId" in found.problems[0]
+    assert (
+        read_java_file(io.BytesIO(jar({}, manifest="A: b\n c\n d\nBundle-Version: 1\n .2\n")), "x.jar")
+        .artifacts[0]
+        .version
+        == "1.2"
+    )
+
+
+def test_all_archives_of_a_layer_unpack_to_no_more_than_one_may(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = {"lib/inner.jar": jar(pom("g", "inner", "1"))}
+    monkeypatch.setattr(java_archives, "MAX_LAYER_BYTES", 1_500)
+    layer = {f"app/{number}.jar": jar(inner | pom("g", f"app{number}", "1")) for number in range(9)}
+    found = scan(place, layer)
+    reasons = [unknown.reason for unknown in found.unknowns if unknown.kind == "unreadable"]
+    assert reasons and all("all archives of the layer unpack to more than" in reason for reason in reasons)
+    assert {"app0", "inner"} <= {component.name.rpartition(":")[2] for component in found.components}
+
+
 def test_what_is_inside_is_bounded_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     raw = jar({f"{number}.jar": jar({"x": bytes(range(256)) * 8}) for number in range(40)})
     monkeypatch.setattr(java_archives, "MAX_INNER", 10)

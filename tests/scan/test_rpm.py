@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import sqlite3
 import struct
 import subprocess
+import tarfile
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -167,3 +169,50 @@ def test_any_database_gives_a_fact(tmp_path_factory: pytest.TempPathFactory, at:
     path.write_bytes(raw[:at] + noise + raw[at + cut :])
     fact: AnyFact = read_rpm(path)
     assert msgspec.json.decode(msgspec.json.encode(fact), type=AnyFact) == fact
+
+
+def sharing_pages(path: Path) -> bytes:
+    """A database of two rows whose long contents are the same pages: twice the bytes of the file, or any number."""
+    database(path, b"a" * 500_000, b"b" * 500_000)
+    raw = bytearray(path.read_bytes())
+    size = int.from_bytes(raw[16:18])
+    page = next(page for page in range(1, len(raw) // size) if raw[page * size] == 13 and raw[page * size + 4] == 2)
+    cells = [int.from_bytes(raw[at : at + 2]) for at in (page * size + 8, page * size + 10)]
+    first, second = (page * size + at for at in sorted(cells, reverse=True))
+    end = page * size + size
+    raw[first - 4 : first] = raw[end - 4 : end]  # the overflow page of the second row is the first's
+    assert second < first
+    kept = len(raw) // size * size - 110 * size
+    raw[28:32] = (kept // size).to_bytes(4)
+    return bytes(raw[:kept])
+
+
+def test_packages_are_no_more_bytes_than_their_file(tmp_path: Path) -> None:
+    (tmp_path / "shared.sqlite").write_bytes(sharing_pages(tmp_path / "rpmdb.sqlite"))
+    found = read_rpm(tmp_path / "shared.sqlite")
+    assert isinstance(found, RpmDatabase)
+    assert "package 1:" in found.reason
+
+
+def test_one_package_has_so_many_files_and_no_path_is_longer_than_linux_opens() -> None:
+    files = header({1000: "a", 1001: "1", 1117: ["b"] * 2, 1116: [0, 0], 1118: ["/" + "x" * 4096]})
+    with pytest.raises(HeaderInvalid, match="a path of its files has more than 4096"):
+        read_header(files)
+    entries = struct.pack(">IIII", 1000, 6, 0, 1) + struct.pack(">IIII", 1117, 8, 2, 600_000)
+    with pytest.raises(HeaderInvalid, match="600000 values, at most 500000"):
+        read_header(struct.pack(">II", 2, 700_000) + entries + b"a\0" + bytes(699_998))
+
+
+def test_a_layer_is_asked_for_a_few_databases(place: Place, tmp_path: Path) -> None:
+    """A tar may hold the same file a million times, and each is read."""
+    raw = database(tmp_path / "rpmdb.sqlite", package("bash"))
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for _ in range(9):
+            info = tarfile.TarInfo("var/lib/rpm/rpmdb.sqlite")
+            info.size = len(raw)
+            tar.addfile(info, io.BytesIO(raw))
+    found = scan(place, [buffer.getvalue()])
+    assert [each.reason for each in found.unknowns if each.kind == "incomplete"] == [
+        "more than 8 rpm databases in one layer; this one was not read"
+    ]
