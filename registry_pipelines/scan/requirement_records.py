@@ -123,7 +123,7 @@ def _affected(ecosystem: str, name: str, stated: Sequence[Any]) -> dict[str, Any
 def _beginning(ecosystem: str, cut: _Cut) -> str:
     """The lowest version behind a cut."""
     if not cut.after:
-        return cut.text
+        return "0.0" if cut.text == "0" else cut.text  # "0" alone is below every version in OSV, also below 0.a
     if ecosystem == "RubyGems":
         return f"{cut.text}.0.0.0.0.0.1"
     match = _CARGO.match(cut.text)

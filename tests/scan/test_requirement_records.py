@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.scan.advisories import AdvisoryStore
@@ -169,6 +169,7 @@ def _numbers(version: str) -> list[int]:
 
 
 @settings(deadline=None, max_examples=120)
+@example([[("<", "0")]], "0.a")
 @given(
     st.lists(
         st.lists(st.tuples(st.sampled_from(["~>", ">=", ">", "<", "<=", "="]), GEMS), min_size=1, max_size=2),
