@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
@@ -174,6 +175,10 @@ class UploadSession(msgspec.Struct):
 
 Observer = Callable[[RegistryPipelinesError], None]
 """Is told of every failed attempt, those too that are repeated, in the thread of the caller."""
+
+Pace = Callable[[str, str], AbstractContextManager[object]]
+"""A cloud's service and the operation of its API (as its client's method is called) to what one request is made within;
+``transfer.limits.apis`` makes them."""
 
 
 @runtime_checkable

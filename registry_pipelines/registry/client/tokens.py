@@ -188,7 +188,15 @@ class Authenticator:
 
     def _fetch(self, slot: _Token, scopes: Scopes, challenge: Challenge) -> None:
         slot.header, slot.use_until = "", 0.0
-        token, life_s = self._ask(challenge, sorted(scopes | slot.extra_scopes), self._find(scopes))
+        wanted, known = sorted(scopes | slot.extra_scopes), self._find(scopes)
+        try:
+            token, life_s = self._ask(challenge, wanted, known)
+        except Unauthorized:
+            self._forget(scopes)  # they may have been renewed since they were found, or have come to their end
+            found = self._find(scopes)
+            if found == known:
+                raise
+            token, life_s = self._ask(challenge, wanted, found)
         slot.header = f"Bearer {token}"
         # Used until a quarter before the end, at most 30 s: a request takes time, and clocks differ.
         slot.use_until = self._clock() + life_s - min(30.0, life_s / 4)

@@ -9,7 +9,7 @@ throttling from the limits. ``pace`` keeps calls within the account's budgets; w
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from copy import copy
 from typing import Any
 
@@ -22,12 +22,9 @@ from registry_pipelines.registry.client.translate import not_answered
 from registry_pipelines.registry.client.transport import Timeouts
 from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.failures import is_read_timeout, raise_translated
-from registry_pipelines.registry.protocol import Observer
+from registry_pipelines.registry.protocol import Observer, Pace
 
 Answer = Mapping[str, Any]
-Pace = Callable[[str, str], AbstractContextManager[object]]
-"""Service and boto3's method name to what one request is made within."""
-
 MAX_BATCH = 100
 """Identifiers in one call of ECR's batch operations (BatchGetImage, BatchDeleteImage, BatchCheckLayerAvailability)."""
 MAX_PAGES = 100_000

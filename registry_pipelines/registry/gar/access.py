@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 import time
-import warnings
 from dataclasses import dataclass, field
 from datetime import UTC
 from functools import cached_property
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from registry_pipelines.errors import RegistryPipelinesError, ToolMissing, Unauthorized
+from registry_pipelines.errors import RegistryPipelinesError, ToolMissing
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.origins import is_loopback
+from registry_pipelines.registry.gar.defaults import default_file, read_credentials
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 """What a token may be used for; the roles of its account say what it may do."""
@@ -52,42 +52,30 @@ class GoogleAccess:
     def credentials(self) -> Any:
         """google-auth's credentials; no token yet. Raises ToolMissing, Unauthorized."""
         with self._lock:
+            file = self.credentials_file or default_file()
             try:
-                import google.auth
-                from google.auth import impersonated_credentials
+                own = read_credentials(file, SCOPE) if file else _of_this_machine()
+                return self._as_account(own) if self.impersonate else own
             except ImportError as error:
                 raise ToolMissing(
                     "google-auth is not installed; Google's registries need it",
                     do="Install it: pip install 'registry-pipelines[google]'",
                 ) from error
-            try:
-                with warnings.catch_warnings():  # a person's own log-in is fine here, and files are the operator's
-                    warnings.simplefilter("ignore")
-                    if self.credentials_file is not None:
-                        own, _ = google.auth.load_credentials_from_file(str(self.credentials_file), scopes=[SCOPE])
-                    else:
-                        own, _ = google.auth.default(scopes=[SCOPE])
-                if not self.impersonate:
-                    return own
-                return impersonated_credentials.Credentials(
-                    own,
-                    target_principal=self.impersonate,
-                    target_scopes=[SCOPE],
-                    iam_endpoint_override=self._impersonation(),
-                )
             except Exception as error:
-                where = str(self.credentials_file or "application default credentials")
-                raise self._failed(error, where=where, doing="reading Google credentials") from None
+                raise self._failed(error, where=str(file or ""), doing="reading Google credentials") from None
 
-    def _impersonation(self) -> str | None:
+    def _as_account(self, own: Any) -> Any:
+        from google.auth import impersonated_credentials
+
         account = f"projects/-/serviceAccounts/{self.impersonate}"
-        return f"{self.endpoint}/v1/{account}:generateAccessToken" if self.endpoint else None
+        there = f"{self.endpoint}/v1/{account}:generateAccessToken" if self.endpoint else None
+        return impersonated_credentials.Credentials(
+            own, target_principal=self.impersonate, target_scopes=[SCOPE], iam_endpoint_override=there
+        )
 
     def _failed(self, error: Exception, *, where: str, doing: str) -> RegistryPipelinesError:
         from registry_pipelines.registry.gar.failures import translate
 
-        if isinstance(error, OSError | ValueError):
-            return Unauthorized(f"{doing}: {type(error).__name__}", where=where, do="Check the file, and its rights")
         permission = "iam.serviceAccounts.getAccessToken" if self.impersonate else ""
         return translate(error, where=where, doing=doing, permission=permission)
 
@@ -132,6 +120,13 @@ class GoogleAccess:
         credentials = AnonymousCredentials() if plain else self.credentials
         rest = kind.get_transport_class("rest")
         return kind(transport=rest(host=parts.netloc, credentials=credentials, url_scheme=parts.scheme))
+
+
+def _of_this_machine() -> Any:
+    """What google-auth finds without a file: the account of a machine of Google's, or nothing."""
+    import google.auth
+
+    return google.auth.default(scopes=[SCOPE])[0]
 
 
 __all__ = ["GoogleAccess", "LOG_IN", "USERNAME"]

@@ -7,9 +7,9 @@ that repeat multiply and hide throttling from the limits.
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from copy import copy
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.gar.access import GoogleAccess
 from registry_pipelines.registry.gar.failures import translate
 from registry_pipelines.registry.permissions import action_of
-from registry_pipelines.registry.protocol import Observer
+from registry_pipelines.registry.protocol import Observer, Pace
 
 ANSWER_S = 60.0
 """How long an answer may take; Google's own clients give lists and deletions this long, too."""
@@ -30,19 +30,13 @@ LONGEST_QUESTION_S = 10.0
 """Seconds between two questions for an operation; they double."""
 
 _C = TypeVar("_C")
-Window = Callable[[str], AbstractContextManager[None]]
-"""A place among the requests that are permitted ("read-manifest", "write-manifest"): ``transfer.limits`` has them."""
-
-
-def _no_limit(_action: str) -> AbstractContextManager[None]:
-    return contextlib.nullcontext()
 
 
 class GoogleCalls:
     """Calls of Google's APIs with one access. Safe for many threads; nothing is asked before the first call.
 
-    retries: ours. window: holds a place for each request, within what the registry permits (a minute: 60,000 requests,
-    18,000 writes, 18,000 deletes; cloud.google.com/artifact-registry/quotas). observer: told of every failed attempt.
+    retries: ours. pace: keeps requests within what is permitted; who wants that asks ``transfer.limits.apis`` for one.
+    observer: told of every failed attempt.
     """
 
     def __init__(
@@ -50,21 +44,21 @@ class GoogleCalls:
         access: GoogleAccess,
         *,
         retries: Retries | None = None,
-        window: Window = _no_limit,
+        pace: Pace | None = None,
         observer: Observer | None = None,
     ) -> None:
         self.access = access
         self.retries = retries or Retries()
         self.sent = Count()
         """Requests, with repeated ones."""
-        self._window, self._observer = window, observer
+        self._pace, self._observer = pace, observer
 
     def adjusted(
-        self, *, retries: Retries | None = None, window: Window | None = None, observer: Observer | None = None
+        self, *, retries: Retries | None = None, pace: Pace | None = None, observer: Observer | None = None
     ) -> GoogleCalls:
         """The same access and count for another use."""
         calls = copy(self)
-        calls.retries, calls._window = retries or self.retries, window or self._window
+        calls.retries, calls._pace = retries or self.retries, pace or self._pace
         calls._observer = observer or self._observer
         return calls
 
@@ -79,26 +73,26 @@ class GoogleCalls:
         *,
         where: str,
         doing: str,
-        writes: bool = False,
         settled: Callable[[RegistryPipelinesError], bool] | None = None,
         answer_s: float = ANSWER_S,
         permission: str = "",
     ) -> Any:
         """One method of a client, tried again while its failure may pass.
 
-        method: bound, as ``client.get_repository``. request: message or mapping. settled: after the failure of an
-        attempt that followed another, whether the first one did it all the same (then None is returned).
+        method: bound, as ``client.get_repository``; a list method gives its first page. request: message or mapping.
+        settled: after the failure of an attempt that followed another, whether the first one did it all the same (then
+        None is returned).
         permission: that it needs, for the error; derived from the method's name for Artifact Registry's.
 
         Raises the RegistryError family, ToolMissing.
         """
-        needed = permission or _permission(method)
-        action = "write-manifest" if writes else "read-manifest"
+        service, operation = _named(method)
+        needed = permission or (action_of("google", operation) if service == "artifactregistry" else "")
         attempt = 1
         while True:
             self.sent.add()
             try:
-                with self._window(action):
+                with self._pace(service, operation) if self._pace else contextlib.nullcontext():
                     return self._once(method, request, answer_s, where=where, doing=doing, permission=needed)
             except RegistryPipelinesError as ours:
                 if self._observer is not None:
@@ -113,7 +107,8 @@ class GoogleCalls:
         self, method: Callable[..., Any], request: Any, answer_s: float, *, where: str, doing: str, permission: str
     ) -> Any:
         try:
-            return method(request=request, retry=None, timeout=answer_s)
+            answer = method(request=request, retry=None, timeout=answer_s)
+            return next(iter(answer.pages)) if hasattr(answer, "pages") else answer
         except Exception as error:
             # Not chained: requests quotes addresses with tokens, google-auth the token service's whole answer.
             raise translate(error, where=where, doing=doing, permission=permission) from None
@@ -123,13 +118,7 @@ class GoogleCalls:
         survives a failure in its middle. request: a mapping. field: of the answer that holds the items."""
         asked = dict(request)
         while True:
-            answer = self.call(
-                lambda **options: next(iter(method(**options).pages)),
-                asked,
-                where=where,
-                doing=doing,
-                permission=_permission(method),
-            )
+            answer = self.call(method, asked, where=where, doing=doing)
             yield from getattr(answer, field)
             asked["page_token"] = answer.next_page_token
             if not asked["page_token"]:
@@ -177,10 +166,11 @@ def _grpc_code(name: str) -> Any:
     return grpc.StatusCode[name]
 
 
-def _permission(method: Callable[..., Any]) -> str:
-    name = getattr(method, "__name__", "")
+def _named(method: Callable[..., Any]) -> tuple[str, str]:
+    """(service, operation) of a client's method: ``google.cloud.kms_v1.services...`` is ``kms``."""
     owner = type(getattr(method, "__self__", None)).__module__
-    return action_of("google", name) if "artifactregistry" in owner else ""
+    service = re.search(r"(\w+?)_v\d+", owner)
+    return service[1] if service else owner, getattr(method, "__name__", "")
 
 
-__all__ = ["ANSWER_S", "OPERATION_S", "GoogleCalls", "Window"]
+__all__ = ["ANSWER_S", "OPERATION_S", "GoogleCalls"]

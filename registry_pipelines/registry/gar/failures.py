@@ -7,6 +7,7 @@ google/rpc/code.proto, google/rpc/error_details.proto (ErrorInfo, RetryInfo), cl
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -99,16 +100,32 @@ def translate(error: Exception, *, where: str, doing: str, permission: str = "")
     names = {kind.__name__ for kind in type(error).__mro__}
     if "GoogleAPICallError" in names:
         return _translate_answer(error, where=where, doing=doing, permission=permission)
+    if "RefreshError" in names and (ours := _no_token(error, where=where, doing=doing, permission=permission)):
+        return ours
     for local in _LOCAL:
         if local.name in names:
             do = local.do
-            if local.name == "RefreshError" and getattr(error, "retryable", False):
-                return Unavailable(f"{doing}: Google gave no token", where=where, do="Try again later")
             said = f" ({quote(str(error.args[0]))})" if local.quoted and error.args else ""
             return local.ours(f"{doing}: {local.said}{said}", where=where, do=do)
     return RegistryError(
         f"{doing} failed in Google's library ({type(error).__name__}: {quote(str(error))})", where=where
     )
+
+
+def _no_token(error: Any, *, where: str, doing: str, permission: str) -> RegistryPipelinesError | None:
+    """What a token service said, where it is more than that: it is down, or it refuses to impersonate."""
+    if getattr(error, "retryable", False):
+        return Unavailable(f"{doing}: Google gave no token", where=where, do="Try again later")
+    try:
+        answer = json.loads(error.args[1])["error"]
+        status, said = str(answer["status"]), quote(str(answer["message"]))
+    except (ValueError, LookupError, TypeError):
+        return None
+    what = f"{doing} was answered with {status} ({said})"
+    kind = _BY_STATUS.get(status, Unauthorized)
+    role = role_with(permission)
+    do = f"Give the caller the role {role} on that account" if kind is Forbidden and role else _DO.get(kind, LOG_IN)
+    return kind(what, where=where, do="Check `impersonate`" if kind is NotFound else do)
 
 
 def _translate_answer(error: Any, *, where: str, doing: str, permission: str) -> RegistryPipelinesError:
@@ -197,6 +214,7 @@ class _Local:
 
 # By name and not by class: this module must be importable without Google's libraries. The first that fits holds.
 _LOCAL = (
+    _Local("MalformedError", Unauthorized, "the Google credentials are incomplete", LOG_IN, quoted=True),
     _Local("DefaultCredentialsError", Unauthorized, "there are no Google credentials", LOG_IN),
     _Local("ReauthFailError", Unauthorized, "the log-in has expired", LOG_IN),
     _Local("RefreshError", Unauthorized, "Google gave no token", LOG_IN, quoted=True),

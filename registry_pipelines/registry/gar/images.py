@@ -172,7 +172,6 @@ def delete_tag(calls: GoogleCalls, repository: GarRepository, image: str, tag: s
         {"name": f"{repository.package(image)}/tags/{tag}"},
         where=f"{repository.name} {image}:{tag}",
         doing="deleting a tag",
-        writes=True,
         settled=_is_gone,
     )
 
@@ -181,9 +180,7 @@ def delete_version(calls: GoogleCalls, repository: GarRepository, image: str, di
     """Delete a version with all its tags. Raises NotFound, TagImmutable, Refused (an index still names it)."""
     where, client = f"{repository.name} {image}@{digest}", _client(calls)
     request = {"name": f"{repository.package(image)}/versions/{digest}", "force": True}
-    operation = calls.call(
-        client.delete_version, request, where=where, doing="deleting an image", writes=True, settled=_is_gone
-    )
+    operation = calls.call(client.delete_version, request, where=where, doing="deleting an image", settled=_is_gone)
     if operation is not None:
         calls.finished(operation, client, where=where, doing="deleting an image")
 
@@ -207,9 +204,7 @@ def delete_versions(
     for start in range(0, len(digests), BATCH):
         batch = [str(digest) for digest in digests[start : start + BATCH]]
         request = {"parent": package, "names": [f"{package}/versions/{digest}" for digest in batch]}
-        operation = calls.call(
-            client.batch_delete_versions, request, where=package, doing="deleting images", writes=True
-        )
+        operation = calls.call(client.batch_delete_versions, request, where=package, doing="deleting images")
         failed = _failed(calls, calls.ended(operation, client, where=package, doing="deleting images"), package)
         gone += [digest for digest in batch if digest not in failed]
         kept += [(digest, failed[digest]) for digest in batch if digest in failed]

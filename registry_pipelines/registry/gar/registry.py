@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -74,10 +73,6 @@ class GarRegistry(DistributionRegistry):
         registry = super()._adjusted(retries, observer)
         registry.calls = self.calls.adjusted(retries=retries, observer=observer)
         return registry
-
-    def within(self, window: Callable[[str], AbstractContextManager[None]]) -> GoogleCalls:
-        """The API's calls with a place for each in ``window``; see GoogleCalls."""
-        return self.calls.adjusted(window=window)
 
     @property
     def requests_sent(self) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 
-from registry_pipelines.registry.ecr.calls import Pace
+from registry_pipelines.registry.protocol import Pace
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.limits.rules import Action
 
@@ -30,10 +30,13 @@ _ACTIONS: dict[str, Action] = {
 
 def pace_of(limits: MachineLimits, registry: str) -> Pace:
     """The pace of one registry's calls. registry: its host; other operations and services have a window each that
-    adapts to throttling, for nothing is published of their rates."""
+    adapts to throttling, for nothing is published of their rates. Artifact Registry counts all of its API with what
+    goes to the host (cloud.google.com/artifact-registry/quotas: requests, writes and deletes a minute)."""
 
     def pace(service: str, operation: str) -> AbstractContextManager[object]:
         action = _ACTIONS.get(operation) if service == "ecr" else None
+        if service == "artifactregistry":
+            action = "read-manifest" if operation.startswith(("get_", "list_")) else "write-manifest"
         if action is None:
             return limits.window(registry if service == "ecr" else f"{registry}.{service}", "settings").request()
         return limits.window(registry, action).request()

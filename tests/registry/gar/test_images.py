@@ -29,6 +29,7 @@ from registry_pipelines.registry.gar.access import GoogleAccess
 from registry_pipelines.registry.gar.calls import GoogleCalls
 from registry_pipelines.registry.gar.hosts import GarHost, locate, read_host, read_name
 from registry_pipelines.registry.gar.registry import GarRegistry
+from registry_pipelines.transfer.limits.apis import pace_of
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from tests.registry.gar.conftest import APP, HOST, QUICK, REPOSITORY
 from tests.registry.gar.test_registry import push
@@ -170,7 +171,7 @@ def test_calls_keep_within_the_registrys_limits(google: Any, access: GoogleAcces
     from tests.doubles.google import Fault
 
     limits = MachineLimits()
-    calls = GoogleCalls(access, retries=QUICK, window=lambda action: limits.window(HOST, action).request())
+    calls = GoogleCalls(access, retries=QUICK, pace=pace_of(limits, HOST))
     google.world.fail("GetRepository", Fault(html=503, retry_after_s=0.01))
     before = limits.window(HOST, "read-manifest").size
     images.get_repository(calls, REPOSITORY)
