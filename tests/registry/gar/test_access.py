@@ -123,7 +123,7 @@ def test_a_machine_of_google_logs_in_by_its_metadata_server(google: Any, plane: 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"private_key": None}, "missing fields private_key"),
+        ({"private_key": None}, "private_key field was not found"),
         ({"type": "unknown"}, "its type is"),
         ({"client_email": "gone@ml-prod.iam.gserviceaccount.com"}, "account not found"),
     ],
