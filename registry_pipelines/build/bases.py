@@ -22,6 +22,7 @@ from registry_pipelines.oci.manifests import (
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.through_cache import Served
 from registry_pipelines.transfer.uploads import Brought, Uploads, Wanted
 
 OpenPlace = Callable[[str], tuple[Place, str]]
@@ -41,6 +42,8 @@ class Base:
     name: str = ""
     """The reference with its digest; empty for the interpreter base."""
     digest: Digest | None = None
+    served_by: str = ""
+    """The cache that it came from, where that is another place than its name says."""
 
 
 @dataclass(frozen=True)
@@ -136,4 +139,9 @@ def _base(image: BaseImage, rows: Sequence[LayerRow]) -> Base:
         history=image.history,
         name=image.reference,
         digest=image.digest,
+        served_by=_served_by(image.place),
     )
+
+
+def _served_by(place: Place) -> str:
+    return place.registry.served_by(place.repository) if isinstance(place.registry, Served) else ""

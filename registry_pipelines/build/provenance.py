@@ -112,7 +112,10 @@ def _dependencies(
     dependencies: list[dict[str, Any]] = []
     for base in bases.values():
         if base.digest:
-            dependencies.append({"uri": f"oci://{base.name}", "digest": {base.digest.algorithm: base.digest.hex}})
+            # downloadLocation (SLSA 1.0, ResourceDescriptor): where it came from, when its uri says another place.
+            from_cache = {"downloadLocation": f"oci://{base.served_by}@{base.digest}"} if base.served_by else {}
+            digest = {base.digest.algorithm: base.digest.hex}
+            dependencies.append({"uri": f"oci://{base.name}", "digest": digest, **from_cache})
     for row in rows:
         if row.contents in ("system", "python", "application"):
             uri = f"urn:registry-pipelines:layer:{row.contents}:{row.platform}"

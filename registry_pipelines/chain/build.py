@@ -177,4 +177,5 @@ def _input_row(dependency: dict[str, Any]) -> dict[str, Scalar]:
         "input": str(dependency.get("name") or dependency.get("uri", "")),
         "digest": ", ".join(f"{name}:{value}" for name, value in digests.items()),
         "uri": str(dependency.get("uri", "")),
+        **({"from": str(dependency["downloadLocation"])} if "downloadLocation" in dependency else {}),
     }

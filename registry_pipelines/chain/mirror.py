@@ -22,6 +22,7 @@ from registry_pipelines.mirror.upstreams import (
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.registry.through_cache import Served
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.forecast import learn_from, pulls_of
 from registry_pipelines.transfer.closure.manifests import ManifestFolder
@@ -67,7 +68,12 @@ def mirror(session: Session, name: str, *, dry_run: bool = False) -> StageResult
         },
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
         tables={"left_out": left_out},
-        notes=[*budget.notes(), *notes, *([omissions.note(run.passed_over)] if run.passed_over else [])],
+        notes=[
+            *budget.notes(),
+            *_through(upstreams),
+            *notes,
+            *([omissions.note(run.passed_over)] if run.passed_over else []),
+        ],
         reasons=[_problem_text(each) for each in run.problems],
         ok=not run.problems,
         exit_code=run.exit_code,
@@ -123,11 +129,23 @@ def _planned(name: str, plan: MirrorPlan, budget: Forecast, to: Registry, second
         facts={"tags": len(rows), "tags_to_copy": news, "problems": len(plan.problems), **budget.facts()},
         rows=rows,
         tables={"quotas": quotas} if quotas else {},
-        notes=budget.notes(),
+        notes=[*budget.notes(), *_through(each.upstream for each in plan.pinned)],
         reasons=[_problem_text(each) for each in plan.problems],
         ok=not plan.problems,
         exit_code=exit_code_of_many([*(0 for _ in plan.pinned), *(each.error.exit_code for each in plan.problems)]),
     )
+
+
+def _through(upstreams: Iterable[OpenUpstream]) -> list[str]:
+    """Which upstreams are read through a cache, and tags of which the cache alone could be asked."""
+    notes: dict[str, None] = {}
+    for place in (each.source for each in upstreams):
+        if isinstance(place.registry, Served):
+            notes[f"{place} is read through {place.registry.served_by(place.repository)}"] = None
+            if tags := place.registry.by_cache(place.repository):
+                why = f"the cache's word for tags of {place}, which may be a day old (the upstream could not be asked)"
+                notes[f"{why}: {', '.join(tags)}"] = None
+    return list(notes)
 
 
 def _would_mirror(pinned: PinnedTag, to: Registry) -> dict[str, Scalar]:

@@ -13,6 +13,7 @@ from registry_pipelines.registry.client import DistributionRegistry as Distribut
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remote import cloud_registry, remote_registry
+from registry_pipelines.registry.through_cache import ThroughCache
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limited import limited
@@ -21,6 +22,7 @@ from registry_pipelines.versions import claim_state
 
 if TYPE_CHECKING:  # a copy without a configuration loads none
     from registry_pipelines.config import Config, Image, RegistryPlace
+    from registry_pipelines.config.registries import Cache
 
 
 @dataclass(frozen=True)
@@ -121,11 +123,19 @@ class Places:
         for name, settings in (self._config.registries if self._config else {}).items():
             if one_name(address(settings)) == one_name(host):
                 return self.registry(name)
+        cache = self._cache(host)
+        inside = self.registry(cache.registry) if cache else None
         with self._lock:
             key = f"host {host}"
             if key not in self._open:
-                self._open[key] = limited(remote_registry(host), self.limits)
+                opened = limited(remote_registry(host), self.limits)
+                self._open[key] = ThroughCache(opened, inside, cache.prefix) if cache and inside else opened
             return self._open[key]
+
+    def _cache(self, host: str) -> Cache | None:
+        """The declared cache of an upstream that is no configured registry."""
+        caches = self._config.caches if self._config else {}
+        return next((each for name, each in caches.items() if one_name(name) == one_name(host)), None)
 
 
 def one_name(address: str) -> str:

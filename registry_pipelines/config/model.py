@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from registry_pipelines.build.builder import Build
 from registry_pipelines.collect.rules import RetentionRule
-from registry_pipelines.config.registries import EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
+from registry_pipelines.config.registries import Cache, EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
@@ -29,6 +29,7 @@ from registry_pipelines.settings import (
     FILE,
     FOLDER,
     GLOB,
+    HOST,
     JOURNAL,
     KMS,
     NAME,
@@ -358,6 +359,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Approved bases by name (docs/promotion.md)."""
     scanners: dict[Annotated[str, SCANNER], Scanner] = {}
     """Other scanners, by what they are."""
+    caches: dict[Annotated[str, HOST], Cache] = {}
+    """Caches by the host of their upstream, as `docker.io`: bases, upstreams of mirrors and every reference to that
+    host are read through them (docs/mirroring.md)."""
     mirrors: dict[Annotated[str, NAME], Mirror] = {}
     """Mirrors by name."""
     syncs: dict[Annotated[str, NAME], Sync] = {}

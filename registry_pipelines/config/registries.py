@@ -118,6 +118,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     holds them; their licence may forbid to pass them on. What is left out is told."""
 
 
+class Cache(msgspec.Struct, frozen=True, kw_only=True):
+    """A cache that an upstream is read through: ECR's pull-through, a remote repository of Artifact Registry, or any
+    proxy. Tags are resolved by the upstream where it can be reached, content comes from the cache by digest."""
+
+    registry: Annotated[str, Names("registries")]
+    """Registry that the cache is in."""
+    prefix: Annotated[str, PREFIX] = ""
+    """Put in front of the upstream's repositories there: the rule's prefix at ECR, `PROJECT/REPOSITORY` at Artifact
+    Registry."""
+
+
 class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     """A way images cross into a private registry: upstream, DMZ, private."""
 
@@ -158,6 +169,7 @@ class Sync(Choice, frozen=True, kw_only=True):
 
 
 __all__ = [
+    "Cache",
     "DistributionRegistry",
     "EcrRegistry",
     "EmbeddedRegistry",

@@ -29,8 +29,10 @@ class DockerRegistry:
         key: Path | None = None,
         users: dict[str, str] | None = None,
         address: str = "127.0.0.1:0",
+        proxy: str = "",
     ) -> None:
-        """address: where it listens; a free port unless told."""
+        """address: where it listens; a free port unless told. proxy: an upstream that it caches; it then takes no
+        pushes, and asks for a tag again at every pull."""
         self.root = root
         self.address = ""
         root.mkdir(parents=True, exist_ok=True)
@@ -43,6 +45,8 @@ class DockerRegistry:
             "storage": {"filesystem": {"rootdirectory": str(root / "data")}, "delete": {"enabled": True}},
             "http": http,
         }
+        if proxy:
+            settings["proxy"] = {"remoteurl": proxy}
         if users:
             lines = [
                 f"{name}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(4)).decode()}" for name, word in users.items()
