@@ -19,6 +19,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.artifacts import Attached, attached
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.tags import read_version
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
@@ -33,6 +34,10 @@ def build(session: Session, image_name: str) -> StageResult:
     image = session.image(image_name)
     if image.build is None:
         raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
+    if read_version(image.build.version) is None:
+        from registry_pipelines.chain.moving import check_tag_moves  # most who load this build nothing
+
+        check_tag_moves(session, image, image.build.version)  # a second build could not be pushed
     from registry_pipelines.build.layers import LayersBuilder  # nothing else here builds
     from registry_pipelines.build.recording import Keeping
     from registry_pipelines.oci.layer.checkpoints import SPAN_BYTES

@@ -59,8 +59,20 @@ class Places:
             raise InputError(unknown(name, known, "registry"), do="Name a registry of the configuration")
         with self._lock:
             if name not in self._open:
-                self._open[name] = open_registry(settings, self.limits)
+                opened = open_registry(settings, self.limits)
+                self._open[name] = self._with_moving_tags(name, opened)
             return self._open[name]
+
+    def _with_moving_tags(self, name: str, registry: Registry) -> Registry:
+        config = self._config
+        told = config and any([*(each.moving for each in config.images.values()), *_prefixes(config)])
+        if config is None or not told:
+            return registry
+        from registry_pipelines.chain.moving import bring, moving_tags  # most configurations keep no tag apart
+        from registry_pipelines.registry.moving import with_moving_tags
+
+        elsewhere = moving_tags(config, name)
+        return with_moving_tags(registry, elsewhere, bring) if elsewhere else registry
 
     def source(self, image: Image) -> Place:
         """Where an image's releases appear."""
@@ -136,6 +148,10 @@ class Places:
         """The declared cache of an upstream that is no configured registry."""
         caches = self._config.caches if self._config else {}
         return next((each for name, each in caches.items() if one_name(name) == one_name(host)), None)
+
+
+def _prefixes(config: Config) -> list[str]:
+    return [each.moving_prefix for each in config.targets.values()]
 
 
 def one_name(address: str) -> str:

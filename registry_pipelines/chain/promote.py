@@ -185,6 +185,9 @@ def promoted_already(session: Session, release: Release, channel: Channel) -> Pr
 def _promoted(session: Session, release: Release, channel: Channel, by: Person | None, until: str = "") -> StageResult:
     started = time.monotonic()
     image = session.image(release.image)
+    from registry_pipelines.chain.moving import check_tag_moves  # most who load this promote nothing
+
+    check_tag_moves(session, image, channel.name)
     with denials_with_next_steps(session, release, until, channel=channel.name):
         done = channels.promote(
             session.source(release),

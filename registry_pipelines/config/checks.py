@@ -52,6 +52,7 @@ def check(
             *_images(root, config),
             *_streams(root, config),
             *_targets(config),
+            *_moving(config),
             *_mirrors(config),
             *_syncs(config),
             *overlaps(config),
@@ -202,6 +203,27 @@ def _images(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
             target = config.targets[target_name]
             if (target.registry, config.repository_at(image, target)) == (image.registry, image.repository):
                 yield f"images.{name}.targets", f"target `{target_name}` is the place the image comes from"
+
+
+def _same_folder(image: Image) -> bool:
+    """Whether PROJECT/REPOSITORY of both is one."""
+    return (image.moving or "").split("/")[:2] == image.repository.split("/")[:2]
+
+
+def _moving(config: Config) -> Iterable[tuple[str, str]]:
+    """What moves cannot be kept where nothing moves. Immutable tags are a setting of the repository: in Artifact
+    Registry of PROJECT/REPOSITORY, with all images in it."""
+    taken = {(image.registry, image.repository) for image in config.images.values()}
+    for name, image in config.images.items():
+        if image.moving is None:
+            continue
+        if (image.registry, image.moving) in taken:
+            yield f"images.{name}.moving", "is the repository of an image; what moves needs one of its own"
+        elif isinstance(config.registries.get(image.registry), GarRegistry) and _same_folder(image):
+            yield f"images.{name}.moving", "is in the same repository of Artifact Registry, whose tags are all alike"
+    for name, target in config.targets.items():
+        if target.moving_prefix and target.moving_prefix == target.prefix:
+            yield f"targets.{name}.moving_prefix", "is `prefix`; what moves needs a place of its own"
 
 
 def _channels(node: yaml.Node | None, image: Image) -> Iterable[tuple[str, str]]:

@@ -59,6 +59,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """Source registry: releases are built or pushed there."""
     repository: Annotated[str, REPOSITORY]
     """Repository in the source registry."""
+    moving: Annotated[str, REPOSITORY] | None = None
+    """Another repository of the same registry, for what must move where the tags of `repository` are immutable: channel
+    tags, with the image they name, and cosign's signatures (docs/ecr.md). Its own tags are mutable."""
     policy: Annotated[str, Names("policies")] = "default"
     """Policy its releases must satisfy."""
     tags: tuple[Annotated[str, GLOB], ...] = ()

@@ -113,6 +113,9 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     """Registry to copy to."""
     prefix: Annotated[str, PREFIX] = ""
     """Put in front of the image's repository."""
+    moving_prefix: Annotated[str, PREFIX] = ""
+    """Put in front of the image's repository for what must move where the tags there are immutable, as `moving` of an
+    image; nothing is kept apart unless told."""
     foreign_layers: bool = False
     """For releases. Take layers that their publisher keeps elsewhere (Windows bases until 2023), too, where the source
     holds them; their licence may forbid to pass them on. What is left out is told."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 import msgspec
@@ -54,6 +55,11 @@ class EcrRepository(msgspec.Struct, frozen=True, kw_only=True):
     scan_on_push: bool = False
     encryption: str = "AES256"
     key: str = ""
+
+    def is_fixed(self, tag: str) -> bool:
+        """Whether the tag may not name another image once it is there (user guide, "Image tag mutability")."""
+        excluded = any(fnmatchcase(tag, one) for one in self.exclusions)
+        return self.mutability.startswith("IMMUTABLE") != excluded
 
 
 class EcrImages:
