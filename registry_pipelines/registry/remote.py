@@ -5,12 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, cast
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.distribution import HttpRegistry
-from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.hosts import read_host
-from registry_pipelines.registry.gar.access import GoogleAccess
+
+if TYPE_CHECKING:  # most who start ask no cloud
+    from registry_pipelines.registry.ecr.access import AwsAccess
+    from registry_pipelines.registry.gar.access import GoogleAccess
 
 
 def remote_registry(
@@ -35,6 +38,7 @@ def remote_registry(
 
         return EcrRegistry(host, profile=aws_profile, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
     if host.endswith(("gcr.io", "-docker.pkg.dev")) and not username and docker_config is None:
+        from registry_pipelines.registry.gar.access import GoogleAccess
         from registry_pipelines.registry.gar.defaults import has_defaults
         from registry_pipelines.registry.gar.hosts import read_host as read_google_host
         from registry_pipelines.registry.gar.registry import GarRegistry
@@ -64,10 +68,12 @@ def cloud_registry(
 ) -> HttpRegistry:
     """A client for a registry of a cloud whose API is asked as ``access`` says; no network yet. dial: ``host[:port]``
     it is reached by, where that is not its name."""
-    if isinstance(access, AwsAccess):
-        from registry_pipelines.registry.ecr.registry import EcrRegistry  # most who start have no ECR
+    if read_host(host):
+        from registry_pipelines.registry.ecr.registry import EcrRegistry
 
-        return EcrRegistry(host, access=access, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
+        aws = cast("AwsAccess", access)
+        return EcrRegistry(host, access=aws, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
     from registry_pipelines.registry.gar.registry import GarRegistry
 
-    return GarRegistry(host, access=access, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
+    google = cast("GoogleAccess", access)
+    return GarRegistry(host, access=google, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
