@@ -74,7 +74,8 @@ class Image:
 
 @dataclass
 class Repository:
-    """images by digest, tags to digests. mode: as imageTagMutability; filters: wildcards of the exclusions."""
+    """images by digest, tags to digests. mode: as imageTagMutability; filters: wildcards of the exclusions.
+    labels: resource tags."""
 
     name: str
     created_at: float = 0.0
@@ -82,6 +83,7 @@ class Repository:
     filters: tuple[str, ...] = ()
     scan_on_push: bool = False
     encryption: Values = field(default_factory=lambda: {"encryptionType": "AES256"})
+    labels: dict[str, str] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
 
@@ -165,6 +167,14 @@ class Upstream:
     def size(self, repository: str, digest: str) -> int | None:
         answer = self.ask("HEAD", f"/v2/{repository}/blobs/{digest}")
         return int(answer.headers["Content-Length"]) if answer.status == 200 else None
+
+    def read(self, repository: str, digest: str) -> bytes:
+        """A blob."""
+        connection = http.client.HTTPConnection(*self.address, timeout=patient(30))
+        connection.request("GET", f"/v2/{repository}/blobs/{digest}", headers=self.headers)
+        content = connection.getresponse().read()
+        connection.close()
+        return content
 
     def store(self, repository: str, content: bytes | bytearray, digest: str) -> None:
         location = self.ask("POST", f"/v2/{repository}/blobs/uploads/").headers["Location"]

@@ -79,16 +79,8 @@ class EcrRegistries(Area):
         made.scan_on_push = call.values.get("imageScanningConfiguration", {}).get("scanOnPush", False)
         made.encryption = call.values.get("encryptionConfiguration", made.encryption)
         place.repositories[name] = made
-        if call.values.get("tags"):
-            self._tag_in_moto(place, name, call.values["tags"])
+        made.labels = {one["Key"]: one["Value"] for one in call.values.get("tags", [])}
         return {"repository": self._about(place, made)}
-
-    def _tag_in_moto(self, place: Place, name: str, tags: list[Values]) -> None:
-        self.world.behind.begin()
-        from moto.ecr.models import ecr_backends
-
-        backend = ecr_backends[place.account][place.region]
-        backend.create_repository(name, None, None, None, "MUTABLE", tags)  # type: ignore[arg-type]
 
     def do_DeleteRepository(self, call: Call) -> Values:
         place, there = self.place(call), self.repository(call)

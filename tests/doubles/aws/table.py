@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from tests.doubles.aws.ecr_caches import EcrCaches
 from tests.doubles.aws.ecr_images import EcrImages
 from tests.doubles.aws.ecr_layers import EcrLayers
+from tests.doubles.aws.ecr_policies import EcrPolicies
 from tests.doubles.aws.ecr_registry import EcrRegistries
+from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.front import Area
+from tests.doubles.aws.signer import SignerProfiles
 from tests.doubles.aws.sts import Sts
+from tests.doubles.aws.vpc import VpcEndpoints
 
 AREAS: tuple[type[Area], ...] = (
     EcrRegistries,
     EcrImages,
     EcrLayers,
+    EcrPolicies,
+    EcrCaches,
+    EcrReplication,
+    SignerProfiles,
     Sts,
+    VpcEndpoints,
 )
