@@ -73,9 +73,12 @@ def _ecr(session: Session, name: str) -> EcrRegistry:
 def _ecr_settings(session: Session, name: str) -> EcrSettings:
     from registry_pipelines.infra.ecr.asking import Asking
     from registry_pipelines.infra.ecr.cloud import EcrSettings
+    from registry_pipelines.registry.ecr.calls import AwsCalls
+    from registry_pipelines.transfer.limits.apis import pace_of
 
     registry = _ecr(session, name)
-    asking = Asking(registry.access(), account=registry.account, region=registry.region)
+    calls = AwsCalls(registry.access(), pace=pace_of(session.places.limits, registry.host))
+    asking = Asking(calls, account=registry.account, region=registry.region)
     return EcrSettings(name, asking, state=session.config.state / "infra" / name)
 
 

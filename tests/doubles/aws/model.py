@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
@@ -76,18 +76,13 @@ def problems(shape: Any, values: Values, *, empty_lists: bool = False) -> Iterat
         if values:
             yield f"nothing was expected, not {sorted(values)}"
         return
-    report = ParamValidator().validate(_filled(values) if empty_lists else values, shape)
+    report = ParamValidator().validate(values, shape)
+    if empty_lists:
+        report._errors = [each for each in report._errors if each[0] != "invalid_length" or each[2]["param"]]
     if report.has_errors():
         yield str(report.generate_report())
         return
     yield from _deep(shape, values, shape.name)
-
-
-def _filled(value: Any) -> Any:
-    """Without empty lists and maps."""
-    if isinstance(value, Mapping):
-        return {name: _filled(one) for name, one in value.items() if one not in ([], {})}
-    return [_filled(one) for one in value] if isinstance(value, list) else value
 
 
 def _deep(shape: Any, value: Any, name: str) -> Iterator[str]:

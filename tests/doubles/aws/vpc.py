@@ -31,7 +31,7 @@ class VpcEndpoints(Area):
             "VpcEndpointType": kind,
             "VpcId": values["VpcId"],
             "ServiceName": values["ServiceName"],
-            "State": "available",
+            "State": "Available",
             "PrivateDnsEnabled": kind == "Interface" and values.get("PrivateDnsEnabled", True),
             "RouteTableIds": values.get("RouteTableIds", []),
             "SubnetIds": values.get("SubnetIds", []),
