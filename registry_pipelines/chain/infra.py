@@ -18,7 +18,6 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # only its own cloud is loaded
-    from registry_pipelines.config.clouds import EcrRegistry
     from registry_pipelines.infra.ecr.cloud import EcrSettings
 
 
@@ -43,7 +42,7 @@ def declared(session: Session, names: Sequence[str] = ()) -> dict[str, list[Sett
             )
         from registry_pipelines.infra.ecr.wanted import Wanted
 
-        registry = _ecr(session, name)
+        registry, _ = session.places.ecr(name)
         wanted = Wanted(infra, account=registry.account, region=registry.region)
         found[name] = wanted.settings
         problems += [f"{session.config.path}: infra.{name}.{path}: {message}" for path, message in wanted.problems]
@@ -57,27 +56,11 @@ def cloud(session: Session, name: str) -> SettingsCloud:
     return _ecr_settings(session, name)
 
 
-def _ecr(session: Session, name: str) -> EcrRegistry:
-    from registry_pipelines.config.clouds import EcrRegistry
-
-    registry = session.config.registries.get(name)
-    if registry is None:
-        raise InputError(
-            unknown(name, session.config.registries, "registry"), do="Name a registry of the configuration"
-        )
-    if not isinstance(registry, EcrRegistry):
-        raise InputError(f"{name} is of kind {registry.kind}, which has no settings that can be declared")
-    return registry
-
-
 def _ecr_settings(session: Session, name: str) -> EcrSettings:
     from registry_pipelines.infra.ecr.asking import Asking
     from registry_pipelines.infra.ecr.cloud import EcrSettings
-    from registry_pipelines.registry.ecr.calls import AwsCalls
-    from registry_pipelines.transfer.limits.apis import pace_of
 
-    registry = _ecr(session, name)
-    calls = AwsCalls(registry.access(), pace=pace_of(session.places.limits, registry.host))
+    registry, calls = session.places.ecr(name)
     asking = Asking(calls, account=registry.account, region=registry.region)
     return EcrSettings(name, asking, state=session.config.state / "infra" / name)
 

@@ -22,7 +22,9 @@ from registry_pipelines.versions import claim_state
 
 if TYPE_CHECKING:  # a copy without a configuration loads none
     from registry_pipelines.config import Config, Image, RegistryPlace
+    from registry_pipelines.config.clouds import EcrRegistry
     from registry_pipelines.config.registries import Cache
+    from registry_pipelines.registry.ecr.calls import AwsCalls
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Places:
             claim_state(config.state)
         self._config = config
         self._open: dict[str, Registry] = {}
+        self._aws: dict[str, AwsCalls] = {}
         self.limits = limits or (limits_of(config) if config else MachineLimits())
         self._lock = threading.Lock()
 
@@ -73,6 +76,23 @@ class Places:
 
         elsewhere = moving_tags(config, name)
         return with_moving_tags(registry, elsewhere, bring) if elsewhere else registry
+
+    def ecr(self, name: str) -> tuple[EcrRegistry, AwsCalls]:
+        """A registry of kind ``ecr``, and how AWS's APIs are asked for it: within its budgets, by clients that are made
+        once. Raises InputError for another."""
+        settings = self._config.registries.get(name) if self._config else None
+        if settings is None:
+            known = self._config.registries if self._config else {}
+            raise InputError(unknown(name, known, "registry"), do="Name a registry of the configuration")
+        if settings.kind != "ecr":
+            raise InputError(f"{name} is of kind {settings.kind}", do="Name a registry of kind ecr")
+        from registry_pipelines.registry.ecr.calls import AwsCalls
+        from registry_pipelines.transfer.limits.apis import pace_of
+
+        with self._lock:
+            if name not in self._aws:
+                self._aws[name] = AwsCalls(settings.access(), pace=pace_of(self.limits, settings.host))
+            return settings, self._aws[name]
 
     def source(self, image: Image) -> Place:
         """Where an image's releases appear."""

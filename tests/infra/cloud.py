@@ -6,11 +6,13 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
+from registry_pipelines.registry.ecr.calls import AwsCalls
 from tests.doubles.aws.ecr_places import Image, Place, Repository
 from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.front import ACCOUNT, AwsDouble
@@ -66,6 +68,12 @@ class Cloud:
 
     def chain(self, infra: dict[str, Any] | str) -> Chain:
         return Chain(load(self.write(infra)))
+
+    @cached_property
+    def calls(self) -> AwsCalls:
+        """How AWS is asked, made once: a client of boto3 takes a tenth of a second to make."""
+        _, calls = self.chain("{}")._session.places.ecr("eu")
+        return calls
 
     def asked(self) -> Counter[str]:
         """What was asked since the last time, by operation."""

@@ -216,7 +216,7 @@ def test_what_does_not_go_together_is_said_by_the_configuration(ecr: Cloud) -> N
 
 
 def test_what_fails_is_told_by_name_and_the_same_command_does_the_rest(ecr: Cloud) -> None:
-    chain = ecr.chain({"repositories": REPOSITORIES})
+    chain = ecr.chain({"repositories": REPOSITORIES[:1]})
     ecr.aws.fail("CreateRepository", _limit(), times=1)
     ecr.aws.fail("PutLifecyclePolicy", Html(500), times=2)
     applied = chain.apply_infra("eu")
@@ -294,9 +294,9 @@ def test_private_ways_are_made_changed_back_and_imported(ecr: Cloud) -> None:
 
 def test_keys_are_described_and_compared(ecr: Cloud) -> None:
     """On moto's key service: an alias stands for the ARN that ECR tells; a key that is not there is never made."""
-    calls = _calls(ecr)
-    made = calls.client("kms").create_key(KeySpec="SYMMETRIC_DEFAULT", KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]
-    calls.client("kms").create_alias(AliasName="alias/ecr", TargetKeyId=made["KeyId"])
+    kms = ecr.calls.client("kms", where="here")
+    made = kms.create_key(KeySpec="SYMMETRIC_DEFAULT", KeyUsage="ENCRYPT_DECRYPT")["KeyMetadata"]
+    kms.create_alias(AliasName="alias/ecr", TargetKeyId=made["KeyId"])
     key = {"key": "alias/ecr", "rotation": True, "spec": "SYMMETRIC_DEFAULT"}
     declared: dict[str, Any] = {
         "kms_keys": [key, {"key": "alias/missing"}],
@@ -313,11 +313,3 @@ def test_keys_are_described_and_compared(ecr: Cloud) -> None:
     assert chain.drift("eu").ok
     text, _, _ = chain.import_infra("eu")
     assert yaml.safe_load(text)["infra"]["eu"]["kms_keys"][0]["key"] == made["Arn"]
-
-
-def _calls(ecr: Cloud) -> Any:
-    from registry_pipelines.config import EcrRegistry
-
-    registry = ecr.chain("{}").config.registries["eu"]
-    assert isinstance(registry, EcrRegistry)
-    return registry.access()

@@ -172,6 +172,9 @@ class Backfills:
             sent.setdefault(each["repositoryName"], set()).add(each["imageId"].get("imageDigest", ""))
         missing = self.missing(change.name, sent)
         total = sum(map(len, sent.values()))
+        if missing is None and lost:
+            said = f"{lost.total()} of {count_text(len(results), 'image')} failed ({causes})"
+            return failed(change, f"{change.name}: {said}; remove the cause, then apply again")
         if missing is None:
             why = f"{change.name} is another account, whose images are not listed from here"
             return done(change, images=total, verified=0, not_verified=why)

@@ -78,7 +78,7 @@ def problems(shape: Any, values: Values, *, empty_lists: bool = False) -> Iterat
         return
     report = ParamValidator().validate(values, shape)
     if empty_lists:
-        report._errors = [each for each in report._errors if each[0] != "invalid_length" or each[2]["param"]]
+        report._errors = [each for each in report._errors if each[0] != "invalid length" or each[2]["param"]]
     if report.has_errors():
         yield str(report.generate_report())
         return
