@@ -129,7 +129,11 @@ ECOSYSTEM = Pattern(
     r"^[A-Za-z0-9][A-Za-z0-9 ._-]{0,63}$", "an OSV ecosystem", "write PyPI, Debian or crates.io, without a release"
 )
 DIGEST = Pattern(r"^sha256:[0-9a-f]{64}$", "a digest", "write sha256: and 64 hex digits")
-SCANNER = Pattern(r"^(trivy|grype)$", "a scanner that is known", "write trivy or grype")
+SCANNER = Pattern(
+    r"^(trivy|grype|ecr|inspector|google|google-on-demand)$",
+    "a scanner that is known",
+    "write trivy, grype, ecr, inspector, google or google-on-demand",
+)
 PLATFORM_PATTERN = r"^[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?$"
 LIBC = Pattern(
     r"^(glibc-2\.\d{1,3}|musl-1\.\d{1,3}|none)?$", "a C library", "write glibc-2.31, musl-1.2 or none, for example"

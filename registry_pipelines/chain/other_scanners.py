@@ -52,8 +52,9 @@ _BUSY = ("may be in use by another process", "database is locked", "too many req
 def opinions(
     place: Place, release: Release, packages: Sequence[PlatformPackages], scanners: dict[str, Scanner], folder: Path
 ) -> list[Opinion]:
-    """What each scanner says about each image of a release. folder: what paths in the configuration start at. Raises
-    RegistryError; whatever is wrong with a scanner is an unknown."""
+    """What trivy and grype say about each image of a release, where they are among the scanners. folder: what paths in
+    the configuration start at. Raises RegistryError; whatever is wrong with a scanner is an unknown."""
+    scanners = {kind: scanner for kind, scanner in scanners.items() if kind in _COMMANDS}
     if not scanners:
         return []
     top = place.registry.get_manifest(place.repository, release.digest)

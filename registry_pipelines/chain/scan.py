@@ -304,10 +304,12 @@ def _matched_with(
         store.close()
     if not config.scanners:
         return report
+    from registry_pipelines.chain.cloud_scanners import cloud_opinions
     from registry_pipelines.chain.other_scanners import opinions
     from registry_pipelines.scan.other_scanners import with_opinions
 
-    return with_opinions(report, packages, opinions(place, release, packages, config.scanners, config.path.parent))
+    said = opinions(place, release, packages, config.scanners, config.path.parent)
+    return with_opinions(report, packages, [*said, *cloud_opinions(session, place, release, packages)])
 
 
 def _summary(report: Report) -> str:

@@ -49,6 +49,7 @@ def check(
             *_bandwidth(config),
             *_redirects(config),
             *_events(config),
+            *_scanners(config),
             *_images(root, config),
             *_streams(root, config),
             *_targets(config),
@@ -189,6 +190,29 @@ def _events(config: Config) -> Iterable[tuple[str, str]]:
         if queue in seen:
             yield f"registries.{name}.events.{field}", f"registry `{seen[queue]}` reads this queue; each needs its own"
         seen.setdefault(queue, name)
+
+
+def _scanners(config: Config) -> Iterable[tuple[str, str]]:
+    """What a program needs is nothing for a cloud."""
+    for kind, scanner in config.scanners.items():
+        cloud = kind not in ("trivy", "grype")
+        for field in ("program", "reports", "database"):
+            if cloud and getattr(scanner, field):
+                yield (
+                    f"scanners.{kind}.{field}",
+                    "a scanner of a cloud has no program and no file; its registry is asked",
+                )
+        wanted = EcrRegistry if kind in ("ecr", "inspector") else GarRegistry
+        named = [image.registry for image in config.images.values()] if scanner.registry is None else []
+        if cloud and named and not any(isinstance(config.registries[name], wanted) for name in named):
+            kinds = "ecr" if wanted is EcrRegistry else "gar"
+            yield f"scanners.{kind}", f"no image is in a registry of the kind `{kinds}`: it would never be asked"
+        if scanner.registry is None:
+            continue
+        if kind != "google-on-demand":
+            yield f"scanners.{kind}.registry", "only for google-on-demand; other clouds scan what their registry has"
+        elif not isinstance(config.registries[scanner.registry], GarRegistry):
+            yield f"scanners.{kind}.registry", "name a registry of the kind `gar`, whose project asks"
 
 
 def _images(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:

@@ -257,8 +257,10 @@ class Advisories(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Scanner(msgspec.Struct, frozen=True, kw_only=True):
-    """Another scanner, whose findings count beside those of `advisories`. Without `reports` its program is started for
-    each image of a release, which it reads from the registry by digest; with `reports` nothing is started."""
+    """Another scanner, whose findings count beside those of `advisories`. `trivy` and `grype`: without `reports` the
+    program is started for each image of a release, which it reads from the registry by digest; with `reports` nothing
+    is started. `ecr`, `inspector`, `google` and `google-on-demand` are the clouds' own: the image's registry is asked,
+    a scan started where there is none and waited for (docs/scanning.md)."""
 
     name: EntryName
     program: str = ""
@@ -272,6 +274,8 @@ class Scanner(msgspec.Struct, frozen=True, kw_only=True):
     they are made."""
     timeout: Duration = Duration(minutes=10)
     """How long one image may take."""
+    registry: Annotated[str, Names("registries")] | None = None
+    """For `google-on-demand`: registry of the kind `gar` whose project asks; the image's own unless told."""
 
 
 class Schedules(msgspec.Struct, frozen=True, kw_only=True):

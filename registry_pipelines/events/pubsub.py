@@ -10,7 +10,7 @@ from registry_pipelines.errors import NotFound, Stalled
 from registry_pipelines.events.gcr_topic import read_gcr
 from registry_pipelines.events.source import QueueState, Received, portions, read
 from registry_pipelines.registry.client.retries import Retries
-from registry_pipelines.registry.gar.asking import ANSWER_S, ask
+from registry_pipelines.registry.gar.calls import ANSWER_S, GoogleCalls
 
 if TYPE_CHECKING:
     from registry_pipelines.registry.gar.access import GoogleAccess
@@ -29,7 +29,7 @@ class PubSubSource:
 
     def __init__(self, access: GoogleAccess, subscription: str, *, retries: Retries | None = None) -> None:
         self.where = subscription
-        self._access, self._retries = access, retries or Retries(repeat_stalls=False)
+        self._calls = GoogleCalls(access, retries=retries or Retries(repeat_stalls=False))
 
     def receive(self, most: int, *, hold_s: int, wait_s: int = 0) -> list[Received]:
         """See EventSource. A pull may give fewer than there are. It waits where nothing is there: to ask
@@ -83,8 +83,11 @@ class PubSubSource:
     def _call(self, method: str, doing: str, request: dict[str, Any], *, answer_s: float = ANSWER_S) -> Any:
         from google.pubsub_v1 import SubscriberClient
 
-        call = getattr(self._access.client(SubscriberClient), method)
-        return ask(call, where=self.where, doing=doing, retries=self._retries, answer_s=answer_s, request=request)
+        client = self._calls.client(SubscriberClient)
+        permission = "pubsub.subscriptions.get" if method == "get_subscription" else "pubsub.subscriptions.consume"
+        return self._calls.call(
+            getattr(client, method), request, where=self.where, doing=doing, answer_s=answer_s, permission=permission
+        )
 
 
 def _utc(at: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -11,7 +11,7 @@ import msgspec
 from registry_pipelines.events.eventbridge import read_eventbridge
 from registry_pipelines.events.source import QueueState, Received, portions, read
 from registry_pipelines.registry.client.retries import Retries
-from registry_pipelines.registry.ecr.failures import raise_translated, translate
+from registry_pipelines.registry.ecr.calls import AwsCalls
 
 if TYPE_CHECKING:
     from registry_pipelines.registry.ecr.access import AwsAccess
@@ -27,7 +27,7 @@ class SqsSource:
 
     def __init__(self, access: AwsAccess, url: str, *, retries: Retries | None = None) -> None:
         self.where = url
-        self._access, self._retries = access, retries or Retries()
+        self._calls = AwsCalls(access, retries=retries)
         match = _REGION.match(url)
         self._region = match[1] if match else ""
 
@@ -72,18 +72,10 @@ class SqsSource:
             notes=tuple(_notes(told)),
         )
 
-    def _call(self, operation: str, doing: str, **values: Any) -> dict[str, Any]:
-        client = self._access.client("sqs", region=self._region)
-        attempt = 1
-        while True:
-            try:
-                answer: dict[str, Any] = getattr(client, operation)(QueueUrl=self.where, **values)
-                return answer
-            except Exception as error:
-                ours = translate(error, where=self.where, doing=doing)
-                if not self._retries.wait(ours, attempt):
-                    raise_translated(error, where=self.where, doing=doing)
-                attempt += 1
+    def _call(self, operation: str, doing: str, **values: Any) -> Mapping[str, Any]:
+        return self._calls.call(
+            operation, where=self.where, doing=doing, service="sqs", region=self._region, QueueUrl=self.where, **values
+        )
 
 
 def _notes(told: dict[str, str]) -> list[str]:

@@ -8,7 +8,9 @@ from tests.doubles.aws.ecr_layers import EcrLayers
 from tests.doubles.aws.ecr_policies import EcrPolicies
 from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.ecr_replication import EcrReplication
+from tests.doubles.aws.ecr_scans import EcrScans
 from tests.doubles.aws.front import Area
+from tests.doubles.aws.inspector import InspectorCoverage
 from tests.doubles.aws.signer import SignerProfiles
 from tests.doubles.aws.sts import Sts
 from tests.doubles.aws.vpc import VpcEndpoints
@@ -21,6 +23,8 @@ AREAS: tuple[type[Area], ...] = (
     EcrCaches,
     EcrReplication,
     SignerProfiles,
+    EcrScans,
+    InspectorCoverage,
     Sts,
     VpcEndpoints,
 )

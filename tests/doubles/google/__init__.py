@@ -22,11 +22,13 @@ import grpc
 from google.cloud import artifactregistry_v1
 
 from registry_pipelines.oci.layout import Layout
+from registry_pipelines.registry.embedded import Request, Response
 from registry_pipelines.registry.embedded.http_server import HttpServer
 from tests.doubles.google.accounts import AccountDoor
 from tests.doubles.google.data_plane import DataPlane, message
 from tests.doubles.google.doors import GrpcDoor, RestDoor
 from tests.doubles.google.images import Held, Repositories
+from tests.doubles.google.on_demand import OnDemandDoor
 from tests.doubles.google.services import SERVICES
 from tests.doubles.google.services.pubsub import PubSub, publish
 from tests.doubles.google.world import Fault, Refusal, World
@@ -45,7 +47,8 @@ class GoogleCloud:
         self.images.layouts, self.images.tell = self._layout, self._tell
         self._planes: list[DataPlane] = []
         self._grpc = GrpcDoor(self.world, SERVICES)
-        self._rest = HttpServer(RestDoor(self.world, SERVICES, AccountDoor(self.world)))
+        self._rest_door = RestDoor(self.world, SERVICES, AccountDoor(self.world))
+        self._rest = HttpServer(self._answer)
         self._running = ExitStack()
 
     def __enter__(self) -> GoogleCloud:
@@ -62,6 +65,10 @@ class GoogleCloud:
             raise AssertionError("\n".join(self.world.problems))
         if error is not None and self.world.problems:
             error.add_note("\n".join(self.world.problems))
+
+    def _answer(self, request: Request) -> Response:
+        """On-Demand Scanning has a host of its own, and operations as others have: here its door comes first."""
+        return OnDemandDoor(self.world)(request) or self._rest_door(request)
 
     @property
     def endpoint(self) -> str:
