@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
+from registry_pipelines.chain import infra_clouds
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import ConfigInvalid, InputError
@@ -16,9 +16,6 @@ from registry_pipelines.infra.plan import Plan, keys_text, make_plan
 from registry_pipelines.infra.settings import Setting
 from registry_pipelines.progress import count_text
 from registry_pipelines.settings import unknown
-
-if TYPE_CHECKING:  # only its own cloud is loaded
-    from registry_pipelines.infra.ecr.cloud import EcrSettings
 
 
 def registries(session: Session) -> Sequence[str]:
@@ -40,10 +37,7 @@ def declared(session: Session, names: Sequence[str] = ()) -> dict[str, list[Sett
             raise InputError(
                 f"no settings are declared: {unknown(name, session.config.infra, 'entry of infra')}", do=do
             )
-        from registry_pipelines.infra.ecr.wanted import Wanted
-
-        registry, _ = session.places.ecr(name)
-        wanted = Wanted(infra, account=registry.account, region=registry.region)
+        wanted = infra_clouds.wanted(session, name, infra)
         found[name] = wanted.settings
         problems += [f"{session.config.path}: infra.{name}.{path}: {message}" for path, message in wanted.problems]
     if problems:
@@ -53,16 +47,7 @@ def declared(session: Session, names: Sequence[str] = ()) -> dict[str, list[Sett
 
 def cloud(session: Session, name: str) -> SettingsCloud:
     """The settings of one registry where it is. Raises InputError for a registry that is in no cloud we know."""
-    return _ecr_settings(session, name)
-
-
-def _ecr_settings(session: Session, name: str) -> EcrSettings:
-    from registry_pipelines.infra.ecr.asking import Asking
-    from registry_pipelines.infra.ecr.cloud import EcrSettings
-
-    registry, calls = session.places.ecr(name)
-    asking = Asking(calls, account=registry.account, region=registry.region)
-    return EcrSettings(name, asking, state=session.config.state / "infra" / name)
+    return infra_clouds.cloud_of(session, name)
 
 
 def plan(session: Session, name: str) -> Plan:
@@ -170,9 +155,7 @@ def imported(session: Session, name: str, *, folder: str = "") -> tuple[str, dic
     and what is left out. folder: of those files, from the configuration's. Raises InputError, RegistryError."""
     import yaml
 
-    from registry_pipelines.infra.ecr.importing import Imported
-
-    there = _ecr_settings(session, name).everything()
-    found = Imported(name, there.settings, folder=folder)
+    there = infra_clouds.cloud_of(session, name).everything()
+    found = infra_clouds.as_declared(session, name, there.settings, folder=folder)
     text = yaml.safe_dump({"infra": {name: found.section}}, sort_keys=False, allow_unicode=True, width=110)
     return text, found.files, [*there.notes, *found.notes]

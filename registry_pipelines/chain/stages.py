@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from registry_pipelines.events.told import Fact
     from registry_pipelines.evidence.model import Signer
     from registry_pipelines.infra.plan import Plan as InfraPlan
+    from registry_pipelines.infra.terraform.aws import AwsVersion
+    from registry_pipelines.infra.terraform.writing import Written as Terraform
     from registry_pipelines.promote.admission.model import Form
     from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person
@@ -719,6 +721,13 @@ class Chain:
         from registry_pipelines.chain import infra
 
         return infra.imported(self._session, registry, folder=folder)
+
+    def terraform(self, registries: Sequence[str] = (), *, aws: AwsVersion = 6, take_over: bool = False) -> Terraform:
+        """What is declared of registries (all unless named) as files of Terraform; see
+        :func:`~registry_pipelines.infra.terraform.writing.write`. Asks nothing. Raises InputError, ConfigInvalid."""
+        from registry_pipelines.chain import infra_terraform
+
+        return infra_terraform.written(self._session, registries, aws=aws, take_over=take_over)
 
 
 __all__ = ["Chain", "StageResult"]

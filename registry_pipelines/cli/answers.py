@@ -135,6 +135,13 @@ class ImportedSettings(TypedDict):
     notes: list[str]
 
 
+class TerraformFiles(TypedDict):
+    """Files of Terraform. left_out: what is declared and not in them, one sentence each."""
+
+    files: list[str]
+    left_out: list[str]
+
+
 class Script(TypedDict):
     """A script for a shell."""
 
@@ -426,6 +433,7 @@ ANSWERS: dict[str, Any] = {
     "lifecycle check": Results,
     "lifecycle explain": Results,
     "lifecycle convert": Results,
+    "infra terraform": TerraformFiles,
     "collect": Results,
     "serve-admission": Listening,
     "admission write": WrittenFiles,

@@ -13,6 +13,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import REGISTRIES, names_of
 from registry_pipelines.cli.output import console, print_lines, print_results, results_table, rows_table
+from registry_pipelines.cli.terraforming import terraform
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
 
 if TYPE_CHECKING:
@@ -173,5 +174,7 @@ def _end(results: list[StageResult]) -> None:
     if not all(result.ok for result in results):
         sys.exit(EvidenceError.exit_code)
 
+
+infra_group.add_command(terraform)
 
 COMMANDS = [infra_group]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from registry_pipelines.config.clouds import EcrRegistry
 from registry_pipelines.config.model import Config
 from registry_pipelines.infra.ecr import problems as ecr
-from registry_pipelines.infra.model import EcrInfra
+from registry_pipelines.infra.gar import problems as gar
+from registry_pipelines.infra.model import EcrInfra, GarInfra
 
 
 def problems(config: Config) -> Iterator[tuple[str, str]]:
@@ -19,3 +20,5 @@ def problems(config: Config) -> Iterator[tuple[str, str]]:
         elif isinstance(infra, EcrInfra) and isinstance(registry, EcrRegistry):
             found = ecr.problems(infra, account=registry.account, region=registry.region)
             yield from ((f"infra.{name}.{path}", message) for path, message in found)
+        elif isinstance(infra, GarInfra):
+            yield from ((f"infra.{name}.{path}", message) for path, message in gar.problems(infra))

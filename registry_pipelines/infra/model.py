@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from registry_pipelines.infra.ecr.model import EcrInfra
+from registry_pipelines.infra.gar.model import GarInfra
 
-Infra: TypeAlias = EcrInfra
+Infra: TypeAlias = EcrInfra | GarInfra
 """By ``kind``, the same word as the registry's own."""
 
-__all__ = ["EcrInfra", "Infra"]
+__all__ = ["EcrInfra", "GarInfra", "Infra"]

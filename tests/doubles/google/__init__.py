@@ -26,6 +26,7 @@ from registry_pipelines.registry.embedded import Request, Response
 from registry_pipelines.registry.embedded.http_server import HttpServer
 from tests.doubles.google.accounts import AccountDoor
 from tests.doubles.google.data_plane import DataPlane, message
+from tests.doubles.google.described import DescribedDoor
 from tests.doubles.google.doors import GrpcDoor, RestDoor
 from tests.doubles.google.images import Held, Repositories
 from tests.doubles.google.on_demand import OnDemandDoor
@@ -47,7 +48,7 @@ class GoogleCloud:
         self.images.layouts, self.images.tell = self._layout, self._tell
         self._planes: list[DataPlane] = []
         self._grpc = GrpcDoor(self.world, SERVICES)
-        self._rest_door = RestDoor(self.world, SERVICES, AccountDoor(self.world))
+        self._rest_door = RestDoor(self.world, SERVICES, (DescribedDoor(self.world), AccountDoor(self.world)))
         self._rest = HttpServer(self._answer)
         self._running = ExitStack()
 

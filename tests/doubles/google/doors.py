@@ -163,7 +163,9 @@ def status_of(refusal: Refusal, *, retry_after_s: float | None = None) -> Status
 class RestDoor:
     """REST: a handler for an HTTP server. ``others`` answer paths that are no service's (token endpoints)."""
 
-    def __init__(self, world: World, services: Sequence[Service], others: Callable[[Request], Response | None]) -> None:
+    def __init__(
+        self, world: World, services: Sequence[Service], others: Sequence[Callable[[Request], Response | None]]
+    ) -> None:
         self._world, self._others = world, others
         found = [
             (route, service, method)
@@ -181,9 +183,9 @@ class RestDoor:
             match = route.pattern.fullmatch(path) if route.verb == request.method else None
             if match:
                 return self._call(request, route, service, method, match)
-        other = self._others(request)
-        if other is not None:
-            return other
+        for each in self._others:
+            if (other := each(request)) is not None:
+                return other
         return Response(404, [("Content-Type", "text/html; charset=UTF-8")], b"<!DOCTYPE html><title>Error 404</title>")
 
     def _call(self, request: Request, route: Route, service: Service, method: Method, match: Any) -> Response:

@@ -16,6 +16,7 @@ from google.cloud.devtools.containeranalysis_v1.services.container_analysis.tran
     ContainerAnalysisGrpcTransport,
 )
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.field_mask_pb2 import FieldMask
 from grafeas import grafeas_v1 as api
 from grafeas.grafeas_v1.services.grafeas.transports import rest_base as grafeas_rest
 from grafeas.grafeas_v1.services.grafeas.transports.grpc import GrafeasGrpcTransport
@@ -72,6 +73,21 @@ def _note(world: World, name: str) -> api.Note:
     if name not in world.state(Analysis).notes:
         raise Refusal("NOT_FOUND", f"note {name!r} not found")
     return world.state(Analysis).notes[name]
+
+
+def update_note(world: World, request: api.UpdateNoteRequest) -> api.Note:
+    """UpdateNote: fields of the mask; without one, all that the request sets (AIP-134)."""
+    note = api.Note.pb(_note(world, request.name))
+    new = api.Note.pb(request.note)
+    paths = list(request.update_mask.paths) or [field.name for field, _ in new.ListFields() if field.name != "name"]
+    mask = FieldMask(paths=paths)
+    if not mask.IsValidForDescriptor(note.DESCRIPTOR):
+        raise Refusal("INVALID_ARGUMENT", f"update_mask: invalid paths {', '.join(paths)}")
+    mask.MergeMessage(new, note, replace_message_field=True, replace_repeated_field=True)
+    made = api.Note.deserialize(note.SerializeToString())
+    made.update_time = world.now()
+    world.state(Analysis).notes[request.name] = made
+    return made
 
 
 def list_notes(world: World, request: api.ListNotesRequest) -> api.ListNotesResponse:
@@ -187,6 +203,7 @@ GRAFEAS = Service(
     {
         "CreateNote": create_note,
         "GetNote": get_note,
+        "UpdateNote": update_note,
         "ListNotes": list_notes,
         "DeleteNote": delete_note,
         "CreateOccurrence": create_occurrence,

@@ -107,6 +107,16 @@ def get_crypto_key(world: World, request: api.GetCryptoKeyRequest) -> api.Crypto
     return _key(world, request.name)
 
 
+def list_crypto_key_versions(
+    world: World, request: api.ListCryptoKeyVersionsRequest
+) -> api.ListCryptoKeyVersionsResponse:
+    _key(world, request.parent)
+    kept = world.state(Kms).versions
+    found = [kept[name] for name in sorted(kept) if name.startswith(f"{request.parent}/")]
+    part, after = page(found, request.page_size, request.page_token)
+    return api.ListCryptoKeyVersionsResponse(crypto_key_versions=part, next_page_token=after, total_size=len(found))
+
+
 def _key(world: World, name: str) -> api.CryptoKey:
     if name not in world.state(Kms).keys:
         raise Refusal("NOT_FOUND", f"CryptoKey {name} not found.")
@@ -207,6 +217,7 @@ SERVICE = Service(
         "CreateCryptoKey": create_crypto_key,
         "CreateCryptoKeyVersion": create_version,
         "GetCryptoKey": get_crypto_key,
+        "ListCryptoKeyVersions": list_crypto_key_versions,
         "ListCryptoKeys": list_keys,
         "GetCryptoKeyVersion": get_version,
         "UpdateCryptoKeyVersion": update_version,
