@@ -187,7 +187,7 @@ def comparison(samples: Mapping[str, Sequence[Sample]], *, ours: str) -> str:
 def bars(name: str, groups: Mapping[str, Mapping[str, float]]) -> str:
     """Draw ``docs/benchmarks/<name>.svg``: for each group the wall times of its members, as many times the first's.
     Returns the line that shows it on the page."""
-    from registry_pipelines.stream.bench.pictures import bars as drawn
+    from registry_pipelines.pictures import bars as drawn
 
     DOCS.mkdir(parents=True, exist_ok=True)
     (DOCS / f"{name}.svg").write_text(drawn(groups))

@@ -13,7 +13,6 @@ from registry_pipelines.registry.client import DistributionRegistry as Distribut
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remote import cloud_registry, remote_registry
-from registry_pipelines.registry.through_cache import ThroughCache
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.limits.buckets import CapWindow
 from registry_pipelines.transfer.limits.limited import limited
@@ -161,7 +160,7 @@ class Places:
             key = f"host {host}"
             if key not in self._open:
                 opened = limited(remote_registry(host), self.limits)
-                self._open[key] = ThroughCache(opened, inside, cache.prefix) if cache and inside else opened
+                self._open[key] = _through(opened, inside, cache.prefix) if cache and inside else opened
             return self._open[key]
 
     def _cache(self, host: str) -> Cache | None:
@@ -172,6 +171,12 @@ class Places:
 
 def _prefixes(config: Config) -> list[str]:
     return [each.moving_prefix for each in config.targets.values()]
+
+
+def _through(upstream: Registry, cache: Registry, prefix: str) -> Registry:
+    from registry_pipelines.registry.through_cache import ThroughCache  # few configurations have one
+
+    return ThroughCache(upstream, cache, prefix)
 
 
 def one_name(address: str) -> str:

@@ -353,6 +353,18 @@ class Compared(TypedDict):
     not_compared: list[Row]
 
 
+class Advised(TypedDict):
+    """Where nodes should pull from. ways: the advised one first."""
+
+    ways: list[Row]
+    nodes: dict[str, Any]
+    origin: dict[str, Any]
+    image_bytes: int
+    releases_per_month: float
+    prices_of: str
+    currency: str
+
+
 class Diagnosed(TypedDict):
     """Why images do not come. Each has subject, answers (cause, what, evidence, do, command, sure, note), asked."""
 
@@ -413,6 +425,7 @@ ANSWERS: dict[str, Any] = {
     "ls": Tags | Repositories,
     "inspect": Inspected,
     "doctor": Diagnosed,
+    "advise": Advised,
     "tag": Results,
     "diff": Different,
     "copy": Copied | Plans,

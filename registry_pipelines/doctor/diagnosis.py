@@ -70,7 +70,7 @@ def far_away(patient: Patient) -> Answer | None:
         "every pull crosses regions, takes longer and is paid by the byte",
         evidence=(f"node {patient.node}", host.name),
         do="Replicate to the node's region and pull there; see `registry-pipelines advise`",
-        command=f"registry-pipelines advise --from {host.name} --nodes {patient.node_region}",
+        command=f"registry-pipelines advise {patient.image or host.name} --nodes {patient.node_region}",
         note=True,
     )
 

@@ -2,7 +2,7 @@
 
 ``link`` makes the link, a registry's network namespace and one for each node. ``serving`` is the registry, a process
 that counts. ``preparing`` brings the image into it and makes its forms, ``ways`` starts it in each way, ``rounds`` lets
-ways take turns, ``report`` and ``pictures`` tell what came out. ``traces`` and ``replay`` touch the pages that a start
+ways take turns, ``report`` tells what came out. ``traces`` and ``replay`` touch the pages that a start
 elsewhere touched.
 
 ``pulls`` times two images as they are pulled whole: ``pullers`` are the clients, ``counters`` what the machine did

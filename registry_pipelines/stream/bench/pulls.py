@@ -12,10 +12,10 @@ from typing import Any
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.files import local_errors
+from registry_pipelines.pictures import bars
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.bench.counters import Spent, read_counters, spent
 from registry_pipelines.stream.bench.machine import drop_caches, machine_text
-from registry_pipelines.stream.bench.pictures import bars
 from registry_pipelines.stream.bench.pullers import PulledImage, Puller
 
 NAMES = ("A", "B")

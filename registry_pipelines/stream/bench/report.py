@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.oci.decoding import ready
+from registry_pipelines.pictures import Line, bars, time_line
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.bench.machine import machine_text
-from registry_pipelines.stream.bench.pictures import Line, bars, time_line
 from registry_pipelines.stream.bench.replay import Replayed
 from registry_pipelines.stream.bench.rounds import Crowd, Measured, Row
 from registry_pipelines.stream.bench.ways import BASELINE, DOCKER, LOCAL, Sample, Setting

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.pictures import Line, bars, time_line
 from registry_pipelines.stream.bench.clocks import Clocks, Failed, time_command
 from registry_pipelines.stream.bench.curve import MOST_POINTS, Curve
-from registry_pipelines.stream.bench.pictures import Line, bars, time_line
 from registry_pipelines.stream.bench.report import crowd_table, crowd_values, row_values, table
 from registry_pipelines.stream.bench.rounds import Crowd, Measured, Row
 from registry_pipelines.stream.bench.ways import DOCKER, LOADED, LOCAL, Node, Sample, warm_up
