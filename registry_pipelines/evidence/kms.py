@@ -33,7 +33,7 @@ _PACKAGES = {
     "awskms": "'registry-pipelines[kms]'",
     "hsm": "'registry-pipelines[kms]'",
     "hv": "'registry-pipelines[kms]'",
-    "gcpkms": "'registry-pipelines[kms]' 'securesystemslib[gcpkms]'",
+    "gcpkms": "'registry-pipelines[google,kms]'",
     "azurekms": "'registry-pipelines[kms]' 'securesystemslib[azurekms]'",
 }
 
@@ -81,6 +81,10 @@ _FAILURES: dict[str, tuple[_Kind, str]] = {
     "Unauthenticated": (Unauthorized, "Give credentials"),
     "DefaultCredentialsError": (Unauthorized, "Give application default credentials"),
     "NotFound": (InputError, "Check `kms`"),
+    "FailedPrecondition": (InputError, "Enable the version of the key, or name another"),
+    "InvalidArgument": (InputError, "Use a key of the algorithm EC_SIGN_P256_SHA256"),
+    "ResourceExhausted": (Unavailable, "Try again"),
+    "RefreshError": (Unauthorized, "Log in again: gcloud auth application-default login"),
     "ServiceUnavailable": (Unavailable, "Try again"),
     "DeadlineExceeded": (Unavailable, "Try again"),
     "ClientAuthenticationError": (Unauthorized, "Give credentials"),

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
 from registry_pipelines.errors import (
     Forbidden,
@@ -28,6 +29,8 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import KMS
 from registry_pipelines.sign.cosign import sign_image, verify_image
+from tests.doubles.aws.behind import moto_address
+from tests.doubles.aws.front import AwsDouble
 from tests.doubles.vault import TOKEN, VaultDouble
 from tests.evidence.parts import Cosign, Key
 from tests.needs import missing, needed_module
@@ -45,12 +48,15 @@ def private_key(key: Key) -> ec.EllipticCurvePrivateKey:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[str, Path]]:
-    """A key in moto's KMS as moto signs: its alias, and the file of its public half."""
+    """A key of AWS's KMS, as the double signs: its alias, and the file of its public half."""
     needed_module("securesystemslib", "kms")
-    moto = needed_module("moto", "dev")
+    needed_module("moto", "dev")
     boto3 = needed_module("boto3", "kms")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
-    with moto.mock_aws():
+    with AwsDouble() as double:
+        for name, value in double.environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)  # it keeps the credentials of whoever was first
         kms = boto3.client("kms")
         key_id = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
         kms.create_alias(AliasName="alias/release", TargetKeyId=key_id)
@@ -59,41 +65,107 @@ def aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[tuple[str, 
         yield "awskms:alias/release", public
 
 
-@pytest.fixture
-def digests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS signs what it gets as DIGEST; moto 5.2.5 hashes it once more."""
-    from moto.kms.utils import ECDSAPrivateKey
+def test_the_double_signs_digests_as_they_are_and_moto_does_not(aws: tuple[str, Path]) -> None:
+    import boto3
 
-    def sign(self: ECDSAPrivateKey, message: bytes, _algorithm: str) -> bytes:
-        assert len(message) == hashlib.sha256().digest_size
-        made: bytes = self.private_key.sign(message, ec.ECDSA(Prehashed(hashes.SHA256())))
+    public = read_public_key(aws[1])
+    digest = hashlib.sha256(b"payload").digest()
+    ask = {"KeyId": "alias/release", "SigningAlgorithm": "ECDSA_SHA_256"}
+
+    def sign(kms: Any, message: bytes, kind: str) -> bytes:
+        made: bytes = kms.sign(Message=message, MessageType=kind, **ask)["Signature"]
         return made
 
-    monkeypatch.setattr(ECDSAPrivateKey, "sign", sign)
+    kms = boto3.client("kms")
+    for message, kind in ((digest, "DIGEST"), (b"payload", "RAW")):
+        public.verify(sign(kms, message, kind), b"payload", ec.ECDSA(hashes.SHA256()))
+    host, port = moto_address()
+    plain = boto3.client("kms", endpoint_url=f"http://{host}:{port}")
+    with pytest.raises(InvalidSignature):
+        public.verify(sign(plain, digest, "DIGEST"), b"payload", ec.ECDSA(hashes.SHA256()))
+    refused = kms.exceptions.ClientError
+    for message, kind in ((LONG, "RAW"), (b"short", "DIGEST")):
+        with pytest.raises(refused, match=r"4096 at most|invalid length"):
+            sign(kms, message, kind)
+    with pytest.raises(refused, match="KMSInvalidSignature"):
+        kms.verify(Message=b"other", MessageType="RAW", Signature=sign(kms, b"payload", "RAW"), **ask)
 
 
-@pytest.mark.usefixtures("digests")
 def test_a_key_in_aws_signs_releases(aws: tuple[str, Path], place: Place, image: Descriptor, cosign: Cosign) -> None:
     address, public = aws
     signer, verifier = KmsSigner(address, read_public_key(public)), KeySet([read_public_key(public)])
-    assert verifier.verify(LONG, signer.sign(LONG)) == signer.key_id
-    sign_image(place, image, signer, identity=str(place))
-    attest(place, image, "https://slsa.dev/provenance/v1", {"x": "y" * 5000}, signer)
-    assert {each.form for each in verify_image(place, image.digest, verifier).signatures} == {"sig", "bundle"}
-    assert len(read_attestations(place, image.digest, verifier).verified) == 2
+    signs_releases(signer, verifier, place, image)
     pem = public.with_suffix(".pem")
     pem.write_bytes(signer.public_key_pem)
     verified = cosign.verify(pem, f"{place}@{image.digest}")
     assert verified.returncode == 0, verified.stderr
 
 
-def test_a_signature_that_its_public_half_does_not_verify_is_not_used(aws: tuple[str, Path]) -> None:
-    address, public = aws
-    with pytest.raises(SignatureInvalid, match="does not verify with the public half"):
-        KmsSigner(address, read_public_key(public)).sign(b"x")
+def signs_releases(signer: KmsSigner, verifier: KeySet, place: Place, image: Descriptor) -> None:
+    """The signature of an image and of an attestation, each read back."""
+    assert verifier.verify(LONG, signer.sign(LONG)) == signer.key_id
+    sign_image(place, image, signer, identity=str(place))
+    attest(place, image, "https://slsa.dev/provenance/v1", {"x": "y" * 5000}, signer)
+    assert {each.form for each in verify_image(place, image.digest, verifier).signatures} == {"sig", "bundle"}
+    assert len(read_attestations(place, image.digest, verifier).verified) == 2
 
 
-@pytest.mark.usefixtures("digests")
+GOOGLE_KEY = "projects/ml-prod/locations/global/keyRings/release/cryptoKeys/images"
+
+
+@pytest.fixture
+def google(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, key: Key) -> Iterator[Any]:
+    """Google's KMS by gRPC, with the test's key as GOOGLE_KEY; securesystemslib makes its client with no address."""
+    needed_module("securesystemslib", "kms")
+    kms = needed_module("google.cloud.kms", "google")
+    from google.cloud.kms_v1.services.key_management_service.transports.grpc import KeyManagementServiceGrpcTransport
+
+    from tests.doubles.google import GoogleCloud
+    from tests.doubles.google.services.kms import add_key
+
+    with GoogleCloud(tmp_path / "google") as cloud:
+        add_key(cloud.world, GOOGLE_KEY, private_key(key))
+        client = kms.KeyManagementServiceClient(transport=KeyManagementServiceGrpcTransport(channel=cloud.channel()))
+        monkeypatch.setattr(kms, "KeyManagementServiceClient", lambda: client)
+        yield cloud
+
+
+def test_a_key_in_google_signs_releases(google: Any, key: Key, place: Place, image: Descriptor) -> None:
+    signer = KmsSigner(f"gcpkms:{GOOGLE_KEY}/cryptoKeyVersions/1", read_public_key(key.public))
+    signs_releases(signer, KeySet([read_public_key(key.public)]), place, image)
+    assert google.world.calls["AsymmetricSign"] >= 3
+
+
+def test_what_google_refuses_is_said(google: Any, key: Key, other_key: Key) -> None:
+    from google.cloud.kms_v1 import CryptoKeyVersion
+
+    from tests.doubles.google import Refusal
+    from tests.doubles.google.services.kms import Kms
+
+    public = read_public_key(key.public)
+    version = f"{GOOGLE_KEY}/cryptoKeyVersions/1"
+    signer = KmsSigner(f"gcpkms:{version}", public)
+    with pytest.raises(InputError, match="NotFound"):
+        KmsSigner(f"gcpkms:{GOOGLE_KEY}/cryptoKeyVersions/2", public).sign(b"x")
+    with pytest.raises(SignatureInvalid, match="`public` names"):
+        KmsSigner(f"gcpkms:{version}", read_public_key(other_key.public)).sign(b"x")
+    google.world.deny("cloudkms.cryptoKeyVersions.useToSign")
+    with pytest.raises(Forbidden, match=r"cloudkms\.signer"):
+        signer.sign(b"x")
+    google.world.denied.clear()
+    google.world.fail("AsymmetricSign", Refusal("RESOURCE_EXHAUSTED", "Quota exceeded"))
+    with pytest.raises(Unavailable, match="Quota"):
+        signer.sign(b"x")
+    state = google.world.state(Kms)
+    state.broken_signatures = True
+    with pytest.raises(SignatureInvalid):
+        signer.sign(b"x")
+    state.broken_signatures = False
+    state.versions[version].state = CryptoKeyVersion.CryptoKeyVersionState.DISABLED
+    with pytest.raises(InputError, match="not enabled"):
+        signer.sign(b"x")
+
+
 def test_another_public_half_is_not_the_keys(aws: tuple[str, Path], other_key: Key) -> None:
     with pytest.raises(SignatureInvalid, match="`public` names"):
         KmsSigner(aws[0], read_public_key(other_key.public)).sign(b"x")
@@ -111,7 +183,7 @@ def test_a_key_that_is_switched_off_is_said(aws: tuple[str, Path]) -> None:
     boto3.client("kms").disable_key(
         KeyId=boto3.client("kms").describe_key(KeyId="alias/release")["KeyMetadata"]["KeyId"]
     )
-    with pytest.raises((InputError, SignatureInvalid)):
+    with pytest.raises(InputError, match="DisabledException"):
         KmsSigner(aws[0], read_public_key(aws[1])).sign(b"x")
 
 
@@ -121,6 +193,7 @@ def test_no_credentials_of_aws(key: Key, monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setattr(needed_module("boto3", "kms"), "DEFAULT_SESSION", None)
     with pytest.raises(Unauthorized, match="NoCredentialsError"):
         KmsSigner("awskms:alias/release", read_public_key(key.public)).sign(b"x")
 
@@ -207,22 +280,14 @@ def test_without_the_extra_it_is_said_what_is_missing(key: Key, monkeypatch: pyt
         monkeypatch.setitem(sys.modules, "securesystemslib", None)
         with pytest.raises(ToolMissing, match=f"what signs with {scheme} is not installed") as caught:
             KmsSigner(f"{scheme}:x", public).sign(b"x")
-        assert "registry-pipelines[kms]" in caught.value.do
+        assert "registry-pipelines[" in caught.value.do and "kms]" in caught.value.do
 
 
-@pytest.mark.parametrize(
-    "address",
-    [
-        "gcpkms:projects/p/locations/l/keyRings/r/cryptoKeys/k/cryptoKeyVersions/1",
-        "azurekms://v.vault.azure.net/keys/k/1",
-    ],
-)
-def test_clients_that_are_no_part_of_the_extra_are_named(key: Key, address: str) -> None:
+def test_a_client_that_is_no_part_of_the_extra_is_named(key: Key) -> None:
     needed_module("securesystemslib", "kms")
-    scheme = address.partition(":")[0]
-    with pytest.raises(ToolMissing, match=f"what signs with {scheme} is not installed") as caught:
-        KmsSigner(address, read_public_key(key.public)).sign(b"x")
-    assert f"securesystemslib[{scheme}]" in caught.value.do
+    with pytest.raises(ToolMissing, match="what signs with azurekms is not installed") as caught:
+        KmsSigner("azurekms://v.vault.azure.net/keys/k/1", read_public_key(key.public)).sign(b"x")
+    assert "securesystemslib[azurekms]" in caught.value.do
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.ecr_scans import EcrScans
 from tests.doubles.aws.front import Area
 from tests.doubles.aws.inspector import InspectorCoverage
+from tests.doubles.aws.kms import Kms
 from tests.doubles.aws.signer import SignerProfiles
 from tests.doubles.aws.sts import Sts
 from tests.doubles.aws.vpc import VpcEndpoints
@@ -26,5 +27,6 @@ AREAS: tuple[type[Area], ...] = (
     EcrScans,
     InspectorCoverage,
     Sts,
+    Kms,
     VpcEndpoints,
 )
