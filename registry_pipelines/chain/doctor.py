@@ -16,14 +16,17 @@ from registry_pipelines.config import Config, EcrRegistry, RegistryPlace
 from registry_pipelines.doctor.causes import explain
 from registry_pipelines.doctor.diagnosis import diagnose_patient, far_away
 from registry_pipelines.doctor.ecr_images import explain_missing
-from registry_pipelines.doctor.hosts import read_image
+from registry_pipelines.doctor.endpoints import explain_endpoints
+from registry_pipelines.doctor.hosts import Host, read_image
 from registry_pipelines.doctor.looking import Looked, Step, is_missing, look_at
 from registry_pipelines.doctor.model import Answer, Patient
 from registry_pipelines.doctor.nodes import Node, node_answers
 from registry_pipelines.doctor.pods import Cluster, failed_pulls
 from registry_pipelines.doctor.refusals import cause_of
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, Unavailable
+from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.ecr.access import AwsAccess
+from registry_pipelines.registry.ecr.calls import AwsCalls
 from registry_pipelines.registry.protocol import Place
 
 
@@ -66,6 +69,8 @@ def examine_image(
     if is_missing(looked.error):
         found = list(_elsewhere(config, places, located, known, regions))
         answers = [*found, *answers]  # where it is tells more than that it is not here
+    if looked.answers and looked.answers[0].cause in _OF_THE_WAY:
+        answers = [*_private_ways(config, known), *answers]
     answers += filter(None, [far_away(known)])
     return Diagnosis(subject=text, answers=tuple(answers), steps=looked.steps, exit_code=_code(looked, answers))
 
@@ -114,6 +119,29 @@ def examine_configuration(config: Config) -> list[Diagnosis]:
     return found
 
 
+_OF_THE_WAY = ("timeout", "dns", "layer-store-timeout", "refused-connection")
+"""Causes for which the private ways of a network are looked at."""
+
+
+def _private_ways(config: Config | None, patient: Patient) -> list[Answer]:
+    """What the networks of the image's region lack of a private way to ECR; nothing where that may not be asked."""
+    found = read_image(patient.image)
+    if not found or found[0].kind != "ecr":
+        return []
+    try:
+        return explain_endpoints(_calls(config, found[0]), found[0])
+    except RegistryPipelinesError:
+        return []
+
+
+def _calls(config: Config | None, host: Host) -> AwsCalls:
+    """How AWS is asked about a registry of ECR: as the configuration says, else as the aws command would."""
+    for each in _registries(config):
+        if isinstance(each, EcrRegistry) and (each.account, each.region) == (host.account, host.region):
+            return AwsCalls(each.access(), retries=NEVER)
+    return AwsCalls(AwsAccess(host.region), retries=NEVER)
+
+
 def _any_image(settings: RegistryPlace) -> str:
     """A name at a registry, so that answers know whose it is."""
     host = address(settings)
@@ -143,10 +171,11 @@ def _elsewhere(
     if found and found[0].kind == "ecr":
         host = found[0]
         mine = [each for each in _registries(config) if isinstance(each, EcrRegistry) and each.account == host.account]
-        access = next((each.access() for each in mine if each.region == host.region), None) or AwsAccess(host.region)
         others = [*regions, *(each.region for each in mine)]
         try:
-            for answer in explain_missing(access, host, located.place.repository, located.selector, regions=others):
+            for answer in explain_missing(
+                _calls(config, host), host, located.place.repository, located.selector, regions=others
+            ):
                 told.add(answer.what)
                 yield answer
         except RegistryPipelinesError:

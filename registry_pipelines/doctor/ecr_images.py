@@ -11,42 +11,36 @@ from typing import Any
 from registry_pipelines.doctor.hosts import Host
 from registry_pipelines.doctor.model import Answer
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
-from registry_pipelines.registry.ecr.access import AwsAccess
-from registry_pipelines.registry.ecr.failures import error_code, translate
-
-_GONE = ("ImageNotFoundException", "RepositoryNotFoundException")
+from registry_pipelines.registry.ecr.calls import AwsCalls
 
 MAX_REGIONS = 40
 """Asked, one request each."""
 
 
-def describe_image(access: AwsAccess, host: Host, repository: str, selector: str, *, region: str) -> Mapping[str, Any]:
-    """ECR's details of an image of any status; empty where the region has none. Raises the RegistryError family, and
-    ToolMissing without boto3."""
+def describe_image(calls: AwsCalls, host: Host, repository: str, selector: str, *, region: str) -> Mapping[str, Any]:
+    """ECR's details of an image of any status; empty where the region has none. Raises as ``AwsCalls.call``."""
     by = {"imageDigest": selector} if ":" in selector else {"imageTag": selector}
-    where = f"{host.account} in {region}/{repository}"
     try:
-        answer = access.client("ecr", region=region).describe_images(
-            registryId=host.account, repositoryName=repository, imageIds=[by], filter={"imageStatus": "ANY"}
+        answer = calls.call(
+            "describe_images",
+            where=f"{host.account} in {region}/{repository}",
+            region=region,
+            registryId=host.account,
+            repositoryName=repository,
+            imageIds=[by],
+            filter={"imageStatus": "ANY"},
         )
-    except RegistryPipelinesError:
-        raise
-    except Exception as error:
-        if error_code(error) in _GONE:
-            return {}
-        ours = translate(error, where=where, doing="describing an image")
-        if isinstance(ours, NotFound):
-            return {}
-        raise ours from None
+    except NotFound:
+        return {}
     found: Mapping[str, Any] = next(iter(answer.get("imageDetails") or ()), {})
     return found
 
 
-def replica_regions(access: AwsAccess, host: Host) -> list[str]:
-    """Regions that the account's own replication rules lead to; empty where that may not be asked."""
+def replica_regions(calls: AwsCalls, host: Host) -> list[str]:
+    """Regions that the account's own replication rules lead to; empty where that may not be asked: it is a hint."""
     try:
-        answer = access.client("ecr", region=host.region).describe_registry()
-    except Exception:  # a hint only: without the permission nothing is lost
+        answer = calls.call("describe_registry", where=f"{host.account} in {host.region}", region=host.region)
+    except RegistryPipelinesError:
         return []
     rules = (answer.get("replicationConfiguration") or {}).get("rules") or ()
     destinations = [each for rule in rules for each in rule.get("destinations") or ()]
@@ -54,25 +48,25 @@ def replica_regions(access: AwsAccess, host: Host) -> list[str]:
 
 
 def explain_missing(
-    access: AwsAccess, host: Host, repository: str, selector: str, *, regions: Iterable[str]
+    calls: AwsCalls, host: Host, repository: str, selector: str, *, regions: Iterable[str]
 ) -> list[Answer]:
     """Why pulls do not find an image of ECR. regions: others to look in; those of the account's replication are added.
     Raises as :func:`describe_image` for the image's own region; another that refuses is passed over."""
-    found = describe_image(access, host, repository, selector, region=host.region)
+    found = describe_image(calls, host, repository, selector, region=host.region)
     if found:
         return _by_status(host, repository, selector, found)
-    others = dict.fromkeys([*regions, *replica_regions(access, host)])
+    others = dict.fromkeys([*regions, *replica_regions(calls, host)])
     others.pop(host.region, None)
     return [
         _elsewhere(host, repository, selector, region, details)
         for region in list(others)[:MAX_REGIONS]
-        if (details := _quietly(access, host, repository, selector, region))
+        if (details := _quietly(calls, host, repository, selector, region))
     ]
 
 
-def _quietly(access: AwsAccess, host: Host, repository: str, selector: str, region: str) -> Mapping[str, Any]:
+def _quietly(calls: AwsCalls, host: Host, repository: str, selector: str, region: str) -> Mapping[str, Any]:
     try:
-        return describe_image(access, host, repository, selector, region=region)
+        return describe_image(calls, host, repository, selector, region=region)
     except RegistryPipelinesError:
         return {}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from registry_pipelines.doctor.causes import explain
+from registry_pipelines.doctor.clues import read_message
 from registry_pipelines.doctor.model import Answer, Cause, Patient
 from registry_pipelines.doctor.nodes import OLDEST_CONTAINERD_ZSTD, Node, room_answer
 from registry_pipelines.doctor.refusals import cause_of
@@ -78,7 +79,8 @@ def look_at(place: Place, selector: str, patient: Patient, node: Node) -> Looked
             answers += filter(None, [room_answer(node, sum(each.size for each in serving[0].manifest.layers))])
     except RegistryPipelinesError as error:
         steps.append(Step(asked=asked, answered=error.what, ok=False))
-        answers.append(explain(cause_of(error), patient, evidence=(str(error),)))
+        known = msgspec.structs.replace(read_message(f"{error.what} {error.do}", patient), kubelet=patient.kubelet)
+        answers.append(explain(cause_of(error), known, evidence=(str(error),)))
         return Looked(steps=tuple(steps), answers=tuple(answers), error=error)
     return Looked(steps=tuple(steps), answers=tuple(answers))
 

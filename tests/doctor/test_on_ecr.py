@@ -1,0 +1,141 @@
+"""What only ECR's own API tells: archived, in another region, refused to whom; and networks with half a private way."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from registry_pipelines.chain.places import Places
+from registry_pipelines.cli import main
+from registry_pipelines.config import Config, load
+from registry_pipelines.registry.protocol import Place
+from tests.answers import answered
+from tests.chain.conftest import fleet
+from tests.chain.entries import entry, index
+from tests.chain.fleet import Fleet
+from tests.doubles.aws.ecr import REGION, EcrDouble
+from tests.doubles.aws.front import ACCOUNT
+from tests.needs import needed_module
+
+__all__ = ["fleet"]
+AWAY = "us-east-1"
+HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+
+
+class Clouds:
+    """Two regions of one account, with a configuration that names both, or the first alone."""
+
+    def __init__(self, aws: EcrDouble, folder: Path, away: str) -> None:
+        self.aws, self.path = aws, folder / "clouds.yaml"
+        common = f'kind: ecr, account: "{ACCOUNT}", endpoint: "{aws.url}"'
+        self.path.write_text(
+            "registries:\n"
+            f'  eu: {{{common}, region: {REGION}, reachable_as: "{aws.proxy_address}"}}\n'
+            f'  us: {{{common}, region: {AWAY}, reachable_as: "{away}"}}\n'
+        )
+
+    @property
+    def config(self) -> Config:
+        return load(self.path, {})
+
+    def place(self, registry: str, repository: str) -> Place:
+        return Place(Places(self.config).registry(registry), repository)
+
+    def doctor(self, *arguments: str, code: int = 0) -> list[dict[str, Any]]:
+        ran = CliRunner().invoke(main, ["doctor", *arguments, "--config", str(self.path), "--json"])
+        assert ran.exit_code == code, ran.output
+        found: list[dict[str, Any]] = answered(ran.stdout)["diagnoses"]
+        return found
+
+
+@pytest.fixture
+def clouds(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clouds]:
+    needed_module("boto3", "aws")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
+    from tests.doubles.aws.model import SECRET_KEY
+
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_KEY)
+    places = Places(fleet.config)
+    aws = EcrDouble(places.registry("us").name)
+    away = aws.add(ACCOUNT, AWAY, places.registry("eu").name)
+    with aws:
+        yield Clouds(aws, tmp_path, away)
+
+
+def causes(found: list[dict[str, Any]]) -> list[str]:
+    return [each["cause"] for one in found for each in one["answers"]]
+
+
+def test_an_image_of_ecr_that_is_well(clouds: Clouds) -> None:
+    place = clouds.place("eu", "ml/app")
+    index(place, entry(place, "one"), tag="v1")
+    assert causes(clouds.doctor(f"{HOST}/ml/app:v1")) == []
+
+
+def test_archived_is_not_gone(clouds: Clouds) -> None:
+    place = clouds.place("eu", "ml/app")
+    made = index(place, entry(place, "one"), tag="v1")
+    calls = clouds.config.registries["eu"].access().client("ecr")  # type: ignore[union-attr]
+    calls.update_image_storage_class(
+        registryId=ACCOUNT, repositoryName="ml/app", imageId={"imageDigest": made.digest}, targetStorageClass="ARCHIVE"
+    )
+    found = clouds.doctor("eu/ml/app:v1", code=4)
+    assert causes(found)[0] == "archived"
+    assert "update-image-storage-class" in found[0]["answers"][0]["command"]
+    assert made.digest in found[0]["answers"][0]["evidence"]
+    calls.update_image_storage_class(
+        registryId=ACCOUNT, repositoryName="ml/app", imageId={"imageDigest": made.digest}, targetStorageClass="STANDARD"
+    )
+    again = clouds.doctor("eu/ml/app:v1", code=4)
+    assert "being restored" in again[0]["answers"][0]["what"]
+
+
+def test_not_in_this_region_but_in_that_one(clouds: Clouds) -> None:
+    place = clouds.place("us", "ml/app")
+    made = index(place, entry(place, "one"), tag="v1")
+    found = clouds.doctor(f"{HOST}/ml/app:v1", code=4)
+    answer = found[0]["answers"][0]
+    assert answer["cause"] == "other-region"
+    assert answer["what"] == f"v1 of ml/app is not in {REGION} but in {AWAY}"
+    assert made.digest in answer["evidence"]
+    assert answer["command"].startswith(f"registry-pipelines copy {ACCOUNT}.dkr.ecr.{AWAY}.amazonaws.com/ml/app:v1 ")
+
+
+def test_other_regions_are_looked_at_when_told(clouds: Clouds) -> None:
+    place = clouds.place("us", "ml/app")
+    index(place, entry(place, "one"), tag="v1")
+    text = clouds.path.read_text().splitlines()
+    clouds.path.write_text("\n".join(line for line in text if not line.startswith("  us")) + "\n")
+    assert causes(clouds.doctor("eu/ml/app:v1", code=4)) == ["no-repository"]
+    assert causes(clouds.doctor("eu/ml/app:v1", "--region", AWAY, code=4))[0] == "other-region"
+
+
+def test_the_missing_action_is_named(clouds: Clouds) -> None:
+    clouds.aws.default.denied.add("ecr:GetAuthorizationToken")
+    found = clouds.doctor(f"{HOST}/ml/app:v1", code=5)
+    (answer,) = found[0]["answers"]
+    assert answer["cause"] == "permission"
+    assert "ecr:GetAuthorizationToken" in answer["what"]
+
+
+def test_half_a_private_way_is_no_way(clouds: Clouds) -> None:
+    ec2 = clouds.config.registries["eu"].access().client("ec2")  # type: ignore[union-attr]
+    for name in ("ecr.api", "ecr.dkr"):
+        ec2.create_vpc_endpoint(
+            VpcId="vpc-1", ServiceName=f"com.amazonaws.{REGION}.{name}", VpcEndpointType="Interface", SubnetIds=["s-1"]
+        )
+    ec2.create_vpc_endpoint(VpcId="vpc-2", ServiceName=f"com.amazonaws.{REGION}.s3", RouteTableIds=["r-1"])
+    text = clouds.path.read_text().replace(clouds.aws.proxy_address, "127.0.0.1:1")
+    clouds.path.write_text(text)
+    found = clouds.doctor("eu/ml/app:v1", code=7)
+    assert causes(found) == ["layer-store-timeout", "refused-connection"]
+    first = found[0]["answers"][0]
+    assert "network vpc-1" in first["what"]
+    assert "lacks s3, so manifests come and layers do not" in first["what"]
+    assert f"com.amazonaws.{REGION}.s3 --vpc-endpoint-type Gateway" in first["command"]
+    assert json.dumps(found).count("vpc-2") == 0
