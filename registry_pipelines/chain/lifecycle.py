@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from registry_pipelines.lifecycle.reading import ECR, kind_of, read_policy
 from registry_pipelines.progress import count_text, size_text
 
 if TYPE_CHECKING:
+    from registry_pipelines.chain.session import Session
     from registry_pipelines.inventory.value import Inventory
     from registry_pipelines.lifecycle.aws_preview import AwsPreview
     from registry_pipelines.lifecycle.evaluation import Evaluation
@@ -237,6 +239,37 @@ def converted(policy: Policy, *, subject: str) -> tuple[StageResult, str]:
         ok=done.policy is not None,
     )
     return result, _text(done.policy)
+
+
+def asked_aws(session: Session, registry: str, repositories: Iterable[str], policy: str | None) -> Iterator[AwsPreview]:
+    """AWS's own preview of each repository of an ECR registry. policy: a text in place of the repositories' own.
+    Raises InputError for a registry of another kind, RegistryError."""
+    from registry_pipelines.chain.inventory import aws_calls
+    from registry_pipelines.config.clouds import EcrRegistry
+    from registry_pipelines.lifecycle.aws_preview import preview
+
+    settings = session.config.registries.get(registry)
+    if not isinstance(settings, EcrRegistry):
+        raise InputError(f"{registry} is no registry of kind ecr, and only AWS has a preview of its own")
+    calls = aws_calls(session, settings)
+
+    def call(operation: str, **parameters: Any) -> Mapping[str, Any]:
+        where = f"{registry}/{parameters['repositoryName']}"
+        return calls.call(operation, where=where, doing="previewing a lifecycle policy", **parameters)
+
+    for repository in repositories:
+        yield preview(call, repository, registry_id=settings.account, policy=policy)
+
+
+def previewed(session: Session, policy: EcrPolicy, registry: str, repositories: Sequence[str] = ()) -> StageResult:
+    """A policy on the repositories of an ECR registry beside AWS's own preview, see :func:`compared`."""
+    from registry_pipelines.chain.inventory import read
+
+    inventory = read(session, [registry], repositories=repositories)
+    names = sorted(inventory.frame["repository"].unique())
+    previews = asked_aws(session, registry, names, policy.text())
+    result = compared(evaluate(policy, inventory, now=session.now()), previews, subject=registry)
+    return replace(result, notes=[*policy.warnings, *_unread(inventory)])
 
 
 def _text(policy: Policy | None) -> str:

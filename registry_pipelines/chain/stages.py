@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from registry_pipelines.infra.plan import Plan as InfraPlan
     from registry_pipelines.infra.terraform.aws import AwsVersion
     from registry_pipelines.infra.terraform.writing import Written as Terraform
+    from registry_pipelines.inventory.from_ecr import Manifests
+    from registry_pipelines.inventory.value import Inventory
+    from registry_pipelines.lifecycle.ecr_policy import EcrPolicy
     from registry_pipelines.promote.admission.model import Form
     from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person
@@ -633,6 +636,22 @@ class Chain:
         from registry_pipelines.chain import sync
 
         return sync.run(self._session, names, dry_run=True)
+
+    def inventory(
+        self, registries: Sequence[str] = (), *, repositories: Sequence[str] = (), manifests: Manifests = "indexes"
+    ) -> tuple[Inventory, StageResult]:
+        """What registries hold (all of the configuration unless named), as one table, and that as a result; what could
+        not be read stands in both. repositories: patterns. manifests: of ECR, which are read beside its lists. Raises
+        InputError, ToolMissing."""
+        from registry_pipelines.chain import inventory
+
+        return inventory.taken(self._session, registries, repositories=repositories, manifests=manifests)
+
+    def preview_lifecycle(self, policy: EcrPolicy, registry: str, repositories: Sequence[str] = ()) -> StageResult:
+        """A lifecycle policy on a registry of ECR beside AWS's own preview of it. Raises InputError, RegistryError."""
+        from registry_pipelines.chain import lifecycle
+
+        return lifecycle.previewed(self._session, policy, registry, repositories)
 
     def registries_with_rules(self) -> list[str]:
         """Registries that retention rules are about: what :meth:`plan_retention` takes."""

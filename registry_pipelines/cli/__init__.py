@@ -83,6 +83,7 @@ GROUPS = {
         "rescan": ("advisories", "Match new advisories with what is released; no layer is read"),
         "delete": ("deletion", "Delete one image with the evidence that refers to it"),
         "infra": ("infra", "Set registries in clouds as `infra` of the configuration declares"),
+        "inventory": ("inventories", "List every image that registries hold"),
         "lifecycle": ("lifecycles", "Say what a cloud's own cleanup policy does, image by image"),
         "collect": ("retention", "Plan what registries can let go, by the retention rules"),
     },

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
-from registry_pipelines.collect.survey import SURVEY_THREADS, read_tags
 from registry_pipelines.errors import ContentError, InputError, ManifestInvalid, NotFound, RegistryError, Unsupported
+from registry_pipelines.inventory.survey import SURVEY_THREADS, read_tags
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import Progress, Silent

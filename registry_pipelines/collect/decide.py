@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from registry_pipelines.collect.rules import RetentionRule, matches
-from registry_pipelines.collect.survey import Survey, reachable
+from registry_pipelines.inventory.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.model import DERIVED_FORMATS

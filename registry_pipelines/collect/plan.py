@@ -10,8 +10,8 @@ from typing import Any
 
 from registry_pipelines.collect.decide import Decision, decide, decide_one
 from registry_pipelines.collect.rules import RetentionRule
-from registry_pipelines.collect.survey import Survey, state_of, survey
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
+from registry_pipelines.inventory.survey import Survey, state_of, survey
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.hidden import hidden_tags

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from registry_pipelines.inventory.schema import COLUMNS, SCHEMA
 from registry_pipelines.inventory.value import Inventory, Source, empty_table, from_table
@@ -55,14 +56,16 @@ class Rows:
         if len(self._waiting) >= ROWS_AT_ONCE:
             self._pack()
 
-    def inventory(self, sources: Sequence[Source]) -> Inventory:
-        """All rows so far."""
+    def inventory(self, sources: Sequence[Source], *, ordered: bool = True) -> Inventory:
+        """All rows so far. ordered: they came by registry and repository; otherwise they are sorted here, those of one
+        repository as they came."""
         self._pack()
         if not self._packed:
             return from_table(empty_table(), sources)
         table = pa.Table.from_batches(self._packed)
         self._packed = []
-        return from_table(table.unify_dictionaries().combine_chunks(), sources)
+        table = table.unify_dictionaries().combine_chunks()
+        return from_table(table if ordered else _sorted(table), sources)
 
     def _pack(self) -> None:
         if self._waiting:
@@ -70,3 +73,10 @@ class Rows:
             arrays = [pa.array(columns[at], type=field.type) for at, field in zip(_ORDER, SCHEMA, strict=True)]
             self._packed.append(pa.RecordBatch.from_arrays(arrays, schema=SCHEMA))
             self._waiting.clear()
+
+
+def _sorted(table: pa.Table) -> pa.Table:
+    """By repository; Arrow's sort is stable where the last key is the place."""
+    keys = pa.table({"repository": table["repository"].cast(pa.string()), "at": pa.array(range(table.num_rows))})
+    order = pc.sort_indices(keys, sort_keys=[("repository", "ascending"), ("at", "ascending")])
+    return table.take(order)

@@ -7,7 +7,7 @@ repository's own, and deletes nothing. A preview is of one repository.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -24,10 +24,9 @@ LONGEST_S = 600.0
 
 
 class Call(Protocol):
-    """One call of ECR's API, with retries and translated errors: operation (``StartLifecyclePolicyPreview``), and its
-    parameters by AWS's names."""
+    """One call of ECR's API, with retries and translated errors. operation: boto3's name of it; parameters by AWS's."""
 
-    def __call__(self, operation: str, **parameters: Any) -> dict[str, Any]:
+    def __call__(self, operation: str, **parameters: Any) -> Mapping[str, Any]:
         """The answer. Raises RegistryError."""
         ...
 
@@ -73,16 +72,16 @@ def preview(
     """Ask AWS. policy: a text in place of the repository's own. Raises RegistryError (a preview that fails, a
     repository without a policy), Stalled."""
     named = {"repositoryName": repository, **({"registryId": registry_id} if registry_id else {})}
-    call("StartLifecyclePolicyPreview", **named, **({"lifecyclePolicyText": policy} if policy else {}))
+    call("start_lifecycle_policy_preview", **named, **({"lifecyclePolicyText": policy} if policy else {}))
     first = _finished(call, named, repository, sleep)
     acts = tuple(_act(each) for page in _pages(call, named, first) for each in page.get("previewResults", ()))
     return AwsPreview(repository, acts, first.get("lifecyclePolicyText", ""))
 
 
-def _finished(call: Call, named: dict[str, str], repository: str, sleep: Callable[[float], None]) -> dict[str, Any]:
+def _finished(call: Call, named: dict[str, str], repository: str, sleep: Callable[[float], None]) -> Mapping[str, Any]:
     waited, pause = 0.0, 0.5
     while True:
-        page = call("GetLifecyclePolicyPreview", **named, maxResults=PAGE)
+        page = call("get_lifecycle_policy_preview", **named, maxResults=PAGE)
         status = page.get("status", "")
         if status == "COMPLETE":
             return page
@@ -94,15 +93,15 @@ def _finished(call: Call, named: dict[str, str], repository: str, sleep: Callabl
         waited, pause = waited + pause, min(pause * 2, 10.0)
 
 
-def _pages(call: Call, named: dict[str, str], first: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _pages(call: Call, named: dict[str, str], first: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     page = first
     yield page
     while token := page.get("nextToken"):
-        page = call("GetLifecyclePolicyPreview", **named, maxResults=PAGE, nextToken=token)
+        page = call("get_lifecycle_policy_preview", **named, maxResults=PAGE, nextToken=token)
         yield page
 
 
-def _act(result: dict[str, Any]) -> Act:
+def _act(result: Mapping[str, Any]) -> Act:
     action = result.get("action", {}).get("type", "")
     tags = tuple(result.get("imageTags", ()))
     return Act(result.get("imageDigest", ""), action, int(result.get("appliedRulePriority", 0)), tags)

@@ -17,9 +17,9 @@ import pytest
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, plan_retention
 from registry_pipelines.collect.rules import RetentionRule
-from registry_pipelines.collect.survey import companion_of
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.inventory.survey import companion_of
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, manifest_bytes

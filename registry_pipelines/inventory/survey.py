@@ -50,7 +50,7 @@ class Node:
     """One manifest. children: of an index, those that are there; images: those of them that tell its age (BuildKit's
     attestations, for platform ``unknown``, do not). blobs: digest to bytes, itself included. created: None when
     unknown. referrers: manifests that are listed so, which says nothing about their subject. is_list: whether it may
-    be a list of referrers.
+    be a list of referrers. media_type, artifact_type: as the manifest says them (the config's type where it has none).
     """
 
     digest: Digest
@@ -62,6 +62,9 @@ class Node:
     blobs: Mapping[Digest, int] = field(default_factory=dict)
     created: datetime | None = None
     is_list: bool = False
+    media_type: str = ""
+    artifact_type: str = ""
+    layers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,15 @@ def _read(place: Place, digest: Digest, digest_tags: Container[str] | None) -> N
         blobs={digest: len(stored.raw), **own},
         created=_created(place, content),
         is_list=not read_fallback(stored, "").refused,
+        media_type=stored.media_type,
+        artifact_type=_artifact_type(content),
+        layers=len(content.layers) if isinstance(content, Manifest) else None,
     )
+
+
+def _artifact_type(content: Manifest | Index) -> str:
+    told = content.artifact_type or ""
+    return told or (content.config.media_type if isinstance(content, Manifest) else "")
 
 
 def _created(place: Place, content: Manifest | Index) -> datetime | None:

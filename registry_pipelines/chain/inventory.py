@@ -1,0 +1,155 @@
+"""What registries hold, as a result and as a value: by the clouds' list APIs, or by what tags lead to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import InputError, Unavailable
+from registry_pipelines.progress import age_text, count_text, size_text
+from registry_pipelines.settings import unknown
+
+if TYPE_CHECKING:  # pandas and the clouds are loaded where they are asked
+    from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
+    from registry_pipelines.inventory.from_ecr import Manifests
+    from registry_pipelines.inventory.reader import Reader
+    from registry_pipelines.inventory.value import Inventory, Source
+    from registry_pipelines.registry.ecr.calls import AwsCalls
+    from registry_pipelines.registry.gar.calls import GoogleCalls
+
+AGES_DAYS = (30, 90, 365)
+"""Bounds of the ages that are counted, by the push, else by the image's own time."""
+
+
+def read(
+    session: Session,
+    registries: Iterable[str] = (),
+    *,
+    repositories: Sequence[str] = (),
+    manifests: Manifests = "indexes",
+) -> Inventory:
+    """The inventory of registries of the configuration, all unless named. repositories: patterns. manifests: of ECR,
+    which are read beside the lists. What cannot be read stands in its ``sources``. Raises InputError, ToolMissing."""
+    names = list(dict.fromkeys(registries)) or list(session.config.registries)
+    for name in names:  # before anything heavy is loaded
+        if name not in session.config.registries:
+            said = unknown(name, session.config.registries, "registry")
+            raise InputError(said, do="Name a registry of the configuration")
+    from registry_pipelines.inventory.reader import read_registry
+    from registry_pipelines.inventory.value import join
+
+    readers = {name: _reader(session, name, manifests) for name in names}
+    parts = [
+        read_registry(name, reader, repositories=repositories, progress=session.progress)
+        for name, reader in readers.items()
+    ]
+    return parts[0] if len(parts) == 1 else join(parts)
+
+
+def _reader(session: Session, name: str, manifests: Manifests) -> Reader:
+    from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
+
+    settings = session.config.registries[name]
+    if isinstance(settings, EcrRegistry):
+        from registry_pipelines.inventory.from_ecr import EcrReader
+        from registry_pipelines.registry.ecr.images import EcrImages
+
+        images = EcrImages(settings.account, settings.access(), calls=aws_calls(session, settings))
+        return EcrReader(name, images, manifests=manifests)
+    if isinstance(settings, GarRegistry):
+        from registry_pipelines.inventory.from_gar import GarReader
+
+        return GarReader(name, google_calls(session, settings), settings.project, settings.location)
+    from registry_pipelines.inventory.from_survey import SurveyReader
+
+    return SurveyReader(name, settings.kind, session.places.registry(name))
+
+
+def aws_calls(session: Session, settings: EcrRegistry) -> AwsCalls:
+    """How AWS is asked for a registry, within the budgets that all processes share."""
+    from registry_pipelines.registry.ecr.calls import AwsCalls
+    from registry_pipelines.transfer.limits.apis import pace_of
+
+    return AwsCalls(settings.access(), pace=pace_of(session.places.limits, settings.host))
+
+
+def google_calls(session: Session, settings: GarRegistry) -> GoogleCalls:
+    """How Google is asked for a registry, within the same budgets."""
+    from registry_pipelines.registry.gar.calls import GoogleCalls
+    from registry_pipelines.transfer.limits.apis import pace_of
+
+    return GoogleCalls(settings.access(), pace=pace_of(session.places.limits, settings.host))
+
+
+def result_of(inventory: Inventory, *, now: datetime, seconds: float = 0.0) -> StageResult:
+    """An inventory for people and for Dagster: what each registry holds, and what could not be read. Not ``ok`` when
+    that is anything."""
+    rows = [_source_row(inventory, source, now) for source in inventory.sources]
+    unread = [
+        f"{source.registry}: {each.what}: {each.problem}" for source in inventory.sources for each in source.unread
+    ]
+    images, size = len(inventory.frame), int(inventory.frame["size_bytes"].sum())
+    missing = f"; {count_text(len(unread), 'part')} could not be read" if unread else ""
+    return StageResult(
+        stage="inventory",
+        subject=", ".join(source.registry for source in inventory.sources),
+        action=f"{count_text(images, 'image')}, {size_text(size)}{missing}",
+        seconds=seconds,
+        facts={
+            "images": images,
+            "bytes": size,
+            "unread": len(unread),
+            "calls": sum(source.calls for source in inventory.sources),
+            **ages(inventory, now),
+        },
+        rows=rows,
+        reasons=unread,
+        notes=[f"{source.registry}: {note}" for source in inventory.sources for note in source.notes],
+        ok=not unread,
+        exit_code=Unavailable.exit_code if unread else 0,
+    )
+
+
+def _source_row(inventory: Inventory, source: Source, now: datetime) -> dict[str, Scalar]:
+    mine = inventory.frame[inventory.frame["registry"] == source.registry]
+    return {
+        "registry": source.registry,
+        "kind": source.kind,
+        "repositories": source.repositories,
+        "images": len(mine),
+        "untagged": int((mine["tags"].list.len() == 0).sum()) if len(mine) else 0,
+        "size_bytes": int(mine["size_bytes"].sum()),
+        "calls": source.calls,
+        "answered": f"{age_text((now - source.answered).total_seconds())} ago",
+        "whole": source.complete,
+    }
+
+
+def ages(inventory: Inventory, now: datetime) -> dict[str, Scalar]:
+    """Images by age: ``younger than 30 days``, ..., and those of unknown age."""
+    import pandas as pd
+
+    frame = inventory.frame
+    made = frame["pushed"].fillna(frame["created"])
+    days = (pd.Timestamp(now) - made).dt.total_seconds() / 86_400
+    found: dict[str, Scalar] = {}
+    before = float("-inf")
+    for bound in AGES_DAYS:
+        found[f"images younger than {bound} days"] = int(((days >= before) & (days < bound)).sum())
+        before = bound
+    found["images older"] = int((days >= before).sum())
+    found["images of unknown age"] = int(made.isna().sum())
+    return found
+
+
+def taken(
+    session: Session, registries: Sequence[str], *, repositories: Sequence[str] = (), manifests: Manifests = "indexes"
+) -> tuple[Inventory, StageResult]:
+    """Read registries, and the result of that."""
+    started = time.monotonic()
+    inventory = read(session, registries, repositories=repositories, manifests=manifests)
+    return inventory, result_of(inventory, now=session.now(), seconds=time.monotonic() - started)
