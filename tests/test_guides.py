@@ -24,11 +24,15 @@ from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.gar.access import GoogleAccess
+from registry_pipelines.registry.gar.registry import GarRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from tests.build.wheels import make_wheel
 from tests.chain.fleet import free_ports, push
 from tests.conftest import PEERS
+from tests.doubles.google import GoogleCloud
+from tests.doubles.google.accounts import service_account_file
 from tests.doubles.osv_export import OsvExport, pypi, small_set
 from tests.patience import patient
 from tests.scan.images import push_image
@@ -132,6 +136,31 @@ def test_from_harbor(reader: Reader, registries: dict[str, EmbeddedServer]) -> N
     reader.follow(blocks("from-harbor"))
     assert tags(registries, "team/app") == tags(registries, "team/tool") == {"v1.0.0", "v1.1.0", "v2.0.0"}
     assert (reader.folder / "plan.json").exists()
+
+
+def test_from_gcr(installed: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """At Google's double, whose gcr.io has two images with something attached."""
+    with GoogleCloud(tmp_path / "google") as google:
+        google.repository("ml-prod", "us", "gcr.io")
+        old, new = google.registry("us", legacy="gcr.io"), google.registry("europe-west1")
+        key = service_account_file(google.world, tmp_path / "account.json", google.endpoint)
+        access = GoogleAccess(project="ml-prod", location="us", credentials_file=key, endpoint=google.endpoint)
+        for repository in ("ml-prod/team/app", "ml-prod/tool"):
+            place = Place(GarRegistry("gcr.io", access=access, dial=old.address), repository)
+            for tag in ("v1.0.0", "v1.1.0"):
+                image = push(place, tag)
+                attach(place, subject=image, artifact_type="text/plain", content=tag.encode(), media_type="text/plain")
+        there = {"gcr_host: gcr.io": old.address, "location: europe-west1": new.address}
+        ends = {
+            f"{text}}}": f"{text}, endpoint: {google.endpoint}, reachable_as: {address}}}"
+            for text, address in there.items()
+        }
+        (tmp_path / "fresh").mkdir()
+        reader = Reader(tmp_path / "fresh", installed, tmp_path_factory.mktemp("home"), ends)
+        reader.environment["GOOGLE_APPLICATION_CREDENTIALS"] = str(key)
+        told = reader.follow(blocks("from-gcr"))
+        assert "4 of 4 copies made or completed" in told and "0 of 4 copies made or completed; 0 B uploaded" in told
+        assert "v1.1.0" in told
 
 
 @pytest.fixture(scope="module")

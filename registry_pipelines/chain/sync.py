@@ -114,7 +114,7 @@ def source_of(session: Session, sync: Sync) -> Source:
     literal = bool(names) and not sync.repositories_regex and not any(_WILDCARDS.intersection(each) for each in names)
     return Source(
         session.places.registry(sync.source),
-        tuple(_target(session, name) for name in sync.targets),
+        tuple(_target(session, name, sync.strip) for name in sync.targets),
         repositories=names if literal else (),
         choose_repositories=Selector(
             glob=names,
@@ -130,9 +130,9 @@ def source_of(session: Session, sync: Sync) -> Source:
     )
 
 
-def _target(session: Session, name: str) -> OpenTarget:
+def _target(session: Session, name: str, strip: str) -> OpenTarget:
     settings = session.config.targets[name]
-    return OpenTarget(session.places.registry(settings.registry), settings.prefix)
+    return OpenTarget(session.places.registry(settings.registry), settings.prefix, strip)
 
 
 def _action(result: SyncResult, *, dry_run: bool) -> str:

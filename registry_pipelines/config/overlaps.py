@@ -53,6 +53,8 @@ class _Writer:
     """Which repositories it takes, as named at the source; None for the one that it fills."""
     example: str = ""
     """A repository that it fills; empty when none can be made up from the pattern."""
+    strip: str = ""
+    """Beginning of names at the source that is left away."""
 
     @property
     def literal(self) -> bool:
@@ -63,14 +65,19 @@ class _Writer:
         """Whether a repository of the target's registry is among those it fills."""
         if self.chooses is None:
             return repository == self.repository
-        prefix = _below(self.prefix, "")
-        return repository.startswith(prefix) and bool(self.chooses.select([repository.removeprefix(prefix)]))
+        return repository.startswith(_below(self.prefix, "")) and bool(self.chooses.select([self._named(repository)]))
 
     def origin(self, repository: str) -> str:
         """What it brings to a repository that it fills."""
         if self.chooses is None:
             return self.source
-        return f"{self.source.partition('/')[0]}/{repository.removeprefix(_below(self.prefix, ''))}"
+        return f"{self.source.partition('/')[0]}/{self._named(repository)}"
+
+    def _named(self, repository: str) -> str:
+        """What a repository that it may fill is called at the source."""
+        name = repository.removeprefix(_below(self.prefix, ""))
+        whole = _below(self.strip, name)
+        return whole if self.chooses is not None and self.chooses.select([whole]) else name
 
     def meets(self, other: _Writer) -> bool:
         """Whether both may write one tag."""
@@ -164,13 +171,18 @@ def _synced(config: Config, sync: Sync) -> Iterable[_Writer]:
                 path=f"syncs.{sync.name}.targets[{place}]",
                 source=f"{sync.source}/{pattern}",
                 registry=target.registry,
-                repository=_below(target.prefix, pattern),
+                repository=_below(target.prefix, _stripped(sync, pattern)),
                 prefix=target.prefix,
                 choice=sync,
                 sync=sync.name,
                 chooses=chooses,
-                example=_below(target.prefix, example) if example else "",
+                example=_below(target.prefix, _stripped(sync, example)) if example else "",
+                strip=sync.strip,
             )
+
+
+def _stripped(sync: Sync, name: str) -> str:
+    return name.removeprefix(f"{sync.strip}/") if sync.strip else name
 
 
 def _upstream_place(config: Config, image: str) -> tuple[str, str]:

@@ -167,6 +167,9 @@ class Sync(Choice, frozen=True, kw_only=True):
     """Regular expressions that the whole name of a repository must match; beside `repositories`."""
     exclude_repositories: tuple[Annotated[str, GLOB], ...] = ()
     """Patterns of repositories to leave."""
+    strip: Annotated[str, PREFIX] = ""
+    """Beginning of the repositories' names that is left away at the targets, before their prefix is put in front:
+    `ml-prod` makes `gcr.io/ml-prod/app` be `app` there. Names that do not begin so stay whole."""
     move_tags: bool = True
     """A tag that names another digest at a target moves; when not it is reported and left."""
 

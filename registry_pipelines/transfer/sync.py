@@ -40,14 +40,17 @@ LOOKING = "looking at sources and targets"
 
 @dataclass(frozen=True)
 class OpenTarget:
-    """A registry and a prefix before the repository's name; the prefix may be empty."""
+    """A registry and a prefix before the repository's name; the prefix may be empty. strip: a beginning of names at the
+    source that is left away."""
 
     registry: Registry
     prefix: str = ""
+    strip: str = ""
 
     def place(self, repository: str) -> Place:
         """Where a repository of the source goes."""
-        return Place(self.registry, f"{self.prefix.strip('/')}/{repository}" if self.prefix else repository)
+        name = repository.removeprefix(f"{self.strip}/") if self.strip else repository
+        return Place(self.registry, f"{self.prefix.strip('/')}/{name}" if self.prefix else name)
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,20 @@ def test_the_first_run_copies_and_the_second_changes_nothing(fleet: Fleet) -> No
     assert int(first.facts["mounted_bytes"]) + first.bytes_moved == second.facts["unchanged_bytes"]
 
 
+def test_the_beginning_of_names_may_be_left_away(fleet: Fleet) -> None:
+    chosen = "repositories: ['bases/*', team/notebook], tags: ['1.0']"
+    chain = with_syncs(fleet, f"syncs:\n  moved: {{source: us, {chosen}, strip: bases, targets: [gcp]}}\n")
+    fill(fleet)
+    assert chain.sync("moved").ok
+    assert sorted(chain.registry("gcp").repositories()) == [
+        "replicas/cuda",
+        "replicas/old-python",
+        "replicas/python",
+        "replicas/team/notebook",
+    ]
+    assert chain.sync("moved").action == "unchanged"
+
+
 def test_own_images_never_leave_unpromoted(fleet: Fleet) -> None:
     """The regular expression takes team/app, too; it is a repository of the image `app`."""
     chain = with_syncs(fleet)

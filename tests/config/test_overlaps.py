@@ -100,6 +100,9 @@ def told(folder: Path, one: str, two: str, target: str = "eu", *, image: bool = 
         ("repositories: ['base/*'], exclude_repositories: ['*/tmp']", "repositories: ['base/*']"),
         ("repositories: ['base/*'], tags: ['v*']", "repositories: ['base/*'], tags: [v1]"),
         ("repositories: ['base/*'], semver: '>=1'", "repositories: ['base/*']"),
+        ("repositories: ['base/*'], strip: base", "repositories: [a]"),
+        ("repositories: ['base/*'], strip: base", "repositories: ['other/*'], strip: other"),
+        ("repositories: [base/a], strip: base", "repositories: [other/a], strip: other"),
     ],
 )
 def test_patterns_that_hold_each_other_are_told_either_way_round(tmp_path: Path, one: str, two: str) -> None:
@@ -114,6 +117,8 @@ def test_patterns_that_hold_each_other_are_told_either_way_round(tmp_path: Path,
     [
         ("repositories: ['team-*']", "repositories: ['*-base']"),
         ("repositories: ['a/*']", "repositories: ['b/*']"),
+        ("repositories: ['a/*'], strip: a", "repositories: ['a/*'], exclude_repositories: ['a/*'], strip: a"),
+        ("repositories: [a/x], strip: a", "repositories: [a/x]"),
         ("repositories: ['a/?']", "repositories: ['a/??']"),
         ("repositories: ['base/*']", "repositories: ['base/*'], exclude_repositories: ['base/*']"),
         ("repositories: [base/a]", "repositories: ['base/*'], exclude_repositories: [base/a]"),
