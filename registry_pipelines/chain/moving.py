@@ -8,7 +8,7 @@ from registry_pipelines import config as configuration
 from registry_pipelines.errors import LocalError, RegistryError, TagImmutable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.moving import Elsewhere
-from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.protocol import KeepsTagged, Place, Registry
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.session import Session
@@ -33,26 +33,44 @@ def moving_tags(config: Config, registry: str) -> dict[str, Elsewhere]:
 def check_tag_moves(session: Session, image: Image, tag: str) -> None:
     """Whether a tag may name another release tomorrow, where the source registry tells. Raises TagImmutable.
 
-    One request to ECR's API, which needs ``ecr:DescribeRepositories``; without that right, or an answer, the registry
-    itself says so later: a tag that exists is refused, and a new one stays for ever where it is.
+    One request to the cloud's API, which needs ``ecr:DescribeRepositories`` or ``artifactregistry.repositories.get``;
+    without that right, or an answer, the registry itself says so later: a tag that exists is refused, and a new one
+    stays for ever where it is.
     """
     settings = session.config.registries[image.registry]
     elsewhere = moving_tags(session.config, image.registry).get(image.repository)
-    if not isinstance(settings, configuration.EcrRegistry) or (elsewhere and elsewhere.has(tag)):
+    if elsewhere and elsewhere.has(tag):
         return
-    from registry_pipelines.registry.ecr.images import EcrImages  # most registries are others
-
-    try:
-        found = EcrImages(settings.account, settings.access()).find_repository(image.repository)
-    except (RegistryError, LocalError):
+    do = "Say in `moving` of the image which repository has its moving tags"
+    if isinstance(settings, configuration.EcrRegistry):
+        fixed = _is_fixed_in_ecr(settings, image.repository, tag)
+        do += ", or name the tag in an exclusion of the repository (IMMUTABLE_WITH_EXCLUSION)"
+    elif isinstance(settings, configuration.GarRegistry):
+        fixed = _is_fixed_in_gar(session.places.registry(image.registry), image.repository)
+    else:
         return
-    if found.is_fixed(tag):
+    if fixed:
         raise TagImmutable(
             f"{tag} has to move, and the tags of {image.repository} are immutable",
             where=f"{settings.host}/{image.repository}:{tag}",
-            do="Say in `moving` of the image which repository has its moving tags, or name the tag in an exclusion of "
-            "the repository (IMMUTABLE_WITH_EXCLUSION)",
+            do=do,
         )
+
+
+def _is_fixed_in_ecr(settings: configuration.EcrRegistry, repository: str, tag: str) -> bool:
+    from registry_pipelines.registry.ecr.images import EcrImages  # most registries are others
+
+    try:
+        return EcrImages(settings.account, settings.access()).find_repository(repository).is_fixed(tag)
+    except (RegistryError, LocalError):
+        return False
+
+
+def _is_fixed_in_gar(registry: Registry, repository: str) -> bool:
+    try:
+        return isinstance(registry, KeepsTagged) and registry.keeps_tagged(repository)
+    except (RegistryError, LocalError):
+        return False
 
 
 def bring(registry: Registry, repository: str, there: str, digest: Digest) -> None:

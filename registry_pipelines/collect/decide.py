@@ -119,6 +119,8 @@ def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use:
     for tag in unit.tags:
         if any(matches(tag, rule.protect) for rule in rules):
             unit.reasons.append(f"tag {tag} is protected")
+    if survey.keeps_tagged and unit.tags:
+        unit.reasons.append("the tags of its repository are immutable, and the registry deletes nothing that has one")
     node = survey.nodes[unit.digest]
     for digest in reachable([unit.digest], lambda one: survey.nodes[one].children):
         if digest in in_use:

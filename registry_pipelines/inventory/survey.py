@@ -26,7 +26,7 @@ from registry_pipelines.oci.manifests import (
 from registry_pipelines.oci.referrers import read_fallback
 from registry_pipelines.oci.times import read_created
 from registry_pipelines.registry.blobs import read_blob
-from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.protocol import KeepsTagged, Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import DigestTags
 
@@ -69,11 +69,13 @@ class Node:
 
 @dataclass(frozen=True)
 class Survey:
-    """A repository at one moment. tags: name to digest. nodes: all manifests found."""
+    """A repository at one moment. tags: name to digest. nodes: all manifests found. keeps_tagged: the registry deletes
+    nothing in it that has a tag."""
 
     repository: str
     tags: Mapping[str, Digest]
     nodes: Mapping[Digest, Node]
+    keeps_tagged: bool = False
 
     @property
     def companions(self) -> dict[str, tuple[Digest, ...]]:
@@ -157,7 +159,9 @@ def survey(place: Place, also: Iterable[str] = (), roots: Iterable[Digest] = ())
                 raise ClosureIncomplete(f"more than {MAX_MANIFESTS} manifests", where=str(place))
             wanted = sorted({one for node in nodes.values() for one in _leads_to(node)} - nodes.keys() - absent)
         complete = {digest: _without(node, absent) for digest, node in nodes.items()}
-    return Survey(place.repository, tags, _dated(complete))
+    registry = place.registry
+    keeps = isinstance(registry, KeepsTagged) and registry.keeps_tagged(place.repository)
+    return Survey(place.repository, tags, _dated(complete), keeps)
 
 
 def _leads_to(node: Node) -> Iterable[Digest]:

@@ -210,6 +210,15 @@ class BlobSizes(Protocol):
 
 
 @runtime_checkable
+class KeepsTagged(Protocol):
+    """Rare ability: repositories in which nothing that has a tag can be deleted, nor the tag."""
+
+    def keeps_tagged(self, repository: str) -> bool:
+        """Whether it is one, as far as the registry tells us: False where it does not let us ask."""
+        ...
+
+
+@runtime_checkable
 class TagsAfter(Protocol):
     """Rare ability: part of the list of tags."""
 

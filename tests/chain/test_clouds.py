@@ -16,12 +16,15 @@ from typing import Any
 
 import pytest
 
+from registry_pipelines.errors import TagImmutable
+from registry_pipelines.evidence.tagged import cosign_tag
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.gar.registry import GarRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.release import Release
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.verify import compare
 from tests.chain.fleet import Fleet, check_receipt
@@ -172,3 +175,58 @@ def test_killed_on_the_way_to_artifact_registry_at_most_one_upload_is_sent_again
     if moment == "sent":
         assert link.up - before < 2 * LAYER_BYTES + PART_BYTES // 2, "the layer was sent more than once again"
     assert not [path for path in spool.glob("*/*") if path.is_file()], "what was sent is kept nowhere"
+
+
+# Artifact Registry with immutable tags: no exclusions, and nothing that has a tag is deleted
+
+
+@pytest.fixture
+def fixed(clouds: Clouds) -> Clouds:
+    """The source repository has immutable tags; what moves is in another repository of the project."""
+    clouds.google.repository("ml-prod", "europe-west1", "models", immutable=True)
+    clouds.google.repository("ml-prod", "europe-west1", "channels")
+    return clouds
+
+
+MOVING = (f"repository: {APP},", f"repository: {APP}, moving: ml-prod/channels/app,")
+
+
+def package(clouds: Clouds, repository: str) -> Any:
+    held = clouds.google.images.held[f"projects/ml-prod/locations/europe-west1/repositories/{repository}"]
+    return held.packages["app"]
+
+
+def ship(clouds: Clouds, tag: str) -> Release:
+    release = clouds.fleet.release(tag)
+    assert clouds.fleet.judged(release)
+    assert clouds.fleet.chain.promote(release).changed
+    return release
+
+
+def test_a_channel_of_immutable_artifact_registry_moves_in_a_repository_of_its_own(fixed: Clouds) -> None:
+    chain = fixed.fleet.chain = fixed.fleet.reload(MOVING)
+    first, second = ship(fixed, "v1.0.0"), ship(fixed, "v1.1.0")
+    tags = package(fixed, "models").tags
+    assert {tags["v1.0.0"], tags["v1.1.0"]} == {first.digest, second.digest} and "prod" not in tags
+    moving = package(fixed, "channels").tags
+    assert moving["prod"] == second.digest and cosign_tag(first.digest, "sig") in moving
+    assert chain.on_channels("app") == {"prod": second.digest}
+    assert chain.replicate(second, "eu").ok
+    assert chain.compare_replica(second, "eu").differences == ()
+
+
+def test_collect_says_what_cannot_go_from_immutable_artifact_registry(fixed: Clouds) -> None:
+    rule = "retention: [{registry: us, repositories: [ml-prod/models/*], keep_newest: 0, keep_days: 0}]\nsigning:"
+    chain = fixed.fleet.chain = fixed.fleet.reload(MOVING, ("signing:", rule))
+    release = fixed.fleet.release("v1.0.0")
+    plan = chain.plan_retention("us")
+    [entry] = [entry for each in plan.repositories for entry in each.entries if entry.digest == release.digest]
+    assert not entry.delete and any("are immutable" in reason for reason in entry.reasons)
+
+
+def test_latest_fails_before_anything_is_built_for_immutable_artifact_registry(fixed: Clouds) -> None:
+    build = f"repository: {APP}, build: {{requirements: [], base: us/{APP}:v1, version: latest}},"
+    chain = fixed.fleet.reload((f"repository: {APP},", build))
+    with pytest.raises(TagImmutable, match="latest") as caught:
+        chain.build("app")
+    assert "`moving`" in caught.value.do and "exclusion" not in caught.value.do

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-from registry_pipelines.errors import ConfigInvalid, Refused, Unsupported
+from registry_pipelines.errors import ConfigInvalid, Forbidden, NotFound, Refused, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.references import check_repository, check_tag
@@ -18,7 +18,7 @@ from registry_pipelines.registry.client.transport import Timeouts
 from registry_pipelines.registry.gar import images
 from registry_pipelines.registry.gar.access import GoogleAccess
 from registry_pipelines.registry.gar.calls import GoogleCalls
-from registry_pipelines.registry.gar.hosts import LEGACY, locate, read_host, read_name
+from registry_pipelines.registry.gar.hosts import LEGACY, GarRepository, locate, read_host, read_name
 from registry_pipelines.registry.protocol import Capabilities, Observer, Readable, UploadSession
 
 MAX_REQUEST_BYTES = 9_900_000_000
@@ -67,6 +67,7 @@ class GarRegistry(DistributionRegistry):
             redirects=redirects,
         )
         self._known, self._access = known, access
+        self._fixed: dict[GarRepository, bool] = {}
         self.calls = GoogleCalls(access or GoogleAccess(), retries=self._exchange.retries)
 
     def _adjusted(self, retries: Retries, observer: Observer | None) -> Self:
@@ -114,6 +115,19 @@ class GarRegistry(DistributionRegistry):
             legacy = found.repository if found.repository in LEGACY else ""
             if legacy == self._known.legacy and type(each).Format(each.format_).name == "DOCKER":
                 yield from (found.host(name)[1] for name in images.list_packages(self.calls, found))
+
+    def keeps_tagged(self, repository: str) -> bool:
+        """See KeepsTagged: a repository with immutable tags, as its settings say."""
+        if self._access is None:
+            return False
+        found, _ = locate(self._known, check_repository(repository))
+        if found not in self._fixed:
+            try:
+                settings = images.get_repository(self.calls, found)
+            except (Forbidden, NotFound):
+                return False
+            self._fixed[found] = bool(settings.docker_config.immutable_tags)
+        return self._fixed[found]
 
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """See Registry. Raises Refused where an index still names it, TagImmutable where its tags cannot go."""

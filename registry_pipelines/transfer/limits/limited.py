@@ -18,6 +18,7 @@ from registry_pipelines.registry.protocol import (
     Capabilities,
     CarriedUploads,
     Carrier,
+    KeepsTagged,
     Observable,
     Quota,
     Readable,
@@ -176,6 +177,13 @@ class _Limited(Generic[_R]):
             raise Unsupported("its list of tags cannot be asked for in parts", where=f"{self.name}/{repository}")
         with self._request("read-manifest") as registry:
             return registry.tags_after(repository, last, count)
+
+    def keeps_tagged(self, repository: str) -> bool:
+        if not isinstance(self._registry, KeepsTagged):
+            return False
+        with self._request("read-manifest") as registry:
+            assert isinstance(registry, KeepsTagged)  # noqa: S101 - it is the same one
+            return registry.keeps_tagged(repository)
 
     def repositories(self) -> Iterator[str]:
         with self._request("read-manifest") as registry:
