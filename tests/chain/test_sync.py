@@ -75,7 +75,7 @@ def test_the_first_run_copies_and_the_second_changes_nothing(fleet: Fleet) -> No
 
 
 def test_the_beginning_of_names_may_be_left_away(fleet: Fleet) -> None:
-    chosen = "repositories: ['bases/*', team/notebook], tags: ['1.0']"
+    chosen = "repositories: ['bases/*', team/notebook], exclude_repositories: ['bases/*/*'], tags: ['1.0']"
     chain = with_syncs(fleet, f"syncs:\n  moved: {{source: us, {chosen}, strip: bases, targets: [gcp]}}\n")
     fill(fleet)
     assert chain.sync("moved").ok
