@@ -142,6 +142,10 @@ GLOB = Pattern(
     r"^[A-Za-z0-9_.*?\[\]!/-]{1,255}$", "a pattern", "use letters, digits, _ . - / and the wildcards * ? [ ]"
 )
 AWS_ACCOUNT = Pattern(r"^[0-9]{12}$", "an AWS account", "write its 12 digits in quotes")
+AWS_OWNER = Pattern(r"^([0-9]{12})?$", "an AWS account", "write its 12 digits in quotes")
+SIGNING_PROFILE = Pattern(
+    r"^([A-Za-z0-9_]{2,64})?$", "a signing profile of AWS Signer", "write its name: 2 to 64 letters, digits and _"
+)
 AWS_REGION = Pattern(r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$", "an AWS region", "write it like eu-west-1 or us-gov-west-1")
 AWS_ROLE = Pattern(
     r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512})?$",

@@ -32,9 +32,9 @@ def trusted_keys(config: Config) -> KeySet:
     own = config.signing.notation
     if own is None or own.trust is None:
         return believed
-    from registry_pipelines.chain.notation import CertificateQuestion
+    from registry_pipelines.chain.notation import CertificateQuestion, managed_revocations
 
-    return believed.certified_by(CertificateQuestion(own.trust))
+    return believed.certified_by(CertificateQuestion(own.trust, managed_revocations(config)))
 
 
 def _identities(config: Config) -> Keyless | None:

@@ -9,15 +9,19 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import Scalar
 from registry_pipelines.chain.session import Session
+from registry_pipelines.config import EcrRegistry
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 
 if TYPE_CHECKING:  # certificates bring 80 modules along, and most configurations have none
-    from registry_pipelines.config.model import Notation
+    from registry_pipelines.config import Config
+    from registry_pipelines.config.model import AwsSigner, Notation
     from registry_pipelines.evidence.model import Certified, Signer
+    from registry_pipelines.evidence.notation.aws_signer import ManagedRevocation
     from registry_pipelines.evidence.notation.signers import CertifiedSigner
     from registry_pipelines.evidence.notation.trust import Trust
     from registry_pipelines.evidence.revocation import Revocations
+    from registry_pipelines.registry.ecr.calls import AwsCalls
 
 
 def certified_signer(own: Notation, person: Signer | None) -> CertifiedSigner:
@@ -42,8 +46,15 @@ def signing_by_certificate(session: Session) -> Callable[[Place, Descriptor], li
     where the timestamp authority does not answer.
     """
     own = session.config.signing.notation
-    if own is None or own.certificates is None:
+    if own is None:
         return lambda place, subject: []
+    by_aws = _signing_by_aws(session, own.aws) if own.aws else None
+    by_us = _signing_by_us(session, own) if own.certificates else None
+    ways = [each for each in (by_us, by_aws) if each]
+    return lambda place, subject: [row for way in ways for row in way(place, subject)]
+
+
+def _signing_by_us(session: Session, own: Notation) -> Callable[[Place, Descriptor], list[dict[str, Scalar]]]:
     from registry_pipelines.evidence.timestamp_authority import load_timestamp_authority
     from registry_pipelines.sign.notation import sign_notation
 
@@ -58,12 +69,58 @@ def signing_by_certificate(session: Session) -> Callable[[Place, Descriptor], li
     return sign
 
 
+def _aws_calls(config: Config, aws: AwsSigner) -> AwsCalls:
+    from registry_pipelines.registry.ecr.calls import AwsCalls
+
+    settings = config.registries[aws.registry]
+    assert isinstance(settings, EcrRegistry)  # noqa: S101  for mypy; the configuration was checked
+    return AwsCalls(settings.access())
+
+
+def _signing_by_aws(session: Session, aws: AwsSigner) -> Callable[[Place, Descriptor], list[dict[str, Scalar]]]:
+    """By AWS Signer with the profile, by ECR itself, or both. What ECR signs is waited for where the manifest is in a
+    registry of the kind ``ecr``; elsewhere it signs nothing."""
+    from registry_pipelines.sign.aws_signer import sign_with_profile, wait_until_signed
+
+    calls = _aws_calls(session.config, aws)
+    accounts = {
+        session.places.registry(name).name: each.account
+        for name, each in session.config.registries.items()
+        if isinstance(each, EcrRegistry)
+    }
+
+    def sign(place: Place, subject: Descriptor) -> list[dict[str, Scalar]]:
+        rows: list[dict[str, Scalar]] = []
+        if aws.profile:
+            made = sign_with_profile(place, subject, calls, profile=aws.profile, owner=aws.owner)
+            kind = f"signature (AWS Signer, {aws.profile})"
+            rows.append({"kind": kind, "digest": made.descriptor.digest, "new": made.changed})
+        account = accounts.get(place.registry.name) if aws.managed else None
+        if account is not None:
+            for each in wait_until_signed(calls, account, place.repository, subject.digest):
+                name = each.profile.rpartition("/")[2]
+                rows.append({"kind": f"signature (ECR, {name})", "digest": subject.digest, "new": False})
+        return rows
+
+    return sign
+
+
+def managed_revocations(config: Config) -> ManagedRevocation | None:
+    """What asks AWS Signer about its signatures; None where no account is named that may."""
+    own = config.signing.notation
+    if own is None or own.aws is None:
+        return None
+    from registry_pipelines.sign.aws_signer import SignerRevocations
+
+    return SignerRevocations(_aws_calls(config, own.aws))
+
+
 class CertificateQuestion:
     """Asks a Notation trust policy for the gate; see ``evidence.model.Verifier.certified``. The policy is read at the
     first question. Safe for many threads."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, managed: ManagedRevocation | None = None) -> None:
+        self._folder, self._managed = folder, managed
 
     @cached_property
     def _asked(self) -> tuple[Trust, Revocations]:
@@ -80,7 +137,7 @@ class CertificateQuestion:
 
         trust, revocations = self._asked
         try:
-            found = verify_notation(place, subject, trust, revocation=revocations)
+            found = verify_notation(place, subject, trust, revocation=revocations, managed=self._managed)
         except EvidenceError as error:
             return Certified(problem=error.what)
         return found.certified() if found.authentic else Certified(problem="; ".join(found.remarks()[:10]))
@@ -101,5 +158,6 @@ def verify_by_certificate(
     from registry_pipelines.evidence.revocation import Revocations
     from registry_pipelines.sign.notation import verify_notation
 
-    found = verify_notation(place, subject, read_trust(own.trust), revocation=Revocations())
+    managed = managed_revocations(session.config)
+    found = verify_notation(place, subject, read_trust(own.trust), revocation=Revocations(), managed=managed)
     return found.rows(), found.remarks()

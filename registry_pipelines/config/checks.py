@@ -409,9 +409,14 @@ def _notation(config: Config) -> Iterable[tuple[str, str]]:
         for name, policy in config.policies.items():
             if "notation" in policy.required:
                 yield f"policies.{name}.required", "wants `notation`, and there is no `signing.notation.trust` to ask"
+    if own is not None and own.aws is not None:
+        if not isinstance(config.registries[own.aws.registry], EcrRegistry):
+            yield "signing.notation.aws.registry", "name a registry of the kind `ecr`, with whose access AWS is asked"
+        if own.aws.owner and not own.aws.profile:
+            yield "signing.notation.aws.owner", "is whose `profile` it is, and none is named"
     if own is None or own.certificates:
         return
-    if not own.trust:
+    if not own.trust and not (own.aws and (own.aws.profile or own.aws.managed)):
         yield "signing.notation", "names neither `certificates` to sign with nor `trust` to verify with"
     for name in ("key", "lasts", "timestamps"):
         if getattr(own, name):

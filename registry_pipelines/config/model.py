@@ -24,6 +24,7 @@ from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.settings import (
+    AWS_OWNER,
     ECOSYSTEM,
     FEED,
     FILE,
@@ -35,6 +36,7 @@ from registry_pipelines.settings import (
     NAME,
     REPOSITORY,
     SCANNER,
+    SIGNING_PROFILE,
     TAG,
     WEBHOOK,
     Duration,
@@ -158,6 +160,19 @@ class Timestamps(msgspec.Struct, frozen=True, kw_only=True):
     """Certificates that its own must come from, PEM or DER."""
 
 
+class AwsSigner(msgspec.Struct, frozen=True, kw_only=True):
+    """Signatures of the Notary Project that AWS makes (docs/notation.md)."""
+
+    registry: Annotated[str, Names("registries")]
+    """Registry of the kind `ecr`: with its access AWS Signer is asked, to sign and whether it took a signature back."""
+    profile: Annotated[str, SIGNING_PROFILE] = ""
+    """Signing profile that `sign` has AWS Signer sign with."""
+    owner: Annotated[str, AWS_OWNER] = ""
+    """Account of the profile, where it is another's."""
+    managed: bool = False
+    """`sign` waits until ECR has signed by itself what was pushed (managed signing), and a rule that failed ends it."""
+
+
 class Notation(msgspec.Struct, frozen=True, kw_only=True):
     """Signatures of the Notary Project, made and verified beside the others (docs/notation.md)."""
 
@@ -174,6 +189,8 @@ class Notation(msgspec.Struct, frozen=True, kw_only=True):
     """How long a signature is believed; for ever unless told. One with less than half of it left is made anew."""
     timestamps: Timestamps | None = None
     """Authority that each signature is stamped by."""
+    aws: AwsSigner | None = None
+    """AWS Signer, which signs in place of or beside `certificates`, and knows what it took back."""
     trust: Annotated[Path, FOLDER] | None = None
     """Folder with `trustpolicy.json` and `truststore`, like `~/.config/notation`; `verify` then wants a signature that
     this policy believes, too."""

@@ -17,6 +17,7 @@ import msgspec
 
 from registry_pipelines.errors import EvidenceMissing, SignatureInvalid
 from registry_pipelines.evidence.model import CERTIFICATE, Certified, Rejected
+from registry_pipelines.evidence.notation.aws_signer import ManagedRevocation
 from registry_pipelines.evidence.notation.envelope import (
     COSE_TYPE,
     JWS_TYPE,
@@ -46,7 +47,7 @@ from registry_pipelines.oci.media_types import NOTATION_SIGNATURE
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 
-_THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
+THUMBPRINTS = "io.cncf.notary.x509chain.thumbprint#S256"
 _FORMS: Mapping[Form, str] = {"jws": JWS_TYPE, "cose": COSE_TYPE}
 
 
@@ -134,16 +135,18 @@ def sign_notation(
     now = now or datetime.now(UTC)
     target = Target(subject.media_type, str(subject.digest), subject.size, dict(annotations or {}))
     needed = now + lasts / 2 if lasts else None
-    for referrer in _signatures(place, subject.digest):
+    for referrer in signatures_of(place, subject.digest):
         if isinstance(referrer, Referrer):
-            envelope = _read(place, referrer)
+            envelope = read_signature(place, referrer)
             if isinstance(envelope, Envelope) and _says(
                 envelope, target, signer, form, needed, stamped=bool(timestamper)
             ):
                 return NotationSigned(referrer.descriptor, changed=False)
     expiry = now + lasts if lasts else None
     media_type, raw = signer.sign(target, form=form, at=now, expiry=expiry, timestamper=timestamper)
-    return NotationSigned(_attach(place, subject, media_type, raw, signer, now), changed=True)
+    thumbprints = json.dumps([thumbprint(one) for one in signer.chain], separators=(",", ":"))
+    about = {THUMBPRINTS: thumbprints, "org.opencontainers.image.created": now.strftime("%Y-%m-%dT%H:%M:%SZ")}
+    return NotationSigned(attach_envelope(place, subject, media_type, raw, about), changed=True)
 
 
 def verify_notation(
@@ -155,11 +158,13 @@ def verify_notation(
     repository: str = "",
     now: datetime | None = None,
     referrers: Iterable[Referrer | Rejected] | None = None,
+    managed: ManagedRevocation | None = None,
 ) -> NotationVerification:
     """Find a signature over exactly this manifest that the trust policy believes.
 
     repository: whose statement counts (``host/path``), the place's unless told. revocation: see ``verify_envelope``.
-    now: UTC, the clock unless told. referrers: those of the subject, for who looks at others among them too.
+    now: UTC, the clock unless told. referrers: those of the subject, for who looks at others among them too. managed:
+    asks AWS Signer about what it signed; without it nothing of that is believed.
     Raises EvidenceMissing (there is no signature), SignatureInvalid (there are, none is believed, and every reason is
     given; or no statement is for this repository), RegistryError.
     """
@@ -170,12 +175,14 @@ def verify_notation(
     now = now or datetime.now(UTC)
     believed: list[NotationSignature] = []
     rejected: list[Rejected] = []
-    for referrer in _signatures(place, subject.digest, referrers):
+    for referrer in signatures_of(place, subject.digest, referrers):
         if isinstance(referrer, Rejected):
             rejected.append(referrer)
             continue
         try:
-            believed.append(_believe(place, subject, referrer, trust, statement, now=now, revocation=revocation))
+            believed.append(
+                _believe(place, subject, referrer, trust, statement, now=now, revocation=revocation, managed=managed)
+            )
         except SignatureInvalid as error:
             rejected.append(Rejected(str(referrer.descriptor.digest), error.what))
     if believed:
@@ -199,27 +206,30 @@ def _believe(
     *,
     now: datetime,
     revocation: Revocation,
+    managed: ManagedRevocation | None,
 ) -> NotationSignature:
-    envelope = _read(place, referrer)
+    envelope = read_signature(place, referrer)
     if isinstance(envelope, Rejected):
         raise SignatureInvalid(envelope.reason)
-    verified = verify_envelope(envelope, trust, statement, now=now, revocation=revocation)
+    verified = verify_envelope(envelope, trust, statement, now=now, revocation=revocation, managed=managed)
     check_target(verified.target, subject.digest, media_type=subject.media_type, size=subject.size)
     leaf = verified.chain[0]
     form = next(form for form, media_type in _FORMS.items() if media_type == envelope.media_type)
     return NotationSignature(referrer.descriptor, form, write_subject(leaf), thumbprint(leaf), verified)
 
 
-def _signatures(
+def signatures_of(
     place: Place, digest: Digest, referrers: Iterable[Referrer | Rejected] | None = None
 ) -> Iterator[Referrer | Rejected]:
-    """Those that carry a Notation signature, and what is damaged; what says something else is passed over."""
+    """Those of the manifests that refer to a digest that carry a Notation signature, and what is damaged; what says
+    something else is passed over."""
     for referrer in open_referrers(place, digest) if referrers is None else referrers:
         if isinstance(referrer, Rejected) or referrer.manifest.kind == NOTATION_SIGNATURE:
             yield referrer
 
 
-def _read(place: Place, referrer: Referrer) -> Envelope | Rejected:
+def read_signature(place: Place, referrer: Referrer) -> Envelope | Rejected:
+    """The envelope that a manifest carries; nothing is verified."""
     where, layers = str(referrer.descriptor.digest), referrer.manifest.layers
     if len(layers) != 1:
         return Rejected(where, "a Notation signature has exactly one layer")
@@ -252,9 +262,11 @@ def _says(
     return same and lasts and usual and (bool(envelope.timestamp) or not stamped)
 
 
-def _attach(
-    place: Place, subject: Descriptor, media_type: str, raw: bytes, signer: CertifiedSigner, now: datetime
+def attach_envelope(
+    place: Place, subject: Descriptor, media_type: str, raw: bytes, annotations: Mapping[str, str]
 ) -> Descriptor:
+    """Attach an envelope to a manifest, as ``notation`` finds it. annotations: of the manifest that carries it. Raises
+    RegistryError."""
     push_blob(place, b"{}", media_type=NOTATION_SIGNATURE)
     manifest = manifest_bytes(
         Manifest(
@@ -263,10 +275,7 @@ def _attach(
             config=msgspec.structs.replace(EMPTY, media_type=NOTATION_SIGNATURE),
             layers=(push_blob(place, raw, media_type=media_type),),
             subject=Descriptor(media_type=subject.media_type, digest=subject.digest, size=subject.size),
-            annotations={
-                _THUMBPRINTS: json.dumps([thumbprint(one) for one in signer.chain], separators=(",", ":")),
-                "org.opencontainers.image.created": now.strftime("%Y-%m-%dT%H:%M:%SZ"),
-            },
+            annotations=dict(annotations),
         )
     )
     place.registry.put_manifest(place.repository, manifest)

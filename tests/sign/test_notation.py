@@ -187,7 +187,11 @@ ATTACKS = [
     cose("another algorithm", "the algorithm is 'PS256'", {1: -37}),
     cose("another payload type", "the payload is 'text/plain'", {3: "text/plain"}),
     cose("payload changed", "did not make this signature", after=lambda it: Tagged(18, [*it[:2], it[2] + b" ", it[3]])),
-    cose("signature changed", "did not make this signature", after=lambda it: Tagged(18, [*it[:3], it[3][:-1] + b"?"])),
+    cose(
+        "signature changed",
+        "did not make this signature",
+        after=lambda it: Tagged(18, [*it[:3], it[3][:-1] + bytes([it[3][-1] ^ 1])]),
+    ),
     cose(
         "a byte in the middle of the signature",
         "did not make this signature",

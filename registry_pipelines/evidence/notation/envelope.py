@@ -5,8 +5,8 @@ Source: notaryproject/specifications, signature-specification.md and signature-e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import msgspec
@@ -67,6 +67,8 @@ class Signed:
     expiry: datetime | None = None
     unknown: tuple[str, ...] = ()
     """Critical attributes that are not understood here."""
+    plugin: Mapping[str, str] = field(default_factory=dict)
+    """Critical attributes of AWS Signer, see ``aws_signer``; empty for everybody else."""
 
 
 @dataclass(frozen=True)
@@ -160,16 +162,18 @@ def to_the_second(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(microsecond=0)
 
 
-def signed_attributes(scheme: object, times: Sequence[datetime | None], unknown: tuple[str, ...]) -> Signed:
-    """The attributes of a header; each scheme has its own time. times: of signing, an authority's, of expiry. Raises
-    ValueError, which says what is wrong."""
+def signed_attributes(
+    scheme: object, times: Sequence[datetime | None], unknown: tuple[str, ...], plugin: Mapping[str, str] | None = None
+) -> Signed:
+    """The attributes of a header; each scheme has its own time. times: of signing, an authority's, of expiry. plugin:
+    of AWS Signer. Raises ValueError, which says what is wrong."""
     if scheme not in (X509_SCHEME, AUTHORITY_SCHEME):
         raise ValueError(f"the signing scheme is {str(scheme)[:100]!r}, which is not known")
     time, authentic, expiry = times
     own, other = (time, authentic) if scheme == X509_SCHEME else (authentic, time)
     if other is not None or (own is None and scheme == AUTHORITY_SCHEME):
         raise ValueError(f"the time of signing is not told as the scheme {scheme} wants it")
-    return Signed(str(scheme), own, expiry, unknown)
+    return Signed(str(scheme), own, expiry, unknown, plugin or {})
 
 
 def check_critical(critical: object, header: set[str], signed: Signed) -> None:

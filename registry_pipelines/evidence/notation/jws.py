@@ -16,6 +16,7 @@ import msgspec
 
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.dsse import decode_base64, decode_unverified
+from registry_pipelines.evidence.notation.aws_signer import understood
 from registry_pipelines.evidence.notation.envelope import (
     AGENT,
     AUTHENTIC_TIME,
@@ -102,9 +103,11 @@ def write_jws(
 
 def _signed(header: dict[str, Any]) -> Signed:
     critical = header.get("crit")
-    unknown = tuple(str(name) for name in critical if name not in _NAMES) if isinstance(critical, list) else ()
+    listed = critical if isinstance(critical, list) else []
+    plugin = understood(header, listed)
+    unknown = tuple(str(name) for name in listed if name not in _NAMES and name not in plugin)
     times = [_time(header, name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)]
-    signed = signed_attributes(header.get(SCHEME), times, unknown)
+    signed = signed_attributes(header.get(SCHEME), times, unknown, plugin)
     check_critical(critical, set(header), signed)
     return signed
 

@@ -18,6 +18,7 @@ import msgspec
 
 from registry_pipelines.errors import InputError, SignatureInvalid
 from registry_pipelines.evidence.attestors import AttestorCertificates
+from registry_pipelines.evidence.notation.aws_signer import is_trusted
 from registry_pipelines.evidence.notation.envelope import X509_SCHEME
 from registry_pipelines.evidence.notation.identities import ANY, SUBJECT, is_named, overlap, read_subject
 from registry_pipelines.evidence.x509 import Certificate, is_authority, is_self_signed, name_of, read_certificates
@@ -76,6 +77,10 @@ class Statement(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True)
             return True
         named = [one.partition(":")[2] for one in self.trusted_identities if one.startswith(f"{SUBJECT}:")]
         return any(is_named(leaf, read_subject(text)) for text in named)
+
+    def trusts_profile(self, attributes: Mapping[str, str]) -> bool:
+        """Whether a signing profile of AWS Signer is one of those named, by its ARN."""
+        return is_trusted(attributes, self.trusted_identities)
 
     def stores(self, kind: StoreKind) -> list[str]:
         """The names of its stores of a kind, each once."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from registry_pipelines.errors import SignatureInvalid
+from registry_pipelines.evidence.notation.aws_signer import PROFILE_VERSION, ManagedRevocation
 from registry_pipelines.evidence.notation.cose import read_cose
 from registry_pipelines.evidence.notation.envelope import (
     COSE_TYPE,
@@ -17,6 +18,7 @@ from registry_pipelines.evidence.notation.envelope import (
     MAX_ENVELOPE_BYTES,
     X509_SCHEME,
     Envelope,
+    Signed,
     Target,
     check_integrity,
     read_payload,
@@ -72,25 +74,26 @@ def verify_envelope(
     *,
     now: datetime,
     revocation: Revocation,
+    managed: ManagedRevocation | None = None,
     where: str = "",
 ) -> VerifiedEnvelope:
     """Believe a signature, or raise SignatureInvalid with the check that failed.
 
     statement: of ``trust``, for the repository in question; one that skips verification is the caller's to see. now:
     UTC. revocation: asked about the chain, and about that of the timestamp; not about certificates of nobody who is
-    trusted, which name addresses that a stranger chose.
+    trusted, which name addresses that a stranger chose. managed: asked in its place about what AWS Signer signed.
     Not checked here: what the payload is about (``envelope.check_target``).
     """
     chain = check_integrity(envelope, where=where)
     held = _Held(statement, where)
-    held.check("authenticity", lambda: _check_authenticity(chain, envelope.signed.scheme, trust, statement))
+    held.check("authenticity", lambda: _check_authenticity(chain, envelope.signed, trust, statement))
     strange = bool(held.logged)
     held.check("expiry", lambda: _check_expiry(envelope.signed.expiry, now))
     stamp = held.check(
         "authenticTimestamp", lambda: _check_time(envelope, chain, trust, statement, now=now, revocation=revocation)
     )
     if not strange:
-        held.check("revocation", lambda: _check_revocation(chain, revocation))
+        held.check("revocation", lambda: _check_taken_back(envelope.signed, chain, revocation, managed))
     return VerifiedEnvelope(
         target=read_payload(envelope.payload, where=where),
         chain=chain,
@@ -123,13 +126,22 @@ class _Held:
             return None
 
 
-def _check_authenticity(chain: Sequence[Certificate], scheme: str, trust: Trust, statement: Statement) -> None:
+def _check_authenticity(chain: Sequence[Certificate], signed: Signed, trust: Trust, statement: Statement) -> None:
+    scheme = signed.scheme
     anchors = trust.anchors(statement, scheme)
     if not any(one in anchors for one in chain):
         stores = "" if anchors else f", and it has no store for the scheme {scheme}"
         raise SignatureInvalid(
             f"no certificate of the chain of {name_of(chain[0])} is in a trust store of {statement.name!r}{stores}"
         )
+    if signed.plugin:
+        if not statement.trusts_profile(signed.plugin):
+            profile = signed.plugin.get(PROFILE_VERSION, "")[:200]
+            raise SignatureInvalid(
+                f"the signing profile {profile} of AWS Signer is not among the trusted identities of "
+                f"{statement.name!r}, where it stands by its ARN"
+            )
+        return
     if not statement.trusts(chain[0]):
         raise SignatureInvalid(f"{name_of(chain[0])} is not among the trusted identities of {statement.name!r}")
 
@@ -163,6 +175,22 @@ def _check_time(
     check_dates(chain, stamp.earliest, stamp.latest)
     _check_revocation(stamp.chain, revocation)
     return stamp
+
+
+def _check_taken_back(
+    signed: Signed, chain: Sequence[Certificate], revocation: Revocation, managed: ManagedRevocation | None
+) -> None:
+    """AWS Signer's certificates name no list: it is asked itself, also about the profile and the job."""
+    if not signed.plugin:
+        _check_revocation(chain, revocation)
+        return
+    if managed is None or signed.time is None:
+        raise SignatureInvalid(
+            "AWS Signer is not asked whether it took the signature back",
+            do="Name the account that asks: signing.notation.aws.registry",
+        )
+    if problem := managed(signed.plugin, signed.time.timestamp(), chain):
+        raise SignatureInvalid(problem)
 
 
 def _check_revocation(chain: Sequence[Certificate], revocation: Revocation) -> None:

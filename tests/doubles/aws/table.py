@@ -9,10 +9,12 @@ from tests.doubles.aws.ecr_policies import EcrPolicies
 from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.ecr_scans import EcrScans
+from tests.doubles.aws.ecr_signing import EcrSigning
 from tests.doubles.aws.front import Area
 from tests.doubles.aws.inspector import InspectorCoverage
 from tests.doubles.aws.kms import Kms
 from tests.doubles.aws.signer import SignerProfiles
+from tests.doubles.aws.signer_signing import SignerSigning
 from tests.doubles.aws.sts import Sts
 from tests.doubles.aws.vpc import VpcEndpoints
 
@@ -24,7 +26,9 @@ AREAS: tuple[type[Area], ...] = (
     EcrCaches,
     EcrReplication,
     SignerProfiles,
+    SignerSigning,
     EcrScans,
+    EcrSigning,
     InspectorCoverage,
     Sts,
     Kms,
