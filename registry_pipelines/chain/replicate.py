@@ -9,11 +9,13 @@ from registry_pipelines.chain.channels import going_to
 from registry_pipelines.chain.promote import broken_glass, require_promoted
 from registry_pipelines.chain.result import StageResult, request_facts
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.ways import await_arrivals, edge
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.replicate import replicas
+from registry_pipelines.replicate.ways import Way
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.delivery.results import TargetResult
 from registry_pipelines.transfer.limits.requests import Requests
@@ -36,8 +38,9 @@ def replicate_to(
 
     Returns for each target its result, or the error that ended its copy; none holds the others up. Requests to the
     source are those for all of them. Each target takes the channel tags that have it, while they name this release; one
-    where the version tag names something else is not touched. Raises PromotionDenied, InputError for a target that the
-    image does not go to, and LocalError.
+    where the version tag names something else is not touched. What ECR itself brings to a target is waited for
+    (``arrival`` of the target); the copy then finds it there, reads it back and adds what is missing. Raises
+    PromotionDenied, InputError for a target that the image does not go to, and LocalError.
     """
     places = {name: _destination(session, release, name) for name in targets}
     source, image = session.source(release), session.image(release.image)
@@ -53,6 +56,13 @@ def replicate_to(
         except RegistryPipelinesError as error:
             results[name] = error
             del places[name]
+    ways = {name: edge(session, image, name).way for name in places}
+    awaited = {
+        name: (place, session.config.targets[name].arrival.total_seconds())
+        for name, place in places.items()
+        if ways[name].native
+    }
+    arrived = await_arrivals(release.digest, awaited)
     tags = {name: tags_at(session, release, name) for name in places}
     outcomes = replicas.replicate(
         source,
@@ -71,6 +81,7 @@ def replicate_to(
         else:
             asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
             done = _replicated(release, name, outcome, tags[name].names, asked)
+            done = _by_way(done, ways[name], arrived.get(name))
             results[name] = replace(done, alerts=alerts[tuple(going_to(image.order, name))])
     return {name: results[name] for name in targets}
 
@@ -125,6 +136,14 @@ def _replicated(
         notes=list(filter(None, [copied.left_out_note])),
         ok=copied.ok,
     )
+
+
+def _by_way(done: StageResult, way: Way, arrived_s: float | None) -> StageResult:
+    """The same with the way it came. What ECR brought is read back and completed as any copy."""
+    facts = {**done.facts, "way": way.kind, **({} if arrived_s is None else {"awaited_s": round(arrived_s, 1)})}
+    late = way.native and arrived_s is None
+    notes = [*done.notes, *(["ECR did not bring it in time, so it was copied"] if late else [])]
+    return replace(done, facts=facts, notes=notes)
 
 
 def compare_replica(session: Session, release: Release, target: str) -> Comparison:

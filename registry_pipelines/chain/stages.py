@@ -748,5 +748,17 @@ class Chain:
 
         return infra_terraform.written(self._session, registries, aws=aws, take_over=take_over)
 
+    def ways(self, images: Sequence[str] = ()) -> StageResult:
+        """Which way each image (all unless named) takes to each target, by ECR itself or by our copies, and why."""
+        from registry_pipelines.chain import ways
+
+        return ways.described(self._session, images)
+
+    def replication_lag(self, images: Sequence[str] = ()) -> StageResult:
+        """How far each target is behind what the channels name at the source; ``facts["lag_s SOURCE -> TARGET"]``."""
+        from registry_pipelines.chain import ways
+
+        return ways.replication_lag(self._session, images)
+
 
 __all__ = ["Chain", "StageResult"]

@@ -443,6 +443,7 @@ ANSWERS: dict[str, Any] = {
     "infra apply": Results,
     "infra drift": Results,
     "infra import": ImportedSettings,
+    "infra edges": Results,
     "lifecycle check": Results,
     "lifecycle explain": Results,
     "lifecycle preview": Results,

@@ -11,7 +11,7 @@ import click
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
-from registry_pipelines.cli.names import REGISTRIES, names_of
+from registry_pipelines.cli.names import IMAGES, REGISTRIES, names_of
 from registry_pipelines.cli.output import console, print_lines, print_results, results_table, rows_table
 from registry_pipelines.cli.terraforming import terraform
 from registry_pipelines.errors import EvidenceError, InputError, LocalError
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from registry_pipelines.infra.plan import Plan
 
 DECLARED = names_of("infra")
-COLUMNS = ("action", "kind", "name", "field", "found", "wanted", "state", "told", "why")
+COLUMNS = (
+    "action", "kind", "name", "field", "found", "wanted", "state", "told",
+    "image", "edge", "channel", "way", "lag_s", "took_s", "why",
+)  # fmt: skip
 
 
 @click.group("infra")
@@ -112,6 +115,21 @@ def import_settings(options: Options, registry: str, folder: Path) -> None:
         return
     console().print(text, markup=False, soft_wrap=True)
     print_lines([*(f"written: {path}" for path in sorted(paths)), *notes])
+
+
+@infra_group.command("edges", short_help="Show the way of each image to each target, and how far it is behind.")
+@click.argument("images", nargs=-1, shell_complete=IMAGES)
+@click.option("--lag", is_flag=True, help="Ask the registries how far each target is behind.")
+@common
+def show_edges(options: Options, images: tuple[str, ...], lag: bool) -> None:
+    """Show which way each image takes to each target, replicated by ECR itself or copied by us, and why.
+
+    IMAGES: all unless named. Exit code 3 with --lag: a target is behind longer than its `max_lag`, or cannot be asked.
+    """
+    with options.chain() as chain:
+        results = [chain.replication_lag(images) if lag else chain.ways(images)]
+    _show(options, results)
+    _end(results)
 
 
 def _names(chain: Chain, registry: str | None) -> list[str]:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
 from registry_pipelines.config.redirects import Redirects
 from registry_pipelines.mirror.model import Upstream
-from registry_pipelines.settings import FILE, GLOB, HOST, PREFIX, EntryName, Instead, Names, Secret
+from registry_pipelines.settings import FILE, GLOB, HOST, PREFIX, Duration, EntryName, Instead, Names, Secret
 from registry_pipelines.transfer.closure.choice import Choice
 
 AZURE_INSTEAD = Instead(("acr", "azure"), "Azure's registry is `kind: distribution` with its host, <name>.azurecr.io")
@@ -116,6 +116,10 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
     moving_prefix: Annotated[str, PREFIX] = ""
     """Put in front of the image's repository for what must move where the tags there are immutable, as `moving` of an
     image; nothing is kept apart unless told."""
+    arrival: Duration = Duration(minutes=30)
+    """How long a release is waited for that ECR brings here by itself (docs/infra.md); then it is copied."""
+    max_lag: Duration = Duration(hours=1)
+    """How long after its promotion a release may be missing here, before Dagster's check `in_time` fails."""
     foreign_layers: bool = False
     """For releases. Take layers that their publisher keeps elsewhere (Windows bases until 2023), too, where the source
     holds them; their licence may forbid to pass them on. What is left out is told."""
