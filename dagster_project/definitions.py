@@ -9,6 +9,7 @@ from dagster_project.assets import (
     bases,
     build,
     collect,
+    infra,
     interventions,
     mirror,
     page,
@@ -81,6 +82,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     grounds = [bases.base(settings) for settings in config.bases.values()]
     fed = config.advisories.source is None and bool(config.advisories.feed or config.advisories.debian_security)
     known = [advisories.advisories(config)] if fed else []
+    declared = [infra.settings(name) for name in config.infra]
+    followed = [infra.replication_lag()] if any(image.targets for image in config.images.values()) else []
     release = release_job(config, releases)
     let_go = promote_job(config, [*going, page.release_page])
     builds = [build.build_job(names)] if names else []
@@ -95,6 +98,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     recorded = recorded_images(config)
     starts = [measure_job(config, [start.start_time])] if recorded else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
+    settings = [job("infra", declared, "Compare what registries are set to with what is declared.")] if declared else []
+    lags = [job("lag", followed, "Ask how far targets are behind.")] if followed else []
     return dg.Definitions(
         assets=[
             build.image(names),
@@ -106,6 +111,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *upstreams,
             *synced,
             *plans,
+            *declared,
+            *followed,
             *grounds,
             *watched,
         ],
@@ -119,6 +126,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *mirrors,
             *syncs,
             *plannings,
+            *settings,
+            *lags,
             *starts,
             *looks,
             *hours,
@@ -138,6 +147,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
+            *(nightly(looking, str(config.schedules.infra), config) for looking in settings),
+            *(nightly(asking, str(config.schedules.replication_lag), config) for asking in lags),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
         resources={

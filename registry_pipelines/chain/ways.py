@@ -275,7 +275,7 @@ def described(session: Session, images: Sequence[str] = ()) -> StageResult:
     return StageResult(
         stage="ways",
         subject=", ".join(images) or "all images",
-        action=f"{native} by ECR itself, {len(found) - native} by copies",
+        action=f"by ECR itself: {native}, by copies: {len(found) - native}",
         facts={"native": native, "transfer": len(found) - native},
         rows=[{"image": each.image, "edge": each.name, "way": each.way.kind, "why": each.way.why} for each in found],
         notes=sorted({note for each in found for note in each.way.notes}),
