@@ -17,6 +17,15 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def live(variable: str) -> str:
+    """What the environment says of a real account that a test may use. Not run without it, in CI neither: it needs the
+    internet, costs money, and changes something there."""
+    value = os.environ.get(variable, "")
+    if not value:
+        pytest.skip(f"{variable} is not set: no real account is asked")
+    return value
+
+
 def needed_module(name: str, extra: str) -> ModuleType:
     """A module that comes with an extra of this project."""
     try:

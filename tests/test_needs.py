@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.needs import missing, needed_module
+from tests.needs import live, missing, needed_module
 
 TESTS = Path(__file__).parent
 SKIPS = re.compile(r"pytest\.skip\(|importorskip\(|skipif\(|mark\.skip\b|mark\.xfail|pytest\.xfail\(")
-MAY_SKIP = {"needs.py": "skips on a user's machine only"}
+MAY_SKIP = {"needs.py": "skips on a user's machine only, and what asks real accounts"}
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
@@ -23,6 +23,16 @@ def test_what_is_missing_is_a_failure_in_ci(
         missing("nothing to stand on")
     with pytest.raises(outcome, match="extra `impossible`"):
         needed_module("no_such_module", "impossible")
+
+
+@pytest.mark.parametrize("ci", ["", "true"])
+def test_no_real_account_is_asked_unless_told(ci: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", ci)
+    monkeypatch.delenv("RP_LIVE_TEST", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="RP_LIVE_TEST is not set"):
+        live("RP_LIVE_TEST")
+    monkeypatch.setenv("RP_LIVE_TEST", "there")
+    assert live("RP_LIVE_TEST") == "there"
 
 
 def test_nothing_else_skips() -> None:

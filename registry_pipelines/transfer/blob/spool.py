@@ -15,6 +15,7 @@ from registry_pipelines.errors import DigestMismatch, DiskFull, StateLocked
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.blob.room import Share, room_of
 from registry_pipelines.transfer.blob.sinks import Inbox, Moved
 
 MAX_COLLECTORS = 16
@@ -32,9 +33,11 @@ class SpoolSink:
         self._folder = folder / safe
         self._path = self._folder / descriptor.digest.hex
         self._file: BinaryIO | None = None
+        self._share: Share | None = None
 
     def open(self) -> int:
-        """How much of the blob the file has. Raises StateLocked when too many others collect it too, LocalError."""
+        """How much of the blob the file has, once there is room for the rest. Raises StateLocked when too many others
+        collect it too, DiskFull, LocalError."""
         if self._file is None:
             with local_errors(self._path):
                 self._folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +45,14 @@ class SpoolSink:
         size = self._file.seek(0, os.SEEK_END)
         if size > self._descriptor.size:
             self._file.truncate(0)
-            return 0
+            size = 0
+        if self._share is None:
+            try:
+                left = self._descriptor.size - size
+                self._share = room_of(self._folder).take(self._folder, left, where=str(self._path))
+            except BaseException:
+                self._close()
+                raise
         return size
 
     def _claim(self) -> tuple[Path, BinaryIO]:
@@ -73,7 +83,7 @@ class SpoolSink:
         try:
             with local_errors(self._path):
                 self._collect(inbox, file)
-                source = FileSource(file, self._moved)
+                source = FileSource(file, self._sent)
                 self.target.registry.upload_blob(self.target.repository, self._descriptor, source)
         except (DigestMismatch, DiskFull):
             self._discard()
@@ -85,10 +95,17 @@ class SpoolSink:
             try:
                 at = file.seek(0, os.SEEK_END)
                 if part.stop > at:
-                    file.write(part.view[at - part.offset :])
+                    written = file.write(part.view[at - part.offset :])
+                    if self._share:
+                        self._share.moved(written)
             finally:
                 part.release()
         file.flush()
+
+    def _sent(self, offset: int, count: int) -> None:
+        if self._share:
+            self._share.moved()
+        self._moved(offset, count)
 
     def leave(self) -> None:
         """Keep the file for the next run."""
@@ -106,6 +123,9 @@ class SpoolSink:
         if self._file is not None:
             self._file.close()
             self._file = None
+        if self._share is not None:
+            self._share.close()
+            self._share = None
 
 
 def _size(path: Path) -> int:
