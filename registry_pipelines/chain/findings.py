@@ -62,11 +62,10 @@ def openvex(session: Session, release: Release, *, author: str = "") -> bytes:
     return write_openvex(written, author=author, now=scanned or now)
 
 
-def attest_openvex(session: Session, release: Release, *, author: str = "") -> StageResult:
-    """Sign that document as the person, and attach it. Raises EvidenceMissing, InputError."""
+def attest_openvex(session: Session, release: Release, document: bytes) -> StageResult:
+    """Sign a document of :func:`openvex` as the person, and attach it. Raises InputError."""
     started = time.monotonic()
     place, subject = session.source(release), session.subject(release)
-    document = openvex(session, release, author=author)
     made = attest_once(place, subject, OPENVEX_TYPE, msgspec.Raw(document), session.keys.signer("person"))
     statements = len(msgspec.json.decode(document)["statements"])
     return StageResult(

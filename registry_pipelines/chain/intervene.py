@@ -17,7 +17,14 @@ from registry_pipelines.config import Image
 from registry_pipelines.errors import InputError, PromotionDenied
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Verifier
-from registry_pipelines.evidence.predicates import BREAK_GLASS_TYPE, CLOSING_TYPE, REVOCATION_TYPE, roles_for
+from registry_pipelines.evidence.predicates import (
+    BREAK_GLASS_TYPE,
+    CLOSING_TYPE,
+    LIFTING_TYPE,
+    REVOCATION_TYPE,
+    roles_for,
+)
+from registry_pipelines.evidence.tagged import cosign_tag
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_EMPTY, SIGSTORE_BUNDLE
@@ -25,6 +32,7 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.promote import intervening
 from registry_pipelines.promote.interventions import BrokenGlass, Interventions, Revoked, read_interventions
 from registry_pipelines.promote.person import Person, account
+from registry_pipelines.promote.ways import releases_before
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
@@ -109,7 +117,6 @@ def close_glasses(session: Session, release: Release, by: Person | None = None, 
     image, place = session.image(release.image), session.source(release)
     naming = [each.name for each in image.order if digest_at(place, each.name) == release.digest]
     still = [name for name in naming if _against(session, release, name)]
-    command = typed(session.config, *promoting(image, "EARLIER", still[0])) if still else ""
     return StageResult(
         stage="break-glass",
         subject=release.key,
@@ -122,8 +129,19 @@ def close_glasses(session: Session, release: Release, by: Person | None = None, 
             f"{name} still names it, and the gate would not let it come there: copies and new starts are refused"
             for name in still
         ],
-        next_steps=[f"{command}  # or put right what is against it, and promote it again"] if still else [],
+        next_steps=_instead(session, release, still[0]) if still else [],
     )
+
+
+def _instead(session: Session, release: Release, channel: str) -> list[str]:
+    """What a channel may name in place of a release that may not be there: the one before it, where there was one."""
+    before = releases_before(session.source(release), release, channel, session.verifier())
+    image = session.image(release.image)
+    if not before:
+        judged = typed(session.config, "judge", f"{release.image}:{release.tag}")
+        return [f"{judged}  # when it is put right, then promote it again: no release was on {channel} before it"]
+    command = typed(session.config, *promoting(image, before[0].tag, channel))
+    return [f"{command}  # or put right what is against it, and promote it again"]
 
 
 def finish(
@@ -136,7 +154,7 @@ def finish(
     lift: bool = False,
 ) -> None:
     """Sign the end of a break-glass or a revocation."""
-    roles = roles_for(BREAK_GLASS_TYPE) if lift else roles_for(CLOSING_TYPE)
+    roles = roles_for(LIFTING_TYPE if lift else CLOSING_TYPE)
     intervening.end(
         session.source(release),
         release,
@@ -234,9 +252,10 @@ def _every(session: Session, image: Image, verifier: Verifier) -> list[tuple[Rel
 
 
 def _read(place: Place, digest: Digest, verifier: Verifier) -> Interventions:
-    """Opened only where the list of referrers may hold one: what we attach says its type there, too."""
+    """Opened only where the list of referrers may hold one: what we attach says its type there, too; or where there is
+    a tag of attestations, in which a revocation is as well."""
     referrers = place.registry.referrers(place.repository, digest)
-    if not any(map(_may_be_one, referrers)):
+    if not any(map(_may_be_one, referrers)) and digest_at(place, cosign_tag(digest, "att")) is None:
         return Interventions()
     return read_interventions(read_attestations(place, digest, verifier), digest)
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from registry_pipelines.chain.advisories import advisory_source
 from registry_pipelines.chain.channels import next_channel
 from registry_pipelines.chain.differences import Difference, compare
-from registry_pipelines.chain.next_steps import lets_go, next_steps
+from registry_pipelines.chain.next_steps import lets_go, next_steps, typed
 from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.promote import promotion_steps, standings
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult, held_text
@@ -79,6 +79,11 @@ def _waits(session: Session, status: Status) -> bool:
 
 def _next_steps(session: Session, release: Release, status: Status, verdict: Verdict | None) -> list[str]:
     """What leads to a pass; of one that waits, what lets it go."""
+    if status.ruling == "revoked":
+        name = f"{release.image}:{release.tag}"
+        ends = typed(session.config, "revoke", name, "--close")
+        lifted = typed(session.config, "revoke", name, "--lift")
+        return [f"{ends}  # when all is done: it stays denied", f"{lifted}  # only where it was a mistake"]
     if verdict and not verdict.allow:
         return next_steps(session, release, verdict.steps)
     if status.held or status.ruling == "deny":  # the verdict is allow, and a promotion asks of the start

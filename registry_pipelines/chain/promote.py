@@ -16,6 +16,7 @@ from registry_pipelines.chain.channels import (
 )
 from registry_pipelines.chain.left_behind import left_behind
 from registry_pipelines.chain.next_steps import denials_with_next_steps, lets_go, next_steps, promoting, typed
+from registry_pipelines.chain.passed import attest_what_passed
 from registry_pipelines.chain.releases import no_release_note
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult, held_text
 from registry_pipelines.chain.session import Session
@@ -41,10 +42,16 @@ NEXT = "the next channel is "
 def judge(session: Session, release: Release, *, until: str = "") -> StageResult:
     """Judge a release by what its registry holds, and attach the signed verdict; ``ok`` is the verdict. Of an image
     whose channels have several policies there is a verdict by each; ``ok`` is that for the channel it comes to next,
-    and the others are told.
+    and the others are told. What passes is signed as cosign's record of a scan, too, where the scanner's key is here.
 
     until: the last stage that somebody asked for, which what is to be done next leads to; this one unless told.
     """
+    result = _judge(session, release, until)
+    passed = attest_what_passed(session, release) if result.ok else None
+    return replace(result, changed=True) if passed and passed.changed else result
+
+
+def _judge(session: Session, release: Release, until: str) -> StageResult:
     image = session.image(release.image)
     policies = policies_of(session, image)
     if len(policies) == 1:

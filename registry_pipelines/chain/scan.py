@@ -12,6 +12,7 @@ import msgspec
 
 from registry_pipelines.chain.advisories import LOAD, advisory_source, alerts_about, remedy
 from registry_pipelines.chain.next_steps import next_steps
+from registry_pipelines.chain.passed import attest_what_passed
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.evidence.attestations import read_attestations
@@ -162,7 +163,8 @@ def _unattributed_facts(unattributed: Unattributed | None) -> dict[str, Scalar]:
 
 
 def vulnerabilities(session: Session, release: Release) -> StageResult:
-    """Match advisories against the attached SBOMs, attach the report; ``ok`` when the policy's limits hold.
+    """Match advisories against the attached SBOMs, attach the report; ``ok`` when the policy's limits hold. Where a
+    verdict allowed what the report says still, cosign's record of it is signed, too, if that is missing.
 
     Raises EvidenceMissing (no SBOM), AdvisoriesMissing. The advisories' age is the verdict's to judge.
     """
@@ -173,8 +175,11 @@ def vulnerabilities(session: Session, release: Release) -> StageResult:
     report = _matched_with(session, place, release, sboms)
     outcome = against_policy(session, release, report)
     unsigned = not_vouched_for(sboms) if signer else ""
-    published = publish_report(place, subject, report, signer=None if unsigned else signer, passes=outcome.passes)
-    published = replace(published, unsigned=published.unsigned or unsigned)
+    published = publish_report(place, subject, report, signer=None if unsigned else signer)
+    passed = attest_what_passed(session, release)
+    published = replace(
+        published, unsigned=published.unsigned or unsigned, changed=published.changed or bool(passed and passed.changed)
+    )
     return _held_against_limits(session, release, published, report, outcome, started)
 
 

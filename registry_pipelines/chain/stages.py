@@ -345,11 +345,12 @@ class Chain:
 
         return findings.openvex(self._session, release, author=author)
 
-    def attest_openvex(self, release: Release, *, author: str = "") -> StageResult:
-        """Sign that document as the person, and attach it."""
+    def attest_openvex(self, release: Release, document: bytes = b"", *, author: str = "") -> StageResult:
+        """Sign that document as the person, and attach it; made now where none is given."""
         from registry_pipelines.chain import findings
 
-        return findings.attest_openvex(self._session, release, author=author)
+        written = document or findings.openvex(self._session, release, author=author)
+        return findings.attest_openvex(self._session, release, written)
 
     def rescan(self, images: Collection[str] = (), *, bucket: str = "", everything: bool = False) -> StageResult:
         """New advisories against the stored SBOMs of all releases, or those of some images or of one bucket; no layer

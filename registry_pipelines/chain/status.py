@@ -21,17 +21,16 @@ from registry_pipelines.errors import (
     Unauthorized,
     Unavailable,
 )
-from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.tags import order_key
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.promote import gate
-from registry_pipelines.promote.evidence import reports_about
 from registry_pipelines.promote.findings import newly_against
 from registry_pipelines.promote.interventions import BrokenGlass, Revoked
+from registry_pipelines.promote.leaving import Leaving, read_digest, read_leaving
 from registry_pipelines.promote.order import Channel
-from registry_pipelines.promote.standing import Standing, read_standing, records
+from registry_pipelines.promote.standing import Standing
 from registry_pipelines.promote.ways import returns
 from registry_pipelines.registry.contents import contents_of
 from registry_pipelines.registry.protocol import Place
@@ -63,9 +62,6 @@ Presence = Literal["same", "other", "missing", "unreachable"]
 
 NEWLY = "newly vulnerable"
 """Begins the reason that a finding later than the verdict gives."""
-
-PROMOTION_REASON = "promotion:"
-"""How the gate's reason begins that there is no promotion."""
 
 _T = TypeVar("_T")
 
@@ -321,7 +317,8 @@ class _Look:
         status = Status(image.name, channel.name, tag, digest, created=contents.created, size_bytes=size_bytes)
         if self._verifier is None:
             return replace(status, reasons=("no trusted key is here, so nothing is believed",), problems=problems)
-        standing, reports, known = self._ask(place, lambda: self._read(image, channel, digest, tag))
+        found = self._ask(place, lambda: self._read(image, channel, digest, tag))
+        standing, reports, known = found.standing, found.reports, found.known
         vulnerable = self._vulnerable(image, channel, standing, reports)
         mine = standing.promotions(channel.name)
         ruling, reasons = self._ruling(image, channel, standing, reports, promoted=named or not tag)
@@ -355,18 +352,13 @@ class _Look:
         place, verifier = self._source(image), self._verifier
         return self._ask(place, lambda: read_standing(place, digest, verifier))
 
-    def _read(
-        self, image: Image, channel: Channel, digest: Digest, tag: str
-    ) -> tuple[Standing, list[Report], Attestations]:
+    def _read(self, image: Image, channel: Channel, digest: Digest, tag: str) -> Leaving:
         """What is signed and what is attached about a digest."""
-        place, verifier = self._source(image), self._verifier
+        place, verifier, policy = self._source(image), self._verifier, self._session.policy_of(image, channel)
         assert verifier is not None  # noqa: S101 - its caller looked
-        verifier = verifier.under(self._session.policy_of(image, channel).attestor_names)
-        known = read_attestations(place, digest, verifier)
-        promoted = [record for record, _ in records(place, digest, verifier, known=known) if record.image == image.name]
-        version = tag or (promoted[-1].version if promoted else channel.name)
-        standing = read_standing(place, Release(image.name, version, digest), known, verifier)
-        return standing, reports_about(place, digest, known), known
+        if tag:
+            return read_leaving(place, Release(image.name, tag, digest), policy, verifier)
+        return read_digest(place, image.name, digest, policy, verifier, unversioned=channel.name)
 
     def _ruling(
         self, image: Image, channel: Channel, standing: Standing, reports: Sequence[Report], *, promoted: bool
@@ -386,7 +378,7 @@ class _Look:
             return "none", (f"nobody judged it by policy {policy.name}",)
         if not latest.verdict.allow:
             return "deny", latest.verdict.reasons
-        reasons = tuple(each for each in outcome.reasons if promoted or not each.startswith(PROMOTION_REASON))
+        reasons = tuple(each for each in outcome.reasons if promoted or each not in outcome.of_promotion)
         return ("outdated" if reasons else "allow"), reasons
 
     def _vulnerable(

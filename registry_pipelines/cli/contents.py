@@ -43,7 +43,12 @@ RELEASE_OR_IMAGE = (
 
 @click.command("sbom", epilog=RELEASE_OR_IMAGE)
 @click.argument("target", shell_complete=IMAGES)
-@click.option("--output", type=click.Path(path_type=Path), metavar="FOLDER", help="Write the documents here, too.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write the documents into this folder, one for each image of the release.",
+)
 @click.option(
     "--format",
     "form",

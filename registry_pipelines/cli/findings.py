@@ -38,7 +38,7 @@ def findings(options: Options, release: str, form: str, output: Path | None, aut
     with options.chain() as chain:
         found = chain.find_release(release)
         document = chain.sarif(found) if form == "sarif" else chain.openvex(found, author=author)
-        result = chain.attest_openvex(found, author=author) if attest else None
+        result = chain.attest_openvex(found, document) if attest else None
     if output is not None:
         write_file(output, document)
     elif result is None:

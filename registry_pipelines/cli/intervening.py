@@ -70,17 +70,19 @@ def list_glasses(options: Options, images: tuple[str, ...]) -> None:
 
 
 @click.command("revoke")
-@click.argument("release", required=False, shell_complete=IMAGES)
+@click.argument("releases", nargs=-1, metavar="RELEASE", shell_complete=IMAGES)
 @click.option("--reason", default="", metavar="TEXT", help="Why, or with --close and --lift what became of it; signed.")
 @click.option("--to", "back_to", metavar="RELEASE", help="What the channels go back to; the last good one unless told.")
 @click.option("--close", "closes", is_flag=True, help="All is done: list it no more. It stays denied.")
 @click.option("--lift", "lifts", is_flag=True, help="It was a mistake: the release may be judged again.")
-@click.option("--list", "lists", is_flag=True, help="List what nobody closed; exit code 3 where there is one.")
+@click.option(
+    "--list", "lists", is_flag=True, help="List what nobody closed, of these images or all; exit code 3: there is one."
+)
 @BY
 @common
 def revoke(
     options: Options,
-    release: str | None,
+    releases: tuple[str, ...],
     reason: str,
     back_to: str | None,
     closes: bool,
@@ -96,17 +98,17 @@ def revoke(
     """
     if closes + lifts + lists > 1 or (back_to and (closes or lifts or lists)):
         raise InputError("--close, --lift, --list and --to exclude each other")
-    if lists is not (release is None):
-        raise InputError("--list takes no release" if lists else "a release is wanted")
+    if not lists and len(releases) != 1:
+        raise InputError("one release is wanted", do="Name it; `--list` takes images, or nothing for all of them")
     person = _person(by)
     with options.chain() as chain:
-        if release is None:
-            result = chain.revocations()
+        if lists:
+            result = chain.revocations(releases)
         elif closes or lifts:
-            result = chain.close_revocation(chain.find_release(release), person, reason=reason, lift=lifts)
+            result = chain.close_revocation(chain.find_release(releases[0]), person, reason=reason, lift=lifts)
         else:
             earlier = chain.find_release(back_to) if back_to else None
-            result = chain.revoke(chain.find_release(release), person, reason=reason, back_to=earlier)
+            result = chain.revoke(chain.find_release(releases[0]), person, reason=reason, back_to=earlier)
     show_result(result, as_json=options.as_json)
     if result.exit_code or (lists and result.facts["open"]):
         sys.exit(result.exit_code or EvidenceError.exit_code)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -103,12 +104,27 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
             path = f"images.{name}.policy"
             note = "it requires `hot-pack`, and without `stream.record` each release is held until somebody records it"
             yield f"{config.path}:{line_at(root, path)}: {path}: {note}"
+    yield from (f"{config.path}:{line_at(root, path)}: {path}: {note}" for path, note in _over(config))
     images = child(root, "images")
     silent = [name for name in config.images if _entry(_entry(images, name), "promote") is None]
     if silent:
         named = ", ".join(silent[:MAX_NAMED]) + (f" and {len(silent) - MAX_NAMED} more" if silent[MAX_NAMED:] else "")
         note = f"without `promote` a person lets each release go ({named}); write `promote: auto` for what goes alone"
         yield f"{config.path}:{line_at(root, 'images')}: images: {note}"
+
+
+def _over(config: Config) -> Iterable[tuple[str, str]]:
+    """Exceptions and acceptances whose last day is over: the file reads as if they counted."""
+    today = datetime.now(UTC).date()
+    for name, policy in config.policies.items():
+        for place, excused in enumerate(policy.exceptions):
+            if excused.expires < today:
+                told = f"the exception {excused.advisory} ended on {excused.expires}, and counts no more; take it out"
+                yield f"policies.{name}.exceptions[{place}]", told
+        for place, accepted in enumerate(policy.accept_unknowns):
+            if accepted.expires and accepted.expires < today:
+                told = f"{accepted.kind}:{accepted.subject} was accepted until {accepted.expires}, and is no more"
+                yield f"policies.{name}.accept_unknowns[{place}]", told
 
 
 def _declared(root: yaml.Node, section: str) -> set[str]:

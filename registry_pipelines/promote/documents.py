@@ -11,7 +11,12 @@ from typing import Annotated, Literal, get_args
 import msgspec
 
 from registry_pipelines.errors import InputError
-from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
+from registry_pipelines.evidence.predicates import (
+    CYCLONEDX_TYPE,
+    PROVENANCE_TYPE,
+    REPORT_TYPE,
+    VULNERABILITIES_TYPE,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.oci.platforms import Platform
@@ -295,6 +300,9 @@ def in_order(steps: Iterable[Step]) -> tuple[Step, ...]:
     return tuple(Step(kind=kind, about=tuple(sorted(about[kind]))) for kind in STEP_KINDS if kind in about)
 
 
+_REPORTS = (REPORT_TYPE, VULNERABILITIES_TYPE)
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Allow or deny, and why."""
 
@@ -326,10 +334,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def same_judgement(self, other: Verdict) -> bool:
         """Whether both say the same, for the same reasons, from the same evidence, whenever they were made.
 
-        Notes do not count: whoever may push can add evidence that is not believed.
+        Notes do not count: whoever may push can add evidence that is not believed. Of reports the judged one counts by
+        what it says (``report``): builds before 2026-12 named cosign's record of it, which now comes after the verdict.
         """
-        mine, others = (msgspec.structs.replace(verdict, time="", notes=()) for verdict in (self, other))
-        return mine == others
+        return self._judgement() == other._judgement()
+
+    def _judgement(self) -> Verdict:
+        evidence = tuple(each for each in self.evidence if each.predicate_type not in _REPORTS)
+        return msgspec.structs.replace(self, time="", notes=(), evidence=evidence)
 
 
 @dataclass(frozen=True)

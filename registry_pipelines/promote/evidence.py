@@ -11,7 +11,7 @@ from registry_pipelines.errors import ContentError, DigestInvalid, EvidenceError
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.attestors import Attestor
 from registry_pipelines.evidence.model import Attestations, Certified, Rejected, VerifiedAttestation, Verifier
-from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE
 from registry_pipelines.evidence.referrers import read_artifacts
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
@@ -89,6 +89,13 @@ class Evidence:
     def platforms(self) -> dict[Digest, Platform]:
         """Digest and platform of each image, in the index's order."""
         return {entry.digest: entry.platform for entry in self.images}
+
+    def repeats(self, attestation: VerifiedAttestation) -> bool:
+        """Whether it is cosign's record of a report that its key signed under our type, too. It comes after the verdict
+        that allows it, so that no verdict rests on it."""
+        if attestation.predicate_type != VULNERABILITIES_TYPE:
+            return False
+        return all(signed is not attestation for _, signed in self.reports)
 
     def covered(self, predicate_type: str) -> set[Digest]:
         """Platform manifests that the verified attestations of this type cover, taken together.
@@ -262,8 +269,10 @@ def _choose(signed: list[tuple[Report, VerifiedAttestation]], unsigned: list[Rep
 def _signed_reports(
     attestations: Attestations, digest: Digest
 ) -> tuple[list[tuple[Report, VerifiedAttestation]], list[Rejected]]:
+    """Each report once of a key: where one was allowed, cosign's record of it repeats it, and adds nothing."""
     reports: list[tuple[Report, VerifiedAttestation]] = []
     rejected: list[Rejected] = []
+    said: set[tuple[Report, str]] = set()
     for attestation in (each for kind in REPORT_TYPES for each in attestations.of_type(kind)):
         where = str(attestation.descriptor.digest)
         try:
@@ -272,7 +281,9 @@ def _signed_reports(
             rejected.append(Rejected(where, error.what))
             continue
         if report.subject == digest:
-            reports.append((report, attestation))
+            if (report, attestation.key_id) not in said:
+                reports.append((report, attestation))
+            said.add((report, attestation.key_id))
         else:
             rejected.append(Rejected(where, f"the signed vulnerability report is about {report.subject}"))
     return reports, rejected

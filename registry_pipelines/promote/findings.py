@@ -52,6 +52,10 @@ class Outcome:
     """What did not decide: expired exceptions, suppressed findings."""
     counts: dict[str, int] = field(default_factory=dict)
     """Counting findings of each severity, after exceptions; empty where no report was looked at."""
+    of_promotion: list[str] = field(default_factory=list)
+    """Of the reasons those that a promotion takes away: nobody promoted it, or a break-glass alone did."""
+    of_version: list[str] = field(default_factory=list)
+    """Of the reasons those about its version tag."""
     held: str = ""
     """Where nothing else is against it: what it waits for, ``recording`` or ``measurement``."""
 

@@ -149,15 +149,18 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
     """
     outcome = _allowed(standing, reports, policy, now)
     hard = _against_release(standing)
+    outcome.of_version = _against_version_tag(standing)
     if not standing.promotions(channel):
-        hard = [f"promotion: no signed record puts {channel} on it", *hard]
+        outcome.of_promotion = [f"promotion: no signed record puts {channel} on it"]
+        hard = [*outcome.of_promotion, *hard]
         outcome.steps.append(Step(kind="promote"))
     outcome.reasons = list(dict.fromkeys([*_revoked(standing), *outcome.reasons, *hard]))
     glass = standing.interventions.excuse(channel, standing.release.image, now)
     if glass and not (outcome.passes and returns(standing, channel)):  # of a wait that it excused nothing is left here
         return _excused(outcome, glass, hard)
     if not glass and standing.promotions(channel) and not returns(standing, channel):
-        outcome.reasons.append(f"promotion: only a break-glass put {channel} on it, and that holds no longer")
+        outcome.of_promotion.append(f"promotion: only a break-glass put {channel} on it, and that holds no longer")
+        outcome.reasons += outcome.of_promotion
         outcome.steps.append(Step(kind="promote"))
     outcome.reasons += [] if outcome.passes else _expired(standing, channel, now)
     return outcome
@@ -547,12 +550,12 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
     used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
         for attestation in used_by_attestors(evidence)
-        if attestation.predicate_type != SIGNATURE_TYPE
+        if attestation.predicate_type != SIGNATURE_TYPE and not evidence.repeats(attestation)
     }
     used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
         for attestation in evidence.attestations.verified
-        if attestation.predicate_type in policy.predicate_types
+        if (attestation.predicate_type in policy.predicate_types and not evidence.repeats(attestation))
         or (evidence.report is not None and attestation is evidence.report.attestation)
     }
     used |= {

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
 
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import ContentError, InputError, RegistryError
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import BREAK_GLASS_TYPE, CLOSING_TYPE, LIFTING_TYPE, REVOCATION_TYPE
@@ -17,6 +18,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, encode_json
 from registry_pipelines.promote.documents import TIME_FORMAT
 from registry_pipelines.promote.interventions import (
+    LONGEST_GLASS,
     BreakGlass,
     BrokenGlass,
     Closing,
@@ -31,9 +33,6 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 
 _T = TypeVar("_T")
-
-LONGEST_GLASS = timedelta(days=7)
-"""A break-glass is for the time until the release is put right; what lasts longer is an exception of the policy."""
 
 MAX_REASON_CHARACTERS = 500
 """Of a reason; it stands in tables and notices."""
@@ -101,6 +100,7 @@ def revoke(
         return there, False
     document = Revocation(**_told(release, by, reason, now), channels=tuple(channels))
     _sign(place, top, REVOCATION_TYPE, document, signer, verifier)
+    _sign_under_tag(place, top, REVOCATION_TYPE, document, signer)
     found = [each for each in _read(place, release.digest, verifier).revocations if each.document == document]
     return _believed(found, signer, "person or promoter"), True
 
@@ -150,6 +150,13 @@ def _sign(place: Place, top: Descriptor, kind: str, document: Intervention, sign
         nothing: list[Intervention] = []
         _believed(nothing, signer, "person")
     attest_once(place, top, kind, msgspec.json.decode(encode_json(document)), signer)
+
+
+def _sign_under_tag(place: Place, top: Descriptor, kind: str, document: Intervention, signer: Signer) -> None:
+    """The same in a second place, where that can be written: a registry without the referrers API keeps their list
+    under a tag, which whoever may push can write anew without one of them."""
+    with suppress(RegistryError, ContentError):  # tags that never move, or something that is not cosign's
+        attest_once(place, top, kind, msgspec.json.decode(encode_json(document)), signer, att_tag=True)
 
 
 def _told(release: Release, by: Person, reason: str, now: datetime) -> dict[str, Any]:

@@ -11,9 +11,9 @@ ends either. Plain data, and how it is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Literal, TypeVar
 
 import msgspec
@@ -23,10 +23,15 @@ from registry_pipelines.evidence.model import Attestations, VerifiedAttestation
 from registry_pipelines.evidence.predicates import BREAK_GLASS_TYPE, CLOSING_TYPE, LIFTING_TYPE, REVOCATION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.oci.times import CLOCK_SKEW
 from registry_pipelines.promote.documents import TIME_FORMAT, is_time
 from registry_pipelines.promote.person import Identity
 
 _T = TypeVar("_T", bound="Intervention")
+
+LONGEST_GLASS = timedelta(days=7)
+"""A break-glass is for the time until the release is put right; what lasts longer is an exception of the policy."""
 
 
 class Intervention(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +93,8 @@ class BrokenGlass:
     def excuses(self, channel: str, image: str, now: datetime) -> bool:
         """Whether it lets its release come to a channel of an image at this moment."""
         told = self.document
-        return not self.closed and (told.channel, told.image) == (channel, image) and not self.expired(now)
+        begun = told.time <= (now.astimezone(UTC) + CLOCK_SKEW).strftime(TIME_FORMAT)
+        return not self.closed and (told.channel, told.image) == (channel, image) and begun and not self.expired(now)
 
     def expired(self, now: datetime) -> bool:
         """Whether its time is over; it is listed until it is closed all the same."""
@@ -151,16 +157,37 @@ def read_interventions(known: Attestations, digest: Digest) -> Interventions:
     glasses = [
         BrokenGlass(document, found.descriptor.digest, closings.get(found.descriptor.digest))
         for found, document in _documents(known, BREAK_GLASS_TYPE, BreakGlass, digest)
-        if is_time(document.expires)
+        if _is_short(document)
     ]
     revocations = [
-        Revoked(_revocation(found, digest), found.descriptor.digest, closings.get(found.descriptor.digest))
-        for found in known.of_type(REVOCATION_TYPE)
-        if found.descriptor.digest not in lifted
+        Revoked(_revocation(copies[0], digest), copies[0].descriptor.digest, _first(closings, copies))
+        for copies in _each_with_copies(known.of_type(REVOCATION_TYPE))
+        if not any(found.descriptor.digest in lifted for found in copies)
     ]
     return Interventions(
         tuple(sorted(glasses, key=_age, reverse=True)), tuple(sorted(revocations, key=_age, reverse=True))
     )
+
+
+def _is_short(document: BreakGlass) -> bool:
+    """Whether it ends, and no later after its beginning than one may: whoever signs it writes both times."""
+    if not is_time(document.expires):
+        return False
+    begins, ends = (datetime.strptime(each, TIME_FORMAT) for each in (document.time, document.expires))
+    return ends - begins <= LONGEST_GLASS
+
+
+def _each_with_copies(found: Sequence[VerifiedAttestation]) -> list[list[VerifiedAttestation]]:
+    """A revocation lies in two places, as a referrer and under cosign's ``.att`` tag, so that nobody hides it who may
+    write one of them; the referrer first, whose manifest is its own."""
+    together: dict[bytes, list[VerifiedAttestation]] = {}
+    for each in sorted(found, key=lambda each: each.descriptor.artifact_type != SIGSTORE_BUNDLE):
+        together.setdefault(msgspec.json.encode([each.key_id, each.predicate], order="deterministic"), []).append(each)
+    return list(together.values())
+
+
+def _first(closings: Mapping[Digest, Closing], copies: Sequence[VerifiedAttestation]) -> Closing | None:
+    return next((closings[each.descriptor.digest] for each in copies if each.descriptor.digest in closings), None)
 
 
 def _age(found: BrokenGlass | Revoked) -> tuple[str, Digest]:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from registry_pipelines.errors import PromotionDenied
-from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Verifier
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.promote import gate
 from registry_pipelines.promote.documents import Policy, Verdict, in_order
-from registry_pipelines.promote.evidence import gather, reports_about
-from registry_pipelines.promote.standing import read_standing
+from registry_pipelines.promote.evidence import gather
+from registry_pipelines.promote.leaving import read_leaving
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 
@@ -60,11 +59,7 @@ def require_allowed(
 
     now: UTC, the clock unless told. Raises PromotionDenied (every reason), RegistryError.
     """
-    verifier = verifier.under(policy.attestor_names)
-    known = read_attestations(place, release.digest, verifier)
-    standing = read_standing(place, release, known, verifier)
-    reports = reports_about(place, release.digest, known)
-    decision = gate.may_run(standing, reports, policy, now=now or datetime.now(UTC))
+    decision = read_leaving(place, release, policy, verifier).may_run(now or datetime.now(UTC))
     if not decision.passes:
         raise PromotionDenied(
             f"{release.image}:{release.tag} is run only when its verdict is allow",
@@ -83,11 +78,7 @@ def require_promoted(
     channel: the one its image is promoted to. now: UTC, the clock unless told. Nothing outside the registry is asked.
     Raises PromotionDenied (every reason), RegistryError.
     """
-    verifier = verifier.under(policy.attestor_names)
-    known = read_attestations(place, release.digest, verifier)
-    standing = read_standing(place, release, known, verifier)
-    reports = reports_about(place, release.digest, known)
-    decision = gate.may_leave(standing, reports, policy, channel=channel, now=now or datetime.now(UTC))
+    decision = read_leaving(place, release, policy, verifier).may_leave(channel, now or datetime.now(UTC))
     if not decision.passes:
         raise PromotionDenied(
             f"{release.image}:{release.tag} may leave its source registry only when it is promoted",

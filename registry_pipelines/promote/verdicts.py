@@ -23,7 +23,7 @@ from registry_pipelines.evidence.model import Attestations, Rejected, Signer, Ve
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE, VERDICT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
-from registry_pipelines.promote.documents import TIME_FORMAT, PublishedVerdict, Verdict
+from registry_pipelines.promote.documents import TIME_FORMAT, PublishedVerdict, Verdict, is_time
 from registry_pipelines.registry.protocol import Place
 
 EXTENSION = "RegistryPipelines_verdict"
@@ -166,10 +166,8 @@ def from_predicate(predicate: Mapping[str, Any], *, where: str = "") -> Verdict:
     result = "PASSED" if verdict.allow else "FAILED"
     if predicate.get("verificationResult") != result or verdict.allow == bool(verdict.reasons):
         raise SignatureInvalid("the verdict contradicts its `verificationResult` or its reasons", where=where)
-    try:
-        datetime.strptime(verdict.time, TIME_FORMAT)
-    except ValueError as error:
-        raise SignatureInvalid(f"`time` {verdict.time[:40]!r} of the verdict is not a time", where=where) from error
+    if not is_time(verdict.time):
+        raise SignatureInvalid(f"`time` {verdict.time[:40]!r} of the verdict is not a time", where=where)
     return verdict
 
 

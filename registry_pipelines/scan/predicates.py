@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -18,9 +18,9 @@ from registry_pipelines.scan.report import Report
 
 SCANNER_URI = "urn:registry-pipelines:scanner"
 
-REPORT_TYPES = (VULNERABILITIES_TYPE, REPORT_TYPE)
-"""Predicate types that hold a whole report of ours; of equal ones the first is taken: verdicts named it before the
-second was."""
+REPORT_TYPES = (REPORT_TYPE, VULNERABILITIES_TYPE)
+"""Predicate types that hold a whole report of ours. The second repeats the first where a verdict allowed it; alone it
+is of a build before 2026-12, or of somebody who scans elsewhere."""
 
 
 def attest_sbom(
@@ -45,19 +45,27 @@ def attest_report(
     report: Report,
     signer: Signer,
     *,
-    passes: bool,
     known: Attestations | None = None,
     att_tag: bool = False,
-) -> list[Attested]:
-    """Sign a report under our own type; where its findings pass a policy, as cosign's record too, which others read as
-    a pass. The rest as in :func:`registry_pipelines.evidence.attestations.attest_once`."""
-    predicates: dict[str, Mapping[str, Any]] = {REPORT_TYPE: report_predicate(report)}
-    if passes:
-        predicates[VULNERABILITIES_TYPE] = vulnerability_predicate(report)
-    return [
-        attest_once(place, subject, kind, predicate, signer, known=known, att_tag=att_tag)
-        for kind, predicate in predicates.items()
-    ]
+) -> Attested:
+    """Sign a report under our own type, whatever it found. The rest as in
+    :func:`registry_pipelines.evidence.attestations.attest_once`."""
+    return attest_once(place, subject, REPORT_TYPE, report_predicate(report), signer, known=known, att_tag=att_tag)
+
+
+def attest_pass(
+    place: Place,
+    subject: Descriptor,
+    report: Report,
+    signer: Signer,
+    *,
+    known: Attestations | None = None,
+    att_tag: bool = False,
+) -> Attested:
+    """Sign a report as cosign's record of a scan, too, which others read as a pass: only of one that a verdict allowed.
+    The rest as in :func:`registry_pipelines.evidence.attestations.attest_once`."""
+    predicate = vulnerability_predicate(report)
+    return attest_once(place, subject, VULNERABILITIES_TYPE, predicate, signer, known=known, att_tag=att_tag)
 
 
 def report_predicate(report: Report) -> dict[str, Any]:

@@ -144,11 +144,9 @@ def not_vouched_for(sboms: Sequence[tuple[Published, PlatformPackages]]) -> str:
     return f"no trusted scanner signed the SBOM of {', '.join(platforms)}" if platforms else ""
 
 
-def publish_report(
-    place: Place, subject: Descriptor, report: Report, *, signer: Signer | None = None, passes: bool = False
-) -> Published:
+def publish_report(place: Place, subject: Descriptor, report: Report, *, signer: Signer | None = None) -> Published:
     """Attach a report to ``subject``, unless the newest one says the same (the time of the scan aside), and sign it
-    where there is a signer. passes: whether the findings pass the policy: only then is cosign's record written too.
+    where there is a signer.
 
     The newest report counts, so this one is dated after the one there: a second later when both are of one second, or
     when the other machine's clock was a little ahead. One that is further ahead is passed over.
@@ -162,7 +160,7 @@ def publish_report(
         published = _published(place, subject, REPORT_MEDIA_TYPE, report.encode())
     if signer is None:
         return published
-    return _signed(published, lambda: attest_report(place, subject, report, signer, passes=passes))
+    return _signed(published, lambda: [attest_report(place, subject, report, signer)])
 
 
 def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:

@@ -46,7 +46,7 @@ class SignedRelease:
     image: SignedImage
     attestations: tuple[Attested, ...]
     withheld: tuple[str, ...]
-    """Why the vulnerability attestation was not made, mostly the policy's own reasons; empty when it was made."""
+    """Why the vulnerability report was not signed, mostly the policy's own reasons; empty when it is."""
     problems: tuple[str, ...]
     """Evidence that is not attached, or that could not be signed, one sentence each. The gate will deny."""
 
@@ -192,9 +192,8 @@ class _Signing:
             return withheld
         signer = self.signers.get("scanner")
         if signer is not None and (signed or "scanner" in self.adopts):
-            self.made += attest_report(
-                self.place, self.subject, report, signer, passes=True, known=self.known, att_tag=self.att_tag
-            )
+            made = attest_report(self.place, self.subject, report, signer, known=self.known, att_tag=self.att_tag)
+            self.made.append(made)
         else:
             self._signer("scanner", "the vulnerability report", REPORT_TYPE, report_predicate(report))
         return []

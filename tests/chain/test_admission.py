@@ -207,7 +207,7 @@ def test_approved_images_start_without_a_verdict(api: ApiServer) -> None:
 
 def test_a_tag_is_judged_by_what_it_names_now_and_the_user_is_warned(cluster: Cluster, api: ApiServer) -> None:
     answered = api.create(pod(cluster.tagged("v1.0.0")))
-    assert answered.allowed and "name the digest" in answered.warnings[0]
+    assert answered.allowed and "when it starts: write" in answered.warnings[0]
     refused(api.create(pod(cluster.tagged("v2.0.0"))), "not-allowed", "badwheel")
 
 
@@ -490,5 +490,13 @@ def test_the_examples_are_written_for_what_may_start_and_say_that_nobody_ran_the
     [signed, _] = kyverno["spec"]["rules"]
     [verify] = signed["verifyImages"]
     assert f"{cluster.place('eu')}@*" in verify["imageReferences"] and verify["required"]
+    assert verify["mutateDigest"]
+    strict = configured(cluster, require_digests="true")
+    files = strict.admission_files("validating-policy") | strict.admission_files("kyverno")
+    assert "matches('@sha256:[0-9a-f]{64}$')" in files["policy.yaml"].decode().replace("\\\n", "")
+    [signed, allowed] = yaml.safe_load(files["clusterpolicy.yaml"])["spec"]["rules"]
+    assert not signed["verifyImages"][0]["mutateDigest"]
+    [wanted] = allowed["validate"]["pattern"]["spec"]["containers"]
+    assert ":*" not in wanted["image"].replace("@sha256:*", "") and "registry.k8s.io/*@sha256:*" in wanted["image"]
     [entry] = verify["attestors"][0]["entries"]
     assert entry["keys"]["publicKeys"].encode() == cluster.fleet.config.trusted_keys[0].read_bytes()

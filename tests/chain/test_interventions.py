@@ -81,7 +81,7 @@ def test_a_glass_is_broken_for_one_release_and_is_loud_until_it_is_closed(fleet:
     assert (row["release"], row["channel"], row["by"], row["state"]) == ("app:v1.0.0", "prod", "jane", "open")
 
     closed = run(fleet, "break-glass", "close", "app:v1.0.0", "--reason", "v1.0.1 is out").stdout
-    assert "prod still names it" in closed
+    assert "prod still names it" in closed and "no release was on prod before it" in closed
     assert answer(fleet, "break-glass", "list")["rows"] == []
     [image] = answer(fleet, "status", "app", code=3)["images"]
     assert (image["verdict"], image["alerts"]) == ("deny", [])
@@ -165,6 +165,12 @@ def test_revoke_denies_goes_back_and_tells_every_place(fleet: Fleet) -> None:
     assert image["tag"] == "v1.0.0" and image["alerts"][0].startswith("REVOKED app:v2.0.0")
     [row] = answer(fleet, "revoke", "--list", code=3)["rows"]
     assert (row["release"], row["by"], row["reason"]) == ("app:v2.0.0", "joe", "it loses orders")
+    assert [each["release"] for each in answer(fleet, "revoke", "--list", "app", code=3)["rows"]] == ["app:v2.0.0"]
+    assert answer(fleet, "revoke", "--list", "tool")["rows"] == []
+    assert "one release is wanted" in run(fleet, "revoke", "app:v1.0.0", "app:v2.0.0", "--reason", "x", code=8).stderr
+    page = chain.page(two)
+    assert page.action.startswith("REVOKED")
+    assert [word for step in page.next_steps for word in ("--close", "--lift") if word in step] == ["--close", "--lift"]
 
     assert "was revoked" in run(fleet, "revoke", "app:v2.0.0", "--reason", "again").stdout
     run(fleet, "revoke", "app:v2.0.0", "--close", "--reason", "v2.0.1 is out")

@@ -208,6 +208,23 @@ def test_a_failing_report_is_signed_and_nobody_reads_it_as_a_pass(fleet: Fleet) 
     verdict = chain.judge(bad)
     assert "CRITICAL 9.8: pkg:pypi/badwheel@1.0" in " ".join(verdict.reasons)
     assert "no trusted key signed it" not in " ".join(verdict.reasons)
+    assert VULNERABILITIES_TYPE not in believed(chain, bad, everyone(fleet))
+
+
+def test_cosigns_record_of_a_scan_waits_for_the_verdict(fleet: Fleet) -> None:
+    """Its findings pass, and it is not signed yet: what others read as a pass is the judge's to say, about everything.
+    The scanner's machine signs it at its next scan, where the judge has not that key."""
+    release = built(fleet)
+    scanner, promoter = split(fleet, "scanner"), ("promoter",)
+    assert scanner.sbom(release).ok and scanner.vulnerabilities(release).ok
+    assert not split(fleet, "scanner", *promoter).judge(release).ok, "nobody signed the image yet"
+    assert VULNERABILITIES_TYPE not in believed(fleet.chain, release, everyone(fleet))
+    split(fleet, "person").sign(release)
+    assert split(fleet, *promoter).judge(release).ok
+    assert VULNERABILITIES_TYPE not in believed(fleet.chain, release, everyone(fleet)), "its key was not there"
+    assert split(fleet, "scanner").vulnerabilities(release).changed
+    assert believed(fleet.chain, release, everyone(fleet))[VULNERABILITIES_TYPE] == [key_id(fleet, "scanner")]
+    assert split(fleet, *promoter).promote(release).ok, "it changed no verdict"
 
 
 def test_a_machine_that_signs_in_no_role_makes_no_key(fleet: Fleet) -> None:

@@ -122,6 +122,13 @@ def test_a_webhook_without_a_certificate_says_what_to_name(folder: Path) -> None
     assert not (folder / "out").exists()
 
 
+def test_a_webhook_names_the_file_that_is_not_there(folder: Path) -> None:
+    configure(folder)
+    (folder / "tls" / "server.key").unlink()
+    said = run("serve-admission").output
+    assert "server.key" in said and "the file is not there" in said and "server.pem" not in said
+
+
 def test_the_process_answers_tells_and_ends(folder: Path) -> None:
     configure(folder)
     command = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "serve-admission"]

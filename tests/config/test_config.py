@@ -692,6 +692,22 @@ def test_an_exception_has_somebody_who_answers_for_it_and_a_reason(tmp_path: Pat
     ]
 
 
+def test_what_was_excepted_and_is_no_more_is_noted(tmp_path: Path) -> None:
+    """The file reads as if it counted."""
+    text = (
+        "policies:\n  default:\n"
+        "    exceptions: [{advisory: CVE-1, owner: me, reason: x, expires: 2020-01-31}]\n"
+        "    accept_unknowns:\n"
+        "      - {kind: uncovered, subject: pkg:conda/*, reason: x, expires: 2020-01-31}\n"
+        "      - {kind: uncovered, subject: pkg:npm/*, reason: x, expires: 2999-01-31}\n"
+    )
+    notes = load(written(tmp_path, SMALL + text), {"TOKEN": "t"}).notes
+    assert [note.partition(": policies.default.")[2] for note in notes if "policies" in note] == [
+        "exceptions[0]: the exception CVE-1 ended on 2020-01-31, and counts no more; take it out",
+        "accept_unknowns[0]: uncovered:pkg:conda/* was accepted until 2020-01-31, and is no more",
+    ]
+
+
 def test_a_queue_has_one_reader(tmp_path: Path) -> None:
     text = """
     registries:

@@ -21,7 +21,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.promote import gate
 from registry_pipelines.promote.documents import DEFAULT_POLICY, TIME_FORMAT, PromotionRecord
+from registry_pipelines.promote.intervening import end, revoke
 from registry_pipelines.promote.interventions import BreakGlass, Closing, Interventions, Revocation, read_interventions
+from registry_pipelines.promote.person import Person
 from registry_pipelines.promote.standing import Standing, read_standing
 from tests.evidence.parts import Key
 from tests.promote.parts import CRITICAL, NOW, Candidate
@@ -120,6 +122,40 @@ def test_a_break_glass_for_another_digest_or_image_counts_for_nothing(bad: Candi
     say(bad, BREAK_GLASS_TYPE, msgspec.structs.replace(glass(bad), expires="tomorrow"))
     say(bad, BREAK_GLASS_TYPE, {"channel": "prod"})
     assert not asked(bad).passes
+
+
+def test_a_break_glass_lasts_seven_days_whatever_is_signed(bad: Candidate) -> None:
+    """The command asks for less; whoever has the key may sign anything, also a day years from now."""
+    say(bad, BREAK_GLASS_TYPE, glass(bad, hours=7 * 24 + 1))
+    begins, ends = (f"2036-01-0{day}T00:00:00Z" for day in (1, 8))
+    say(bad, BREAK_GLASS_TYPE, msgspec.structs.replace(glass(bad), time=begins, expires=ends))
+    assert not asked(bad).passes
+    say(bad, BREAK_GLASS_TYPE, glass(bad, hours=7 * 24))
+    assert asked(bad).passes
+
+
+def test_a_revocation_outlives_a_list_of_referrers_that_somebody_wrote_anew(good: Candidate) -> None:
+    """Where a registry has no referrers API whoever may push writes that list, and leaves one out."""
+    place, jane = good.place, Person("jane", "claimed")
+    options: dict[str, Any] = {"by": jane, "reason": "it leaks", "now": NOW}
+    made, new = revoke(place, good.release, good.key.verifier, good.key.signer, **options)
+    assert new and [each.digest for each in read(good).revocations] == [made.digest], "in two places it is one"
+    assert revoke(place, good.release, good.key.verifier, good.key.signer, **options) == (made, False)
+    place.registry.delete_manifest(place.repository, made.digest)
+    assert read(good).revoked and "it leaks" in good.judge().reasons[0]
+    again = read(good).revoked
+    assert again
+    end(place, good.release, good.key.verifier, good.key.signer, again, **options, lift=True)
+    assert read(good).revoked is None
+
+
+def test_a_revocation_in_two_places_is_lifted_and_closed_once(good: Candidate) -> None:
+    options: dict[str, Any] = {"by": Person("jane", "claimed"), "reason": "it leaks", "now": NOW}
+    made, _ = revoke(good.place, good.release, good.key.verifier, good.key.signer, **options)
+    end(good.place, good.release, good.key.verifier, good.key.signer, made, **options)
+    assert read(good).listed == () and read(good).revoked
+    end(good.place, good.release, good.key.verifier, good.key.signer, made, **options, lift=True)
+    assert read(good).revoked is None
 
 
 def test_a_revocation_denies_whatever_the_verdict_says_until_it_is_lifted(good: Candidate) -> None:

@@ -29,7 +29,7 @@ from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.scan.predicates import attest_report, vulnerability_predicate
+from registry_pipelines.scan.predicates import attest_pass, attest_report, vulnerability_predicate
 from registry_pipelines.scan.publish import publish_report, publish_sboms
 from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, FindingLimits, PlatformPackages, Report
 from registry_pipelines.settings import Duration
@@ -55,9 +55,7 @@ def test_complete_evidence_passes(good: Candidate) -> None:
     assert verdict.counts == {"MALICIOUS": 0, "CRITICAL": 0, "HIGH": 0, "MEDIUM": 0, "LOW": 0, "UNKNOWN": 0}
     assert verdict.time == "2026-11-23T12:00:00Z"
     kinds = [item.predicate_type for item in verdict.evidence]
-    assert sorted(kinds) == sorted(
-        [CYCLONEDX_TYPE, CYCLONEDX_TYPE, PROVENANCE_TYPE, VULNERABILITIES_TYPE, "signature:bundle"]
-    )
+    assert sorted(kinds) == sorted([CYCLONEDX_TYPE, CYCLONEDX_TYPE, PROVENANCE_TYPE, REPORT_TYPE, "signature:bundle"])
 
 
 def test_nothing_is_denied_with_every_reason(bare: Candidate) -> None:
@@ -562,7 +560,7 @@ def test_the_latest_of_several_signed_reports_counts(good: Candidate) -> None:
 def test_a_report_signed_under_our_own_type_is_judged_by_the_policy_of_today(bare: Candidate) -> None:
     """No record of cosign's was written when it was scanned: its finding did not pass the policy of that day."""
     bare.attach_everything(CRITICAL)
-    [made] = attest_report(bare.place, bare.top, bare.report([CRITICAL]), bare.key.signer, passes=False)
+    made = attest_report(bare.place, bare.top, bare.report([CRITICAL]), bare.key.signer)
     bare.sign()
     [reason] = bare.judge().reasons
     assert "CVE-2026-1" in reason
@@ -570,6 +568,16 @@ def test_a_report_signed_under_our_own_type_is_judged_by_the_policy_of_today(bar
     verdict = bare.judge(change(exceptions=(excuse,)))
     assert verdict.allow
     assert (REPORT_TYPE, made.descriptor.digest) in [(item.predicate_type, item.digest) for item in verdict.evidence]
+
+
+def test_cosigns_record_comes_after_the_verdict_and_changes_none(good: Candidate) -> None:
+    """Of a key that signed the report itself. Alone, as builds before wrote it, it is the report."""
+    verdict = good.judge()
+    made = attest_pass(good.place, good.top, good.report(), good.key.signer)
+    assert made.changed and good.judge().same_judgement(verdict)
+    worse = good.report([CRITICAL], scanned_at="2026-11-23T11:00:00Z")
+    attest_pass(good.place, good.top, worse, good.key.signer)
+    assert "CVE-2026-1" in good.judge().reasons[0]
 
 
 @pytest.mark.parametrize(

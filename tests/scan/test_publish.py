@@ -21,7 +21,7 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.match import match
-from registry_pipelines.scan.predicates import signed_report
+from registry_pipelines.scan.predicates import attest_pass, signed_report
 from registry_pipelines.scan.publish import publish_report, publish_sboms, read_report, read_sboms
 from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, Report
 from registry_pipelines.scan.sbom import scan_image
@@ -156,11 +156,12 @@ def test_what_is_scanned_is_signed_once_when_it_is_written(
     assert [item.changed for item in publish_sboms(place, image, packages, signer=key.signer)] == [True]
     assert [item.changed for item in publish_sboms(place, image, packages, signer=key.signer)] == [False]
     report = match(packages, pypa, now=FIRST)
-    for passes, kinds in ((False, [REPORT_TYPE]), (True, [REPORT_TYPE, VULNERABILITIES_TYPE])):
-        assert publish_report(place, image, report, signer=key.signer, passes=passes).changed
-        assert not publish_report(place, image, report, signer=key.signer, passes=passes).changed
-        attestations = read_attestations(place, image.digest, key.verifier).verified
-        assert [item.predicate_type for item in attestations if item.predicate_type != CYCLONEDX_TYPE] == kinds
+    assert publish_report(place, image, report, signer=key.signer).changed
+    assert not publish_report(place, image, report, signer=key.signer).changed
+    attestations = read_attestations(place, image.digest, key.verifier).verified
+    assert [item.predicate_type for item in attestations if item.predicate_type != CYCLONEDX_TYPE] == [REPORT_TYPE]
+    assert [attest_pass(place, image, report, key.signer).changed for _ in range(2)] == [True, False]
+    attestations = read_attestations(place, image.digest, key.verifier).verified
     assert [item.predicate_type for item in attestations] == [CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE]
     assert [signed_report(item) for item in attestations[1:]] == [report, report]
     [sbom] = attached(place, image.digest, artifact_type=SBOM_MEDIA_TYPE)
@@ -195,9 +196,7 @@ def test_what_is_too_large_to_sign_is_attached_and_says_so(
     [sbom] = publish_sboms(place, image, [large], signer=key.signer)
     report = msgspec.structs.replace(match([packages], pypa, now=FIRST), scanned_at="2026-11-23T00:00:00Z")
     findings = (msgspec.structs.replace(report.findings[0], summary=path), *report.findings[1:])
-    published = publish_report(
-        place, image, msgspec.structs.replace(report, findings=findings), signer=key.signer, passes=True
-    )
+    published = publish_report(place, image, msgspec.structs.replace(report, findings=findings), signer=key.signer)
     for each in (sbom, published):
         assert each.changed and "bytes, at most" in each.unsigned
     assert read_attestations(place, image.digest, key.verifier).verified == ()

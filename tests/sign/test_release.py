@@ -22,7 +22,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.scan.predicates import report_of, vulnerability_predicate
+from registry_pipelines.scan.predicates import attest_pass, report_of, signed_report, vulnerability_predicate
 from registry_pipelines.scan.report import REPORT_MEDIA_TYPE, SBOM_MEDIA_TYPE, AdvisoryFacts, Report
 from registry_pipelines.sign.cosign import verify_image
 from registry_pipelines.sign.release import SignedRelease, sign_release
@@ -66,10 +66,10 @@ def test_everything_attached_is_attested_once(counted: Counted, key: Key) -> Non
     signed = sign(counted.place, image, key)
     assert (signed.changed, signed.withheld, signed.problems) == (True, (), ())
     kinds = [item.predicate_type for item in signed.attestations]
-    assert kinds == [PROVENANCE, CYCLONEDX_TYPE, REPORT_TYPE, VULNERABILITIES_TYPE]
+    assert kinds == [PROVENANCE, CYCLONEDX_TYPE, REPORT_TYPE], "cosign's record comes after a verdict"
     found = read_attestations(counted.place, image.digest, key.verifier)
     assert {item.predicate_type for item in found.verified} > set(kinds)
-    assert report_of(found.of_type(VULNERABILITIES_TYPE)[0].predicate) == report(image)
+    assert signed_report(found.of_type(REPORT_TYPE)[0]) == report(image)
     assert verify_image(counted.place, image.digest, key.verifier).signatures[0].identity == str(counted.place)
     before = counted.files()
     again = sign(counted.place, image, key)
@@ -133,7 +133,7 @@ def test_one_document_attached_twice_is_attested_once(place: Place, key: Key) ->
             media_type=kind,
             annotations={"again": "yes"},
         )
-    assert len(sign(place, image, key).attestations) == 4
+    assert len(sign(place, image, key).attestations) == 3
 
 
 def test_a_role_whose_key_is_elsewhere_signs_nothing_and_that_is_said(
@@ -164,8 +164,8 @@ def test_the_newest_report_counts(place: Place, key: Key) -> None:
     put(place, image, REPORT_MEDIA_TYPE, newest.encode())
     put(place, image, REPORT_MEDIA_TYPE, report(image, "2026-11-23T09:00:00Z").encode())
     sign(place, image, key)
-    signed = read_attestations(place, image.digest, key.verifier).of_type(VULNERABILITIES_TYPE)
-    assert [report_of(item.predicate) for item in signed] == [newest]
+    signed = read_attestations(place, image.digest, key.verifier).of_type(REPORT_TYPE)
+    assert [signed_report(item) for item in signed] == [newest]
 
 
 def test_bad_evidence_is_named_and_hides_no_good_one(place: Place, key: Key) -> None:
@@ -185,7 +185,7 @@ def test_bad_evidence_is_named_and_hides_no_good_one(place: Place, key: Key) -> 
     empty = artifact_manifest(artifact_type=media_types.SIGSTORE_BUNDLE, layers=[], subject=image)
     place.registry.put_manifest(place.repository, empty)
     signed = sign(place, image, key)
-    assert len(signed.attestations) == 4
+    assert len(signed.attestations) == 3
     problems = "\n".join(signed.problems)
     for part in (
         "in-toto statement is not valid",
@@ -203,7 +203,7 @@ def test_a_lost_referrer_hides_no_evidence(place: Place, key: Key) -> None:
     image = with_evidence(place)
     lost = Descriptor(media_type=media_types.OCI_MANIFEST, digest=Digest.of(b"lost"), size=4)
     signed = sign(Place(Listing(place, [lost]), place.repository), image, key)
-    assert len(signed.attestations) == 4
+    assert len(signed.attestations) == 3
     assert len(signed.problems) == 1
     assert signed.problems[0].startswith(str(lost.digest))
 
@@ -261,6 +261,11 @@ def test_the_vulnerability_record_has_cosigns_fields(place: Place) -> None:
 def test_both_cosigns_verify_a_signed_release(place: Place, key: Key, cosign: Cosign, cosign2: Cosign) -> None:
     image = with_evidence(place)
     sign(place, image, key, att_tag=True)
+    assert all(
+        program.verify_attestation(key.public, "vuln", f"{place}@{image.digest}").returncode
+        for program in (cosign, cosign2)
+    )
+    attest_pass(place, image, report(image), key.signer, att_tag=True)  # as a judge does after its verdict
     for program in (cosign, cosign2):
         assert program.verify(key.public, f"{place}@{image.digest}").returncode == 0
         for kind in ("slsaprovenance1", "cyclonedx", "vuln"):

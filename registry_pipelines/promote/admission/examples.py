@@ -22,6 +22,7 @@ def validating_policy_files(settings: Admission, startable: Mapping[str, Iterabl
     images = "object.spec.?{0}.orValue([]).map(c, c.image)"
     kinds = ("containers", "initContainers", "ephemeralContainers")
     of_volumes = "object.spec.?volumes.orValue([]).filter(v, has(v.image)).map(v, v.image.?reference.orValue(''))"
+    ends = "@sha256:[0-9a-f]{64}$" if settings.require_digests else "(@sha256:[0-9a-f]{64}|:[^/:@]+)$"
     every = " + ".join([*(images.format(kind) for kind in kinds), of_volumes])
     policy: dict[str, Any] = {
         "apiVersion": "admissionregistration.k8s.io/v1",
@@ -39,7 +40,7 @@ def validating_policy_files(settings: Admission, startable: Mapping[str, Iterabl
                 {
                     "expression": "variables.images.all(i, i in variables.startable || "
                     "(variables.approved.exists(a, i.startsWith(a)) && !i.endsWith(':latest') "
-                    "&& i.matches('(@sha256:[0-9a-f]{64}|:[^/:@]+)$')))",
+                    f"&& i.matches('{ends}')))",
                     "message": "an image is neither a promoted release by its digest nor approved",
                     "reason": "Forbidden",
                 }
@@ -74,16 +75,19 @@ def kyverno_files(settings: Admission, sources: Mapping[str, str], keys: Sequenc
         for key in keys
     ]
     references = [f"{name}{end}" for name in sorted(sources) for end in (":*", "@*")]
+    by_tag = not settings.require_digests or "digest" in settings.mutate  # it becomes a digest before it is looked at
     verify = {
         "imageReferences": references,
         "type": "Cosign",
-        "mutateDigest": True,
+        "mutateDigest": by_tag,
         "verifyDigest": True,
         "required": True,
         "attestors": [{"count": 1, "entries": entries}],
     }
     allowed = [*(name for name in sorted(sources)), *(f"{each.images}/*" for each in settings.approved)]
-    images = " | ".join([*(reference for reference in references), *(f"{each.images}/*" for each in settings.approved)])
+    ours = references if by_tag else [f"{name}@*" for name in sorted(sources)]
+    others = [f"{each.images}/*{'@sha256:*' if settings.require_digests else ''}" for each in settings.approved]
+    images = " | ".join([*ours, *others])
     pod = {"any": [{"resources": {"kinds": ["Pod"]}}]}
     pattern = [{"image": images}]
     lists = {"containers": pattern, "=(initContainers)": pattern, "=(ephemeralContainers)": pattern}

@@ -193,10 +193,12 @@ class Judge:
         if digest is None:
             try:
                 digest = self._resolved(site.place, reference.tag, until)
-            except NotFound as error:
-                return Refusal("", image, "not-found", (str(error),))
+            except NotFound:
+                told = f"{site.place} has no tag {reference.tag}; push it, or name a release that is there"
+                return Refusal("", image, "not-found", (told,))
             decision.warnings.append(
-                f"{image[:120]} was judged as {digest.short}: a node pulls what the tag names then; name the digest"
+                f"{image[:120]} is judged as {digest.short}, which its tag names now. A node pulls what the tag names "
+                f"when it starts: write {site.place}@{digest}"
             )
         ruling = self._rulings.get((site.image, digest), until - time.monotonic())
         if ruling.code:

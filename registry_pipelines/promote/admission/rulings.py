@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.promote import gate
 from registry_pipelines.promote.documents import Policy
-from registry_pipelines.promote.evidence import reports_about
-from registry_pipelines.promote.standing import Standing, read_standing, records
+from registry_pipelines.promote.findings import Outcome
+from registry_pipelines.promote.leaving import read_digest
+from registry_pipelines.promote.standing import Standing
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.release import Release
 
 Code = Literal[
     "no-reference",
@@ -35,9 +33,6 @@ written. ``not-approved``: neither an image of ours nor approved. ``no-digest``:
 the tag names nothing. ``not-promoted``: its verdict is allow, and nobody promoted it. ``not-allowed``: the gate says
 no, or nobody judged it. ``revoked``: a person took it back. ``unreachable``: a registry does not answer. ``late``: the
 answer takes too long. ``unreadable``: the object cannot be read."""
-
-PROMOTION_REASON = "promotion:"
-"""How the gate's reason begins that there is no promotion."""
 
 
 @dataclass(frozen=True)
@@ -77,37 +72,29 @@ def ruling_of(
     place: the image's source. channel: that it must have been promoted to. Raises RegistryError.
     """
     moment = now or datetime.now(UTC)
-    verifier = verifier.under(policy.attestor_names)
-    known = read_attestations(place, digest, verifier)
-    promoted = [record for record, _ in records(place, digest, verifier, known=known) if record.image == image]
-    version = promoted[-1].version if promoted else ""
-    standing = read_standing(place, Release(image, version or channel, digest), known, verifier)
-    reports = reports_about(place, digest, known)
-    outcome = gate.may_leave(standing, reports, policy, channel=channel, now=moment)
-    reasons = outcome.reasons if promoted else [each for each in outcome.reasons if not _about_tag(each)]
+    found = read_digest(place, image, digest, policy, verifier, unversioned=channel)
+    standing, outcome = found.standing, found.may_leave(channel, moment)
+    promoted = any(record.image == image for record in standing.records)
+    # Of a digest that nobody promoted no version is known, so nothing is said of its tag.
+    reasons = [each for each in outcome.reasons if promoted or each not in outcome.of_version]
     latest = standing.verdicts.latest(image, policy.name)
     glass = standing.interventions.excuse(channel, image, moment)
     sentence = glass.sentence() if glass else ""
     return Ruling(
         image=image,
         digest=digest,
-        code=_code(standing, reasons) if reasons else "",
+        code=_code(standing, outcome, reasons) if reasons else "",
         reasons=tuple(reasons),
-        version=version,
+        version=standing.release.tag if promoted else "",
         verdict=str(latest.digest) if latest else "",
         glass=sentence if sentence in outcome.accepted else "",
     )
 
 
-def _code(standing: Standing, reasons: Sequence[str]) -> Code:
+def _code(standing: Standing, outcome: Outcome, reasons: Sequence[str]) -> Code:
     if standing.interventions.revoked:
         return "revoked"
-    return "not-promoted" if all(each.startswith(PROMOTION_REASON) for each in reasons) else "not-allowed"
-
-
-def _about_tag(reason: str) -> bool:
-    """What the gate says of the version tag; of a digest that nobody promoted no version is known."""
-    return reason.startswith("version:")
+    return "not-promoted" if all(each in outcome.of_promotion for each in reasons) else "not-allowed"
 
 
 __all__ = ["Code", "Ruling", "ruling_of"]

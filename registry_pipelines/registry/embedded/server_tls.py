@@ -29,11 +29,10 @@ class ServerTls:
         try:
             context.load_cert_chain(self._certificate, self._key, password=self._no_password)
         except (OSError, ssl.SSLError) as error:
-            raise InputError(
-                f"certificate or key cannot be used: {error}",
-                where=str(self._certificate),
-                do="Give PEM files that fit",
-            ) from error
+            absent = [path for path in (self._certificate, self._key) if path and not path.is_file()]
+            what = "the file is not there" if absent else f"certificate or key cannot be used: {error}"
+            where = str(absent[0] if absent else self._certificate)
+            raise InputError(what, where=where, do="Give PEM files that fit") from error
         self._context, self._seen = context, seen
         return context
 
