@@ -150,6 +150,9 @@ def test_an_import_declares_what_is_there(ecr: Cloud, tmp_path: Path) -> None:
 def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_asked(ecr: Cloud, tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text('{"Statement": [{"Sid": "a"}]}')
     (tmp_path / "empty.json").write_text("")
+    pulled = {"tagStatus": "any", "countType": "sinceImagePulled", "countUnit": "days", "countNumber": 0}
+    console = {"rules": [{"rulePriority": 0, "selection": pulled, "action": {"type": "expire"}}]}
+    (tmp_path / "console.json").write_text(json.dumps(console))
     (tmp_path / "mine.json").write_text('{"Statement": [{"Sid": "RegistryPipelinesReaders", "Effect": "Deny"}]}')
     declared = {
         "repositories": [
@@ -157,7 +160,7 @@ def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_asked(ecr: Clou
             {"names": ["a2"], "lifecycle": "empty.json"},
             {"names": ["a3"], "policy": "missing.json"},
             {"names": ["a4"], "policy": "mine.json", "readers": ["222233334444"]},
-            {"names": ["a5"], "lifecycle": "policy.json"},
+            {"names": ["a5"], "lifecycle": "console.json"},
         ],
         "registry_policy": "lifecycle.json",
     }
@@ -165,10 +168,12 @@ def test_everything_that_is_wrong_is_said_at_once_and_nothing_is_asked(ecr: Clou
     with pytest.raises(ConfigInvalid) as caught:
         chain.plan_infra("eu")
     said = "\n".join(caught.value.problems)
-    for each in ("statement 1 has no `Effect`", "empty.json is empty", "missing.json cannot be read",
-                 "which is written for `readers`", "repositories[4].lifecycle", "registry_policy"):  # fmt: skip
+    for each in (
+        "statement 1 has no `Effect`", "empty.json is empty", "missing.json cannot be read", "registry_policy",
+        "which is written for `readers`", "repositories[4].lifecycle", "sinceImagePulled",
+    ):  # fmt: skip
         assert each in said
-    assert len(caught.value.problems) == 6 and not ecr.asked()
+    assert len(caught.value.problems) >= 8 and not ecr.asked(), "each of a policy's own errors, too"
 
 
 WRONG = {
@@ -233,6 +238,16 @@ def _limit() -> Any:
     from tests.doubles.aws.front import ApiError
 
     return ApiError("LimitExceededException", "too many repositories")
+
+
+def test_an_answer_that_is_lost_is_no_second_thing(ecr: Cloud) -> None:
+    """The repository is made, the answer never comes, and the repeated call finds it."""
+    chain = ecr.chain({"repositories": [{"names": ["ml/a"], "scan_on_push": True}]})
+    ecr.aws.fail("CreateRepository", "lose")
+    applied = chain.apply_infra("eu")
+    assert not applied.ok and "the same command compares it" in applied.reasons[0]
+    again = chain.apply_infra("eu")
+    assert again.ok and not again.changed and ecr.here.repositories["ml/a"].scan_on_push
 
 
 def test_what_cannot_be_read_is_not_taken_for_as_declared(ecr: Cloud) -> None:

@@ -21,6 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from tests.doubles.aws.behind import moto_address
 from tests.doubles.aws.ecr_registry import EcrRegistries
+from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.front import AwsDouble
 from tests.doubles.aws.model import SECRET_KEY
 from tests.doubles.aws.sts import Role, Sts
@@ -74,6 +75,7 @@ def double() -> Iterator[AwsDouble]:
 def ours(double: AwsDouble) -> Make:
     """The double, empty."""
     double.area(EcrRegistries).places.clear()
+    double.area(EcrReplication).rules.clear()
     double.area(Sts).roles[ROLE] = Role()
     return clients(double.url)
 
@@ -383,6 +385,108 @@ def an_operation_that_nobody_has_is_a_clear_error(make: Make) -> object:
     return None
 
 
+def lifecycle(*rules: dict[str, Any]) -> str:
+    listed = [{"rulePriority": number, "action": {"type": "expire"}, **rule} for number, rule in enumerate(rules, 1)]
+    return json.dumps({"rules": listed}).ljust(100)
+
+
+def newest(tags: str, count: int) -> dict[str, Any]:
+    selected = {"tagStatus": "tagged", "tagPatternList": [tags]}
+    return {"selection": {**selected, "countType": "imageCountMoreThan", "countNumber": count}}
+
+
+def a_lifecycle_policy_of_today_is_kept(make: Make) -> object:
+    """Patterns, and what goes to the archive."""
+    ecr = repository(make)
+    pulled = {"tagStatus": "any", "countType": "sinceImagePulled", "countUnit": "days", "countNumber": 90}
+    text = lifecycle(
+        newest("prod*", 10), {"selection": pulled, "action": {"type": "transition", "targetStorageClass": "archive"}}
+    )
+    ecr.put_lifecycle_policy(repositoryName=NAME, lifecyclePolicyText=text)
+    return bool(ecr.get_lifecycle_policy(repositoryName=NAME)["lifecyclePolicyText"] == text)
+
+
+def a_lifecycle_policy_that_is_none_is_refused(make: Make) -> object:
+    """The rule for any image is not the last."""
+    ecr = repository(make)
+    rules = [
+        {"selection": {"tagStatus": status, "countType": "imageCountMoreThan", "countNumber": 5}}
+        for status in ("any", "untagged")
+    ]
+    return ecr.put_lifecycle_policy(repositoryName=NAME, lifecyclePolicyText=lifecycle(*rules))
+
+
+def a_preview_says_what_would_go(make: Make) -> object:
+    ecr = repository(make)
+    for number in range(3):
+        image(ecr, f"number {number}", f"v{number}")
+    text = lifecycle(newest("v*", 1))
+    ecr.start_lifecycle_policy_preview(repositoryName=NAME, lifecyclePolicyText=text)
+    found = ecr.get_lifecycle_policy_preview(repositoryName=NAME)
+    return found["status"], found["summary"]["expiringImageTotalCount"]
+
+
+def several_rules_of_replication_are_kept(make: Make) -> object:
+    ecr = make()
+    rules = [
+        {"destinations": [{"region": region, "registryId": "123456789012"}], "deleteReplication": {"enabled": True}}
+        for region in ("us-east-1", "us-west-2")
+    ]
+    ecr.put_replication_configuration(replicationConfiguration={"rules": rules})
+    return len(ecr.describe_registry()["replicationConfiguration"]["rules"])
+
+
+def a_pushed_image_says_where_it_was_replicated(make: Make) -> object:
+    several_rules_of_replication_are_kept(make)
+    ecr = repository(make)
+    digest = image(ecr, "one", "v1")
+    found = ecr.describe_image_replication_status(repositoryName=NAME, imageId={"imageDigest": digest})
+    return sorted({each["status"] for each in found["replicationStatuses"]})
+
+
+def a_backfill_copies_what_was_there(make: Make) -> object:
+    ecr = repository(make)
+    image(ecr, "one", "v1")
+    several_rules_of_replication_are_kept(make)
+    destination = {"region": "us-east-1", "registryId": "123456789012"}
+    begun = ecr.start_replication_backfill(destination=destination)["replicationBackfillId"]
+    [ended] = [each for each in ecr.list_replication_backfills()["backfills"] if each["replicationBackfillId"] == begun]
+    return ended["status"], ended["progress"]["completedReplicationCount"]
+
+
+def a_cache_of_a_registry_with_a_log_in_needs_a_secret(make: Make) -> object:
+    return make().create_pull_through_cache_rule(
+        ecrRepositoryPrefix="hub", upstreamRegistryUrl="registry-1.docker.io", upstreamRegistry="docker-hub"
+    )
+
+
+def a_template_is_kept(make: Make) -> object:
+    ecr = make()
+    ecr.create_repository_creation_template(prefix="team", appliedFor=["CREATE_ON_PUSH"])
+    return [each["prefix"] for each in ecr.describe_repository_creation_templates()["repositoryCreationTemplates"]]
+
+
+def managed_signing_is_kept(make: Make) -> object:
+    ecr = make()
+    profile = "arn:aws:signer:eu-west-1:123456789012:/signing-profiles/release"
+    ecr.put_signing_configuration(signingConfiguration={"rules": [{"signingProfileArn": profile}]})
+    return len(ecr.get_signing_configuration()["signingConfiguration"]["rules"])
+
+
+def signing_profiles_are_listed(make: Make) -> object:
+    signer = make("signer")
+    signer.put_signing_profile(profileName="listed", platformId="Notation-OCI-SHA384-ECDSA")
+    return "listed" in [each["profileName"] for each in signer.list_signing_profiles()["profiles"]]
+
+
+def a_policy_tells_accounts_as_their_roots(make: Make) -> object:
+    ecr = repository(make)
+    allowed = {"Effect": "Allow", "Principal": {"AWS": "222233334444"}, "Action": "ecr:BatchGetImage"}
+    ecr.set_repository_policy(repositoryName=NAME, policyText=json.dumps({"Statement": [allowed]}))
+    text = ecr.get_repository_policy(repositoryName=NAME)["policyText"]
+    return json.loads(text)["Statement"][0]["Principal"]["AWS"]
+
+
 QUESTIONS: list[tuple[Callable[[Make], object], object]] = [
     (repositories_come_in_pages, (2, True)),
     (images_come_in_pages, (2, 2, True)),
@@ -410,6 +514,17 @@ QUESTIONS: list[tuple[Callable[[Make], object], object]] = [
     (account_settings_are_there, "ENABLED"),
     (referrers_are_listed, ["application/x.sig"]),
     (another_accounts_registry_is_another, ["arn:aws:ecr:eu-west-1:999988887777:repository/theirs"]),
+    (a_lifecycle_policy_of_today_is_kept, True),
+    (a_lifecycle_policy_that_is_none_is_refused, "InvalidParameterException"),
+    (a_preview_says_what_would_go, ("COMPLETE", 2)),
+    (several_rules_of_replication_are_kept, 2),
+    (a_pushed_image_says_where_it_was_replicated, ["COMPLETE"]),
+    (a_backfill_copies_what_was_there, ("COMPLETE", 1)),
+    (a_cache_of_a_registry_with_a_log_in_needs_a_secret, "ValidationException"),
+    (a_template_is_kept, ["team"]),
+    (managed_signing_is_kept, 1),
+    (signing_profiles_are_listed, True),
+    (a_policy_tells_accounts_as_their_roots, "arn:aws:iam::222233334444:root"),
     (an_operation_that_nobody_has_is_a_clear_error, ("UnknownOperationException", 400)),
 ]
 

@@ -49,7 +49,10 @@ class Changing:
         """Each change by itself, several at once; an error of one stops no other."""
         act = self._acts[changes[0].kind]
         for change, answer in zip(changes, self._asking.each(changes, act), strict=True):
-            yield failed(change, answer) if isinstance(answer, RegistryPipelinesError) else done(change)
+            if isinstance(answer, RegistryPipelinesError):
+                yield failed(change, f"{answer}{_again(change, answer)}")
+            else:
+                yield done(change)
 
     def _key(self, change: Change) -> None:
         turn = "enable_key_rotation" if (change.wanted or {}).get("rotation") else "disable_key_rotation"
@@ -140,6 +143,13 @@ class Changing:
 
     def _exclusion(self, change: Change) -> None:
         self._asking.ask("register_pull_time_update_exclusion", principalArn=change.name)
+
+
+def _again(change: Change, error: RegistryPipelinesError) -> str:
+    """Whether a thing that was to be made is there already: by somebody since the plan, or by our own call whose answer
+    was lost. It is compared before anything of it is changed."""
+    there = change.action == "create" and "AlreadyExists" in getattr(error, "code", "")
+    return ". It is there by now; the same command compares it" if there else ""
 
 
 def upstream_name(host: str) -> str | None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from registry_pipelines.errors import LifecycleInvalid
 from registry_pipelines.infra.ecr import forms, kinds
 from registry_pipelines.infra.ecr.model import (
     EcrInfra,
@@ -19,6 +20,7 @@ from registry_pipelines.infra.ecr.model import (
 )
 from registry_pipelines.infra.ecr.problems import Problem, problems
 from registry_pipelines.infra.settings import Plain, Setting
+from registry_pipelines.lifecycle.ecr_policy import read_ecr_policy
 
 MAX_POLICY_CHARACTERS = 10_240
 MAX_LIFECYCLE_CHARACTERS = 30_720
@@ -99,11 +101,13 @@ class Wanted:
             return None
         if file not in self._lifecycles:
             text = self._read(file, f"{path}.lifecycle", MAX_LIFECYCLE_CHARACTERS)
+            self._lifecycles[file] = None
             try:
-                self._lifecycles[file] = forms.lifecycle(text) if text else None
-            except (ValueError, RecursionError) as error:
-                self._lifecycles[file] = None
-                self.problems.append((f"{path}.lifecycle", f"{file} is no lifecycle policy: {error}"))
+                if text:
+                    read_ecr_policy(text)
+                    self._lifecycles[file] = forms.lifecycle(text)
+            except LifecycleInvalid as error:
+                self.problems += [(f"{path}.lifecycle", f"{file}: {problem}") for problem in error.problems]
         return self._lifecycles[file]
 
     def _read(self, file: Path, path: str, most: int) -> str:
