@@ -227,7 +227,7 @@ def client_of(settings: RegistryPlace) -> Registry:
             plain_http=settings.tls_cert is None,
             ca_file=settings.ca_file,
         )
-    if isinstance(settings, configuration.EcrRegistry | configuration.GarRegistry):
+    if isinstance(settings, configuration.EcrRegistry | configuration.EcrPublicRegistry | configuration.GarRegistry):
         return cloud_registry(
             settings.host,
             settings.access(),

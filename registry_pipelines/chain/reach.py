@@ -16,6 +16,7 @@ from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import (
     Config,
     DistributionRegistry,
+    EcrPublicRegistry,
     EcrRegistry,
     EmbeddedRegistry,
     GarRegistry,
@@ -149,7 +150,7 @@ def _login(settings: RegistryPlace) -> str:
     """Whom the registry is told we are. Raises ConfigInvalid, ToolMissing, Unauthorized (a helper failed)."""
     if isinstance(settings, EmbeddedRegistry):
         return next(iter(settings.users), "nobody")
-    if isinstance(settings, EcrRegistry):
+    if isinstance(settings, EcrRegistry | EcrPublicRegistry):
         return settings.role or "AWS credentials"
     if isinstance(settings, GarRegistry):
         return settings.impersonate or "Google credentials"

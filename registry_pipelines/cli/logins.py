@@ -145,7 +145,7 @@ def _find(options: Options, text: str) -> _Registry:
         users = ("our own commands log in as the first of its `users`",) if settings.users else ()
         return _Registry(settings.client_address, file, trial, users)
     trial |= {"plain_http": settings.plain_http, "redirects": settings.redirects.allow}
-    if isinstance(settings, configuration.EcrRegistry | configuration.GarRegistry):
+    if isinstance(settings, configuration.EcrRegistry | configuration.EcrPublicRegistry | configuration.GarRegistry):
         return _Registry(settings.host, file, trial, ("our own commands take the cloud's credentials for it",))
     own = () if settings.docker_config else _cloud(settings.host)
     if settings.username:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from registry_pipelines.config.model import Advisories, Config, Image, Notify, Schedules, Sensors, Signing
     from registry_pipelines.config.registries import (
         DistributionRegistry,
+        EcrPublicRegistry,
         EcrRegistry,
         EmbeddedRegistry,
         GarRegistry,
@@ -59,6 +60,7 @@ _HOMES = {
     "Sensors": "config.model",
     "Signing": "config.model",
     "DistributionRegistry": "config.registries",
+    "EcrPublicRegistry": "config.clouds",
     "EcrRegistry": "config.clouds",
     "GarRegistry": "config.clouds",
     "RemoteRegistry": "config.registries",
@@ -98,6 +100,7 @@ __all__ = [
     "Cron",
     "DistributionRegistry",
     "Duration",
+    "EcrPublicRegistry",
     "EcrRegistry",
     "EmbeddedRegistry",
     "ENVIRONMENT_VARIABLE",

@@ -9,7 +9,7 @@ import msgspec
 
 from registry_pipelines.config.redirects import Redirects
 from registry_pipelines.events.settings import PubSubEvents, SqsEvents
-from registry_pipelines.registry.ecr.hosts import EcrHost
+from registry_pipelines.registry.ecr.hosts import PUBLIC_HOST, PUBLIC_REGION, EcrHost
 from registry_pipelines.settings import (
     AWS_ACCOUNT,
     AWS_REGION,
@@ -89,6 +89,50 @@ class EcrRegistry(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+class EcrPublicRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """Amazon ECR Public with a log-in, `public.ecr.aws`: to publish images there, or to read more than an address gets
+    without (500 GB a month). A repository in a reference is `ALIAS/REPOSITORY`, and is made before the first push."""
+
+    name: EntryName
+    kind: Literal["ecr-public"]
+    """The registry is Amazon ECR Public. Extra `aws`."""
+    profile: str = ""
+    """Profile of AWS's configuration; the default chain of boto3 unless told."""
+    role: Annotated[str, AWS_ROLE] = ""
+    """Role that is assumed for this registry."""
+    external_id: str = ""
+    """External id that the role's trust policy asks for."""
+    endpoint: Annotated[str, WEBHOOK] | None = None
+    """Address of AWS's APIs where it is not the usual one, which is in us-east-1."""
+    reachable_as: Annotated[str, HOST] | None = None
+    """`host:port` that the registry itself is reached by; its own name unless told."""
+    plain_http: bool | None = None
+    """Speak plain HTTP to `reachable_as`; by default on loopback hosts only."""
+    ca_file: Annotated[Path, FILE] | None = None
+    """PEM certificates to trust, beside the system's."""
+    redirects: Redirects = Redirects()
+    """Where the registry may send us."""
+    bandwidth: tuple[str, ...] = ()
+    """Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`."""
+
+    @property
+    def host(self) -> str:
+        """The one registry that there is."""
+        return PUBLIC_HOST
+
+    def access(self) -> AwsAccess:
+        """How AWS's APIs are asked for this registry."""
+        from registry_pipelines.registry.ecr.access import AwsAccess
+
+        return AwsAccess(
+            region=PUBLIC_REGION,
+            profile=self.profile,
+            role=self.role,
+            external_id=self.external_id,
+            endpoint=self.endpoint or "",
+        )
+
+
 class GarRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Google Artifact Registry: the repositories of one project in one location. A repository in a reference is
     `PROJECT/REPOSITORY/IMAGE`, as Google writes it. Google's application default credentials log in unless told."""
@@ -139,4 +183,4 @@ class GarRegistry(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-__all__ = ["EcrRegistry", "GarRegistry"]
+__all__ = ["EcrPublicRegistry", "EcrRegistry", "GarRegistry"]

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
+from registry_pipelines.config.clouds import EcrPublicRegistry, EcrRegistry, GarRegistry
 from registry_pipelines.config.redirects import Redirects
 from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.settings import FILE, GLOB, HOST, PREFIX, Duration, EntryName, Instead, Names, Secret
@@ -100,7 +100,7 @@ class LayoutRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """The folder; it is made when missing."""
 
 
-RemoteRegistry = DistributionRegistry | EcrRegistry | GarRegistry
+RemoteRegistry = DistributionRegistry | EcrRegistry | EcrPublicRegistry | GarRegistry
 """A registry somewhere else, with ``host``, ``bandwidth`` and ``redirects``."""
 RegistryPlace = EmbeddedRegistry | RemoteRegistry | LayoutRegistry
 
@@ -181,6 +181,7 @@ class Sync(Choice, frozen=True, kw_only=True):
 __all__ = [
     "Cache",
     "DistributionRegistry",
+    "EcrPublicRegistry",
     "EcrRegistry",
     "EmbeddedRegistry",
     "GarRegistry",

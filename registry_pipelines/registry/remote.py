@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.distribution import HttpRegistry
-from registry_pipelines.registry.ecr.hosts import read_host
+from registry_pipelines.registry.ecr.hosts import PUBLIC_HOST, read_host
 
 if TYPE_CHECKING:  # most who start ask no cloud
     from registry_pipelines.registry.ecr.access import AwsAccess
@@ -73,6 +73,13 @@ def cloud_registry(
 
         aws = cast("AwsAccess", access)
         return EcrRegistry(host, access=aws, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects)
+    if host == PUBLIC_HOST:
+        from registry_pipelines.registry.ecr.public import PublicLogin
+
+        login = PublicLogin(cast("AwsAccess", access))
+        return DistributionRegistry(
+            host, finder=login, dial=dial, plain_http=plain_http, ca_file=ca_file, redirects=redirects
+        )
     from registry_pipelines.registry.gar.registry import GarRegistry
 
     google = cast("GoogleAccess", access)

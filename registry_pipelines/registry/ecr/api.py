@@ -7,18 +7,15 @@ on, shows answers, so also tokens.
 
 from __future__ import annotations
 
-import base64
 import binascii
 import math
 import threading
-import time
 from collections.abc import Callable, Mapping
 from copy import copy
 from typing import Any
 
 from msgspec.structs import replace
 
-from registry_pipelines.errors import RegistryError
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.exchange import Count
 from registry_pipelines.registry.client.retries import Retries
@@ -27,11 +24,8 @@ from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.calls import AwsCalls
 from registry_pipelines.registry.ecr.failures import error_code, raise_translated, translate
 from registry_pipelines.registry.ecr.hosts import EcrHost
+from registry_pipelines.registry.ecr.tokens import read_token
 from registry_pipelines.registry.protocol import Observer
-
-RENEW_EARLY_S = 900.0
-"""A token (12 h by ECR's guide) is renewed this long before its end: ECR answers 403, not 401, to one that has expired,
-so it must never be used then."""
 
 ENCODE_BYTES = 768 * 1024
 """Encoded at once; a multiple of three, so that pieces of base64 join."""
@@ -141,19 +135,7 @@ class EcrApi:
         answer = self._calls.adjusted(once, self._calls.observer).call(
             "get_authorization_token", where=self.name, doing="asking for a token", counted=False
         )
-        return self._read_token(answer)
-
-    def _read_token(self, answer: Mapping[str, Any]) -> Credentials:
-        try:
-            data = answer["authorizationData"][0]
-            user, colon, password = base64.b64decode(data["authorizationToken"]).decode().partition(":")
-            expires = data["expiresAt"].timestamp()
-        except (LookupError, TypeError, AttributeError, ValueError):
-            colon = ""
-        if not colon:
-            raise RegistryError("ECR gave a token that cannot be read", where=self.name) from None
-        # A clock that is ahead must not ask for a token before every request: half an hour is always believed.
-        return Credentials(user, password, use_until=max(expires - RENEW_EARLY_S, time.time() + 1800.0))
+        return read_token((answer.get("authorizationData") or [{}])[0], where=self.name)
 
 
 _HOOKING = threading.Lock()

@@ -11,6 +11,12 @@ _HOST = re.compile(
 )
 
 
+PUBLIC_HOST = "public.ecr.aws"
+"""Amazon ECR Public: one registry for all accounts."""
+PUBLIC_REGION = "us-east-1"
+"""Where its log-in is asked for, whatever region one works in (ECR Public user guide, "Registry authentication")."""
+
+
 @dataclass(frozen=True)
 class EcrHost:
     """A private registry of ECR. account: 12 digits. fips, dualstack: which endpoint of the API goes with it."""

@@ -29,6 +29,7 @@ from registry_pipelines.registry.protocol import (
     UploadSessions,
 )
 from registry_pipelines.transfer.limits.machine import Bandwidth, MachineLimits
+from registry_pipelines.transfer.limits.months import MonthOfBytes
 from registry_pipelines.transfer.limits.requests import CountsRequests
 from registry_pipelines.transfer.limits.rules import Action
 
@@ -111,8 +112,10 @@ class _Limited(Generic[_R]):
         return cast(_R, self._registry.observed(note))
 
     def quota_note(self) -> str:
-        """What was taken here of the registry's quota of pulls, and what is left; empty where it has none."""
-        return self._limits.quota_note(self.name)
+        """What was taken here of the registry's quota of pulls, or of its bytes of a month, and what is left; empty
+        where it has none."""
+        month = self._limits.month(self.name)
+        return month.note() if month else self._limits.quota_note(self.name)
 
     def leaving_stalls(self) -> Self:
         """See Repeating."""
@@ -157,6 +160,8 @@ class _Limited(Generic[_R]):
     def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> BlobReader:
         with self._request("read-blob") as registry:
             reader = registry.open_blob(repository, digest, start=start, stop=stop)
+        if month := self._limits.month(self.name):
+            reader = _CountedReader(reader, month)
         return _CappedReader(reader, self._bandwidth, min(SPEND_BYTES, self._ahead)) if self._bandwidth else reader
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
@@ -255,7 +260,41 @@ class _LimitedCarried(_LimitedSessions):
         self._spend(byte_count)
 
 
-class _CappedReader:
+class _Closing:
+    """A reader that is left as it is closed."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> BlobReader:
+        return cast(BlobReader, self)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _CountedReader(_Closing):
+    """A blob reader whose bytes count in the registry's month, when it is closed."""
+
+    def __init__(self, reader: BlobReader, month: MonthOfBytes) -> None:
+        self.size, self.start = reader.size, reader.start
+        self._reader, self._month, self._read = reader, month, 0
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        count = self._reader.readinto(buffer)
+        self._read += count
+        return count
+
+    def close(self) -> None:
+        self._reader.close()
+        if self._read:
+            self._month.add(self._read)
+        self._read = 0
+
+
+class _CappedReader(_Closing):
     """A blob reader that pays for its bytes, so many at a time."""
 
     def __init__(self, reader: BlobReader, bandwidth: Bandwidth, at_a_time: int) -> None:
@@ -275,14 +314,6 @@ class _CappedReader:
         self._bandwidth.spend(self._owed)
         self._owed = 0
         self._reader.close()
-
-    def __enter__(self) -> BlobReader:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 class _CappedContent:

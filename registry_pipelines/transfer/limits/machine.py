@@ -20,6 +20,7 @@ from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavai
 from registry_pipelines.progress import count_text
 from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.limits.budgets import Budget, BudgetBook
+from registry_pipelines.transfer.limits.months import MonthOfBytes
 from registry_pipelines.transfer.limits.quotas import QuotaGate
 from registry_pipelines.transfer.limits.rules import KNOWN, Action, RegistryRule, rule_for
 from registry_pipelines.waits import Wait
@@ -135,6 +136,7 @@ class MachineLimits:
     rules: Sequence[RegistryRule] = KNOWN
     _windows: dict[tuple[str, Action], Window] = field(default_factory=dict, init=False, repr=False)
     _quotas: dict[str, QuotaGate] = field(default_factory=dict, init=False, repr=False)
+    _months: dict[str, MonthOfBytes] = field(default_factory=dict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def window(self, registry: str, action: Action) -> Window:
@@ -168,6 +170,16 @@ class MachineLimits:
             return ""
         taken = count_text(gate.taken, "pull")
         return f"{taken} of {registry} taken, {budget.remaining} left until {budget.until_text}"
+
+    def month(self, registry: str) -> MonthOfBytes | None:
+        """What a registry gives in a month; None where that is not limited."""
+        limit = rule_for(registry, self.rules).bytes_per_month
+        if not limit:
+            return None
+        with self._lock:
+            if registry not in self._months:
+                self._months[registry] = MonthOfBytes(self._path(registry, "bytes-of"), registry, limit)
+            return self._months[registry]
 
     def bandwidth(self, registry: str) -> Bandwidth | None:
         """The cap of a registry, None when it has none."""

@@ -29,6 +29,8 @@ class RegistryRule(msgspec.Struct, frozen=True):
     max_layer_bytes: int = 0
     per_second: Mapping[Action, float] = {}
     refused_media_types: tuple[str, ...] = ()
+    bytes_per_month: int = 0
+    """Bytes that are read for nothing in a month; 0 where that is not limited."""
     chunks: bool = True
     """False: a blob is taken only in one piece."""
     sparse_indexes: bool = True
@@ -63,6 +65,7 @@ KNOWN: tuple[RegistryRule, ...] = (
         r"public\.ecr\.aws",
         52_000 * 1024**2,
         {"write-manifest": 10, "begin": 10, "append": 260, "read-manifest": 10},
+        bytes_per_month=500 * 1000**3,  # without a log-in; price list of ECR Public
         sparse_indexes=False,  # as above
     ),
     # Artifact Registry quotas (per project and location, a minute): 60,000 requests, 18,000 writes, 18,000 deletes;

@@ -6,6 +6,7 @@ from tests.doubles.aws.ecr_caches import EcrCaches
 from tests.doubles.aws.ecr_images import EcrImages
 from tests.doubles.aws.ecr_layers import EcrLayers
 from tests.doubles.aws.ecr_policies import EcrPolicies
+from tests.doubles.aws.ecr_public import EcrPublic
 from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.ecr_scans import EcrScans
@@ -30,6 +31,7 @@ AREAS: tuple[type[Area], ...] = (
     EcrScans,
     EcrSigning,
     InspectorCoverage,
+    EcrPublic,
     Sts,
     Kms,
     VpcEndpoints,
