@@ -219,6 +219,15 @@ class KeepsTagged(Protocol):
 
 
 @runtime_checkable
+class ManifestBatches(Protocol):
+    """Rare ability: one question about many manifests."""
+
+    def manifests_there(self, repository: str, digests: Sequence[Digest]) -> set[Digest]:
+        """Those of the manifests that the repository has; none where there is no such repository."""
+        ...
+
+
+@runtime_checkable
 class TagsAfter(Protocol):
     """Rare ability: part of the list of tags."""
 

@@ -82,6 +82,8 @@ class RegistryContract:
     """Needs the fixture ``registry``: an empty or shared place that may be written to."""
 
     deletes_tags = True
+    deletes_last_tag = True
+    """False: with its last tag a registry would delete the manifest, so it is refused."""
     deletes_blobs = True
     keeps_sha512_manifests = True
 
@@ -297,6 +299,11 @@ class RegistryContract:
         registry.put_manifest(repository, manifest, tag="stays")
         registry.delete_tag(repository, "gone")
         assert list(registry.tags(repository)) == ["stays"]
+        if not self.deletes_last_tag:
+            with pytest.raises(Unsupported):
+                registry.delete_tag(repository, "stays")
+            assert registry.get_manifest(repository, manifest.digest) == manifest
+            return
         registry.delete_tag(repository, "stays")
         assert registry.get_manifest(repository, manifest.digest) == manifest
         with pytest.raises(NotFound):

@@ -102,6 +102,8 @@ def send(registry: EcrRegistry, content: bytes = CONTENT) -> UploadSession:
 class TestContract(RegistryContract):
     """An ECR registry is a registry like any other."""
 
+    deletes_last_tag = False
+
 
 @pytest.mark.parametrize(
     ("host", "expected"),

@@ -244,3 +244,17 @@ def test_configured_host_needs_no_password(ecr: Ecr, source: Counted, graphs: Gr
     mismatches = answered(ecr.run("verify-copy", "--json", "here/app:v1", "cloud/app:v1"))
     assert mismatches["ok"] and mismatches["differences"] == []
     assert ecr.double.count("GetAuthorizationToken") == 2
+
+
+def test_many_manifests_are_one_question(ecr: Ecr, source: Counted, graphs: Graphs, registry: EcrRegistry) -> None:
+    """An index of five images: asked for before, and read back after, in a call each."""
+    place = source.place("many")
+    children = [(graphs.image(place, graphs.noise(100 + number)), f"linux/arch{number}") for number in range(5)]
+    graphs.index(place, *children, tag="v1")
+    for _ in range(2):
+        ecr.double.requests.clear()
+        ecr.run("copy", "--quiet", f"{source.address}/many:v1", f"{HOST}/many")
+        heads = [one for one in ecr.double.requests if one.startswith("HEAD") and "sha256:" in one]
+        assert len(heads) <= 1
+    assert 1 <= ecr.double.count("BatchGetImage") <= 3
+    assert compare(source.place("many"), Place(registry, "many"), "v1", content=True) == []

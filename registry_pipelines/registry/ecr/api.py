@@ -52,22 +52,22 @@ class EcrApi:
         observer: Observer | None,
     ) -> None:
         self.account, self.name = host.account, name
-        self._calls = AwsCalls(access, timeouts=timeouts, retries=retries, observer=observer)
+        self.calls = AwsCalls(access, timeouts=timeouts, retries=retries, observer=observer)
 
     @property
     def retries(self) -> Retries:
         """Of every call."""
-        return self._calls.retries
+        return self.calls.retries
 
     @property
     def sent(self) -> Count:
         """Requests so far, without those for tokens."""
-        return self._calls.sent
+        return self.calls.sent
 
     def adjusted(self, retries: Retries, observer: Observer | None) -> EcrApi:
         """The same API for another use; clients, their log-in and counts are shared."""
         api = copy(self)
-        api._calls = self._calls.adjusted(retries, observer)
+        api.calls = self.calls.adjusted(retries, observer)
         return api
 
     def call(
@@ -84,8 +84,8 @@ class EcrApi:
         answer_s = 0.0
         if commits_bytes is not None:
             # To a power of two, because each limit needs a client of boto3 of its own.
-            answer_s = 2.0 ** math.ceil(math.log2(self._calls.timeouts.to_commit(commits_bytes)))
-        return self._calls.call(
+            answer_s = 2.0 ** math.ceil(math.log2(self.calls.timeouts.to_commit(commits_bytes)))
+        return self.calls.call(
             operation, where=where, doing=doing, settle=settle, commit_s=answer_s, registryId=self.account, **values
         )
 
@@ -116,12 +116,12 @@ class EcrApi:
             if error_code(error) == "InvalidLayerPartException":
                 valid = error.response.get("lastValidByteReceived")  # type: ignore[attr-defined]
                 return valid if isinstance(valid, int) else None
-            self._calls.tell(translate(error, where=where, doing="sending a part"))
+            self.calls.tell(translate(error, where=where, doing="sending a part"))
             raise_translated(error, where=where, doing="sending a part")
 
     def _client(self, where: str) -> Any:
         """The client that sends parts."""
-        client = self._calls.client("ecr", where=where)
+        client = self.calls.client("ecr", where=where)
         events = client.meta.events  # by name, because registries that share an access share its clients
         with _HOOKING:
             events.register("before-parameter-build.ecr.UploadLayerPart", _take_body, unique_id="take-body")
@@ -132,7 +132,7 @@ class EcrApi:
         """A log-in for the distribution protocol (GetAuthorizationToken). See CredentialFinder. A call that stalls is
         not repeated here: whoever waits for the token repeats by itself, as its own retries say."""
         once = replace(self.retries, repeat_stalls=False)
-        answer = self._calls.adjusted(once, self._calls.observer).call(
+        answer = self.calls.adjusted(once, self.calls.observer).call(
             "get_authorization_token", where=self.name, doing="asking for a token", counted=False
         )
         return read_token((answer.get("authorizationData") or [{}])[0], where=self.name)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from registry_pipelines.errors import ConfigInvalid
+from registry_pipelines.errors import ConfigInvalid, NotFound, Refused, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.oci.references import check_repository
+from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.distribution import HttpRegistry
 from registry_pipelines.registry.client.retries import Retries
@@ -17,13 +17,15 @@ from registry_pipelines.registry.client.transport import Timeouts
 from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.api import EcrApi
 from registry_pipelines.registry.ecr.hosts import read_host
+from registry_pipelines.registry.ecr.images import EcrImages
 from registry_pipelines.registry.ecr.uploads import EcrUploads
 from registry_pipelines.registry.protocol import Observer, Readable, UploadSession
 
 
 class EcrRegistry(HttpRegistry):
     """ECR: manifests, tags, reads and small blobs by the distribution protocol; large blobs, questions about many
-    blobs, and the log-in by ECR's API. Implements Registry, UploadSessions and BlobSizes; safe for many threads.
+    blobs or manifests, lists of repositories, deletion of tags, and the log-in by ECR's API. Implements Registry,
+    UploadSessions, BlobSizes and ManifestBatches; safe for many threads.
 
     host: as :func:`read_host` reads. profile: of AWS's configuration; empty is boto3's default chain. access: how the
     API is asked, in place of it. dial, redirects: see HttpRegistry. ca_file: for the registry's host; the API's is
@@ -91,6 +93,36 @@ class EcrRegistry(HttpRegistry):
     def blob_sizes(self, repository: str, digests: Sequence[Digest]) -> Mapping[Digest, int]:
         """See BlobSizes."""
         return self._native.sizes(check_repository(repository), list(digests))
+
+    def manifests_there(self, repository: str, digests: Sequence[Digest]) -> set[Digest]:
+        """See ManifestBatches. Archived ones are not: they cannot be pulled."""
+        try:
+            found, _ = self.images.manifests(check_repository(repository), digests)
+        except NotFound:
+            return set()
+        return {digest for digest in digests if digest in found}
+
+    def repositories(self) -> Iterator[str]:
+        """See Registry: by ECR's API, for there is no catalogue in its distribution protocol."""
+        return (each.name for each in self.images.list_repositories())
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        """See Registry. Raises Unsupported for an image's last tag, with which ECR deletes the image."""
+        image = self.images.find_image(check_repository(repository), check_tag(tag))
+        where = self._where(repository, tag)
+        if image.tags == (tag,):
+            raise Unsupported(
+                "it is the image's last tag, and ECR deletes an image with it",
+                where=where,
+                do="Delete the image by its digest, or give it another tag first",
+            )
+        for failure in self.images.delete(repository, [tag]):
+            raise Refused(f"deleting a tag failed: {failure.reason or failure.code}", where=where, code=failure.code)
+
+    @property
+    def images(self) -> EcrImages:
+        """What ECR's API says of this registry's images."""
+        return EcrImages(self._api.account, self._api.calls.access, calls=self._api.calls)
 
     def begin_upload(self, repository: str) -> UploadSession:
         """See UploadSessions."""

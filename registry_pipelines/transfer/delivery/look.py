@@ -8,7 +8,7 @@ import msgspec
 
 from registry_pipelines.errors import Forbidden, NotFound, RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.protocol import BlobSizes, Place
+from registry_pipelines.registry.protocol import BlobSizes, ManifestBatches, Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.lists import unlisted_at
@@ -54,14 +54,20 @@ def _look(
         seen.manifests.add(root)
     if came_before and not seen.manifests and new.contains(target):
         return seen  # the repository was deleted since
-    for digest in (manifest.digest for manifest in closure.manifests):
-        if digest != root and digest not in seen.manifests and digest_at(target, digest):
-            seen.manifests.add(digest)
+    others = [each.digest for each in closure.manifests if each.digest != root and each.digest not in seen.manifests]
+    seen.manifests.update(there_of(target, others))
     if closure.subjects:
         known = receipts.list_keeper(target, root) if receipts else None
         seen.unlisted = unlisted_at(target, closure, seen.manifests, known)
     _look_for_blobs(closure, target, seen, closure.blobs if receipts is None else receipts.blobs(target, root))
     return seen
+
+
+def there_of(target: Place, digests: Sequence[Digest]) -> set[Digest]:
+    """Those of the manifests that the target has."""
+    if len(digests) > 1 and isinstance(target.registry, ManifestBatches):
+        return target.registry.manifests_there(target.repository, digests)
+    return {digest for digest in digests if digest_at(target, digest)}
 
 
 def _look_for_blobs(closure: Closure, target: Place, seen: Seen, vouched: Collection[str]) -> None:

@@ -23,7 +23,7 @@ from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFou
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.protocol import BlobSizes, Place
+from registry_pipelines.registry.protocol import BlobSizes, ManifestBatches, Place
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Closure
 from registry_pipelines.transfer.closure.lists import Keeper, keeper_at, named_at, referrers_by_subject
@@ -124,6 +124,12 @@ def read_back(
         if descriptor.digest != digest:
             raise _missing(target, f"manifest {digest} (there is {descriptor.digest})")
 
+    def all_manifests(registry: ManifestBatches) -> None:
+        there = registry.manifests_there(repository, untagged)
+        for digest in untagged:
+            if digest not in there:
+                raise _missing(target, f"manifest {digest}")
+
     def blob(digest: Digest) -> None:
         check_size(digest, sizes_read.ask(target, digest))
 
@@ -149,7 +155,11 @@ def read_back(
             raise _missing(target, f"{min(lost)} on the list of what refers to {subject}")
 
     tagged = set(tags.values())
-    checks = [partial(manifest, item.digest) for item in closure.manifests if item.digest not in tagged]
+    untagged = [item.digest for item in closure.manifests if item.digest not in tagged]
+    if len(untagged) > 1 and isinstance(registry, ManifestBatches):
+        checks: list[Callable[[], None]] = [partial(all_manifests, registry)]
+    else:
+        checks = [partial(manifest, digest) for digest in untagged]
     if isinstance(registry, BlobSizes):
         checks.append(partial(all_blobs, registry))
     else:

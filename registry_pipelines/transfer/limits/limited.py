@@ -19,6 +19,7 @@ from registry_pipelines.registry.protocol import (
     CarriedUploads,
     Carrier,
     KeepsTagged,
+    ManifestBatches,
     Observable,
     Quota,
     Readable,
@@ -81,7 +82,11 @@ def limited(registry: Registry, limits: MachineLimits) -> Registry:
     """Wrap a registry; upload sessions stay available where it has them."""
     if isinstance(registry, UploadSessions) and isinstance(registry, CarriedUploads):
         return _LimitedCarried(registry, limits)
-    if isinstance(registry, UploadSessions) and isinstance(registry, BlobSizes):
+    if (
+        isinstance(registry, UploadSessions)
+        and isinstance(registry, BlobSizes)
+        and isinstance(registry, ManifestBatches)
+    ):
         return _LimitedSizes(registry, limits)
     if isinstance(registry, UploadSessions):
         return _LimitedSessions(registry, limits)
@@ -244,6 +249,11 @@ class _LimitedSizes(_LimitedSessions):
         with self._request("read-manifest") as registry:
             assert isinstance(registry, BlobSizes)  # noqa: S101 - limited() chose this class by it
             return registry.blob_sizes(repository, digests)
+
+    def manifests_there(self, repository: str, digests: Sequence[Digest]) -> set[Digest]:
+        with self._request("read-manifest") as registry:
+            assert isinstance(registry, ManifestBatches)  # noqa: S101 - limited() chose this class by it
+            return registry.manifests_there(repository, digests)
 
 
 class _LimitedCarried(_LimitedSessions):
