@@ -158,7 +158,7 @@ retention:
     expected = [
         ":2: registries.here.port: 70000 is not between 1 and 65535",
         ":3: registries.there.kind: unknown kind `distrbution`; did you mean `distribution`?",
-        ":4: registries.none: `kind` is missing; write one of embedded, distribution, ecr, gar, layout",
+        ":4: registries.none: `kind` is missing; write one of embedded, distribution, ecr, ecr-public, gar, layout",
         ":7: images.forecaster.registry: unknown registry `heer`; did you mean `here`?",
         ":8: images.forecaster.repository: 'ml/Forecaster' is not a repository name",
         ":9: images.forecaster.polcy: unknown field `polcy`; did you mean `policy`?",
@@ -345,7 +345,7 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         (("targets:\n", "policies: {p: {undeclared: refuse}}\ntargets:\n"), "unknown value `refuse`"),
         (
             ("registries:\n", "registries:\n  empty: {kind: }\n"),
-            "registries.empty.kind: expected one of embedded, distribution, ecr, gar, layout, found empty",
+            "registries.empty.kind: expected one of embedded, distribution, ecr, ecr-public, gar, layout, found empty",
         ),
     ],
 )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from copy import copy
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Protocol, Self, TypeVar, cast, get_args, runtime_checkable
 
 from registry_pipelines.errors import RegistryPipelinesError, Unsupported
 from registry_pipelines.oci.digest import Digest
@@ -30,9 +30,11 @@ from registry_pipelines.registry.protocol import (
     UploadSessions,
 )
 from registry_pipelines.transfer.limits.machine import Bandwidth, MachineLimits
-from registry_pipelines.transfer.limits.months import MonthOfBytes
 from registry_pipelines.transfer.limits.requests import CountsRequests
 from registry_pipelines.transfer.limits.rules import Action
+
+if TYPE_CHECKING:
+    from registry_pipelines.transfer.limits.months import MonthOfBytes
 
 SPEND_BYTES = 256 * 1024
 """Bytes read before the cap is asked, at most; TLS gives 16 KiB at a time, too little for a file lock each."""

@@ -15,15 +15,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavailable
 from registry_pipelines.progress import count_text
 from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
 from registry_pipelines.transfer.limits.budgets import Budget, BudgetBook
-from registry_pipelines.transfer.limits.months import MonthOfBytes
 from registry_pipelines.transfer.limits.quotas import QuotaGate
 from registry_pipelines.transfer.limits.rules import KNOWN, Action, RegistryRule, rule_for
 from registry_pipelines.waits import Wait
+
+if TYPE_CHECKING:
+    from registry_pipelines.transfer.limits.months import MonthOfBytes
 
 FIRST_WINDOW = 16.0
 LARGEST_WINDOW = 128.0
@@ -176,6 +179,8 @@ class MachineLimits:
         limit = rule_for(registry, self.rules).bytes_per_month
         if not limit:
             return None
+        from registry_pipelines.transfer.limits.months import MonthOfBytes  # of one registry that is known
+
         with self._lock:
             if registry not in self._months:
                 self._months[registry] = MonthOfBytes(self._path(registry, "bytes-of"), registry, limit)
