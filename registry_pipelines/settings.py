@@ -152,6 +152,11 @@ AWS_ROLE = Pattern(
     "the ARN of a role",
     "write arn:aws:iam::ACCOUNT:role/NAME",
 )
+ATTESTOR = Pattern(
+    r"^projects/[a-z0-9:.-]{1,100}/attestors/[A-Za-z0-9_-]{1,100}$",
+    "an attestor of Binary Authorization",
+    "write projects/PROJECT/attestors/NAME",
+)
 GOOGLE_PROJECT = Pattern(
     r"^([a-z0-9.-]{1,63}:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$",
     "a Google Cloud project",

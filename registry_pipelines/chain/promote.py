@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from registry_pipelines.chain.attesting import attest
 from registry_pipelines.chain.channels import (
     channel_for,
     channel_of,
@@ -78,6 +79,7 @@ def _judged(session: Session, release: Release, policy: Policy, until: str) -> S
     verdict = judge_evidence(place, subject, policy, verifier, image=release.image, now=session.now())
     consumers = session.consumers(release, policy)
     published = verdicts.publish(place, subject, verdict, signer, verifier, consumers=consumers)
+    attested = attest(session, release, verdict.policy, signer, allow=verdict.allow)
     facts: dict[str, Scalar] = {
         "release": release.key,
         "verdict": "allow" if verdict.allow else "deny",
@@ -91,7 +93,7 @@ def _judged(session: Session, release: Release, policy: Policy, until: str) -> S
     facts |= {f"findings_{severity.lower()}": count for severity, count in verdict.counts.items()}
     notes: list[dict[str, Scalar]] = [{"about": "reason", "text": text} for text in verdict.reasons]
     notes += [{"about": "accepted", "text": text} for text in verdict.accepted]
-    notes += [{"about": "note", "text": text} for text in verdict.notes]
+    notes += [{"about": "note", "text": text} for text in (*verdict.notes, *attested)]
     word = "allow" if verdict.allow else "deny"
     return StageResult(
         stage="judge",

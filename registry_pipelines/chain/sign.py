@@ -6,6 +6,7 @@ import time
 
 import msgspec
 
+from registry_pipelines.chain.attesting import verify_attestations
 from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.origins import origins_of
 from registry_pipelines.chain.result import Scalar, StageResult
@@ -124,6 +125,9 @@ def verify(session: Session, release: Release) -> StageResult:
     ]
     by_certificate, logged = verify_by_certificate(session, place, session.subject(release))
     rows += by_certificate
+    attestations, doubted = verify_attestations(session, release)
+    rows += attestations
+    logged = [*logged, *doubted]
     rows += [
         {"kind": each.predicate_type, "key": each.key_id, "digest": each.descriptor.digest} for each in known.verified
     ]

@@ -60,6 +60,7 @@ def check(
             *overlaps(config),
             *_policies(config),
             *_signing(config),
+            *_attestor(config),
             *trust_problems(config),
             *_notify(config),
             *_admission(config),
@@ -417,6 +418,15 @@ def _signing(config: Config) -> Iterable[tuple[str, str]]:
     if config.signing.generate and config.signing.kms:
         yield "signing.generate", "makes a key file, and the key is in a key service"
     yield from _notation(config)
+
+
+def _attestor(config: Config) -> Iterable[tuple[str, str]]:
+    own = config.signing.binary_authorization
+    if own is not None and not isinstance(config.registries[own.registry], GarRegistry):
+        yield (
+            "signing.binary_authorization.registry",
+            "name a registry of the kind `gar`, with whose access Google is asked",
+        )
 
 
 def _notation(config: Config) -> Iterable[tuple[str, str]]:

@@ -24,6 +24,7 @@ from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.settings import (
+    ATTESTOR,
     AWS_OWNER,
     ECOSYSTEM,
     FEED,
@@ -196,6 +197,18 @@ class Notation(msgspec.Struct, frozen=True, kw_only=True):
     this policy believes, too."""
 
 
+class BinaryAuthorizationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Attestations by which GKE and Cloud Run let images start (docs/signing.md)."""
+
+    registry: Annotated[str, Names("registries")]
+    """Registry of the kind `gar`, with whose access Google is asked."""
+    attestor: Annotated[str, ATTESTOR]
+    """Attestor, which has the public half of the promoter's key."""
+    policy: Annotated[str, Names("policies")] | None = None
+    """Policy whose allowing verdict is attested, and whose denying one takes the attestation back; that of an image's
+    last channel unless told."""
+
+
 class Signing(KeyAtHand, frozen=True, kw_only=True):
     """The key that signs, and the keys that are believed; in every role that has none of its own."""
 
@@ -221,6 +234,8 @@ class Signing(KeyAtHand, frozen=True, kw_only=True):
     """Verdicts, promotions, receipts of copies."""
     notation: Notation | None = None
     """Signatures of the Notary Project."""
+    binary_authorization: BinaryAuthorizationSettings | None = None
+    """Attestations for Google's Binary Authorization."""
 
     def of(self, role: Role) -> RoleKey | None:
         """What is told for one role alone."""
