@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from registry_pipelines.chain.session import Session
@@ -78,9 +79,18 @@ def cloud_of(session: Session, name: str) -> ImportingCloud:
     from registry_pipelines.infra.ecr.asking import Asking
     from registry_pipelines.infra.ecr.cloud import EcrSettings
 
-    ecr, aws = session.places.ecr(name)
-    asking = Asking(aws, account=ecr.account, region=ecr.region)
-    return EcrSettings(name, asking, state=session.config.state / "infra" / name)
+    def asking(of: str) -> Asking:
+        ecr, aws = session.places.ecr(of)
+        return Asking(aws, account=ecr.account, region=ecr.region)
+
+    # Where copies in other accounts are looked for: registries of the configuration have credentials of their own.
+    others = {
+        f"{each.account}/{each.region}": partial(asking, other)
+        for other, each in session.config.registries.items()
+        if each.kind == "ecr"
+    }
+    state = session.config.state / "infra" / name
+    return EcrSettings(name, asking(name), state=state, elsewhere=others)
 
 
 def as_declared(session: Session, name: str, settings: Sequence[Setting], *, folder: str) -> Imported:

@@ -182,7 +182,10 @@ WRONG = {
         {"names": ["ml/x"], "force": True, "labels": {"aws:x": "1"}},
         {"names": ["gone"], "absent": True, "scan_on_push": True},
     ],
-    "templates": [{"prefix": "p", "applied_for": ["REPLICATION"]}] * 2,
+    "templates": [
+        {"prefix": "p", "applied_for": ["REPLICATION"], "encryption": "KMS", "kms_key": "alias/x"},
+        {"prefix": "p", "applied_for": ["REPLICATION"]},
+    ],
     "pull_through": [{"prefix": "dh", "upstream": "registry-1.docker.io"}, {"prefix": "dh", "upstream": "quay.io"}],
     "replication": [
         {"to": ["eu-west-1", "cn-north-1", "us-east-1"]},
@@ -201,7 +204,9 @@ def test_what_does_not_go_together_is_said_by_the_configuration(ecr: Cloud) -> N
     for each in (
         "has 2 to 256 characters", "ml/x stands in repositories[0] already", "needs `immutable`",
         "is for `encryption: KMS`", "is for `absent` alone", "not aws:", "not to be there",
-        "the prefix p stands there twice", "the prefix dh stands there twice", "lets nobody in without a log-in",
+        "the prefix p stands there twice",
+        "is the key's ARN in a template", "takes a role for", "the prefix dh stands there twice",
+        "lets nobody in without a log-in",
         "is the registry itself", "in another partition", "with `absent` and without", "needs `type: ENHANCED`",
         "release stands there twice", "needs `subnets` and `route_tables`",
     ):  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.infra.apply import apply_plan
 from registry_pipelines.infra.ecr.asking import Asking
@@ -16,6 +18,7 @@ from registry_pipelines.infra.plan import Plan, make_plan
 from tests.doubles.aws.ecr_policies import EcrPolicies
 from tests.doubles.aws.ecr_replication import Backfill, EcrReplication
 from tests.doubles.aws.front import ACCOUNT
+from tests.doubles.aws.sts import Role, Sts
 from tests.infra.cloud import AWAY, REGION, Cloud
 
 FILLED = {"replication": [{"to": ["us-east-1"], "prefixes": ["ml/"], "backfill": True}]}
@@ -212,6 +215,21 @@ def test_another_account_has_to_allow_it_and_what_arrived_there_is_not_verified_
     assert outcome.ok and outcome.facts["verified"] == 0 and "another account" in str(outcome.facts["not_verified"])
     assert set(ecr.registries.at(ABROAD, REGION).repositories) == {"ml/r000", "ml/r001"}
     assert planned(ecr, declared, clock).settled
+
+
+def test_a_destination_in_another_account_that_is_configured_is_verified_there(ecr: Cloud) -> None:
+    """By the role of that registry."""
+    filled(ecr, 3)
+    role = f"arn:aws:iam::{ABROAD}:role/reader"
+    ecr.aws.area(Sts).roles[role] = Role()
+    allowed = {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "ecr:*"}
+    ecr.aws.area(EcrPolicies).registry_policies[ABROAD, REGION] = json.dumps({"Statement": [allowed]})
+    path = ecr.write({"replication": [{"to": [f"{ABROAD}/eu-west-1"], "backfill": True}]})
+    other = f'other: {{kind: ecr, account: "{ABROAD}", region: {REGION}, role: "{role}", endpoint: "{ecr.aws.url}"}}'
+    path.write_text(path.read_text().replace("registries:\n", f"registries:\n  {other}\n"))
+    applied = Chain(load(path)).apply_infra("eu")
+    [backfill] = [row for row in applied.rows if row["kind"] == "ecr:backfill"]
+    assert backfill["told"] == "images 3; verified 3; repositories 3", applied.reasons
 
 
 def test_a_destination_that_is_declared_absent_goes_and_others_stay(ecr: Cloud, clock: Clock) -> None:

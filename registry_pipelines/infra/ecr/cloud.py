@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -20,18 +20,26 @@ from registry_pipelines.infra.settings import Setting
 
 class EcrSettings:
     """One ECR registry. place: its name in the configuration. state: folder of what has to be remembered between a
-    changed rule and its backfill."""
+    changed rule and its backfill. elsewhere: how other registries are asked, by ``account/region``."""
 
     order: Sequence[str] = kinds.ORDER
     needs: Mapping[str, str] = kinds.NEEDS
 
-    def __init__(self, place: str, asking: Asking, *, state: Path, waiting: Waiting | None = None) -> None:
+    def __init__(
+        self,
+        place: str,
+        asking: Asking,
+        *,
+        state: Path,
+        waiting: Waiting | None = None,
+        elsewhere: Mapping[str, Callable[[], Asking]] | None = None,
+    ) -> None:
         self.place = place
         self._asking = asking
         self._owed = Owed(state)
         self._reading = Reading(place, asking, owed=self._owed.read)
         self._changing = Changing(asking, arn=self.arn)
-        self._backfills = Backfills(asking, self._owed, waiting or Waiting())
+        self._backfills = Backfills(asking, self._owed, waiting or Waiting(), elsewhere or {})
 
     def arn(self, repository: str) -> str:
         """Of a repository."""

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from registry_pipelines.settings import AWS_ACCOUNT, FILE, PREFIX, REPOSITORY, EntryName, Pattern
+from registry_pipelines.settings import AWS_ACCOUNT, FILE, REPOSITORY, EntryName, Pattern
 
 READER = Pattern(
     r"^([0-9]{12}|o-[a-z0-9]{10,32}|arn:aws[a-z-]*:(iam|sts)::[0-9]{12}:[A-Za-z0-9+=,.@_/-]+)$",
@@ -19,6 +19,11 @@ DESTINATION = Pattern(
     r"^([0-9]{12}/)?[a-z]{2}(-[a-z]+)+-[0-9]+$",
     "a place to replicate to",
     "write a region, or account/region as 222233334444/eu-west-1",
+)
+PREFIX = Pattern(
+    r"^([a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*/?)?$",
+    "the beginning of repositories' names",
+    "write `ml` or `ml/app`, as ECR tells it; empty for all",
 )
 REPLICATED = Pattern(
     r"^(?:[a-z0-9]+(?:[._-][a-z0-9]*)*/)*[a-z0-9]*(?:[._-][a-z0-9]*)*$",

@@ -55,7 +55,12 @@ def _repository_problems(infra: EcrInfra) -> Iterator[Problem]:
             yield f"{path}.absent", "is written beside settings of what is not to be there"
         yield from _common_problems(group, path)
     for position, template in enumerate(infra.templates):
-        yield from _common_problems(template, f"templates[{position}]")
+        path = f"templates[{position}]"
+        yield from _common_problems(template, path)
+        if template.kms_key and ":key/" not in template.kms_key:
+            yield f"{path}.kms_key", "is the key's ARN in a template (arn:aws:kms:REGION:ACCOUNT:key/ID)"
+        if (template.kms_key or template.labels) and not template.role and not template.absent:
+            yield f"{path}.role", "is missing: ECR takes a role for `kms_key` and `labels`"
     names = [each.prefix for each in infra.templates]
     for name in sorted({each for each in names if names.count(each) > 1}):
         yield "templates", f"the prefix {name or kinds.ROOT} stands there twice"

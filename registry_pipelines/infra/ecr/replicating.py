@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -77,8 +77,10 @@ def set_rules(asking: Asking, changes: Sequence[Change], owed: Owed) -> Iterator
 class Backfills:
     """Starts backfills, waits for all of them together, and compares what arrived."""
 
-    def __init__(self, asking: Asking, owed: Owed, waiting: Waiting) -> None:
-        self._asking, self._owed, self._waiting = asking, owed, waiting
+    def __init__(
+        self, asking: Asking, owed: Owed, waiting: Waiting, elsewhere: Mapping[str, Callable[[], Asking]]
+    ) -> None:
+        self._asking, self._owed, self._waiting, self._elsewhere = asking, owed, waiting, elsewhere
 
     def apply(self, changes: Sequence[Change]) -> Iterator[Outcome]:
         """Each destination's; those that are under way already are waited for, not started again."""
@@ -176,7 +178,7 @@ class Backfills:
             said = f"{lost.total()} of {count_text(len(results), 'image')} failed ({causes})"
             return failed(change, f"{change.name}: {said}; remove the cause, then apply again")
         if missing is None:
-            why = f"{change.name} is another account, whose images are not listed from here"
+            why = f"{change.name} is another account, and no registry of the configuration"
             return done(change, images=total, verified=0, not_verified=why)
         if missing:
             named = ", ".join(f"{repository}@{digest}" for repository, digest in missing[:SHOWN])
@@ -185,16 +187,18 @@ class Backfills:
         return done(change, images=total, verified=total, repositories=len(sent))
 
     def missing(self, destination: str, sent: dict[str, set[str]]) -> list[tuple[str, str]] | None:
-        """What a destination does not list of what was sent, as (repository, digest); None for another account."""
+        """What a destination does not list of what was sent, as (repository, digest); None for another account that is
+        no registry of the configuration."""
         account, _, region = destination.partition("/")
-        if account != self._asking.account:
+        if account != self._asking.account and destination not in self._elsewhere:
             return None
+        there = self._elsewhere[destination]() if destination in self._elsewhere else self._asking
         repositories = sorted(sent)
 
         def arrived(repository: str) -> set[str]:
             named = {"repositoryName": repository, "maxResults": 1000, "region": region}
             try:
-                return {each["imageDigest"] for each in self._asking.pages("list_images", "imageIds", **named)}
+                return {each["imageDigest"] for each in there.pages("list_images", "imageIds", **named)}
             except RegistryError as error:
                 if error.code != "RepositoryNotFoundException":
                     raise
