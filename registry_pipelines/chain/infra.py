@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from registry_pipelines.chain import infra_clouds
 from registry_pipelines.chain.result import Scalar, StageResult
@@ -153,9 +154,26 @@ def applied(made: Plan, done: Applied, *, seconds: float) -> StageResult:
 def imported(session: Session, name: str, *, folder: str = "") -> tuple[str, dict[str, bytes], list[str]]:
     """What is there of a registry as it would be declared: YAML of its section, content of the policy files by path,
     and what is left out. folder: of those files, from the configuration's. Raises InputError, RegistryError."""
+    there = infra_clouds.cloud_of(session, name).everything()
+    return as_section(session, name, there.settings, there.notes, folder=folder)
+
+
+def as_section(
+    session: Session, name: str, settings: Sequence[Setting], notes: Sequence[str], *, folder: str
+) -> tuple[str, dict[str, bytes], list[str]]:
+    """What was found of a registry as it would be declared; see :func:`imported`. notes: of who found it."""
     import yaml
 
-    there = infra_clouds.cloud_of(session, name).everything()
-    found = infra_clouds.as_declared(session, name, there.settings, folder=folder)
-    text = yaml.safe_dump({"infra": {name: found.section}}, sort_keys=False, allow_unicode=True, width=110)
-    return text, found.files, [*there.notes, *found.notes]
+    found = infra_clouds.as_declared(session, name, settings, folder=folder)
+    section = _without_variables(found.section)
+    text = yaml.safe_dump({"infra": {name: section}}, sort_keys=False, allow_unicode=True, width=110)
+    return text, found.files, [*notes, *found.notes]
+
+
+def _without_variables(value: Any) -> Any:
+    """The same for the configuration, where ``${`` begins a variable's name and ``$${`` is plain text."""
+    if isinstance(value, dict):
+        return {key: _without_variables(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_variables(each) for each in value]
+    return value.replace("${", "$${") if isinstance(value, str) else value

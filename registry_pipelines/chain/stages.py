@@ -5,7 +5,7 @@ Each stage is loaded when it is called: a promotion needs no builder and no scan
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import replace
@@ -736,10 +736,15 @@ class Chain:
 
         return infra.apply(self._session, registry, plan)
 
-    def import_infra(self, registry: str, *, folder: str = "") -> tuple[str, dict[str, bytes], list[str]]:
-        """What is there of a registry, as it would be declared: YAML, policy files by path, what is left out."""
-        from registry_pipelines.chain import infra
+    def import_infra(
+        self, registry: str, *, folder: str = "", terraform: Mapping[str, bytes] | None = None
+    ) -> tuple[str, dict[str, bytes], list[str]]:
+        """What is there of a registry, as it would be declared: YAML, policy files by path, what is left out.
+        terraform: files of Terraform by name, which are read in the cloud's place. Raises InputError, RegistryError."""
+        from registry_pipelines.chain import infra, infra_terraform
 
+        if terraform:
+            return infra_terraform.imported(self._session, registry, terraform, folder=folder)
         return infra.imported(self._session, registry, folder=folder)
 
     def terraform(self, registries: Sequence[str] = (), *, aws: AwsVersion = 6, take_over: bool = False) -> Terraform:

@@ -95,8 +95,12 @@ def drift(options: Options, registry: str | None) -> None:
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("infra"), show_default=True,
     help="Where the section and its policy files are written.",
 )  # fmt: skip
+@click.option(
+    "--from-terraform", "sources", type=click.Path(path_type=Path), metavar="FILE", multiple=True,
+    help="Read this state, output of `terraform show -json` or *.tf.json in place of the cloud; may be repeated.",
+)  # fmt: skip
 @common
-def import_settings(options: Options, registry: str, folder: Path) -> None:
+def import_settings(options: Options, registry: str, folder: Path, sources: tuple[Path, ...]) -> None:
     """Write what is there of a REGISTRY as it would be declared: FOLDER/REGISTRY.yaml, and its policies as files.
 
     Put the section into the configuration; `infra plan` then has nothing to change. Nothing is changed in the cloud.
@@ -105,7 +109,8 @@ def import_settings(options: Options, registry: str, folder: Path) -> None:
         base = chain.config.path.parent
         written = folder if folder.is_absolute() else base / folder
         name = str(written.relative_to(base)) if written.is_relative_to(base) else str(written)
-        text, files, notes = chain.import_infra(registry, folder=name)
+        terraform = {str(path): _content(path) for path in sources}
+        text, files, notes = chain.import_infra(registry, folder=name, terraform=terraform)
     paths = {base / path: content for path, content in files.items()}
     paths[written / f"{registry}.yaml"] = text.encode()
     for path, content in sorted(paths.items()):
@@ -151,6 +156,16 @@ def _read(path: Path) -> Plan:
         raise InputError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
     except UnicodeDecodeError as error:
         raise InputError("this is not a plan of settings", where=str(path)) from error
+
+
+def _content(path: Path) -> bytes:
+    from registry_pipelines.infra.terraform.reading import MAX_BYTES
+
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -180,7 +180,9 @@ class Provider:
         state = _load(request.state)
         if state is not None:
             if state.get("id") == _UNKNOWN:
-                state["id"] = f"{request.type_name}-{len(self.created)}"
+                whole = "projects/{project}/locations/{location}/repositories/{repository_id}"
+                named = "repository_id" in state
+                state["id"] = whole.format_map(state) if named else f"{request.type_name}-{len(self.created)}"
             self.created.append((request.type_name, state))
         return M["Applied"](state=_dump(state))
 

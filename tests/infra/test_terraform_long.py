@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.infra.terraform.aws import AwsVersion
+from registry_pipelines.infra.terraform.writing import Written
 from tests.doubles.terraform_provider import Provider, environment
 from tests.infra.provider_schemas import DATA
 from tests.needs import missing
@@ -44,6 +46,9 @@ def test_terraform_takes_all_of_it(aws: AwsVersion, tmp_path: Path) -> None:
             assert done.returncode == 0, f"{step}: {done.stdout}{done.stderr}"
         again = terraform(tmp_path, providers, "plan", "-detailed-exitcode", "-input=false")
         assert again.returncode == 0, again.stdout
+        shown = terraform(tmp_path, providers, "show", "-json")
+        again_from(tmp_path, made, shown.stdout.encode())
+        again_from(tmp_path, made, (tmp_path / "terraform.tfstate").read_bytes())
         written = sum(
             len(blocks)
             for content in made.files.values()
@@ -54,6 +59,27 @@ def test_terraform_takes_all_of_it(aws: AwsVersion, tmp_path: Path) -> None:
         order = [kind for kind, _ in google.created]
         names = [state.get("repository_id") for kind, state in google.created]
         assert names.index("models") < names.index("all") and "google_binary_authorization_policy" in order
+
+
+def again_from(folder: Path, made: Written, content: bytes) -> None:
+    """What Terraform keeps, declared again: repositories with all that they have are the same."""
+    sections = {}
+    for place in ("ecr-eu", "gar-eu"):
+        text, files, _ = Chain(load(CASE)).import_infra(place, terraform={"x": content})
+        sections |= yaml.safe_load(text)["infra"]
+        for name, policy in files.items():
+            (folder / name).write_bytes(policy)
+    config = {**yaml.safe_load(CASE.read_text()), "infra": sections}
+    (folder / "again.yaml").write_text(yaml.safe_dump(config))
+    written = Chain(load(folder / "again.yaml")).terraform()
+    for place, kind in (("ecr-eu", "aws_ecr_repository_policy"), ("gar-eu", "google_artifact_registry_repository")):
+        before, after = (json.loads(each.files[f"{place}.tf.json"])["resource"][kind] for each in (made, written))
+        assert before.keys() == after.keys()
+        for name, body in before.items():
+            assert {
+                **after[name],
+                "remote_repository_config": body.get("remote_repository_config"),
+            }.items() >= body.items()
 
 
 def assert_literal(policies: dict[str, Any]) -> None:

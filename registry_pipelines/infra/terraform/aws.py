@@ -227,7 +227,7 @@ class AwsWriter:
     def _replication(self, settings: Sequence[Setting]) -> Made:
         """One resource for all destinations of a registry, as ECR has one configuration."""
         rules = []
-        for rule in forms.rules({each.name: each.wanted or {} for each in settings}):
+        for rule in forms.rules({each.name: _without_deletes(each.wanted or {}) for each in settings}):
             destinations = [{"region": to["region"], "registry_id": to["registryId"]} for to in rule["destinations"]]
             written: dict[str, Any] = {"destination": destinations}
             if filters := rule.get("repositoryFilters"):
@@ -235,7 +235,7 @@ class AwsWriter:
                     {"filter": each["filter"], "filter_type": each["filterType"]} for each in filters
                 ]
             rules.append(written)
-        body = {"replication_configuration": {"rule": _merged(rules)}}
+        body = {"replication_configuration": {"rule": rules}}
         yield self._block("aws_ecr_replication_configuration", settings[0], body, self._account, name="registry")
         for each in settings:
             if (each.wanted or {}).get("deletes"):
@@ -243,23 +243,10 @@ class AwsWriter:
                 yield LeftOut(about=f"{each.key} deletes", why=why)
 
 
-def _merged(rules: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Rules that differ by deletion alone are one rule for Terraform: ECR refuses the same filter twice."""
-    merged: dict[str, dict[str, Any]] = {}
-    for rule in rules:
-        known = merged.setdefault(policy_text(rule["destination"]), {"destination": rule["destination"]})
-        if "repository_filter" not in rule:
-            known["all"] = True
-        else:
-            known.setdefault("repository_filter", []).extend(rule["repository_filter"])
-    made = []
-    for rule in merged.values():
-        if rule.pop("all", False):
-            rule.pop("repository_filter", None)
-        else:
-            rule["repository_filter"] = sorted(rule["repository_filter"], key=lambda each: str(each["filter"]))
-        made.append(rule)
-    return made
+def _without_deletes(edge: Mapping[str, Plain]) -> dict[str, Plain]:
+    """What Terraform can say of a destination. All repositories are all, whatever prefixes stand beside."""
+    prefixes = edge.get("prefixes", [])
+    return {"prefixes": [kinds.ALL] if kinds.ALL in prefixes else prefixes, "deletes": []}
 
 
 def _labels(wanted: Mapping[str, Plain]) -> dict[str, str] | None:
