@@ -30,7 +30,15 @@ def plan(session: Session, registry: str) -> RetentionPlan:
     rules = [each for each in session.config.retention if each.registry == registry]
     if not rules:
         raise InputError(f"no retention rule names {registry}", do="Add one to `retention`; without rules all is kept")
-    return plan_retention(opened, rules, now=session.now(), in_use=channel_digests(session))
+    return plan_retention(opened, rules, now=session.now(), in_use=needed_digests(session, registry))
+
+
+def needed_digests(session: Session, registry: str) -> dict[Digest, str]:
+    """What must stay in a registry whatever its rules say: what channels name, and what the sources of `usage` run,
+    each with who needs it. Raises RegistryError: a source that does not answer is never one that runs nothing."""
+    from registry_pipelines.chain.usage import in_use
+
+    return {**in_use(session, registry), **dict.fromkeys(channel_digests(session), "in use")}
 
 
 def channel_digests(session: Session) -> dict[Digest, str]:
@@ -51,8 +59,20 @@ def channel_digests(session: Session) -> dict[Digest, str]:
 def plan_deletion(place: Place, digest: Digest, session: Session | None) -> RetentionPlan:
     """The plan to delete one image with its evidence, or why that is not possible. session: of the configuration, whose
     channels and protected tags then count. Raises RegistryError, ContentError."""
-    in_use = channel_digests(session) if session else {}
+    in_use = _needed_at(session, place)
     return plan_one(place, digest, retention_rules(session, place), now=datetime.now(UTC), in_use=in_use)
+
+
+def _needed_at(session: Session | None, place: Place) -> dict[Digest, str]:
+    """As :func:`needed_digests`, for a place's registry under whatever names it has; channels with their sentence."""
+    if session is None:
+        return {}
+    from registry_pipelines.chain.usage import in_use
+
+    opened = session.places.registry
+    names = [name for name in session.config.registries if opened(name).name == place.registry.name]
+    used = {digest: why for name in names for digest, why in in_use(session, name).items()}
+    return {**used, **channel_digests(session)}
 
 
 def retention_rules(session: Session | None, place: Place) -> list[RetentionRule]:
@@ -66,7 +86,7 @@ def retention_rules(session: Session | None, place: Place) -> list[RetentionRule
 def delete(place: Place, plan: RetentionPlan, session: Session | None) -> StageResult:
     """Apply a plan of :func:`plan_deletion`, where nothing changed since. Raises InputError (older than a day)."""
     started = time.monotonic()
-    in_use = channel_digests(session) if session else {}
+    in_use = _needed_at(session, place)
     done = apply_plan(place.registry, plan, in_use=in_use, progress=session.progress if session else None)
     [entry] = plan.repositories[0].entries
     return _applied(done, plan, stage="delete", subject=str(place), digest=entry.digest, started=started)
@@ -114,7 +134,7 @@ def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResu
     done = apply_plan(
         session.places.registry(registry),
         approved,
-        in_use=channel_digests(session),
+        in_use=needed_digests(session, registry),
         now=session.now(),
         progress=session.progress,
     )

@@ -648,6 +648,12 @@ class Chain:
 
         return inventory.taken(self._session, registries, repositories=repositories, manifests=manifests)
 
+    def usage(self, sources: Sequence[str] = ()) -> StageResult:
+        """Who runs what, by the sources of `usage` (all unless named). Raises InputError."""
+        from registry_pipelines.chain import usage
+
+        return usage.told(self._session, sources)
+
     def preview_lifecycle(self, policy: EcrPolicy, registry: str, repositories: Sequence[str] = ()) -> StageResult:
         """A lifecycle policy on a registry of ECR beside AWS's own preview of it. Raises InputError, RegistryError."""
         from registry_pipelines.chain import lifecycle

@@ -84,6 +84,7 @@ GROUPS = {
         "delete": ("deletion", "Delete one image with the evidence that refers to it"),
         "infra": ("infra", "Set registries in clouds as `infra` of the configuration declares"),
         "inventory": ("inventories", "List every image that registries hold"),
+        "usage": ("inventories", "Show which images run, and where"),
         "lifecycle": ("lifecycles", "Say what a cloud's own cleanup policy does, image by image"),
         "collect": ("retention", "Plan what registries can let go, by the retention rules"),
     },

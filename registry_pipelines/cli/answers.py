@@ -450,6 +450,7 @@ ANSWERS: dict[str, Any] = {
     "lifecycle convert": Results,
     "infra terraform": TerraformFiles,
     "inventory": Results,
+    "usage": Results,
     "collect": Results,
     "serve-admission": Listening,
     "admission write": WrittenFiles,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.names import REGISTRIES
+from registry_pipelines.cli.names import REGISTRIES, names_of
 from registry_pipelines.cli.output import show_result
 
 if TYPE_CHECKING:
@@ -50,8 +50,23 @@ def inventory(
         sys.exit(result.exit_code)
 
 
+@click.command("usage")
+@click.argument("sources", nargs=-1, metavar="[SOURCE]...", shell_complete=names_of("usage"))
+@common
+def usage(options: Options, sources: tuple[str, ...]) -> None:
+    """Show which images run, and where, by the sources of `usage` in the configuration.
+
+    `collect` keeps these. Exit 7: a source does not answer; nothing is deleted then.
+    """
+    with options.chain() as chain:
+        result = chain.usage(sources)
+    show_result(result, as_json=options.as_json)
+    if result.exit_code:
+        sys.exit(result.exit_code)
+
+
 def _manifests(text: str) -> Manifests:
     return "none" if text == "none" else "all" if text == "all" else "indexes"
 
 
-COMMANDS = [inventory]
+COMMANDS = [inventory, usage]

@@ -33,19 +33,18 @@ class Decision:
     steps: dict[Digest, tuple[Digest, ...]]
 
 
-def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Collection[Digest]) -> Decision:
+def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Mapping[Digest, str]) -> Decision:
     """Judge a repository by what a survey of it read: what stays and why, and what goes in which order. Without a rule
-    for it, everything stays. now: with time zone. in_use: digests that something runs or a channel names."""
+    for it, everything stays. now: with time zone. in_use: digests that are needed elsewhere, and by whom."""
     companions = survey.companions
     units = _units(survey, companions)
     covering = [rule for rule in rules if rule.covers(survey.repository)]
-    used = dict.fromkeys(in_use, "in use")
     for unit in units:
         if not covering:
             unit.reasons.append("no rule names the repository")
         elif unruled := [tag for tag in unit.tags if not any(rule.speaks_of([tag]) for rule in covering)]:
             unit.reasons.append(f"no rule speaks of tag {unruled[0]}")
-        _protect(unit, survey, covering, used)
+        _protect(unit, survey, covering, in_use)
         if unit.created is None and not unit.reasons:
             unit.reasons.append("its age is unknown")
     for rule in covering:

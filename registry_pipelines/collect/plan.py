@@ -149,18 +149,24 @@ def _read_repository(stored: Any) -> RepositoryPlan:
 
 
 def plan_retention(
-    registry: Registry, rules: Sequence[RetentionRule], *, now: datetime, in_use: Collection[Digest | str]
+    registry: Registry,
+    rules: Sequence[RetentionRule],
+    *,
+    now: datetime,
+    in_use: Collection[Digest | str] | Mapping[Digest, str],
 ) -> RetentionPlan:
     """Plan what to delete: in each repository a rule names, whatever no rule keeps and nothing kept needs.
 
-    now: with time zone. in_use: digests of images that run or are otherwise needed (index or platform manifest); give
-    digests, since a running image's tag may have moved. Kept are also: index children, referrers, fallback and cosign
-    tags of what is kept, tags under ``protect``, images of unknown age. A repository where anything is unclear is
-    refused as a whole, with the reason. Raises InputError, RegistryError (the list of repositories).
+    now: with time zone. in_use: digests of images that run or are otherwise needed (index or platform manifest), or
+    these with who needs them; give digests, since a running image's tag may have moved. Kept are also: index children,
+    referrers, fallback and cosign tags of what is kept, tags under ``protect``, images of unknown age. A repository
+    where anything is unclear is refused as a whole, with the reason. Raises InputError, RegistryError (the list of
+    repositories).
     """
     if now.tzinfo is None:
         raise InputError("`now` has no time zone")
-    used = frozenset(Digest.parse(one) for one in in_use)
+    reasons = in_use if isinstance(in_use, Mapping) else dict.fromkeys(in_use, "in use")
+    used = {Digest.parse(one): why for one, why in reasons.items()}
     names, notes, listed = _repositories(registry, rules)
     surveys: list[Survey] = []
     refused: list[RepositoryPlan] = []
@@ -205,7 +211,7 @@ def _written(moment: datetime) -> str:
 
 
 def _survey(
-    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Collection[Digest], notes: list[str]
+    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Mapping[Digest, str], notes: list[str]
 ) -> Survey:
     """What is there. Where something could go, the registry is asked first for tags that it does not list: what they
     name would go for want of a tag, or under a tag that is protected."""
@@ -248,7 +254,7 @@ def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[l
 
 
 def _weigh(
-    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: frozenset[Digest]
+    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: Mapping[Digest, str]
 ) -> list[RepositoryPlan]:
     """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
     decisions = [(surveyed, decide(surveyed, rules, now=now, in_use=in_use)) for surveyed in surveys]

@@ -19,6 +19,7 @@ from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates,
 from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.infra.model import Infra
+from registry_pipelines.inventory.usage.settings import UsageSettings
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
@@ -407,6 +408,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Syncs of whole repositories, by name."""
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
+    usage: dict[Annotated[str, NAME], UsageSettings] = {}
+    """Who says what runs, by name (docs/inventory.md). `collect` keeps what runs, and plans nothing while one of them
+    does not answer."""
     infra: dict[Annotated[str, Names("registries")], Infra] = {}
     """Settings of registries in clouds, each below its registry's name (docs/infra.md)."""
     schedules: Schedules = Schedules()

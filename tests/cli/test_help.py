@@ -20,7 +20,7 @@ COMMANDS = (
     "advisories", "bases", "completion", "diff", "infra",
     "advise", "doctor", "events", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
     "advisories", "bases", "completion", "diff",
-    "findings", "init", "inventory", "lifecycle", "login", "logout", "schema", "ship", "status", "stream",
+    "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema", "ship", "status", "stream",
 )  # fmt: skip
 
 

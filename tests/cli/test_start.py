@@ -58,6 +58,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "collect": (["nowhere"], 8),
     "lifecycle": (["check", "nowhere"], 8),
     "inventory": (["nowhere"], 8),
+    "usage": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
     "events": (["check"], 8),
     "rescan": (["ap"], 8),

@@ -17,6 +17,7 @@ from tests.doubles.aws.kms import Kms
 from tests.doubles.aws.signer import SignerProfiles
 from tests.doubles.aws.signer_signing import SignerSigning
 from tests.doubles.aws.sts import Sts
+from tests.doubles.aws.usage import Ecs, InspectorClusters, Lambda, SageMaker
 from tests.doubles.aws.vpc import VpcEndpoints
 
 AREAS: tuple[type[Area], ...] = (
@@ -35,4 +36,8 @@ AREAS: tuple[type[Area], ...] = (
     Sts,
     Kms,
     VpcEndpoints,
+    Ecs,
+    Lambda,
+    SageMaker,
+    InspectorClusters,
 )

@@ -1,0 +1,180 @@
+"""Who runs what, over the configuration: every source asked, and what of a registry is in use."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from registry_pipelines.chain.places import one_name
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import InputError, RegistryPipelinesError, Unavailable
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import age_text, count_text
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.settings import unknown
+
+if TYPE_CHECKING:  # clouds are loaded where they are asked
+    from registry_pipelines.inventory.usage.model import UsageSource, Use
+    from registry_pipelines.inventory.usage.settings import AwsUsage, GoogleUsage
+    from registry_pipelines.registry.ecr.calls import AwsCalls
+    from registry_pipelines.registry.gar.access import GoogleAccess
+
+
+def asked(session: Session, names: Iterable[str] = ()) -> tuple[list[Use], list[str], dict[str, str]]:
+    """What the sources say (all of the configuration unless named), their notes, and by name why one did not answer.
+    Raises InputError for an unknown name."""
+    uses: list[Use] = []
+    notes: list[str] = []
+    failed: dict[str, str] = {}
+    for name in list(names) or list(session.config.usage):
+        source = open_source(session, name)
+        try:
+            uses += source.uses()
+        except RegistryPipelinesError as error:
+            failed[name] = f"{type(error).__name__}: {error}"
+        notes += source.notes
+    return uses, list(dict.fromkeys(notes)), failed
+
+
+def in_use(session: Session, registry: str) -> dict[Digest, str]:
+    """Digests of a registry that something runs, each with who does. A use that names a tag alone counts for what the
+    tag names now. Raises Unavailable when a source does not answer: what runs is then not known, and nothing may go."""
+    if not session.config.usage:
+        return {}
+    uses, _, failed = asked(session)
+    if failed:
+        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+        raise Unavailable(
+            f"who runs what is not known: {told}", do="Nothing is deleted until every source of `usage` answers"
+        )
+    from registry_pipelines.chain.places import address
+
+    host = one_name(address(session.config.registries[registry]))
+    found: dict[Digest, str] = {}
+    for use in uses:
+        named = use.reference()
+        if named is None or one_name(named.registry) != host:
+            continue
+        digest = named.digest or digest_at(Place(session.places.registry(registry), named.repository), named.tag)
+        if digest is not None and (digest not in found or not use.weak):
+            found[digest] = use.sentence
+    return found
+
+
+def open_source(session: Session, name: str) -> UsageSource:
+    """A source of the configuration; nothing is asked yet. Raises InputError."""
+    settings = session.config.usage.get(name)
+    if settings is None:
+        raise InputError(unknown(name, session.config.usage, "source of usage"), do="Name one of `usage`")
+    match settings.kind:
+        case "ecs":
+            from registry_pipelines.inventory.usage.ecs import EcsSource
+
+            return EcsSource(name, _aws(settings), settings.clusters)
+        case "lambda":
+            from registry_pipelines.inventory.usage.functions import LambdaSource
+
+            return LambdaSource(name, _aws(settings))
+        case "sagemaker":
+            from registry_pipelines.inventory.usage.sagemaker import SageMakerSource
+
+            return SageMakerSource(name, _aws(settings))
+        case "inspector":
+            from registry_pipelines.inventory.usage.inspector import InspectorSource
+
+            return InspectorSource(name, _aws(settings))
+        case "pulls":
+            return _pulls(session, name)
+        case "cloud-run":
+            from registry_pipelines.inventory.usage import cloud_run
+            from registry_pipelines.inventory.usage.google_rest import GoogleRest
+
+            rest = GoogleRest(_google(settings), cloud_run.SERVICE)
+            return cloud_run.CloudRunSource(name, rest, settings.project, settings.locations)
+        case "vertex":
+            from registry_pipelines.inventory.usage import vertex
+            from registry_pipelines.inventory.usage.google_rest import GoogleRest
+
+            rests = {each: GoogleRest(_google(settings), vertex.service(each)) for each in settings.locations}
+            return vertex.VertexSource(name, rests, settings.project)
+
+
+def _pulls(session: Session, name: str) -> UsageSource:
+    from registry_pipelines.config.clouds import EcrRegistry
+    from registry_pipelines.inventory.usage.pulls import PullSource
+    from registry_pipelines.inventory.usage.settings import PullUsage
+    from registry_pipelines.registry.ecr.images import EcrImages
+
+    settings = session.config.usage[name]
+    registry = session.config.registries[settings.registry] if isinstance(settings, PullUsage) else None
+    if not isinstance(settings, PullUsage) or not isinstance(registry, EcrRegistry):
+        raise InputError(f"usage.{name}: {getattr(settings, 'registry', name)} is no registry of kind ecr")
+    calls = _aws(settings)
+    return PullSource(
+        name,
+        EcrImages(registry.account, calls.access, calls=calls),
+        registry.host,
+        within=settings.within,
+        scanners=settings.scanners,
+        now=session.now(),
+    )
+
+
+def _aws(settings: AwsUsage) -> AwsCalls:
+    from registry_pipelines.registry.ecr.access import AwsAccess
+    from registry_pipelines.registry.ecr.calls import AwsCalls
+
+    return AwsCalls(
+        AwsAccess(
+            region=settings.region,
+            profile=settings.profile,
+            role=settings.role,
+            external_id=settings.external_id,
+            endpoint=settings.endpoint or "",
+        )
+    )
+
+
+def _google(settings: GoogleUsage) -> GoogleAccess:
+    from registry_pipelines.registry.gar.access import GoogleAccess
+
+    return GoogleAccess(
+        project=settings.project,
+        credentials_file=settings.credentials,
+        impersonate=settings.impersonate,
+        endpoint=settings.endpoint or "",
+    )
+
+
+def told(session: Session, names: Sequence[str] = ()) -> StageResult:
+    """What every source says, as a result; not ``ok`` when one did not answer."""
+    started = time.monotonic()
+    uses, notes, failed = asked(session, names)
+    rows: list[dict[str, Scalar]] = [
+        {
+            "source": use.source,
+            "image": use.image,
+            "digest": str(named.digest or "") if (named := use.reference()) else "",
+            "where": use.where,
+            "since": f"{age_text((session.now() - use.since).total_seconds())} ago" if use.since else "",
+            "how": "pulled" if use.weak else "runs" if use.running else "may start",
+        }
+        for use in uses
+    ]
+    sources = list(names) or list(session.config.usage)
+    missing = f"; {count_text(len(failed), 'source')} did not answer" if failed else ""
+    return StageResult(
+        stage="usage",
+        subject=", ".join(sources),
+        action=f"{count_text(len(rows), 'use')} of {count_text(len({row['image'] for row in rows}), 'image')}{missing}",
+        seconds=time.monotonic() - started,
+        facts={"sources": len(sources), "uses": len(rows), "unanswered": len(failed)},
+        rows=rows,
+        reasons=[f"{name}: {why}" for name, why in failed.items()],
+        notes=notes,
+        ok=not failed,
+        exit_code=Unavailable.exit_code if failed else 0,
+    )

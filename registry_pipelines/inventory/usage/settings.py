@@ -1,0 +1,118 @@
+"""What the configuration says of a source of usage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from registry_pipelines.settings import (
+    AWS_REGION,
+    AWS_ROLE,
+    FILE,
+    GLOB,
+    GOOGLE_LOCATION,
+    GOOGLE_PROJECT,
+    SERVICE_ACCOUNT,
+    WEBHOOK,
+    Duration,
+    EntryName,
+    Names,
+)
+
+
+class AwsUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """How AWS is asked who runs what."""
+
+    name: EntryName
+    region: Annotated[str, AWS_REGION]
+    """AWS region that is asked."""
+    profile: str = ""
+    """Profile of AWS's configuration; the default chain of boto3 unless told."""
+    role: Annotated[str, AWS_ROLE] = ""
+    """Role that is assumed; it may be one of another account."""
+    external_id: str = ""
+    """External id that the role's trust policy asks for."""
+    endpoint: Annotated[str, WEBHOOK] | None = None
+    """Address of AWS's APIs where it is not the usual one."""
+
+
+class EcsUsage(AwsUsage, frozen=True, kw_only=True):
+    """Amazon ECS: containers of running tasks, and what services would start."""
+
+    kind: Literal["ecs"]
+    """Running tasks and services of Amazon ECS."""
+    clusters: tuple[Annotated[str, GLOB], ...] = ("*",)
+    """Patterns of clusters."""
+
+
+class LambdaUsage(AwsUsage, frozen=True, kw_only=True):
+    """AWS Lambda: functions that are images, in all published versions."""
+
+    kind: Literal["lambda"]
+    """Functions of AWS Lambda that are images."""
+
+
+class SageMakerUsage(AwsUsage, frozen=True, kw_only=True):
+    """Amazon SageMaker: endpoints, models, and training that is under way."""
+
+    kind: Literal["sagemaker"]
+    """Endpoints, models and training jobs of Amazon SageMaker."""
+
+
+class InspectorUsage(AwsUsage, frozen=True, kw_only=True):
+    """Amazon Inspector: which clusters of ECS and EKS have an image, as its agents see it."""
+
+    kind: Literal["inspector"]
+    """What Amazon Inspector sees in clusters of ECS and EKS."""
+
+
+class PullUsage(AwsUsage, frozen=True, kw_only=True):
+    """Pull times of an ECR registry: a hint, for scanners pull, too."""
+
+    kind: Literal["pulls"]
+    """What was pulled from a registry of kind `ecr` lately."""
+    registry: Annotated[str, Names("registries")]
+    """Registry of kind `ecr` whose pulls count."""
+    within: Duration = Duration(days=30)
+    """What was pulled within this time counts as used."""
+    scanners: tuple[str, ...] = ()
+    """ARNs of the roles that scan. Those whose pulls ECR records all the same (they are not registered by
+    `RegisterPullTimeUpdateExclusion`) are named."""
+
+
+class GoogleUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """How Google is asked who runs what."""
+
+    name: EntryName
+    project: Annotated[str, GOOGLE_PROJECT]
+    """Google Cloud project."""
+    locations: Annotated[tuple[Annotated[str, GOOGLE_LOCATION], ...], Meta(min_length=1)]
+    """Regions that are asked."""
+    credentials: Annotated[Path, FILE] | None = None
+    """JSON file of a service account, of workload identity federation, or of gcloud."""
+    impersonate: Annotated[str, SERVICE_ACCOUNT] = ""
+    """Service account that is impersonated."""
+    endpoint: Annotated[str, WEBHOOK] | None = None
+    """Address of Google's APIs where it is not the usual one."""
+
+
+class CloudRunUsage(GoogleUsage, frozen=True, kw_only=True):
+    """Cloud Run: revisions of services that get traffic or are the latest, and jobs."""
+
+    kind: Literal["cloud-run"]
+    """Services and jobs of Cloud Run."""
+
+
+class VertexUsage(GoogleUsage, frozen=True, kw_only=True):
+    """Vertex AI: models that are deployed to endpoints, and custom jobs that run."""
+
+    kind: Literal["vertex"]
+    """Endpoints and custom jobs of Vertex AI."""
+
+
+UsageSettings = EcsUsage | LambdaUsage | SageMakerUsage | InspectorUsage | PullUsage | CloudRunUsage | VertexUsage
+
+__all__ = ["AwsUsage", "GoogleUsage", "PullUsage", "UsageSettings"]
