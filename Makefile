@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-stream dev serve test test-long lint lint-types lint-twins format bench docs image clean
+.PHONY: help setup demo demo-cloud demo-stream dev serve test test-long lint lint-types lint-twins format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Build, scan, sign, promote, replicate and mirror two images on embedded registries
 	@$(BIN)/registry-pipelines demo --config $(CONFIG)
+
+demo-cloud: $(READY) ## The chain over ECR and Artifact Registry, on doubles of both clouds, then the UI
+	@$(BIN)/python deploy/demo-cloud/run.py $(ARGS)
 
 demo-stream: $(READY) ## Start the demo's image lazily beside whole, on a link of its own; as root
 	@deploy/demo-stream
