@@ -80,6 +80,21 @@ def step(title: str, *arguments: str, expect: int = 0) -> None:
         raise SystemExit(f"demo-cloud: `{' '.join(arguments)}` ended with {code}, {expect} was expected")
 
 
+def look(folder: Path, *jobs: str) -> None:
+    """Jobs of Dagster, so that the UI has what they see."""
+    environment = {
+        **os.environ,
+        "REGISTRY_PIPELINES_CONFIG": str(CONFIG),
+        "DAGSTER_HOME": str(folder / "state" / "dagster"),
+    }
+    for job in jobs:
+        print(f"$ dagster job execute -j {job}", flush=True)
+        command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "dagster_project.definitions", "-j", job]
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise SystemExit(f"demo-cloud: job {job} failed\n{done.stderr[-3000:]}")
+
+
 def main() -> None:
     """See the module."""
     once = "--once" in sys.argv[1:]
@@ -90,12 +105,14 @@ def main() -> None:
         step("Where the images stand: one ships, one is denied (exit 3)", "status", expect=DENIED)
         step("Every registry answers", "doctor")
         step("Settings are as declared", "infra", "drift")
+        look(Path(folder), "infra", "lag")
         meddle()
         step("Somebody switched scan on push off: that is drift", "infra", "drift", expect=DRIFTED)
+        look(Path(folder), "infra")
         step("Where should EKS in us-east-1 pull from?", "advise", "gar-eu/ml-prod/models/ml/forecaster:v1.0.0",
              "--nodes", AWAY)  # fmt: skip
         if not once:
-            step("The Dagster UI, until Ctrl-C: assets replica/ecr-us, replica/gar-eu, the settings with their drift",
+            step("The Dagster UI, until Ctrl-C: assets replica/*, infra/* with their drift, replication_lag",
                  "dev", *[each for each in sys.argv[1:] if each != "--once"])  # fmt: skip
 
 

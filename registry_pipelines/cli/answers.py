@@ -365,6 +365,14 @@ class Advised(TypedDict):
     currency: str
 
 
+class Pinned(TypedDict):
+    """A Dockerfile with its images by digest."""
+
+    text: str
+    images: list[Row]
+    written: bool
+
+
 class Diagnosed(TypedDict):
     """Why images do not come. Each has subject, answers (cause, what, evidence, do, command, sure, note), asked."""
 
@@ -425,6 +433,7 @@ ANSWERS: dict[str, Any] = {
     "ls": Tags | Repositories,
     "inspect": Inspected,
     "doctor": Diagnosed,
+    "pin": Pinned,
     "advise": Advised,
     "tag": Results,
     "diff": Different,

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from registry_pipelines.build.bases import describe_base, open_base
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.places import Places
+from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, NotFound, Unsupported
 from registry_pipelines.registry.protocol import Place
@@ -147,3 +149,19 @@ def test_nothing_is_written_through_a_cache(fleet: Fleet, hub: FaultRegistry) ->
     with pytest.raises(Unsupported, match="read through a cache"):
         copy_closure(upstream, "1", [place])
     assert load(fleet.path, {}).caches[hub.address].prefix == "docker-hub"
+
+
+def test_a_dockerfile_is_pinned_to_the_upstreams_digest_at_the_cache(fleet: Fleet, hub: FaultRegistry) -> None:
+    upstream, cache = at_hub(fleet), in_cache(fleet)
+    made = index(upstream, entry(upstream, "one"), tag="1.0")
+    copy_closure(upstream, "1.0", [cache])
+    cached(fleet, hub)
+    file = fleet.folder / "Dockerfile"
+    file.write_text(f"FROM {hub.address}/up/stream:1.0 AS base\nFROM base\n")
+    ran = CliRunner().invoke(main, ["pin", str(file), "--write", "--config", str(fleet.path)])
+    assert ran.exit_code == 0, ran.output
+    at = f"{cache.registry.name}/docker-hub/up/stream:1.0@{made.digest}"
+    assert file.read_text() == f"FROM {at} AS base\nFROM base\n"
+    assert hub.requests("GET", CONTENT) == []
+    missing = CliRunner().invoke(main, ["pin", str(fleet.folder / "none"), "--config", str(fleet.path)])
+    assert missing.exit_code == 8

@@ -55,7 +55,7 @@ def test_both_clouds_are_set_up_and_a_change_behind_our_back_is_drift(demo: Modu
         meddle()
         drifted = json.loads(run(demo, "infra", "drift", code=3))["result"]["results"]
         assert [row["ok"] for row in drifted] == [False, True]
-        assert "ml/forecaster" in drifted[0]["action"]
+        assert "ml/forecaster" in "".join(drifted[0]["reasons"])
         assert not load(demo.CONFIG).state.is_relative_to(ROOT)
 
 

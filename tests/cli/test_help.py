@@ -18,7 +18,7 @@ COMMANDS = (
     "judge", "approve", "break-glass", "promote", "revoke", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
     "advisories", "bases", "completion", "diff", "infra",
-    "advise", "doctor", "events", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
+    "advise", "doctor", "pin", "events", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
     "advisories", "bases", "completion", "diff",
     "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema", "ship", "status", "stream",
 )  # fmt: skip
