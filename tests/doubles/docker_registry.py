@@ -30,9 +30,10 @@ class DockerRegistry:
         users: dict[str, str] | None = None,
         address: str = "127.0.0.1:0",
         proxy: str = "",
+        notify: str = "",
     ) -> None:
         """address: where it listens; a free port unless told. proxy: an upstream that it caches; it then takes no
-        pushes, and asks for a tag again at every pull."""
+        pushes, and asks for a tag again at every pull. notify: URL that is told of every push and pull."""
         self.root = root
         self.address = ""
         root.mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,9 @@ class DockerRegistry:
         }
         if proxy:
             settings["proxy"] = {"remoteurl": proxy}
+        if notify:
+            endpoint = {"name": "test", "url": notify, "timeout": "5s", "threshold": 3, "backoff": "1s"}
+            settings["notifications"] = {"endpoints": [endpoint]}
         if users:
             lines = [
                 f"{name}:{bcrypt.hashpw(word.encode(), bcrypt.gensalt(4)).decode()}" for name, word in users.items()
