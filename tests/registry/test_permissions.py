@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 
+import registry_pipelines
 from registry_pipelines.errors import InputError
 from registry_pipelines.registry.permissions import (
     Cloud,
@@ -39,6 +42,57 @@ def test_every_action_is_named_after_a_call_of_its_service() -> None:
     assert len(actions) > 100
     unknown = {name for name in actions if name.split(":")[1] not in calls(name.split(":")[0])}
     assert unknown == RIGHTS_WITHOUT_A_CALL
+
+
+PACKAGE = Path(registry_pipelines.__file__).parent
+SERVICES = (
+    "ecr",
+    "ecr-public",
+    "inspector2",
+    "signer",
+    "kms",
+    "sqs",
+    "ecs",
+    "lambda",
+    "sagemaker",
+    "ec2",
+    "eks",
+    "iam",
+)
+BY_ANOTHER_NAME = {"delete_message_batch": "sqs:DeleteMessage", "list_image_referrers": "ecr:BatchGetImage"}
+"""Calls of boto3 whose right is not called like them. Source: service authorization reference."""
+
+
+def texts() -> set[str]:
+    """Every text that stands in the library's code."""
+    return {
+        node.value
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def test_every_call_that_the_code_makes_is_among_the_rights() -> None:
+    xform = needed_module("botocore", "aws").xform_name
+    actions = {name for each in operations() for grant in each.aws for name in grant.actions}
+    rights: dict[str, set[str]] = {}
+    for service in SERVICES:
+        for call in calls(service):
+            rights.setdefault(xform(call), set()).add(f"{service}:{call}")
+    made = {text for text in texts() if text in rights and "_" in text}
+    assert len(made) > 60
+    assert {call for call in made if BY_ANOTHER_NAME.get(call) not in actions and not rights[call] & actions} == set()
+
+
+def test_every_right_of_google_that_the_code_names_has_a_role() -> None:
+    services = (
+        "artifactregistry|binaryauthorization|containeranalysis|cloudkms|accesscontextmanager|pubsub|resourcemanager"
+    )
+    shape = re.compile(rf"({services})\.[a-zA-Z]+\.[a-zA-Z]+")
+    named = {text for text in texts() if shape.fullmatch(text) and not text.endswith(".com")}
+    held = {name for each in operations() for grant in each.google for name in grant.permissions}
+    assert len(named) > 10 and named - held == set()
 
 
 def test_rows_are_whole_and_sorted() -> None:
