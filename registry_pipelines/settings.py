@@ -180,6 +180,11 @@ KMS = Pattern(
     "write awskms:KEY (id, ARN or alias/NAME), gcpkms:projects/.../cryptoKeyVersions/1, "
     "azurekms://VAULT/keys/NAME/VERSION, hv:NAME/VERSION (Vault) or hsm:ID?label=TOKEN (PKCS#11)",
 )
+REPORTS = Pattern(
+    r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]|gs://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]|file://)(/[^?#\s]*)?$",
+    "a place for reports",
+    "write s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or file:///FOLDER",
+)
 WEBHOOK = Pattern(
     r"^https?://([A-Za-z0-9._-]+|\[[0-9a-fA-F:.]+\])(:[0-9]{1,5})?([/?][!-\"$-~]*)?$",
     "the address of a webhook",

@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.checks import SHIPS, of_releases, outcome
+from dagster_project.keeping import keep_report
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.report import Materialized, facts, refusals, stacked
 from dagster_project.resources import ChainParam
@@ -38,12 +39,14 @@ PARTS = {
 def release_page(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """The release's page."""
     with refusals(context):
-        result = chain.page(release_of(context, chain))
+        release = release_of(context, chain)
+        result = chain.page(release)
+        kept = keep_report(chain.config.reports, release, result) if chain.config.reports else ""
     counted = result.tables["findings_by_severity"]
     # A page has no charts of what it cost, nor of how long its tables are.
     unwanted = {"action", "changed", "bytes_moved", *(f"{name}_rows" for name in result.tables)}
     told = {name: value for name, value in facts(result).items() if name not in unwanted}
-    shown: dict[str, Any] = {"state": result.action, **told}
+    shown: dict[str, Any] = {"state": result.action, **told, **({"kept_at": kept} if kept else {})}
     if counted:
         parts = {name: part for name, part in PARTS.items() if name in counted[0]}
         shown["findings_by_severity"] = stacked(counted, "release", parts, unit=str)

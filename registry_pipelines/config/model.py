@@ -36,6 +36,7 @@ from registry_pipelines.settings import (
     JOURNAL,
     KMS,
     NAME,
+    REPORTS,
     REPOSITORY,
     SCANNER,
     SIGNING_PROFILE,
@@ -421,6 +422,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Who is told of a release that does not ship."""
     admission: Admission = Admission()
     """What may start in clusters."""
+    reports: Annotated[str, REPORTS] | None = None
+    """Where Dagster also keeps each release's page, as JSON: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` (extra
+    `dagster-clouds`), or `file:///FOLDER`; in its own database alone unless told (docs/dagster.md)."""
 
     def root(self, registry: EmbeddedRegistry) -> Path:
         """The content folder of an embedded registry."""

@@ -32,6 +32,7 @@ from tests.doubles.google.images import Held, Repositories
 from tests.doubles.google.on_demand import OnDemandDoor
 from tests.doubles.google.services import SERVICES
 from tests.doubles.google.services.pubsub import PubSub, publish
+from tests.doubles.google.storage import Storage, StorageDoor
 from tests.doubles.google.world import Fault, Refusal, World
 
 LEGACY = {"gcr.io": "us", "us.gcr.io": "us", "eu.gcr.io": "europe", "asia.gcr.io": "asia"}
@@ -48,7 +49,9 @@ class GoogleCloud:
         self.images.layouts, self.images.tell = self._layout, self._tell
         self._planes: list[DataPlane] = []
         self._grpc = GrpcDoor(self.world, SERVICES)
-        self._rest_door = RestDoor(self.world, SERVICES, (DescribedDoor(self.world), AccountDoor(self.world)))
+        self._rest_door = RestDoor(
+            self.world, SERVICES, (DescribedDoor(self.world), StorageDoor(self.world), AccountDoor(self.world))
+        )
         self._rest = HttpServer(self._answer)
         self._running = ExitStack()
 
@@ -100,6 +103,10 @@ class GoogleCloud:
         )
         self._planes.append(plane)
         return self._running.enter_context(plane)  # type: ignore[return-value]
+
+    def bucket(self, name: str) -> dict[str, tuple[str, bytes]]:
+        """A bucket of Cloud Storage with nothing in it: name to media type and content."""
+        return self.world.state(Storage).buckets.setdefault(name, {})
 
     def token(self, principal: str = "ci@ml-prod.iam.gserviceaccount.com") -> str:
         """An access token, as a log-in gave it."""
