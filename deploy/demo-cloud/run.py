@@ -75,7 +75,13 @@ def clouds(folder: Path) -> Iterator[tuple[dict[str, str], Callable[[], None]]]:
 def step(title: str, *arguments: str, expect: int = 0) -> None:
     """One command of the program, with the configuration; the exit code must be the expected one."""
     print(f"\n== {title}\n$ registry-pipelines {' '.join(arguments)}", flush=True)
-    code = subprocess.run([*PROGRAM, *arguments, "--config", str(CONFIG)], check=False).returncode
+    with subprocess.Popen([*PROGRAM, *arguments, "--config", str(CONFIG)]) as process:
+        while True:
+            try:
+                code = process.wait()
+                break
+            except KeyboardInterrupt:
+                continue  # the program was told, too, and ends by itself
     if code != expect:
         raise SystemExit(f"demo-cloud: `{' '.join(arguments)}` ended with {code}, {expect} was expected")
 
