@@ -11,6 +11,7 @@ from dagster_project.assets import (
     collect,
     infra,
     interventions,
+    inventory,
     mirror,
     page,
     promote,
@@ -39,6 +40,7 @@ from dagster_project.sensors import convert_sensor, promotion_sensor, push_senso
 from dagster_project.together import Together
 from dagster_project.told import told_sensors
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.inventory import inventoried
 from registry_pipelines.config import Config
 
 Assets = list[dg.AssetsDefinition]
@@ -79,6 +81,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
+    held = [inventory.inventory(name) for name in inventoried(config)]
+    held += [inventory.usage] if config.usage else []
     grounds = [bases.base(settings) for settings in config.bases.values()]
     fed = config.advisories.source is None and bool(config.advisories.feed or config.advisories.debian_security)
     known = [advisories.advisories(config)] if fed else []
@@ -100,6 +104,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     settings = [job("infra", declared, "Compare what registries are set to with what is declared.")] if declared else []
     lags = [job("lag", followed, "Ask how far targets are behind.")] if followed else []
+    counts = [job("nightly_inventory", held, "List what registries hold, and who runs it.")] if held else []
     return dg.Definitions(
         assets=[
             build.image(names),
@@ -111,6 +116,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *upstreams,
             *synced,
             *plans,
+            *held,
             *declared,
             *followed,
             *grounds,
@@ -126,6 +132,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *mirrors,
             *syncs,
             *plannings,
+            *counts,
             *settings,
             *lags,
             *starts,
@@ -149,6 +156,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
             *(nightly(looking, str(config.schedules.infra), config) for looking in settings),
             *(nightly(asking, str(config.schedules.replication_lag), config) for asking in lags),
+            *(nightly(counting, str(config.schedules.inventory), config) for counting in counts),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
         resources={

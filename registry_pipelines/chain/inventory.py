@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, Unavailable
+from registry_pipelines.inventory.needed import need_tables
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import age_text, count_text, size_text
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # pandas and the clouds are loaded where they are asked
+    from registry_pipelines.config import Config
     from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
     from registry_pipelines.inventory.from_ecr import Manifests
     from registry_pipelines.inventory.reader import Reader
@@ -21,6 +26,7 @@ if TYPE_CHECKING:  # pandas and the clouds are loaded where they are asked
     from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.registry.gar.calls import GoogleCalls
 
+CLOUDS = ("ecr", "gar")
 AGES_DAYS = (30, 90, 365)
 """Bounds of the ages that are counted, by the push, else by the image's own time."""
 
@@ -39,6 +45,7 @@ def read(
         if name not in session.config.registries:
             said = unknown(name, session.config.registries, "registry")
             raise InputError(said, do="Name a registry of the configuration")
+    need_tables()
     from registry_pipelines.inventory.reader import read_registry
     from registry_pipelines.inventory.value import join
 
@@ -144,6 +151,27 @@ def ages(inventory: Inventory, now: datetime) -> dict[str, Scalar]:
     found["images older"] = int((days >= before).sum())
     found["images of unknown age"] = int(made.isna().sum())
     return found
+
+
+def inventoried(config: Config) -> list[str]:
+    """Registries whose inventory is taken every night: those in clouds, and those that retention rules are about."""
+    ruled = {rule.registry for rule in config.retention}
+    return [name for name, settings in config.registries.items() if settings.kind in CLOUDS or name in ruled]
+
+
+def kept_at(config: Config, registry: str) -> Path:
+    """Where the last inventory of a registry is kept; ``inventory.value.read`` reads it."""
+    return config.state / "inventory" / f"{registry}.parquet"
+
+
+def keep(session: Session, registry: str) -> StageResult:
+    """Read a registry and keep that in the state folder, for who compares later. Raises InputError, LocalError."""
+    inventory, result = taken(session, [registry])
+    path = kept_at(session.config, registry)
+    with local_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    inventory.write(path)
+    return replace(result, facts={**result.facts, "file": str(path)})
 
 
 def taken(

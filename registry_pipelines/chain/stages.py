@@ -648,6 +648,12 @@ class Chain:
 
         return inventory.taken(self._session, registries, repositories=repositories, manifests=manifests)
 
+    def keep_inventory(self, registry: str) -> StageResult:
+        """Read what one registry holds, and keep the table in the state folder. Raises InputError, LocalError."""
+        from registry_pipelines.chain import inventory
+
+        return inventory.keep(self._session, registry)
+
     def usage(self, sources: Sequence[str] = ()) -> StageResult:
         """Who runs what, by the sources of `usage` (all unless named). Raises InputError."""
         from registry_pipelines.chain import usage

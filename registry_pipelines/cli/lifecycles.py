@@ -171,6 +171,9 @@ def _inventory(options: Options, registry: str | None, path: Path | None, reposi
             found, _ = chain.inventory([registry], repositories=repositories)
             return found
     from registry_pipelines.collect.rules import matches
+    from registry_pipelines.inventory.needed import need_tables
+
+    need_tables()
     from registry_pipelines.inventory.value import read
 
     found = read(cast(Path, path))

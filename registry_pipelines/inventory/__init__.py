@@ -5,5 +5,6 @@ what readers of registries fill it with. ``reader`` is what all of these do, ``f
 ``from_survey`` are one each; ``survey`` reads a repository by what its tags lead to, for ``collect``, too. Whatever
 could not be read stands in the value, beside the images.
 
-Importing this room loads no pandas; its modules do. ``lifecycle`` evaluates the value, ``chain`` makes it.
+Importing this room loads no pandas; its modules do (see ``needed``). ``lifecycle`` evaluates the value, which ``chain``
+makes.
 """
