@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import sys
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from registry_pipelines.errors import Forbidden, InputError, NotFound, Refused, TagImmutable, Unsupported
+from registry_pipelines.errors import (
+    Forbidden,
+    InputError,
+    NotFound,
+    RateLimited,
+    Refused,
+    TagImmutable,
+    ToolMissing,
+    Unavailable,
+    Unsupported,
+)
 from registry_pipelines.evidence.keys import generate_key, load_signer
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
@@ -107,6 +118,43 @@ def test_refusals_name_the_role(registry: GarRegistry, google: Any) -> None:
     google.world.deny("artifactregistry.tags.delete")
     with pytest.raises(Forbidden, match=r"roles/artifactregistry\.repoAdmin"):
         registry.delete_tag(APP, "v1")
+
+
+@pytest.mark.parametrize("status", [500, 502, 429])
+def test_pages_of_html_and_throttling_are_tried_again(
+    registry: GarRegistry, google: Any, plane: Any, status: int
+) -> None:
+    from tests.doubles.google import Fault, Refusal
+
+    push(registry, APP, "v1")
+    fault = Fault(Refusal("RESOURCE_EXHAUSTED", "Quota exceeded"), retry_after_s=0.01) if status == 429 else None
+    google.world.fail("data:GET tags", fault or Fault(html=status))
+    assert list(registry.tags(APP)) == ["v1"]
+    google.world.fail("data:GET tags", Fault(html=status, times=9))
+    with pytest.raises(RateLimited if status == 429 else Unavailable) as caught:
+        list(registry.tags(APP))
+    assert "<" not in str(caught.value)
+
+
+@pytest.mark.parametrize("project", ["other-prod", "ml-prod"])
+def test_another_project_or_location_has_no_such_repository(
+    registry: GarRegistry, access: GoogleAccess, google: Any, project: str
+) -> None:
+    if project == "ml-prod":
+        elsewhere = google.registry("us-east1")
+        registry = GarRegistry("us-east1-docker.pkg.dev", access=access, dial=elsewhere.address, retries=QUICK)
+    with pytest.raises(NotFound, match="repositories create"):
+        push(registry, f"{project}/models/app", "v1")
+
+
+def test_without_the_extra_it_is_said_what_is_missing(plane: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("google.auth", "google.oauth2"):
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    monkeypatch.delenv("GOOGLE_APPLICATION_CREDENTIALS", raising=False)
+    registry = GarRegistry(HOST, access=GoogleAccess("ml-prod", "europe-west1"), dial=plane.address, retries=QUICK)
+    with pytest.raises(ToolMissing, match="google-auth is not installed"):
+        list(registry.tags(APP))
 
 
 def test_a_repository_that_is_missing(registry: GarRegistry) -> None:

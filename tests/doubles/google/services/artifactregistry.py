@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from google.cloud import artifactregistry_v1 as api
@@ -22,24 +23,38 @@ BATCH = 1000
 """Versions of one BatchDeleteVersions. The types only say that there is a limit; gcloud's own is not written down."""
 
 
+@dataclass
+class OpenLists:
+    """Lists of images, as they were when their first page was asked for."""
+
+    by_order: dict[tuple[str, str], list[tuple[Package, Image]]] = field(default_factory=dict)
+
+
 def _location(name: str) -> str:
     return "/".join(name.split("/")[:4])
 
 
 def list_docker_images(world: World, request: api.ListDockerImagesRequest) -> api.ListDockerImagesResponse:
     held = world.state(Repositories).get(request.parent)
-    items = list(world.state(Repositories).images(held))
     order = request.order_by.strip().lower()
+    lists = world.state(OpenLists).by_order
+    key = (request.parent, order)
+    if not request.page_token or key not in lists:
+        lists[key] = _ordered(list(world.state(Repositories).images(held)), order, request.order_by)
+    part, after = page(lists[key], request.page_size, request.page_token)
+    return api.ListDockerImagesResponse(
+        docker_images=[docker_image(held, *each) for each in part], next_page_token=after
+    )
+
+
+def _ordered(items: list[tuple[Package, Image]], order: str, asked: str) -> list[tuple[Package, Image]]:
     if order in ("update_time desc", "updatetime desc"):
         items.sort(key=lambda each: each[1].updated, reverse=True)
     elif order in ("update_time", "updatetime"):
         items.sort(key=lambda each: each[1].updated)
     elif order:
-        raise Refusal("INVALID_ARGUMENT", f"order_by: invalid value {request.order_by!r}")
-    part, after = page(items, request.page_size, request.page_token)
-    return api.ListDockerImagesResponse(
-        docker_images=[docker_image(held, *each) for each in part], next_page_token=after
-    )
+        raise Refusal("INVALID_ARGUMENT", f"order_by: invalid value {asked!r}")
+    return items
 
 
 def get_docker_image(world: World, request: api.GetDockerImageRequest) -> api.DockerImage:
