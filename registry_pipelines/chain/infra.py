@@ -15,6 +15,7 @@ from registry_pipelines.infra.apply import Applied, apply_plan
 from registry_pipelines.infra.cloud import SettingsCloud
 from registry_pipelines.infra.plan import Plan, keys_text, make_plan
 from registry_pipelines.infra.settings import Setting
+from registry_pipelines.oci.files import held_alone
 from registry_pipelines.progress import count_text
 from registry_pipelines.settings import unknown
 
@@ -110,15 +111,14 @@ def drift(session: Session, name: str) -> StageResult:
 
 def apply(session: Session, name: str, approved: Plan | None = None) -> StageResult:
     """Make a registry's settings as declared: by a plan that is made now, or by one that was approved, as far as what
-    is there is still what it was made from. Raises InputError, ConfigInvalid, RegistryError."""
+    is there is still what it was made from. Raises InputError, ConfigInvalid, RegistryError, and StateLocked where
+    another process with this state folder does the same."""
     started = time.monotonic()
     there = cloud(session, name)
-    if approved is None:
-        wanted = declared(session, [name])[name]
-        made = make_plan(name, there.read(wanted), there.order, now=session.now())
-    else:
-        made = approved
-    done = apply_plan(there, made, fresh=approved is None, now=session.now(), progress=session.progress)
+    wanted = declared(session, [name])[name] if approved is None else []
+    with held_alone(session.config.state / "infra" / name / "lock", f"another process sets {name}"):
+        made = approved or make_plan(name, there.read(wanted), there.order, now=session.now())
+        done = apply_plan(there, made, fresh=approved is None, now=session.now(), progress=session.progress)
     return applied(made, done, seconds=time.monotonic() - started)
 
 

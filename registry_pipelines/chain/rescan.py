@@ -7,9 +7,7 @@ promoted and that new findings speak against somebody is told, until that was ta
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import os
 import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
@@ -33,13 +31,12 @@ from registry_pipelines.errors import (
     EvidenceMissing,
     RegistryError,
     RegistryPipelinesError,
-    StateLocked,
     Unavailable,
 )
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.files import held_alone, local_errors, write_file
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.evidence import signed_about
 from registry_pipelines.promote.findings import newly_against
@@ -352,19 +349,8 @@ def _said(report: Report) -> Report:
 def _held(state: Path, bucket: str) -> Iterator[Path]:
     """Hold one bucket for a sweep; the file of its marks."""
     folder = state / "rescan"
-    with local_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / f"{bucket}.lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateLocked(
-                f"another process rescans bucket {bucket}", where=str(folder), do="Wait for it; once is enough"
-            ) from error
+    with held_alone(folder / f"{bucket}.lock", f"another process rescans bucket {bucket}"):
         yield folder / f"{bucket}.json"
-    finally:
-        os.close(lock)
 
 
 def _read_marks(path: Path) -> dict[str, Mark]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import threading
 import uuid
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from registry_pipelines.errors import DiskFull, LocalError
+from registry_pipelines.errors import DiskFull, LocalError, StateLocked
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -38,6 +39,23 @@ def local_errors(where: Path | str) -> Iterator[None]:
         raise LocalError(
             f"files cannot be kept there: {error.strerror}", where=str(where), do="Check the folder and its rights"
         ) from error
+
+
+@contextmanager
+def held_alone(lock: Path, what: str) -> Iterator[None]:
+    """Hold a lock file, made when it is missing, as the only process. what: another process does that holds it, as
+    ``another process updates advisories``. Raises StateLocked at once, LocalError."""
+    with local_errors(lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise StateLocked(what, where=str(lock.parent), do="Wait for it; once is enough") from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
@@ -114,4 +132,4 @@ def _remove(temporary: Path) -> None:
         return
 
 
-__all__ = ["disk_errors", "install_file", "local_errors", "replaced", "sync_folder", "write_file"]
+__all__ = ["disk_errors", "held_alone", "install_file", "local_errors", "replaced", "sync_folder", "write_file"]

@@ -9,7 +9,6 @@ named there never changes but for the time until which it is known to be complet
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import re
@@ -24,9 +23,9 @@ from urllib.parse import quote
 
 import msgspec
 
-from registry_pipelines.errors import AdvisoriesMissing, ManifestInvalid, StateLocked
+from registry_pipelines.errors import AdvisoriesMissing, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors, sync_folder, write_file
+from registry_pipelines.oci.files import held_alone, local_errors, sync_folder, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.times import read_time
 
@@ -227,19 +226,10 @@ def changing(state: Path) -> Iterator[Path]:
     """Hold the sets for one change; the folder for what is being made, kept from an interrupted run. Raises
     StateLocked, LocalError."""
     root = root_of(state)
-    with local_errors(root):
-        (root / "partial").mkdir(parents=True, exist_ok=True)
-        lock = os.open(root / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateLocked(
-                "another process updates or imports advisories", where=str(root), do="Wait for it; once is enough"
-            ) from error
+    with held_alone(root / "lock", "another process updates or imports advisories"):
+        with local_errors(root):
+            (root / "partial").mkdir(exist_ok=True)
         yield root / "partial"
-    finally:
-        os.close(lock)
 
 
 def described_file(path: Path) -> SetFile:

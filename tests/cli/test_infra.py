@@ -15,6 +15,8 @@ import yaml
 from click.testing import CliRunner
 
 from registry_pipelines.cli import main
+from registry_pipelines.config import load
+from registry_pipelines.oci.files import held_alone
 from tests.answers import document
 from tests.doubles.aws.ecr_policies import EcrPolicies
 from tests.doubles.aws.front import ApiError, Html
@@ -127,3 +129,12 @@ def test_who_may_not_is_told_the_action_that_is_missing(ecr: Cloud) -> None:
     assert "ecr:CreateRepository" in applied["reasons"][0]
     ecr.aws.deny("ecr:DescribeRepositories")
     assert "ecr:DescribeRepositories" in str(told(ecr, "plan", code=5)["error"])
+
+
+def test_two_do_not_set_one_registry_at_once(ecr: Cloud) -> None:
+    path = ecr.write({"repositories": [{"names": ["ml/a"]}]})
+    state = load(path).state
+    with held_alone(state / "infra" / "eu" / "lock", "a test holds it"):
+        assert told(ecr, "apply", code=9)["error"]["error"] == "StateLocked"
+        assert "1 to create" in run(ecr, "plan"), "looking is free"
+    assert told(ecr, "apply")["results"][0]["ok"]
