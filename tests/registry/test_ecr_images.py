@@ -16,7 +16,7 @@ import boto3
 import pytest
 from botocore.exceptions import ClientError
 
-from registry_pipelines.errors import RegistryError
+from registry_pipelines.errors import NotFound, RegistryError
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
@@ -29,7 +29,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.verify import compare
-from tests.doubles.aws.ecr import EcrDouble
+from tests.doubles.aws.ecr import ApiError, EcrDouble
 
 HOST = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 NAME = "team/app"
@@ -239,3 +239,37 @@ def test_batches_are_bounded(there: Place, aws: Any) -> None:
 def test_a_token_is_valid_in_the_future(aws: Any) -> None:
     [data] = aws.get_authorization_token()["authorizationData"]
     assert data["expiresAt"].timestamp() > time.time() + 11 * 3600
+
+
+def test_an_archived_image_is_said_to_be_archived(here: Place, there: Place, double: EcrDouble) -> None:
+    made = image(there, "old", tag="v1")
+    kept = double.here.repositories[NAME].images[made.digest]
+    kept.archived = True
+    for reference in ("v1", made.digest):
+        with pytest.raises(NotFound, match="the image is archived") as caught:
+            copy_closure(there, reference, [here])
+        assert f"={reference} --target-storage-class STANDARD" in caught.value.do
+    kept.archived, kept.activated_at = False, time.time() + 600
+    with pytest.raises(NotFound, match="is being restored"):
+        there.registry.get_manifest(NAME, "v1")
+    kept.activated_at = 0
+    copy_closure(there, "v1", [here])
+    with pytest.raises(NotFound, match="HTTP 404"):
+        copy_closure(there, "nobody", [here])
+    double.fail("DescribeImages", ApiError("AccessDeniedException", "no"))
+    with pytest.raises(NotFound, match="HTTP 404"):
+        copy_closure(there, "nobody", [here])
+
+
+@pytest.mark.parametrize("template", [True, False])
+def test_a_repository_is_made_on_push_only_where_a_template_says_so(
+    template: bool, here: Place, there: Place, double: EcrDouble
+) -> None:
+    image(here, "one", tag="v1")
+    if template:
+        copy_closure(here, "v1", [there])
+        return
+    double.here.creates = lambda name: None
+    with pytest.raises(NotFound, match=f"repository with name '{NAME}' does not exist") as caught:
+        copy_closure(here, "v1", [there])
+    assert "creation template" in caught.value.do

@@ -18,6 +18,10 @@ import boto3
 import pytest
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from tests.doubles.aws.behind import moto_address
 from tests.doubles.aws.ecr_registry import EcrRegistries
@@ -50,7 +54,7 @@ def clients(url: str) -> Make:
         known = credentials or {"AccessKeyId": "AKIAEXAMPLE", "SecretAccessKey": SECRET_KEY, "SessionToken": None}
         client = boto3.client(
             service,
-            region_name="eu-west-1",
+            region_name="us-east-1" if service == "ecr-public" else "eu-west-1",
             endpoint_url=url,
             aws_access_key_id=known["AccessKeyId"],
             aws_secret_access_key=known["SecretAccessKey"],
@@ -377,6 +381,43 @@ def another_accounts_registry_is_another(make: Make) -> object:
     return [one["repositoryArn"] for one in found]
 
 
+def a_digest_is_signed_as_it_is(make: Make) -> object:
+    """moto hashes it once more."""
+    kms = make("kms")
+    key = kms.create_key(KeySpec="ECC_NIST_P256", KeyUsage="SIGN_VERIFY")["KeyMetadata"]["KeyId"]
+    digest = hashlib.sha256(b"content").digest()
+    asked = {"KeyId": key, "MessageType": "DIGEST", "SigningAlgorithm": "ECDSA_SHA_256"}
+    signature = kms.sign(Message=digest, **asked)["Signature"]
+    public = load_der_public_key(kms.get_public_key(KeyId=key)["PublicKey"])
+    try:
+        public.verify(signature, b"content", ECDSA(SHA256()))  # type: ignore[call-arg, union-attr]
+    except InvalidSignature:
+        return False
+    return True
+
+
+def a_push_is_told(make: Make) -> object:
+    """By EventBridge, to the queue of a rule."""
+    sqs, events, ecr = make("sqs"), make("events"), repository(make)
+    queue = sqs.create_queue(QueueName="pushes")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    pattern = {"source": ["aws.ecr"], "detail": {"action-type": ["PUSH"], "result": ["SUCCESS"]}}
+    events.put_rule(Name="pushes", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="pushes", Targets=[{"Id": "queue", "Arn": arn}])
+    image(ecr, "one", "v1")
+    ecr.batch_delete_image(repositoryName=NAME, imageIds=[{"imageTag": "v1"}])  # another action
+    told = [json.loads(one["Body"]) for one in sqs.receive_message(QueueUrl=queue).get("Messages", [])]
+    sqs.delete_queue(QueueUrl=queue)
+    events.remove_targets(Rule="pushes", Ids=["queue"])
+    return [
+        (one["detail-type"], one["account"], one["detail"]["action-type"], one["detail"]["image-tag"]) for one in told
+    ]
+
+
+def ecr_public_gives_a_log_in(make: Make) -> object:
+    return "authorizationToken" in make("ecr-public").get_authorization_token()["authorizationData"]
+
+
 def an_operation_that_nobody_has_is_a_clear_error(make: Make) -> object:
     try:
         make("bedrock").list_foundation_models()
@@ -525,6 +566,9 @@ QUESTIONS: list[tuple[Callable[[Make], object], object]] = [
     (managed_signing_is_kept, 1),
     (signing_profiles_are_listed, True),
     (a_policy_tells_accounts_as_their_roots, "arn:aws:iam::222233334444:root"),
+    (a_push_is_told, [("ECR Image Action", "123456789012", "PUSH", "v1")]),
+    (a_digest_is_signed_as_it_is, True),
+    (ecr_public_gives_a_log_in, True),
     (an_operation_that_nobody_has_is_a_clear_error, ("UnknownOperationException", 400)),
 ]
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-from registry_pipelines.errors import ConfigInvalid, NotFound, Refused, Unsupported
+from registry_pipelines.errors import ConfigInvalid, LocalError, NotFound, Refused, RegistryError, Unsupported
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.distribution import HttpRegistry
@@ -85,6 +85,34 @@ class EcrRegistry(HttpRegistry):
     def requests_sent(self) -> int:
         """Requests of the distribution protocol and calls of ECR's own API."""
         return super().requests_sent + self._api.sent.value
+
+    def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
+        """See Registry. What is archived is not found, and said to be archived: a call more where nothing is found."""
+        try:
+            return super().get_manifest(repository, reference)
+        except NotFound as error:
+            status = self._status(repository, reference)
+            if status in ("", "ACTIVE"):
+                raise
+            raise NotFound(
+                "the image is archived" if status == "ARCHIVED" else "the image is being restored",
+                where=self._where(repository, reference),
+                do=(
+                    f"Restore it: aws ecr update-image-storage-class --repository-name {repository} --image-id "
+                    f"{'imageDigest' if ':' in reference else 'imageTag'}={reference} --target-storage-class STANDARD"
+                    if status == "ARCHIVED"
+                    else "Try again within 20 minutes"
+                ),
+                status=error.status,
+                code=error.code,
+            ) from error
+
+    def _status(self, repository: str, reference: str) -> str:
+        """What ECR's API says of an image that is not found; empty where it does not say."""
+        try:
+            return self.images.find_image(repository, reference).status
+        except (RegistryError, LocalError):
+            return ""
 
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """See Registry. A broken request costs one part."""

@@ -188,7 +188,10 @@ class _Search:
             if self.cache:
                 self.cache.keep_manifest(manifest)
             return manifest
-        top = self.place.registry.resolve(self.place.repository, self.reference)
+        try:
+            top = self.place.registry.resolve(self.place.repository, self.reference)
+        except NotFound:  # some registries say more to a reader: that the image is archived
+            return self.place.registry.get_manifest(self.place.repository, self.reference)
         return self._fetch(top.digest)
 
     def _learnt(self) -> bool:

@@ -11,6 +11,7 @@ from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.ecr_scans import EcrScans
 from tests.doubles.aws.ecr_signing import EcrSigning
+from tests.doubles.aws.events import EventBridge
 from tests.doubles.aws.front import Area
 from tests.doubles.aws.inspector import InspectorCoverage
 from tests.doubles.aws.kms import Kms
@@ -33,6 +34,7 @@ AREAS: tuple[type[Area], ...] = (
     EcrSigning,
     InspectorCoverage,
     EcrPublic,
+    EventBridge,
     Sts,
     Kms,
     VpcEndpoints,
