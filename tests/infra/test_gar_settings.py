@@ -301,6 +301,7 @@ def test_somebody_sets_a_policy_in_between_and_nothing_of_it_is_lost(google: Goo
     google.world.fail("SetIamPolicy", Fault(concurrent, times=2))
     settings = declared(repositories=(GarRepositories(names=("models",), readers=(NODE,)),))
     assert apply(cloud, settings).ok and google.world.calls["SetIamPolicy"] == 3
+    assert google.world.calls["GetIamPolicy"] == 3, "once for the plan, and anew after each refusal"
 
 
 def test_what_is_fixed_is_refused_before_anything_is_asked_to_change(google: GoogleCloud, cloud: GarSettings) -> None:

@@ -63,6 +63,10 @@ BY_ANOTHER_NAME = {"delete_message_batch": "sqs:DeleteMessage", "list_image_refe
 """Calls of boto3 whose right is not called like them. Source: service authorization reference."""
 
 
+OF_OTHERS = {"list_tags"}
+"""Texts that are called like a call of AWS and are another's."""
+
+
 def texts() -> set[str]:
     """Every text that stands in the library's code."""
     return {
@@ -80,7 +84,7 @@ def test_every_call_that_the_code_makes_is_among_the_rights() -> None:
     for service in SERVICES:
         for call in calls(service):
             rights.setdefault(xform(call), set()).add(f"{service}:{call}")
-    made = {text for text in texts() if text in rights and "_" in text}
+    made = {text for text in texts() if text in rights and "_" in text} - OF_OTHERS
     assert len(made) > 60
     assert {call for call in made if BY_ANOTHER_NAME.get(call) not in actions and not rights[call] & actions} == set()
 

@@ -92,7 +92,7 @@ class Changing:
         members = list((change.wanted or {})["members"])
 
         def set_once() -> None:
-            policy = forms.with_members(self._reading.repository_policy(change.name), kinds.READER, members)
+            policy = forms.with_members(self._reading.take_policy(change.name), kinds.READER, members)
             request = {"resource": name, "policy": ParseDict({**policy, "version": 3}, Policy())}
             self._once.ask("setting who may read", client.set_iam_policy, request, where=name)
 

@@ -144,6 +144,11 @@ class Reading:
         self._policies[repository] = policy = self.repository_policy(repository)
         return {"members": forms.bindings(policy, kinds.READER)}
 
+    def take_policy(self, repository: str) -> Json:
+        """The policy that was read for the plan, once: it is set over the state that it was read from, or not at all.
+        Afterwards, and where none was read, it is asked for."""
+        return self._policies.pop(repository, None) or self.repository_policy(repository)
+
     def repository_policy(self, repository: str) -> Json:
         """The IAM policy of a repository, conditions and etag too."""
         from google.cloud.artifactregistry_v1 import ArtifactRegistryClient
