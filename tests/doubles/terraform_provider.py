@@ -109,12 +109,13 @@ M = _messages()
 
 class Provider:
     """``aws5``, ``aws6`` or ``google``, serving on a loopback port. seen: configurations of resources that were
-    validated, by type; created: what was made, in order."""
+    validated, by type; created: what was made, in order; imported: what was taken over, by type and id."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.source = f"hashicorp/{name.rstrip('56')}"
         self.created: list[tuple[str, dict[str, Any]]] = []
+        self.imported: list[tuple[str, str]] = []
         self._server = grpc.server(futures.ThreadPoolExecutor(8))
         methods = {
             "GetSchema": ("Nothing", self._schema),
@@ -126,6 +127,7 @@ class Provider:
             "ReadResource": ("Read", lambda request: M["Upgraded"](state=request.current_state)),
             "PlanResourceChange": ("Change", self._plan),
             "ApplyResourceChange": ("Change", self._apply),
+            "ImportResourceState": ("Import", self._import),
             "ReadDataSource": ("ReadData", self._data),
             "Stop": ("Nothing", lambda request: M["Nothing"]()),
         }
@@ -185,6 +187,13 @@ class Provider:
                 state["id"] = whole.format_map(state) if named else f"{request.type_name}-{len(self.created)}"
             self.created.append((request.type_name, state))
         return M["Applied"](state=_dump(state))
+
+    def _import(self, request: Any) -> Any:
+        """What exists, known by its id alone; the plan then says what is otherwise there than declared."""
+        self.imported.append((request.type_name, request.id))
+        fields = resources(self.name)[request.type_name]
+        state = {name: None if isinstance(kind, str) else [] for name, kind in fields.items()} | {"id": request.id}
+        return M["Imported"](imported=[{"type_name": request.type_name, "state": _dump(state)}])
 
     def _data(self, request: Any) -> Any:
         state = _load(request.config)

@@ -61,6 +61,22 @@ def test_terraform_takes_all_of_it(aws: AwsVersion, tmp_path: Path) -> None:
         assert names.index("models") < names.index("all") and "google_binary_authorization_policy" in order
 
 
+def test_terraform_takes_over_what_exists_by_the_import_blocks(tmp_path: Path) -> None:
+    made = Chain(load(CASE)).terraform(take_over=True)
+    for name, content in made.files.items():
+        (tmp_path / name).write_bytes(content)
+    with Provider("aws6") as amazon, Provider("google") as google:
+        providers = (amazon, google)
+        assert terraform(tmp_path, providers, "init").returncode == 0
+        done = terraform(tmp_path, providers, "plan", "-input=false")
+        assert done.returncode == 0, done.stdout + done.stderr
+        named = json.loads(made.files["imports.tf.json"])["import"]
+        assert f"{len(named)} to import, 3 to add" in done.stdout, "three endpoints have no id that is known here"
+        assert ("aws_ecr_repository", "ml/forecaster") in amazon.imported
+        whole = "projects/ml-prod/locations/europe-west1/repositories/models"
+        assert ("google_artifact_registry_repository", whole) in google.imported
+
+
 def again_from(folder: Path, made: Written, content: bytes) -> None:
     """What Terraform keeps, declared again: repositories with all that they have are the same."""
     sections = {}
