@@ -377,14 +377,18 @@ def _alike(unknowns: list[Unknown]) -> Iterator[str]:
 
 
 def _uncovered(unknowns: list[Unknown], outcome: Outcome) -> Iterator[str]:
-    """A line about packages whose advisories can be loaded, and one about those that have none."""
+    """A line about packages whose advisories can be loaded, one about those that have none, and one for each other
+    scanner that does not cover something."""
     loadable = [unknown for unknown in unknowns if unknown.reason.startswith(HOLD_NOTHING)]
     if loadable:
         ecosystems = sorted({unknown.reason.removeprefix(HOLD_NOTHING) for unknown in loadable})
         outcome.steps.append(Step(kind="advisories", about=tuple(ecosystems)))
         yield f"uncovered: {_packages(loadable)}: no advisories are loaded for {', '.join(ecosystems)}"
-    others = [unknown for unknown in unknowns if not unknown.reason.startswith(HOLD_NOTHING)]
-    if others:
+    rest = [unknown for unknown in unknowns if not unknown.reason.startswith(HOLD_NOTHING)]
+    scanners = sorted({unknown.subject for unknown in rest if unknown.subject.startswith("scanner/")})
+    packages = [unknown for unknown in rest if unknown.subject not in scanners]
+    groups = [packages, *([each for each in rest if each.subject == name] for name in scanners)]
+    for others in filter(None, groups):
         patterns = sorted({_pattern(unknown.subject) for unknown in others})
         outcome.steps.append(Step(kind="accept", about=tuple(f"uncovered:{pattern}" for pattern in patterns)))
         yield f"uncovered: {_packages(others)}: {', '.join(sorted({unknown.reason for unknown in others}))}"

@@ -280,3 +280,15 @@ def test_a_stricter_limit_never_passes_more(rows: list[tuple[Severity, bool]], l
     strict = FindingLimits(critical=limit, high=limit, medium=limit, low=limit, unknown=limit)
     assert len(breaches(found, strict)) >= len(breaches(found, loose))
     assert (breaches(found, strict) == []) == all(count <= limit for count in found.counts().values())
+
+
+def test_what_other_scanners_do_not_cover_is_told_of_each_and_counts_no_packages() -> None:
+    said = [
+        Unknown(kind="uncovered", subject=f"scanner/{name}", reason=f"{name} does not scan it")
+        for name in ("google", "ecr")
+    ]
+    assert breaches(report(unknowns=(*said, uncovered("pkg:conda/python@3.11.2")))) == [
+        CONDA,
+        "uncovered: scanner/ecr (scanner/*): ecr does not scan it",
+        "uncovered: scanner/google (scanner/*): google does not scan it",
+    ]

@@ -63,7 +63,7 @@ class AwsAccess:
             use_dualstack_endpoint=self.dualstack or None,
             user_agent_extra=USER_AGENT,
             tcp_keepalive=True,
-            # botocore puts `verification.` before the host for an operation of AWS Signer; an own address has no such.
+            # botocore puts `data-` before the host for an operation of AWS Signer; an address of our own has no such.
             **({"inject_host_prefix": False} if self.endpoint else {}),
         )
         return session.client(service, region_name=region, config=config, endpoint_url=self.endpoint or None)
