@@ -409,6 +409,21 @@ def test_what_passes_is_tried_again_and_html_is_no_answer(google: GoogleCloud, c
     assert plan(cloud, []).settled and google.world.calls["ListRepositories"] == 5
 
 
+def test_an_operation_that_fails_is_told_by_name_and_project_policies_are_asked_again(
+    google: GoogleCloud, cloud: GarSettings
+) -> None:
+    perimeter(google)
+    google.world.state(Perimeters).failure = {"code": 9, "message": "projects/42 is in another perimeter"}
+    google.world.fail("cloudresourcemanager.projects.getIamPolicy", Fault(Refusal("UNAVAILABLE", "later"), times=2))
+    google.world.fail("cloudresourcemanager.projects.setIamPolicy", Fault(Refusal("ABORTED", "etag"), times=1))
+    settings = declared(readers=(NODE,), perimeters=(Perimeter(name=PERIMETER, projects=("42",)),))
+    [members, failed] = apply(cloud, settings).outcomes
+    assert members.ok and google.world.calls["cloudresourcemanager.projects.setIamPolicy"] == 2
+    assert failed.state == "failed" and PERIMETER in failed.why and "is in another perimeter" in failed.why
+    google.world.state(Perimeters).failure = None
+    assert apply(cloud, settings).ok and plan(cloud, settings).settled
+
+
 def test_an_operation_is_waited_for(google: GoogleCloud, cloud: GarSettings) -> None:
     perimeter(google)
     google.world.state(Perimeters).questions = 3

@@ -39,6 +39,8 @@ class Perimeters:
     kept: dict[str, Json] = field(default_factory=dict)
     operations: dict[str, tuple[int, Json]] = field(default_factory=dict)
     questions: int = 0
+    failure: Json | None = None
+    """google.rpc.Status that changes end with."""
 
 
 @cache
@@ -189,8 +191,9 @@ def _patch_perimeter(world: World, name: str, body: Json, query: Json) -> Json:
             raise Refusal("INVALID_ARGUMENT", f"resources: {each} must have the form projects/NUMBER")
     changed["etag"] = str(int(there.get("etag", "1")) + 1)
     state = world.state(Perimeters)
-    state.kept[name] = changed
-    done = {"name": f"operations/{name}/replace/{len(state.operations)}", "done": True, "response": changed}
+    state.kept[name] = there if state.failure else changed
+    done: Json = {"name": f"operations/{name}/replace/{len(state.operations)}", "done": True}
+    done |= {"error": state.failure} if state.failure else {"response": changed}
     if not state.questions:
         return done
     state.operations[done["name"]] = (state.questions, done)
