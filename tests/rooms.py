@@ -17,6 +17,7 @@ PACKAGE = "registry_pipelines"
 HOUSE = (
     *("cli", "chain", "config"),
     *("replicate", "mirror", "collect", "promote", "sign", "scan", "stream", "build"),
+    *("infra", "events", "doctor", "report", "lifecycle", "inventory"),
     *("transfer", "evidence", "registry", "oci"),
 )
 TRANSFER = ("(ways in)", "delivery", "closure", "blob", "limits", "flow")

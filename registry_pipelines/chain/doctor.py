@@ -20,10 +20,18 @@ from registry_pipelines.doctor.endpoints import explain_endpoints
 from registry_pipelines.doctor.hosts import Host, read_image
 from registry_pipelines.doctor.looking import Looked, Step, is_missing, look_at
 from registry_pipelines.doctor.model import Answer, Patient
+from registry_pipelines.doctor.node_role import explain_role
 from registry_pipelines.doctor.nodes import Node, node_answers
 from registry_pipelines.doctor.pods import Cluster, failed_pulls
 from registry_pipelines.doctor.refusals import cause_of
-from registry_pipelines.errors import NotFound, RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import (
+    ContentError,
+    DiskFull,
+    Forbidden,
+    NotFound,
+    RegistryPipelinesError,
+    Unavailable,
+)
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.calls import AwsCalls
@@ -71,6 +79,8 @@ def examine_image(
         answers = [*found, *answers]  # where it is tells more than that it is not here
     if looked.answers and looked.answers[0].cause in _OF_THE_WAY:
         answers = [*_private_ways(config, known), *answers]
+    if known.instance.startswith("i-"):
+        answers = [*_of_the_node(config, known, located.place.repository), *answers]
     answers += filter(None, [far_away(known)])
     return Diagnosis(subject=text, answers=tuple(answers), steps=looked.steps, exit_code=_code(looked, answers))
 
@@ -134,6 +144,17 @@ def _private_ways(config: Config | None, patient: Patient) -> list[Answer]:
         return []
 
 
+def _of_the_node(config: Config | None, patient: Patient, repository: str) -> list[Answer]:
+    """What the node's own role lacks; nothing where that may not be asked."""
+    found = read_image(patient.image)
+    if not found or found[0].kind != "ecr":
+        return []
+    try:
+        return explain_role(_calls(config, found[0]), found[0], repository, patient)
+    except RegistryPipelinesError:
+        return []
+
+
 def _calls(config: Config | None, host: Host) -> AwsCalls:
     """How AWS is asked about a registry of ECR: as the configuration says, else as the aws command would."""
     for each in _registries(config):
@@ -156,10 +177,20 @@ def _full_name(config: Config | None, located: Located, text: str) -> str:
     return text
 
 
+_CODES = {
+    "permission": Forbidden.exit_code,
+    "no-identity": Forbidden.exit_code,
+    "platform-missing": NotFound.exit_code,
+    "disk-full": DiskFull.exit_code,
+}
+"""Exit codes of causes that a look at an image that is there comes to; others are about its content."""
+
+
 def _code(looked: Looked, answers: Sequence[Answer]) -> int:
     if looked.error is not None:
         return looked.error.exit_code
-    return 0 if all(each.note for each in answers) else NotFound.exit_code
+    found = [_CODES.get(each.cause, ContentError.exit_code) for each in answers if not each.note]
+    return found[0] if found else 0
 
 
 def _elsewhere(

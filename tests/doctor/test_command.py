@@ -76,7 +76,7 @@ def test_a_layer_that_no_kubernetes_node_takes(fleet: Fleet) -> None:
     place = fleet.chain.place("app")
     odd = entry(place, "one", layer_type="application/x-unknown")
     index(place, odd, tag="v1.0.0")
-    found = diagnosed(fleet, "app:v1.0.0", code=4)
+    found = diagnosed(fleet, "app:v1.0.0", code=6)
     assert causes(found) == ["manifest-kind"]
     assert not found[0]["answers"][0]["sure"]
 

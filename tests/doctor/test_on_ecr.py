@@ -18,8 +18,10 @@ from tests.answers import answered
 from tests.chain.conftest import fleet
 from tests.chain.entries import entry, index
 from tests.chain.fleet import Fleet
+from tests.doctor.test_pods import node
 from tests.doubles.aws.ecr import REGION, EcrDouble
 from tests.doubles.aws.front import ACCOUNT
+from tests.doubles.aws.instances import Instances, NodeRole, Roles
 from tests.needs import needed_module
 
 __all__ = ["fleet"]
@@ -139,3 +141,32 @@ def test_half_a_private_way_is_no_way(clouds: Clouds) -> None:
     assert "lacks s3, so manifests come and layers do not" in first["what"]
     assert f"com.amazonaws.{REGION}.s3 --vpc-endpoint-type Gateway" in first["command"]
     assert json.dumps(found).count("vpc-2") == 0
+
+
+@pytest.mark.parametrize(
+    ("role", "causes_of", "words"),
+    [
+        (None, ["no-identity"], ("no instance profile",)),
+        (NodeRole(), ["permission"], ("lacks", "ecr:GetAuthorizationToken", "attach-role-policy --role-name eks-node")),
+        (
+            NodeRole([("ecr:*", "*")], [("ecr:GetDownloadUrlForLayer", "*:repository/ml/*")]),
+            ["permission"],
+            ("is denied ecr:GetDownloadUrlForLayer", "explicitDeny"),
+        ),
+        (NodeRole([("ecr:*", "*")]), [], ()),
+    ],
+)
+def test_the_nodes_role_is_asked_about_and_not_ours(
+    clouds: Clouds, tmp_path: Path, role: NodeRole | None, causes_of: list[str], words: tuple[str, ...]
+) -> None:
+    place = clouds.place("eu", "ml/app")
+    index(place, entry(place, "one"), tag="v1")
+    clouds.aws.area(Instances).instances["i-0123456789abcdef0"] = "eks-node" if role else ""
+    if role:
+        clouds.aws.area(Roles).roles["eks-node"] = role
+    (tmp_path / "node.json").write_text(json.dumps(node()))
+    arguments = (f"{HOST}/ml/app:v1", "--platform", "linux/amd64", "--node", str(tmp_path / "node.json"))
+    found = clouds.doctor(*arguments, code=5 if causes_of else 0)
+    assert causes(found) == causes_of
+    told = json.dumps(found[0]["answers"])
+    assert [each for each in words if each not in told] == []

@@ -14,6 +14,7 @@ from tests.doubles.aws.ecr_signing import EcrSigning
 from tests.doubles.aws.events import EventBridge
 from tests.doubles.aws.front import Area
 from tests.doubles.aws.inspector import InspectorCoverage
+from tests.doubles.aws.instances import Instances, Roles
 from tests.doubles.aws.kms import Kms
 from tests.doubles.aws.signer import SignerProfiles
 from tests.doubles.aws.signer_signing import SignerSigning
@@ -42,4 +43,6 @@ AREAS: tuple[type[Area], ...] = (
     Lambda,
     SageMaker,
     InspectorClusters,
+    Instances,
+    Roles,
 )
