@@ -23,6 +23,7 @@ from dagster_project.assets import (
     stream,
     sync,
 )
+from dagster_project.deciding import deciding_jobs
 from dagster_project.moving import keys_sensor
 from dagster_project.new_bases import bases_sensor, rebuild_sensor
 from dagster_project.partitions import built_images, derived_images, recorded_images
@@ -138,6 +139,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *starts,
             *looks,
             *hours,
+            *(deciding_jobs() if config.images else []),
         ],
         sensors=[
             *push_sensors(config, release),

@@ -100,22 +100,30 @@ def _text(value: str) -> str:
 def who_asks(context: dg.AssetExecutionContext, ask: Ask) -> Person | None:
     """The person who asks this run to promote; None where nobody does. Somebody does by the job ``promote``, and by
     typing a name. Raises InputError where it cannot be said who that is."""
-    typed, coordinator = ask.promoted_by.strip(), context.instance.run_coordinator
+    typed = ask.promoted_by.strip()
     if not typed and context.job_name != PROMOTE_JOB:
         return None
+    return named(context, typed, field="promoted_by", what="lets the release go", command="promote")
+
+
+def named(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, typed: str, *, field: str, what: str, command: str
+) -> Person:
+    """The person behind a launch: the proxy's word where there is one, else what was typed. field: where. what,
+    command: what the person does, and how it is done without Dagster. Raises InputError where nobody can be named."""
+    coordinator = context.instance.run_coordinator
     if not isinstance(coordinator, NamedByProxy):
         if not typed:
             raise InputError(
-                "nobody is named who lets the release go",
-                do="Open the launchpad, and write your name as `promoted_by` of `promotion`",
+                f"nobody is named who {what}", do=f"Open the launchpad, and write your name as `{field}` of the step"
             )
         return Person.named(typed, "claimed")
     name = context.run.tags.get(PERSON_TAG)
     if not name:
         raise InputError(
             f"the proxy sent no name with this launch ({coordinator.user_header})",
-            do="Launch one release at a time, through the proxy; or run `registry-pipelines promote`",
+            do=f"Launch one release at a time, through the proxy; or run `registry-pipelines {command}`",
         )
     if typed and typed != name:
-        raise InputError(f"`promoted_by` says {typed!r}, the proxy {name!r}", do="Leave `promoted_by` empty")
+        raise InputError(f"`{field}` says {typed!r}, the proxy {name!r}", do=f"Leave `{field}` empty")
     return Person.named(name, "proxy")

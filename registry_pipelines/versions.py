@@ -9,11 +9,14 @@ the newer one; caches that can be filled again bear their number in a name inste
 from __future__ import annotations
 
 import contextlib
-import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import DiskFull, StateTooNew
 from registry_pipelines.oci.files import local_errors, write_file
+
+if TYPE_CHECKING:  # who has a file of its own brought it along
+    import sqlite3
 
 STATE_VERSION = 1
 """Of the state folder: which files and folders there are, and what their names mean."""

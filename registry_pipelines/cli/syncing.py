@@ -37,7 +37,6 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.hidden import hidden_tags
-from registry_pipelines.registry.platforms import same_content
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.closure.digest_tags import DigestTags
@@ -99,6 +98,8 @@ def verify_copy(
 
 def _recompressed(here: Located, there: Located, differences: Sequence[Mismatch]) -> list[str]:
     """The tags that name other digests of the same files."""
+    from registry_pipelines.registry.platforms import same_content  # for who compares, and finds a difference
+
     return [
         each.subject
         for each in differences

@@ -6,9 +6,7 @@ a way nobody means; those are refused here. The library does not import Dagster:
 
 from __future__ import annotations
 
-import difflib
 import functools
-import zoneinfo
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -148,6 +146,8 @@ class TimeZone(str):
         known = _known()
         if not known:
             return cls(text)
+        import difflib  # for those who mistyped alone
+
         ends = [name for name in known if name.lower().rpartition("/")[2] == text.lower().replace(" ", "_")]
         season = text.isupper() and len(text) <= 5  # CEST is no zone, and EST is another one
         near = [] if season else sorted(ends, key=len) or difflib.get_close_matches(text, known, n=1)
@@ -162,10 +162,14 @@ class TimeZone(str):
 
 @functools.cache
 def _known() -> frozenset[str]:
+    import zoneinfo  # most have UTC
+
     return frozenset(zoneinfo.available_timezones())
 
 
 def _loads(name: str) -> bool:
+    import zoneinfo
+
     try:
         zoneinfo.ZoneInfo(name)
     except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):  # unknown; no plain name or no such file; a folder

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import ContentError, NotFound
 from registry_pipelines.evidence.model import Verifier
@@ -18,8 +19,10 @@ from registry_pipelines.progress import size_text
 from registry_pipelines.promote.documents import Policy, Step
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.hot.packs import FoundPack, find_packs
-from registry_pipelines.stream.start_report import StartReport, read_reports
+
+if TYPE_CHECKING:  # few policies ask, and packs bring a compressor along
+    from registry_pipelines.stream.hot.packs import FoundPack
+    from registry_pipelines.stream.start_report import StartReport
 
 MAX_BLOBS_NAMED = 3
 
@@ -56,6 +59,9 @@ def read_starts(place: Place, images: Iterable[str], policy: Policy, verifier: V
 def read_start(place: Place, image: Digest, verifier: Verifier) -> ImageStart:
     """What is signed about the start of one platform's image; of several packs the newest that is whole. Raises
     RegistryError."""
+    from registry_pipelines.stream.hot.packs import find_packs
+    from registry_pipelines.stream.start_report import read_reports
+
     packs, (reports, unbelieved) = find_packs(place, image, verifier), read_reports(place, image, verifier)
     refused = [str(each) for each in (*packs.not_used, *unbelieved)]
     whole: FoundPack | None = None

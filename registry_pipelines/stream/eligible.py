@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
-from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.ecr.hosts import read_host
 from registry_pipelines.registry.platforms import Entry
@@ -86,6 +85,8 @@ def is_empty(place: Place, layer: Descriptor, diff_id: Digest | None) -> bool:
         return True
     if layer.size > MAX_EMPTY_BYTES or unreadable(layer):
         return False
+    from registry_pipelines.oci.layer.walk import open_layer  # three libraries that decompress; few layers are so small
+
     with place.registry.open_blob(place.repository, layer.digest) as reader:
         walk = open_layer(reader, layer.media_type, where=f"{place}@{layer.digest}")
         return next(iter(walk), None) is None

@@ -171,3 +171,50 @@ def test_behind_a_proxy_the_name_is_the_proxys(proxied: World) -> None:
 )
 def test_a_name_is_read_from_one_header_alone(sent: list[str], name: str) -> None:
     assert name_in(sent) == name
+
+
+def decide(world: World, job: str, step: str, **told: str) -> dg.ExecuteInProcessResult:
+    """Launch what a person decides; ``person`` is the user that the proxy named."""
+    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    tags = {PERSON_TAG: told.pop("person")} if "person" in told else {}
+    return world.defs.resolve_job_def(job).execute_in_process(
+        instance=world.instance,
+        raise_on_error=False,
+        run_config={**quiet, "ops": {step: {"config": told}}},
+        tags=tags,
+    )
+
+
+def test_a_person_revokes_a_release_in_the_ui(by_hand: World) -> None:
+    key = judged(by_hand, "v1", GOOD)
+    by_hand.chain.promote(by_hand.release(key), Person("olga", "claimed"))
+    told = {"release": "app:v1", "reason": "it loses orders"}
+    assert "nobody is named who revokes the release" in said(decide(by_hand, "revoke", "revoked", **told))
+    assert by_hand.chain.revocations().facts["open"] == 0
+    left = said(decide(by_hand, "revoke", "revoked", **told, by="Jane Roe"))
+    assert "no earlier release may come back" in left, "it is revoked, and its channel has nothing to go back to"
+    [row] = by_hand.chain.revocations().rows
+    assert (row["release"], row["by"], row["reason"]) == ("app:v1", "Jane Roe", "it loses orders")
+
+
+def test_a_glass_is_broken_in_the_ui_by_whom_a_proxy_names_alone(by_hand: World) -> None:
+    """Whoever may launch runs may write any name, and what it lets go the policy refuses."""
+    judged(by_hand, "v1", EVIL)
+    told = {"release": "app:v1", "reason": "checkout is down", "lasts": "4h"}
+    refused = said(decide(by_hand, "break_glass", "glass_broken", **told, by="Jane Roe"))
+    assert "only by somebody whom a proxy names" in refused
+    assert "whom a proxy names" in said(decide(by_hand, "break_glass", "glass_broken", **told, person="jane"))
+    assert by_hand.chain.break_glasses().facts["open"] == 0
+
+
+def test_behind_a_proxy_a_glass_is_broken_by_its_user(proxied: World) -> None:
+    key = judged(proxied, "v1", EVIL)
+    told = {"release": "app:v1", "reason": "checkout is down"}
+    nobody = said(decide(proxied, "break_glass", "glass_broken", **told, lasts="4h", by="Jane"))
+    assert "the proxy sent no name" in nobody
+    assert "at most 7 days" in said(decide(proxied, "break_glass", "glass_broken", **told, lasts="8d", person="jane"))
+    assert decide(proxied, "break_glass", "glass_broken", **told, lasts="4h", person="jane").success
+    [row] = proxied.chain.break_glasses().rows
+    assert (row["release"], row["by"]) == ("app:v1", "jane")
+    assert ask(proxied, key, "", "promotion", **{PERSON_TAG: "jane"}).success
+    assert proxied.channel("app") == proxied.release(key).digest
