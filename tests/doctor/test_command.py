@@ -22,9 +22,10 @@ from registry_pipelines.errors import (
     Unauthorized,
     Unavailable,
 )
+from registry_pipelines.oci.media_types import IN_TOTO, SOCI_V2
 from tests.answers import answered
 from tests.chain.conftest import fleet
-from tests.chain.entries import entry, index
+from tests.chain.entries import NOWHERE, entry, index
 from tests.chain.fleet import Fleet
 from tests.doctor.test_pods import listed, node, pod
 
@@ -79,6 +80,15 @@ def test_a_layer_that_no_kubernetes_node_takes(fleet: Fleet) -> None:
     found = diagnosed(fleet, "app:v1.0.0", code=6)
     assert causes(found) == ["manifest-kind"]
     assert not found[0]["answers"][0]["sure"]
+
+
+def test_what_holds_no_image(fleet: Fleet) -> None:
+    place = fleet.chain.place("app")
+    artifact = entry(place, "four", platform=NOWHERE, artifact_type=SOCI_V2, layer_type=IN_TOTO)
+    index(place, artifact, tag="v1.0.0")
+    found = diagnosed(fleet, "app:v1.0.0", code=6)
+    assert causes(found) == ["manifest-kind"]
+    assert "attestation" in found[0]["answers"][0]["evidence"]
 
 
 def test_the_image_of_a_pod_is_looked_at_when_asked(fleet: Fleet, tmp_path: Path) -> None:
