@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Any, TypeVar
 
-from registry_pipelines.errors import RegistryPipelinesError, Stalled
+from registry_pipelines.errors import RegistryError, RegistryPipelinesError, Stalled
 from registry_pipelines.registry.client.exchange import Count
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.gar.access import GoogleAccess
@@ -120,9 +120,11 @@ class GoogleCalls:
         while True:
             answer = self.call(method, asked, where=where, doing=doing)
             yield from getattr(answer, field)
-            asked["page_token"] = answer.next_page_token
-            if not asked["page_token"]:
+            if not answer.next_page_token:
                 return
+            if answer.next_page_token == asked.get("page_token"):
+                raise RegistryError(f"{doing}: a page names itself as the next one", where=where)
+            asked["page_token"] = answer.next_page_token
 
     def finished(self, operation: Any, client: Any, *, where: str, doing: str, limit_s: float = OPERATION_S) -> Any:
         """:meth:`ended` of an operation that must go well. Raises its error, too."""

@@ -17,6 +17,7 @@ from registry_pipelines.errors import (
     RateLimited,
     ReferenceInvalid,
     Refused,
+    RegistryError,
     Stalled,
     Unauthorized,
     Unavailable,
@@ -77,6 +78,19 @@ def test_long_lists_come_by_the_thousand_and_survive_what_fails_in_between(calls
     assert len(list(images.list_versions(calls, REPOSITORY, "team/app-3"))) == 250
     tags = {each.tag: each.digest for each in images.list_tags(calls, REPOSITORY, "team/app-3")}
     assert tags["v13"] == f"sha256:{13:064x}"
+
+
+def test_a_list_that_leads_in_a_circle_ends(calls: GoogleCalls) -> None:
+    class Circle:
+        def __init__(self) -> None:
+            self.items, self.next_page_token = [1], "again"
+
+        @property
+        def pages(self) -> list[Circle]:
+            return [self]
+
+    with pytest.raises(RegistryError, match="names itself"):
+        list(calls.pages(lambda **_: Circle(), {}, "items", where="here", doing="listing"))
 
 
 def test_many_versions_go_at_once_and_those_that_stay_say_why(calls: GoogleCalls, google: Any) -> None:
