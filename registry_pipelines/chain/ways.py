@@ -13,6 +13,7 @@ import msgspec
 from registry_pipelines.chain.channels import going_to
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.config.declared import end, way_of
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
@@ -20,12 +21,12 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.promote.standing import latest_record
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
-from registry_pipelines.replicate.ways import End, Rule, Way, way
+from registry_pipelines.replicate.ways import Way
 from registry_pipelines.threads import Pool
 from registry_pipelines.waits import Wait
 
 if TYPE_CHECKING:
-    from registry_pipelines.config import Config, Image
+    from registry_pipelines.config import Image
     from registry_pipelines.promote.order import Channel
 
 LAG_THREADS = 8
@@ -56,35 +57,8 @@ def edges(session: Session, images: Sequence[str] = ()) -> list[Edge]:
 
 def edge(session: Session, image: Image, target: str) -> Edge:
     """One of them."""
-    config = session.config
-    registry = config.targets[target].registry
-    there = config.repository_at(image, config.targets[target])
-    ends = end(config, image.registry), end(config, registry)
-    found = way(*ends, image.repository, there, replicated(config, image.registry))
-    return Edge(image.name, target, image.registry, registry, found)
-
-
-def end(config: Config, name: str) -> End:
-    """A registry of the configuration as an end of a way."""
-    settings = config.registries[name]
-    if settings.kind != "ecr":
-        return End(name, settings.kind)
-    from registry_pipelines.infra.ecr.kinds import partition
-
-    return End(name, "ecr", settings.account, settings.region, partition(settings.region))
-
-
-def replicated(config: Config, name: str) -> list[Rule]:
-    """What a registry is declared to replicate by itself."""
-    declared, settings = config.infra.get(name), config.registries[name]
-    if declared is None or settings.kind != "ecr" or declared.kind != "ecr":
-        return []
-    return [
-        Rule(to if "/" in to else f"{settings.account}/{to}", rule.prefixes)
-        for rule in declared.replication
-        if not rule.absent
-        for to in rule.to
-    ]
+    registry = session.config.targets[target].registry
+    return Edge(image.name, target, image.registry, registry, way_of(session.config, image, target))
 
 
 def await_arrivals(digest: Digest, places: Mapping[str, tuple[Place, float]]) -> dict[str, float | None]:

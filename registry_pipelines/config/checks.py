@@ -75,6 +75,12 @@ def _infra(config: Config) -> Iterable[tuple[str, str]]:
     return problems(config)
 
 
+def _native(config: Config) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.config.declared import notes
+
+    return notes(config)
+
+
 def check_version(root: yaml.Node, problems: Problems) -> None:
     """Raise ConfigInvalid for a file of another version: what else would be said about it might be wrong."""
     node = child(root, "version")
@@ -94,6 +100,8 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
     for name, value in (
         ("mirror", schedules.mirror),
         ("retention", schedules.retention),
+        ("infra", schedules.infra),
+        ("replication_lag", schedules.replication_lag),
         ("start_time", schedules.start_time),
         ("time_zone", schedules.time_zone),
     ):
@@ -105,7 +113,8 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
             path = f"images.{name}.policy"
             note = "it requires `hot-pack`, and without `stream.record` each release is held until somebody records it"
             yield f"{config.path}:{line_at(root, path)}: {path}: {note}"
-    yield from (f"{config.path}:{line_at(root, path)}: {path}: {note}" for path, note in _over(config))
+    said = [*_over(config), *(_native(config) if config.infra else ())]
+    yield from (f"{config.path}:{line_at(root, path)}: {path}: {note}" for path, note in said)
     images = child(root, "images")
     silent = [name for name in config.images if _entry(_entry(images, name), "promote") is None]
     if silent:

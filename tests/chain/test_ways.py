@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
+from registry_pipelines.errors import NotFound, PromotionDenied
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.release import Release
 from tests.answers import document
@@ -141,4 +141,18 @@ def test_the_ways_are_shown_with_their_reasons(world: World) -> None:
     assert shown.exit_code == 0 and "ECR replicates it to 123456789012/us-east-1" in shown.stdout
     assert "lab is of kind distribution" in shown.stdout and "before anybody judged it" in shown.stdout
     assert not world.ecr.calls
-    json.loads(CliRunner().invoke(main, ["infra", "edges", "--json", "--config", path]).stdout)
+    [note] = [note for note in load(Path(path)).notes if "replicates" in note]
+    assert "infra.eu.replication: ECR replicates images.app to us as it is pushed, also what is denied" in note
+
+
+def test_what_is_denied_is_there_too_where_ecr_replicates(world: World) -> None:
+    """Which is why every native way says so: no promotion is asked, and none is needed."""
+    chain = world.chain()
+    assert chain.apply_infra("eu").ok
+    made = push_image(chain.place("app"), [{"etc/a": "denied"}], tag="v9.0.0")
+    there = chain.target_place("app", "us")
+    assert there.registry.resolve(there.repository, "v9.0.0").digest == made.digest
+    with pytest.raises(NotFound):
+        there.registry.resolve(there.repository, "prod")
+    with pytest.raises(PromotionDenied):
+        chain.replicate(Release("app", "v9.0.0", made.digest), "us")
