@@ -51,6 +51,7 @@ def check(
             *_redirects(config),
             *_events(config),
             *_scanners(config),
+            *_usage(config),
             *_images(root, config),
             *_streams(root, config),
             *_targets(config),
@@ -216,6 +217,16 @@ def _events(config: Config) -> Iterable[tuple[str, str]]:
         if queue in seen:
             yield f"registries.{name}.events.{field}", f"registry `{seen[queue]}` reads this queue; each needs its own"
         seen.setdefault(queue, name)
+
+
+def _usage(config: Config) -> Iterable[tuple[str, str]]:
+    """Pull times are ECR's alone."""
+    for name, source in config.usage.items():
+        if source.kind == "pulls" and config.registries[source.registry].kind != "ecr":
+            yield (
+                f"usage.{name}.registry",
+                f"{source.registry} is no registry of kind ecr, and only ECR tells pull times",
+            )
 
 
 def _scanners(config: Config) -> Iterable[tuple[str, str]]:

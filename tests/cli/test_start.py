@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from registry_pipelines.cli import _COMMANDS, main
+from tests.patience import patient
 
 MOST = 400
 MOST_FOR_HELP = 130
@@ -121,7 +122,7 @@ def test_every_command_starts_with_few_modules(tmp_path: Path) -> None:
     config.write_text(CONFIG)
     (tmp_path / "counts").mkdir()
     run = [sys.executable, "-c", COUNT, json.dumps(STARTS), str(tmp_path / "counts")]
-    subprocess.run(run, cwd=tmp_path, check=True, timeout=120)
+    subprocess.run(run, cwd=tmp_path, check=True, timeout=patient(60))
     found = {name: json.loads((tmp_path / "counts" / name).read_text()) for name in STARTS}
     assert {name: code for name, (code, _) in found.items()} == {name: code for name, (_, code) in STARTS.items()}
     assert {name: len(modules) for name, (_, modules) in found.items() if len(modules) > MOST} == {}
@@ -133,7 +134,7 @@ def test_every_command_starts_with_few_modules(tmp_path: Path) -> None:
 
 
 def test_no_room_loads_what_only_some_of_its_users_need() -> None:
-    ran = subprocess.run([sys.executable, "-c", ALL], capture_output=True, text=True, check=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", ALL], capture_output=True, text=True, check=True, timeout=patient(60))
     assert heavy(json.loads(ran.stdout)) == set()
 
 

@@ -237,6 +237,12 @@ def test_a_source_that_refuses_is_told_in_its_own_words(google: UsageApis, tmp_p
     assert "NotFound" in run(config, "usage", code=7)["reasons"][0]
 
 
+def test_pulls_are_told_by_ecr_alone(google: UsageApis, tmp_path: Path) -> None:
+    config = of_google(tmp_path, google, "vertex")
+    config.write_text(config.read_text() + f"  p: {{kind: pulls, region: {REGION}, registry: here}}\n")
+    assert "usage.p.registry: here is no registry of kind ecr" in invoke(config, "usage", code=8).stderr
+
+
 def test_what_is_no_reference_is_no_image() -> None:
     use = Use(source="s", image="not an image", where="w")
     assert use.reference() is None and Use(source="s", image="a.b/c@sha256:1", where="w").reference() is None
