@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.cli import main
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
@@ -147,3 +148,20 @@ def test_what_one_base_for_all_would_save_and_the_command(fleet: Fleet, tmp_path
     answer = json.loads(CliRunner().invoke(main, ["bases", "python", "--config", str(fleet.path), "--json"]).stdout)
     assert answer["result"]["results"][0]["facts"]["images_older"] == 1
     assert CliRunner().invoke(main, ["bases", "pyton", "--config", str(fleet.path)]).exit_code == 8
+
+
+def test_what_was_converted_to_estargz_stands_on_the_base_of_its_origin(fleet: Fleet) -> None:
+    """Its layers are other ones, with other diffIDs: the signed record leads to what it was made of, and that to the
+    base. An origin on no base leads to none."""
+    push_base(fleet, "3.11.1")
+    fleet.reload(("team/app, targets", "team/app, stream: {format: estargz}, targets"))
+    chain = configured(fleet)
+    verdicts = {}
+    for tag, layers in (("v1", (DEBIAN, python("3.11.1"))), ("v2", (DEBIAN, OTHER))):
+        origin = push_app(fleet, tag, *layers)
+        derived = Release("app", f"{tag}-estargz", Digest(chain.convert("app", tag).digest))
+        assert derived.digest != origin.digest
+        verdicts[tag] = judged(chain, derived)
+    assert verdicts["v1"].ok, verdicts["v1"].reasons
+    assert any("stands on python@sha256:" in str(row["text"]) for row in verdicts["v1"].rows)
+    assert not verdicts["v2"].ok and "stands on none that is known" in verdicts["v2"].reasons[0]
