@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -33,7 +32,17 @@ from registry_pipelines.scan.facts import (
     WheelRecord,
 )
 from registry_pipelines.scan.merge import Tree
-from registry_pipelines.scan.ownership import agrees
+from registry_pipelines.scan.owners import (
+    Origins,
+    is_owned,
+    origins_of,
+    os_owners,
+    os_packages,
+    other_owned,
+    python_paths,
+    standing_owner,
+    unchanged_owner,
+)
 from registry_pipelines.scan.program_contents import go_components, java_components
 from registry_pipelines.scan.purls import ecosystem_of_release
 from registry_pipelines.scan.report import EVIDENCE, Component, Evidence, LeftOut, Unattributed, Unknown
@@ -58,20 +67,6 @@ MAX_LOCATIONS = 20
 
 _METADATA_NAMES = ("", "/METADATA", "/package.json", "/PKG-INFO", "/EGG-INFO/PKG-INFO")
 """Files that stand for the folder of a component."""
-
-_DISTRIBUTION_MAINTAINER = re.compile(
-    r"@(?:[a-z0-9-]+\.)*(?:debian\.org|ubuntu\.com|debian\.net)>?\s*\Z", re.IGNORECASE
-)
-
-_DISTRIBUTION_VENDOR = re.compile(
-    r"(?:Fedora Project|Red Hat, Inc\.|CentOS|AlmaLinux|Rocky(?: Enterprise Software Foundation)?|Oracle America|"
-    r"Amazon(?: Linux|\.com)|openSUSE|SUSE LLC(?: <https://www\.suse\.com/>)?|openEuler|"
-    r"Microsoft Corporation|VMware, Inc\.)\Z"
-)
-"""What a distribution writes into its own packages as ``Vendor``."""
-
-_MAKERS = {"deb": _DISTRIBUTION_MAINTAINER, "rpm": _DISTRIBUTION_VENDOR, "apk": re.compile("")}
-"""apk does not tell."""
 
 
 @dataclass
@@ -113,30 +108,30 @@ def find_components(tree: Tree) -> Contents:
     """Everything installed, everything that could not be read, and what was seen and is not listed."""
     draft = _Draft()
     release = _release(tree)
-    os_owners = _os_owners(tree)
-    packages = _os_packages(tree)
-    origins = _origins(tree)
-    owned = {*os_owners, *_other_owned(tree)}
-    claimed = _python_paths(tree)
+    owners = os_owners(tree)
+    packages = os_packages(tree)
+    origins = origins_of(tree)
+    owned = {*owners, *other_owned(tree)}
+    claimed = python_paths(tree)
     wheels = find_wheels(tree)
     for path, fact in sorted(tree.facts.items()):
         if isinstance(fact, OsDatabase):
             _add_os_packages(draft, tree, path, fact, release, origins)
         elif isinstance(fact, PythonDistribution):
-            _add_python(draft, tree, wheels, path, fact, _standing(os_owners, packages, tree.real(path), fact))
+            _add_python(draft, tree, wheels, path, fact, standing_owner(owners, packages, tree.real(path), fact))
         elif isinstance(fact, CondaPackage):
             if not any(tree.real(file) in claimed for file in fact.paths):
                 draft.add(_conda(path, fact))
         elif isinstance(fact, NpmPackage):
-            draft.add(_npm(path, fact, _standing(os_owners, packages, tree.real(path), fact)))
+            draft.add(_npm(path, fact, standing_owner(owners, packages, tree.real(path), fact)))
         elif isinstance(fact, (GoProgram, JavaArchive)):
-            owner = _unchanged(tree, path, os_owners.get(tree.real(path), ""), origins)
-            _add_program(draft, wheels.owners.get(tree.real(path)), path, fact, owner, _is_owned(tree, path, owned))
+            owner = unchanged_owner(tree, path, owners.get(tree.real(path), ""), origins)
+            _add_program(draft, wheels.owners.get(tree.real(path)), path, fact, owner, is_owned(tree, path, owned))
         elif not isinstance(fact, Native):
             _add_doubts(draft, tree, path, fact)
     _add_wheel_contents(draft, wheels)
     _add_binaries(draft, tree, wheels, owned)
-    _add_interpreters(draft, tree, os_owners.keys())
+    _add_interpreters(draft, tree, owners.keys())
     _doubt_databases_of_wheels(draft, tree, wheels)
     for reason in tree.cut:
         draft.doubt("incomplete", "layer", reason)
@@ -167,34 +162,6 @@ def _brought_by(tree: Tree, place: str) -> Iterable[int]:
         if number is not None and outer + name in tree.facts:
             return (number,)
     return ()
-
-
-_Origins = dict[tuple[str, str, str, str], int]
-"""Manager, name, version and architecture of a package to the layer that installed it."""
-
-
-def _origins(tree: Tree) -> _Origins:
-    """An upper layer writes the whole database again: what a package came with is the lowest of the layers in a row
-    that have it, downwards from the top."""
-    origins: _Origins = {}
-    for path, editions in tree.databases.items():
-        if path not in tree.facts:
-            continue
-        standing: set[tuple[str, str, str, str]] | None = None
-        for number, fact in reversed(editions):
-            here = {(fact.manager, each.name, each.version, each.architecture) for each in fact.packages}
-            standing = here if standing is None else standing & here
-            origins.update(dict.fromkeys(standing, number))
-            if not standing:
-                break
-    return origins
-
-
-def _unchanged(tree: Tree, path: str, owner: str, origins: _Origins) -> str:
-    """The package of the distribution that owns a file, unless a layer above that package's put another file there."""
-    manager, _, name = owner.partition(" ")
-    installed = [number for key, number in origins.items() if key[:2] == (manager, name)]
-    return owner if installed and tree.layers.get(path, 0) <= max(installed) else ""
 
 
 def _add_program(
@@ -243,7 +210,7 @@ def _add_wheel_contents(draft: _Draft, wheels: Wheels) -> None:
 def _add_binaries(draft: _Draft, tree: Tree, wheels: Wheels, owned: set[str]) -> None:
     judges = {id(wheel): Carried(wheel) for wheel in wheels.by_info.values()}
     for path, fact in sorted(tree.facts.items()):
-        if not isinstance(fact, Native) or _is_owned(tree, path, owned):
+        if not isinstance(fact, Native) or is_owned(tree, path, owned):
             continue
         real = tree.real(path)
         wheel = wheels.owners.get(real)
@@ -276,81 +243,8 @@ def _release(tree: Tree) -> OsRelease:
     return OsRelease(id="", version="")
 
 
-def _os_owners(tree: Tree) -> dict[str, str]:
-    """Path to owning package of the distribution. dpkg packages of other makers (their maintainer tells) do not count:
-    nobody backports fixes into those."""
-    makers = {
-        (fact.manager, package.name): bool(_MAKERS[fact.manager].search(package.maintainer))
-        for fact in tree.facts.values()
-        if isinstance(fact, OsDatabase)
-        for package in fact.packages
-    }
-    owners: dict[str, str] = {}
-    for fact in tree.facts.values():
-        if isinstance(fact, OwnedFiles) and makers.get(("deb", fact.package)):
-            owners.update((tree.real(path), f"deb {fact.package}") for path in fact.paths)
-        elif isinstance(fact, OsDatabase):
-            for package, paths in fact.owned:
-                if makers[fact.manager, package]:
-                    owners.update((tree.real(path), f"{fact.manager} {package}") for path in paths)
-    return owners
-
-
-def _os_packages(tree: Tree) -> dict[str, list[OsPackage]]:
-    """By what :func:`_os_owners` calls them; several architectures of one package may be installed."""
-    packages: dict[str, list[OsPackage]] = {}
-    for fact in tree.facts.values():
-        if isinstance(fact, OsDatabase):
-            for package in fact.packages:
-                packages.setdefault(f"{fact.manager} {package.name}", []).append(package)
-    return packages
-
-
-def _standing(
-    owners: dict[str, str], packages: dict[str, list[OsPackage]], path: str, fact: PythonDistribution | NpmPackage
-) -> str:
-    """The package of the distribution that owns the file, if what the file tells is still that package; else nobody."""
-    owner = owners.get(path, "")
-    manager = owner.partition(" ")[0]
-    return owner if agrees(packages.get(owner, []), manager, fact.name, fact.version) else ""
-
-
-def _other_owned(tree: Tree) -> Iterable[str]:
-    """Paths that any other database of packages lists: conda's, dpkg's for packages of other makers."""
-    installed = {
-        package.name for fact in tree.facts.values() if isinstance(fact, OsDatabase) for package in fact.packages
-    }
-    for fact in tree.facts.values():
-        if isinstance(fact, CondaPackage) or (isinstance(fact, OwnedFiles) and fact.package in installed):
-            yield from (tree.real(path) for path in fact.paths)
-        elif isinstance(fact, OsDatabase):
-            yield from (tree.real(path) for _, paths in fact.owned for path in paths)
-
-
-def _python_paths(tree: Tree) -> set[str]:
-    return {tree.real(path) for path, fact in tree.facts.items() if isinstance(fact, PythonDistribution)}
-
-
-def _is_owned(tree: Tree, path: str, owned: set[str]) -> bool:
-    """Listed by a package database, or inside an egg, a node module, or an interpreter's own modules."""
-    if tree.real(path) in owned or ".egg/" in path:
-        return True
-    package = _node_package(path)
-    if package and isinstance(tree.facts.get(f"{package}/package.json"), NpmPackage):
-        return True
-    folder, dynload, _ = path.partition("/lib-dynload/")
-    return bool(dynload) and isinstance(tree.facts.get(f"{folder}/os.py"), StandardLibrary)
-
-
-def _node_package(path: str) -> str:
-    head, modules, tail = path.rpartition("node_modules/")
-    parts = tail.split("/")
-    size = 2 if tail.startswith("@") else 1
-    return head + modules + "/".join(parts[:size]) if modules and len(parts) > size else ""
-
-
 def _add_os_packages(
-    draft: _Draft, tree: Tree, path: str, fact: OsDatabase, release: OsRelease, origins: _Origins
+    draft: _Draft, tree: Tree, path: str, fact: OsDatabase, release: OsRelease, origins: Origins
 ) -> None:
     for reason in fact.broken:
         draft.doubt("unreadable", path, reason)
