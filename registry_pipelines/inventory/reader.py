@@ -19,7 +19,7 @@ from registry_pipelines.inventory.value import Inventory, Source, Unread, now
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.threads import Pool
 
-THREADS = 8
+THREADS = 6
 """Repositories read at once. One list call of 1,000 images takes a cloud half a second, most of it waiting."""
 ROWS_AT_ONCE = 1000
 EVERYTHING = "the list of repositories"

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from registry_pipelines.inventory.schema import COLUMNS, SCHEMA
 from registry_pipelines.inventory.value import Inventory, Source, empty_table, from_table
 
-ROWS_AT_ONCE = 4096
+ROWS_AT_ONCE = 2048
 """Python values until they are packed into columns."""
 
 
@@ -60,12 +60,16 @@ class Rows:
         """All rows so far. ordered: they came by registry and repository; otherwise they are sorted here, those of one
         repository as they came."""
         self._pack()
+        return from_table(self._table(ordered), sources)
+
+    def _table(self, ordered: bool) -> pa.Table:
+        """What is packed, which is then let go: a copy less in memory while pandas takes it over."""
         if not self._packed:
-            return from_table(empty_table(), sources)
+            return empty_table()
         table = pa.Table.from_batches(self._packed)
         self._packed = []
         table = table.unify_dictionaries().combine_chunks()
-        return from_table(table if ordered else _sorted(table), sources)
+        return table if ordered else _sorted(table)
 
     def _pack(self) -> None:
         if self._waiting:
