@@ -78,7 +78,7 @@ def advise(
         print_json(found.plain())
         return
     out = console()
-    told = f"{size_text(found.image_bytes)}, {pulls:g} pulls a day, {releases:g} releases a month, nodes in {region}"
+    told = f"{size_text(found.image_bytes)}; pulls a day: {pulls:g}; releases a month: {releases:g}; nodes in {region}"
     out.print(told, markup=False, soft_wrap=True)
     shown = [{name: each.row()[name] for name in ("way", "usd_per_month", "verdict", "why")} for each in found.ways]
     out.print(rows_table(shown))
