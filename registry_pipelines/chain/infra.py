@@ -57,7 +57,7 @@ def plan(session: Session, name: str) -> Plan:
     RegistryError."""
     wanted = declared(session, [name])[name]
     there = cloud(session, name)
-    return make_plan(name, there.read(wanted), there.order, now=session.now())
+    return make_plan(there, there.read(wanted), now=session.now())
 
 
 def planned(session: Session, name: str) -> StageResult:
@@ -117,7 +117,7 @@ def apply(session: Session, name: str, approved: Plan | None = None) -> StageRes
     there = cloud(session, name)
     wanted = declared(session, [name])[name] if approved is None else []
     with held_alone(session.config.state / "infra" / name / "lock", f"another process sets {name}"):
-        made = approved or make_plan(name, there.read(wanted), there.order, now=session.now())
+        made = approved or make_plan(there, there.read(wanted), now=session.now())
         done = apply_plan(there, made, fresh=approved is None, now=session.now(), progress=session.progress)
     return applied(made, done, seconds=time.monotonic() - started)
 

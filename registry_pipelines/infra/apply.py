@@ -53,8 +53,12 @@ def apply_plan(
     another registry or older than a day, RegistryError where nothing can be read.
     """
     moment, made = now or datetime.now(UTC), read_time(plan.made_at)
-    if plan.place != cloud.place:
-        raise InputError(f"the plan is for {plan.place}", where=cloud.place, do="Make a plan for this registry")
+    if (plan.place, plan.where) != (cloud.place, cloud.where):
+        raise InputError(
+            f"the plan is for {plan.place}, {plan.where}",
+            where=f"{cloud.place}, {cloud.where}",
+            do="Make a plan for this registry",
+        )
     if made is None or not timedelta(minutes=-5) <= moment - made <= MAX_PLAN_AGE:
         raise InputError(f"the plan was made at {plan.made_at}; plans are applied within a day", do="Make a new plan")
     if unknown := sorted({each.kind for each in plan.changes} - set(cloud.order)):

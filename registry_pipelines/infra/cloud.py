@@ -27,6 +27,8 @@ class SettingsCloud(Protocol):
 
     place: str
     """The registry's name in the configuration."""
+    where: str
+    """What it is, whatever a configuration calls it: an account and a region, a project and a location."""
     order: Sequence[str]
     """Every kind it knows, in the order in which they are changed; deletions go the other way."""
     needs: Mapping[str, str]

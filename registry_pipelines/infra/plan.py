@@ -7,7 +7,7 @@ stands (``apply``). What nobody declared is named as unmanaged, and never change
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -15,13 +15,13 @@ import msgspec
 from msgspec.structs import replace
 
 from registry_pipelines.errors import InputError
-from registry_pipelines.infra.cloud import Found
+from registry_pipelines.infra.cloud import Found, SettingsCloud
 from registry_pipelines.infra.settings import Key, Plain, Setting
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 
-PLAN_SCHEMA = 1
+PLAN_SCHEMA = 2
 """Of the JSON form; another number is refused."""
 
 MAX_PLAN_BYTES = 256 * 1024 * 1024
@@ -77,10 +77,12 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What a registry's settings need to be as declared. made_at: RFC 3339. unmanaged: things that nobody declared, as
-    ``kind name``. notes: what was not compared, and why."""
+    """What a registry's settings need to be as declared. place: its name in the configuration. where: what that is;
+    another configuration may have another registry of the name. made_at: RFC 3339. unmanaged: things that nobody
+    declared, as ``kind name``. notes: what was not compared, and why."""
 
     place: str
+    where: str
     made_at: str
     changes: tuple[Change, ...]
     unmanaged: tuple[Key, ...] = ()
@@ -105,7 +107,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def digest(self) -> Digest:
         """Of what it does, whenever it was made: what an approval names."""
-        return Digest.of(msgspec.json.encode([self.place, self.changes], order="deterministic"))
+        return Digest.of(msgspec.json.encode([self.place, self.where, self.changes], order="deterministic"))
 
     def summary(self) -> str:
         """``2 to create, 1 to update, 997 as declared, 3 unmanaged``."""
@@ -211,13 +213,14 @@ def failed(change: Change, error: object) -> Outcome:
     return Outcome(key=change.key, action=change.action, state="failed", why=str(error))
 
 
-def make_plan(place: str, found: Found, order: Sequence[str], *, now: datetime | None = None) -> Plan:
-    """Compare all that was found with what is declared. order: of kinds, as they will be changed."""
-    rank = {kind: position for position, kind in enumerate(order)}
+def make_plan(cloud: SettingsCloud, found: Found, *, now: datetime | None = None) -> Plan:
+    """Compare all that was found in a cloud with what is declared, in the order in which it will be changed."""
+    rank = {kind: position for position, kind in enumerate(cloud.order)}
     settings = sorted(found.settings, key=lambda each: (rank[each.kind], each.name))
     unseen = [f"{each.key}: {', '.join(each.unseen)} cannot be read back" for each in settings if each.unseen]
     return Plan(
-        place=place,
+        place=cloud.place,
+        where=cloud.where,
         made_at=(now or datetime.now(UTC)).isoformat(timespec="seconds"),
         changes=tuple(change_of(each) for each in settings if each.declared),
         unmanaged=tuple(each.key for each in settings if not each.declared and each.found is not None),

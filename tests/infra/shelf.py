@@ -14,7 +14,7 @@ class Shelf:
     """kinds: ``box``, and ``lid``, which needs the box of its name. broken: names whose changes fail. log: what was
     changed, in order."""
 
-    place = "shelf"
+    place, where = "shelf", "the first room"
     order: Sequence[str] = ("box", "lid")
     needs: Mapping[str, str] = MappingProxyType({"lid": "box"})
 

@@ -12,7 +12,7 @@ import yaml
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
-from registry_pipelines.errors import ConfigInvalid
+from registry_pipelines.errors import ConfigInvalid, Forbidden, InputError
 from registry_pipelines.infra.plan import Plan
 from tests.doubles.aws.ecr_caches import EcrCaches
 from tests.doubles.aws.ecr_places import Repository
@@ -20,6 +20,7 @@ from tests.doubles.aws.ecr_policies import EcrPolicies
 from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.front import ACCOUNT, Html
+from tests.doubles.aws.sts import Role, Sts
 from tests.doubles.aws.vpc import VpcEndpoints
 from tests.infra.cloud import REGION, Cloud
 from tests.infra.declarations import ENDPOINTS, EVERYTHING, PROFILE, REPOSITORIES, ROLE
@@ -333,3 +334,29 @@ def test_keys_are_described_and_compared(ecr: Cloud) -> None:
     assert chain.drift("eu").ok
     text, _, _ = chain.import_infra("eu")
     assert yaml.safe_load(text)["infra"]["eu"]["kms_keys"][0]["key"] == made["Arn"]
+
+
+def test_credentials_of_another_account_change_nothing_there(ecr: Cloud) -> None:
+    """ECR takes no account for most settings: they are those of whoever asks."""
+    other = "444455556666"
+    role = f"arn:aws:iam::{other}:role/deploy"
+    ecr.aws.area(Sts).roles[role] = Role()
+    path = ecr.write({"repositories": [{"names": ["ml/a"], "immutable": True}]})
+    path.write_text(path.read_text().replace("kind: ecr, account", f'kind: ecr, role: "{role}", account'))
+    with pytest.raises(Forbidden, match=f"those of account {other}, and {ACCOUNT} is declared"):
+        Chain(load(path)).apply_infra("eu")
+    assert not ecr.registries.at(other, REGION).repositories
+    path.write_text(path.read_text().replace(f'account: "{ACCOUNT}"', f'account: "{other}"'))
+    assert Chain(load(path)).apply_infra("eu").ok
+    assert set(ecr.registries.at(other, REGION).repositories) == {"ml/a"}
+
+
+def test_a_plan_of_another_configuration_is_refused_though_the_registry_has_the_same_name(ecr: Cloud) -> None:
+    stored = Plan.from_json(
+        ecr.chain({"repositories": [{"names": ["ml/a"], "immutable": True}]}).plan_infra("eu").to_json()
+    )
+    path = ecr.write({"repositories": [{"names": ["ml/a"], "immutable": True}]})
+    path.write_text(path.read_text().replace(f"region: {REGION}", "region: us-east-1"))
+    with pytest.raises(InputError, match=f"the plan is for eu, {ACCOUNT} in {REGION}"):
+        Chain(load(path)).apply_infra("eu", stored)
+    assert not ecr.away.repositories

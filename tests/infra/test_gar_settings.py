@@ -73,7 +73,7 @@ def declared(**fields: Any) -> list[Setting]:
 
 
 def plan(cloud: GarSettings, settings: Sequence[Setting]) -> Plan:
-    return make_plan("gar-eu", cloud.read(settings), cloud.order)
+    return make_plan(cloud, cloud.read(settings))
 
 
 def apply(cloud: GarSettings, settings: Sequence[Setting]) -> Applied:

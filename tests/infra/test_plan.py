@@ -19,7 +19,7 @@ NOW = datetime(2026, 11, 29, 8, 0, tzinfo=UTC)
 
 
 def planned(shelf: Shelf, *settings: Setting) -> Plan:
-    return make_plan(shelf.place, shelf.read(settings), shelf.order, now=NOW)
+    return make_plan(shelf, shelf.read(settings), now=NOW)
 
 
 def actions(plan: Plan) -> dict[str, str]:
@@ -107,6 +107,7 @@ def test_plans_are_refused_elsewhere_and_when_they_are_old() -> None:
     plan = planned(shelf, wanted("box", "a", size=1))
     for wrong, said in (
         (msgspec.structs.replace(plan, place="other"), "the plan is for other"),
+        (msgspec.structs.replace(plan, where="the next room"), "for shelf, the next room"),
         (msgspec.structs.replace(plan, made_at="2026-11-27T08:00:00+00:00"), "within a day"),
         (msgspec.structs.replace(plan, made_at="soon"), "within a day"),
         (msgspec.structs.replace(plan, changes=(msgspec.structs.replace(plan.changes[0], kind="jar"),)), "jar"),

@@ -53,13 +53,13 @@ def settings(ecr: Cloud, infra: dict[str, Any], clock: Clock, *, limit_s: float 
 def applied(ecr: Cloud, infra: dict[str, Any], clock: Clock, **options: Any) -> dict[str, Any]:
     """Outcomes by kind and name."""
     cloud, wanted = settings(ecr, infra, clock, **options)
-    plan = make_plan("eu", cloud.read(wanted), cloud.order)
+    plan = make_plan(cloud, cloud.read(wanted))
     return {str(each.key): each for each in apply_plan(cloud, plan, fresh=True).outcomes}
 
 
 def planned(ecr: Cloud, infra: dict[str, Any], clock: Clock) -> Plan:
     cloud, wanted = settings(ecr, infra, clock)
-    return make_plan("eu", cloud.read(wanted), cloud.order)
+    return make_plan(cloud, cloud.read(wanted))
 
 
 BACKFILL = "ecr:backfill 123456789012/us-east-1"
@@ -158,7 +158,7 @@ def test_a_backfill_that_runs_is_waited_for_and_no_second_one_started(ecr: Cloud
 def test_a_backfill_that_somebody_else_started_is_waited_for(ecr: Cloud, clock: Clock) -> None:
     filled(ecr, 3)
     cloud, wanted = settings(ecr, FILLED, clock)
-    plan = make_plan("eu", cloud.read(wanted), cloud.order)
+    plan = make_plan(cloud, cloud.read(wanted))
     replication = ecr.aws.area(EcrReplication)
     replication.backfill_s = 60.0
     units = [(f"ml/r{number:03}", ecr.here.repositories[f"ml/r{number:03}"].tags["v1"], "v1") for number in range(3)]
@@ -177,7 +177,7 @@ def test_a_rule_that_changed_owes_a_backfill_also_after_a_kill(ecr: Cloud, clock
         "ecr:replication 123456789012/us-east-1", BACKFILL,
     ]  # fmt: skip
     cloud, wanted = settings(ecr, wider, clock)
-    plan = make_plan("eu", cloud.read(wanted), cloud.order)
+    plan = make_plan(cloud, cloud.read(wanted))
     [rule] = [each for each in plan.actions if each.kind == "ecr:replication"]
     assert all(each.ok for each in cloud.apply([rule]))  # and here the process is killed
     assert [str(each.key) for each in planned(ecr, wider, clock).actions] == [BACKFILL]
@@ -244,7 +244,7 @@ def test_a_destination_that_is_declared_absent_goes_and_others_stay(ecr: Cloud, 
 
 def test_rules_that_somebody_changed_since_the_plan_are_left(ecr: Cloud, clock: Clock) -> None:
     cloud, wanted = settings(ecr, {"replication": [{"to": ["us-east-1"], "prefixes": ["ml/"]}]}, clock)
-    plan = make_plan("eu", cloud.read(wanted), cloud.order)
+    plan = make_plan(cloud, cloud.read(wanted))
     theirs = [{"destinations": [{"registryId": ACCOUNT, "region": AWAY}]}]
     ecr.aws.area(EcrReplication).rules[ACCOUNT, REGION] = theirs
     [outcome] = apply_plan(cloud, plan, fresh=True).outcomes

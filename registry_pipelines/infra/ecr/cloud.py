@@ -34,7 +34,7 @@ class EcrSettings:
         waiting: Waiting | None = None,
         elsewhere: Mapping[str, Callable[[], Asking]] | None = None,
     ) -> None:
-        self.place = place
+        self.place, self.where = place, f"{asking.account} in {asking.region}"
         self._asking = asking
         self._owed = Owed(state)
         self._reading = Reading(place, asking, owed=self._owed.read)

@@ -11,11 +11,12 @@ from typing import Any
 
 import msgspec
 
-from registry_pipelines.errors import NotFound, RegistryError, RegistryPipelinesError
+from registry_pipelines.errors import Forbidden, NotFound, RegistryError, RegistryPipelinesError
 from registry_pipelines.infra.cloud import Found
 from registry_pipelines.infra.ecr import forms, kinds, network, replicating, signing
 from registry_pipelines.infra.ecr.asking import Asking
 from registry_pipelines.infra.settings import Fields, Plain, Setting, with_found
+from registry_pipelines.registry.ecr.calls import Answer
 
 There = dict[str, dict[str, Plain]]
 """Fields by name, of one kind."""
@@ -39,14 +40,16 @@ class Reading:
 
     def __init__(self, place: str, asking: Asking, *, owed: Callable[[], frozenset[str]]) -> None:
         self._place, self._asking, self._owed = place, asking, owed
+        self._registry: Answer = {}
 
     def read(self, declared: Sequence[Setting], *, everything: bool = False) -> Found:
         """See :class:`~registry_pipelines.infra.cloud.SettingsCloud`. everything: what an import takes, also what
-        nobody declared and no list tells. Raises RegistryError for the list of repositories, which all else hangs on;
-        another kind that cannot be read is unread."""
+        nobody declared and no list tells. Raises RegistryError for the list of repositories, which all else hangs on,
+        and for credentials of another account; another kind that cannot be read is unread."""
         settings: list[Setting] = []
         notes: list[str] = []
         there: dict[str, There] = {}
+        self._registry = self._own()
         for kind in kinds.ORDER:
             own = [each for each in declared if each.kind == kind]
             if not own and kind in (kinds.PROFILE, kinds.KEY, kinds.ENDPOINT, kinds.BACKFILL) and not everything:
@@ -65,6 +68,18 @@ class Reading:
         if unread and not everything:
             notes.append(f"{' and '.join(unread)} are asked for repositories that declare them alone")
         return Found(settings=tuple(self._resolved(settings)), notes=tuple(notes), readers=self._readers(there))
+
+    def _own(self) -> Answer:
+        """The registry itself. Settings are those of whoever asks: ECR takes no account for most of them, so another
+        account's credentials would change that one's. Raises Forbidden for these."""
+        told = self._asking.ask("describe_registry")
+        if (account := told.get("registryId")) != self._asking.account:
+            raise Forbidden(
+                f"the credentials are those of account {account}, and {self._asking.account} is declared",
+                where=self._place,
+                do="Name its `role` or `profile` beside `account`, or correct `account`",
+            )
+        return told
 
     def read_keys(self, named: Sequence[Setting]) -> list[Setting]:
         """Keys alone, each by one call or two."""
@@ -203,7 +218,7 @@ class Reading:
         return {each["profileName"]: _profile(each) for each in listed if each.get("status", "Active") == "Active"}
 
     def _replication(self) -> There:
-        return replicating.current(self._asking)
+        return replicating.edges(self._registry)
 
     def _backfills(self) -> There:
         """The newest backfill of each destination. One that is owed counts for nothing: the rule changed since."""

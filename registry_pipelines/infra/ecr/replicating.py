@@ -22,6 +22,7 @@ from registry_pipelines.infra.ecr.owed import Owed
 from registry_pipelines.infra.plan import Change, Outcome, done, failed
 from registry_pipelines.infra.settings import Plain
 from registry_pipelines.progress import count_text
+from registry_pipelines.registry.ecr.calls import Answer
 
 FIRST_LOOK_S, LONGEST_PAUSE_S = 1.0, 30.0
 """Pauses between looks at backfills: half as long again each time, as they take minutes to hours."""
@@ -42,7 +43,12 @@ class Waiting(msgspec.Struct, frozen=True):
 
 def current(asking: Asking) -> dict[str, dict[str, Plain]]:
     """The replication that a registry has, by destination. Raises the RegistryError family."""
-    told = asking.ask("describe_registry").get("replicationConfiguration", {})
+    return edges(asking.ask("describe_registry"))
+
+
+def edges(registry: Answer) -> dict[str, dict[str, Plain]]:
+    """The same, of what ``describe_registry`` told."""
+    told = registry.get("replicationConfiguration", {})
     return forms.edges(
         (
             [forms.destination_name(each) for each in rule.get("destinations", ())],
@@ -196,7 +202,7 @@ class Backfills:
         repositories = sorted(sent)
 
         def arrived(repository: str) -> set[str]:
-            named = {"repositoryName": repository, "maxResults": 1000, "region": region}
+            named = {"registryId": account, "repositoryName": repository, "maxResults": 1000, "region": region}
             try:
                 return {each["imageDigest"] for each in there.pages("list_images", "imageIds", **named)}
             except RegistryError as error:

@@ -20,7 +20,7 @@ class GarSettings:
     needs: Mapping[str, str] = kinds.NEEDS
 
     def __init__(self, place: str, asking: Asking) -> None:
-        self.place = place
+        self.place, self.where = place, asking.parent
         self._reading = Reading(place, asking)
         self._changing = Changing(asking, self._reading)
 
