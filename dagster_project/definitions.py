@@ -9,6 +9,7 @@ from dagster_project.assets import (
     bases,
     build,
     collect,
+    events,
     infra,
     interventions,
     inventory,
@@ -41,6 +42,7 @@ from dagster_project.sensors import convert_sensor, promotion_sensor, push_senso
 from dagster_project.together import Together
 from dagster_project.told import told_sensors
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.events import told_registries
 from registry_pipelines.chain.inventory import inventoried
 from registry_pipelines.config import Config
 
@@ -87,6 +89,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     grounds = [bases.base(settings) for settings in config.bases.values()]
     fed = config.advisories.source is None and bool(config.advisories.feed or config.advisories.debian_security)
     known = [advisories.advisories(config)] if fed else []
+    queues = [events.events] if told_registries(config) else []
     declared = [infra.settings(name) for name in config.infra]
     followed = [infra.replication_lag()] if any(image.targets for image in config.images.values()) else []
     release = release_job(config, releases)
@@ -105,6 +108,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     settings = [job("infra", declared, "Compare what registries are set to with what is declared.")] if declared else []
     lags = [job("lag", followed, "Ask how far targets are behind.")] if followed else []
+    hearings = [job("events", queues, "Ask the queues in which clouds tell of pushes.")] if queues else []
     counts = [job("nightly_inventory", held, "List what registries hold, and who runs it.")] if held else []
     return dg.Definitions(
         assets=[
@@ -120,6 +124,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *held,
             *declared,
             *followed,
+            *queues,
             *grounds,
             *watched,
         ],
@@ -136,6 +141,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *counts,
             *settings,
             *lags,
+            *hearings,
             *starts,
             *looks,
             *hours,
@@ -158,6 +164,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
             *(nightly(looking, str(config.schedules.infra), config) for looking in settings),
             *(nightly(asking, str(config.schedules.replication_lag), config) for asking in lags),
+            *(nightly(hearing, str(config.schedules.events), config) for hearing in hearings),
             *(nightly(counting, str(config.schedules.inventory), config) for counting in counts),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],

@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 
-from registry_pipelines.chain.events import folder_of, settings_of, source_of
+from registry_pipelines.chain.events import folder_of, settings_of, source_of, told_registries
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import EcrRegistry, GarRegistry
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.events.aside import Unreadable, read_aside
 from registry_pipelines.events.model import OF_IMAGES, kind_of
@@ -26,11 +25,7 @@ def check_events(session: Session, names: Collection[str] = ()) -> StageResult:
     """Ask the queues of some registries, or of all that have one, and read what they told; no message is touched. Not
     ``ok`` where a queue does not answer. Raises InputError where no registry has events."""
     started = time.monotonic()
-    registries = list(names) or [
-        name
-        for name, each in session.config.registries.items()
-        if isinstance(each, EcrRegistry | GarRegistry) and each.events
-    ]
+    registries = list(names) or told_registries(session.config)
     if not registries:
         raise InputError("no registry has `events`", do="Name its queue: registries.NAME.events (docs/events.md)")
     rows: list[dict[str, Scalar]] = []

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import EcrRegistry, GarRegistry
+from registry_pipelines.config import Config, EcrRegistry, GarRegistry
 from registry_pipelines.errors import InputError
 from registry_pipelines.events.aside import keep_aside
 from registry_pipelines.events.model import (
@@ -71,6 +71,15 @@ def settings_of(session: Session, registry: str) -> EcrRegistry | GarRegistry:
             do="Name its queue: registries.NAME.events (docs/events.md)",
         )
     return settings
+
+
+def told_registries(config: Config) -> list[str]:
+    """Registries that tell of their pushes, as the configuration names their queues."""
+    return [
+        name
+        for name, each in config.registries.items()
+        if isinstance(each, EcrRegistry | GarRegistry) and each.events is not None
+    ]
 
 
 def source_of(session: Session, registry: str) -> EventSource:

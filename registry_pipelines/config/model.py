@@ -327,6 +327,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """What registries in clouds are set to, against `infra`."""
     replication_lag: Cron = Cron("*/30 * * * *")
     """How far copies at targets are behind."""
+    events: Cron = Cron("20 * * * *")
+    """A look at the queues of `events`: whether each answers, and what failed."""
     inventory: Cron = Cron("0 4 * * *")
     """The inventory of registries in clouds and of those that `retention` names, and who runs what."""
     start_time: Cron = Cron("0 5 * * *")

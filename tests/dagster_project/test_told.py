@@ -280,3 +280,26 @@ def test_messages_about_other_registries_are_said_and_dropped(told: Told) -> Non
     assert "1 message about other registries" in str(found.skip_reason)
     tick(told, str(found.cursor))
     assert told.held() == told.waiting() == 0
+
+
+def test_a_look_at_the_queues_each_hour_says_what_failed_and_whether_they_answer(told: Told) -> None:
+    [schedule] = [each for each in told.defs.schedules or [] if each.name == "events_schedule"]
+    assert isinstance(schedule, dg.ScheduleDefinition) and schedule.cron_schedule == "20 * * * *"
+    [spec] = [each for each in told.defs.resolve_all_asset_specs() if each.key.path == ["events"]]
+    assert spec.freshness_policy is not None
+    assert looked(told) == {"answered": "", "all_told_well": ""}
+    _, cursor = tick(told, None)
+    told.send(b"no event", replication("FAILED", repository="team/app"))
+    tick(told, cursor)
+    found = looked(told)
+    assert found["answered"] == "" and "replication of team/app: the registry's own" in found["all_told_well"]
+    assert "ecr: a message cannot be read" in found["all_told_well"]
+    told.queue.delete_queue(QueueUrl=told.url)
+    assert looked(told)["answered"].startswith("ecr: ")
+
+
+def looked(told: Told) -> dict[str, str]:
+    """What each check of a look at the queues found; nothing of one that passed."""
+    ran = told.run(None, job="events")
+    assert ran.success
+    return {each.check_name: "" if each.passed else str(each.description) for each in ran.get_asset_check_evaluations()}

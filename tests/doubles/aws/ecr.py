@@ -33,6 +33,7 @@ _MOUNT = re.compile(r".*[?&]mount=(?P<digest>sha256:[0-9a-f]+)&from=(?P<source>[
 _HOST = re.compile(r"(?P<account>\d{12})\.dkr[.-]ecr[a-z-]*\.(?P<region>[a-z0-9-]+)\..+")
 _SAID = {
     "ReferencedImagesNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 400),
+    "LayersNotFoundException": ("MANIFEST_BLOB_UNKNOWN", 400),
     "ImageTagAlreadyExistsException": ("TAG_INVALID", 400),
     "ImageDigestDoesNotMatchException": ("MANIFEST_INVALID", 400),
     "ImageReferencedByManifestList": ("DENIED", 400),

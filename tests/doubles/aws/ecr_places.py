@@ -243,11 +243,13 @@ class Place:
         elif there.is_fixed(reference) and there.tags.get(reference, image.digest) != image.digest:
             text = f"The image tag '{reference}' already exists in the '{name}' repository and cannot be overwritten"
             raise ApiError("ImageTagAlreadyExistsException", f"{text} because the tag is immutable.")
-        missing = [child for child in image.children if child not in there.images]
-        if missing:
-            text = f"Images with digests '[{', '.join(missing)}]' required for pushing image into repository with name"
-            text = f"{text} '{name}' in the registry with id '{self.account}' do not exist"
+        where = f"required for pushing image into repository with name '{name}' in the registry with id"
+        if missing := [child for child in image.children if child not in there.images]:
+            text = f"Images with digests '[{', '.join(missing)}]' {where} '{self.account}' do not exist"
             raise ApiError("ReferencedImagesNotFoundException", text)
+        if missing := [blob for blob in image.blobs if self.content.size(name, blob) is None]:
+            text = f"Layers with digests '[{', '.join(missing)}]' {where} '{self.account}' do not exist"
+            raise ApiError("LayersNotFoundException", text)
 
     def note(self, name: str, reference: str, image: Image, now: float) -> Image:
         """It was stored. The image that had the tag stays, without it."""
