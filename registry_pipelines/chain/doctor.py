@@ -20,10 +20,12 @@ from registry_pipelines.doctor.endpoints import explain_endpoints
 from registry_pipelines.doctor.hosts import Host, read_image
 from registry_pipelines.doctor.looking import Looked, Step, is_missing, look_at
 from registry_pipelines.doctor.model import Answer, Patient
+from registry_pipelines.doctor.node_role import RIGHTS as ROLE_RIGHTS
 from registry_pipelines.doctor.node_role import explain_role
 from registry_pipelines.doctor.nodes import Node, node_answers
 from registry_pipelines.doctor.pods import Cluster, failed_pulls
 from registry_pipelines.doctor.refusals import cause_of
+from registry_pipelines.doctor.unasked import unasked
 from registry_pipelines.errors import (
     ContentError,
     DiskFull,
@@ -82,6 +84,7 @@ def examine_image(
     if known.instance.startswith("i-"):
         answers = [*_of_the_node(config, known, located.place.repository), *answers]
     answers += filter(None, [far_away(known)])
+    answers.sort(key=lambda each: each.note)  # what keeps it away first
     return Diagnosis(subject=text, answers=tuple(answers), steps=looked.steps, exit_code=_code(looked, answers))
 
 
@@ -134,25 +137,26 @@ _OF_THE_WAY = ("timeout", "dns", "layer-store-timeout", "refused-connection")
 
 
 def _private_ways(config: Config | None, patient: Patient) -> list[Answer]:
-    """What the networks of the image's region lack of a private way to ECR; nothing where that may not be asked."""
+    """What the networks of the image's region lack of a private way to ECR."""
     found = read_image(patient.image)
     if not found or found[0].kind != "ecr":
         return []
+    host = found[0]
     try:
-        return explain_endpoints(_calls(config, found[0]), found[0])
-    except RegistryPipelinesError:
-        return []
+        return explain_endpoints(_calls(config, host), host)
+    except RegistryPipelinesError as error:
+        return [unasked(f"which private ways to ECR {host.region} has", "ec2:DescribeVpcEndpoints", error)]
 
 
 def _of_the_node(config: Config | None, patient: Patient, repository: str) -> list[Answer]:
-    """What the node's own role lacks; nothing where that may not be asked."""
+    """What the node's own role lacks."""
     found = read_image(patient.image)
     if not found or found[0].kind != "ecr":
         return []
     try:
         return explain_role(_calls(config, found[0]), found[0], repository, patient)
-    except RegistryPipelinesError:
-        return []
+    except RegistryPipelinesError as error:
+        return [unasked("whether the node's role may pull", ROLE_RIGHTS, error)]
 
 
 def _calls(config: Config | None, host: Host) -> AwsCalls:
@@ -197,21 +201,17 @@ def _elsewhere(
     config: Config | None, places: Places, located: Located, patient: Patient, regions: Sequence[str]
 ) -> Iterator[Answer]:
     """Where else the image is: by ECR's API (archived, other regions), and at the configuration's other registries."""
-    told = set()
+    answers: list[Answer] = []
     found = read_image(patient.image)
     if found and found[0].kind == "ecr":
         host = found[0]
         mine = [each for each in _registries(config) if isinstance(each, EcrRegistry) and each.account == host.account]
         others = [*regions, *(each.region for each in mine)]
-        try:
-            for answer in explain_missing(
-                _calls(config, host), host, located.place.repository, located.selector, regions=others
-            ):
-                told.add(answer.what)
-                yield answer
-        except RegistryPipelinesError:
-            pass  # the look itself has told why nothing is found
-    if not told:
+        answers = explain_missing(
+            _calls(config, host), host, located.place.repository, located.selector, regions=others
+        )
+    yield from answers
+    if all(each.note for each in answers):
         yield from _at_others(config, places, located, patient)
 
 
@@ -224,7 +224,10 @@ def _at_others(config: Config | None, places: Places, located: Located, patient:
     for place in _siblings(config, places, located.place):
         try:
             digest = place.registry.resolve(place.repository, located.selector).digest
-        except RegistryPipelinesError:
+        except NotFound:
+            continue
+        except RegistryPipelinesError as error:
+            yield unasked(f"whether {place} has it", "the right to pull there", error)
             continue
         yield Answer(
             cause="other-region",

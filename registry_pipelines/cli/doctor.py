@@ -186,7 +186,7 @@ def _print(diagnosis: Diagnosis) -> None:
             out.print(f"    do:   {answer.do}", markup=False, soft_wrap=True)
         if answer.command:
             out.print(f"    run:  {answer.command}", markup=False, soft_wrap=True)
-    if not diagnosis.answers:
+    if all(each.note for each in diagnosis.answers) and not diagnosis.exit_code:
         out.print("  nothing keeps it from being pulled with these credentials", markup=False, soft_wrap=True)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from registry_pipelines.doctor.hosts import Host
 from registry_pipelines.doctor.model import Answer
+from registry_pipelines.doctor.unasked import unasked
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.registry.ecr.calls import AwsCalls
 
@@ -37,11 +38,8 @@ def describe_image(calls: AwsCalls, host: Host, repository: str, selector: str, 
 
 
 def replica_regions(calls: AwsCalls, host: Host) -> list[str]:
-    """Regions that the account's own replication rules lead to; empty where that may not be asked: it is a hint."""
-    try:
-        answer = calls.call("describe_registry", where=f"{host.account} in {host.region}", region=host.region)
-    except RegistryPipelinesError:
-        return []
+    """Regions that the account's own replication rules lead to. Raises as ``AwsCalls.call``."""
+    answer = calls.call("describe_registry", where=f"{host.account} in {host.region}", region=host.region)
     rules = (answer.get("replicationConfiguration") or {}).get("rules") or ()
     destinations = [each for rule in rules for each in rule.get("destinations") or ()]
     return [str(each["region"]) for each in destinations if each.get("registryId") == host.account]
@@ -51,24 +49,27 @@ def explain_missing(
     calls: AwsCalls, host: Host, repository: str, selector: str, *, regions: Iterable[str]
 ) -> list[Answer]:
     """Why pulls do not find an image of ECR. regions: others to look in; those of the account's replication are added.
-    Raises as :func:`describe_image` for the image's own region; another that refuses is passed over."""
-    found = describe_image(calls, host, repository, selector, region=host.region)
-    if found:
-        return _by_status(host, repository, selector, found)
-    others = dict.fromkeys([*regions, *replica_regions(calls, host)])
-    others.pop(host.region, None)
-    return [
-        _elsewhere(host, repository, selector, region, details)
-        for region in list(others)[:MAX_REGIONS]
-        if (details := _quietly(calls, host, repository, selector, region))
-    ]
-
-
-def _quietly(calls: AwsCalls, host: Host, repository: str, selector: str, region: str) -> Mapping[str, Any]:
+    A question that could not be asked is a note among the answers, and stops no other."""
+    notes = []
     try:
-        return describe_image(calls, host, repository, selector, region=region)
-    except RegistryPipelinesError:
-        return {}
+        if found := describe_image(calls, host, repository, selector, region=host.region):
+            return _by_status(host, repository, selector, found)
+    except RegistryPipelinesError as error:
+        notes.append(unasked("whether it is archived", "ecr:DescribeImages", error))
+    others = dict.fromkeys(regions)
+    try:
+        others.update(dict.fromkeys(replica_regions(calls, host)))
+    except RegistryPipelinesError as error:
+        notes.append(unasked("which regions the account replicates to", "ecr:DescribeRegistry", error))
+    others.pop(host.region, None)
+    answers = []
+    for region in list(others)[:MAX_REGIONS]:
+        try:
+            if details := describe_image(calls, host, repository, selector, region=region):
+                answers.append(_elsewhere(host, repository, selector, region, details))
+        except RegistryPipelinesError as error:
+            notes.append(unasked(f"whether {region} has it", f"ecr:DescribeImages in {region}", error))
+    return [*answers, *notes]
 
 
 def _by_status(host: Host, repository: str, selector: str, found: Mapping[str, Any]) -> list[Answer]:

@@ -28,6 +28,7 @@ Cause = Literal[
     "no-identity",
     "no-repository",
     "no-tag",
+    "not-asked",
     "other-account",
     "other-region",
     "permission",

@@ -17,6 +17,8 @@ from registry_pipelines.registry.ecr.calls import AwsCalls
 from registry_pipelines.registry.permissions import needed
 
 ALLOWED = "allowed"
+RIGHTS = "ec2:DescribeInstances, iam:GetInstanceProfile and iam:SimulatePrincipalPolicy"
+"""What asking takes."""
 
 
 def explain_role(calls: AwsCalls, host: Host, repository: str, patient: Patient) -> list[Answer]:

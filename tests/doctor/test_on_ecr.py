@@ -170,3 +170,35 @@ def test_the_nodes_role_is_asked_about_and_not_ours(
     assert causes(found) == causes_of
     told = json.dumps(found[0]["answers"])
     assert [each for each in words if each not in told] == []
+
+
+def not_asked(found: list[dict[str, Any]]) -> list[str]:
+    return [each["do"] for one in found for each in one["answers"] if each["cause"] == "not-asked"]
+
+
+def test_what_may_not_be_asked_is_said_with_the_right_it_takes(clouds: Clouds) -> None:
+    clouds.aws.default.denied.update({"ecr:DescribeImages", "ecr:DescribeRegistry"})
+    found = clouds.doctor("eu/ml/app:v1", code=4)
+    assert causes(found) == ["no-repository", "not-asked", "not-asked", "not-asked"]
+    rights = ("ecr:DescribeImages", "ecr:DescribeRegistry", f"ecr:DescribeImages in {AWAY}")
+    assert not_asked(found) == [f"Who runs this needs {each}" for each in rights]
+
+
+def test_private_ways_that_may_not_be_asked_about_are_not_whole(clouds: Clouds) -> None:
+    clouds.aws.default.denied.add("ec2:DescribeVpcEndpoints")
+    clouds.path.write_text(clouds.path.read_text().replace(clouds.aws.proxy_address, "127.0.0.1:1"))
+    found = clouds.doctor("eu/ml/app:v1", code=7)
+    assert causes(found) == ["refused-connection", "not-asked"]
+    assert not_asked(found) == ["Who runs this needs ec2:DescribeVpcEndpoints"]
+
+
+def test_a_nodes_role_that_may_not_be_asked_about_is_no_clean_bill(clouds: Clouds, tmp_path: Path) -> None:
+    place = clouds.place("eu", "ml/app")
+    index(place, entry(place, "one"), tag="v1")
+    clouds.aws.default.denied.add("ec2:DescribeInstances")
+    (tmp_path / "node.json").write_text(json.dumps(node()))
+    found = clouds.doctor(f"{HOST}/ml/app:v1", "--platform", "linux/amd64", "--node", str(tmp_path / "node.json"))
+    assert causes(found) == ["not-asked"]
+    (told,) = not_asked(found)
+    assert "ec2:DescribeInstances" in told
+    assert "iam:SimulatePrincipalPolicy" in told
