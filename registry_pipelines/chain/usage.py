@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from itertools import product
 from typing import TYPE_CHECKING
 
-from registry_pipelines.chain.places import one_name
+from registry_pipelines.chain.places import address, one_name
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import InputError, RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import InputError, ReferenceInvalid, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import age_text, count_text
 from registry_pipelines.registry.protocol import Place
@@ -17,8 +18,10 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # clouds are loaded where they are asked
+    from registry_pipelines.config import RegistryPlace
     from registry_pipelines.inventory.usage.model import UsageSource, Use
     from registry_pipelines.inventory.usage.settings import AwsUsage, GoogleUsage
+    from registry_pipelines.oci.references import Reference
     from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.registry.gar.access import GoogleAccess
 
@@ -50,18 +53,57 @@ def in_use(session: Session, registry: str) -> dict[Digest, str]:
         raise Unavailable(
             f"who runs what is not known: {told}", do="Nothing is deleted until every source of `usage` answers"
         )
-    from registry_pipelines.chain.places import address
-
-    host = one_name(address(session.config.registries[registry]))
+    names = names_of(session.config.registries[registry])
     found: dict[Digest, str] = {}
     for use in uses:
         named = use.reference()
-        if named is None or one_name(named.registry) != host:
+        if named is None and any(use.image.lower().startswith(f"{name.removesuffix(':443')}/") for name in names):
+            raise Unavailable(
+                f"who runs what is not known: {use.sentence} names no image that can be read: {use.image[:200]!r}",
+                do="Nothing is deleted until it is corrected there",
+            )
+        if named is None or one_name(named.registry) not in names:
             continue
-        digest = named.digest or digest_at(Place(session.places.registry(registry), named.repository), named.tag)
+        repository = repository_of(session.config.registries[registry], named)
+        digest = named.digest or digest_at(Place(session.places.registry(registry), repository), named.tag)
         if digest is not None and (digest not in found or not use.weak):
             found[digest] = use.sentence
     return found
+
+
+def names_of(settings: RegistryPlace) -> frozenset[str]:
+    """All names that a place may have for a registry, each as :func:`one_name`: what runs by a private link, by a FIPS
+    or an IPv6 name of ECR, or by a host of Container Registry, is in use all the same."""
+    names = {address(settings), getattr(settings, "reachable_as", None) or ""}
+    if settings.kind == "ecr":
+        from registry_pipelines.registry.ecr.hosts import EcrHost
+
+        forms = product((False, True), (False, True))
+        names |= {EcrHost(settings.account, settings.region, *form).name for form in forms}
+    elif settings.kind == "gar":
+        from registry_pipelines.registry.gar.hosts import LEGACY
+
+        own = {settings.location, LEGACY.get(settings.gcr_host or "", "")}
+        names |= {f"{location}-docker.pkg.dev" for location in own if location}
+        names |= {host for host, location in LEGACY.items() if location in own}
+    return frozenset(one_name(name) for name in names if name)
+
+
+def repository_of(settings: RegistryPlace, named: Reference) -> str:
+    """The repository of a use as the registry itself has it. Container Registry's hosts have other names for theirs."""
+    if settings.kind != "gar":
+        return named.repository
+    from registry_pipelines.registry.gar.hosts import locate, read_host
+
+    own, written = read_host(settings.host), read_host(named.registry)
+    if own is None or written is None or own == written:
+        return named.repository
+    try:
+        there, image = locate(written, named.repository)
+    except ReferenceInvalid:
+        return named.repository
+    project = there.project.replace(":", "/")
+    return f"{project}/{image}" if own.legacy == there.repository else f"{project}/{there.repository}/{image}"
 
 
 def open_source(session: Session, name: str) -> UsageSource:

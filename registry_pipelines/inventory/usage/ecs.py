@@ -9,13 +9,15 @@ import fnmatch
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from registry_pipelines.errors import RegistryError
+from registry_pipelines.errors import NotFound, RegistryError
 from registry_pipelines.inventory.usage.model import Use
 from registry_pipelines.registry.ecr.calls import AwsCalls
 
 TASKS_AT_ONCE = 100
 SERVICES_AT_ONCE = 10
 """Most that DescribeTasks and DescribeServices take."""
+SHOWN = 5
+"""Clusters that an error names."""
 
 
 class EcsSource:
@@ -28,9 +30,17 @@ class EcsSource:
         self._definitions: dict[str, Any] = {}
 
     def uses(self) -> Iterator[Use]:
-        """See UsageSource."""
-        for arn in self._pages("list_clusters", "clusterArns"):
-            cluster = arn.rpartition("/")[2]
+        """See UsageSource. A pattern that names no cluster is an error: one that is misspelt, or asked in another
+        region or account, would look as if nothing ran there. ``*`` may find none."""
+        arns = list(self._pages("list_clusters", "clusterArns"))
+        names = [arn.rpartition("/")[2] for arn in arns]
+        for pattern in self._patterns:
+            if pattern != "*" and not fnmatch.filter(names, pattern):
+                listed = ", ".join(sorted(names)[:SHOWN]) or "there are none"
+                raise NotFound(
+                    f"no cluster is called {pattern}: {listed}", where=f"{self.name} (ECS)", do="Correct `clusters`"
+                )
+        for arn, cluster in zip(arns, names, strict=True):
             if any(fnmatch.fnmatchcase(cluster, one) for one in self._patterns):
                 yield from self._tasks(arn, cluster)
                 yield from self._services(arn, cluster)

@@ -41,6 +41,9 @@ class GoogleRest:
         token: dict[str, str] = {}
         for _ in range(MAX_PAGES):
             answer = self.get(path, pageSize=str(PAGE), **query, **token)
+            if answer.get("unreachable"):
+                missing = ", ".join(map(str, answer["unreachable"]))[:200]
+                raise Unavailable(f"the list is not whole: {missing} did not answer", where=f"{self._base}{path}")
             yield from answer.get(listed, ())
             if not answer.get("nextPageToken"):
                 return

@@ -12,8 +12,9 @@ from typing import Any
 
 from registry_pipelines.inventory.usage.model import Use
 from registry_pipelines.registry.ecr.calls import AwsCalls
+from registry_pipelines.registry.ecr.hosts import EcrHost
 
-_ARN = re.compile(r"arn:(aws[a-z-]*):ecr:([a-z0-9-]+):(\d{12}):repository/(.+)/(sha256:[0-9a-f]{64})\Z")
+_ARN = re.compile(r"arn:aws[a-z-]*:ecr:([a-z0-9-]+):(\d{12}):repository/(.+)/(sha256:[0-9a-f]{64})\Z")
 IN_USE = {
     "resourceType": [{"comparison": "EQUALS", "value": "AWS_ECR_CONTAINER_IMAGE"}],
     "ecrImageInUseCount": [{"lowerInclusive": 1}],
@@ -35,12 +36,11 @@ class InspectorSource:
             image = (covered.get("resourceMetadata") or {}).get("ecrImage") or {}
             if found is None or not image.get("inUseCount"):
                 continue
-            partition, region, account, repository, digest = found.groups()
-            domain = "amazonaws.com.cn" if partition == "aws-cn" else "amazonaws.com"
+            region, account, repository, digest = found.groups()
             clusters = list(self._clusters(covered["resourceId"]))
             yield Use(
                 source=self.name,
-                image=f"{account}.dkr.ecr.{region}.{domain}/{repository}@{digest}",
+                image=f"{EcrHost(account, region).name}/{repository}@{digest}",
                 digest=digest,
                 where=", ".join(clusters) or f"{image['inUseCount']} containers",
                 since=image.get("lastInUseAt"),

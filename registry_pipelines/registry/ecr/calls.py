@@ -154,8 +154,10 @@ class AwsCalls:
             answer = self.call(operation, where=where, **values, **following)
             yield from answer.get(listed) or ()
             name = token or next((one for one in ("nextToken", "NextToken") if answer.get(one)), "")
-            if not name or not answer.get(name) or answer[name] == following.get(name):
+            if not name or not answer.get(name):
                 return
+            if answer[name] == following.get(name):  # taken for the end, what is missing would look as if it were gone
+                raise RegistryError(f"{operation.replace('_', ' ')} leads to the same page again", where=where)
             following = {name: answer[name]}
         raise RegistryError(f"{operation.replace('_', ' ')} has no end: {MAX_PAGES} pages", where=where)
 

@@ -11,10 +11,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from registry_pipelines.chain import Chain
+from registry_pipelines.chain.collect import needed_digests
+from registry_pipelines.chain.usage import repository_of
 from registry_pipelines.cli import main
+from registry_pipelines.config import GarRegistry, load
+from registry_pipelines.errors import Unavailable
 from registry_pipelines.inventory.usage.model import Use
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
+from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
@@ -237,6 +243,13 @@ def test_a_source_that_refuses_is_told_in_its_own_words(google: UsageApis, tmp_p
     assert "NotFound" in run(config, "usage", code=7)["reasons"][0]
 
 
+def test_a_list_that_leaves_a_place_out_is_no_answer(google: UsageApis, tmp_path: Path) -> None:
+    google.lists = {f"{RUN}/services": []}
+    google.fail[f"{RUN}/jobs"] = (200, json.dumps({"jobs": [], "unreachable": [RUN[4:]]}))
+    found = run(of_google(tmp_path, google, "cloud-run"), "usage", code=7)
+    assert f"the list is not whole: {RUN[4:]} did not answer" in found["reasons"][0]
+
+
 def test_pulls_are_told_by_ecr_alone(google: UsageApis, tmp_path: Path) -> None:
     config = of_google(tmp_path, google, "vertex")
     config.write_text(config.read_text() + f"  p: {{kind: pulls, region: {REGION}, registry: here}}\n")
@@ -269,6 +282,53 @@ def retained(aws: AwsDouble, tmp_path: Path) -> tuple[Path, int, list[str]]:
         place.registry.put_manifest(place.repository, made, tag=f"v{number}")
         digests.append(str(made.digest))
     return config, port, digests
+
+
+ECR = f'registries:\n  here: {{{{kind: ecr, account: "{ACCOUNT}", region: {REGION}{{}}}}}}\n'
+GAR = f"registries:\n  here: {{{{kind: gar, project: {PROJECT}, location: us{{}}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("registry", "image"),
+    [
+        (ECR.format(""), f"{ACCOUNT}.dkr-ecr.{REGION}.on.aws/app"),
+        (ECR.format(", dualstack: true"), f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/app"),
+        (ECR.format(", fips: true, reachable_as: ecr.corp:5000"), "ecr.corp:5000/app"),
+        (ECR.format(", reachable_as: ecr.corp:5000"), f"{ACCOUNT}.dkr.ecr-fips.{REGION}.amazonaws.com/app"),
+        (GAR.format(""), f"gcr.io/{PROJECT}/app"),
+        (GAR.format(", gcr_host: gcr.io"), f"us-docker.pkg.dev/{PROJECT}/gcr.io/app"),
+        (GAR.format(", gcr_host: gcr.io"), f"us.gcr.io/{PROJECT}/app"),
+    ],
+)
+def test_what_runs_is_in_use_by_whatever_name_of_the_registry(
+    aws: AwsDouble, tmp_path: Path, registry: str, image: str
+) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(f"{registry}usage:\n  prod: {{kind: ecs, region: {REGION}}}\n")
+    ecs = fill_ecs(aws, [(f"{image}:1", D1), (f"other.{image}@{D2}", D2)])
+    ecs.services.clear()
+    assert set(needed_digests(Chain(load(path))._session, "here")) == {D1}
+    ecs.tasks["prod"][1]["containers"][0]["image"] = f"{image}:1:2"
+    with pytest.raises(Unavailable, match="names no image that can be read"):
+        needed_digests(Chain(load(path))._session, "here")
+
+
+def test_a_tag_that_runs_by_a_name_of_container_registry_is_asked_under_the_registrys_own() -> None:
+    settings = GarRegistry(name="here", kind="gar", project=PROJECT, location="us")
+    old = GarRegistry(name="old", kind="gar", project=PROJECT, location="us", gcr_host="gcr.io")
+    for where, image, repository in (
+        (settings, f"gcr.io/{PROJECT}/team/app:1", f"{PROJECT}/gcr.io/team/app"),
+        (settings, f"us-docker.pkg.dev/{PROJECT}/r/app:1", f"{PROJECT}/r/app"),
+        (old, f"us-docker.pkg.dev/{PROJECT}/gcr.io/app:1", f"{PROJECT}/app"),
+        (old, f"gcr.io/{PROJECT}/app:1", f"{PROJECT}/app"),
+    ):
+        assert repository_of(where, Reference.parse(image)) == repository
+
+
+def test_a_cluster_that_is_misspelt_is_no_cluster_where_nothing_runs(aws: AwsDouble, tmp_path: Path) -> None:
+    fill_ecs(aws, [(f"{HOST}/web:2", D1)])
+    found = run(of_aws(tmp_path, aws, "ecs", ", clusters: [prod, prd]"), "usage", code=7)
+    assert "no cluster is called prd: prod" in found["reasons"][0] and found["rows"] == []
 
 
 def test_collect_keeps_what_runs_and_says_who(aws: AwsDouble, retained: tuple[Path, int, list[str]]) -> None:
