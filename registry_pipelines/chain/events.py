@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,9 @@ from registry_pipelines.events.model import (
 )
 from registry_pipelines.events.told import Fact, fact_of, read_told, tell
 from registry_pipelines.progress import count_text
+
+AHEAD = timedelta(hours=1)
+"""Of a message's clock before ours. The newest word counts: one from far ahead would outlast all that follow."""
 
 if TYPE_CHECKING:
     from registry_pipelines.events.source import EventSource, Received
@@ -113,7 +116,8 @@ def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
     heard = Heard(messages=len(messages))
     if not messages:
         return heard
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    moment = datetime.now(UTC)
+    now, latest = (each.strftime("%Y-%m-%dT%H:%M:%SZ") for each in (moment, moment + AHEAD))
     folder = folder_of(session, registry)
     heard.notes += keep_aside(folder / "aside", messages, at=now)
     hosts, images = hosts_of(settings_of(session, registry)), _images_by_repository(session, registry)
@@ -122,6 +126,10 @@ def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
         strangers += _take(heard, message, hosts, images)
     if strangers:
         heard.notes.append(f"{count_text(strangers, 'message')} about other registries")
+    coming = [fact for fact, _ in heard.facts if fact.at > latest]
+    if coming:
+        heard.notes.append(f"{count_text(len(coming), 'message')} about what is still to come, not taken")
+        heard.facts = [(fact, named) for fact, named in heard.facts if fact.at <= latest]
     new = tell(folder / "told.json", [fact for fact, _ in heard.facts])
     heard.facts = [(fact, named) for fact, named in dict(heard.facts).items() if fact in new]
     return heard

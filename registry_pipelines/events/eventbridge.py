@@ -38,6 +38,9 @@ _ARN = re.compile(r"arn:aws[a-z-]*:ecr:([a-z0-9-]+):([0-9]{12}):repository/(.+)"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_SEVERITY = re.compile(r"[A-Z_]{1,20}")
+MAX_SEVERITIES = 10
+"""ECR and Inspector know seven."""
 _SCANS: dict[str, ScanState] = {
     "COMPLETE": "complete",
     "ACTIVE": "complete",
@@ -224,9 +227,15 @@ def _scan(bridge: _Bridge, where: str) -> Event:
         scanner="inspector" if bridge.source == "aws.inspector2" else "ecr",
         state=_SCANS.get(status, "other"),
         status=status,
-        counts={name: count for name, count in told.finding_severity_counts.items() if name != "TOTAL"},
+        counts=_counts(told.finding_severity_counts),
         tags=tuple(tag for tag in told.image_tags if _TAG.fullmatch(tag))[:1000],
     )
+
+
+def _counts(told: dict[str, int]) -> dict[str, int]:
+    """Findings by severity. What is no severity is left out: this is kept and shown, and anybody may write it."""
+    named = {name: count for name, count in told.items() if name != "TOTAL" and _SEVERITY.fullmatch(name)}
+    return dict(list(named.items())[:MAX_SEVERITIES])
 
 
 def _scan_settings(bridge: _Bridge, where: str) -> Event:

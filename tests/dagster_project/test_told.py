@@ -303,3 +303,14 @@ def looked(told: Told) -> dict[str, str]:
     ran = told.run(None, job="events")
     assert ran.success
     return {each.check_name: "" if each.passed else str(each.description) for each in ran.get_asset_check_evaluations()}
+
+
+def test_a_message_from_the_future_outlasts_nothing(told: Told) -> None:
+    """The newest word counts, and anybody who may write to the queue chooses its date."""
+    _, cursor = tick(told, None)
+    told.send(replication(repository="team/app", at="9999-12-31T23:59:59Z"))
+    found = told.tick("push_ecr", cursor)
+    assert "1 message about what is still to come, not taken" in str(found.skip_reason) and not told.chain.told("ecr")
+    told.send(replication("FAILED", repository="team/app"))
+    told.tick("push_ecr", str(found.cursor))
+    assert [each.ok for each in told.chain.told("ecr")] == [False]

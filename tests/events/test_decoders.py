@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.events import model
-from registry_pipelines.events.eventbridge import read_eventbridge
+from registry_pipelines.events.eventbridge import MAX_SEVERITIES, read_eventbridge
 from registry_pipelines.events.gcr_topic import read_gcr
 from registry_pipelines.events.source import read
+from registry_pipelines.events.told import fact_of
 from tests.events import messages
-from tests.events.messages import CACHED, DIGEST, HOST, bridge, gcr, image_action
+from tests.events.messages import CACHED, DIGEST, HOST, bridge, gcr, image_action, scan
 
 AT = "2026-01-02T03:04:05Z"
 ID = "5d1c6f0e-0000-4000-8000-000000000001"
@@ -113,6 +114,15 @@ def test_every_kind_of_event_of_ecr_is_typed(raw: bytes, expected: model.Event) 
     around = json.dumps({"Type": "Notification", "TopicArn": "arn:aws:sns:x", "Message": raw.decode()}).encode()
     assert read_eventbridge(around) == expected
     assert model.kind_of(expected)
+
+
+def test_of_made_up_severities_little_is_kept() -> None:
+    """What a scan told is kept in a file of some size, and shown."""
+    made_up = {"X" * 5000: 1, "\x1b[2J": 2, "HIGH": 3, **{f"A{'B' * (at % 19)}_{'C' * at}": at for at in range(500)}}
+    event = read_eventbridge(scan(**made_up))
+    assert isinstance(event, model.Scanned) and event.counts["HIGH"] == 3 and len(event.counts) == MAX_SEVERITIES
+    fact = fact_of(event)
+    assert fact is not None and len(fact.said) < 500
 
 
 def test_a_region_of_another_partition_has_its_own_host() -> None:
