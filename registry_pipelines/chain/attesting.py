@@ -69,9 +69,8 @@ def references(session: Session, release: Release) -> Iterator[str]:
 
 
 def _attestor(session: Session, own: BinaryAuthorizationSettings) -> BinaryAuthorization:
-    from registry_pipelines.registry.gar.calls import GoogleCalls
     from registry_pipelines.sign.binary_authorization import BinaryAuthorization
 
     settings = session.config.registries[own.registry]
     assert isinstance(settings, GarRegistry)  # noqa: S101  for mypy; the configuration was checked
-    return BinaryAuthorization(GoogleCalls(settings.access()), own.attestor)
+    return BinaryAuthorization(session.places.google(settings), own.attestor)

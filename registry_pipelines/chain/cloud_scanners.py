@@ -109,23 +109,21 @@ def _nothing(kind: str, end: End) -> Opinion:
 
 
 def _ecr(asked: _Asked) -> Opinion:
-    from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.scan.clouds.ecr import read_ecr
     from registry_pipelines.scan.clouds.ecr_scan import EcrScan
 
     assert isinstance(asked.settings, EcrRegistry)  # noqa: S101  for mypy; see _WANTED
-    scan = EcrScan(AwsCalls(asked.settings.access()), asked.settings.account, asked.settings.region)
+    scan = EcrScan(asked.session.places.aws(asked.settings), asked.settings.account, asked.settings.region)
     answer = scan.ask(asked.place.repository, asked.digest, asked.waiting)
     return read_ecr(answer, asked.digest, asked.components, scanner="ecr")
 
 
 def _inspector(asked: _Asked) -> Opinion:
-    from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.scan.clouds.ecr import EcrAnswer, read_ecr
     from registry_pipelines.scan.clouds.ecr_scan import EcrScan
 
     assert isinstance(asked.settings, EcrRegistry)  # noqa: S101
-    scan = EcrScan(AwsCalls(asked.settings.access()), asked.settings.account, asked.settings.region)
+    scan = EcrScan(asked.session.places.aws(asked.settings), asked.settings.account, asked.settings.region)
     waiting = asked.waiting
     end = scan.coverage(asked.place.repository, asked.digest)
     while end is not None and end.kind == "pending" and waiting.again():
@@ -143,7 +141,6 @@ def _resource(asked: _Asked, digest: Digest) -> str:
 
 
 def _google(asked: _Asked) -> Opinion:
-    from registry_pipelines.registry.gar.calls import GoogleCalls
     from registry_pipelines.scan.clouds.google import read_google
     from registry_pipelines.scan.clouds.google_scan import ask_google
 
@@ -154,7 +151,7 @@ def _google(asked: _Asked) -> Opinion:
         return _nothing("google", End(OTHER_PLATFORM.kind, f"{asked.digest.short}: {OTHER_PLATFORM.reason}"))
     names = [asked.digest, *([asked.release.digest] if several else [])]
     resources = [_resource(asked, digest) for digest in names]
-    found = ask_google(GoogleCalls(settings.access()), settings.project, resources, asked.waiting)
+    found = ask_google(asked.session.places.google(settings), settings.project, resources, asked.waiting)
     return read_google(*found, asked.digest, asked.components)
 
 
@@ -169,7 +166,7 @@ def _on_demand(asked: _Asked) -> Opinion:
     if left:
         counts = ", ".join(f"{count} {kind}" for kind, count in sorted(left.items()))
         ends.append(End("uncovered", f"components that it cannot compare: {counts}"))
-    scan = OnDemandScan(settings.access(), settings.project, settings.location)
+    scan = OnDemandScan(asked.session.places.google(settings).access, settings.project, settings.location)
     found, end = scan.ask(_resource(asked, asked.digest), sent, asked.waiting)
     ends += [end] if end else []
     now = asked.session.now().strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -92,11 +92,11 @@ def source_of(session: Session, registry: str) -> EventSource:
         from registry_pipelines.events.sqs import SqsSource
 
         assert settings.events is not None  # noqa: S101  for mypy; see settings_of
-        return SqsSource(settings.access(), settings.events.sqs)
+        return SqsSource(session.places.aws(settings).access, settings.events.sqs)
     from registry_pipelines.events.pubsub import PubSubSource
 
     assert settings.events is not None  # noqa: S101
-    return PubSubSource(settings.access(), settings.events.pubsub)
+    return PubSubSource(session.places.google(settings).access, settings.events.pubsub)
 
 
 def folder_of(session: Session, registry: str) -> Path:

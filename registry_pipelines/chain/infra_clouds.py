@@ -72,11 +72,10 @@ def cloud_of(session: Session, name: str) -> ImportingCloud:
     if registry.kind == "gar":
         from registry_pipelines.infra.gar.asking import Asking as GoogleAsking
         from registry_pipelines.infra.gar.cloud import GarSettings
-        from registry_pipelines.registry.gar.calls import GoogleCalls
-        from registry_pipelines.transfer.limits.apis import pace_of
 
-        calls = GoogleCalls(registry.access(), pace=pace_of(session.places.limits, registry.host))
-        return GarSettings(name, GoogleAsking(calls, project=registry.project, location=registry.location))
+        return GarSettings(
+            name, GoogleAsking(session.places.google(registry), project=registry.project, location=registry.location)
+        )
     from registry_pipelines.infra.ecr.asking import Asking
     from registry_pipelines.infra.ecr.cloud import EcrSettings
 

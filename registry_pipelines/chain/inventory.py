@@ -19,12 +19,9 @@ from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # pandas and the clouds are loaded where they are asked
     from registry_pipelines.config import Config
-    from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
     from registry_pipelines.inventory.from_ecr import Manifests
     from registry_pipelines.inventory.reader import Reader
     from registry_pipelines.inventory.value import Inventory, Source
-    from registry_pipelines.registry.ecr.calls import AwsCalls
-    from registry_pipelines.registry.gar.calls import GoogleCalls
 
 CLOUDS = ("ecr", "gar")
 AGES_DAYS = (30, 90, 365)
@@ -65,31 +62,15 @@ def _reader(session: Session, name: str, manifests: Manifests) -> Reader:
         from registry_pipelines.inventory.from_ecr import EcrReader
         from registry_pipelines.registry.ecr.images import EcrImages
 
-        images = EcrImages(settings.account, settings.access(), calls=aws_calls(session, settings))
-        return EcrReader(name, images, manifests=manifests)
+        calls = session.places.aws(settings)
+        return EcrReader(name, EcrImages(settings.account, calls.access, calls=calls), manifests=manifests)
     if isinstance(settings, GarRegistry):
         from registry_pipelines.inventory.from_gar import GarReader
 
-        return GarReader(name, google_calls(session, settings), settings.project, settings.location)
+        return GarReader(name, session.places.google(settings), settings.project, settings.location)
     from registry_pipelines.inventory.from_survey import SurveyReader
 
     return SurveyReader(name, settings.kind, session.places.registry(name))
-
-
-def aws_calls(session: Session, settings: EcrRegistry) -> AwsCalls:
-    """How AWS is asked for a registry, within the budgets that all processes share."""
-    from registry_pipelines.registry.ecr.calls import AwsCalls
-    from registry_pipelines.transfer.limits.apis import pace_of
-
-    return AwsCalls(settings.access(), pace=pace_of(session.places.limits, settings.host))
-
-
-def google_calls(session: Session, settings: GarRegistry) -> GoogleCalls:
-    """How Google is asked for a registry, within the same budgets."""
-    from registry_pipelines.registry.gar.calls import GoogleCalls
-    from registry_pipelines.transfer.limits.apis import pace_of
-
-    return GoogleCalls(settings.access(), pace=pace_of(session.places.limits, settings.host))
 
 
 def result_of(inventory: Inventory, *, now: datetime, seconds: float = 0.0) -> StageResult:

@@ -244,14 +244,13 @@ def converted(policy: Policy, *, subject: str) -> tuple[StageResult, str]:
 def asked_aws(session: Session, registry: str, repositories: Iterable[str], policy: str | None) -> Iterator[AwsPreview]:
     """AWS's own preview of each repository of an ECR registry. policy: a text in place of the repositories' own.
     Raises InputError for a registry of another kind, RegistryError."""
-    from registry_pipelines.chain.inventory import aws_calls
     from registry_pipelines.config.clouds import EcrRegistry
     from registry_pipelines.lifecycle.aws_preview import preview
 
     settings = session.config.registries.get(registry)
     if not isinstance(settings, EcrRegistry):
         raise InputError(f"{registry} is no registry of kind ecr, and only AWS has a preview of its own")
-    calls = aws_calls(session, settings)
+    calls = session.places.aws(settings)
 
     def call(operation: str, **parameters: Any) -> Mapping[str, Any]:
         where = f"{registry}/{parameters['repositoryName']}"

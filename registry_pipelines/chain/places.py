@@ -21,9 +21,10 @@ from registry_pipelines.versions import claim_state
 
 if TYPE_CHECKING:  # a copy without a configuration loads none
     from registry_pipelines.config import Config, Image, RegistryPlace
-    from registry_pipelines.config.clouds import EcrRegistry
+    from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
     from registry_pipelines.config.registries import Cache
     from registry_pipelines.registry.ecr.calls import AwsCalls
+    from registry_pipelines.registry.gar.calls import GoogleCalls
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class Places:
         self._config = config
         self._open: dict[str, Registry] = {}
         self._aws: dict[str, AwsCalls] = {}
+        self._google: dict[str, GoogleCalls] = {}
         self.limits = limits or (limits_of(config) if config else MachineLimits())
         self._lock = threading.Lock()
 
@@ -77,21 +79,35 @@ class Places:
         return with_moving_tags(registry, elsewhere, bring) if elsewhere else registry
 
     def ecr(self, name: str) -> tuple[EcrRegistry, AwsCalls]:
-        """A registry of kind ``ecr``, and how AWS's APIs are asked for it: within its budgets, by clients that are made
-        once. Raises InputError for another."""
+        """A registry of kind ``ecr``, and what :meth:`aws` gives for it. Raises InputError for another."""
         settings = self._config.registries.get(name) if self._config else None
         if settings is None:
             known = self._config.registries if self._config else {}
             raise InputError(unknown(name, known, "registry"), do="Name a registry of the configuration")
         if settings.kind != "ecr":
             raise InputError(f"{name} is of kind {settings.kind}", do="Name a registry of kind ecr")
+        return settings, self.aws(settings)
+
+    def aws(self, settings: EcrRegistry) -> AwsCalls:
+        """How AWS's APIs are asked for a registry: within the budgets that all processes share, by clients that are
+        made once, as a role's credentials are."""
         from registry_pipelines.registry.ecr.calls import AwsCalls
         from registry_pipelines.transfer.limits.apis import pace_of
 
         with self._lock:
-            if name not in self._aws:
-                self._aws[name] = AwsCalls(settings.access(), pace=pace_of(self.limits, settings.host))
-            return settings, self._aws[name]
+            if settings.name not in self._aws:
+                self._aws[settings.name] = AwsCalls(settings.access(), pace=pace_of(self.limits, settings.host))
+            return self._aws[settings.name]
+
+    def google(self, settings: GarRegistry) -> GoogleCalls:
+        """How Google's APIs are asked for a registry, in the same way."""
+        from registry_pipelines.registry.gar.calls import GoogleCalls
+        from registry_pipelines.transfer.limits.apis import pace_of
+
+        with self._lock:
+            if settings.name not in self._google:
+                self._google[settings.name] = GoogleCalls(settings.access(), pace=pace_of(self.limits, settings.host))
+            return self._google[settings.name]
 
     def source(self, image: Image) -> Place:
         """Where an image's releases appear."""

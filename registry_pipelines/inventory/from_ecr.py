@@ -30,6 +30,7 @@ class EcrReader:
 
     def __init__(self, registry: str, images: EcrImages, *, manifests: Manifests = "indexes") -> None:
         self._registry, self._images, self._manifests = registry, images, manifests
+        self._before = images.calls.sent.value
         self.notes: Sequence[str] = (
             *(() if manifests == "all" else ("layers are not counted: ECR's lists do not tell them",)),
             *(() if manifests != "none" else ("manifests of indexes were not read",)),
@@ -67,7 +68,7 @@ class EcrReader:
 
     def calls(self) -> int:
         """See Reader."""
-        return self._images.calls.sent.value
+        return self._images.calls.sent.value - self._before
 
     def _parts(
         self, repository: str, images: Iterable[EcrImage]

@@ -31,7 +31,7 @@ class GarReader:
 
     def __init__(self, registry: str, calls: GoogleCalls, project: str, location: str) -> None:
         self._registry, self._calls, self._project, self._location = registry, calls, project, location
-        self._lock = threading.Lock()
+        self._before, self._lock = calls.sent.value, threading.Lock()
 
     def repositories(self) -> Iterator[str]:
         """``PROJECT/REPOSITORY`` of each Docker repository. Virtual ones hold nothing themselves."""
@@ -61,7 +61,7 @@ class GarReader:
 
     def calls(self) -> int:
         """See Reader."""
-        return self._calls.sent.value
+        return self._calls.sent.value - self._before
 
     def _locate(self, repository: str) -> tuple[GarRepository, str]:
         project = self._project.replace(":", "/")

@@ -41,7 +41,7 @@ class Reader(Protocol):
         ...
 
     def calls(self) -> int:
-        """Requests so far."""
+        """Requests since the reader was made."""
         ...
 
 

@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from registry_pipelines.cli import main
 from registry_pipelines.errors import TagImmutable
 from registry_pipelines.evidence.tagged import cosign_tag
 from registry_pipelines.oci import media_types
@@ -31,7 +33,6 @@ from tests.chain.fleet import Fleet, check_receipt
 from tests.doubles.aws.ecr import ACCOUNT, REGION, EcrDouble
 from tests.doubles.link import Link
 from tests.needs import needed_module
-from tests.patience import patient
 
 APP = "ml-prod/models/app"
 LAYER_BYTES = 3 * PART_BYTES
@@ -59,9 +60,8 @@ class Clouds:
 
     def end(self, *arguments: str) -> None:
         """Once more, and nobody kills it."""
-        process = self.start(*arguments)
-        said = process.communicate(timeout=patient(120))[0]
-        assert process.returncode == 0, said.decode()
+        result = CliRunner().invoke(main, [*arguments, "--quiet", "--config", str(self.fleet.path)])
+        assert result.exit_code == 0, result.output
 
 
 @pytest.fixture

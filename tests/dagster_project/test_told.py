@@ -68,12 +68,20 @@ def aws() -> Iterator[AwsDouble]:
         yield double
 
 
+@pytest.fixture(scope="module")
+def queue(aws: AwsDouble) -> Any:
+    """A client of the queues; it takes longer to make than it is used for."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in aws.environment.items():
+            patch.setenv(name, value)
+        options = BotoConfig(retries={"total_max_attempts": 1, "mode": "standard"})
+        return boto3.client("sqs", region_name="eu-west-1", endpoint_url=aws.url, config=options)
+
+
 @pytest.fixture
-def told(tmp_path: Path, aws: AwsDouble, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
+def told(tmp_path: Path, aws: AwsDouble, queue: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Told]:
     for name, value in aws.environment.items():
         monkeypatch.setenv(name, value)
-    options = BotoConfig(retries={"total_max_attempts": 1, "mode": "standard"})
-    queue = boto3.client("sqs", region_name="eu-west-1", endpoint_url=aws.url, config=options)
     url = queue.create_queue(QueueName=f"registry-{uuid4().hex}")["QueueUrl"]
     path = write_settings(tmp_path)
     raw = yaml.safe_load(path.read_text())

@@ -10,13 +10,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
+from registry_pipelines.config import load
 from registry_pipelines.inventory.value import Inventory, read
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from tests.doubles.aws import ecr_lifecycle
-from tests.doubles.aws.front import ApiError, AwsDouble
+from tests.doubles.aws.front import ACCOUNT, ApiError, AwsDouble
+from tests.doubles.aws.sts import Role, Sts
 from tests.doubles.google import GoogleCloud, Refusal
 from tests.doubles.google.images import Image as Version
 from tests.doubles.google.images import Package
@@ -67,6 +70,18 @@ def fill(aws: AwsDouble) -> dict[str, str]:
     away.archived, away.archived_at, away.pulled_at = True, now - 5 * DAY_S, now - 300 * DAY_S
     named = {"one": one, "two": two, "top": top, "signature": signature, "old": old, "away": away}
     return {name: image.digest for name, image in named.items()}
+
+
+def test_a_role_is_assumed_once_and_each_inventory_counts_its_own_calls(aws: AwsDouble, tmp_path: Path) -> None:
+    fill(aws)
+    role = f"arn:aws:iam::{ACCOUNT}:role/reader"
+    aws.area(Sts).roles[role] = Role()
+    path = written(tmp_path, aws)
+    path.write_text(path.read_text().replace("kind: ecr,", f"kind: ecr, role: '{role}',"))
+    chain = Chain(load(path))
+    first, second = (chain.inventory()[0].sources[0] for _ in range(2))
+    assert first.complete and 0 < first.calls == second.calls
+    assert aws.count("AssumeRole") == 1
 
 
 def test_ecr_is_read_by_its_lists_with_untagged_and_archived_images(aws: AwsDouble, tmp_path: Path) -> None:
