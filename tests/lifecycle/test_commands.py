@@ -104,7 +104,7 @@ def test_explain_chooses_repositories_and_writes_every_image(policy: Path, inven
 
 
 def test_explain_reads_no_other_file(policy: Path, tmp_path: Path) -> None:
-    assert "no images are named" in run("explain", policy, code=8).stderr
+    assert "one REGISTRY, or from --inventory FILE" in run("explain", policy, code=8).stderr
     assert "not a Parquet file" in run("explain", policy, "--inventory", policy, code=8).stderr
 
 
