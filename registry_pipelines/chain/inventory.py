@@ -127,7 +127,7 @@ def ages(inventory: Inventory, now: datetime) -> dict[str, Scalar]:
     found: dict[str, Scalar] = {}
     before = float("-inf")
     for bound in AGES_DAYS:
-        found[f"images younger than {bound} days"] = int(((days >= before) & (days < bound)).sum())
+        found[f"images younger than {count_text(bound, 'day')}"] = int(((days >= before) & (days < bound)).sum())
         before = bound
     found["images older"] = int((days >= before).sum())
     found["images of unknown age"] = int(made.isna().sum())

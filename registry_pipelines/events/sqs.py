@@ -10,6 +10,7 @@ import msgspec
 
 from registry_pipelines.events.eventbridge import read_eventbridge
 from registry_pipelines.events.source import QueueState, Received, portions, read
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.client.retries import Retries
 from registry_pipelines.registry.ecr.calls import AwsCalls
 
@@ -89,8 +90,9 @@ def _notes(told: dict[str, str]) -> list[str]:
             count = 0
         if 0 < count < 5:
             notes.append(
-                f"a message that was received {count} times goes to the dead-letter queue (maxReceiveCount): while a "
-                "registry does not answer, pushes get lost there until the next look at everything"
+                f"a message that was received {count_text(count, 'time')} goes to the dead-letter queue "
+                "(maxReceiveCount): while a registry does not answer, pushes get lost there until the next look at "
+                "everything"
             )
     else:
         notes.append("it has no dead-letter queue; what cannot be read is kept aside here")

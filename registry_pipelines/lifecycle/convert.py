@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from registry_pipelines.lifecycle.ecr_policy import COUNT, MOST_RULES, PUSHED, EcrPolicy, EcrRule
 from registry_pipelines.lifecycle.gar_policy import MOST_POLICIES, GarPolicies, GarPolicy
+from registry_pipelines.progress import count_text
 
 FOREVER_DAYS = 36_500
 """A rule of ECR that shields images and never acts: a hundred years."""
@@ -36,7 +37,10 @@ def to_gar(policy: EcrPolicy) -> Converted:
         later, earlier = policy.rules[at + 1 :], policy.rules[:at]
         made += _one_to_gar(rule, earlier, later, notes)
     if len(made) > MOST_POLICIES:
-        notes.append(f"{len(made)} policies, of which a repository takes {MOST_POLICIES}: nothing is written")
+        notes.append(
+            f"{count_text(len(made), 'policy', 'policies')}, of which a repository "
+            f"takes {MOST_POLICIES}: nothing is written"
+        )
         return Converted(None, tuple(notes))
     if not any(not each.keeps for each in made):
         notes.append("nothing that deletes is left, so there is nothing to write")

@@ -184,7 +184,8 @@ def _selected(
             problems.add(f"{path}.countType", "sinceImageTransitioned is for images of the archive, which only expire")
         if 0 < count < FEWEST_ARCHIVED_DAYS:
             problems.add(
-                f"{path}.countNumber", f"{count} days; an archived image stays {FEWEST_ARCHIVED_DAYS} at least"
+                f"{path}.countNumber",
+                f"{count_text(count, 'day')}; an archived image stays {FEWEST_ARCHIVED_DAYS} at least",
             )
     if not (status and count_type):
         return None
@@ -273,7 +274,7 @@ def _between(rules: Sequence[tuple[str, EcrRule]], problems: Problems) -> None:
         for status in ("any", "untagged"):
             several = [path for path, rule in ours if rule.tag_status == status]
             if len(several) > 1:
-                problems.add(f"{several[1]}.selection.tagStatus", f"a second rule for {status} images {where}")
+                problems.add(f"{several[1]}.selection.tagStatus", f"a second rule with `{status}` {where}")
         for path, rule in ours:
             if rule.tag_status == "any" and 0 < rule.priority < last:
                 problems.add(f"{path}.rulePriority", f"`any` must have the highest number {where}, which is {last}")

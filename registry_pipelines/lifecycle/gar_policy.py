@@ -21,6 +21,7 @@ from registry_pipelines.lifecycle.document import (
     texts,
     word,
 )
+from registry_pipelines.progress import count_text
 
 MOST_POLICIES = 10
 """Of one repository."""
@@ -89,7 +90,7 @@ def read_gar_policies(text: str, *, where: str = "") -> GarPolicies:
     policies: list[GarPolicy] = []
     entries = _entries(document, problems)
     if len(entries) > MOST_POLICIES:
-        problems.add("", f"{len(entries)} policies; at most {MOST_POLICIES} in one repository")
+        problems.add("", f"{count_text(len(entries), 'policy', 'policies')}; at most {MOST_POLICIES} in one repository")
     for path, named, value in entries:
         policy = _policy(value, path, named, problems)
         if policy is not None:

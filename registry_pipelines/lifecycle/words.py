@@ -76,4 +76,4 @@ def _gar_why(policy: GarPolicy, cause: Cause, measured: float) -> str:
 
 
 def _days(days: float) -> str:
-    return f"{days:.1f} days"
+    return f"{days:.1f}" + " days"  # 1.0 are many

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.walk import Entry, LayerWalk
+from registry_pipelines.progress import count_text
 from registry_pipelines.scan import java_archives, os_databases, rpm, software_lists
 from registry_pipelines.scan import language_packages as language
 from registry_pipelines.scan.facts import (
@@ -236,7 +237,10 @@ def _bounded(
         raw = entry.read(limit)
         found = sum(map(raw.count, (bytes((mark,)) for mark in marks)))
         if found > parts:
-            return Unreadable(reason=f"the file has {found} lines or entries, at most {parts} are read")
+            return Unreadable(
+                reason=f"the file has {count_text(found, 'line or entry', 'lines or entries')}, "
+                f"at most {parts} are read"
+            )
         return read(raw)
 
     return reader

@@ -10,6 +10,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator
 
+from registry_pipelines.progress import count_text
 from registry_pipelines.scan.facts import Copyright, OsDatabase, OsPackage, OsRelease, OwnedFiles
 from registry_pipelines.scan.names import NamesWriter, names_of
 
@@ -143,7 +144,7 @@ def read_dpkg(raw: bytes, *, status_required: bool) -> OsDatabase:
 def _first(broken: list[str]) -> tuple[str, ...]:
     """Those that are named, and how many more there are."""
     more = len(broken) - MAX_BROKEN
-    return (*broken[:MAX_BROKEN], *([f"and {more} more records"] if more > 0 else []))
+    return (*broken[:MAX_BROKEN], *([f"and {count_text(more, 'more record')}"] if more > 0 else []))
 
 
 def _deb_package(name: str, fields: dict[str, str]) -> OsPackage | str:

@@ -14,6 +14,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from registry_pipelines.progress import count_text
 from registry_pipelines.scan.facts import AnyFact, OsDatabase, OsPackage, RpmDatabase
 from registry_pipelines.scan.names import NamesWriter
 from registry_pipelines.scan.os_databases import clean_path, may_matter
@@ -159,7 +160,7 @@ def _value(data: bytes, tag: int, kind: int, offset: int, number: int) -> _Value
     if offset > len(data) or number > len(data):
         raise HeaderInvalid(f"tag {tag} points out of the header")
     if number > MAX_FILES:
-        raise HeaderInvalid(f"tag {tag} has {number} values, at most {MAX_FILES} are read")
+        raise HeaderInvalid(f"tag {tag} has {count_text(number, 'value')}, at most {MAX_FILES} are read")
     if kind == _INT32:
         if offset + 4 * number > len(data):
             raise HeaderInvalid(f"tag {tag} points out of the header")

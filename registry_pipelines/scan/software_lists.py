@@ -84,7 +84,10 @@ def too_large(size: int) -> SoftwareList:
 
 def too_many(found: int, most: int) -> SoftwareList:
     """The list in a file with more entries than are read."""
-    return SoftwareList(digest="", problems=(f"the file has {found} lines or entries, at most {most} are read",))
+    return SoftwareList(
+        digest="",
+        problems=(f"the file has {count_text(found, 'line or entry', 'lines or entries')}, at most {most} are read",),
+    )
 
 
 def read_vendor_list(raw: bytes) -> SoftwareList:

@@ -92,10 +92,10 @@ REFUSED: dict[str, tuple[str, str]] = {
         "rules[1].rulePriority: 1 is also that of rules[0]",
     ),
     "any is not last": (text_of(rule(1, "any", count=5), rule(2, "untagged", pushed=1)), "highest number"),
-    "any twice": (text_of(rule(1, "any", count=5), rule(2, "any", pushed=1)), "a second rule for any images"),
+    "any twice": (text_of(rule(1, "any", count=5), rule(2, "any", pushed=1)), "a second rule with `any`"),
     "untagged twice": (
         text_of(rule(1, "untagged", count=5), rule(2, "untagged", pushed=1)),
-        "a second rule for untagged",
+        "a second rule with `untagged`",
     ),
     "one prefix twice": (
         text_of(rule(1, "tagged", prefixes=["a"], pushed=1), rule(2, "tagged", prefixes=["a", "b"], count=1)),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from registry_pipelines.infra.gar import forms
 from registry_pipelines.infra.gar.model import GarInfra, GarRepositories, GarSource
+from registry_pipelines.progress import count_text
 
 MAX_LABELS = 64
 """Source: Google's page "Labels overview"."""
@@ -47,7 +48,7 @@ def _group_problems(group: GarRepositories, path: str) -> Iterator[Problem]:
     if group.virtual is not None and (group.cleanup or group.cleanup_dry_run is not None or group.scanning):
         yield path, "`cleanup`, `cleanup_dry_run` and `scanning` are not for `virtual`: it stores nothing"
     if len(group.labels) > MAX_LABELS:
-        yield f"{path}.labels", f"has {len(group.labels)} entries; Google takes {MAX_LABELS}"
+        yield f"{path}.labels", f"has {count_text(len(group.labels), 'entry', 'entries')}; Google takes {MAX_LABELS}"
     if group.remote is not None:
         remote, own = group.remote, forms.upstream_format(group.remote.upstream)
         if own and own != group.format:
@@ -59,7 +60,10 @@ def _group_problems(group: GarRepositories, path: str) -> Iterator[Problem]:
             yield f"{path}.remote", "`username` and `password_secret` go together"
     if group.virtual is not None:
         if len(group.virtual) > MAX_SOURCES:
-            yield f"{path}.virtual", f"has {len(group.virtual)} entries; Google takes {MAX_SOURCES}"
+            yield (
+                f"{path}.virtual",
+                f"has {count_text(len(group.virtual), 'entry', 'entries')}; Google takes {MAX_SOURCES}",
+            )
         ids = [source_id(each) for each in group.virtual]
         for name in sorted({each for each in ids if ids.count(each) > 1}):
             yield f"{path}.virtual", f"two sources have the id {name}"
