@@ -18,7 +18,7 @@ EXAMPLES = {
         "verify-kms",
         "create-repository",
     ),
-    "Retention": ("delete", "list", "archive", "usage"),
+    "Retention": ("delete", "list", "usage"),
     "The push sensor": ("events", "list"),
     "Drift: read only, on a schedule": ("settings-read",),
 }

@@ -66,7 +66,9 @@ class Reading:
             settings += self._joined(kind, own, there[kind])
         unread = sorted({kinds.LIFECYCLE, kinds.POLICY} - {each.kind for each in declared})
         if unread and not everything:
-            notes.append(f"{' and '.join(unread)} are asked for repositories that declare them alone")
+            notes.append(
+                f"{' and '.join(unread)}: ECR has no list of them; only repositories that declare one were asked"
+            )
         return Found(settings=tuple(self._resolved(settings)), notes=tuple(notes), readers=self._readers(there))
 
     def _own(self) -> Answer:
