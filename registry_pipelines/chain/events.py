@@ -31,6 +31,9 @@ from registry_pipelines.progress import count_text
 
 AHEAD = timedelta(hours=1)
 """Of a message's clock before ours. The newest word counts: one from far ahead would outlast all that follow."""
+STRANGE = 10
+"""So many messages at once that nobody can read, and no other, are those of another program's queue. They are dropped
+by nobody then: a queue that is named by mistake loses nothing."""
 
 if TYPE_CHECKING:
     from registry_pipelines.events.source import EventSource, Received
@@ -119,6 +122,10 @@ def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
     moment = datetime.now(UTC)
     now, latest = (each.strftime("%Y-%m-%dT%H:%M:%SZ") for each in (moment, moment + AHEAD))
     folder = folder_of(session, registry)
+    if len(messages) >= STRANGE and not any(message.event for message in messages):
+        heard.notes += keep_aside(folder / "aside", messages[:1], at=now)
+        heard.notes.append(f"none of {len(messages)} messages can be read: is it another's queue? They stay in it")
+        return heard
     heard.notes += keep_aside(folder / "aside", messages, at=now)
     hosts, images = hosts_of(settings_of(session, registry)), _images_by_repository(session, registry)
     strangers = 0

@@ -19,6 +19,7 @@ from botocore.config import Config as BotoConfig
 from dagster_project.definitions import build_definitions
 from dagster_project.memory import Memory
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.events import STRANGE
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
 from registry_pipelines.events.aside import read_aside
@@ -322,3 +323,13 @@ def test_a_message_from_the_future_outlasts_nothing(told: Told) -> None:
     told.send(replication("FAILED", repository="team/app"))
     told.tick("push_ecr", str(found.cursor))
     assert [each.ok for each in told.chain.told("ecr")] == [False]
+
+
+def test_a_queue_of_another_program_loses_nothing(told: Told) -> None:
+    told.send(*(f'{{"order": {number}}}'.encode() for number in range(STRANGE)))
+    heard = told.chain.hear("ecr", most=STRANGE, hold_s=120)
+    assert not heard.receipts and f"none of {STRANGE} messages can be read" in heard.notes[-1]
+    assert told.held() == STRANGE
+    assert len(list((told.config.state / "events" / "ecr" / "aside").glob("*.json"))) == 1
+    told.send(b"no event", image_action(repository="team/app"))
+    assert len(told.chain.hear("ecr", most=STRANGE, hold_s=120).receipts) == 2  # some poison among events is dropped
