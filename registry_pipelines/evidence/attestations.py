@@ -20,7 +20,12 @@ from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
 from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.referrers import Referrer, open_referrers, read_layer
-from registry_pipelines.evidence.statements import check_statement, read_statement, write_statement
+from registry_pipelines.evidence.statements import (
+    check_signable,
+    check_statement,
+    read_statement,
+    write_statement,
+)
 from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_layer, cosign_tag, read_layers
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
@@ -59,7 +64,8 @@ def attest_once(
 
     predicate: JSON data, or a JSON object that goes in byte for byte. known: what :func:`read_attestations` found with
     a verifier that believes the signer, when the caller has it already. att_tag: write cosign's ``.att`` tag too.
-    Raises InputError when the statement is larger than readers take, RegistryError.
+    Raises InputError when the statement is larger than readers take, SignatureInvalid for a predicate of bytes that
+    may be read in two ways (a key twice), RegistryError.
     """
     statement = write_statement(predicate_type, predicate, subjects=[subject.digest], name=str(place))
     return attest_statement(place, subject, statement, signer, known=known, att_tag=att_tag)
@@ -76,7 +82,8 @@ def attest_statement(
 ) -> Attested:
     """Sign a statement that exists already (the build's provenance), byte for byte as it is.
 
-    Raises SignatureInvalid when it is no in-toto statement about ``subject``, otherwise as :func:`attest_once`.
+    Raises SignatureInvalid when it is no in-toto statement about ``subject``, or one that may be read in two ways,
+    otherwise as :func:`attest_once`.
     """
     from registry_pipelines.evidence.keys import verifier_of
 
@@ -84,6 +91,7 @@ def attest_statement(
         raise InputError(f"the statement has {len(statement)} bytes, at most {MAX_BUNDLE_BYTES // 2} can be attested")
     claim = read_statement(statement, where=str(place))
     check_statement(claim, subject.digest, where=str(place))
+    check_signable(statement, where=str(place))
     if known is None:
         known = read_attestations(place, subject.digest, verifier_of(signer), predicate_type=claim.predicate_type)
     same = [

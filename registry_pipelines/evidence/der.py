@@ -15,6 +15,8 @@ BOOLEAN, GENERALIZED_TIME, SEQUENCE, SET = 0x01, 0x18, 0x30, 0x31
 
 _TIME = re.compile(rb"(\d{14})(?:\.(\d{1,9}))?Z")
 _MAX_OID_BYTES = 64
+_MAX_INTEGER_BYTES = 64
+"""Serial numbers have 20 at most (RFC 5280 section 4.1.2.2), nonces 8 to 32. Python writes no endless numbers out."""
 
 
 class DerInvalid(ValueError):
@@ -49,6 +51,8 @@ class Node(NamedTuple):
         content = self.of(INTEGER, "an integer").content
         if not content or (len(content) > 1 and (content[0], content[1] >> 7) in ((0, 0), (0xFF, 1))):
             raise DerInvalid("an integer is empty or longer than needed")
+        if len(content) > _MAX_INTEGER_BYTES:
+            raise DerInvalid(f"an integer has {len(content)} bytes, at most {_MAX_INTEGER_BYTES} are read")
         return int.from_bytes(content, signed=True)
 
     def oid(self) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -23,7 +23,7 @@ from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsag
 
 from registry_pipelines.errors import RegistryError, SignatureInvalid
 from registry_pipelines.evidence.web import ask
-from registry_pipelines.evidence.x509 import HASHES, Certificate, check_dates, name_of
+from registry_pipelines.evidence.x509 import HASHES, UNREADABLE, Certificate, check_dates, name_of
 
 MAX_CRL_BYTES = 32 * 1024 * 1024
 """A list of a large public authority has some MiB."""
@@ -34,14 +34,7 @@ MAX_AGE = timedelta(hours=1)
 MAX_ADDRESSES = 3
 """That are asked for one certificate, of each kind."""
 
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    UnsupportedAlgorithm,
-    InvalidSignature,
-    x509.DuplicateExtension,
-    x509.ExtensionNotFound,
-)
+_UNREADABLE = (*UNREADABLE, TypeError, InvalidSignature, x509.ExtensionNotFound)
 
 
 class Revocations:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ from registry_pipelines.progress import count_text
 
 STATEMENT_V1 = "https://in-toto.io/Statement/v1"
 STATEMENT_TYPES = frozenset({STATEMENT_V1, "https://in-toto.io/Statement/v0.1"})
+
+_FIELDS = frozenset({"_type", "subject", "predicateType", "predicate"})
 
 
 class _Subject(msgspec.Struct, omit_defaults=True):
@@ -68,6 +71,31 @@ def read_statement(raw: bytes, *, where: str = "") -> Statement:
         )
     subjects = tuple(digest for subject in statement.subject for digest in _digests(subject, where))
     return Statement(statement.predicate_type, statement.predicate, subjects)
+
+
+def check_signable(raw: bytes, *, where: str = "") -> None:
+    """Raise SignatureInvalid for a statement that two programs may read as two different ones: a key of some object is
+    there twice, or the statement has other fields than its four.
+
+    Asked before somebody else's bytes are signed as they are. We take the last of two equal keys, others the first or
+    none; a program that does not look at capitals (Go's ``encoding/json``, below cosign 2) takes ``PredicateType`` for
+    the type. So who may push would have the builder sign a verdict that only others see.
+    """
+    fields: list[str] = []
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        fields[:] = [name for name, _ in pairs]  # of the outermost object in the end
+        if len(set(fields)) != len(fields):
+            twice = next(name for name in fields if fields.count(name) > 1)
+            raise ValueError(f"{twice[:100]!r} is there twice in one object")
+
+    try:
+        json.loads(raw, object_pairs_hook=look)
+    except (ValueError, RecursionError) as error:
+        raise SignatureInvalid(f"the statement cannot be signed as it is: {error}"[:300], where=where) from error
+    strange = sorted(set(fields) - _FIELDS)
+    if strange:
+        raise SignatureInvalid(f"the statement cannot be signed: it has a field {strange[0][:100]!r}", where=where)
 
 
 def check_statement(statement: Statement, digest: Digest, *, predicate_type: str = "", where: str = "") -> None:

@@ -34,6 +34,7 @@ from registry_pipelines.evidence.der import (
     write_oid,
 )
 from registry_pipelines.evidence.x509 import (
+    UNREADABLE,
     Certificate,
     Purpose,
     check_dates,
@@ -272,7 +273,7 @@ class _SignerInfo:
         if self.key_identifier:
             try:
                 found = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value.digest
-            except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension):
+            except (*UNREADABLE, x509.ExtensionNotFound):
                 return False
             return found == self.key_identifier
         return certificate.serial_number == self.serial and certificate.issuer.public_bytes() == self.issuer

@@ -1,9 +1,9 @@
 """X.509 certificates that sign: read them, build and check chains, and say what a certificate may be used for.
 
 Source: RFC 5280 section 6.1, cut to what signatures need: no names are constrained and no policies mapped, and a chain
-that asks for either by a critical extension is refused. Who may sign what follows Notation's certificate requirements
-(notaryproject/specifications, signature-specification.md) and RFC 3161 section 2.3 for timestamps; leaves that Fulcio
-issues fulfil them, too. Not checked here: whether an authority took a certificate back.
+with an authority that asks for either is refused, by a critical extension or not. Who may sign what follows Notation's
+certificate requirements (notaryproject/specifications, signature-specification.md) and RFC 3161 section 2.3 for
+timestamps; leaves that Fulcio issues fulfil them, too. Not checked here: whether an authority took a certificate back.
 
 Imported where a certificate is met: `cryptography.x509` is 16 modules that keys do not need.
 """
@@ -56,6 +56,9 @@ _UNDERSTOOD = frozenset(
         ExtensionOID.CERTIFICATE_POLICIES,  # every policy is accepted, so there is nothing to hold them against
     }
 )
+_LIMITS = frozenset({ExtensionOID.NAME_CONSTRAINTS, ExtensionOID.POLICY_CONSTRAINTS})
+"""By which an authority limits what is issued below it. They are not evaluated here, and RFC 5280 wants them critical
+(sections 4.2.1.10 and 4.2.1.11); where they are not, passing over them would believe what the authority forbids."""
 _OTHER_USES = (
     ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE,
     ExtendedKeyUsageOID.SERVER_AUTH,
@@ -80,6 +83,9 @@ _SHORT_NAMES = {
 }
 
 Certificate = x509.Certificate
+
+UNREADABLE = (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
+"""What reading the extensions of somebody's certificate raises. The last two are no ValueErrors."""
 
 
 class Purpose(Enum):
@@ -219,7 +225,7 @@ def is_authority(certificate: Certificate) -> bool:
     """Whether it says that it issues certificates."""
     try:
         constraints = _value(certificate.extensions, ExtensionOID.BASIC_CONSTRAINTS)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension):
+    except UNREADABLE:
         return False
     return constraints is not None and bool(constraints.ca)
 
@@ -291,6 +297,8 @@ def _check_authority(certificate: Certificate, purpose: Purpose, *, below: int, 
         raise _refused(certificate, f"allows {allowed} below it, and there are {below}", where)
     if not _key_usage(certificate, extensions, where).key_cert_sign:
         raise _refused(certificate, "issues certificates, and its `keyUsage` has no keyCertSign", where)
+    if any(extension.oid in _LIMITS for extension in extensions):
+        raise _refused(certificate, "limits the names or policies of what it issues, which nobody looks at here", where)
     uses = _value(extensions, ExtensionOID.EXTENDED_KEY_USAGE)
     if uses is not None and not {_USES[purpose], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(uses):
         raise _refused(certificate, f"issues no certificates for {purpose.value} by its `extendedKeyUsage`", where)
@@ -336,7 +344,7 @@ def _extensions(certificate: Certificate, where: str) -> x509.Extensions:
     """All extensions; raises SignatureInvalid for a critical one that is not understood."""
     try:
         extensions = certificate.extensions
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise _refused(certificate, f"has extensions that cannot be read: {error}", where) from error
     for extension in extensions:
         if extension.critical and extension.oid not in _UNDERSTOOD:

@@ -176,7 +176,7 @@ class _Signing:
                     self.made.append(
                         attest_sbom(self.place, self.subject, document, signer, known=self.known, att_tag=self.att_tag)
                     )
-            except (ManifestInvalid, InputError) as error:
+            except (ManifestInvalid, SignatureInvalid, InputError) as error:
                 self.problems.append(f"an SBOM cannot be signed: {error.what}")
 
     def attest_report(

@@ -133,6 +133,7 @@ def made_by_hand(
     signers: int = 1,
     attributes: bool = True,
     imprint: bytes = SIGNED,
+    version: int = 1,
 ) -> bytes:
     """A token with any fault wanted, signed all the same. digest_of, named: what its attributes say about its content
     and its certificate."""
@@ -148,7 +149,7 @@ def made_by_hand(
 
     algorithm, now = sequence(write_oid(SHA256)), datetime.now(UTC)
     info = sequence(
-        write_integer(1),
+        write_integer(version),
         write_oid("1.2.3"),
         sequence(algorithm, octets(sha256(imprint).digest())),
         write_integer(7),
@@ -195,6 +196,8 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"accuracy": 86400}, "was valid until|is not valid before"),
     ({"accuracy": 86401}, "accuracy makes no sense"),
     ({"imprint": b"other"}, "of other bytes"),
+    ({"version": 2}, "has version 2"),
+    ({"version": 1 << 80_000}, "an integer has 10001 bytes"),
 ]
 
 
@@ -204,6 +207,13 @@ def test_a_token_made_by_hand_is_believed_and_with_any_fault_it_is_not(stamper: 
     for fault, words in FAULTS:
         with pytest.raises(SignatureInvalid, match=words):
             verify_token(made_by_hand(stamper, **fault), SIGNED, anchors=[ROOT.certificate])
+
+
+def test_a_number_without_end_in_a_response_is_refused_in_our_words() -> None:
+    """Python writes no number of more than 4,300 digits, so that saying which it was would fail."""
+    status = write_der(0x30, write_der(0x30, write_integer(1 << 80_000)))
+    with pytest.raises(SignatureInvalid, match="an integer has 10001 bytes"):
+        read_response(status, SIGNED)
 
 
 @given(st.data())

@@ -13,7 +13,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -34,7 +34,7 @@ from registry_pipelines.evidence.x509 import (
     subject_names,
     thumbprint,
 )
-from tests.doubles.authorities import CODE, STAMPS, Issued, key_usage, make_root, make_self_signed
+from tests.doubles.authorities import CODE, STAMPS, Issued, key_usage, make_root, make_self_signed, subject_of
 
 ROOT = make_root()
 MIDDLE = ROOT.issue("middle", ca=True, path_length=0)
@@ -69,6 +69,11 @@ def test_what_is_no_chain_is_refused(chain: tuple[x509.Certificate, ...], words:
         check_chain(chain, Purpose.CODE)
 
 
+def strange_name(tag: int) -> x509.UnrecognizedExtension:
+    """Another name of a kind that cryptography does not read (x400Address, ediPartyName)."""
+    return x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, bytes((0x30, 2, tag, 0)))
+
+
 LEAVES: list[tuple[Callable[[], Issued], str]] = [
     (lambda: MIDDLE.issue("x", usage=key_usage("content_commitment")), "keyUsage"),
     (lambda: MIDDLE.issue("x", usage=key_usage("digital_signature", "key_encipherment")), "keyUsage"),
@@ -88,6 +93,10 @@ LEAVES: list[tuple[Callable[[], Issued], str]] = [
     (
         lambda: MIDDLE.issue("x", more=((x509.NameConstraints([x509.DNSName("a")], None), True),)),
         "critical extension that is not understood",
+    ),
+    *(
+        (lambda tag=tag: MIDDLE.issue("x", more=((strange_name(tag), False),)), "cannot be read")
+        for tag in (0xA3, 0xA5)
     ),
 ]
 
@@ -118,6 +127,14 @@ AUTHORITIES: list[tuple[Callable[[], Issued], str]] = [
     (lambda: ROOT.issue("a", ca=True, usage=key_usage("crl_sign")), "no keyCertSign"),
     (lambda: ROOT.issue("a", ca=True, uses=(ExtendedKeyUsageOID.SERVER_AUTH,)), "no certificates for code signing"),
     (lambda: MIDDLE.issue("a", ca=True), "allows 0 authorities below it, and there are 1"),
+    *(
+        (lambda limit=limit: ROOT.issue("a", ca=True, more=((limit, False),)), "limits the names or policies")
+        for limit in (
+            x509.NameConstraints([x509.DirectoryName(subject_of("somebody else"))], None),
+            x509.NameConstraints(None, [x509.DirectoryName(subject_of("signer"))]),
+            x509.PolicyConstraints(0, None),
+        )
+    ),
 ]
 
 

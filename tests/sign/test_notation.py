@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtensionOID
 
 from registry_pipelines.errors import EvidenceMissing, InputError, SignatureInvalid, Unavailable
 from registry_pipelines.evidence.cbor import Tagged
+from registry_pipelines.evidence.notation.aws_signer import PROFILE_VERSION
 from registry_pipelines.evidence.notation.envelope import COSE_TYPE, JWS_TYPE, check_target
 from registry_pipelines.evidence.notation.signers import CertifiedSigner, load_certified_signer
 from registry_pipelines.evidence.notation.trust import Trust, read_trust
@@ -34,6 +37,7 @@ MIDDLE = ROOT.issue("middle", ca=True)
 SIGNER = MIDDLE.issue("signer", uses=(CODE,))
 TWIN = make_root().issue("middle", ca=True).issue("signer", uses=(CODE,))
 """Everything is named the same, and another made it."""
+PROFILE = "arn:aws:signer:eu-west-1:111122223333:/signing-profiles/release"
 SCHEME, EXPIRY, AUTHENTIC = f"{PREFIX}signingScheme", f"{PREFIX}expiry", f"{PREFIX}authenticSigningTime"
 
 
@@ -110,6 +114,14 @@ ATTACKS = [
     jws("critical is no list", "no list of critical attributes", {"crit": SCHEME}),
     jws("scheme not critical", "signingScheme is not marked as critical", {"crit": ["x.y"], "x.y": 1}),
     jws("expiry not critical", "expiry is not marked as critical", {EXPIRY: "2099-01-01T00:00:00Z"}),
+    jws("a critical attribute that is no name", "no list of critical attributes", {"crit": [SCHEME, [SCHEME]]}),
+    jws("a critical attribute that is a mapping", "no list of critical attributes", {"crit": [SCHEME, {}]}),
+    jws(
+        "a profile of AWS Signer that no signing authority vouches for",
+        f"not understood here: {PROFILE_VERSION}",
+        {"crit": [SCHEME, PROFILE_VERSION], PROFILE_VERSION: f"{PROFILE}/abcdefghij"},
+        taken=True,
+    ),
     jws("algorithm none", "the algorithm is 'none'", {"alg": "none"}),
     jws("a keyed hash", "the algorithm is 'HS256'", {"alg": "HS256"}),
     jws("another curve's algorithm", "the algorithm is 'ES384'", {"alg": "ES384"}),
@@ -181,6 +193,7 @@ ATTACKS = [
     cose("unknown critical attribute", "not understood here: x.y", {2: [SCHEME, "x.y"], "x.y": 1}, taken=True),
     cose("unknown critical number", "not understood here: 99", {2: [SCHEME, 99], 99: 1}, taken=True),
     cose("critical attribute that is absent", "is marked as critical and not there", {2: [SCHEME, 99]}),
+    cose("a critical attribute that is no name", "no list of critical attributes", {2: [SCHEME, [SCHEME]]}),
     cose("no critical attributes", "no list of critical attributes", {2: None}),
     cose("expiry not critical", "expiry is not marked as critical", {EXPIRY: Tagged(1, 4102444800)}),
     cose("algorithm none", "the algorithm is ''", {1: None}),
@@ -241,6 +254,8 @@ def test_bad_ones_hide_no_good_one(place: Place, trust: Trust, signer: Certified
     attach(place, image, forged_jws(SIGNER, payload_of(image)), layers=2)
     attach(place, image, b"[" * 100_000)
     attach(place, image, bytes(1024 * 1024 + 1))
+    nameless = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, b"\x30\x02\xa3\x00")
+    attach(place, image, forged_jws(make_root().issue("x", more=((nameless, False),)), payload_of(image)))
     for number in range(30):
         attach(place, image, b"%d" % number)
     good = sign_notation(place, image, signer)
@@ -248,9 +263,21 @@ def test_bad_ones_hide_no_good_one(place: Place, trust: Trust, signer: Certified
     flooded = Place(Listing(place, [missing]), place.repository)  # type: ignore[arg-type]
     found = verify(flooded, image, trust)
     assert [one.descriptor.digest for one in found.signatures] == [good.descriptor.digest]
-    assert len(found.rejected) == len(ATTACKS) + 34
+    assert len(found.rejected) == len(ATTACKS) + 35
     with pytest.raises(EvidenceMissing, match="has no Notation signature"):
         verify(place, other, trust)
+
+
+def test_a_certificate_of_the_store_does_not_make_a_profile_of_aws(tmp_path: Path) -> None:
+    """Of a statement that trusts a company's authority and a profile of AWS Signer, whoever has any certificate of that
+    authority could write the profile's name into a signature."""
+    boss = "x509.subject: C=GB, ST=X, O=platform, CN=boss"
+    trust = read_trust(Notation("", tmp_path / "both").trust(ROOT, trustedIdentities=[PROFILE, boss]))
+    header = {"crit": [SCHEME, PROFILE_VERSION], PROFILE_VERSION: f"{PROFILE}/abcdefghij"}
+    envelope = read_envelope(forged_jws(SIGNER, payload_of(IMAGE), header), JWS_TYPE)
+    asked: dict[str, Any] = {"now": datetime.now(UTC), "revocation": lambda chain: "", "managed": lambda *_: ""}
+    with pytest.raises(SignatureInvalid, match=f"not understood here: {PROFILE_VERSION}"):
+        verify_envelope(envelope, trust, trust.statement_for("host/app"), **asked)
 
 
 def test_a_signature_is_about_one_manifest(place: Place, trust: Trust, signer: CertifiedSigner) -> None:

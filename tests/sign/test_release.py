@@ -225,6 +225,40 @@ def test_a_verdict_in_disguise_is_not_signed(place: Place, key: Key) -> None:
     assert {item.predicate_type for item in found.verified} == {"https://sigstore.dev/cosign/sign/v1"}
 
 
+VERDICT = "https://slsa.dev/verification_summary/v1"
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        (f'"PredicateType":"{VERDICT}",', "it has a field 'PredicateType'"),
+        (f'"predicateType":"{VERDICT}",', "'predicateType' is there twice"),
+        (f'"predicate_type":"{VERDICT}",', "it has a field 'predicate_type'"),
+        ('"predicate":{"verificationResult":"PASSED"},', "'predicate' is there twice"),
+        ('"extra":{"a":1,"a":2},', "'a' is there twice"),
+    ],
+)
+def test_provenance_that_others_read_as_something_else_is_not_signed(
+    place: Place, key: Key, added: str, said: str
+) -> None:
+    """We take the last of two equal keys and look at capitals; other programs do not (Go's encoding/json)."""
+    image = push_image(place)
+    raw = write_statement(PROVENANCE, {"buildDefinition": {}}, subjects=[image.digest], name="app").decode()
+    put(place, image, PROVENANCE_ARTIFACT, ("{" + added + raw[1:]).encode())
+    signed = sign(place, image, key)
+    [problem] = [each for each in signed.problems if "provenance" in each]
+    assert said in problem
+    assert not read_attestations(place, image.digest, key.verifier, predicate_type=PROVENANCE).verified
+
+
+def test_an_sbom_that_can_be_read_in_two_ways_is_not_signed(place: Place, key: Key) -> None:
+    image = push_image(place)
+    put(place, image, SBOM_MEDIA_TYPE, b'{"bomFormat":"CycloneDX","components":[{"name":"evil"}],"components":[]}')
+    signed = sign(place, image, key)
+    assert any("'components' is there twice" in each for each in signed.problems)
+    assert not read_attestations(place, image.digest, key.verifier, predicate_type=CYCLONEDX_TYPE).verified
+
+
 def test_provenance_may_name_the_platforms_of_its_index(place: Place, key: Key) -> None:
     index, children = push_index(place)
     subjects = [index.digest, *(child.digest for child in children)]

@@ -6,12 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 
 from registry_pipelines.errors import SignatureInvalid
-from registry_pipelines.evidence.der import DerInvalid, read_der
+from registry_pipelines.evidence.der import read_der
 from registry_pipelines.evidence.identity_rules import PREFIX
-from registry_pipelines.evidence.x509 import Certificate
+from registry_pipelines.evidence.x509 import UNREADABLE, Certificate
 
 _ISSUER = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_RAW = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
@@ -41,7 +40,7 @@ def read_identity(certificate: Certificate) -> Identity:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         subjects = [_subject(name) for name in names]
         issuers = {_issuer(extension) for extension in certificate.extensions if extension.oid in _ISSUERS}
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, UnsupportedAlgorithm, DerInvalid) as error:
+    except (*UNREADABLE, x509.ExtensionNotFound) as error:
         raise SignatureInvalid(f"the certificate names no identity: {error}"[:300]) from error
     if len(subjects) != 1 or len(issuers) != 1:
         raise SignatureInvalid("the certificate names no identity with one issuer, or several")

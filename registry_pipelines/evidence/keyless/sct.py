@@ -7,14 +7,13 @@ import struct
 from datetime import UTC, datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.certificate_transparency import SignedCertificateTimestamp, Version
 
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.keyless.signatures import is_signed
 from registry_pipelines.evidence.keyless.trust_root import Log
-from registry_pipelines.evidence.x509 import Certificate
+from registry_pipelines.evidence.x509 import UNREADABLE, Certificate
 
 MAX_SCTS = 16
 """Timestamps in one certificate; Fulcio writes one."""
@@ -26,7 +25,7 @@ def check_published(certificate: Certificate, issuer: Certificate, logs: tuple[L
     try:
         listed = certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
         scts, body = list(listed)[:MAX_SCTS], certificate.tbs_precertificate_bytes
-    except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError, UnsupportedAlgorithm) as error:
+    except (*UNREADABLE, x509.ExtensionNotFound) as error:
         raise SignatureInvalid("the certificate brings no proof that it was published") from error
     key = issuer.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     for sct in scts:

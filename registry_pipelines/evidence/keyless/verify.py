@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from registry_pipelines.errors import SignatureInvalid
@@ -27,6 +26,7 @@ from registry_pipelines.evidence.keyless.signatures import is_signed
 from registry_pipelines.evidence.keyless.trust_root import Authority, TrustRoot
 from registry_pipelines.evidence.timestamps import read_response, verify_token
 from registry_pipelines.evidence.x509 import (
+    UNREADABLE,
     Certificate,
     Purpose,
     check_dates,
@@ -80,7 +80,7 @@ def _signs_code(leaf: Certificate) -> bool:
     """More than ``find_chain`` asks: authorities of keyless signatures always write it."""
     try:
         uses = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-    except (ValueError, UnsupportedAlgorithm, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (*UNREADABLE, x509.ExtensionNotFound):
         return False
     return ExtendedKeyUsageOID.CODE_SIGNING in uses
 

@@ -26,6 +26,7 @@ from registry_pipelines.evidence.notation.envelope import (
     Signed,
     check_critical,
     critical_of,
+    names_of,
     signed_attributes,
 )
 from registry_pipelines.progress import count_text
@@ -105,7 +106,7 @@ def _read(value: Any) -> Envelope:
 
 def _signed(header: dict[int | str, Any]) -> Signed:
     critical = header.get(_CRIT)
-    unknown = tuple(str(name) for name in critical if name not in _NAMES) if isinstance(critical, list) else ()
+    unknown = tuple(str(name) for name in names_of(critical) if name not in _NAMES)
     times = [_time(header, name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)]
     signed = signed_attributes(header.get(SCHEME), times, unknown)
     check_critical(critical, {str(name) for name in header}, signed)
@@ -116,7 +117,7 @@ def _time(header: dict[int | str, Any], name: str) -> datetime | None:
     value = header.get(name)
     if value is None:
         return None
-    if not isinstance(value, Tagged) or value.tag != _EPOCH or not isinstance(value.value, int):
+    if not isinstance(value, Tagged) or value.tag != _EPOCH or type(value.value) is not int:  # a bool is none
         raise CborInvalid(f"{name} is no time in whole seconds")
     try:
         return datetime.fromtimestamp(value.value, UTC)

@@ -176,6 +176,11 @@ def signed_attributes(
     return Signed(str(scheme), own, expiry, unknown, plugin or {})
 
 
+def names_of(critical: object) -> list[str | int]:
+    """The names in a list of critical attributes, as far as they are names; :func:`check_critical` refuses others."""
+    return [name for name in critical if isinstance(name, str | int)] if isinstance(critical, list) else []
+
+
 def check_critical(critical: object, header: set[str], signed: Signed) -> None:
     """Raise ValueError unless the critical names are exactly those that must be, and what else the header has."""
     if not isinstance(critical, list) or not critical or not all(isinstance(name, str | int) for name in critical):

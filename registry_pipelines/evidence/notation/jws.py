@@ -31,6 +31,7 @@ from registry_pipelines.evidence.notation.envelope import (
     Signed,
     check_critical,
     critical_of,
+    names_of,
     signed_attributes,
 )
 from registry_pipelines.oci.decoding import ready
@@ -103,8 +104,9 @@ def write_jws(
 
 def _signed(header: dict[str, Any]) -> Signed:
     critical = header.get("crit")
-    listed = critical if isinstance(critical, list) else []
-    plugin = understood(header, listed)
+    listed = names_of(critical)
+    # Only a signing authority signs for AWS Signer: below `notary.x509` anybody's certificate could claim a profile.
+    plugin = understood(header, listed) if header.get(SCHEME) == AUTHORITY_SCHEME else {}
     unknown = tuple(str(name) for name in listed if name not in _NAMES and name not in plugin)
     times = [_time(header, name) for name in (SIGNING_TIME, AUTHENTIC_TIME, EXPIRY)]
     signed = signed_attributes(header.get(SCHEME), times, unknown, plugin)
