@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import InputError, Unavailable
+from registry_pipelines.errors import InputError, StateTooNew, Unavailable
 from registry_pipelines.inventory.needed import need_tables
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import age_text, count_text, size_text
@@ -146,13 +146,29 @@ def kept_at(config: Config, registry: str) -> Path:
 
 
 def keep(session: Session, registry: str) -> StageResult:
-    """Read a registry and keep that in the state folder, for who compares later. Raises InputError, LocalError."""
+    """Read a registry and keep that in the state folder, for who compares later; what changed since the one before is
+    in the result. Raises InputError, LocalError."""
+    from registry_pipelines.chain.inventory_uses import with_changes, with_costs
+
     inventory, result = taken(session, [registry])
     path = kept_at(session.config, registry)
     with local_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+    if (before := _kept(path)) is not None:
+        result = with_changes(result, before, inventory)
+    result = with_costs(result, inventory)
     inventory.write(path)
     return replace(result, facts={**result.facts, "file": str(path)})
+
+
+def _kept(path: Path) -> Inventory | None:
+    """The one before; None where there is none, or where nobody can read it any more: it is about to be replaced."""
+    from registry_pipelines.inventory.value import read as read_file
+
+    try:
+        return read_file(path) if path.exists() else None
+    except (InputError, StateTooNew):
+        return None
 
 
 def taken(

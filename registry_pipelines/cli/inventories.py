@@ -10,10 +10,11 @@ import click
 
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import REGISTRIES, names_of
-from registry_pipelines.cli.output import show_result
+from registry_pipelines.cli.output import console, rows_table, show_result
 
 if TYPE_CHECKING:
     from registry_pipelines.inventory.from_ecr import Manifests
+    from registry_pipelines.inventory.value import Inventory
 
 FORMS = (".parquet", ".csv", ".json")
 
@@ -30,9 +31,24 @@ FORMS = (".parquet", ".csv", ".json")
     help="Manifests of ECR that are read beside its lists: of indexes unless told; all count layers.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help=f"Write it: {', '.join(FORMS)}.")
+@click.option(
+    "--since",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE",
+    help="An older inventory of the same: what came, what went, which tags moved.",
+)
+@click.option("--cost", is_flag=True, help="What storage costs a month, by repository.")
+@click.option("--prices", type=click.Path(path_type=Path), metavar="FILE", help="A price book of your own (JSON).")
 @common
 def inventory(
-    options: Options, registries: tuple[str, ...], repositories: tuple[str, ...], manifests: str, output: Path | None
+    options: Options,
+    registries: tuple[str, ...],
+    repositories: tuple[str, ...],
+    manifests: str,
+    output: Path | None,
+    since: Path | None,
+    cost: bool,
+    prices: Path | None,
 ) -> None:
     """List every image that registries hold; all registries of the configuration unless named.
 
@@ -41,11 +57,21 @@ def inventory(
     """
     if output is not None and output.suffix not in FORMS:
         raise click.BadParameter(f"the file ends in {', '.join(FORMS)}", param_hint="--output")
+    from registry_pipelines.chain.inventory_uses import with_changes, with_costs
+
+    before = _older(since) if since else None
     with options.chain() as chain:
         found, result = chain.inventory(registries, repositories=repositories, manifests=_manifests(manifests))
     if output is not None:
         found.write(output)
+    if before is not None:
+        result = with_changes(result, before, found)
+    if cost or prices:
+        result = with_costs(result, found, prices=prices)
     show_result(result, as_json=options.as_json)
+    for name, rows in result.tables.items():
+        if rows and not options.as_json:
+            console().print(rows_table(rows, title=name))
     if result.exit_code:
         sys.exit(result.exit_code)
 
@@ -63,6 +89,15 @@ def usage(options: Options, sources: tuple[str, ...]) -> None:
     show_result(result, as_json=options.as_json)
     if result.exit_code:
         sys.exit(result.exit_code)
+
+
+def _older(path: Path) -> Inventory:
+    from registry_pipelines.inventory.needed import need_tables
+
+    need_tables()
+    from registry_pipelines.inventory.value import read
+
+    return read(path)
 
 
 def _manifests(text: str) -> Manifests:
