@@ -176,16 +176,21 @@ def _promoted(session: Session, source: Place, image: Image, channel: str, diges
 
 
 def _took(session: Session, edge: Edge, image: Image, digest: Digest) -> float | None:
-    """Seconds from the push at one ECR registry to the arrival at another, by their own clocks."""
+    """Seconds from the push at one ECR registry to the arrival at another, by their own clocks; None where one of them
+    does not say: that it is there was read from the registry itself."""
     times: list[datetime] = []
     for name in (edge.source, edge.registry):
         registry, calls = session.places.ecr(name)
-        answer = calls.call(
-            "describe_images",
-            where=f"{registry.host}/{image.repository}",
-            repositoryName=image.repository,
-            imageIds=[{"imageDigest": digest}],
-        )
+        try:
+            answer = calls.call(
+                "describe_images",
+                where=f"{registry.host}/{image.repository}",
+                registryId=registry.account,
+                repositoryName=image.repository,
+                imageIds=[{"imageDigest": digest}],
+            )
+        except RegistryPipelinesError:
+            return None
         times.append(answer["imageDetails"][0]["imagePushedAt"])
     return max((times[1] - times[0]).total_seconds(), 0.0)
 
@@ -194,12 +199,16 @@ def _status(session: Session, edge: Edge, image: Image, digest: Digest) -> str:
     """What ECR says of its own copy."""
     registry, calls = session.places.ecr(edge.source)
     wanted = end(session.config, edge.registry).destination
-    answer = calls.call(
-        "describe_image_replication_status",
-        where=f"{registry.host}/{image.repository}",
-        repositoryName=image.repository,
-        imageId={"imageDigest": digest},
-    )
+    try:
+        answer = calls.call(
+            "describe_image_replication_status",
+            where=f"{registry.host}/{image.repository}",
+            registryId=registry.account,
+            repositoryName=image.repository,
+            imageId={"imageDigest": digest},
+        )
+    except RegistryPipelinesError as error:  # how far it is behind is known all the same
+        return f"; ECR does not say why: {error}"
     for each in answer.get("replicationStatuses", ()):
         if f"{each['registryId']}/{each['region']}" == wanted:
             return f"; ECR says {each['status']} {each.get('failureCode', '')}".rstrip()

@@ -134,6 +134,21 @@ def test_a_lag_is_said_with_its_cause_and_an_unknown_one_is_no_zero(world: World
     assert "eu -> us app:prod is behind for" in told and "eu -> lab app:prod is behind since when is not known" in told
 
 
+def test_what_ecrs_api_does_not_tell_makes_no_lag_unknown(world: World) -> None:
+    """Whether a release is there is read from the registry itself."""
+    chain = world.chain()
+    assert chain.apply_infra("eu").ok
+    world.ecr.deny("ecr:DescribeImages", "ecr:DescribeImageReplicationStatus")
+    release = released(chain)
+    chain.replicate(release, "us")
+    row = lag(chain)["eu -> us"]
+    assert row["state"] == "there" and row["took_s"] == ""
+    world.replication.hold = True
+    released(chain, "v1.1.0")
+    row = lag(chain)["eu -> us"]
+    assert row["state"] == "behind" and row["lag_s"] >= 0 and "ECR does not say why" in row["why"]
+
+
 def test_the_ways_are_shown_with_their_reasons(world: World) -> None:
     world.chain()
     path = str(world.folder / "registry-pipelines.yaml")
