@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from registry_pipelines.errors import InputError, SignatureInvalid
+from registry_pipelines.errors import ClosureIncomplete, InputError, SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach
-from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_SIGNATURES
+from registry_pipelines.evidence.bounds import MAX_ATTESTATION_BYTES, MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
 from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation, Verifier
@@ -123,7 +123,8 @@ def read_attestations(
 
     predicate_type: only this type, judged by the signed statement; empty: all types. referrers: those of ``digest`` as
     :func:`open_referrers` gives them, for who looks at others among them too. Bundles and the ``.att`` tag are read.
-    Raises RegistryError when the registry does not answer.
+    Raises RegistryError when the registry does not answer, ClosureIncomplete when there are more of them, or larger
+    ones, than are read.
     """
     verified: list[VerifiedAttestation] = []
     rejected: list[Rejected] = []
@@ -137,25 +138,44 @@ def read_attestations(
     return Attestations(tuple(verified), tuple(rejected))
 
 
+class _Allowance:
+    """How much is read about one digest."""
+
+    def __init__(self, where: str) -> None:
+        self._where, self._left = where, MAX_ATTESTATION_BYTES
+
+    def take(self, layer: Descriptor) -> None:
+        """Raise ClosureIncomplete when it is used up: the statement that denies could be among those left."""
+        self._left -= layer.size if 0 <= layer.size <= MAX_BUNDLE_BYTES else 0  # larger ones are not read
+        if self._left < 0:
+            raise ClosureIncomplete(
+                f"its attestations have more than {MAX_ATTESTATION_BYTES} bytes together, and no more are read",
+                where=self._where,
+                do="Delete referrers that are no evidence",
+            )
+
+
 def _read_all(
     place: Place, digest: Digest, verifier: Verifier, referrers: Iterable[Referrer | Rejected]
 ) -> Iterator[VerifiedAttestation | Rejected]:
+    allowance = _Allowance(f"{place}@{digest}")
     for referrer in referrers:
         if isinstance(referrer, Rejected):
             yield referrer
         elif referrer.carries(SIGSTORE_BUNDLE):
-            yield _read_bundle_referrer(place, digest, referrer, verifier)
-    read = partial(_read_att_layer, place, digest, verifier)
+            yield _read_bundle_referrer(place, digest, referrer, verifier, allowance)
+    read = partial(_read_att_layer, place, digest, verifier, allowance)
     yield from read_layers(place, cosign_tag(digest, "att"), read, limit=MAX_SIGNATURES)
 
 
 def _read_bundle_referrer(
-    place: Place, digest: Digest, referrer: Referrer, verifier: Verifier
+    place: Place, digest: Digest, referrer: Referrer, verifier: Verifier, allowance: _Allowance
 ) -> VerifiedAttestation | Rejected:
     where = str(referrer.descriptor.digest)
     layers = referrer.manifest.layers
     if len(layers) != 1 or layers[0].media_type != SIGSTORE_BUNDLE:
         return Rejected(where, "a bundle artifact has exactly one layer of the bundle's media type")
+    allowance.take(layers[0])
     raw = read_layer(place, layers[0], limit=MAX_BUNDLE_BYTES)
     if isinstance(raw, Rejected):
         return Rejected(where, raw.reason)
@@ -168,10 +188,11 @@ def _read_bundle_referrer(
 
 
 def _read_att_layer(
-    place: Place, digest: Digest, verifier: Verifier, carrier: Descriptor, layer: Descriptor
+    place: Place, digest: Digest, verifier: Verifier, allowance: _Allowance, carrier: Descriptor, layer: Descriptor
 ) -> VerifiedAttestation:
     if layer.media_type != DSSE_ENVELOPE:
         raise SignatureInvalid(f"the layer is {layer.media_type[:100]}, expected {DSSE_ENVELOPE}")
+    allowance.take(layer)
     raw = read_layer(place, layer, limit=MAX_BUNDLE_BYTES)
     if isinstance(raw, Rejected):
         raise SignatureInvalid(raw.reason)

@@ -10,6 +10,10 @@ MAX_BUNDLE_BYTES = 32 * 1024 * 1024
 """A bundle carries its statement in base64. A quarter of cosign's own bound (128 MiB, COSIGN_MAX_ATTACHMENT_SIZE), so
 that parsing one stays below 200 MB of memory; a CycloneDX document of 700 components has 1 MiB."""
 
+MAX_ATTESTATION_BYTES = 1024 * 1024 * 1024
+"""Bundles and envelopes about one digest together. A thousand manifests may carry one blob of 32 MiB, which is pushed
+once and would be read a thousand times, by everybody who asks. More fails closed."""
+
 MAX_SIGNATURES = 256
 """Layers of a ``.sig`` or ``.att`` manifest that are checked; one per key and kind is usual."""
 

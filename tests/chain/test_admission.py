@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from registry_pipelines.evidence.attestations import attest
 from registry_pipelines.evidence.keys import generate_key, load_signer
 from registry_pipelines.evidence.predicates import BREAK_GLASS_TYPE, REVOCATION_TYPE
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.admission import webhook
 from registry_pipelines.promote.documents import TIME_FORMAT
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
@@ -165,6 +167,29 @@ def test_the_private_registry_behind_the_air_gap_is_a_place_too(cluster: Cluster
     private = cluster.fleet.chain.mirror_places("app", "airgap")[-1]
     assert api.create(pod(f"{private}@{cluster.good.digest}")).allowed
     refused(api.create(pod(f"{private}@{cluster.waiting.digest}")), "not-promoted")
+
+
+def test_who_connects_and_says_nothing_keeps_no_api_server_out(
+    cluster: Cluster, asked: Callable[..., ApiServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod of the cluster takes no more connections than one address may have; others are left for who asks."""
+    monkeypatch.setattr(webhook, "MAX_CONNECTIONS", 4)
+    monkeypatch.setattr(webhook, "MAX_OF_PEER", 3)
+    api = asked()
+    with ExitStack() as stack:
+        for _ in range(8):
+            pod_of_cluster = socket.create_connection(("127.0.0.1", api.port), source_address=("127.0.0.2", 0))
+            stack.enter_context(pod_of_cluster)
+        assert api.create(pod(cluster.name(cluster.good))).allowed
+    assert api.create(pod(cluster.name(cluster.good))).allowed
+
+
+def test_the_refusal_of_an_object_of_many_images_is_bounded(cluster: Cluster, api: ApiServer) -> None:
+    answered = api.create(pod(*(f"quay.io/{'a' * 200}{number}:1" for number in range(2000))))
+    lines = answered.message.splitlines()
+    assert not answered.allowed
+    assert len(lines) == 66 and lines[-1] == "and 1936 more images" and len(answered.message) < 64 * 1024
+    assert len(answered.audit["images"]) == 2000
 
 
 def test_what_is_allowed_and_not_promoted_does_not_start(cluster: Cluster, api: ApiServer) -> None:

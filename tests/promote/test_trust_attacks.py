@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from registry_pipelines.evidence import referrers
+from registry_pipelines.evidence import attestations, referrers
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.evidence.attestations import attest
 from registry_pipelines.evidence.attestors import AttestorFiles
@@ -191,6 +191,22 @@ def test_a_flood_of_referrers_stops_a_release_and_ships_none(
     attach_bundle(release, b"one more")
     said = verdict(release)
     assert [reason.partition(",")[0] for reason in said.reasons] == [f"release: {there + 22} referrers are listed"]
+
+
+def test_many_manifests_of_one_large_blob_stop_a_release_and_ship_none(
+    release: Candidate, build_system: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A blob is pushed once, and every manifest that carries it would have it read again."""
+    monkeypatch.setattr(attestations, "MAX_ATTESTATION_BYTES", 1_000_000)
+    noise = b"0" * 99_000
+    for number in range(9):
+        attach_bundle(release, noise, {"number": str(number)})
+    vouch(release, build_system)
+    assert verdict(release).allow
+    for number in range(9, 12):
+        attach_bundle(release, noise, {"number": str(number)})
+    [reason] = verdict(release).reasons
+    assert reason.startswith("release: its attestations have more than 1000000 bytes together")
 
 
 def test_odd_referrers_hide_no_good_one(release: Candidate, build_system: Key) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from registry_pipelines.errors import InputError, ManifestInvalid
+from registry_pipelines.progress import count_text
 from registry_pipelines.promote.admission.judging import MARGIN_S, Decision, Judge
 from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MUTATE, VALIDATE, Admission
 from registry_pipelines.promote.admission.review import MAX_REVIEW_BYTES, Request, read_review, write_answer
@@ -16,6 +17,11 @@ from registry_pipelines.registry.embedded.http_server import HttpServer
 
 MAX_CONNECTIONS = 512
 """Each API server keeps a few dozen; more are let wait, and asked again."""
+
+MAX_OF_PEER = 128
+"""Of one address: a pod of the cluster that opens connections and sends nothing keeps no API server out."""
+MAX_REFUSALS = 64
+"""That are told of one object; the rest is counted. Users and audit logs get the message whole."""
 
 _TIMEOUT = re.compile(r"([0-9]{1,2})s\Z")
 
@@ -52,7 +58,10 @@ class Webhook:
         decision = self._judge.decide(asked, wait_s)
         if self._told is not None:
             self._told(asked, decision)
-        message = "\n".join(["may not start:", *(str(each) for each in decision.refusals)])
+        lines = ["may not start:", *(str(each) for each in decision.refusals[:MAX_REFUSALS])]
+        if (more := len(decision.refusals) - MAX_REFUSALS) > 0:
+            lines.append(f"and {count_text(more, 'more image')}")
+        message = "\n".join(lines)
         return write_answer(
             asked.uid,
             allowed=decision.allowed,
@@ -89,6 +98,7 @@ def server_of(
         key=Path(settings.tls_key),
         deadlines=Deadlines(head_s=10.0, idle_s=120.0, stall_s=10.0),
         max_connections=MAX_CONNECTIONS,
+        max_of_peer=MAX_OF_PEER,
         on_exchange=on_exchange,
     )
 

@@ -13,6 +13,7 @@ import socket
 import ssl
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -59,7 +60,9 @@ class Exchange:
 class HttpServer:
     """HTTP/1.1 on one address, answered by ``handler`` from many threads.
 
-    port 0: a free one. certificate, key: PEM files; TLS when given, read again when they were replaced.
+    port 0: a free one. certificate, key: PEM files; TLS when given, read again when they were replaced. max_of_peer:
+    open connections of one address, so that one that sends nothing cannot keep all others out; as many as of all
+    unless told.
     on_exchange: called after each answer, from many threads. ``start`` raises PortTaken, LocalError, InputError.
     """
 
@@ -73,6 +76,7 @@ class HttpServer:
         key: Path | None = None,
         deadlines: Deadlines | None = None,
         max_connections: int = MAX_CONNECTIONS,
+        max_of_peer: int | None = None,
         on_exchange: Callable[[Exchange], None] | None = None,
     ) -> None:
         self._handler = handler
@@ -82,6 +86,8 @@ class HttpServer:
         self._tls = ServerTls(certificate, key) if certificate else None
         self._deadlines = deadlines or Deadlines()
         self._max_connections = max_connections
+        self._max_of_peer = max_of_peer or max_connections
+        self._by_peer: Counter[str] = Counter()
         self._on_exchange = on_exchange
         self._listener: socket.socket | None = None
         self._wake: socket.socket | None = None
@@ -201,26 +207,31 @@ class HttpServer:
 
     def _admit(self, sock: socket.socket, peer: str) -> None:
         with self._guard:
-            full = len(self._open) >= self._max_connections
+            full = len(self._open) >= self._max_connections or self._by_peer[peer] >= self._max_of_peer
             thread = threading.Thread(
                 target=self._serve, args=(sock, peer), daemon=True, name=f"registry-{self._port}-c"
             )
             if not full and not self._stopping.is_set():
                 self._open[sock] = thread
+            if not full:
+                self._by_peer[peer] += 1
         if not full:
             try:
                 thread.start()
                 return
             except RuntimeError:  # no more threads
-                self._forget(sock)
+                self._forget(sock, peer)
         with suppress(OSError), sock:
             sock.setblocking(False)
             if self._tls is None:
                 sock.send(_BUSY)
 
-    def _forget(self, sock: socket.socket) -> None:
+    def _forget(self, sock: socket.socket, peer: str) -> None:
         with self._guard:
             self._open.pop(sock, None)
+            self._by_peer[peer] -= 1
+            if self._by_peer[peer] <= 0:
+                del self._by_peer[peer]
 
     def _serve(self, sock: socket.socket, peer: str) -> None:
         plain = sock
@@ -238,8 +249,9 @@ class HttpServer:
         except (OSError, BodyCut):
             pass  # the peer is gone; what it half sent was dropped where it was read
         finally:
-            self._forget(sock)
-            self._forget(plain)
+            with self._guard:
+                self._open.pop(plain, None)
+            self._forget(sock, peer)
             sock.close()
 
     def _serve_one(self, connection: Connection, peer: str) -> bool:
