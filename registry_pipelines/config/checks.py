@@ -19,6 +19,7 @@ from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOUT_S
+from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
 from registry_pipelines.settings import unknown
@@ -52,6 +53,7 @@ def check(
             *_events(config),
             *_scanners(config),
             *_usage(config),
+            *_endpoints(config),
             *_images(root, config),
             *_streams(root, config),
             *_targets(config),
@@ -217,6 +219,22 @@ def _events(config: Config) -> Iterable[tuple[str, str]]:
         if queue in seen:
             yield f"registries.{name}.events.{field}", f"registry `{seen[queue]}` reads this queue; each needs its own"
         seen.setdefault(queue, name)
+
+
+def _endpoints(config: Config) -> Iterable[tuple[str, str]]:
+    """Tokens, and answers that hold some, go to the addresses of clouds' APIs."""
+    for section in ("registries", "usage"):
+        for name, each in getattr(config, section).items():
+            try:
+                address = urlsplit(getattr(each, "endpoint", None) or "")
+            except ValueError:
+                yield f"{section}.{name}.endpoint", "the host of the address is no IPv6 address"
+                continue
+            if address.scheme == "http" and not is_loopback(address.hostname or ""):
+                yield (
+                    f"{section}.{name}.endpoint",
+                    "tokens would go there without TLS; it begins with https://, but on this machine",
+                )
 
 
 def _usage(config: Config) -> Iterable[tuple[str, str]]:

@@ -56,3 +56,28 @@ def test_a_host_reads_back(region: str, fips: bool, dualstack: bool) -> None:
 def test_what_is_wrong_is_said(tmp_path: Path, line: str, said: str) -> None:
     with pytest.raises(ConfigInvalid, match=said):
         loaded(tmp_path, f"registries: {{r: {line}}}\n")
+
+
+def test_tokens_go_to_no_address_without_tls(tmp_path: Path) -> None:
+    """Google's are sent as they are, and AWS answers with passwords of registries and with credentials of roles."""
+    path = tmp_path / "registry-pipelines.yaml"
+    text = """
+registries:
+  e: {kind: ecr, account: "111122223333", region: eu-west-1, endpoint: "URL"}
+  g: {kind: gar, project: ml-prod, location: europe-west1, endpoint: "URL"}
+usage:
+  u: {kind: cloud-run, project: ml-prod, locations: [europe-west1], endpoint: "URL"}
+"""
+    for url, wrong in (
+        ("http://api.corp:80", 3),
+        ("http://[::::]:80", 3),
+        ("https://api.corp", 0),
+        ("http://[::1]:1", 0),
+    ):
+        path.write_text(text.replace("URL", url))
+        if not wrong:
+            assert load(path).usage
+            continue
+        with pytest.raises(ConfigInvalid) as caught:
+            load(path)
+        assert str(caught.value).count("endpoint: ") == wrong
