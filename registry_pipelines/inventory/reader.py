@@ -1,7 +1,8 @@
 """How registries are read into an inventory: one reader for each kind, and what all of them do alike.
 
-A repository that cannot be read is left out and stands in the source's ``unread``; a registry that does not answer
-gives a source without images. Neither is ever taken for a registry that holds nothing.
+A repository that cannot be read stands in the source's ``unread``, and what its list told before it broke off stays in
+the table: whoever decides by an inventory asks ``complete`` first. A registry that does not answer gives a source
+without images. Neither is ever taken for a registry that holds nothing.
 """
 
 from __future__ import annotations

@@ -327,11 +327,14 @@ def test_a_virtual_repository_that_is_a_standard_one_is_no_second_thing(
 def test_a_repository_that_holds_something_is_deleted_by_force_alone(
     google: GoogleCloud, cloud: GarSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.doubles.google.images import Repositories
+    from tests.doubles.google.images import Package, Repositories
 
     google.repository(PROJECT, LOCATION, "empty")
     google.repository(PROJECT, LOCATION, "full")
-    settings = declared(repositories=(GarRepositories(names=("empty", "full"), absent=True),))
+    google.repository(PROJECT, LOCATION, "fresh")
+    fresh = google.world.state(Repositories).get(f"{PARENT}/repositories/fresh")
+    fresh.packages["app"] = Package("app", google.world.now(), google.world.now())
+    settings = declared(repositories=(GarRepositories(names=("empty", "fresh", "full"), absent=True),))
     from tests.doubles.google.services import repositories as served
 
     def full(world: Any, request: Any) -> Any:
@@ -345,7 +348,8 @@ def test_a_repository_that_holds_something_is_deleted_by_force_alone(
     monkeypatch.setitem(artifactregistry.SERVICE.handlers, "GetRepository", full)  # type: ignore[arg-type]
     outcomes = {each.key.name: each for each in apply(cloud, settings).outcomes}
     assert outcomes["empty"].ok and not outcomes["full"].ok and "99 bytes" in outcomes["full"].why
-    forced = declared(repositories=(GarRepositories(names=("empty", "full"), absent=True, force=True),))
+    assert not outcomes["fresh"].ok and "holds app" in outcomes["fresh"].why, "its size is not told yet"
+    forced = declared(repositories=(GarRepositories(names=("empty", "fresh", "full"), absent=True, force=True),))
     assert apply(cloud, forced).ok and google.world.state(Repositories).held == {}
 
 

@@ -26,6 +26,8 @@ _ALGORITHMS = {
 }
 """Cloud KMS's names of algorithms, and Binary Authorization's for the same. Source: the types of both clients."""
 
+_EMPTY_IT = "Delete them first, or write `force: true` beside `absent`"
+
 
 class Changing:
     """Changes one registry."""
@@ -71,14 +73,21 @@ class Changing:
         self._asking.ask("changing a repository", client.update_repository, changing, where=name)
 
     def _delete(self, client: Any, change: Change, name: str) -> None:
-        """Google deletes a repository with all that it has, without a question: the question is asked here."""
+        """Google deletes a repository with all that it has, without a question: the question is asked here. Its size
+        is that of another moment, so an empty one is asked for its packages, too."""
         doing = "deleting a repository"
         if not (change.wanted or {}).get("force"):
             asked = self._asking.ask("reading a repository", client.get_repository, {"name": name}, where=name)
             there = as_json(asked)
             if int(there.get("sizeBytes", 0)):
                 why = f"it holds {there['sizeBytes']} bytes, and Google would delete them with it"
-                raise Refused(why, where=name, do="Delete them first, or write `force: true` beside `absent`")
+                raise Refused(why, where=name, do=_EMPTY_IT)
+            listed = self._asking.ask(
+                "listing packages", client.list_packages, {"parent": name, "page_size": 1}, where=name
+            )
+            if packages := list(listed.packages):
+                why = f"it holds {packages[0].name.rpartition('/')[2]}, and Google would delete that with it"
+                raise Refused(why, where=name, do=_EMPTY_IT)
         deleted = self._asking.ask(doing, client.delete_repository, {"name": name}, where=name)
         self._asking.finished(doing, deleted, client, where=name)
 
