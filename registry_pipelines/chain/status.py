@@ -410,7 +410,10 @@ class _Look:
 
         platforms, now = latest.verdict.platforms, self._now
         starts = self._ask(place, lambda: read_starts(place, platforms, policy, verifier))
-        way = self._ask(place, lambda: read_way(place, standing, image.order, channel, known, verifier, now=now))
+        vouching, order = policy.attestors, image.order
+        way = self._ask(
+            place, lambda: read_way(place, standing, order, channel, known, verifier, now=now, attestors=vouching)
+        )
         outcome = gate.may_enter(standing, policy, starts, way, platforms=platforms)
         return "allow" if outcome.passes or outcome.held else "deny", tuple(outcome.reasons), outcome.held
 

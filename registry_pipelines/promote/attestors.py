@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice, product
 
 from registry_pipelines.settings import NAME, Pattern
 
@@ -19,6 +19,9 @@ MAX_NAMES = 64
 """Attestors that one policy names."""
 MAX_DEPTH = 8
 """Parentheses within parentheses."""
+
+MAX_CHOICES = 1_000
+"""Ways to fulfil an expression that are looked at."""
 
 _WORD = re.compile(r"\s*([()]|[^\s()]+)")
 _NAME = re.compile(NAME.expression)
@@ -88,6 +91,26 @@ def asked_together(expression: Expression) -> frozenset[tuple[str, str]]:
         if one != other
     }
     return found | between
+
+
+def choices(expression: Expression, given: Collection[str]) -> Iterator[frozenset[str]]:
+    """The names of ``given`` that fulfil an expression together, in each way; at most MAX_CHOICES of them.
+
+    The other names are taken as fulfilled, but where something stands beside them that is in ``given``: which of both
+    counted nobody says here, so the one that is looked at is taken.
+    """
+    return islice(_choices(expression, given), MAX_CHOICES)
+
+
+def _choices(expression: Expression, given: Collection[str]) -> Iterator[frozenset[str]]:
+    if isinstance(expression, Named):
+        yield frozenset({expression.name} & set(given))
+    elif isinstance(expression, AllOf):
+        for parts in product(*(tuple(choices(part, given)) for part in expression.parts)):
+            yield frozenset[str]().union(*parts)
+    else:
+        found = [each for part in expression.parts for each in choices(part, given)]
+        yield from [each for each in found if each] or found[:1]
 
 
 def _names(expression: Expression) -> Iterator[str]:

@@ -243,7 +243,8 @@ class _Gate:
         own = next((each for each in self.order if each.name == self.channel), None)
         if own is None:
             return None
-        return read_way(self.place, standing, self.order, own, known, self.verifier, now=self.now)
+        vouching = self.policy.attestors
+        return read_way(self.place, standing, self.order, own, known, self.verifier, now=self.now, attestors=vouching)
 
     def _named(self) -> Digest | None:
         return digest_at(self.place, self.channel)

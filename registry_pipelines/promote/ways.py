@@ -3,7 +3,7 @@ registry, and held against what the channel asks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from registry_pipelines.errors import DigestInvalid
 from registry_pipelines.evidence.model import Attestations, Verifier, key_name
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.attestors import Expression, choices, names_in, read_expression
 from registry_pipelines.promote.distinct import without_own_key
 from registry_pipelines.promote.documents import TIME_FORMAT, PromotionRecord, Step
 from registry_pipelines.promote.findings import Outcome
@@ -53,9 +54,11 @@ def read_way(
     verifier: Verifier,
     *,
     now: datetime,
+    attestors: str = "",
 ) -> Way:
     """Read what ``channel`` asks of the way. order: all channels of the image. known: what was read and verified about
-    the release's digest. Raises RegistryError."""
+    the release's digest. attestors: that the channel's policy names; whose key approved as one of them has said its
+    word. Raises RegistryError."""
     before, release = channel_before(order, channel.name), standing.release
     if returns(standing, channel.name):
         return Way(channel, before)
@@ -64,7 +67,7 @@ def read_way(
         from registry_pipelines.promote.approvals import read_approvals  # few channels ask
 
         approvals = read_approvals(place, release.digest, verifier, known=known)
-        unapproved = list(_unapproved(channel, approvals, release.image, now))
+        unapproved = list(_unapproved(channel, approvals, release.image, now, _vouching(attestors, verifier)))
     stayed = timedelta()
     if channel.after is not None and before:
         stays = _stays(place, standing, before, verifier, now)
@@ -75,18 +78,41 @@ def read_way(
     return Way(channel, before, stayed, tuple(unapproved))
 
 
-def _unapproved(channel: Channel, approvals: Approvals, image: str, now: datetime) -> Iterator[tuple[str, str]]:
-    """Each capacity that nobody's approval counts in, and why; the same key counts in one of them."""
+def _vouching(attestors: str, verifier: Verifier) -> Expression | None:
+    """The attestors of a policy, where one of them approves."""
+    expression = read_expression(attestors) if attestors else None
+    known = (verifier.attestor(name) for name in names_in(expression)) if expression else ()
+    return expression if any("approval" in each.attests for each in known if each) else None
+
+
+def _unapproved(
+    channel: Channel, approvals: Approvals, image: str, now: datetime, vouching: Expression | None
+) -> Iterator[tuple[str, str]]:
+    """Each capacity that nobody's approval counts in, and why; the same key counts in one of them, or as one of the
+    attestors whose approval the policy wants."""
+
+    def keys_as(capacity: str) -> frozenset[str]:
+        return frozenset(each.key_id for each in approvals.standing(capacity, image=image, now=now))
+
     given: dict[str, frozenset[str]] = {}
     for capacity in channel.approvals:
         if why := approvals.why_none(capacity, image=image, now=now):
             yield capacity, why
         else:
-            standing = approvals.standing(capacity, image=image, now=now)
-            given[capacity] = frozenset(each.key_id for each in standing)
-    while (name := without_own_key(given)) is not None:
-        keys = ", ".join(key_name(key) for key in sorted(given.pop(name)))
-        yield name, f"it was approved by {keys} alone, which counts in another capacity: one key counts once"
+            given[capacity] = keys_as(capacity)
+    said = {name: keys for name in (names_in(vouching) if vouching else ()) if (keys := keys_as(name))}
+    ways = choices(vouching, said) if vouching else iter([frozenset[str]()])
+    shared = [list(_sharing({name: said[name] for name in sorted(way)}, given)) for way in ways]
+    yield from min(shared, key=len, default=[])
+
+
+def _sharing(before: Mapping[str, frozenset[str]], given: Mapping[str, frozenset[str]]) -> Iterator[tuple[str, str]]:
+    """The capacities that no key is left for, when those of ``before`` have theirs."""
+    left = {**before, **given}
+    while (name := without_own_key(left)) is not None:
+        keys = ", ".join(key_name(key) for key in sorted(left.pop(name)))
+        if name in given:
+            yield name, f"it was approved by {keys} alone, which counts in another capacity: one key counts once"
 
 
 def returns(standing: Standing, channel: str) -> bool:

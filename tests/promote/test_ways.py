@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
+import msgspec
 import pytest
 
 from registry_pipelines.errors import PromotionDenied, PromotionHeld
+from registry_pipelines.evidence.attestors import AttestorFiles
 from registry_pipelines.evidence.key_files import read_public_keys
-from registry_pipelines.evidence.keys import KeySet, PublicKeys
+from registry_pipelines.evidence.keys import KeySet, PublicKeys, load_verifier
 from registry_pipelines.promote.approvals import new_approval
 from registry_pipelines.promote.approvals import publish as publish_approval
+from registry_pipelines.promote.attestors import choices, read_expression
 from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Promotion
-from registry_pipelines.promote.judge import require_promoted
+from registry_pipelines.promote.judge import judge, require_promoted
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.promote.person import Person
+from registry_pipelines.promote.verdicts import publish
 from registry_pipelines.promote.ways import releases_before
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Duration
@@ -135,6 +140,54 @@ def test_one_key_approves_as_one_person(place: Place, key: Key, other_key: Key) 
     assert reason.endswith("alone, which counts in another capacity: one key counts once")
     approve("qa", other_key)
     assert go(item, "prod", order).changed
+
+
+def test_one_key_is_no_attestor_of_the_policy_and_a_capacity_of_the_channel(
+    place: Place, key: Key, make_key: Callable[[str], Key]
+) -> None:
+    """The policy wants QA to vouch, the channel somebody of security: who is in both teams says it once."""
+    anna, carl = make_key("anna"), make_key("carl")
+    attestors = {
+        name: AttestorFiles(["approval"], [each.public for each in members])
+        for name, members in {"qa": (anna,), "security": (anna, carl)}.items()
+    }
+    verifier = load_verifier([key.public], attestors=attestors)
+    item = replace(passing(place, key, "one"), key=replace(key, verifier=verifier))
+    prod = Channel(name="prod", approvals=("security",))
+    policy = msgspec.structs.replace(DEFAULT_POLICY, attestors="qa")
+
+    def approve(capacity: str, by: Key) -> None:
+        approval = new_approval(place, item.release, capacity, JANE, now=NOW)
+        publish_approval(place, item.top, approval, by.signer, item.key.verifier)
+
+    def promoted() -> Promotion:
+        whole = judge(place, item.top, policy, verifier.under(["qa"]), image="app", now=NOW + HOUR)
+        publish(place, item.top, whole, key.signer, verifier)
+        asked = (place, item.release, policy, verifier, key.signer)
+        return promote(*asked, channel="prod", order=(prod,), now=NOW + HOUR, by=JANE)
+
+    approve("qa", anna)
+    approve("security", anna)
+    with pytest.raises(PromotionHeld, match="one key counts once"):
+        promoted()
+    approve("security", carl)
+    assert promoted().changed
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("qa and legal", ["legal qa"]),
+        ("qa or legal", ["qa", "legal"]),
+        ("build and (qa or legal)", ["qa", "legal"]),
+        ("qa or build", ["qa"]),
+        ("build or scanner", [""]),
+        ("(qa or legal) and (qa or build)", ["qa", "legal qa"]),
+    ],
+)
+def test_the_ways_to_fulfil_an_expression(expression: str, expected: list[str]) -> None:
+    found = choices(read_expression(expression), {"qa", "legal"})
+    assert [" ".join(sorted(each)) for each in found] == expected
 
 
 def key_of(key: Key) -> PublicKeys:
