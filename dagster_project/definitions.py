@@ -24,10 +24,12 @@ from dagster_project.assets import (
     stream,
     sync,
 )
+from dagster_project.converting import convert_sensor
 from dagster_project.deciding import deciding_jobs
 from dagster_project.moving import keys_sensor
 from dagster_project.new_bases import bases_sensor, rebuild_sensor
 from dagster_project.partitions import built_images, derived_images, recorded_images
+from dagster_project.promoting import promotion_sensor
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import (
     by_bucket,
@@ -38,7 +40,7 @@ from dagster_project.schedules import (
     promote_job,
     release_job,
 )
-from dagster_project.sensors import convert_sensor, promotion_sensor, push_sensors
+from dagster_project.sensors import push_sensors
 from dagster_project.together import Together
 from dagster_project.told import told_sensors
 from registry_pipelines.chain import Chain

@@ -1,4 +1,4 @@
-"""Sensors: releases that appeared, and releases that may ship now.
+"""Sensors that find releases, and what all sensors of releases share.
 
 The cursor is the truth about what was asked for (:mod:`dagster_project.memory`). A sensor that raises keeps its old
 cursor: a registry that is down fails the tick, visibly, and the next one starts from the same place. Trouble with one
@@ -12,11 +12,9 @@ from typing import Generic, TypeAlias, TypeVar
 
 import dagster as dg
 
-from dagster_project.assets.build import CONVERTED
 from dagster_project.memory import Memory, fingerprint, recall
 from dagster_project.moving import whole_keys
-from dagster_project.partitions import PARTITION_TAG, RELEASES, derived_images, release_keys, under_way
-from dagster_project.report import OUTCOME_TAG
+from dagster_project.partitions import PARTITION_TAG, RELEASES, release_keys, under_way
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from registry_pipelines.chain import Chain
@@ -31,13 +29,9 @@ LOOKS_PER_RECONCILE = 20
 """Every so many looks the sensor also finds runs that were lost and keys whose release is gone."""
 MAX_ATTEMPTS = 3
 """Runs asked for one release before a person has to look: a step retries network trouble by itself already."""
-MAX_JUDGED = 10
-"""Releases judged in one tick of the promotion sensor; a tick has 60 s, a judgement takes about a second."""
 LONGEST_LOOK_S = 30
 """Seconds after which a look begins nothing more: Dagster ends a tick after 60 s and forgets it, so that the next would
 take as long again. What was not reached comes first in the next look."""
-JUDGED_EVERY = 10
-"""The promotion sensor sleeps so many intervals of the push sensor: advisories and exceptions change by the hour."""
 
 MAX_RUNS = 5000
 """Failed runs that are looked at after a cursor was reset, the newest."""
@@ -336,153 +330,7 @@ def push_sensor(config: Config, registry: str, job: Job) -> dg.SensorDefinition:
     return push
 
 
-def look_for_origins(
-    context: dg.SensorEvaluationContext, chain: Chain, images: Sequence[str], memory: Memory, cap: int
-) -> dg.SensorResult:
-    """One look of the convert sensor: what was pushed and has no release derived of it. What was there before the first
-    look is not converted."""
-    look = look_at(images, memory, chain.origins)
-    first = memory.look_first({name: what_is_sought(chain.config.images[name]) for name in images}, look.found)
-    memory.looks += 1
-    pushed = ((name, tag) for name, tags in look.found.items() for tag, done in tags.items() if not done)
-    waiting = {f"{name}:{tag}": (name, tag) for name, tag in pushed}
-    memory.pass_over(key for key, (name, _) in waiting.items() if name in first and not memory.noted(key))
-    if not look.silent and not look.rest:
-        memory.keep(waiting)
-    busy = under_way(context.instance)
-    wanted = [
-        key
-        for key, (name, _) in waiting.items()
-        if name not in busy and (not memory.noted(key) or 0 < memory.tried(key) < MAX_ATTEMPTS)
-    ]
-    requests = []
-    for key in wanted[:cap]:
-        name, tag = waiting[key]
-        settings = {"ops": {CONVERTED: {"config": {"tags": [tag]}}}}
-        asked = memory.ask(key)
-        requests.append(dg.RunRequest(run_key=asked.run_key, partition_key=name, run_config=settings))
-    notes = look.notes()
-    for note in notes:
-        context.log.warning("%s", note)
-    reason = None if requests else "; ".join([f"{count_text(len(waiting), 'image')} not converted, none new", *notes])
-    return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())
-
-
-def convert_sensor(config: Config, job: str) -> dg.SensorDefinition:
-    """The sensor that finds pushed images of which releases are derived. job: the name of the one that derives."""
-    images = derived_images(config)
-
-    @dg.sensor(
-        name="convert",
-        job_name=job,
-        minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds())),
-        default_status=at_start(config),
-        description=f"New version tags of {', '.join(images)}, of which no release was derived: asks for a run of the "
-        f"job `convert`, at most {config.sensors.max_requests} at a time.",
-    )
-    def convert(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
-        return look_for_origins(context, chain, images, recall(context), config.sensors.max_requests)
-
-    return convert
-
-
-def held_back(instance: dg.DagsterInstance, chain: Chain, images: Collection[str]) -> Known:
-    """Releases with a verdict that were neither promoted nor superseded, and have no run under way."""
-    known = known_releases(chain, release_keys(instance), images)
-    judged = materialized(instance, "verdict")
-    out = materialized(instance, "promotion") | under_way(instance) | superseded(instance, known)
-    return {key: release for key, release in known.items() if key in judged and key not in out}
-
-
 def next_after(keys: Sequence[str], last: str, count: int) -> list[str]:
     """The next ``count`` in a circle that starts after key ``last``."""
     start = keys.index(last) + 1 if last in keys else 0
     return [*keys[start:], *keys[:start]][:count]
-
-
-def evidence_that_allows(chain: Chain, release: Release) -> str:
-    """Digest of the verdict when it is allow today and the release starts as its policy says, else empty. Advisories
-    are matched again first, and what is inside the limits now is attested: a verdict believes signed reports only."""
-    if chain.start_problems(release) or not chain.vulnerabilities(release).ok:
-        return ""
-    chain.sign(release)
-    verdict = chain.judge(release)
-    return verdict.digest if verdict.ok else ""
-
-
-def going_on(context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str]) -> dict[str, str]:
-    """Releases that came to a channel and may come to the next one by themselves now, by key: its hours are over, or
-    somebody approved it. Only those that a channel names are asked about; the name of the next is in the answer."""
-    several = [name for name in images if len(chain.config.images[name].order) > 1]
-    if not several:
-        return {}
-    known = known_releases(chain, release_keys(context.instance), several)
-    busy, found = under_way(context.instance), dict[str, str]()
-    for key in named_by_channels(context, chain, known):
-        try:
-            channel = "" if key in busy else chain.goes_on(known[key])
-        except RegistryPipelinesError as error:  # one release's trouble must not hold the others
-            context.log.warning("%s: cannot be asked whether it goes on: %s", key, error)
-            continue
-        if channel:
-            found[key] = f"channel {channel}"
-    return found
-
-
-def waits(instance: dg.DagsterInstance, key: str) -> bool:
-    """Whether a release is allowed and waits for a person, by what its newest run ended with."""
-    newest = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: key}), limit=1)
-    return bool(newest) and newest[0].tags.get(OUTCOME_TAG) == "held"
-
-
-def look_for_allowed(
-    context: dg.SensorEvaluationContext, chain: Chain, images: Collection[str], memory: Memory
-) -> dg.SensorResult:
-    """One look of the promotion sensor: judge held releases again, by digest, and ask for runs of those that pass."""
-    if whole := whole_keys(release_keys(context.instance)):
-        return dg.SensorResult(
-            skip_reason=f"{count_text(len(whole), 'short key')} to be made first", cursor=context.cursor
-        )
-    held = held_back(context.instance, chain, images)
-    going = going_on(context, chain, images)
-    memory.keep([*held, *going])
-    waiting = {key: release for key, release in held.items() if waits(context.instance, key)}
-    # A person promoted these on the command line: a run shows that, and copies them.
-    allowed, started = named_by_channels(context, chain, waiting), monotonic()
-    allowed |= going
-    judged = [key for key in held if key not in waiting]
-    for place, key in enumerate(next_after(judged, memory.last, MAX_JUDGED)):
-        if place and monotonic() - started >= LONGEST_LOOK_S:
-            break
-        memory.last = key
-        try:
-            evidence = evidence_that_allows(chain, held[key])
-        except RegistryPipelinesError as error:  # one release's trouble must not hold the others
-            context.log.warning("%s: cannot be judged: %s", key, error)
-            continue
-        if evidence:
-            allowed[key] = evidence
-    # A key that the other sensor removed meanwhile would fail the tick, and with it the requests for the others.
-    still = set(release_keys(context.instance)) if allowed else set()
-    ready = {key: evidence for key, evidence in allowed.items() if memory.tried(key, evidence) < MAX_ATTEMPTS}
-    requests = [memory.ask(key, evidence) for key, evidence in ready.items() if key in still]
-    reason = None if requests else f"releases that may not go: {len(judged)}, that wait for a person: {len(waiting)}"
-    return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())
-
-
-def promotion_sensor(config: Config, job: Job) -> dg.SensorDefinition:
-    """The sensor that lets denied releases go when the evidence passes: newer advisories, an exception, a policy."""
-
-    @dg.sensor(
-        name="promotion",
-        job=job,
-        minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds()) * JUDGED_EVERY),
-        default_status=at_start(config),
-        description="Releases that were denied or held, or whose promotion failed, judged again by digest against "
-        "today's advisories and policy, and asked for their hot packs where the policy wants them, "
-        f"{MAX_JUDGED} at a time; asks for a run when the verdict is allow now.",
-    )
-    def promotion(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
-        return look_for_allowed(context, chain, list(config.images), recall(context))
-
-    return promotion

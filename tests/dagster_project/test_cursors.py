@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
-from dagster_project import sensors
+from dagster_project import promoting, sensors
 from dagster_project.memory import Memory, fingerprint
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
@@ -126,7 +126,8 @@ def test_a_repository_that_fails_does_not_hide_the_pushes_to_another(world: Worl
 
 def test_a_look_that_takes_too_long_goes_on_in_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dagster ends a tick after a minute and forgets all of it; it would begin at the same place for ever."""
-    monkeypatch.setattr(sensors, "LONGEST_LOOK_S", 0)
+    for module in (sensors, promoting):
+        monkeypatch.setattr(module, "LONGEST_LOOK_S", 0)
     app, tool = world.push("app", "v1", GOOD), world.push("tool", "v1", GOOD, note="tool")
     first, cursor = tick(world, "push_source", world.looked())
     second, cursor = tick(world, "push_source", cursor)
@@ -144,7 +145,7 @@ def test_a_partition_that_is_removed_meanwhile_does_not_fail_the_tick(
     keys = [world.known("app", "v1", GOOD), world.known("tool", "v1", GOOD, note="tool")]
     for key in keys:
         world.run(key, *JUDGED)
-    judge = sensors.evidence_that_allows
+    judge = promoting.evidence_that_allows
 
     def judge_and_remove(chain: Chain, release: Release) -> str:
         evidence = judge(chain, release)
@@ -152,7 +153,7 @@ def test_a_partition_that_is_removed_meanwhile_does_not_fail_the_tick(
             world.instance.delete_dynamic_partition("release", keys[0])
         return evidence
 
-    monkeypatch.setattr(sensors, "evidence_that_allows", judge_and_remove)
+    monkeypatch.setattr(promoting, "evidence_that_allows", judge_and_remove)
     with (
         partition_loading_context(dynamic_partitions_store=world.instance),
         dg.build_sensor_context(world.instance, definitions=world.defs, resources={"chain": world.chain}) as context,

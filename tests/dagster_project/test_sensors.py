@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 import yaml
 
-from dagster_project import sensors
+from dagster_project import promoting, sensors
 from dagster_project.definitions import build_definitions
 from dagster_project.memory import Memory
 from registry_pipelines.chain import Chain
@@ -289,7 +289,7 @@ def test_the_promotion_sensor_rolls_nothing_back(world: World) -> None:
 
 
 def test_held_releases_are_judged_in_turns(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sensors, "MAX_JUDGED", 1)
+    monkeypatch.setattr(promoting, "MAX_JUDGED", 1)
     keys = [world.known("app", tag, GOOD, note=tag) for tag in ("v1", "v2")]
     for key in keys:
         world.run(key, "provenance", "sbom", "vulnerabilities", "signature", "verdict")
