@@ -127,12 +127,9 @@ class GoogleCalls:
             asked["page_token"] = answer.next_page_token
 
     def finished(self, operation: Any, client: Any, *, where: str, doing: str, limit_s: float = OPERATION_S) -> Any:
-        """:meth:`ended` of an operation that must go well. Raises its error, too."""
-        return self.check(self.ended(operation, client, where=where, doing=doing, limit_s=limit_s), where, doing)
-
-    def ended(self, operation: Any, client: Any, *, where: str, doing: str, limit_s: float = OPERATION_S) -> Any:
         """Wait for a long-running operation. operation: what the call returned (google.api_core.operation). client:
-        whose it is. Returns google.longrunning's Operation, well or not; raises Stalled after limit_s."""
+        whose it is. Returns google.longrunning's Operation; its error is raised as a call's would be, Stalled after
+        limit_s."""
         current, pause, began = operation.operation, FIRST_QUESTION_S, time.monotonic()
         while not current.done:
             if time.monotonic() - began > limit_s:
@@ -144,13 +141,9 @@ class GoogleCalls:
             self.retries.sleep(pause)
             pause = min(pause * 2, LONGEST_QUESTION_S)
             current = self.call(client.get_operation, {"name": current.name}, where=where, doing=doing)
+        if current.HasField("error"):
+            raise translate(_of_status(current.error), where=where, doing=doing)
         return current
-
-    def check(self, operation: Any, where: str, doing: str) -> Any:
-        """The operation, where it went well; its error is raised as a call's would be."""
-        if operation.HasField("error"):
-            raise translate(_of_status(operation.error), where=where, doing=doing)
-        return operation
 
 
 def _of_status(status: Any) -> Exception:

@@ -6,7 +6,7 @@ was last pulled Artifact Registry does not say** (it is in audit logs, where tho
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,14 +14,11 @@ import msgspec
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.client.translate import quote
 from registry_pipelines.registry.gar.calls import GoogleCalls
 from registry_pipelines.registry.gar.hosts import GarRepository, package_name, read_name
 
 PAGE = 1000
 """Items of one page: the API's largest ("Maximum page size is 1,000", its client's types)."""
-BATCH = 100
-"""Versions of one BatchDeleteVersions. The API has a limit that it does not tell ("determined by the service")."""
 
 
 class GarPlatform(msgspec.Struct, frozen=True):
@@ -60,13 +57,6 @@ class GarTag(msgspec.Struct, frozen=True):
 
     tag: str
     digest: str
-
-
-class Deleted(msgspec.Struct, frozen=True):
-    """What became of versions that were to go: those that are gone, and those that stay with why."""
-
-    gone: tuple[str, ...] = ()
-    kept: tuple[tuple[str, str], ...] = ()
 
 
 def _client(calls: GoogleCalls) -> Any:
@@ -190,49 +180,13 @@ def _is_gone(error: RegistryPipelinesError) -> bool:
     return isinstance(error, NotFound)
 
 
-def delete_versions(
-    calls: GoogleCalls, repository: GarRepository, image: str, digests: Sequence[Digest | str]
-) -> Deleted:
-    """Delete untagged versions, as many at once as the API takes. One that cannot go (tagged, or named by an index that
-    stays) leaves the others alone and stands in the answer with its reason. Order: indexes before what they name.
-
-    Raises the RegistryError family for what is no version's own matter.
-    """
-    client, package = _client(calls), repository.package(image)
-    gone: list[str] = []
-    kept: list[tuple[str, str]] = []
-    for start in range(0, len(digests), BATCH):
-        batch = [str(digest) for digest in digests[start : start + BATCH]]
-        request = {"parent": package, "names": [f"{package}/versions/{digest}" for digest in batch]}
-        operation = calls.call(client.batch_delete_versions, request, where=package, doing="deleting images")
-        failed = _failed(calls, calls.ended(operation, client, where=package, doing="deleting images"), package)
-        gone += [digest for digest in batch if digest not in failed]
-        kept += [(digest, failed[digest]) for digest in batch if digest in failed]
-    return Deleted(tuple(gone), tuple(kept))
-
-
-def _failed(calls: GoogleCalls, operation: Any, package: str) -> dict[str, str]:
-    """Digest to reason, of versions that a batch did not delete. Its operation names all of them, with one reason."""
-    from google.cloud.artifactregistry_v1 import BatchDeleteVersionsMetadata
-
-    said = BatchDeleteVersionsMetadata.pb(BatchDeleteVersionsMetadata())
-    operation.metadata.Unpack(said)
-    names = [name.rpartition("/")[2] for name in said.failed_versions]
-    if operation.HasField("error") and not names:
-        calls.check(operation, package, "deleting images")
-    return dict.fromkeys(names, quote(operation.error.message) or "Artifact Registry keeps it and does not say why")
-
-
 __all__ = [
-    "BATCH",
     "PAGE",
-    "Deleted",
     "GarImage",
     "GarPlatform",
     "GarTag",
     "delete_tag",
     "delete_version",
-    "delete_versions",
     "get_image",
     "get_repository",
     "list_images",

@@ -93,22 +93,6 @@ def test_a_list_that_leads_in_a_circle_ends(calls: GoogleCalls) -> None:
         list(calls.pages(lambda **_: Circle(), {}, "items", where="here", doing="listing"))
 
 
-def test_many_versions_go_at_once_and_those_that_stay_say_why(calls: GoogleCalls, google: Any) -> None:
-    from tests.doubles.google.services.operations import Operations
-
-    fill(google, 2500)
-    google.world.state(Operations).questions = 1
-    digests = [f"sha256:{number:064x}" for number in range(3, 2500, 10)]
-    package = google.images.held[REPOSITORY.name].packages["team/app-3"]
-    for number in range(13, 2500, 10):
-        package.drop_tag(f"v{number}")
-    done = images.delete_versions(calls, REPOSITORY, "team/app-3", digests)
-    assert len(done.gone) == 249 and done.kept == ((digests[0], done.kept[0][1]),)
-    assert "tagged" in done.kept[0][1]
-    assert google.world.calls["BatchDeleteVersions"] == 3
-    assert list(package.images) == [digests[0]]
-
-
 def test_an_answer_that_was_lost_is_settled(calls: GoogleCalls, registry: GarRegistry, google: Any) -> None:
     from tests.doubles.google import Fault, Refusal
 
