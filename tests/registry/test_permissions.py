@@ -126,7 +126,8 @@ def test_a_policy_is_cut_to_names_and_has_one_statement_for_each_kind() -> None:
     )
     made = aws_policy(["push", "list", "sign-kms"], scope)
     every, key, repository = made["Statement"]
-    assert every == {"Sid": "All", "Effect": "Allow", "Action": ["ecr:GetAuthorizationToken"], "Resource": "*"}
+    asked = ["ecr:GetAccountSetting", "ecr:GetAuthorizationToken"]
+    assert every == {"Sid": "All", "Effect": "Allow", "Action": asked, "Resource": "*"}
     assert key["Resource"] == ["arn:aws-cn:kms:cn-north-1:111122223333:key/*"]
     assert repository["Resource"] == [
         "arn:aws-cn:ecr:cn-north-1:111122223333:repository/team/app",

@@ -258,3 +258,22 @@ def test_many_manifests_are_one_question(ecr: Ecr, source: Counted, graphs: Grap
         assert len(heads) <= 1
     assert 1 <= ecr.double.count("BatchGetImage") <= 3
     assert compare(source.place("many"), Place(registry, "many"), "v1", content=True) == []
+
+
+@pytest.mark.parametrize("may_ask", [True, False])
+def test_where_the_account_mounts_nothing_it_is_asked_once_and_no_further_mount_is_tried(
+    ecr: Ecr, source: Counted, graphs: Graphs, registry: EcrRegistry, tmp_path: Path, *, may_ask: bool
+) -> None:
+    base = graphs.noise(5000)
+    if not may_ask:
+        ecr.double.fail("GetAccountSetting", ApiError("AccessDeniedException", "no", status=400), times=9)
+    for name in ("one", "two", "three"):
+        graphs.image(source.place(name), base, name.encode() * 100, tag="v1")
+        copies = [Source(source.registry, (OpenTarget(registry, "copies"),))]
+        assert sync(copies, engine=Engine(state=tmp_path / "transfer")).ok
+    tried = {one.split("/")[3] for one in ecr.double.requests if "mount=" in one}
+    assert ecr.double.count("GetAccountSetting") == 1
+    assert tried == ({"two"} if may_ask else {"two", "three"})
+    assert registry.capabilities("copies/new").mount is (False if may_ask else None)
+    for name in ("one", "two", "three"):
+        assert compare(source.place(name), Place(registry, f"copies/{name}"), "v1", content=True) == []

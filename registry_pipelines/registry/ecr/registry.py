@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -19,7 +22,7 @@ from registry_pipelines.registry.ecr.api import EcrApi
 from registry_pipelines.registry.ecr.hosts import read_host
 from registry_pipelines.registry.ecr.images import EcrImages
 from registry_pipelines.registry.ecr.uploads import EcrUploads
-from registry_pipelines.registry.protocol import Observer, Readable, UploadSession
+from registry_pipelines.registry.protocol import Capabilities, Observer, Readable, UploadSession
 
 
 class EcrRegistry(HttpRegistry):
@@ -74,6 +77,7 @@ class EcrRegistry(HttpRegistry):
         )
         self._api = finder.api
         self._native = EcrUploads(finder.api, self._uploads)
+        self._mounting = _Mounting()
 
     def _adjusted(self, retries: Retries, observer: Observer | None) -> Self:
         registry = super()._adjusted(retries, observer)
@@ -117,6 +121,23 @@ class EcrRegistry(HttpRegistry):
     def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
         """See Registry. A broken request costs one part."""
         self._native.upload(check_repository(repository), descriptor, content)
+
+    def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
+        """See Registry. The first refusal has the account asked for its setting (BLOB_MOUNTING, right
+        ``ecr:GetAccountSetting``): where that is off no further mount is tried, nor planned."""
+        if self._mounting.off:
+            return False
+        if super().mount_blob(repository, digest, source=source):
+            return True
+        if self._mounting.unasked.acquire(blocking=False):
+            with contextlib.suppress(RegistryError, LocalError):  # who may not ask goes on trying
+                self._mounting.off = not self.images.mounts()
+        return False
+
+    def capabilities(self, repository: str) -> Capabilities:
+        """See Registry."""
+        known = super().capabilities(repository)
+        return replace(known, mount=False) if self._mounting.off else known
 
     def blob_sizes(self, repository: str, digests: Sequence[Digest]) -> Mapping[Digest, int]:
         """See BlobSizes."""
@@ -170,6 +191,15 @@ class EcrRegistry(HttpRegistry):
 
     def cancel_upload(self, session: UploadSession) -> None:
         """See UploadSessions. ECR's API has no such call: what is not completed it drops by itself."""
+
+
+class _Mounting:
+    """What is known of the account's setting; one for a client and what is adjusted of it. unasked: who gets it asks,
+    and keeps it."""
+
+    def __init__(self) -> None:
+        self.off = False
+        self.unasked = threading.Lock()
 
 
 class _Finder:
