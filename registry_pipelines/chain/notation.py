@@ -21,7 +21,6 @@ if TYPE_CHECKING:  # certificates bring 80 modules along, and most configuration
     from registry_pipelines.evidence.notation.signers import CertifiedSigner
     from registry_pipelines.evidence.notation.trust import Trust
     from registry_pipelines.evidence.revocation import Revocations
-    from registry_pipelines.registry.ecr.calls import AwsCalls
 
 
 def certified_signer(own: Notation, person: Signer | None) -> CertifiedSigner:
@@ -69,12 +68,10 @@ def _signing_by_us(session: Session, own: Notation) -> Callable[[Place, Descript
     return sign
 
 
-def _aws_calls(config: Config, aws: AwsSigner) -> AwsCalls:
-    from registry_pipelines.registry.ecr.calls import AwsCalls
-
+def _registry_of(config: Config, aws: AwsSigner) -> EcrRegistry:
     settings = config.registries[aws.registry]
     assert isinstance(settings, EcrRegistry)  # noqa: S101  for mypy; the configuration was checked
-    return AwsCalls(settings.access())
+    return settings
 
 
 def _signing_by_aws(session: Session, aws: AwsSigner) -> Callable[[Place, Descriptor], list[dict[str, Scalar]]]:
@@ -82,7 +79,7 @@ def _signing_by_aws(session: Session, aws: AwsSigner) -> Callable[[Place, Descri
     registry of the kind ``ecr``; elsewhere it signs nothing."""
     from registry_pipelines.sign.aws_signer import sign_with_profile, wait_until_signed
 
-    calls = _aws_calls(session.config, aws)
+    calls = session.places.aws(_registry_of(session.config, aws))
     accounts = {
         session.places.registry(name).name: each.account
         for name, each in session.config.registries.items()
@@ -110,9 +107,10 @@ def managed_revocations(config: Config) -> ManagedRevocation | None:
     own = config.signing.notation
     if own is None or own.aws is None:
         return None
+    from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.sign.aws_signer import SignerRevocations
 
-    return SignerRevocations(_aws_calls(config, own.aws))
+    return SignerRevocations(AwsCalls(_registry_of(config, own.aws).access()))
 
 
 class CertificateQuestion:
