@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.chain.result import Scalar, StageResult
-from registry_pipelines.errors import InputError, LocalError
+from registry_pipelines.errors import InputError, LocalError, Unavailable
 from registry_pipelines.lifecycle.ecr_policy import EcrPolicy
 from registry_pipelines.lifecycle.gar_policy import GarPolicies
 from registry_pipelines.lifecycle.reading import ECR, kind_of, read_policy
@@ -85,7 +85,8 @@ def evaluate(policy: Policy, inventory: Inventory, *, now: datetime, immutable_t
 def explained(
     policy: Policy, inventory: Inventory, *, subject: str, now: datetime, everything: bool, immutable_tags: bool = False
 ) -> StageResult:
-    """Each image with what happens to it, the rule, and why. everything: also what stays without a question."""
+    """Each image with what happens to it, the rule, and why. everything: also what stays without a question. Not ``ok``
+    where the inventory is not whole: of a list that broke off, rules that count keep more than they will."""
     import numpy as np
 
     started = time.monotonic()
@@ -94,7 +95,7 @@ def explained(
     which = np.arange(evaluation.images.count) if everything else np.flatnonzero(told)
     rows = [image_row(policy, evaluation, int(at)) for at in which[:MOST_ROWS]]
     left = len(which) - len(rows)
-    notes = [*policy.warnings, *_unread(inventory)]
+    notes, missing = [*policy.warnings, *_unknown(inventory)], list(_unread(inventory))
     if left:
         notes.append(f"{count_text(left, 'more image')} not listed here; --output FILE writes all")
     return StageResult(
@@ -105,7 +106,10 @@ def explained(
         facts=facts(evaluation),
         rows=rows,
         tables={"rules": rule_totals(policy, evaluation)},
+        reasons=missing,
         notes=notes,
+        ok=not missing,
+        exit_code=Unavailable.exit_code if missing else 0,
     )
 
 
@@ -174,10 +178,16 @@ def _summary(evaluation: Evaluation) -> str:
 
 
 def _unread(inventory: Inventory) -> Iterator[str]:
-    """What the inventory lacks, so that nothing is said of it here."""
+    """What the inventory lacks, so that what is said here may be wrong."""
     for source in inventory.sources:
         for each in source.unread:
-            yield f"{source.registry}: {each.what} could not be read, and nothing is said of it: {each.problem}"
+            said = "could not be read, and what is said of it is not whole"
+            yield f"{source.registry}: {each.what} {said}: {each.problem}"
+
+
+def _unknown(inventory: Inventory) -> Iterator[str]:
+    """What no list told of its images."""
+    for source in inventory.sources:
         yield from (f"{source.registry}: {note}" for note in source.notes)
 
 
@@ -268,7 +278,14 @@ def previewed(session: Session, policy: EcrPolicy, registry: str, repositories: 
     names = sorted(inventory.frame["repository"].unique())
     previews = asked_aws(session, registry, names, policy.text())
     result = compared(evaluate(policy, inventory, now=session.now()), previews, subject=registry)
-    return replace(result, notes=[*policy.warnings, *_unread(inventory)])
+    missing = list(_unread(inventory))
+    return replace(
+        result,
+        reasons=[*missing, *result.reasons],
+        notes=[*policy.warnings, *_unknown(inventory)],
+        ok=result.ok and not missing,
+        exit_code=Unavailable.exit_code if missing else result.exit_code,
+    )
 
 
 def _text(policy: Policy | None) -> str:

@@ -99,6 +99,8 @@ def explain(
         print_results([result])
     else:
         _show(result)
+    if result.exit_code:
+        sys.exit(result.exit_code)
 
 
 @lifecycle_group.command("preview", short_help="Hold what we say of a policy against AWS's own preview.")
@@ -122,7 +124,7 @@ def preview(options: Options, policy: Path, registry: str, repositories: tuple[s
         result = chain.preview_lifecycle(read, registry, repositories)
     show_result(result, as_json=options.as_json)
     if not result.ok:
-        sys.exit(INCOMPLETE)
+        sys.exit(result.exit_code or INCOMPLETE)
 
 
 @lifecycle_group.command("convert", short_help="Write a policy for the other cloud.")
@@ -156,7 +158,7 @@ def _show(result: StageResult) -> None:
     out.print(rows_table(result.tables["rules"], title="by rule"))
     if result.rows:
         out.print(rows_table(result.rows, title="by image"))
-    print_lines(result.notes)
+    print_lines([*result.reasons, *result.notes])
 
 
 def _inventory(options: Options, registry: str | None, path: Path | None, repositories: tuple[str, ...]) -> Inventory:

@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
-from tests.lifecycle.images import Image, digest_of, inventory_of, rule
+from registry_pipelines.inventory.value import Inventory, Source, Unread
+from tests.lifecycle.images import NOW, Image, digest_of, inventory_of, rule
 from tests.lifecycle.test_gar import delete, newest
 
 IMAGES = [
@@ -101,6 +102,17 @@ def test_explain_chooses_repositories_and_writes_every_image(policy: Path, inven
     [row] = csv.DictReader(table.read_text().splitlines())
     assert (row["repository"], row["outcome"], row["rule"]) == ("other", "goes", "rule 2")
     assert "no form of a table" in run("explain", policy, "--inventory", inventory, "--output", "x.txt", code=8).stderr
+
+
+def test_what_is_said_of_an_inventory_that_is_not_whole_is_no_answer(policy: Path, tmp_path: Path) -> None:
+    """Of a list that broke off, a rule that counts keeps more than it will."""
+    path, whole = tmp_path / "part.parquet", inventory_of(IMAGES)
+    broken = Unread("app", "Unavailable: HTTP 503")
+    Inventory(whole.frame, (Source(registry="ecr", kind="ecr", answered=NOW, complete=False, unread=(broken,)),)).write(
+        path
+    )
+    said = run("explain", policy, "--inventory", path, code=7).output
+    assert "ecr: app could not be read, and what is said of it is not whole: Unavailable: HTTP 503" in said
 
 
 def test_explain_reads_no_other_file(policy: Path, tmp_path: Path) -> None:
