@@ -98,7 +98,9 @@ def drift(session: Session, name: str) -> StageResult:
     started = time.monotonic()
     made = plan(session, name)
     shown = describe(made, seconds=time.monotonic() - started)
-    drifted = [f"{each.key}: {'; '.join(map(str, each.differences)) or each.action}" for each in made.actions]
+    drifted = [
+        f"{each.key}: {'; '.join(one.drift() for one in each.differences) or each.action}" for each in made.actions
+    ]
     return replace(
         shown,
         stage=f"drift:{name}",

@@ -192,8 +192,12 @@ def _google(settings: GoogleUsage) -> GoogleAccess:
 
 
 def told(session: Session, names: Sequence[str] = ()) -> StageResult:
-    """What every source says, as a result; not ``ok`` when one did not answer."""
+    """What every source says, as a result; not ``ok`` when one did not answer. Raises InputError: without any, too."""
     started = time.monotonic()
+    if not names and not session.config.usage:
+        raise InputError(
+            "no source of `usage` is configured: who runs what is not known", do="Name one: docs/inventory.md"
+        )
     uses, notes, failed = asked(session, names)
     rows: list[dict[str, Scalar]] = [
         {

@@ -10,6 +10,7 @@ import click
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import console, print_lines, rows_table
+from registry_pipelines.cli.references import whole
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.files import write_file
 from registry_pipelines.progress import size_text
@@ -52,7 +53,7 @@ def advise(
     svg: Path | None,
 ) -> None:
     """Say where nodes should pull an image from, with the arithmetic of its traffic: straight, or by a replica in their
-    own region, past NAT or through it.
+    own region, past NAT or through it. IMAGE may be a release of the configuration.
 
     The prices that come with it are list prices of third parties, dated; those with ? differ between sources. --prices
     takes a book of your own, for your regions and discounts.
@@ -61,6 +62,7 @@ def advise(
     from registry_pipelines.report.advice import Nodes
 
     nodes = Nodes(cloud=cloud_of(region), region=region, pulls_per_day=pulls, private=not public)
+    source = whole(options.config_if_any(), source)
     with options.places([source]) as places:
         found = advise_on(
             options.config_if_any(),

@@ -14,7 +14,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console
-from registry_pipelines.cli.references import is_release
+from registry_pipelines.cli.references import whole
 from registry_pipelines.errors import InputError, exit_code_of_many
 
 if TYPE_CHECKING:
@@ -126,23 +126,18 @@ def _by_subject(
         return examine_configuration(config)
     if subject.startswith("node/"):
         return [examine_node(found)] if (found := _node(subject)) else []
+    if subject.endswith(".json") and not Path(subject).is_file():
+        raise InputError(
+            "there is no such file", where=subject, do="Save it with `kubectl get pods,events,nodes -o json`"
+        )
     if Path(subject).is_file():
         cluster = _cluster(subject, "")
         with _places(options, []) as (config_if_any, places):
             pods = examine_pods(config_if_any, places, cluster, look=False)
         return [*pods, *map(examine_node, cluster.nodes)]
-    text = _whole(options.config_if_any(), subject)
+    text = whole(options.config_if_any(), subject)
     with _places(options, [text]) as (config_if_any, places):
         return [examine_image(config_if_any, places, text, node=_node(node), platform=platform, regions=regions)]
-
-
-def _whole(config: Config | None, subject: str) -> str:
-    """A release with its registry and repository; anything else as it is."""
-    if not is_release(config, subject) or config is None:
-        return subject
-    name = subject.partition("@")[0].partition(":")[0]
-    image = config.images[name]
-    return f"{image.registry}/{image.repository}{subject.removeprefix(name)}"
 
 
 def _config(path: Path) -> Config:

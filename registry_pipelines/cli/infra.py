@@ -33,7 +33,12 @@ def infra_group() -> None:
 
 @infra_group.command("plan", short_help="Show what would change; changes nothing.")
 @click.argument("registry", required=False, shell_complete=DECLARED)
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan as JSON, for approval.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the plan of one REGISTRY as JSON, for approval.",
+)
 @click.option(
     "--against", type=click.Path(path_type=Path), metavar="FILE", help="Show what a saved plan has otherwise."
 )
@@ -46,7 +51,7 @@ def plan(options: Options, registry: str | None, save: Path | None, against: Pat
     from registry_pipelines.chain.infra import describe
 
     if (save or against) and registry is None:
-        raise InputError("--save and --against need a REGISTRY")
+        raise InputError("--save and --against need a REGISTRY: a plan is of one")
     with options.chain() as chain:
         plans = [chain.plan_infra(name) for name in _names(chain, registry)]
     if save is not None:
@@ -70,7 +75,7 @@ def apply(options: Options, registry: str | None, approved: Path | None) -> None
     could not be done.
     """
     if approved is not None and registry is None:
-        raise InputError("--plan needs a REGISTRY")
+        raise InputError("--plan needs a REGISTRY: a plan is of one")
     with options.chain() as chain:
         saved = _read(approved) if approved else None
         results = [chain.apply_infra(name, saved) for name in _names(chain, registry)]
@@ -93,7 +98,7 @@ def drift(options: Options, registry: str | None) -> None:
 @click.argument("registry", shell_complete=REGISTRIES)
 @click.option(
     "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("infra"), show_default=True,
-    help="Where the section and its policy files are written.",
+    help="Where the section and its policy files are written; beside the configuration unless absolute.",
 )  # fmt: skip
 @click.option(
     "--from-terraform", "sources", type=click.Path(path_type=Path), metavar="FILE", multiple=True,

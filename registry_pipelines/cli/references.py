@@ -35,6 +35,15 @@ def is_release(config: Config | None, text: str) -> bool:
     return False
 
 
+def whole(config: Config | None, text: str) -> str:
+    """A release with its registry and repository in front; anything else as it is. Raises as :func:`is_release`."""
+    if not is_release(config, text) or config is None:
+        return text
+    name = text.partition("@")[0].partition(":")[0]
+    image = config.images[name]
+    return f"{image.registry}/{image.repository}{text.removeprefix(name)}"
+
+
 def _is_host(config: Config | None, text: str) -> bool:
     """Whether this names a registry, which is the next to say what is missing."""
     name = text.partition("@")[0].partition(":")[0]

@@ -46,6 +46,10 @@ class Difference(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return f"{self.field}: {value_text(self.found)} -> {value_text(self.wanted)}"
 
+    def drift(self) -> str:
+        """The same of something that changed: an arrow would be read as what somebody did."""
+        return f"{self.field} is {value_text(self.found)}, declared {value_text(self.wanted)}"
+
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What becomes of one declared thing.

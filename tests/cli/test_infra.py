@@ -60,7 +60,7 @@ def test_plans_are_shown_kept_compared_and_applied(ecr: Cloud) -> None:
     [applied] = told(ecr, "apply", "eu", "--plan", saved)["results"]
     assert applied["ok"] and ecr.here.repositories["ml/a"].scan_on_push
     [drift] = told(ecr, "drift", code=3)["results"]
-    assert drift["reasons"] == ["ecr:repository ml/a: scan_on_push: true -> false"]
+    assert drift["reasons"] == ["ecr:repository ml/a: scan_on_push is true, declared false"]
     assert "1 thing changed" in run(ecr, "apply")
     assert "as declared" in run(ecr, "drift")
 

@@ -66,7 +66,7 @@ def test_a_setting_that_somebody_changed_fails_the_check_and_an_apply_heals_it(e
     check, shown = run(defs, "infra")
     assert not check.passed and check.metadata["drifted"].value == 1
     told = str(check.description)
-    assert "mutability: MUTABLE -> IMMUTABLE" in told and "scan_on_push: false -> true" in told
+    assert "mutability is MUTABLE, declared IMMUTABLE" in told and "scan_on_push is false, declared true" in told
     assert "registry-pipelines infra apply eu" in told
     assert shown.metadata["update"].value == 1
 

@@ -157,3 +157,16 @@ def test_a_message_from_stdin_and_one_that_nobody_knows() -> None:
 
 def test_one_thing_at_a_time() -> None:
     assert CliRunner().invoke(main, ["doctor", "a:1", "--message", "x"]).exit_code == 8
+
+
+def test_advise_takes_a_release_as_doctor_does(fleet: Fleet) -> None:
+    place = fleet.chain.place("app")
+    index(place, entry(place, "one"), tag="v1.0.0")
+    arguments = ["advise", "app:v1.0.0", "--nodes", "eu-west-1", "--config", str(fleet.path), "--json"]
+    ran = CliRunner().invoke(main, arguments)
+    assert ran.exit_code == 0 and answered(ran.stdout)["image_bytes"] > 0, ran.output
+
+
+def test_a_file_that_is_not_there_is_no_registry(fleet: Fleet) -> None:
+    ran = CliRunner().invoke(main, ["doctor", "all.json", "--config", str(fleet.path)])
+    assert ran.exit_code == 8 and "all.json: there is no such file" in ran.stderr

@@ -77,7 +77,7 @@ def test_plan_apply_and_drift_by_the_commands(person: Person) -> None:
     changed = {"name": f"{PARENT}/repositories/models", "docker_config": {"immutable_tags": False}}
     client.update_repository(request={"repository": changed, "update_mask": {"paths": ["docker_config"]}})
     drifted = person.run("drift")
-    assert drifted.exit_code == 3 and "immutable_tags: false -> true" in drifted.stdout
+    assert drifted.exit_code == 3 and "immutable_tags is false, declared true" in drifted.stdout
     assert person.run("apply").exit_code == 0 and person.run("drift").exit_code == 0
     told = person.run("plan").stdout
     assert "who may pull from gar-eu" in told and NODE in told and "project ml-prod" in told

@@ -360,3 +360,7 @@ def test_nothing_is_deleted_while_a_source_does_not_answer(
     assert "in use" in applied
     folder = LayoutRegistry(tmp_path / "content")
     assert sorted(folder.tags("team/app")) == ["v0"]
+
+
+def test_usage_without_a_source_is_no_clean_answer(aws: AwsDouble, tmp_path: Path) -> None:
+    assert "no source of `usage` is configured" in invoke(written(tmp_path, aws), "usage", code=8).stderr
