@@ -19,8 +19,8 @@ from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config, EcrRegistry, GarRegistry, Image
+from registry_pipelines.config.events import PubSubEvents, SqsEvents
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.events.settings import PubSubEvents, SqsEvents
 from registry_pipelines.oci.tags import OrderKey, order_key
 from registry_pipelines.progress import count_text
 from registry_pipelines.release import Release

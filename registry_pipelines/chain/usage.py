@@ -19,8 +19,8 @@ from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # clouds are loaded where they are asked
     from registry_pipelines.config import RegistryPlace
+    from registry_pipelines.config.usage import AwsUsage, GoogleUsage
     from registry_pipelines.inventory.usage.model import UsageSource, Use
-    from registry_pipelines.inventory.usage.settings import AwsUsage, GoogleUsage
     from registry_pipelines.oci.references import Reference
     from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.registry.gar.access import GoogleAccess
@@ -146,8 +146,8 @@ def open_source(session: Session, name: str) -> UsageSource:
 
 def _pulls(session: Session, name: str) -> UsageSource:
     from registry_pipelines.config.clouds import EcrRegistry
+    from registry_pipelines.config.usage import PullUsage
     from registry_pipelines.inventory.usage.pulls import PullSource
-    from registry_pipelines.inventory.usage.settings import PullUsage
     from registry_pipelines.registry.ecr.images import EcrImages
 
     settings = session.config.usage[name]

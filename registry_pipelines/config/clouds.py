@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
+from registry_pipelines.config.events import PubSubEvents, SqsEvents
 from registry_pipelines.config.redirects import Redirects
-from registry_pipelines.events.settings import PubSubEvents, SqsEvents
 from registry_pipelines.registry.ecr.hosts import PUBLIC_HOST, PUBLIC_REGION, EcrHost
 from registry_pipelines.settings import (
     AWS_ACCOUNT,

@@ -15,11 +15,11 @@ from registry_pipelines.build.builder import Build
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.config.registries import Cache, EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
 from registry_pipelines.config.times import Cron, TimeZone
+from registry_pipelines.config.usage import UsageSettings
 from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.infra.model import Infra
-from registry_pipelines.inventory.usage.settings import UsageSettings
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy

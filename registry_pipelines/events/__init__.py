@@ -2,7 +2,7 @@
 
 ``model`` has the events as typed values. ``eventbridge`` reads those of Amazon ECR and Inspector, ``gcr_topic`` those
 of Google Artifact Registry and Artifact Analysis: pure functions of bytes. ``source`` is the protocol of a queue that
-they lie in, ``sqs`` and ``pubsub`` are the two there are, ``settings`` what a configuration says of them. ``told``
+they lie in, ``sqs`` and ``pubsub`` are the two there are, ``config.events`` what a configuration says of them. ``told``
 keeps what was told last about scans and replications, ``aside`` what nobody could read.
 
 Events are hints: best effort, doubled, out of order, and anybody who may write to the queue can make one up. Nothing is

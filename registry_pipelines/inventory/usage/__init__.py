@@ -1,6 +1,6 @@
 """Who runs what: the images that clouds run now, by digest where they say it, with where and since when.
 
-``model`` has the protocol ``UsageSource`` and what it gives, ``settings`` what the configuration says of one,
+``model`` has the protocol ``UsageSource`` and what it gives, ``config.usage`` what the configuration says of one,
 ``sources`` opens it. ``ecs``, ``functions`` (Lambda), ``sagemaker``, ``inspector``, ``pulls`` are AWS's, ``cloud_run``
 and ``vertex`` Google's, over REST (``google_rest``), for their clients are large.
 
