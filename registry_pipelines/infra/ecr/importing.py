@@ -4,62 +4,47 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from registry_pipelines.infra.ecr import forms, kinds
+from registry_pipelines.infra.importing import Document, Importing
 from registry_pipelines.infra.settings import Fields, Setting
 
-Document = dict[str, Any]
 
-
-class Imported:
-    """files: content by path, below ``folder``. Things with the same settings stand in one entry, and policies with
-    the same content in one file. notes: what cannot be declared and is left out, one sentence each."""
+class Imported(Importing):
+    """See :class:`Importing`."""
 
     def __init__(self, place: str, settings: Iterable[Setting], *, folder: str = "") -> None:
-        self._folder = f"{folder.rstrip('/')}/" if folder else ""
-        self.files: dict[str, bytes] = {}
-        self.notes: list[str] = []
-        self._place = place
-        self._there: dict[str, dict[str, Fields]] = {}
-        for each in settings:
-            if each.unread:
-                self.notes.append(f"{each.key} cannot be read, and is left out: {each.unread}")
-            elif each.found is not None:
-                self._there.setdefault(each.kind, {})[each.name] = each.found
-        self.section: Document = {"kind": "ecr", **self._sections()}
-
-    def _of(self, kind: str) -> dict[str, Fields]:
-        return self._there.get(kind, {})
+        super().__init__(place, settings, folder=folder)
+        self.section = {"kind": "ecr", **self._sections()}
 
     def _sections(self) -> Document:
-        registry_policy = self._of(kinds.REGISTRY_POLICY).get("")
+        registry_policy = self.of(kinds.REGISTRY_POLICY).get("")
         sections: Document = {
             "repositories": self._repositories(),
-            "templates": [self._template(name, fields) for name, fields in self._of(kinds.TEMPLATE).items()],
-            "pull_through": [_pull_through(name, fields) for name, fields in self._of(kinds.PULL_THROUGH).items()],
+            "templates": [self._template(name, fields) for name, fields in self.of(kinds.TEMPLATE).items()],
+            "pull_through": [_pull_through(name, fields) for name, fields in self.of(kinds.PULL_THROUGH).items()],
             "replication": self._replication(),
             "registry_policy": self._policy("registry", registry_policy) if registry_policy else None,
-            "scanning": _scanning(self._of(kinds.SCANNING).get("")),
+            "scanning": _scanning(self.of(kinds.SCANNING).get("")),
             "signing": [
                 {"profile": name, **({"repositories": fields["repositories"]} if fields["repositories"] else {})}
-                for name, fields in self._of(kinds.SIGNING).items()
+                for name, fields in self.of(kinds.SIGNING).items()
             ],
-            "signer_profiles": {name: dict(fields) for name, fields in self._of(kinds.PROFILE).items()},
-            "account": _account(self._of(kinds.ACCOUNT)),
-            "pull_time_exclusions": sorted(self._of(kinds.EXCLUSION)),
-            "kms_keys": [_key(name, fields) for name, fields in self._of(kinds.KEY).items()],
+            "signer_profiles": {name: dict(fields) for name, fields in self.of(kinds.PROFILE).items()},
+            "account": _account(self.of(kinds.ACCOUNT)),
+            "pull_time_exclusions": sorted(self.of(kinds.EXCLUSION)),
+            "kms_keys": [_key(name, fields) for name, fields in self.of(kinds.KEY).items()],
             "vpc_endpoints": self._endpoints(),
         }
         return {name: value for name, value in sections.items() if value}
 
     def _repositories(self) -> list[Document]:
         groups: dict[str, Document] = {}
-        for name, fields in sorted(self._of(kinds.REPOSITORY).items()):
+        for name, fields in sorted(self.of(kinds.REPOSITORY).items()):
             entry = {**_common(fields), "scan_on_push": fields["scan_on_push"]}
-            if lifecycle := self._of(kinds.LIFECYCLE).get(name):
-                entry["lifecycle"] = self._file("lifecycle", _stem(name), lifecycle["policy"])
-            if policy := self._of(kinds.POLICY).get(name):
+            if lifecycle := self.of(kinds.LIFECYCLE).get(name):
+                entry["lifecycle"] = self.file("lifecycle", _stem(name), lifecycle["policy"])
+            if policy := self.of(kinds.POLICY).get(name):
                 entry["policy"] = self._policy(_stem(name), policy)
             alike = json.dumps(entry, sort_keys=True)
             groups.setdefault(alike, {"names": [], **entry})["names"].append(name)
@@ -69,14 +54,14 @@ class Imported:
         entry = {"prefix": "" if name == kinds.ROOT else name, "applied_for": fields["applied_for"], **_common(fields)}
         entry |= {each: fields[each] for each in ("description", "role") if fields.get(each)}
         if fields.get("lifecycle"):
-            entry["lifecycle"] = self._file("lifecycle", f"template-{_stem(name)}", fields["lifecycle"])
+            entry["lifecycle"] = self.file("lifecycle", f"template-{_stem(name)}", fields["lifecycle"])
         if policy := {key: value for key, value in fields.items() if key.startswith(forms.STATEMENT)}:
             entry["policy"] = self._policy(f"template-{_stem(name)}", policy)
         return entry
 
     def _replication(self) -> list[Document]:
         entries = []
-        edges = {name: dict(fields) for name, fields in self._of(kinds.REPLICATION).items()}
+        edges = {name: dict(fields) for name, fields in self.of(kinds.REPLICATION).items()}
         for rule in forms.rules(edges):
             entry: Document = {"to": [forms.destination_name(each) for each in rule["destinations"]]}
             if "repositoryFilters" in rule:
@@ -86,7 +71,7 @@ class Imported:
 
     def _endpoints(self) -> list[Document]:
         networks: dict[str, dict[str, Fields]] = {}
-        for name, fields in self._of(kinds.ENDPOINT).items():
+        for name, fields in self.of(kinds.ENDPOINT).items():
             vpc, _, service = name.partition("/")
             networks.setdefault(vpc, {})[service] = fields
         entries = []
@@ -99,16 +84,7 @@ class Imported:
         return entries
 
     def _policy(self, stem: str, fields: Fields) -> str:
-        return self._file("policy", stem, json.loads(forms.policy_text(fields)))
-
-    def _file(self, what: str, stem: str, document: Any) -> str:
-        content = (json.dumps(document, indent=2) + "\n").encode()
-        for name, known in self.files.items():
-            if known == content and name.endswith(f".{what}.json"):
-                return name
-        name = f"{self._folder}{self._place}.{stem}.{what}.json"
-        self.files[name] = content
-        return name
+        return self.file("policy", stem, json.loads(forms.policy_text(fields)))
 
 
 def _stem(name: str) -> str:

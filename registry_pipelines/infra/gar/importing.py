@@ -4,45 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
 
 from registry_pipelines.infra.gar import forms, kinds
+from registry_pipelines.infra.importing import Document, Importing
 from registry_pipelines.infra.settings import Fields, Setting
 
-Document = dict[str, Any]
 
-
-class Imported:
-    """files: content by path, below ``folder``. Things with the same settings stand in one entry, and cleanup policies
-    with the same content in one file. notes: what cannot be declared and is left out, one sentence each."""
+class Imported(Importing):
+    """See :class:`Importing`."""
 
     def __init__(self, place: str, settings: Iterable[Setting], *, folder: str = "") -> None:
-        self._folder = f"{folder.rstrip('/')}/" if folder else ""
-        self.files: dict[str, bytes] = {}
-        self.notes: list[str] = []
-        self._place = place
-        self._there: dict[str, dict[str, Fields]] = {}
-        for each in settings:
-            if each.unread:
-                self.notes.append(f"{each.key} cannot be read, and is left out: {each.unread}")
-            elif each.found is not None:
-                self._there.setdefault(each.kind, {})[each.name] = each.found
+        super().__init__(place, settings, folder=folder)
         sections: Document = {
             "repositories": self._repositories(),
             "readers": self._project_readers(),
             "attestors": dict(self._attestors()),
             "binary_authorization": self._policy(),
         }
-        self.section: Document = {"kind": "gar", **{name: value for name, value in sections.items() if value}}
-
-    def _of(self, kind: str) -> dict[str, Fields]:
-        return self._there.get(kind, {})
+        self.section = {"kind": "gar", **{name: value for name, value in sections.items() if value}}
 
     def _repositories(self) -> list[Document]:
         groups: dict[str, Document] = {}
-        for name, fields in sorted({**self._of(kinds.REPOSITORY), **self._of(kinds.VIRTUAL)}.items()):
+        for name, fields in sorted({**self.of(kinds.REPOSITORY), **self.of(kinds.VIRTUAL)}.items()):
             entry = self._repository(name, fields)
-            if readers := self._of(kinds.READERS).get(name):
+            if readers := self.of(kinds.READERS).get(name):
                 entry["readers"] = readers["members"]
             groups.setdefault(json.dumps(entry, sort_keys=True), {"names": [], **entry})["names"].append(name)
         return list(groups.values())
@@ -57,7 +42,7 @@ class Imported:
             return entry
         entry["scanning"] = fields["scanning"]
         if fields["cleanup"]:
-            entry["cleanup"] = self._file(name, forms.cleanup_file(fields["cleanup"]))
+            entry["cleanup"] = self.file("cleanup", name, forms.cleanup_file(fields["cleanup"]))
             entry["cleanup_dry_run"] = fields["cleanup_dry_run"]
         if fields["format"] == "MAVEN" and "maven.version_policy" in fields:
             entry["maven_versions"] = fields["maven.version_policy"]
@@ -72,11 +57,11 @@ class Imported:
         return entry
 
     def _project_readers(self) -> list[str]:
-        found = self._of(kinds.PROJECT_READERS).values()
+        found = self.of(kinds.PROJECT_READERS).values()
         return sorted(member for fields in found for member in _below(fields, kinds.MEMBER))
 
     def _attestors(self) -> Iterable[tuple[str, Document]]:
-        for name, fields in self._of(kinds.ATTESTOR).items():
+        for name, fields in self.of(kinds.ATTESTOR).items():
             versions = [each.removeprefix(forms.key_id("")) for each in fields["keys"]]
             if not versions or not all(each.startswith("projects/") for each in versions):
                 self.notes.append(f"attestor {name} has keys that are not in Cloud KMS; it is left out")
@@ -86,7 +71,7 @@ class Imported:
             yield name, {**entry, "keys": [{"kms": each} for each in versions]}
 
     def _policy(self) -> Document:
-        fields = next(iter(self._of(kinds.POLICY).values()), None)
+        fields = next(iter(self.of(kinds.POLICY).values()), None)
         if fields is None:
             return {}
         entry: Document = {"default": _rule(fields["default"])}
@@ -95,15 +80,6 @@ class Imported:
         if fields["always_allowed"]:
             entry["always_allowed"] = fields["always_allowed"]
         return {**entry, "system_images": fields["system_images"]}
-
-    def _file(self, stem: str, document: Any) -> str:
-        content = (json.dumps(document, indent=2) + "\n").encode()
-        for name, known in self.files.items():
-            if known == content:
-                return name
-        name = f"{self._folder}{self._place}.{stem}.cleanup.json"
-        self.files[name] = content
-        return name
 
 
 _REMOTE = ("remote.upstream", "remote.username", "remote.password_secret")
