@@ -124,7 +124,9 @@ def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
     folder = folder_of(session, registry)
     if len(messages) >= STRANGE and not any(message.event for message in messages):
         heard.notes += keep_aside(folder / "aside", messages[:1], at=now)
-        heard.notes.append(f"none of {len(messages)} messages can be read: is it another's queue? They stay in it")
+        heard.notes.append(
+            f"of {count_text(len(messages), 'message')} none can be read: is it another's queue? They stay in it"
+        )
         return heard
     heard.notes += keep_aside(folder / "aside", messages, at=now)
     hosts, images = hosts_of(settings_of(session, registry)), _images_by_repository(session, registry)

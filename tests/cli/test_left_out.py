@@ -47,7 +47,7 @@ def kinds(rows: list[dict[str, Any]]) -> list[str]:
 
 def test_copy_says_what_it_leaves_out_and_brings_it_when_asked(fleet: Fleet) -> None:
     words = ("copy", "us/bases/win:1.0", "eu/bases/win")
-    [planned] = answer(fleet, *words, "--dry-run")
+    [planned] = answer(fleet, *words, "--dry-run")["plans"]
     assert [kinds(each["left_out"]) for each in planned["deliveries"]] == [["foreign-layer"]]
     assert NOTE in run(fleet, *words, "--dry-run").stdout
     done = answer(fleet, *words)
