@@ -33,7 +33,22 @@ ECR_INSTEAD = Instead(("aws", "aws-ecr"), "write `kind: ecr` with `account` and 
 GAR_INSTEAD = Instead(("gcr", "gcp", "google", "artifact-registry"), "write `kind: gar` with `project` and `location`")
 
 
-class EcrRegistry(msgspec.Struct, frozen=True, kw_only=True):
+class CloudRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """What registries of all clouds have in common: how the registry itself is reached, beside its cloud's API."""
+
+    reachable_as: Annotated[str, HOST] | None = None
+    """`host:port` that the registry itself is reached by, as through a private link; its own name unless told."""
+    plain_http: bool | None = None
+    """Speak plain HTTP to `reachable_as`; by default on loopback hosts only."""
+    ca_file: Annotated[Path, FILE] | None = None
+    """PEM certificates to trust, beside the system's."""
+    redirects: Redirects = Redirects()
+    """Where the registry may send us."""
+    bandwidth: tuple[str, ...] = ()
+    """Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`."""
+
+
+class EcrRegistry(CloudRegistry, frozen=True, kw_only=True):
     """A private registry of Amazon ECR: one account in one region. AWS credentials log in, found as the aws command
     finds them."""
 
@@ -56,16 +71,6 @@ class EcrRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """External id that the role's trust policy asks for."""
     endpoint: Annotated[str, WEBHOOK] | None = None
     """Address of AWS's APIs where it is not the usual one."""
-    reachable_as: Annotated[str, HOST] | None = None
-    """`host:port` that the registry itself is reached by, as through a private link; its own name unless told."""
-    plain_http: bool | None = None
-    """Speak plain HTTP to `reachable_as`; by default on loopback hosts only."""
-    ca_file: Annotated[Path, FILE] | None = None
-    """PEM certificates to trust, beside the system's."""
-    redirects: Redirects = Redirects()
-    """Where the registry may send us."""
-    bandwidth: tuple[str, ...] = ()
-    """Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`."""
     events: SqsEvents | None = None
     """Queue in which the registry tells of pushes, scans and replications; without it, it is listed."""
 
@@ -89,7 +94,7 @@ class EcrRegistry(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class EcrPublicRegistry(msgspec.Struct, frozen=True, kw_only=True):
+class EcrPublicRegistry(CloudRegistry, frozen=True, kw_only=True):
     """Amazon ECR Public with a log-in, `public.ecr.aws`: to publish images there, or to read more than an address gets
     without (500 GB a month). A repository in a reference is `ALIAS/REPOSITORY`, and is made before the first push."""
 
@@ -104,16 +109,6 @@ class EcrPublicRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """External id that the role's trust policy asks for."""
     endpoint: Annotated[str, WEBHOOK] | None = None
     """Address of AWS's APIs where it is not the usual one, which is in us-east-1."""
-    reachable_as: Annotated[str, HOST] | None = None
-    """`host:port` that the registry itself is reached by; its own name unless told."""
-    plain_http: bool | None = None
-    """Speak plain HTTP to `reachable_as`; by default on loopback hosts only."""
-    ca_file: Annotated[Path, FILE] | None = None
-    """PEM certificates to trust, beside the system's."""
-    redirects: Redirects = Redirects()
-    """Where the registry may send us."""
-    bandwidth: tuple[str, ...] = ()
-    """Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`."""
 
     @property
     def host(self) -> str:
@@ -133,7 +128,7 @@ class EcrPublicRegistry(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class GarRegistry(msgspec.Struct, frozen=True, kw_only=True):
+class GarRegistry(CloudRegistry, frozen=True, kw_only=True):
     """Google Artifact Registry: the repositories of one project in one location. A repository in a reference is
     `PROJECT/REPOSITORY/IMAGE`, as Google writes it. Google's application default credentials log in unless told."""
 
@@ -152,16 +147,6 @@ class GarRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Service account that is impersonated for this registry."""
     endpoint: Annotated[str, WEBHOOK] | None = None
     """Address of Google's APIs where it is not the usual one."""
-    reachable_as: Annotated[str, HOST] | None = None
-    """`host:port` that the registry itself is reached by, as through a private link; its own name unless told."""
-    plain_http: bool | None = None
-    """Speak plain HTTP to `reachable_as`; by default on loopback hosts only."""
-    ca_file: Annotated[Path, FILE] | None = None
-    """PEM certificates to trust, beside the system's."""
-    redirects: Redirects = Redirects()
-    """Where the registry may send us."""
-    bandwidth: tuple[str, ...] = ()
-    """Most bytes a second from and to it, for all processes together, at some hours: `20MB/s mon-fri 08:00-18:00`."""
     events: PubSubEvents | None = None
     """Subscription in which the registry tells of pushes; without it, it is listed."""
 
