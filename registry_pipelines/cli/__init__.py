@@ -58,7 +58,7 @@ GROUPS = {
         "break-glass": ("intervening", "Let a release go against its policy for a time"),
         "revoke": ("intervening", "Deny a release that turned out bad"),
         "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
-        "mirror": ("releases", "Bring the foreign images of a mirror"),
+        "mirror": ("mirroring", "Bring the foreign images of a mirror across"),
     },
     "Clusters": {
         "serve-admission": ("admission", "Answer API servers that ask what may start in a cluster"),

@@ -429,7 +429,7 @@ ANSWERS: dict[str, Any] = {
     "revoke": Results,
     "promote": Results,
     "replicate": Results,
-    "mirror": Results,
+    "mirror run": Results,
     "ls": Tags | Repositories,
     "inspect": Inspected,
     "doctor": Diagnosed,

@@ -218,38 +218,6 @@ def _compare(chain: Chain, release: Release, target: str) -> StageResult:
     )
 
 
-@click.command("mirror")
-@click.argument("name", required=False, shell_complete=names_of("mirrors"))
-@click.option(
-    "--release",
-    "release",
-    metavar="RELEASE",
-    shell_complete=IMAGES,
-    help="Take this promoted release across, no upstreams.",
-)
-@click.option("--dry-run", is_flag=True, help="Say what would be copied, and what it takes of quotas; change nothing.")
-@common
-def mirror(options: Options, name: str | None, release: str | None, dry_run: bool) -> None:
-    """Bring the foreign images of a mirror (all mirrors unless named) up to date, or take one release across.
-
-    Where an upstream announces a quota of pulls (Docker Hub), it is said before how many this needs and how many are
-    left until when. Tags are looked at by HEAD, which is not counted.
-    """
-    if release is not None and dry_run:
-        raise InputError("--dry-run is for upstreams", do="`replicate RELEASE --compare` says what differs")
-    with options.chain() as chain:
-        if release is not None:
-            wanted = chain.find_release(release)
-            names = [name] if name else chain.mirrors(wanted.image)
-            results = [chain.mirror_release(wanted, each) for each in names]
-            nothing = f"nothing is mirrored: no mirror has {wanted.image} among its `images`"
-        else:
-            names = [name] if name else [each for each, settings in chain.config.mirrors.items() if settings.upstreams]
-            results = [chain.mirror(each, dry_run=dry_run) for each in names]
-            nothing = "nothing is mirrored: no mirror of the configuration has `upstreams`"
-    answer_all(options, results, not_ok=INCOMPLETE, nothing=nothing)
-
-
 COMMANDS = [
     build,
     stage_command("provenance", "Show how a release was made, as its builder attached it.", Chain.provenance),
@@ -262,5 +230,4 @@ COMMANDS = [
     ),
     promote,
     replicate,
-    mirror,
 ]

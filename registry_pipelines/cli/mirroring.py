@@ -1,0 +1,63 @@
+"""``mirror``: foreign images and promoted releases across an air gap, and what the clusters behind it need."""
+
+from __future__ import annotations
+
+import click
+
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.errors import INCOMPLETE
+from registry_pipelines.cli.names import IMAGES, names_of
+from registry_pipelines.cli.releases import answer_all
+from registry_pipelines.errors import InputError
+
+DEFAULT = "run"
+"""What ``mirror NAME`` means; ``mirror run NAME`` says it for a mirror that has a command's name."""
+
+
+class _Mirror(click.Group):
+    """``mirror NAME`` is ``mirror run NAME``: most people type nothing else."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if not args or (args[0] not in self.commands and args[0] != "--help"):
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group("mirror", cls=_Mirror, subcommand_metavar="[COMMAND] [ARGS]...")
+def mirror_group() -> None:
+    """Bring the foreign images of a mirror across; `mirror NAME` is `mirror run NAME`."""
+
+
+@mirror_group.command(DEFAULT, short_help="Bring a mirror up to date, or take a release across.")
+@click.argument("name", required=False, shell_complete=names_of("mirrors"))
+@click.option(
+    "--release",
+    "release",
+    metavar="RELEASE",
+    shell_complete=IMAGES,
+    help="Take this promoted release across, no upstreams.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would be copied, and what it takes of quotas; change nothing.")
+@common
+def run(options: Options, name: str | None, release: str | None, dry_run: bool) -> None:
+    """Bring the foreign images of a mirror (all mirrors unless named) up to date, or take one release across.
+
+    Where an upstream announces a quota of pulls (Docker Hub), it is said before how many this needs and how many are
+    left until when. Tags are looked at by HEAD, which is not counted.
+    """
+    if release is not None and dry_run:
+        raise InputError("--dry-run is for upstreams", do="`replicate RELEASE --compare` says what differs")
+    with options.chain() as chain:
+        if release is not None:
+            wanted = chain.find_release(release)
+            names = [name] if name else chain.mirrors(wanted.image)
+            results = [chain.mirror_release(wanted, each) for each in names]
+            nothing = f"nothing is mirrored: no mirror has {wanted.image} among its `images`"
+        else:
+            names = [name] if name else [each for each, settings in chain.config.mirrors.items() if settings.upstreams]
+            results = [chain.mirror(each, dry_run=dry_run) for each in names]
+            nothing = "nothing is mirrored: no mirror of the configuration has `upstreams`"
+    answer_all(options, results, not_ok=INCOMPLETE, nothing=nothing)
+
+
+COMMANDS = [mirror_group]
