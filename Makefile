@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cloud demo-stream dev serve test test-long lint lint-types lint-twins format bench docs image clean
+.PHONY: help setup demo demo-cloud demo-stream dev serve test test-long lint format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -52,14 +52,9 @@ test-long: $(READY) ## Run what takes an hour: many kills, pairs of registry fam
 lint: $(READY) ## Check format, style, types, the arrows between rooms, and that nothing stands there twice
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	@$(MAKE) --no-print-directory -j 2 lint-types lint-twins
-	$(BIN)/lint-imports
-
-lint-types: $(READY)
 	$(BIN)/mypy
-
-lint-twins: $(READY)
-	$(BIN)/pylint --disable=all --enable=duplicate-code --min-similarity-lines=8 registry_pipelines dagster_project
+	$(BIN)/lint-imports
+	$(BIN)/python -m tests.twins registry_pipelines dagster_project
 
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .
