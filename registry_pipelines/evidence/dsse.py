@@ -50,15 +50,19 @@ def sign_envelope(payload: bytes, signer: Signer, *, payload_type: str = IN_TOTO
     return Envelope(payload_type, payload, (signer.sign(pae(payload_type, payload)),))
 
 
-def verify_envelope(envelope: Envelope, verifier: Verifier, *, where: str = "") -> tuple[str, ...]:
+def verify_envelope(
+    envelope: Envelope, verifier: Verifier, *, where: str = "", payload_type: str = IN_TOTO
+) -> tuple[str, ...]:
     """Return the ids of the believed keys that signed the envelope, in its order; a key id inside it is never trusted.
+    payload_type: what the envelope must hold, an in-toto statement unless told.
 
     Not decided here: whether one of them is believed for what the payload says.
 
     Raises SignatureInvalid.
     """
-    if envelope.payload_type != IN_TOTO:
-        raise SignatureInvalid(f"the payload type is {envelope.payload_type[:100]!r}, expected {IN_TOTO}", where=where)
+    if envelope.payload_type != payload_type:
+        found = envelope.payload_type[:100]
+        raise SignatureInvalid(f"the payload type is {found!r}, expected {payload_type}", where=where)
     signed = pae(envelope.payload_type, envelope.payload)
     key_ids: list[str] = []
     refused: list[str] = []
@@ -107,15 +111,16 @@ def write_envelope(envelope: Envelope) -> bytes:
     return msgspec.json.encode(envelope_json(envelope))
 
 
-def read_envelope(raw: bytes, *, where: str = "") -> Envelope:
-    """Parse JSON; nothing is verified here. Raises SignatureInvalid."""
-    return envelope_from_json(decode_unverified(raw, EnvelopeJson, where=where, what="DSSE envelope"), where=where)
+def read_envelope(raw: bytes, *, where: str = "", max_bytes: int = MAX_BUNDLE_BYTES) -> Envelope:
+    """Parse JSON; nothing is verified here. Raises SignatureInvalid, for more than ``max_bytes`` too."""
+    fields = decode_unverified(raw, EnvelopeJson, where=where, what="DSSE envelope", max_bytes=max_bytes)
+    return envelope_from_json(fields, where=where)
 
 
-def decode_unverified(raw: bytes, kind: type[Any], *, where: str, what: str) -> Any:
+def decode_unverified(raw: bytes, kind: type[Any], *, where: str, what: str, max_bytes: int = MAX_BUNDLE_BYTES) -> Any:
     """Decode bounded JSON of unknown origin. Raises SignatureInvalid, never anything else."""
-    if len(raw) > MAX_BUNDLE_BYTES:
-        raise SignatureInvalid(f"this {what} has {len(raw)} bytes, at most {MAX_BUNDLE_BYTES} are read", where=where)
+    if len(raw) > max_bytes:
+        raise SignatureInvalid(f"this {what} has {len(raw)} bytes, at most {max_bytes} are read", where=where)
     try:
         return msgspec.json.decode(raw, type=ready(kind))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
