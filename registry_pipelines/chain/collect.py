@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import product
 
+from registry_pipelines.chain.live import live_digests
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import Applied, apply_plan
 from registry_pipelines.collect.plan import RetentionPlan, plan_retention
 from registry_pipelines.collect.plan import plan_deletion as plan_one
 from registry_pipelines.collect.rules import RetentionRule
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
@@ -30,15 +31,7 @@ def plan(session: Session, registry: str) -> RetentionPlan:
     rules = [each for each in session.config.retention if each.registry == registry]
     if not rules:
         raise InputError(f"no retention rule names {registry}", do="Add one to `retention`; without rules all is kept")
-    return plan_retention(opened, rules, now=session.now(), in_use=needed_digests(session, registry))
-
-
-def needed_digests(session: Session, registry: str) -> dict[Digest, str]:
-    """What must stay in a registry whatever its rules say: what channels name, and what the sources of `usage` run,
-    each with who needs it. Raises RegistryError: a source that does not answer is never one that runs nothing."""
-    from registry_pipelines.chain.usage import in_use
-
-    return {**in_use(session, registry), **dict.fromkeys(channel_digests(session), "in use")}
+    return plan_retention(opened, rules, now=session.now(), in_use=live_digests(session, registry))
 
 
 def channel_digests(session: Session) -> dict[Digest, str]:
@@ -64,14 +57,14 @@ def plan_deletion(place: Place, digest: Digest, session: Session | None) -> Rete
 
 
 def _needed_at(session: Session | None, place: Place) -> dict[Digest, str]:
-    """As :func:`needed_digests`, for a place's registry under whatever names it has; channels with their sentence."""
+    """What runs of a place's registry, under whatever names it has, and what channels name, each with a sentence."""
     if session is None:
         return {}
     from registry_pipelines.chain.usage import in_use
 
     opened = session.places.registry
     names = [name for name in session.config.registries if opened(name).name == place.registry.name]
-    used = {digest: why for name in names for digest, why in in_use(session, name).items()}
+    used = {digest: why for name in names for digest, why in in_use(session, name, place.repository).items()}
     return {**used, **channel_digests(session)}
 
 
@@ -122,8 +115,9 @@ def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -
             "made_at": retention.made_at,
         },
         rows=retention.rows(),
-        reasons=[*refused, *retention.notes],
-        ok=not refused,
+        reasons=[*refused, *retention.stopped, *retention.notes],
+        ok=not refused and not retention.stopped,
+        exit_code=Unavailable.exit_code if retention.stopped else 0,
     )
 
 
@@ -134,7 +128,7 @@ def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResu
     done = apply_plan(
         session.places.registry(registry),
         approved,
-        in_use=needed_digests(session, registry),
+        in_use=live_digests(session, registry),
         now=session.now(),
         progress=session.progress,
     )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from registry_pipelines.chain.places import address, one_name
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.live import Stop
+from registry_pipelines.collect.rules import matches
 from registry_pipelines.errors import InputError, ReferenceInvalid, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import age_text, count_text
@@ -42,33 +44,38 @@ def asked(session: Session, names: Iterable[str] = ()) -> tuple[list[Use], list[
     return uses, list(dict.fromkeys(notes)), failed
 
 
-def in_use(session: Session, registry: str) -> dict[Digest, str]:
-    """Digests of a registry that something runs, each with who does. A use that names a tag alone counts for what the
-    tag names now. Raises Unavailable when a source does not answer: what runs is then not known, and nothing may go."""
-    if not session.config.usage:
-        return {}
-    uses, _, failed = asked(session)
-    if failed:
-        told = "; ".join(f"{name}: {why}" for name, why in failed.items())
+def in_use(session: Session, registry: str, repository: str = "") -> dict[Digest, str]:
+    """As :func:`uses_of`, for who cannot go on without an answer. Raises Unavailable when a source that could speak of
+    the repository (of any, unless told) does not answer: what runs is then not known, and nothing may go."""
+    used, stops, _ = uses_of(session, registry)
+    if held := [stop for stop in stops if not repository or matches(repository, stop.repositories)]:
+        told = "; ".join(f"{stop.source}: {stop.why}" for stop in held)
         raise Unavailable(
             f"who runs what is not known: {told}", do="Nothing is deleted until every source of `usage` answers"
         )
+    return used
+
+
+def uses_of(session: Session, registry: str) -> tuple[dict[Digest, str], tuple[Stop, ...], tuple[str, ...]]:
+    """Digests of a registry that something runs, each with who does; what could not be known; and notes. A use that
+    names a tag alone counts for what the tag names now. Raises RegistryError: the registry itself does not answer."""
+    if not session.config.usage:
+        return {}, (), ()
+    uses, notes, failed = asked(session)
+    stops = [Stop(name, why) for name, why in failed.items()]
     names = names_of(session.config.registries[registry])
     found: dict[Digest, str] = {}
     for use in uses:
         named = use.reference()
         if named is None and any(use.image.lower().startswith(f"{name.removesuffix(':443')}/") for name in names):
-            raise Unavailable(
-                f"who runs what is not known: {use.sentence} names no image that can be read: {use.image[:200]!r}",
-                do="Nothing is deleted until it is corrected there",
-            )
+            stops.append(Stop(use.source, f"{use.where} names no image that can be read: {use.image[:200]!r}"))
         if named is None or one_name(named.registry) not in names:
             continue
         repository = repository_of(session.config.registries[registry], named)
         digest = named.digest or digest_at(Place(session.places.registry(registry), repository), named.tag)
         if digest is not None and (digest not in found or not use.weak):
             found[digest] = use.sentence
-    return found
+    return found, tuple(dict.fromkeys(stops)), tuple(notes)
 
 
 def names_of(settings: RegistryPlace) -> frozenset[str]:

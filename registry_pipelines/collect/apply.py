@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
 from registry_pipelines.errors import ContentError, InputError, ManifestInvalid, NotFound, RegistryError, Unsupported
 from registry_pipelines.inventory.survey import SURVEY_THREADS, read_tags
@@ -49,14 +50,15 @@ def apply_plan(
     registry: Registry,
     plan: RetentionPlan,
     *,
-    in_use: Collection[Digest | str] = (),
+    in_use: Live | Collection[Digest | str] = (),
     now: datetime | None = None,
     progress: Progress | None = None,
 ) -> Applied:
     """Delete what the plan says, through the Registry protocol.
 
     A repository whose tag list is not the plan's (less what an earlier, broken run of the same plan deleted) is left
-    alone; so is an entry with a new referrer, or with a digest in ``in_use``. Running it again finishes the rest.
+    alone; so is an entry with a new referrer, one that is live by now, and a repository of which that is not known.
+    Running it again finishes the rest.
     Raises InputError for a plan of another registry or older than a day.
     """
     moment = now or datetime.now(UTC)
@@ -65,7 +67,7 @@ def apply_plan(
         raise InputError(f"the plan is for {plan.registry}", where=registry.name, do="Make a plan for this registry")
     if made is None or not timedelta(minutes=-5) <= moment - made <= MAX_PLAN_AGE:
         raise InputError(f"the plan was made at {plan.made_at}; plans are applied within a day", do="Make a new plan")
-    used = frozenset(Digest.parse(digest) for digest in in_use)
+    used = Live.of(in_use)
     done = Applied()
     for planned in plan.repositories:
         if planned.refused:
@@ -75,10 +77,11 @@ def apply_plan(
     return done
 
 
-def _apply_repository(
-    place: Place, planned: RepositoryPlan, in_use: frozenset[Digest], done: Applied, progress: Progress
-) -> None:
+def _apply_repository(place: Place, planned: RepositoryPlan, in_use: Live, done: Applied, progress: Progress) -> None:
     try:
+        if stop := in_use.stopped(planned.repository):
+            raise ContentError(stop, where=str(place))
+        in_use = in_use.seen(planned.repository, planned.tags)
         _check_unchanged(place, planned)
     except (RegistryError, ContentError) as error:
         done.refused.append(f"{planned.repository}: {error}")
@@ -120,11 +123,11 @@ def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
         raise ContentError(f"tag {tag} {change} since the plan was made", where=str(place), do="Make a new plan")
 
 
-def _check_entry(place: Place, planned: RepositoryPlan, entry: Entry, in_use: frozenset[Digest]) -> None:
+def _check_entry(place: Place, planned: RepositoryPlan, entry: Entry, in_use: Live) -> None:
     """Just before deleting: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
     going = {digest for planned_entry in planned.entries for digest in planned_entry.delete}
-    if in_use.intersection(entry.delete):
-        raise ContentError("it is in use now", where=f"{place}@{entry.digest}", do="Make a new plan")
+    if why := next(filter(None, (in_use.why(place.repository, digest) for digest in entry.delete)), ""):
+        raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
     for tag in entry.tags:
         try:
             if place.registry.resolve(place.repository, tag).digest != entry.digest:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.rules import RetentionRule, matches
 from registry_pipelines.inventory.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
@@ -33,9 +34,9 @@ class Decision:
     steps: dict[Digest, tuple[Digest, ...]]
 
 
-def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Mapping[Digest, str]) -> Decision:
+def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Live) -> Decision:
     """Judge a repository by what a survey of it read: what stays and why, and what goes in which order. Without a rule
-    for it, everything stays. now: with time zone. in_use: digests that are needed elsewhere, and by whom."""
+    for it, everything stays. now: with time zone. in_use: what is live whatever the rules say."""
     companions = survey.companions
     units = _units(survey, companions)
     covering = [rule for rule in rules if rule.covers(survey.repository)]
@@ -54,11 +55,9 @@ def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_
     return Decision(units, frozenset(live), _steps(survey, units, named, live))
 
 
-def decide_one(
-    survey: Survey, wanted: Digest, rules: Sequence[RetentionRule], *, in_use: Mapping[Digest, str]
-) -> Decision:
+def decide_one(survey: Survey, wanted: Digest, rules: Sequence[RetentionRule], *, in_use: Live) -> Decision:
     """Judge one manifest that somebody wants gone, tagged or not: all else stays, and keeps it where it needs it. Its
-    age and how many there are do not matter; tags that ``rules`` protect do. in_use: digest to who uses it.
+    age and how many there are do not matter; tags that ``rules`` protect do. in_use: what is live.
 
     The only unit is the one that was asked for; its reasons name who needs it.
     """
@@ -114,16 +113,17 @@ def _units(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list
     return [*dated, *sorted((unit for unit in units if not unit.created), key=lambda unit: unit.tags)]
 
 
-def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Mapping[Digest, str]) -> None:
+def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Live) -> None:
     for tag in unit.tags:
         if any(matches(tag, rule.protect) for rule in rules):
             unit.reasons.append(f"tag {tag} is protected")
     if survey.keeps_tagged and unit.tags:
         unit.reasons.append("the tags of its repository are immutable, and the registry deletes nothing that has one")
-    node = survey.nodes[unit.digest]
+    if stop := in_use.stopped(survey.repository):
+        unit.reasons.append(stop)
     for digest in reachable([unit.digest], lambda one: survey.nodes[one].children):
-        if digest in in_use:
-            unit.reasons.append(in_use[digest] if digest == node.digest else f"its child {digest.short} is in use")
+        if why := in_use.why(survey.repository, digest):
+            unit.reasons.append(why if digest == unit.digest else f"its child {digest.short} is in use")
 
 
 def _keep_by_age(units: Sequence[Unit], rule: RetentionRule, now: datetime) -> None:

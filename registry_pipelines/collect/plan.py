@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from registry_pipelines.collect.decide import Decision, decide, decide_one
+from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.inventory.survey import Survey, state_of, survey
@@ -60,12 +61,14 @@ class RepositoryPlan:
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """What a registry could let go. registry: its name. made_at: RFC 3339. notes: what the numbers do not include."""
+    """What a registry could let go. registry: its name. made_at: RFC 3339. notes: what the numbers do not include.
+    stopped: what could not be known, so that something stays until it is."""
 
     registry: str
     made_at: str
     repositories: tuple[RepositoryPlan, ...]
     notes: tuple[str, ...] = ()
+    stopped: tuple[str, ...] = ()
 
     @property
     def deletions(self) -> Iterator[tuple[str, Entry]]:
@@ -113,7 +116,8 @@ class RetentionPlan:
             if stored["schema"] != PLAN_SCHEMA:
                 raise InputError(f"the plan has schema {stored['schema']}", do="Make a new plan with this version")
             repositories = tuple(_read_repository(repository) for repository in stored["repositories"])
-            return cls(str(stored["registry"]), str(stored["made_at"]), repositories, tuple(map(str, stored["notes"])))
+            notes, stopped = (tuple(map(str, stored.get(name, ()))) for name in ("notes", "stopped"))
+            return cls(str(stored["registry"]), str(stored["made_at"]), repositories, notes, stopped)
         except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
             raise InputError("this is not a retention plan", do="Make a new one") from error
 
@@ -153,29 +157,29 @@ def plan_retention(
     rules: Sequence[RetentionRule],
     *,
     now: datetime,
-    in_use: Collection[Digest | str] | Mapping[Digest, str],
+    in_use: Live | Collection[Digest | str] | Mapping[Digest, str],
 ) -> RetentionPlan:
     """Plan what to delete: in each repository a rule names, whatever no rule keeps and nothing kept needs.
 
-    now: with time zone. in_use: digests of images that run or are otherwise needed (index or platform manifest), or
-    these with who needs them; give digests, since a running image's tag may have moved. Kept are also: index children,
-    referrers, fallback and cosign tags of what is kept, tags under ``protect``, images of unknown age. A repository
-    where anything is unclear is refused as a whole, with the reason. Raises InputError, RegistryError (the list of
-    repositories).
+    now: with time zone. in_use: all that is live, or digests of images that run or are otherwise needed (index or
+    platform manifest), or these with who needs them; give digests, since a running image's tag may have moved. Kept are
+    also: index children, referrers, fallback and cosign tags of what is kept, tags under ``protect``, images of unknown
+    age. A repository where anything is unclear is refused as a whole, with the reason. Raises InputError, RegistryError
+    (the list of repositories).
     """
     if now.tzinfo is None:
         raise InputError("`now` has no time zone")
-    reasons = in_use if isinstance(in_use, Mapping) else dict.fromkeys(in_use, "in use")
-    used = {Digest.parse(one): why for one, why in reasons.items()}
+    used = Live.of(in_use)
     names, notes, listed = _repositories(registry, rules)
     surveys: list[Survey] = []
     refused: list[RepositoryPlan] = []
     for name in names:
         covered = any(rule.covers(name) for rule in rules)
         try:
-            surveys.append(
-                _survey(Place(registry, name), [rule for rule in rules if rule.covers(name)], now, used, notes)
+            found, used = _survey(
+                Place(registry, name), [rule for rule in rules if rule.covers(name)], now, used, notes
             )
+            surveys.append(found)
         except (RegistryError, ContentError) as error:
             if isinstance(error, NotFound) and (not covered or (listed and error.code == "NAME_UNKNOWN")):
                 continue  # gone, or what docker-registry says of a repository without tags
@@ -184,7 +188,8 @@ def plan_retention(
             notes.append(f"{name} could not be read; layers it shares may be counted as freed")
     planned = _weigh(surveys, rules, now, used)
     together = sorted([*planned, *refused], key=lambda one: one.repository)
-    return RetentionPlan(registry.name, _written(now), tuple(together), tuple(notes))
+    stopped = tuple(map(str, used.stops))
+    return RetentionPlan(registry.name, _written(now), tuple(together), (*notes, *used.notes), stopped)
 
 
 def plan_deletion(
@@ -198,7 +203,7 @@ def plan_deletion(
     """
     notes = ["other repositories were not read; layers that they share are counted as freed"]
     surveyed = _with_hidden(place, survey(place, roots=[digest]), notes, roots=[digest])
-    decision = decide_one(surveyed, digest, rules, in_use=in_use)
+    decision = decide_one(surveyed, digest, rules, in_use=Live.of(in_use))
     going = {one for steps in decision.steps.values() for one in steps}
     kept = {blob for one, node in surveyed.nodes.items() if one not in going for blob in node.blobs}
     return RetentionPlan(
@@ -211,14 +216,18 @@ def _written(moment: datetime) -> str:
 
 
 def _survey(
-    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Mapping[Digest, str], notes: list[str]
-) -> Survey:
-    """What is there. Where something could go, the registry is asked first for tags that it does not list: what they
-    name would go for want of a tag, or under a tag that is protected."""
+    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Live, notes: list[str]
+) -> tuple[Survey, Live]:
+    """What is there, and what is live with what came lately. Where something could go, the registry is asked first for
+    tags that it does not list: what they name would go for want of a tag, or under a tag that is protected."""
     listed = survey(place)
-    if not rules or not decide(listed, rules, now=now, in_use=in_use).steps:
-        return listed
-    return _with_hidden(place, listed, notes)
+    if not rules:
+        return listed, in_use
+    known = in_use.seen(place.repository, listed.tags)
+    if not decide(listed, rules, now=now, in_use=known).steps:
+        return listed, known
+    whole = _with_hidden(place, listed, notes)
+    return whole, known if whole is listed else in_use.seen(place.repository, whole.tags)
 
 
 def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence[Digest] = ()) -> Survey:
@@ -254,7 +263,7 @@ def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[l
 
 
 def _weigh(
-    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: Mapping[Digest, str]
+    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: Live
 ) -> list[RepositoryPlan]:
     """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
     decisions = [(surveyed, decide(surveyed, rules, now=now, in_use=in_use)) for surveyed in surveys]

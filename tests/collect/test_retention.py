@@ -399,7 +399,7 @@ def test_what_is_in_use_by_now_is_left_alone(registry: Registry) -> None:
     used = push(place, "v1", days_ago=300)
     push(place, "v2", days_ago=200)
     done = apply_plan(registry, plan(registry, KEEP_ONE), in_use=[used.digest], now=NOW)
-    assert "in use now" in done.refused[0]
+    assert "it is live now: in use" in done.refused[0]
     assert there(registry, used.digest)
 
 

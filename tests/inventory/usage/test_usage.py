@@ -12,11 +12,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from registry_pipelines.chain import Chain
-from registry_pipelines.chain.collect import needed_digests
+from registry_pipelines.chain.live import live_digests
 from registry_pipelines.chain.usage import repository_of
 from registry_pipelines.cli import main
 from registry_pipelines.config import GarRegistry, load
-from registry_pipelines.errors import Unavailable
 from registry_pipelines.inventory.usage.model import Use
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
@@ -307,10 +306,10 @@ def test_what_runs_is_in_use_by_whatever_name_of_the_registry(
     path.write_text(f"{registry}usage:\n  prod: {{kind: ecs, region: {REGION}}}\n")
     ecs = fill_ecs(aws, [(f"{image}:1", D1), (f"other.{image}@{D2}", D2)])
     ecs.services.clear()
-    assert set(needed_digests(Chain(load(path))._session, "here")) == {D1}
+    assert set(live_digests(Chain(load(path))._session, "here").digests) == {D1}
     ecs.tasks["prod"][1]["containers"][0]["image"] = f"{image}:1:2"
-    with pytest.raises(Unavailable, match="names no image that can be read"):
-        needed_digests(Chain(load(path))._session, "here")
+    live = live_digests(Chain(load(path))._session, "here")
+    assert not live.digests and "names no image that can be read" in live.stopped("any/repository")
 
 
 def test_a_tag_that_runs_by_a_name_of_container_registry_is_asked_under_the_registrys_own() -> None:
@@ -350,8 +349,9 @@ def test_nothing_is_deleted_while_a_source_does_not_answer(
     assert run(config, "collect", "here", "--save", str(plan))["facts"]["delete"] == 3
     aws.deny("ecs:ListTasks")
     for arguments in (["collect", "here"], ["collect", "here", "--apply"], ["collect", "here", "--plan", str(plan)]):
-        told = invoke(config, *arguments, code=7).stderr
-        assert "who runs what is not known: prod: " in told and "Nothing is deleted" in told
+        found = json.loads(invoke(config, *arguments, "--json", code=3).stdout)["result"]["results"][-1]
+        assert any("who runs what is not known: prod: " in one for one in found["reasons"])
+        assert not found["changed"]
     told = invoke(config, "delete", "here/team/app:v0", "--yes", code=7).stderr
     assert "who runs what is not known" in told
     aws.default.denied.clear()

@@ -1,0 +1,21 @@
+"""What of a registry is live whatever its rules say: what ``collect`` asks before it plans, and again before it
+deletes."""
+
+from __future__ import annotations
+
+from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.live import Live
+
+
+def live_digests(session: Session, registry: str) -> Live:
+    """What must stay in a registry, each digest with why: what the sources of ``usage`` run or may start, and what
+    channels name. A source that does not answer is a stop of what it could speak of, never one that runs nothing.
+
+    ``plan_retention`` and ``apply_plan`` take the value. Raises InputError (no such registry), RegistryError: one with
+    channels does not answer.
+    """
+    from registry_pipelines.chain.collect import channel_digests
+    from registry_pipelines.chain.usage import uses_of
+
+    used, stops, notes = uses_of(session, registry)
+    return Live({**used, **dict.fromkeys(channel_digests(session), "in use")}, stops=stops, notes=notes)

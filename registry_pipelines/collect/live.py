@@ -1,0 +1,83 @@
+"""What must stay in a registry, whoever plans or applies: one value that ``chain.live.live_digests`` makes.
+
+Plain data, so that a plan, its application and tests take the same. Digests are live in every repository of the
+registry (a workload says what runs, and a tag may have moved since), or in one repository alone (a push of an hour
+ago). A *stop* is what could not be known: a source of ``usage`` that is stale or does not answer stops what it
+could have spoken of, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from registry_pipelines.collect.rules import matches
+from registry_pipelines.oci.digest import Digest
+
+
+class Pushes(Protocol):
+    """Who knows when tags came."""
+
+    def recent(self, repository: str, tags: Mapping[str, Digest]) -> Mapping[Digest, str]:
+        """Of the digests that tags of a repository name those that came lately, each with when. Raises RegistryError:
+        what is not known is never old."""
+        ...
+
+
+class NoPushes:
+    """Nobody looks when tags came."""
+
+    def recent(self, repository: str, tags: Mapping[str, Digest]) -> Mapping[Digest, str]:
+        """None."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Stop:
+    """What could not be known, so that nothing goes. source: who should have said it. why: one sentence without the
+    source's name. repositories: patterns of those it could have spoken of, as the registry has them."""
+
+    source: str
+    why: str
+    repositories: tuple[str, ...] = ("*",)
+
+    def __str__(self) -> str:
+        where = "" if "*" in self.repositories else f" (of {', '.join(self.repositories)})"
+        return f"who runs what is not known: {self.source}: {self.why}; nothing goes until it is{where}"
+
+
+@dataclass(frozen=True)
+class Live:
+    """What stays in one registry. digests: in every repository, each with why, in a sentence. at: repository to the
+    same, for what is live in that one alone. stops: what could not be known. notes: for people. pushes: who is asked
+    when the tags came that a look at a repository found."""
+
+    digests: Mapping[Digest, str] = field(default_factory=dict)
+    at: Mapping[str, Mapping[Digest, str]] = field(default_factory=dict)
+    stops: tuple[Stop, ...] = ()
+    notes: tuple[str, ...] = ()
+    pushes: Pushes = field(default_factory=NoPushes)
+
+    @classmethod
+    def of(cls, in_use: Live | Mapping[Digest, str] | Collection[Digest | str]) -> Live:
+        """From digests alone, or these with who needs them. Raises DigestInvalid: a tag is none."""
+        if isinstance(in_use, Live):
+            return in_use
+        reasons = in_use if isinstance(in_use, Mapping) else dict.fromkeys(in_use, "in use")
+        return cls({Digest.parse(one): why for one, why in reasons.items()})
+
+    def why(self, repository: str, digest: Digest) -> str:
+        """Why a manifest stays in a repository; empty where nothing here keeps it. Stops are asked apart."""
+        return self.at.get(repository, {}).get(digest, "") or self.digests.get(digest, "")
+
+    def stopped(self, repository: str) -> str:
+        """What has to be known before anything of a repository may go; empty when all is."""
+        return "; ".join(str(stop) for stop in self.stops if matches(repository, stop.repositories))
+
+    def seen(self, repository: str, tags: Mapping[str, Digest]) -> Live:
+        """This, with what a look at a repository's tags shows to have come lately. Raises as :meth:`Pushes.recent`."""
+        recent = self.pushes.recent(repository, tags)
+        if not recent:
+            return self
+        return replace(self, at={**self.at, repository: {**recent, **self.at.get(repository, {})}})
