@@ -11,8 +11,9 @@ from registry_pipelines.chain.live import live_digests
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import Applied, apply_plan
-from registry_pipelines.collect.plan import RetentionPlan, plan_retention
-from registry_pipelines.collect.plan import plan_deletion as plan_one
+from registry_pipelines.collect.make import plan_deletion as plan_one
+from registry_pipelines.collect.make import plan_retention
+from registry_pipelines.collect.plan import RetentionPlan
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.errors import InputError, Unavailable
 from registry_pipelines.oci.digest import Digest
@@ -81,7 +82,8 @@ def delete(place: Place, plan: RetentionPlan, session: Session | None) -> StageR
     started = time.monotonic()
     in_use = _needed_at(session, place)
     done = apply_plan(place.registry, plan, in_use=in_use, progress=session.progress if session else None)
-    [entry] = plan.repositories[0].entries
+    [image] = plan.repositories
+    [entry] = image.entries
     return _applied(done, plan, stage="delete", subject=str(place), digest=entry.digest, started=started)
 
 

@@ -85,7 +85,8 @@ def _wanted(chain: Chain | None, found: Located, reference: str) -> _Wanted:
     place = found.place
     digest = place.registry.resolve(place.repository, found.selector).digest
     plan = chain.plan_deletion(place, digest) if chain else plan_deletion(place, digest, None)
-    [entry] = plan.repositories[0].entries
+    [planned] = plan.repositories
+    [entry] = planned.entries
     others = [tag for tag in entry.tags if tag != found.tag]
     if others and "@" not in reference:
         return _wanted_tag(chain, found, entry, others, f"{reference.rpartition(':')[0]}@{digest}")

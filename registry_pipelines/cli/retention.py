@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -18,10 +17,7 @@ from registry_pipelines.cli.output import (
     results_table,
     rows_table,
 )
-from registry_pipelines.errors import EvidenceError, InputError, LocalError
-
-if TYPE_CHECKING:
-    from registry_pipelines.collect.plan import RetentionPlan
+from registry_pipelines.errors import EvidenceError, InputError
 
 COLUMNS = ("repository", "tags", "action", "freed_bytes", "why")
 
@@ -56,34 +52,15 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
 
 def _plan_or_apply(chain: Chain, name: str, save: Path | None, approved: Path | None, act: bool) -> list[StageResult]:
     from registry_pipelines.chain.collect import describe
+    from registry_pipelines.collect.plan_file import open_plan, write_plan
 
-    plan = _read(approved) if approved else chain.plan_retention(name)
+    plan = open_plan(approved) if approved else chain.plan_retention(name)
     if save is not None:
-        _write(save, plan)
+        write_plan(plan, save)
     results = [describe(plan, name)]
     if act or approved:
         results.append(chain.collect(name, plan))
     return results
-
-
-def _read(path: Path) -> RetentionPlan:
-    from registry_pipelines.collect.plan import MAX_PLAN_BYTES, RetentionPlan
-
-    try:
-        with path.open("rb") as file:
-            raw = file.read(MAX_PLAN_BYTES + 1)
-        return RetentionPlan.from_json(raw.decode())
-    except OSError as error:
-        raise InputError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
-    except UnicodeDecodeError as error:
-        raise InputError("this is not a retention plan", where=str(path)) from error
-
-
-def _write(path: Path, plan: RetentionPlan) -> None:
-    try:
-        path.write_text(plan.to_json())
-    except OSError as error:
-        raise LocalError(f"the plan cannot be written: {error.strerror}", where=str(path)) from error
 
 
 def _show(results: list[StageResult]) -> None:

@@ -6,5 +6,5 @@ new reason to keep something goes there. ``plan`` does both for a whole registry
 plain value with a digest. ``apply`` deletes what an approved plan names, and only where nothing changed since.
 
 Whatever is unclear (an age, a referrer that cannot be read, a tag that vanished) stays, or has the repository refused.
-``chain`` and the command line call ``plan`` and ``apply``; ``config`` holds ``rules``.
+``chain`` and the command line call ``make`` and ``apply``; ``config`` holds ``rules``.
 """

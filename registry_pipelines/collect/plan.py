@@ -2,37 +2,28 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
-from typing import Any
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
-from registry_pipelines.collect.decide import Decision, decide, decide_one
-from registry_pipelines.collect.live import Live
-from registry_pipelines.collect.rules import RetentionRule
-from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
-from registry_pipelines.inventory.survey import Survey, state_of, survey
+from registry_pipelines.inventory.survey import state_of
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.progress import count_text
-from registry_pipelines.registry.hidden import hidden_tags
-from registry_pipelines.registry.protocol import Place, Registry
 
-PLAN_SCHEMA = 1
-"""Of the JSON form; another number is refused."""
+SURVEY, INVENTORY = "survey", "inventory"
+"""What a plan was made from: the registry itself, or a stored inventory of it, which may be old."""
 
-MAX_PLAN_BYTES = 256 * 1024 * 1024
-"""A plan for 500,000 manifests has about 150 MB."""
-
-_GLOB_CHARACTERS = frozenset("*?[")
+Row = dict[str, str | int]
+"""Of a table."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One tagged manifest. delete: empty when it stays, else all manifests that go with it, in order.
+    """One image: a tagged manifest, or one without tags that nothing leads to (``tags`` is empty then). delete: empty
+    when it stays, else all manifests that go with it, in order.
 
-    freed_bytes: of manifests and blobs that nothing else needs once all entries before this one are gone, so the
-    entries' sum is the plan's. created: RFC 3339, empty when unknown.
+    reasons: why it stays; none means it goes. rule: the rule by which it goes, or which keeps it; empty where no rule
+    decided. why: why it goes, in a sentence. freed_bytes: of manifests and blobs that nothing else needs once all
+    entries before this one are gone, so the entries' sum is the plan's. created: RFC 3339, empty when unknown.
     """
 
     digest: Digest
@@ -41,6 +32,8 @@ class Entry:
     reasons: tuple[str, ...]
     delete: tuple[Digest, ...] = ()
     freed_bytes: int = 0
+    rule: str = ""
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -60,15 +53,48 @@ class RepositoryPlan:
 
 
 @dataclass(frozen=True)
+class Total:
+    """Bytes before and after the plan. of: ``registry``, ``team`` (first part of a repository's name), ``repository``
+    or ``rule``; name: which. images, going: entries. before: bytes that are held; freed: those that go.
+
+    A blob that several repositories hold counts for each of them in equal parts, and once in all: repositories add up
+    to their team, teams and rules to the registry, to the byte. Of a rule: what goes by it alone; ``before`` is then
+    not told (0).
+    """
+
+    of: str
+    name: str
+    images: int
+    going: int
+    before: int
+    freed: int
+
+    @property
+    def after(self) -> int:
+        """Bytes that stay."""
+        return max(0, self.before - self.freed)
+
+
+@dataclass(frozen=True)
 class RetentionPlan:
     """What a registry could let go. registry: its name. made_at: RFC 3339. notes: what the numbers do not include.
-    stopped: what could not be known, so that something stays until it is."""
+    stopped: what could not be known, so that something stays until it is.
+
+    repositories: can be read more than once; a stored plan of a million images reads them from its file each time
+    (``plan_file.open_plan``). rules: the digest of the rules it was made by (``rules.rules_digest``). source: SURVEY,
+    or INVENTORY: of what a stored inventory said, ``read_at`` (RFC 3339), so that each entry is looked at again before
+    anything goes.
+    """
 
     registry: str
     made_at: str
-    repositories: tuple[RepositoryPlan, ...]
+    repositories: Iterable[RepositoryPlan]
     notes: tuple[str, ...] = ()
     stopped: tuple[str, ...] = ()
+    rules: str = ""
+    source: str = SURVEY
+    read_at: str = ""
+    totals: tuple[Total, ...] = field(default=())
 
     @property
     def deletions(self) -> Iterator[tuple[str, Entry]]:
@@ -83,213 +109,67 @@ class RetentionPlan:
 
     @property
     def digest(self) -> Digest:
-        """The digest of the JSON form: what an approval names."""
-        return Digest.of(self.to_json().encode())
+        """The digest of the stored form: what an approval names."""
+        from registry_pipelines.collect.plan_file import lines
 
-    def rows(self) -> list[dict[str, str | int]]:
-        """A table: what goes first, then what stays and why."""
-        rows: list[dict[str, str | int]] = []
+        hasher = hashlib.sha256()
+        for line in lines(self):
+            hasher.update(line)
+        return Digest(f"sha256:{hasher.hexdigest()}")
+
+    def rows(self, most: int | None = None) -> list[Row]:
+        """A table: what goes first, then what stays and why. most: so many rows at most."""
+        kinds: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
         for planned in self.repositories:
             if planned.refused:
-                rows.append(_row(planned.repository, "", "refuse", 0, "", planned.refused))
+                kinds[0].append(_row(planned.repository, "refuse", planned.refused))
             for entry in planned.entries:
-                action = "keep" if entry.reasons else "delete"
-                reasons = "; ".join(entry.reasons) or "neither new, young, protected, in use nor needed"
-                tags = ", ".join(entry.tags)
-                rows.append(
-                    _row(planned.repository, tags, action, entry.freed_bytes, entry.created, reasons, entry.digest)
-                )
-        order = {"refuse": 0, "delete": 1, "keep": 2}
-        return sorted(rows, key=lambda row: (order[str(row["action"])], str(row["repository"])))
+                rows = kinds[2 if entry.reasons else 1]
+                if most is None or len(rows) < most:
+                    rows.append(_entry_row(planned.repository, entry))
+        for rows in kinds:
+            rows.sort(key=lambda row: str(row["repository"]))
+        return [row for rows in kinds for row in rows][:most]
 
     def to_json(self) -> str:
-        """The plan as JSON; :meth:`from_json` reads it."""
-        return json.dumps({"schema": PLAN_SCHEMA, **asdict(self)}, sort_keys=True, separators=(",", ":"))
+        """The stored form as one text; :meth:`from_json` reads it. Large plans go through ``plan_file``."""
+        from registry_pipelines.collect.plan_file import lines
+
+        return b"".join(lines(self)).decode()
 
     @classmethod
     def from_json(cls, text: str) -> RetentionPlan:
         """Read a stored plan. Raises InputError."""
-        if len(text) > MAX_PLAN_BYTES:
-            raise InputError(f"the plan is larger than {MAX_PLAN_BYTES} bytes")
-        try:
-            stored: Any = json.loads(text)
-            if stored["schema"] != PLAN_SCHEMA:
-                raise InputError(f"the plan has schema {stored['schema']}", do="Make a new plan with this version")
-            repositories = tuple(_read_repository(repository) for repository in stored["repositories"])
-            notes, stopped = (tuple(map(str, stored.get(name, ()))) for name in ("notes", "stopped"))
-            return cls(str(stored["registry"]), str(stored["made_at"]), repositories, notes, stopped)
-        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-            raise InputError("this is not a retention plan", do="Make a new one") from error
+        from registry_pipelines.collect.plan_file import read_lines
+
+        return read_lines(text.encode(errors="surrogatepass").splitlines())
+
+
+def _entry_row(repository: str, entry: Entry) -> Row:
+    action = "keep" if entry.reasons else "delete"
+    why = "; ".join(entry.reasons) or entry.why or "neither new, young, protected, in use nor needed"
+    return _row(
+        repository, action, why, ", ".join(entry.tags), entry.freed_bytes, entry.created, entry.digest, entry.rule
+    )
 
 
 def _row(
-    repository: str, tags: str, action: str, freed: int, created: str, why: str, digest: str = ""
-) -> dict[str, str | int]:
+    repository: str,
+    action: str,
+    why: str,
+    tags: str = "",
+    freed: int = 0,
+    created: str = "",
+    digest: str = "",
+    rule: str = "",
+) -> Row:
     return {
         "repository": repository,
         "tags": tags,
         "action": action,
         "freed_bytes": freed,
         "created": created,
+        "rule": rule,
         "why": why,
         "digest": digest,
     }
-
-
-def _read_repository(stored: Any) -> RepositoryPlan:
-    tags = {str(tag): Digest.parse(digest) for tag, digest in stored["tags"].items()}
-    entries = tuple(
-        Entry(
-            Digest.parse(entry["digest"]),
-            tuple(map(str, entry["tags"])),
-            str(entry["created"]),
-            tuple(map(str, entry["reasons"])),
-            tuple(map(Digest.parse, entry["delete"])),
-            int(entry["freed_bytes"]),
-        )
-        for entry in stored["entries"]
-    )
-    return RepositoryPlan(str(stored["repository"]), tags, entries, str(stored["refused"]))
-
-
-def plan_retention(
-    registry: Registry,
-    rules: Sequence[RetentionRule],
-    *,
-    now: datetime,
-    in_use: Live | Collection[Digest | str] | Mapping[Digest, str],
-) -> RetentionPlan:
-    """Plan what to delete: in each repository a rule names, whatever no rule keeps and nothing kept needs.
-
-    now: with time zone. in_use: all that is live, or digests of images that run or are otherwise needed (index or
-    platform manifest), or these with who needs them; give digests, since a running image's tag may have moved. Kept are
-    also: index children, referrers, fallback and cosign tags of what is kept, tags under ``protect``, images of unknown
-    age. A repository where anything is unclear is refused as a whole, with the reason. Raises InputError, RegistryError
-    (the list of repositories).
-    """
-    if now.tzinfo is None:
-        raise InputError("`now` has no time zone")
-    used = Live.of(in_use)
-    names, notes, listed = _repositories(registry, rules)
-    surveys: list[Survey] = []
-    refused: list[RepositoryPlan] = []
-    for name in names:
-        covered = any(rule.covers(name) for rule in rules)
-        try:
-            found, used = _survey(
-                Place(registry, name), [rule for rule in rules if rule.covers(name)], now, used, notes
-            )
-            surveys.append(found)
-        except (RegistryError, ContentError) as error:
-            if isinstance(error, NotFound) and (not covered or (listed and error.code == "NAME_UNKNOWN")):
-                continue  # gone, or what docker-registry says of a repository without tags
-            if covered:
-                refused.append(RepositoryPlan(name, {}, refused=str(error)))
-            notes.append(f"{name} could not be read; layers it shares may be counted as freed")
-    planned = _weigh(surveys, rules, now, used)
-    together = sorted([*planned, *refused], key=lambda one: one.repository)
-    stopped = tuple(map(str, used.stops))
-    return RetentionPlan(registry.name, _written(now), tuple(together), (*notes, *used.notes), stopped)
-
-
-def plan_deletion(
-    place: Place, digest: Digest, rules: Sequence[RetentionRule], *, now: datetime, in_use: Mapping[Digest, str]
-) -> RetentionPlan:
-    """Plan to delete one manifest that somebody named, with its tags and the evidence that refers to it: a plan of one
-    entry, which has reasons where an index, a subject, a channel or a tag that a rule protects still needs it.
-
-    now: with time zone. rules: those of the registry; only what they ``protect`` counts. in_use: digest to who uses it,
-    for people. Raises RegistryError, ContentError when anything about the repository is unclear.
-    """
-    notes = ["other repositories were not read; layers that they share are counted as freed"]
-    surveyed = _with_hidden(place, survey(place, roots=[digest]), notes, roots=[digest])
-    decision = decide_one(surveyed, digest, rules, in_use=Live.of(in_use))
-    going = {one for steps in decision.steps.values() for one in steps}
-    kept = {blob for one, node in surveyed.nodes.items() if one not in going for blob in node.blobs}
-    return RetentionPlan(
-        place.registry.name, _written(now), (_repository_plan(surveyed, decision, kept),), tuple(notes)
-    )
-
-
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
-def _survey(
-    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Live, notes: list[str]
-) -> tuple[Survey, Live]:
-    """What is there, and what is live with what came lately. Where something could go, the registry is asked first for
-    tags that it does not list: what they name would go for want of a tag, or under a tag that is protected."""
-    listed = survey(place)
-    if not rules:
-        return listed, in_use
-    known = in_use.seen(place.repository, listed.tags)
-    if not decide(listed, rules, now=now, in_use=known).steps:
-        return listed, known
-    whole = _with_hidden(place, listed, notes)
-    return whole, known if whole is listed else in_use.seen(place.repository, whole.tags)
-
-
-def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence[Digest] = ()) -> Survey:
-    """The survey, with the tags that the registry has and did not list."""
-    hidden = hidden_tags(place, listed.tags)
-    if hidden.asked:
-        also_there = (
-            f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
-        )
-        notes.append(
-            f"{place.repository}: it was asked {count_text(hidden.asked, 'time')} whether it has tags that its list "
-            f"leaves out{also_there or ': none'}"
-        )
-    return survey(place, hidden.tags, roots) if hidden.tags else listed
-
-
-def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
-    """All repositories, since any may share layers; without a catalogue those the rules name in full. What the numbers
-    do not include. Whether the registry listed them."""
-    notes = ["manifests that no tag, index or referrer leads to are not seen; the registry collects them itself"]
-    try:
-        return sorted(registry.repositories()), notes, True
-    except Unsupported as error:
-        patterns = [pattern for rule in rules for pattern in rule.repositories]
-        if any(_GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
-            raise InputError(
-                "the registry does not list its repositories, so patterns cannot be resolved",
-                where=registry.name,
-                do="Name the repositories of this registry's retention rules in full",
-            ) from error
-        notes.append("the registry does not list its repositories; layers shared with others are counted as freed")
-        return sorted(set(patterns)), notes, False
-
-
-def _weigh(
-    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: Live
-) -> list[RepositoryPlan]:
-    """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
-    decisions = [(surveyed, decide(surveyed, rules, now=now, in_use=in_use)) for surveyed in surveys]
-    needed: set[Digest] = set()
-    for surveyed, decision in decisions:
-        going = {digest for steps in decision.steps.values() for digest in steps}
-        for digest, node in surveyed.nodes.items():
-            if digest not in going:
-                needed.update(node.blobs)
-    return [
-        _repository_plan(surveyed, decision, needed)
-        for surveyed, decision in decisions
-        if any(rule.covers(surveyed.repository) for rule in rules)
-    ]
-
-
-def _repository_plan(surveyed: Survey, decision: Decision, counted: set[Digest]) -> RepositoryPlan:
-    entries = []
-    for unit in decision.units:
-        steps = decision.steps.get(unit.digest, ())
-        freed = 0
-        for digest in steps:
-            for blob, size in surveyed.nodes[digest].blobs.items():
-                if blob not in counted:
-                    counted.add(blob)
-                    freed += size
-        created = _written(unit.created) if unit.created else ""
-        entries.append(Entry(unit.digest, unit.tags, created, tuple(unit.reasons), steps, freed))
-    return RepositoryPlan(surveyed.repository, dict(surveyed.tags), tuple(entries))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.settings import GLOB, Names
 
 
@@ -42,3 +43,8 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True):
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name matches one of the globs, case-sensitively."""
     return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def rules_digest(rules: Sequence[RetentionRule]) -> Digest:
+    """One digest of all that rules say, in their order: whether a plan was made by the rules of now."""
+    return Digest.of(msgspec.json.encode(rules, order="deterministic", enc_hook=str))

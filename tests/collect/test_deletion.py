@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.collect.apply import apply_plan
-from registry_pipelines.collect.plan import Entry, RetentionPlan, plan_deletion
+from registry_pipelines.collect.make import plan_deletion
+from registry_pipelines.collect.plan import Entry, RetentionPlan
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, ManifestBytes, manifest_bytes

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from registry_pipelines.collect.apply import apply_plan
-from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, plan_retention
+from registry_pipelines.collect.make import plan_retention
+from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.evidence.artifacts import attach
@@ -339,12 +340,12 @@ def test_a_plan_is_a_plain_value(registry: Registry) -> None:
     assert again.digest == found.digest == plan(registry, KEEP_ONE).digest
     rows = found.rows()
     assert [row["action"] for row in rows] == ["delete", "keep"]
-    assert {len(row) for row in rows} == {7}
+    assert {len(row) for row in rows} == {8}
     assert any("no tag, index or referrer" in one for one in found.notes)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"schema": 2}', '{"schema": 1, "repositories": [{}]}', "[" * 100_000]
+    "text", ["", "{}", "[]", '{"schema": 2}', '{"schema": 1, "repositories": [{}]}', "[" * 100_000, "\udcff"]
 )
 def test_what_is_no_plan_is_refused(text: str) -> None:
     with pytest.raises(InputError):

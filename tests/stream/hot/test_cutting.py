@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.collect.apply import apply_plan
-from registry_pipelines.collect.plan import plan_deletion
+from registry_pipelines.collect.make import plan_deletion
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.layout import LayoutRegistry

@@ -1,0 +1,174 @@
+"""Make the plan of a registry: survey its repositories, decide each, and weigh the bytes over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import UTC, datetime
+
+from registry_pipelines.collect.decide import Decision, decide, decide_one
+from registry_pipelines.collect.live import Live
+from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, Total
+from registry_pipelines.collect.rules import RetentionRule, rules_digest
+from registry_pipelines.collect.weigh import KEPT, Held, Weights, totals, weigh
+from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
+from registry_pipelines.inventory.survey import Survey, survey
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
+from registry_pipelines.registry.hidden import hidden_tags
+from registry_pipelines.registry.protocol import Place, Registry
+
+_GLOB_CHARACTERS = frozenset("*?[")
+
+
+def plan_retention(
+    registry: Registry,
+    rules: Sequence[RetentionRule],
+    *,
+    now: datetime,
+    in_use: Live | Collection[Digest | str] | Mapping[Digest, str],
+) -> RetentionPlan:
+    """Plan what to delete: in each repository a rule names, whatever no rule keeps and nothing kept needs.
+
+    now: with time zone. in_use: all that is live, or digests of images that run or are otherwise needed (index or
+    platform manifest), or these with who needs them; give digests, since a running image's tag may have moved. Kept are
+    also: index children, referrers, fallback and cosign tags of what is kept, tags under ``protect``, images of unknown
+    age. A repository where anything is unclear is refused as a whole, with the reason. Raises InputError, RegistryError
+    (the list of repositories).
+    """
+    if now.tzinfo is None:
+        raise InputError("`now` has no time zone")
+    used = Live.of(in_use)
+    names, notes, listed = _repositories(registry, rules)
+    surveys: list[Survey] = []
+    refused: list[RepositoryPlan] = []
+    for name in names:
+        covered = any(rule.covers(name) for rule in rules)
+        try:
+            found, used = _survey(
+                Place(registry, name), [rule for rule in rules if rule.covers(name)], now, used, notes
+            )
+            surveys.append(found)
+        except (RegistryError, ContentError) as error:
+            if isinstance(error, NotFound) and (not covered or (listed and error.code == "NAME_UNKNOWN")):
+                continue  # gone, or what docker-registry says of a repository without tags
+            if covered:
+                refused.append(RepositoryPlan(name, {}, refused=str(error)))
+            notes.append(f"{name} could not be read; layers it shares may be counted as freed")
+    planned, sums = _weighed(surveys, rules, now, used)
+    together = sorted([*planned, *refused], key=lambda one: one.repository)
+    return RetentionPlan(
+        registry.name,
+        _written(now),
+        tuple(together),
+        (*notes, *used.notes),
+        tuple(map(str, used.stops)),
+        rules=str(rules_digest(rules)),
+        totals=sums,
+    )
+
+
+def plan_deletion(
+    place: Place, digest: Digest, rules: Sequence[RetentionRule], *, now: datetime, in_use: Mapping[Digest, str]
+) -> RetentionPlan:
+    """Plan to delete one manifest that somebody named, with its tags and the evidence that refers to it: a plan of one
+    entry, which has reasons where an index, a subject, a channel or a tag that a rule protects still needs it.
+
+    now: with time zone. rules: those of the registry; only what they ``protect`` counts. in_use: digest to who uses it,
+    for people. Raises RegistryError, ContentError when anything about the repository is unclear.
+    """
+    notes = ["other repositories were not read; layers that they share are counted as freed"]
+    surveyed = _with_hidden(place, survey(place, roots=[digest]), notes, roots=[digest])
+    decision = decide_one(surveyed, digest, rules, in_use=Live.of(in_use))
+    [freed] = _weigh([(surveyed, decision)]).freed
+    repository = _repository_plan(surveyed, decision, freed)
+    return RetentionPlan(place.registry.name, _written(now), (repository,), tuple(notes))
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _survey(
+    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Live, notes: list[str]
+) -> tuple[Survey, Live]:
+    """What is there, and what is live with what came lately. Where something could go, the registry is asked first for
+    tags that it does not list: what they name would go for want of a tag, or under a tag that is protected."""
+    listed = survey(place)
+    if not rules:
+        return listed, in_use
+    known = in_use.seen(place.repository, listed.tags)
+    if not decide(listed, rules, now=now, in_use=known).steps:
+        return listed, known
+    whole = _with_hidden(place, listed, notes)
+    return whole, known if whole is listed else in_use.seen(place.repository, whole.tags)
+
+
+def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence[Digest] = ()) -> Survey:
+    """The survey, with the tags that the registry has and did not list."""
+    hidden = hidden_tags(place, listed.tags)
+    if hidden.asked:
+        also_there = (
+            f"; {len(hidden.tags)} are there all the same: {', '.join(hidden.tags[:10])}" if hidden.tags else ""
+        )
+        notes.append(
+            f"{place.repository}: it was asked {count_text(hidden.asked, 'time')} whether it has tags that its list "
+            f"leaves out{also_there or ': none'}"
+        )
+    return survey(place, hidden.tags, roots) if hidden.tags else listed
+
+
+def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
+    """All repositories, since any may share layers; without a catalogue those the rules name in full. What the numbers
+    do not include. Whether the registry listed them."""
+    notes = ["manifests that no tag, index or referrer leads to are not seen; the registry collects them itself"]
+    try:
+        return sorted(registry.repositories()), notes, True
+    except Unsupported as error:
+        patterns = [pattern for rule in rules for pattern in rule.repositories]
+        if any(_GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
+            raise InputError(
+                "the registry does not list its repositories, so patterns cannot be resolved",
+                where=registry.name,
+                do="Name the repositories of this registry's retention rules in full",
+            ) from error
+        notes.append("the registry does not list its repositories; layers shared with others are counted as freed")
+        return sorted(set(patterns)), notes, False
+
+
+def _weighed(
+    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: Live
+) -> tuple[list[RepositoryPlan], tuple[Total, ...]]:
+    """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
+    judged = [(surveyed, decide(surveyed, rules, now=now, in_use=in_use)) for surveyed in surveys]
+    weights = _weigh(judged)
+    plans = [_repository_plan(*each, freed) for each, freed in zip(judged, weights.freed, strict=True)]
+    covered = [any(rule.covers(planned.repository) for rule in rules) for planned in plans]
+    return [planned for planned, ours in zip(plans, covered, strict=True) if ours], totals(plans, weights)
+
+
+def _weigh(judged: Sequence[tuple[Survey, Decision]]) -> Weights:
+    """What each entry of each repository frees, and what each repository holds."""
+    helds: list[Held] = []
+    for surveyed, decision in judged:
+        held = Held(len(decision.units))
+        goes_with = {one: at for at, unit in enumerate(decision.units) for one in decision.steps.get(unit.digest, ())}
+        for digest, node in surveyed.nodes.items():
+            for blob, size in node.blobs.items():
+                held.add(blob, size, goes_with.get(digest, KEPT))
+        helds.append(held)
+    return weigh(helds)
+
+
+def _repository_plan(surveyed: Survey, decision: Decision, freed: Sequence[int]) -> RepositoryPlan:
+    entries = [
+        Entry(
+            unit.digest,
+            unit.tags,
+            _written(unit.created) if unit.created else "",
+            tuple(unit.reasons),
+            decision.steps.get(unit.digest, ()),
+            size,
+        )
+        for unit, size in zip(decision.units, freed, strict=True)
+    ]
+    return RepositoryPlan(surveyed.repository, dict(surveyed.tags), tuple(entries))
