@@ -15,9 +15,9 @@ from typing import Annotated, Literal, NoReturn
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
-_SIZE = re.compile(r"(\d{1,9})(KiB|MiB|GiB)\Z")
-_UNITS = {"GiB": 1 << 30, "MiB": 1 << 20, "KiB": 1 << 10}
-SIZE_PATTERN = r"^[0-9]{1,9}(KiB|MiB|GiB)$"
+_SIZE = re.compile(r"(\d{1,9})(KiB|MiB|GiB|MB|GB)\Z")
+_UNITS = {"GiB": 1 << 30, "GB": 10**9, "MiB": 1 << 20, "MB": 10**6, "KiB": 1 << 10}
+SIZE_PATTERN = r"^[0-9]{1,9}(KiB|MiB|GiB|MB|GB)$"
 DURATION_PATTERN = r"^[0-9]{1,9}(ms|s|m|h|d|w)$"
 
 
@@ -69,7 +69,8 @@ class Duration(timedelta):
 
 
 class Size(int):
-    """A number of bytes, written as a whole number with a unit: KiB, MiB, GiB (``4MiB``)."""
+    """A number of bytes, written as a whole number with a unit: KiB, MiB, GiB (``4MiB``), and as media are sold MB, GB
+    (``25GB``)."""
 
     def __str__(self) -> str:
         for unit, factor in _UNITS.items():
@@ -82,7 +83,7 @@ class Size(int):
         """Read a size. Raises ValueError with a sentence for people."""
         match = _SIZE.match(text)
         if not match:
-            raise ValueError(f"{text!r} is not a size; write a whole number and KiB, MiB or GiB, like 4MiB")
+            raise ValueError(f"{text!r} is not a size; write a whole number and KiB, MiB, GiB, MB or GB, like 4MiB")
         return cls(int(match[1]) * _UNITS[match[2]])
 
 
@@ -116,6 +117,11 @@ PREFIX = Pattern(
     r"^([a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*)?$",
     "a repository prefix",
     "write it like a repository name, without a slash at its ends; empty for none",
+)
+ARTIFACT = Pattern(
+    r"^[A-Za-z0-9][A-Za-z0-9._:-]*(/[A-Za-z0-9._-]+)+(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}|@sha256:[0-9a-f]{64})$",
+    "an artifact with its tag or digest",
+    "write <registry>/<repository>:<tag>",
 )
 TAG = Pattern(
     r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$", "a tag", "use at most 128 letters, digits, _ . -, not starting with . or -"

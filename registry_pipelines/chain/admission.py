@@ -102,5 +102,4 @@ def _places(session: Session, image: Image) -> Iterator[tuple[str, Place]]:
         yield config.targets[target].registry, session.places.target(image, target)
     for mirror in config.mirrors.values():
         if image.name in mirror.images:
-            names = [mirror.via, mirror.to] if mirror.via else [mirror.to]
-            yield from zip(names, session.stops(mirror, image.repository), strict=True)
+            yield from zip(mirror.stops, session.stops(mirror, image.repository), strict=True)

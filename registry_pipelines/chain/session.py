@@ -119,10 +119,9 @@ class Session:
         return mirror
 
     def stops(self, mirror: Mirror, repository: str) -> list[Place]:
-        """The places that something goes through in a mirror, the private one last."""
-        names = [mirror.via, mirror.to] if mirror.via else [mirror.to]
+        """The places that something goes through in a mirror, the private one last: as far as the network goes."""
         path = join_repository(mirror.prefix, repository)
-        return [Place(self.places.registry(name), path) for name in names]
+        return [Place(self.places.registry(name), path) for name in mirror.stops]
 
     def places_of(self, image: Image) -> list[Place]:
         """Everywhere an image's releases are, or may come to be: the source, its targets, the stops of its mirrors."""

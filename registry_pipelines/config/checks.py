@@ -17,6 +17,7 @@ from registry_pipelines.config.registries import EcrRegistry, EmbeddedRegistry, 
 from registry_pipelines.config.trust import trust_problems
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
+from registry_pipelines.mirror.model import MIN_PART_BYTES, Bundles
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOUT_S
 from registry_pipelines.registry.client.origins import is_loopback
@@ -358,8 +359,13 @@ def _mirrors(config: Config) -> Iterable[tuple[str, str]]:
     for name, mirror in config.mirrors.items():
         if mirror.via == mirror.to:
             yield f"mirrors.{name}.via", "is the registry it leads to; leave it out for a direct copy"
-        if not mirror.upstreams and not mirror.images:
+        if not (mirror.upstreams or mirror.images or mirror.artifacts or mirror.across == "bundle"):
             yield f"mirrors.{name}", "mirrors nothing; name `upstreams` or `images`"
+        if mirror.across == "network" and (mirror.artifacts or mirror.bundle != Bundles()):
+            field = "artifacts" if mirror.artifacts else "bundle"
+            yield f"mirrors.{name}.{field}", "is for `across: bundle`, which is not written"
+        if mirror.bundle.part_size < MIN_PART_BYTES:
+            yield f"mirrors.{name}.bundle.part_size", f"is less than {MIN_PART_BYTES}"
         for place, upstream in enumerate(mirror.upstreams):
             yield from _upstream(config, f"mirrors.{name}.upstreams[{place}]", upstream)
 

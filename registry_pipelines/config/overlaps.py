@@ -135,7 +135,7 @@ def _writers(config: Config) -> Iterable[_Writer]:
 
 
 def _mirrored(config: Config, mirror: Mirror) -> Iterable[_Writer]:
-    stops: Sequence[str] = [mirror.via, mirror.to] if mirror.via else [mirror.to]
+    stops = mirror.stops
     for name in mirror.images:
         image = config.images[name]
         source, repository = f"{image.registry}/{image.repository}", _below(mirror.prefix, image.repository)

@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from registry_pipelines.config.clouds import EcrPublicRegistry, EcrRegistry, GarRegistry
 from registry_pipelines.config.redirects import Redirects
-from registry_pipelines.mirror.model import Upstream
-from registry_pipelines.settings import FILE, GLOB, HOST, PREFIX, Duration, EntryName, Instead, Names, Secret
+from registry_pipelines.mirror.model import Bundles, Upstream
+from registry_pipelines.settings import ARTIFACT, FILE, GLOB, HOST, PREFIX, Duration, EntryName, Instead, Names, Secret
 from registry_pipelines.transfer.closure.choice import Choice
 
 AZURE_INSTEAD = Instead(("acr", "azure"), "Azure's registry is `kind: distribution` with its host, <name>.azurecr.io")
@@ -150,9 +150,25 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     """Foreign images."""
     images: tuple[Annotated[str, Names("images")], ...] = ()
     """Own images whose promoted releases go the same way."""
+    artifacts: tuple[Annotated[str, ARTIFACT], ...] = ()
+    """Other artifacts that a bundle takes, each with its tag: `dmz/advisories:latest`, as `advisories push` and `wheels
+    push` wrote it. They keep their repository and tag, below `prefix`."""
+    across: Literal["network", "bundle"] = "network"
+    """How what is in `via` comes to `to`. With `bundle` there is no wire: `via` alone is filled here, and `bundle
+    create` writes files, which a configuration on the other side loads into its `to`."""
+    bundle: Bundles = Bundles()
+    """How bundles are made, and who is believed."""
     foreign_layers: bool = False
     """For `images`. Take layers that their publisher keeps elsewhere (Windows bases until 2023), too, where the source
     holds them; their licence may forbid to pass them on. What is left out is told."""
+
+    @property
+    def stops(self) -> tuple[str, ...]:
+        """The registries that are filled through the network from this side, in order: without a wire to it `to` is not
+        among them, unless there is nothing before it, as on the far side."""
+        if self.across == "bundle" and self.via:
+            return (self.via,)
+        return (self.via, self.to) if self.via else (self.to,)
 
 
 class Sync(Choice, frozen=True, kw_only=True):

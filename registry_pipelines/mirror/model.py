@@ -1,11 +1,17 @@
-"""What is taken of a foreign image: the class that the configuration holds and a mirror's plan is made by."""
+"""What the configuration says of a foreign image, and of bundles: it holds these classes; plans are made by them."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
-from registry_pipelines.settings import REPOSITORY
+import msgspec
+
+from registry_pipelines.settings import FILE, REPOSITORY, Size
 from registry_pipelines.transfer.closure.choice import Choice
+
+MIN_PART_BYTES = Size(64 * 1024)
+"""A bundle of a terabyte has 16 million parts of this; less is a slip of the pen."""
 
 
 class Upstream(Choice, frozen=True, kw_only=True):
@@ -15,3 +21,21 @@ class Upstream(Choice, frozen=True, kw_only=True):
     """Image without tag, for example docker.io/library/python, or <registry>/<repository>."""
     repository: Annotated[str, REPOSITORY] | None = None
     """Repository it gets; the upstream's own path unless told."""
+
+
+class Bundles(msgspec.Struct, frozen=True, kw_only=True):
+    """How a mirror crosses a gap without a wire (docs/bundles.md). Near is the side that makes bundles, far the one
+    that loads them; each has a configuration of its own."""
+
+    receipts: tuple[Annotated[Path, FILE], ...] = ()
+    """Near side: files of public keys whose receipts are believed, which is the far side's promoter. Unless told, what
+    this configuration believes as promoter."""
+    part_size: Size = Size(25 * 10**9)
+    """Near side: size of the files that a bundle is cut into, so that each fits a medium."""
+    folder: Path | None = None
+    """Near side: folder that Dagster's asset `bundle/NAME` writes to; there is no such asset unless told."""
+    signers: tuple[Annotated[Path, FILE], ...] = ()
+    """Far side: files of public keys whose bundles are believed, which is the near side's promoter. Unless told, what
+    this configuration believes as promoter."""
+    inbox: Path | None = None
+    """Far side: folder in which Dagster looks for bundles to load; it looks for none unless told."""

@@ -94,7 +94,7 @@ def test_a_policy_asks_for_no_statement_that_nobody_is_believed_for(tmp_path: Pa
         ("true", "stream: expected a mapping, found true or false"),
         ("{format: soci}", "stream.format: write `soci-v1` (beside the image, whose digest stays) or `soci-v2`"),
         ("{span_size: 4}", "stream.span_size: expected a size like 4MiB, found a number"),
-        ("{span_size: 4MB}", "stream.span_size: '4MB' is not a size; write a whole number and KiB, MiB or GiB"),
+        ("{span_size: 4kB}", "stream.span_size: '4kB' is not a size; write a whole number and KiB, MiB, GiB"),
         ("{span_size: 1KiB}", "stream.span_size: 1KiB is not between 64KiB and 1GiB"),
         ("{format: estargz, min_layer_size: 1MiB}", "stream.min_layer_size: is about SOCI indexes"),
         ("{record: }", "stream.record: is empty, as if it were not written; write `record: {}` for the defaults"),

@@ -24,13 +24,11 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
 from registry_pipelines.evidence.model import Signer, Verifier
+from registry_pipelines.evidence.predicates import BUNDLE_RECEIPT_TYPE
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.oci.references import check_repository, check_tag
-
-RECEIPT_TYPE = "application/vnd.registry-pipelines.bundle-receipt.v1+json"
-"""Type of the envelope's payload."""
 
 SCHEMA = 1
 
@@ -103,28 +101,29 @@ class SignedReceipt(msgspec.Struct, frozen=True):
 def sign_receipt(receipt: BundleReceipt, signer: Signer) -> SignedReceipt:
     """Sign a receipt, as the far side does."""
     payload = encode_json(receipt)
-    envelope = sign_envelope(payload, signer, payload_type=RECEIPT_TYPE)
+    envelope = sign_envelope(payload, signer, payload_type=BUNDLE_RECEIPT_TYPE)
     return SignedReceipt(receipt, write_envelope(envelope), Digest.of(payload), signer.key_id)
 
 
 def read_receipt(raw: bytes, *, verifier: Verifier, mirror: str = "", where: str = "") -> SignedReceipt:
     """Read a receipt that is believed. verifier: the keys of ``mirrors.NAME.bundle.receipts``. mirror: whose it must
-    be, any unless told. Raises SignatureInvalid when none of them signed it, ManifestInvalid for a document that is
-    none, InputError for another mirror's."""
+    be, any unless told. Raises SignatureInvalid when none of them signed it as promoter, ManifestInvalid for a document
+    that is none, InputError for another mirror's."""
     envelope = read_envelope(raw, where=where, max_bytes=MAX_RECEIPT_BYTES)
-    key_ids = verify_envelope(envelope, verifier, where=where, payload_type=RECEIPT_TYPE)
+    key_ids = verify_envelope(envelope, verifier, where=where, payload_type=BUNDLE_RECEIPT_TYPE)
     receipt = _document(envelope, where)
     if mirror and receipt.mirror != mirror:
         raise InputError(
             f"this is a receipt of the mirror {receipt.mirror}, not of {mirror}", where=where, do="Take that mirror's"
         )
-    return SignedReceipt(receipt, raw, Digest.of(envelope.payload), key_ids[0])
+    key_id = verifier.vouching(key_ids, BUNDLE_RECEIPT_TYPE)
+    return SignedReceipt(receipt, raw, Digest.of(envelope.payload), key_id)
 
 
 def peek_receipt(raw: bytes, *, where: str = "") -> SignedReceipt:
     """Read a receipt without asking who signed it, to show it. Raises SignatureInvalid, ManifestInvalid."""
     envelope = read_envelope(raw, where=where, max_bytes=MAX_RECEIPT_BYTES)
-    if envelope.payload_type != RECEIPT_TYPE:
+    if envelope.payload_type != BUNDLE_RECEIPT_TYPE:
         raise SignatureInvalid("this is not the receipt of a bundle", where=where)
     return SignedReceipt(_document(envelope, where), raw, Digest.of(envelope.payload))
 

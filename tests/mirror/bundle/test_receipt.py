@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import InputError, ManifestInvalid, RegistryPipelinesError, SignatureInvalid
 from registry_pipelines.evidence.dsse import sign_envelope, write_envelope
 from registry_pipelines.evidence.keys import FileSigner, generate_key, load_signer, verifier_of
+from registry_pipelines.evidence.predicates import BUNDLE_RECEIPT_TYPE
 from registry_pipelines.mirror.bundle.receipt import (
-    RECEIPT_TYPE,
     BundleReceipt,
     HeldRepository,
     LoadedBundle,
@@ -112,7 +112,7 @@ _json = st.recursive(
 def test_any_signed_document_is_read_or_refused(signer: FileSigner, fields: dict[str, object], noise: bytes) -> None:
     whole = {**msgspec.to_builtins(RECEIPT), **fields}
     for payload in (json.dumps(whole).encode(), noise):
-        raw = write_envelope(sign_envelope(payload, signer, payload_type=RECEIPT_TYPE))
+        raw = write_envelope(sign_envelope(payload, signer, payload_type=BUNDLE_RECEIPT_TYPE))
         try:
             read = read_receipt(raw, verifier=verifier_of(signer))
         except RegistryPipelinesError:
