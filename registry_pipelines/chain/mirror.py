@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
@@ -19,6 +18,7 @@ from registry_pipelines.mirror.upstreams import (
     apply_mirror,
     plan_mirror,
 )
+from registry_pipelines.oci.references import check_repository
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.tags import digest_at
@@ -170,7 +170,7 @@ def upstreams_of(session: Session, mirror: Mirror) -> Iterable[OpenUpstream]:
                 where=f"mirrors.{mirror.name}.upstreams",
                 do=f"List {ours[str(place)]} in `images` of the mirror: what is promoted is taken",
             )
-        repository = join_repository(mirror.prefix, upstream.repository or place.repository)
+        repository = check_repository(session.config.mirrored_repository(mirror, upstream))
         yield OpenUpstream(source=place, repository=repository, settings=upstream)
 
 

@@ -7,7 +7,6 @@ import click
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.names import IMAGES, names_of
-from registry_pipelines.cli.releases import answer_all
 from registry_pipelines.errors import InputError
 
 DEFAULT = "run"
@@ -57,6 +56,8 @@ def run(options: Options, name: str | None, release: str | None, dry_run: bool) 
             names = [name] if name else [each for each, settings in chain.config.mirrors.items() if settings.upstreams]
             results = [chain.mirror(each, dry_run=dry_run) for each in names]
             nothing = "nothing is mirrored: no mirror of the configuration has `upstreams`"
+    from registry_pipelines.cli.releases import answer_all
+
     answer_all(options, results, not_ok=INCOMPLETE, nothing=nothing)
 
 

@@ -13,13 +13,23 @@ from msgspec import Meta
 
 from registry_pipelines.build.builder import Build
 from registry_pipelines.collect.rules import RetentionRule
-from registry_pipelines.config.registries import Cache, EmbeddedRegistry, Mirror, RegistryPlace, Sync, Target
+from registry_pipelines.config.registries import (
+    Cache,
+    EmbeddedRegistry,
+    LayoutRegistry,
+    Mirror,
+    RegistryPlace,
+    Sync,
+    Target,
+)
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.config.usage import UsageSettings
 from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.infra.model import Infra
+from registry_pipelines.mirror.model import Upstream, host_path
+from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
@@ -510,6 +520,31 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""
         return f"{target.prefix}/{image.repository}" if target.prefix else image.repository
+
+    def upstream_at(self, upstream: Upstream) -> tuple[str, str]:
+        """Where a foreign image is: registry by its name in the configuration or host, and repository. Raises
+        ReferenceInvalid."""
+        first, _, rest = upstream.image.partition("/")
+        if first in self.registries:
+            return first, Reference.parse(f"configured.invalid/{rest}", default_tag="").repository
+        reference = Reference.parse(upstream.image, default_tag="")
+        return reference.registry, reference.repository
+
+    def mirrored_repository(self, mirror: Mirror, upstream: Upstream) -> str:
+        """The repository that a foreign image gets in the DMZ and the private registry. Raises ReferenceInvalid."""
+        registry, repository = self.upstream_at(upstream)
+        if upstream.repository:
+            repository = upstream.repository
+        elif mirror.keep_host:
+            repository = f"{host_path(self._host_of(registry))}/{repository}"
+        return f"{mirror.prefix}/{repository}" if mirror.prefix else repository
+
+    def _host_of(self, registry: str) -> str:
+        """What clients call a registry: a folder has its name alone."""
+        settings = self.registries.get(registry)
+        if isinstance(settings, EmbeddedRegistry):
+            return settings.client_address
+        return registry if settings is None or isinstance(settings, LayoutRegistry) else settings.host
 
     def never_synced(self, sync: Sync) -> dict[str, str]:
         """Patterns of repositories that a sync never takes, with the reason: those of our own images, because nothing

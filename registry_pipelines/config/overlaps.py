@@ -22,7 +22,6 @@ from dataclasses import dataclass, replace
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import Mirror, Sync
 from registry_pipelines.errors import InputError, ReferenceInvalid
-from registry_pipelines.oci.references import Reference
 from registry_pipelines.transfer.closure.choice import Choice
 from registry_pipelines.transfer.closure.selector import Selector
 
@@ -143,8 +142,11 @@ def _mirrored(config: Config, mirror: Mirror) -> Iterable[_Writer]:
             yield _only(f"mirrors.{mirror.name}.images", source, stop, repository, mirror.prefix)
     for place, upstream in enumerate(mirror.upstreams):
         path = f"mirrors.{mirror.name}.upstreams[{place}]"
-        registry, own = _upstream_place(config, upstream.image)
-        repository = _below(mirror.prefix, upstream.repository or own)
+        try:
+            registry, own = config.upstream_at(upstream)
+            repository = config.mirrored_repository(mirror, upstream)
+        except ReferenceInvalid:  # another check's to tell of
+            continue
         for stop in stops:
             yield replace(_only(path, f"{registry}/{own}", stop, repository, mirror.prefix), choice=upstream)
 
@@ -183,18 +185,6 @@ def _synced(config: Config, sync: Sync) -> Iterable[_Writer]:
 
 def _stripped(sync: Sync, name: str) -> str:
     return name.removeprefix(f"{sync.strip}/") if sync.strip else name
-
-
-def _upstream_place(config: Config, image: str) -> tuple[str, str]:
-    """Registry and repository of an upstream; one that cannot be read is another check's to tell of."""
-    first, _, rest = image.partition("/")
-    try:
-        if first in config.registries:
-            return first, Reference.parse(f"configured.invalid/{rest}", default_tag="").repository
-        reference = Reference.parse(image, default_tag="")
-    except ReferenceInvalid:
-        return "", image
-    return reference.registry, reference.repository
 
 
 def _below(prefix: str, repository: str) -> str:

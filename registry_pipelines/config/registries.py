@@ -146,8 +146,17 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     """The private registry."""
     prefix: Annotated[str, PREFIX] = ""
     """Put in front of every repository in both."""
+    keep_host: bool = False
+    """Upstreams keep their host in front of their repository, as `docker.io/library/python`: clusters then find an
+    image under the name that their manifests say (docs/mirroring.md). A port is written with `-`."""
     upstreams: tuple[Upstream, ...] = ()
     """Foreign images."""
+    lock: Path | None = None
+    """File with every upstream's tags by digest, written by `mirror lock` and reviewed: exactly what stands there is
+    taken. Without it the tags are resolved when they are mirrored."""
+    policy: Annotated[str, Names("policies")] | None = None
+    """Policy that upstreams must satisfy before they come to the private registry; one that does not is held in front
+    of it. Nothing is asked unless told here or at the upstream (docs/mirroring.md)."""
     images: tuple[Annotated[str, Names("images")], ...] = ()
     """Own images whose promoted releases go the same way."""
     artifacts: tuple[Annotated[str, ARTIFACT], ...] = ()

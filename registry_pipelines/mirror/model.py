@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from registry_pipelines.settings import FILE, REPOSITORY, Size
+from registry_pipelines.settings import FILE, REPOSITORY, Names, Size
 from registry_pipelines.transfer.closure.choice import Choice
 
 MIN_PART_BYTES = Size(64 * 1024)
@@ -21,6 +21,8 @@ class Upstream(Choice, frozen=True, kw_only=True):
     """Image without tag, for example docker.io/library/python, or <registry>/<repository>."""
     repository: Annotated[str, REPOSITORY] | None = None
     """Repository it gets; the upstream's own path unless told."""
+    policy: Annotated[str, Names("policies")] | None = None
+    """Policy that it must satisfy; the mirror's unless told."""
 
 
 class Bundles(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,3 +41,10 @@ class Bundles(msgspec.Struct, frozen=True, kw_only=True):
     this configuration believes as promoter."""
     inbox: Path | None = None
     """Far side: folder in which Dagster looks for bundles to load; it looks for none unless told."""
+
+
+def host_path(host: str) -> str:
+    """A registry's host as the first part of a repository, for mirrors that keep it: ``docker.io`` as it is,
+    ``registry.example.com:5000`` with ``-`` for the colon that no repository may have (distribution-spec 1.1, "Pulling
+    manifests"). Mirrors fill such paths, and files for clusters name them."""
+    return host.lower().strip("[]").replace("]:", "-").replace(":", "-")
