@@ -12,7 +12,6 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.errors import ContentError, DiskFull
+from registry_pipelines.oci.blob_folder import PRIVATE_FOLDER, BlobFolder
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors, install_file, sync_folder, write_file
 from registry_pipelines.oci.layout_index import (
@@ -32,25 +32,28 @@ from registry_pipelines.oci.layout_index import (
     with_manifest,
     without_tags,
 )
-from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, Index, ManifestBytes, encode_json
+from registry_pipelines.oci.manifests import (
+    MAX_DEPTH,
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    Index,
+    ManifestBytes,
+    encode_json,
+)
 from registry_pipelines.oci.references import check_tag
 
 MAX_INDEX_BYTES = 256 * 1024 * 1024
 """An ``index.json`` with a million entries; a larger one is not ours and would fill the memory."""
 
-PRIVATE_FOLDER = ".uploads"
-"""Inside a layout: content that is not complete yet. Never read by other tools."""
-
 _LOCK_FILE = ".lock"
 _LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 
 
-class Layout:
+class Layout(BlobFolder):
     """One layout folder. Safe for many threads and processes; nothing is created before the first write."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.private = folder / PRIVATE_FOLDER
+        super().__init__(folder)
         self._index_path = folder / "index.json"
         self._guard = threading.RLock()
         self._state: IndexVersion | None = None
@@ -73,14 +76,6 @@ class Layout:
             sync_folder(self.folder / "blobs")
             sync_folder(self.folder)
 
-    def _make_private(self) -> None:
-        if self.private.is_dir():
-            return
-        made = [folder for folder in (self.folder, *self.folder.parents) if not folder.exists()]
-        self.private.mkdir(parents=True, exist_ok=True)
-        for folder in made:
-            sync_folder(folder.parent)
-
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Exclude every other writer, of this process and of others, until the end of the block."""
@@ -93,33 +88,6 @@ class Layout:
             os.close(descriptor)
 
     # Blobs
-
-    def blob_path(self, digest: Digest) -> Path:
-        """Where a blob is, or would be."""
-        return self.folder / "blobs" / digest.algorithm / digest.hex
-
-    def blob_size(self, digest: Digest) -> int | None:
-        """Bytes of a blob, None when it is not there."""
-        try:
-            return self.blob_path(digest).stat().st_size
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-
-    def touch_blob(self, digest: Digest) -> bool:
-        """Start the blob's grace time again (see ``collect_garbage``); False when it is not there."""
-        try:
-            os.utime(self.blob_path(digest))
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        except PermissionError:
-            return True
-        return True
-
-    def temporary_path(self) -> Path:
-        """A fresh name for content that is not complete yet, on the same file system as the blobs."""
-        with disk_errors(self.folder):
-            self._make_private()
-        return self.private / uuid.uuid4().hex
 
     def install_blob(self, descriptor: int, temporary: Path, digest: Digest) -> None:
         """Turn a finished, checked temporary file into a blob. Raises DiskFull, OSError."""
@@ -152,14 +120,6 @@ class Layout:
         if not self.touch_blob(digest):
             write_file(self.blob_path(digest), content, temporary_folder=self.private)
 
-    def delete_blob(self, digest: Digest) -> bool:
-        """Remove a blob; False when it is not there."""
-        try:
-            self.blob_path(digest).unlink()
-        except (FileNotFoundError, NotADirectoryError):
-            return False
-        return True
-
     # Manifests and tags
 
     def tags(self) -> dict[str, Descriptor]:
@@ -173,6 +133,15 @@ class Layout:
     def known_manifests(self) -> dict[Digest, Descriptor]:
         """Every manifest that is listed or that a listed index refers to, whether its bytes are there or not."""
         return self._known(self._load())
+
+    def learn(self) -> None:
+        """Read what all manifests say of others, before :meth:`known_manifests` needs it: that one holds up whoever
+        asks this object for anything meanwhile."""
+        listed = self._load().listed
+        level = [listed[digest] for digest in listed.keys() - self._links.keys()]
+        for _ in range(MAX_DEPTH):
+            below = [child for entry in level for child in self._links_of(entry).children]
+            level = [child for child in below if child.is_manifest and child.digest not in self._links]
 
     def find(self, reference: str) -> Descriptor | None:
         """The descriptor of a tag or digest, None when its manifest is not there."""

@@ -134,12 +134,11 @@ class LayoutRegistry:
 
     def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> BlobReader:
         """See Registry. A range that begins behind the end raises RegistryError with status 416."""
-        path = self._store.layout(repository).blob_path(digest)
         where = f"{self.name}/{repository}@{digest}"
         with self._file_errors(repository):
             try:
-                stream = path.open("rb", buffering=0)
-            except (FileNotFoundError, NotADirectoryError) as error:
+                stream = self._store.layout(repository).open_blob(digest)
+            except FileNotFoundError as error:
                 raise NotFound("there is no such blob", where=where, code="BLOB_UNKNOWN") from error
             size = os.fstat(stream.fileno()).st_size
         if start < 0 or start > size or (start == size and size):

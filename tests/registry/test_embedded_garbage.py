@@ -15,6 +15,9 @@ import pytest
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.garbage import Freed, collect_garbage
+from registry_pipelines.registry.embedded.storage import Store
+from registry_pipelines.registry.embedded.uploads import Uploads
 from tests.registry.wire import ask, begin, manifest_for, push_blob, push_image, put_manifest
 
 HOUR = 3600.0
@@ -165,6 +168,90 @@ def test_the_server_collects_by_itself(tmp_path: Path) -> None:
         grow_old(server)
         while there(server, "a", digest):
             pass
+
+
+def test_a_collection_waits_for_nobody_and_nobody_for_it(server: EmbeddedServer) -> None:
+    """Whoever writes a manifest holds the lock of its repository; a collection neither needs nor takes it."""
+    loose = push_blob(server, "a", b"loose")
+    push_image(server, "a", b"layer", "v1")
+    grow_old(server)
+    with server.store.layout("a").locked():
+        assert server.collect_garbage(grace_s=HOUR).blobs == 1
+    assert not there(server, "a", loose)
+
+
+def test_a_dry_run_says_what_then_goes(server: EmbeddedServer) -> None:
+    shared = push_blob(server, "a", b"x" * 1000)
+    push_blob(server, "a", b"loose")
+    ask(server, "POST", f"/v2/b/blobs/uploads/?mount={shared}&from=a", b"")
+    push_image(server, "c", b"layer", "v1")
+    begin(server, "c")
+    grow_old(server)
+    for session in server.uploads._sessions.values():
+        session.used_at -= 2 * HOUR
+    told = server.collect_garbage(grace_s=HOUR, dry_run=True)
+    assert (told.blobs, told.bytes_freed, told.uploads) == (3, 1005, 1) and there(server, "a", shared)
+    assert [each.repository for each in told.repositories] == ["a", "b", "c"]
+    assert server.collect_garbage(grace_s=HOUR, only=["b"]).repositories == [Freed("b", 1, 0)]
+    done = server.collect_garbage(grace_s=HOUR)
+    assert (done.blobs, done.bytes_freed, done.uploads) == (2, 1005, 1)
+    assert server.collect_garbage(grace_s=HOUR).repositories == []
+
+
+@pytest.mark.parametrize("use", ["get", "head", "mount", "manifest"])
+def test_what_a_killed_collection_set_aside_is_there_for_whoever_uses_it(server: EmbeddedServer, use: str) -> None:
+    digest = push_blob(server, "a", b"set aside")
+    grow_old(server)
+    layout = server.store.layout("a")
+    assert layout.put_aside(digest) and layout.set_aside() == [digest]
+    if use == "get":
+        assert ask(server, "GET", f"/v2/a/blobs/{digest}").body == b"set aside"
+    elif use == "head":
+        assert ask(server, "HEAD", f"/v2/a/blobs/{digest}").status == 200
+    elif use == "mount":
+        assert ask(server, "POST", f"/v2/b/blobs/uploads/?mount={digest}&from=a", b"").status == 201
+    else:
+        assert put_manifest(server, "a", manifest_for([b"set aside"]), "v1").status == 201
+    assert there(server, "a", digest) and layout.set_aside() == []
+
+
+def test_what_a_killed_collection_set_aside_goes_with_the_next(server: EmbeddedServer) -> None:
+    manifest = push_image(server, "a", b"layer", "v1")
+    loose = push_blob(server, "a", b"loose")
+    grow_old(server)
+    layout = server.store.layout("a")
+    for digest in (
+        loose,
+        Digest.of(b"layer"),
+    ):  # the second one is needed: somebody else's tool wrote the index meanwhile
+        layout.put_aside(digest)
+    told = server.collect_garbage(grace_s=HOUR, dry_run=True)
+    done = server.collect_garbage(grace_s=HOUR)
+    assert (done.blobs, done.bytes_freed, done.uploads) == (1, 5, 0) and told.uploads == 0
+    assert layout.set_aside() == [] and there(server, "a", Digest.of(b"layer")) and there(server, "a", manifest)
+
+
+def test_an_upload_that_another_process_let_expire_is_over(server: EmbeddedServer) -> None:
+    """``collect garbage`` beside a server: to its client the upload is unknown, so that it begins again."""
+    push_image(server, "a", b"layer", "v1")
+    location = begin(server, "a")
+    ask(server, "PATCH", location, b"half")
+    grow_old(server)
+    assert collect_garbage(Store(server.root), Uploads(), grace_s=HOUR).uploads == 1
+    assert ask(server, "GET", location).status == 404
+    assert ask(server, "PATCH", location, b"more").code == "BLOB_UPLOAD_UNKNOWN"
+
+
+def test_an_index_of_layers_is_no_reason_to_stop(server: EmbeddedServer) -> None:
+    """As BuildKit writes its cache (``mode=max,image-manifest=false``): layers stand in an index, as its manifests."""
+    layer = push_blob(server, "a", b"\x1f\x8b" + os.urandom(5 << 20))
+    loose = push_blob(server, "a", b"loose")
+    entry = {"mediaType": media_types.OCI_LAYER_GZIP, "digest": layer, "size": 5 << 20}
+    index = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [entry]}
+    put_manifest(server, "a", json.dumps(index).encode(), "cache", media_types.OCI_INDEX)
+    grow_old(server)
+    done = server.collect_garbage(grace_s=HOUR)
+    assert (done.blobs, done.skipped) == (1, []) and there(server, "a", layer) and not there(server, "a", loose)
 
 
 def test_pushes_beside_collection_lose_nothing(tmp_path: Path) -> None:

@@ -39,8 +39,8 @@ class BlobHandlers:
         wanted = parse_digest(digest)
         layout = self._store.layout(name)
         try:
-            stream = layout.blob_path(wanted).open("rb", buffering=0)
-        except (FileNotFoundError, NotADirectoryError) as error:
+            stream = layout.open_blob(wanted)
+        except FileNotFoundError as error:
             raise ApiError(404, "BLOB_UNKNOWN", f"{name} has no blob {wanted}") from error
         try:
             return self._blob_response(request, layout, wanted, stream)

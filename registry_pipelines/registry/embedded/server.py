@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Self
@@ -85,9 +85,11 @@ class EmbeddedServer(HttpServer):
             self._spawn(self._collect_regularly, self._garbage_interval_s)
         return self
 
-    def collect_garbage(self, *, grace_s: float = GRACE_S) -> Collected:
+    def collect_garbage(
+        self, *, grace_s: float = GRACE_S, dry_run: bool = False, only: Collection[str] = ()
+    ) -> Collected:
         """Free unreferenced blobs and abandoned uploads now (see ``garbage``)."""
-        return collect_garbage(self.store, self.uploads, grace_s=grace_s)
+        return collect_garbage(self.store, self.uploads, grace_s=grace_s, dry_run=dry_run, only=only)
 
     def _collect_regularly(self, interval_s: float) -> None:
         while not self._stopping.wait(interval_s):

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from registry_pipelines.errors import DigestMismatch
+from registry_pipelines.oci.blob_folder import is_aside
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
@@ -128,6 +129,10 @@ class Session:
             position += count
         return hasher
 
+    def lost(self) -> bool:
+        """Whether another process let it expire: its file is gone and nobody here is committing it."""
+        return not self._lock.locked() and not self.path.exists()
+
     def end(self) -> bool:
         """Let no other request in any more, unless one is inside; whether that succeeded."""
         if not self._lock.acquire(blocking=False):
@@ -170,6 +175,9 @@ class Uploads:
             return None
         with self._guard:
             session = self._sessions.get(name)
+            if session is not None and session.lost():
+                del self._sessions[name]
+                return None
             if session is None:
                 try:
                     size = (layout.private / name).stat().st_size
@@ -184,33 +192,27 @@ class Uploads:
         with self._guard:
             self._sessions.pop(session.name, None)
 
-    def expire(self, layout: Layout, *, older_than_s: float) -> int:
-        """Remove sessions and other private files of a repository that nobody used for so long; how many."""
-        removed = 0
-        limit = time.time() - older_than_s
+    def expire(self, layout: Layout, *, before: float, dry_run: bool = False) -> int:
+        """Remove sessions and other private files of a repository that nobody used since a moment (seconds of the
+        epoch); how many. What is set aside is no session. dry_run: only count them."""
         try:
-            names = sorted(path.name for path in layout.private.iterdir())
+            names = sorted(path.name for path in layout.private.iterdir() if not is_aside(path.name))
         except (FileNotFoundError, NotADirectoryError):
             return 0
-        for name in names:
-            removed += self._expire_one(layout, name, limit)
-        return removed
+        return sum(self._expire_one(layout, name, before, dry_run) for name in names)
 
-    def _expire_one(self, layout: Layout, name: str, limit: float) -> bool:
-        with self._guard:
+    def _expire_one(self, layout: Layout, name: str, limit: float, dry_run: bool) -> bool:
+        path = layout.private / name
+        with self._guard, suppress(FileNotFoundError):
             session = self._sessions.get(name)
-            if session is not None:
-                if session.used_at > limit or not session.end():
-                    return False
-                del self._sessions[name]
-            path = layout.private / name
-            try:
-                if session is None and path.stat().st_mtime > limit:
-                    return False
-                path.unlink()
-            except FileNotFoundError:
+            used_at = path.stat().st_mtime if session is None else session.used_at
+            if used_at > limit or (session is not None and not dry_run and not session.end()):
                 return False
-        return True
+            if not dry_run:
+                self._sessions.pop(name, None)
+                path.unlink()
+            return True
+        return False
 
 
 __all__ = ["BUSY_WAIT_S", "CANONICAL", "Session", "SessionBusy", "SessionOver", "Uploads"]
