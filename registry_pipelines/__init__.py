@@ -10,7 +10,8 @@ Each folder is a stage of the chain or something that the stages share, and its 
 Imports go down only (``.importlinter``; docs/architecture.md has the picture); nothing here imports Dagster. The
 modules beside the folders serve all of them: ``errors`` (every error, and exit codes), ``release``, ``settings`` (what
 a field of the configuration may look like), ``progress`` with ``tally`` and ``waits`` (how work tells where it stands),
-``threads`` and ``interrupts`` (an end within two seconds), ``versions`` (of what is stored), ``dialing`` and ``pem``.
+``threads`` and ``interrupts`` (an end within two seconds), ``versions`` (of what is stored), ``dialing``, ``pem``,
+``yaml_text``.
 """
 
 __version__ = "0.1.0"

@@ -29,7 +29,8 @@ def checked(files: Mapping[str, bytes], objects: list[dict[str, Any]]) -> list[l
 
 
 def _webhook(session: Session) -> dict[str, bytes]:
-    from registry_pipelines.promote.admission.configurations import to_yaml, webhook_objects
+    from registry_pipelines.promote.admission.configurations import webhook_objects
+    from registry_pipelines.yaml_text import to_yaml
 
     return {f"{each['kind'].lower()}.yaml": to_yaml(each) for each in webhook_objects(session.config.admission)}
 

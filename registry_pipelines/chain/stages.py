@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from copy import copy
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.notify import Notifier
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from registry_pipelines.inventory.from_ecr import Manifests
     from registry_pipelines.inventory.value import Inventory
     from registry_pipelines.lifecycle.ecr_policy import EcrPolicy
+    from registry_pipelines.mirror.clusters.model import Form as ClusterForm
     from registry_pipelines.promote.admission.model import Form
     from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person
@@ -618,6 +620,13 @@ class Chain:
         from registry_pipelines.chain import mirror
 
         return mirror.mirror(self._session, name, dry_run=dry_run)
+
+    def clusters(self, name: str, form: ClusterForm, folder: Path) -> StageResult:
+        """Write the files by which clusters find what a mirror brought. Raises InputError with all that the form cannot
+        say."""
+        from registry_pipelines.chain import clusters
+
+        return clusters.clusters(self._session, name, form, folder)
 
     def sync(self, name: str, *, dry_run: bool = False) -> StageResult:
         """Bring many repositories to many targets in one plan; with ``dry_run`` only the plan's table. Raises

@@ -430,6 +430,7 @@ ANSWERS: dict[str, Any] = {
     "promote": Results,
     "replicate": Results,
     "mirror run": Results,
+    "mirror clusters": Results,
     "ls": Tags | Repositories,
     "inspect": Inspected,
     "doctor": Diagnosed,

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from inspect import cleandoc
+from pathlib import Path
+
 import click
 
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.names import IMAGES, names_of
 from registry_pipelines.errors import InputError
+from registry_pipelines.mirror.clusters.model import FORMS, Form
 
 DEFAULT = "run"
 """What ``mirror NAME`` means; ``mirror run NAME`` says it for a mirror that has a command's name."""
@@ -60,5 +64,33 @@ def run(options: Options, name: str | None, release: str | None, dry_run: bool) 
 
     answer_all(options, results, not_ok=INCOMPLETE, nothing=nothing)
 
+
+@mirror_group.command("clusters", short_help="Write what clusters need to find the mirrored images.")
+@click.argument("name", shell_complete=names_of("mirrors"))
+@click.option("--form", type=click.Choice(list(FORMS)), metavar="FORM", required=True, help="One of those above.")
+@click.option(
+    "--to", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", required=True, help="Folder."
+)
+@common
+def clusters(options: Options, name: str, form: Form, folder: Path) -> None:
+    """Write the files by which a cluster pulls a mirror's images by their own names; no registry is asked.
+
+    \b
+    {forms}
+
+    No account is in any file; the answer says where it goes. What a form cannot say is an error that names every image.
+    With `keep_host` of the mirror no two upstreams share a path.
+    """
+    with options.chain() as chain:
+        result = chain.clusters(name, form, folder)
+    from registry_pipelines.cli.releases import answer
+
+    answer(options, result)
+
+
+width = max(map(len, FORMS))
+clusters.help = cleandoc(clusters.help or "").format(
+    forms="\n".join(f"{form.ljust(width)}  {what}" for form, what in FORMS.items())
+)
 
 COMMANDS = [mirror_group]

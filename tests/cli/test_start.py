@@ -55,6 +55,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "revoke": (["ap:1", "--reason", "x"], 8),
     "replicate": (["ap:1"], 8),
     "mirror": (["across"], 8),
+    "mirror clusters": (["across", "--form", "idms", "--to", "out"], 8),
     "mirror --release": (["ap:1"], 8),
     "infra": (["drift", "nowhere"], 8),
     "collect": (["nowhere"], 8),

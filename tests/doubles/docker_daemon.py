@@ -6,7 +6,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,12 +39,14 @@ class Docker:
 
 
 @contextmanager
-def daemon(dockerd: str, docker: str, folder: Path) -> Iterator[Docker]:
-    """Start, wait until it answers, stop, unmount what it leaves. Containers need ``--network host``."""
+def daemon(dockerd: str, docker: str, folder: Path, options: Sequence[str] = ()) -> Iterator[Docker]:
+    """Start, wait until it answers, stop, unmount what it leaves. Containers need ``--network host``. options: more of
+    the daemon's."""
     socket, run = folder / "d.sock", folder / "run"
     command = [
         *(dockerd, "--data-root", str(folder / "root"), "--exec-root", str(run), "-H", f"unix://{socket}"),
         *("-p", str(folder / "d.pid"), "--iptables=false", "--ip6tables=false", "--bridge=none", "--ip-forward=false"),
+        *options,
     ]
     log = (folder / "log").open("wb")
     process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -44,20 +44,6 @@ def webhook_objects(settings: Admission) -> list[dict[str, Any]]:
     return [changing, judging]
 
 
-def to_yaml(content: dict[str, Any], *, comment: str = "") -> bytes:
-    """An object as YAML, its fields in the order in which they were written. comment: lines above it."""
-    import yaml
-
-    class Plain(yaml.SafeDumper):
-        """Writes what occurs twice out twice: an anchor is hard to read."""
-
-        def ignore_aliases(self, data: Any) -> bool:
-            return True
-
-    text: str = yaml.dump(content, Dumper=Plain, sort_keys=False, width=1_000_000)
-    return ("".join(f"# {line}\n" for line in comment.splitlines()) + text).encode()
-
-
 def exempt_namespaces(settings: Admission) -> list[str]:
     """Namespaces about which nobody is asked: those told, and the webhook's own, where it could not start otherwise."""
     own = [] if settings.url else [settings.service.partition("/")[0]]

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from registry_pipelines.promote.admission.configurations import to_yaml
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.sign.identities import signed_identity
+from registry_pipelines.yaml_text import to_yaml
 
 POLICY_FILE, REGISTRIES_FILE = "policy.json", "registries.d/registry-pipelines.yaml"
 

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from registry_pipelines.promote.admission.configurations import PODS, exempt_namespaces, to_yaml
+from registry_pipelines.promote.admission.configurations import PODS, exempt_namespaces
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.admission.rulings import Ruling
+from registry_pipelines.yaml_text import to_yaml
 
 NOT_RUN = "An example, *not run here*: read it, try it in a cluster that nobody needs, then use it."
 

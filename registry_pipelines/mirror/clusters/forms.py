@@ -1,0 +1,43 @@
+"""All forms, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from registry_pipelines.errors import InputError
+from registry_pipelines.mirror.clusters.containerd import hosts_toml
+from registry_pipelines.mirror.clusters.containers import registries_conf
+from registry_pipelines.mirror.clusters.docker import daemon_json
+from registry_pipelines.mirror.clusters.k3s import registries_yaml
+from registry_pipelines.mirror.clusters.model import Endpoint, Form, Route, Written
+from registry_pipelines.mirror.clusters.openshift import digest_mirrors, tag_mirrors
+
+
+def write(form: Form, name: str, endpoint: Endpoint, routes: Sequence[Route]) -> Written:
+    """The files of a mirror in one form. name: of the mirror. Raises InputError with everything that the form cannot
+    say, so that nobody installs half of it."""
+    written = _write(form, name, endpoint, routes)
+    if written.wrong:
+        raise InputError(
+            "\n".join(written.wrong),
+            where=f"mirrors.{name} as {form}",
+            do="Set `keep_host` and leave `repository` out, or take a form that names each image: registries-yaml, "
+            "registries-conf, idms with itms",
+        )
+    return written
+
+
+def _write(form: Form, name: str, endpoint: Endpoint, routes: Sequence[Route]) -> Written:
+    match form:
+        case "hosts-toml":
+            return hosts_toml(endpoint, routes)
+        case "registries-yaml":
+            return registries_yaml(endpoint, routes)
+        case "idms":
+            return digest_mirrors(name, endpoint, routes)
+        case "itms":
+            return tag_mirrors(name, endpoint, routes)
+        case "docker":
+            return daemon_json(endpoint, routes)
+        case "registries-conf":
+            return registries_conf(name, endpoint, routes)

@@ -1,0 +1,113 @@
+"""What the files for clusters are made from."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+Form = Literal["hosts-toml", "registries-yaml", "idms", "itms", "docker", "registries-conf"]
+FORMS: dict[Form, str] = {
+    "hosts-toml": "containerd 1.5 and later: a folder for each registry, for /etc/containerd/certs.d",
+    "registries-yaml": "k3s and RKE2: registries.yaml",
+    "idms": "OpenShift: ImageDigestMirrorSet, for images that are named by digest",
+    "itms": "OpenShift: ImageTagMirrorSet, for images that are named by tag",
+    "docker": "Docker: daemon.json; images of Docker Hub alone",
+    "registries-conf": "podman, skopeo, CRI-O: a file for /etc/containers/registries.conf.d",
+}
+"""What can be written, and for whom."""
+
+CA_FILE = "ca.crt"
+"""Certificates of who signed the private registry's own, as every form names the file."""
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The private registry as nodes reach it."""
+
+    host: str
+    """``host`` or ``host:port``."""
+    plain_http: bool = False
+    certificates: bytes = b""
+    """PEM: whom to trust beside the system's; empty for nobody."""
+    needs_login: bool = False
+    """Whether reading takes an account."""
+
+    @property
+    def url(self) -> str:
+        """With its scheme, without a path."""
+        return f"{'http' if self.plain_http else 'https'}://{self.host}"
+
+
+@dataclass(frozen=True, order=True)
+class Route:
+    """One image: the name that workloads have for it, and the repository in the private registry that holds it."""
+
+    host: str
+    """As workloads write it: ``docker.io``, ``quay.io``, ``registry.example.com:5000``."""
+    repository: str
+    """As it is called there, of Docker Hub with ``library/``."""
+    path: str
+    """Of the repository in the private registry."""
+
+    @property
+    def name(self) -> str:
+        """``host/repository``, as workloads write it."""
+        return f"{self.host}/{self.repository}"
+
+    @property
+    def prefix(self) -> str | None:
+        """What stands before the repository's own name in the private registry, without the slash; empty for nothing.
+        None where the name itself is another."""
+        if self.path == self.repository:
+            return ""
+        return self.path.removesuffix(f"/{self.repository}") if self.path.endswith(f"/{self.repository}") else None
+
+    @property
+    def keeps_host(self) -> bool:
+        """Whether the host stands in the path, so that nobody else's image can have the same one."""
+        own = f"{self.host.replace(':', '-')}/{self.repository}"
+        return self.path == own or self.path.endswith(f"/{own}")
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a form became."""
+
+    files: Mapping[str, bytes]
+    """Content by path below a folder."""
+    notes: Sequence[str] = ()
+    """What to do with it, and what it does not do; a sentence each."""
+    wrong: Sequence[str] = field(default=())
+    """What the form cannot say; nothing is to be written then."""
+
+
+def by_host(routes: Iterable[Route]) -> dict[str, list[Route]]:
+    """Routes of each host, both sorted."""
+    found: dict[str, list[Route]] = defaultdict(list)
+    for route in sorted(set(routes)):
+        found[route.host].append(route)
+    return dict(found)
+
+
+def renamed(route: Route) -> str:
+    """Why a form that only knows a beginning cannot find an image."""
+    return f"{route.name} is {route.path} in the private registry: this form can only put something before a name"
+
+
+def shared_names(routes: Iterable[Route]) -> list[str]:
+    """What is to be known where a path without its host answers for several hosts: a note for each such host."""
+    loose = by_host(route for route in routes if not route.keeps_host)
+    return [
+        f"{host}: without `keep_host` the private registry does not know whose image a path is, so a node that asks "
+        f"for an image of {host} gets what any upstream brought under that path"
+        for host in loose
+    ]
+
+
+def where_to_login(endpoint: Endpoint, place: str) -> list[str]:
+    """The note about an account, where the registry wants one: no file holds it."""
+    if not endpoint.needs_login:
+        return []
+    return [f"No account is in these files; {endpoint.host} wants one: {place}"]
