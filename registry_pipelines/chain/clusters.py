@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from registry_pipelines import config as configuration
-from registry_pipelines.chain.mirror import upstreams_of
 from registry_pipelines.chain.places import address
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
@@ -17,7 +16,6 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.mirror.clusters.forms import write
 from registry_pipelines.mirror.clusters.model import Endpoint, Form, Route
 from registry_pipelines.oci.files import local_errors, write_file
-from registry_pipelines.oci.references import Reference
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.client.origins import is_loopback
 
@@ -69,13 +67,12 @@ def endpoint_of(session: Session, mirror: Mirror) -> Endpoint:
 
 
 def routes_of(session: Session, mirror: Mirror) -> Iterator[Route]:
-    """Every image of a mirror, foreign and own, and where it is in the private registry. Raises InputError."""
-    for upstream in upstreams_of(session, mirror):
-        first, slash, _ = upstream.settings.image.partition("/")
-        named = session.config.registries.get(first) if slash else None
-        host = address(named) if named else Reference.parse(upstream.settings.image, default_tag="").registry
-        if host:
-            yield Route(host, upstream.source.repository, upstream.repository)
+    """Every image of a mirror, foreign and own, and where it is in the private registry. Raises ReferenceInvalid."""
+    for upstream in mirror.upstreams:
+        registry, repository = session.config.upstream_at(upstream)
+        named = session.config.registries.get(registry)
+        if host := address(named) if named else registry:
+            yield Route(host, repository, session.config.mirrored_repository(mirror, upstream))
     for name in mirror.images:
         image = session.image(name)
         if host := address(session.config.registries[image.registry]):

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from registry_pipelines.mirror.model import host_path
+
 Form = Literal["hosts-toml", "registries-yaml", "idms", "itms", "docker", "registries-conf"]
 FORMS: dict[Form, str] = {
     "hosts-toml": "containerd 1.5 and later: a folder for each registry, for /etc/containerd/certs.d",
@@ -67,7 +69,7 @@ class Route:
     @property
     def keeps_host(self) -> bool:
         """Whether the host stands in the path, so that nobody else's image can have the same one."""
-        own = f"{self.host.replace(':', '-')}/{self.repository}"
+        own = f"{host_path(self.host)}/{self.repository}"
         return self.path == own or self.path.endswith(f"/{own}")
 
 

@@ -25,7 +25,8 @@ from tests.doubles.certificates import make_certificates
 from tests.mirror.clusters.behind import written
 
 UPSTREAMS = "{image: docker.io/library/app}, {image: python}, {image: quay.io/team/tool, repository: other/name}"
-KEEPING = "{image: docker.io/library/app, repository: docker.io/library/app}"
+KEEPING = "prefix: in\n    keep_host: true"
+PLAIN = "prefix: in"
 EXACT: tuple[Form, ...] = ("registries-yaml", "idms", "itms", "registries-conf")
 """Forms that can name any place for any image."""
 
@@ -118,15 +119,16 @@ def rewritten(content: Any, name: str) -> str:
     return hits[0] if hits else repository
 
 
-@pytest.mark.parametrize("upstreams", [UPSTREAMS, KEEPING])
-def test_k3s_asks_for_what_the_mirror_brought(tmp_path: Path, upstreams: str) -> None:
-    result = written(tmp_path, "registries-yaml", host="private.example.com:5000", upstreams=upstreams)
+@pytest.mark.parametrize("settings", [PLAIN, KEEPING])
+def test_k3s_asks_for_what_the_mirror_brought(tmp_path: Path, settings: str) -> None:
+    host = "private.example.com:5000"
+    result = written(tmp_path, "registries-yaml", host=host, upstreams=UPSTREAMS, settings=settings)
     content = one_yaml(tmp_path / "registries-yaml")
     Draft202012Validator(REGISTRIES).validate(content)
     for row in result.tables["images"]:
         assert rewritten(content, str(row["image"])) == row["repository"]
     assert content["mirrors"]["docker.io"]["endpoint"] == ["http://private.example.com:5000"]
-    if upstreams == KEEPING:  # one rule for whatever comes next
+    if settings == KEEPING:  # one rule for whatever comes next
         assert rewritten(content, "docker.io/library/new") == "in/docker.io/library/new"
     else:
         assert rewritten(content, "docker.io/library/app2") == "library/app2"
@@ -165,7 +167,7 @@ def test_what_a_form_cannot_say_is_told_whole_and_nothing_is_written(tmp_path: P
 def test_a_path_that_several_upstreams_share_is_said(tmp_path: Path) -> None:
     loose = written(tmp_path, "hosts-toml", host="p.example.com", upstreams="{image: docker.io/a/b}")
     assert any(note.startswith("docker.io: without `keep_host`") for note in loose.notes)
-    kept = written(tmp_path, "hosts-toml", host="p.example.com", upstreams=KEEPING)
+    kept = written(tmp_path, "hosts-toml", host="p.example.com", upstreams="{image: docker.io/a/b}", settings=KEEPING)
     assert not any(note.startswith("docker.io:") for note in kept.notes)
 
 
@@ -183,7 +185,7 @@ def test_several_paths_of_one_host_are_asked_in_turn(tmp_path: Path) -> None:
 def test_no_account_is_in_any_file_and_where_it_goes_is_said(tmp_path: Path, form: Form) -> None:
     made = make_certificates(tmp_path / "tls")
     more = ', username: robot, password: "${SECRET}"' + f", ca_file: {made.ca}"
-    settings, upstreams = ("", "{image: python}") if form == "docker" else ("prefix: in", KEEPING)
+    settings, upstreams = ("", "{image: python}") if form == "docker" else (KEEPING, "{image: python}")
     arguments: dict[str, Any] = {"host": "private.example.com:5000", "upstreams": upstreams, "settings": settings}
     if form == "docker":  # which has no place for one
         with pytest.raises(InputError, match=r"wants an account, and Docker has none for a mirror"):
@@ -198,7 +200,7 @@ def test_no_account_is_in_any_file_and_where_it_goes_is_said(tmp_path: Path, for
 
 
 def test_who_serves_nothing_is_refused(tmp_path: Path) -> None:
-    written(tmp_path, "itms", host="private.example.com", upstreams=KEEPING)
+    written(tmp_path, "itms", host="private.example.com", upstreams=UPSTREAMS)
     path = tmp_path / "registry-pipelines.yaml"
     text = path.read_text()
     folder = '{kind: layout, root: "disk"}'

@@ -20,9 +20,9 @@ from tests.doubles.cut_off import CutOff, cut_off
 from tests.doubles.docker_daemon import daemon
 from tests.mirror.clusters.behind import fill, written
 
-KEEPING = "{image: docker.io/library/app, repository: docker.io/library/app}, "
-KEEPING += "{image: quay.io/team/tool, repository: quay.io/team/tool}"
-PLAIN = "{image: docker.io/library/app}, {image: quay.io/team/tool}"
+UPSTREAMS = "{image: docker.io/library/app}, {image: quay.io/team/tool}"
+KEEPING = "prefix: in\n    keep_host: true"
+PLAIN = "prefix: in"
 VERSIONS = pytest.mark.parametrize(
     "programs",
     [
@@ -40,7 +40,7 @@ def network() -> Iterator[CutOff]:
 
 @contextmanager
 def behind(
-    network: CutOff, folder: Path, form: Form, upstreams: str, *, tls: bool = False, **settings: str
+    network: CutOff, folder: Path, form: Form, settings: str, *, upstreams: str = UPSTREAMS, tls: bool = False
 ) -> Iterator[tuple[StageResult, dict[str, str], str]]:
     """A registry in the network that has all that the files tell of: the answer, the digests by name, its address."""
     with ExitStack() as stack:
@@ -51,7 +51,7 @@ def behind(
             options = ["--tls-cert", str(made.certificate), "--tls-key", str(made.key)]
             more = f", ca_file: {made.ca}"
         host = stack.enter_context(network.registry(folder / "root", *options))
-        result = written(folder, form, host=host, upstreams=upstreams, more=more, plain=not tls, **settings)
+        result = written(folder, form, host=host, upstreams=upstreams, more=more, plain=not tls, settings=settings)
         yield result, fill(folder / "root", result), host
 
 
@@ -69,10 +69,10 @@ def test_containerd_finds_every_image_under_its_own_name(
 ) -> None:
     """Over TLS with an authority that only ``hosts.toml`` names, below the host in the path and without it."""
     with runtime(network, peer, programs) as ctr:
-        for number, (upstreams, tls) in enumerate(((KEEPING, True), (PLAIN, False))):
+        for number, (settings, tls) in enumerate(((KEEPING, True), (PLAIN, False))):
             folder = tmp_path / str(number)
             folder.mkdir()
-            with behind(network, folder, "hosts-toml", upstreams, tls=tls) as (_, digests, _):
+            with behind(network, folder, "hosts-toml", settings, tls=tls) as (_, digests, _):
                 assert set(digests) == {"docker.io/library/app", "quay.io/team/tool", "eu.example.com/ml/app"}
                 references = {f"{name}:v1": digest for name, digest in digests.items()}
                 by_digest = f"quay.io/team/tool@{digests['quay.io/team/tool']}"
@@ -90,11 +90,14 @@ def test_containerd_finds_every_image_under_its_own_name(
 
 
 @pytest.mark.peer("skopeo")
-@pytest.mark.parametrize("upstreams", [KEEPING, "{image: docker.io/library/app, repository: renamed/other}"])
+@pytest.mark.parametrize(
+    ("settings", "upstreams"),
+    [(KEEPING, UPSTREAMS), (PLAIN, "{image: docker.io/library/app, repository: renamed/other}")],
+)
 def test_skopeo_finds_every_image_under_its_own_name(
-    network: CutOff, peer: Callable[[str], str], upstreams: str, tmp_path: Path
+    network: CutOff, peer: Callable[[str], str], settings: str, upstreams: str, tmp_path: Path
 ) -> None:
-    with behind(network, tmp_path, "registries-conf", upstreams) as (result, digests, host):
+    with behind(network, tmp_path, "registries-conf", settings, upstreams=upstreams) as (result, digests, host):
         [row] = result.rows
         skopeo = [peer("skopeo"), "--insecure-policy", "--registries-conf", str(row["file"]), "copy"]
         for number, (name, digest) in enumerate(digests.items()):
@@ -111,7 +114,7 @@ def test_docker_takes_docker_hubs_images_from_the_mirror(
     network: CutOff, peer: Callable[[str], str], tmp_path: Path
 ) -> None:
     """By a daemon whose only settings are the file."""
-    with behind(network, tmp_path, "docker", PLAIN, settings="") as (result, digests, _):
+    with behind(network, tmp_path, "docker", "") as (result, digests, _):
         [row] = result.rows
         dockerd = network.wrapped(peer("dockerd"))
         with (
