@@ -14,13 +14,14 @@ from registry_pipelines.config import Mirror
 from registry_pipelines.config.registries import RegistryPlace
 from registry_pipelines.errors import InputError
 from registry_pipelines.mirror.clusters.forms import write
-from registry_pipelines.mirror.clusters.model import Endpoint, Form, Route
+from registry_pipelines.mirror.clusters.model import Endpoint, Route
+from registry_pipelines.mirror.model import ClusterForm
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.client.origins import is_loopback
 
 
-def clusters(session: Session, name: str, form: Form, folder: Path) -> StageResult:
+def clusters(session: Session, name: str, form: ClusterForm, folder: Path) -> StageResult:
     """Write the files by which a cluster finds what a mirror brought, below ``folder``. Raises InputError for what the
     form cannot say (all of it), for a mirror without an image that has a name elsewhere, and for one whose private
     registry is a folder."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from registry_pipelines.inventory.from_ecr import Manifests
     from registry_pipelines.inventory.value import Inventory
     from registry_pipelines.lifecycle.ecr_policy import EcrPolicy
-    from registry_pipelines.mirror.clusters.model import Form as ClusterForm
+    from registry_pipelines.mirror.model import ClusterForm
     from registry_pipelines.promote.admission.model import Form
     from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person

@@ -11,7 +11,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.errors import INCOMPLETE
 from registry_pipelines.cli.names import IMAGES, names_of
 from registry_pipelines.errors import InputError
-from registry_pipelines.mirror.clusters.model import FORMS, Form
+from registry_pipelines.mirror.model import CLUSTER_FORMS, ClusterForm
 
 DEFAULT = "run"
 """What ``mirror NAME`` means; ``mirror run NAME`` says it for a mirror that has a command's name."""
@@ -67,12 +67,14 @@ def run(options: Options, name: str | None, release: str | None, dry_run: bool) 
 
 @mirror_group.command("clusters", short_help="Write what clusters need to find the mirrored images.")
 @click.argument("name", shell_complete=names_of("mirrors"))
-@click.option("--form", type=click.Choice(list(FORMS)), metavar="FORM", required=True, help="One of those above.")
+@click.option(
+    "--form", type=click.Choice(list(CLUSTER_FORMS)), metavar="FORM", required=True, help="One of those above."
+)
 @click.option(
     "--to", "folder", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", required=True, help="Folder."
 )
 @common
-def clusters(options: Options, name: str, form: Form, folder: Path) -> None:
+def clusters(options: Options, name: str, form: ClusterForm, folder: Path) -> None:
     """Write the files by which a cluster pulls a mirror's images by their own names; no registry is asked.
 
     \b
@@ -88,9 +90,9 @@ def clusters(options: Options, name: str, form: Form, folder: Path) -> None:
     answer(options, result)
 
 
-width = max(map(len, FORMS))
+width = max(map(len, CLUSTER_FORMS))
 clusters.help = cleandoc(clusters.help or "").format(
-    forms="\n".join(f"{form.ljust(width)}  {what}" for form, what in FORMS.items())
+    forms="\n".join(f"{form.ljust(width)}  {what}" for form, what in CLUSTER_FORMS.items())
 )
 
 COMMANDS = [mirror_group]

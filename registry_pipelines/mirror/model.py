@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -12,6 +12,18 @@ from registry_pipelines.transfer.closure.choice import Choice
 
 MIN_PART_BYTES = Size(64 * 1024)
 """A bundle of a terabyte has 16 million parts of this; less is a slip of the pen."""
+
+
+ClusterForm = Literal["hosts-toml", "registries-yaml", "idms", "itms", "docker", "registries-conf"]
+CLUSTER_FORMS: dict[ClusterForm, str] = {
+    "hosts-toml": "containerd 1.5 and later: a folder for each registry, for /etc/containerd/certs.d",
+    "registries-yaml": "k3s and RKE2: registries.yaml",
+    "idms": "OpenShift: ImageDigestMirrorSet, for images that are named by digest",
+    "itms": "OpenShift: ImageTagMirrorSet, for images that are named by tag",
+    "docker": "Docker: daemon.json; images of Docker Hub alone",
+    "registries-conf": "podman, skopeo, CRI-O: a file for /etc/containers/registries.conf.d",
+}
+"""What the files for clusters can be written as, and for whom; ``clusters`` writes them."""
 
 
 class Upstream(Choice, frozen=True, kw_only=True):

@@ -9,11 +9,12 @@ from registry_pipelines.mirror.clusters.containerd import hosts_toml
 from registry_pipelines.mirror.clusters.containers import registries_conf
 from registry_pipelines.mirror.clusters.docker import daemon_json
 from registry_pipelines.mirror.clusters.k3s import registries_yaml
-from registry_pipelines.mirror.clusters.model import Endpoint, Form, Route, Written
+from registry_pipelines.mirror.clusters.model import Endpoint, Route, Written
 from registry_pipelines.mirror.clusters.openshift import digest_mirrors, tag_mirrors
+from registry_pipelines.mirror.model import ClusterForm
 
 
-def write(form: Form, name: str, endpoint: Endpoint, routes: Sequence[Route]) -> Written:
+def write(form: ClusterForm, name: str, endpoint: Endpoint, routes: Sequence[Route]) -> Written:
     """The files of a mirror in one form. name: of the mirror. Raises InputError with everything that the form cannot
     say, so that nobody installs half of it."""
     written = _write(form, name, endpoint, routes)
@@ -27,7 +28,7 @@ def write(form: Form, name: str, endpoint: Endpoint, routes: Sequence[Route]) ->
     return written
 
 
-def _write(form: Form, name: str, endpoint: Endpoint, routes: Sequence[Route]) -> Written:
+def _write(form: ClusterForm, name: str, endpoint: Endpoint, routes: Sequence[Route]) -> Written:
     match form:
         case "hosts-toml":
             return hosts_toml(endpoint, routes)

@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from registry_pipelines.mirror.model import host_path
-
-Form = Literal["hosts-toml", "registries-yaml", "idms", "itms", "docker", "registries-conf"]
-FORMS: dict[Form, str] = {
-    "hosts-toml": "containerd 1.5 and later: a folder for each registry, for /etc/containerd/certs.d",
-    "registries-yaml": "k3s and RKE2: registries.yaml",
-    "idms": "OpenShift: ImageDigestMirrorSet, for images that are named by digest",
-    "itms": "OpenShift: ImageTagMirrorSet, for images that are named by tag",
-    "docker": "Docker: daemon.json; images of Docker Hub alone",
-    "registries-conf": "podman, skopeo, CRI-O: a file for /etc/containers/registries.conf.d",
-}
-"""What can be written, and for whom."""
 
 CA_FILE = "ca.crt"
 """Certificates of who signed the private registry's own, as every form names the file."""

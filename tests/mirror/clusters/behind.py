@@ -7,7 +7,7 @@ from pathlib import Path
 
 from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.config import load
-from registry_pipelines.mirror.clusters.model import Form
+from registry_pipelines.mirror.model import ClusterForm
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from tests.stream.layers import pack
@@ -32,7 +32,7 @@ mirrors:
 
 def written(
     folder: Path,
-    form: Form,
+    form: ClusterForm,
     *,
     host: str,
     upstreams: str,

@@ -19,7 +19,8 @@ from jsonschema import Draft202012Validator
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError
 from registry_pipelines.mirror.clusters.forms import write
-from registry_pipelines.mirror.clusters.model import FORMS, Endpoint, Form, Route
+from registry_pipelines.mirror.clusters.model import Endpoint, Route
+from registry_pipelines.mirror.model import CLUSTER_FORMS, ClusterForm
 from tests.answers import answered
 from tests.doubles.certificates import make_certificates
 from tests.mirror.clusters.behind import written
@@ -27,7 +28,7 @@ from tests.mirror.clusters.behind import written
 UPSTREAMS = "{image: docker.io/library/app}, {image: python}, {image: quay.io/team/tool, repository: other/name}"
 KEEPING = "prefix: in\n    keep_host: true"
 PLAIN = "prefix: in"
-EXACT: tuple[Form, ...] = ("registries-yaml", "idms", "itms", "registries-conf")
+EXACT: tuple[ClusterForm, ...] = ("registries-yaml", "idms", "itms", "registries-conf")
 """Forms that can name any place for any image."""
 
 HOST = r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:[0-9]+)?"
@@ -135,7 +136,7 @@ def test_k3s_asks_for_what_the_mirror_brought(tmp_path: Path, settings: str) -> 
 
 
 @pytest.mark.parametrize(("form", "kind"), [("idms", "Digest"), ("itms", "Tag")])
-def test_openshift_reads_one_place_for_each_image(tmp_path: Path, form: Form, kind: str) -> None:
+def test_openshift_reads_one_place_for_each_image(tmp_path: Path, form: ClusterForm, kind: str) -> None:
     result = written(tmp_path, form, host="private.example.com:5000", upstreams=UPSTREAMS)
     content = one_yaml(tmp_path / form)
     Draft202012Validator(MIRROR_SET).validate(content)
@@ -181,8 +182,8 @@ def test_several_paths_of_one_host_are_asked_in_turn(tmp_path: Path) -> None:
     assert any("below 2 paths, which are asked one after the other: in/docker.io, in" in note for note in result.notes)
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_no_account_is_in_any_file_and_where_it_goes_is_said(tmp_path: Path, form: Form) -> None:
+@pytest.mark.parametrize("form", CLUSTER_FORMS)
+def test_no_account_is_in_any_file_and_where_it_goes_is_said(tmp_path: Path, form: ClusterForm) -> None:
     made = make_certificates(tmp_path / "tls")
     more = ', username: robot, password: "${SECRET}"' + f", ca_file: {made.ca}"
     settings, upstreams = ("", "{image: python}") if form == "docker" else (KEEPING, "{image: python}")
@@ -234,8 +235,12 @@ ROUTES = st.builds(Route, st.sampled_from(["docker.io", "quay.io", "r.example.co
 )
 
 
-@given(st.lists(ROUTES, min_size=1, max_size=6, unique_by=lambda route: route.name), st.sampled_from(list(FORMS)))
-def test_a_form_brings_each_image_to_its_own_place_or_says_that_it_cannot(routes: list[Route], form: Form) -> None:
+@given(
+    st.lists(ROUTES, min_size=1, max_size=6, unique_by=lambda route: route.name), st.sampled_from(list(CLUSTER_FORMS))
+)
+def test_a_form_brings_each_image_to_its_own_place_or_says_that_it_cannot(
+    routes: list[Route], form: ClusterForm
+) -> None:
     endpoint = Endpoint("private.example.com:5000")
     try:
         files = {name: raw.decode() for name, raw in write(form, "airgap", endpoint, routes).files.items()}
@@ -248,7 +253,7 @@ def test_a_form_brings_each_image_to_its_own_place_or_says_that_it_cannot(routes
         assert f"{endpoint.host}/{route.path}" in places(form, files, route)
 
 
-def places(form: Form, files: dict[str, str], route: Route) -> list[str]:
+def places(form: ClusterForm, files: dict[str, str], route: Route) -> list[str]:
     """Where a program that read the files asks for an image, in its order."""
     [*_, text] = files.values()
     if form == "hosts-toml":

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.chain import StageResult
-from registry_pipelines.mirror.clusters.model import Form
+from registry_pipelines.mirror.model import ClusterForm
 from registry_pipelines.oci.digest import Digest
 from tests.doubles.certificates import make_certificates
 from tests.doubles.containerd import Containerd, containerd
@@ -40,7 +40,7 @@ def network() -> Iterator[CutOff]:
 
 @contextmanager
 def behind(
-    network: CutOff, folder: Path, form: Form, settings: str, *, upstreams: str = UPSTREAMS, tls: bool = False
+    network: CutOff, folder: Path, form: ClusterForm, settings: str, *, upstreams: str = UPSTREAMS, tls: bool = False
 ) -> Iterator[tuple[StageResult, dict[str, str], str]]:
     """A registry in the network that has all that the files tell of: the answer, the digests by name, its address."""
     with ExitStack() as stack:
