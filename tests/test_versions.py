@@ -106,7 +106,7 @@ def test_an_empty_version_is_said_to_be_one(tmp_path: Path) -> None:
         ["demo"],
         ["copy", "us/a:1", "eu/a"],
         ["sync", "us", "eu"],
-        ["collect"],
+        ["collect", "plan"],
         ["inspect", "us/a:1"],
     ],
     ids=lambda words: words[0],

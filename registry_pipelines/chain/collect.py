@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
+from pathlib import Path
 
 from registry_pipelines.chain.live import live_digests
+from registry_pipelines.chain.plans import (
+    UNSIGNED,
+    approved_plan,
+    done_before,
+    keep_plan,
+    note_done,
+)
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import Applied, apply_plan
@@ -87,11 +96,14 @@ def delete(place: Place, plan: RetentionPlan, session: Session | None) -> StageR
     return _applied(done, plan, stage="delete", subject=str(place), digest=entry.digest, started=started)
 
 
-def planned(session: Session, registry: str) -> StageResult:
-    """Make the plan and give it as a result; ``digest`` is what an approval names."""
+def planned(session: Session, registry: str, *, save: Path | None = None) -> StageResult:
+    """Make the plan, sign it and keep it; ``digest`` is what an approval names. save: a further file for it, the
+    signature beside it (``.sig``). Raises as :func:`plan`; LocalError."""
     started = time.monotonic()
     retention = plan(session, registry)
-    return describe(retention, registry, seconds=time.monotonic() - started)
+    signed = keep_plan(session, registry, retention, also=save)
+    result = describe(retention, registry, seconds=time.monotonic() - started)
+    return result if signed else replace(result, notes=[*result.notes, UNSIGNED])
 
 
 def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -> StageResult:
@@ -123,9 +135,25 @@ def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -
     )
 
 
+def apply_approved(session: Session, registry: str, named: str) -> StageResult:
+    """Apply the plan that an approval names, by digest or file: once, and only where the signature, the rules and the
+    world are those of the plan. Applied before it is left alone, and said. Raises InputError, SignatureInvalid."""
+    approved = approved_plan(session, registry, named)
+    if done := done_before(session, approved):
+        return StageResult(
+            stage=f"collect:{registry}",
+            subject=registry,
+            action="unchanged",
+            digest=approved.digest,
+            facts={"registry": approved.registry, "deleted": 0, "deleted_before": done.deleted, "freed_bytes": 0},
+            notes=[f"the plan was applied at {done.at}; nothing of it is done twice"],
+        )
+    return apply(session, registry, approved)
+
+
 def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResult:
-    """Delete what an approved plan says, where nothing changed since it was made. Raises InputError (another registry's
-    plan, older than a day)."""
+    """Delete what a plan says that the caller made or believes, where nothing changed since it was made. Raises
+    InputError (another registry's plan, older than a day)."""
     started = time.monotonic()
     done = apply_plan(
         session.places.registry(registry),
@@ -134,6 +162,7 @@ def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResu
         now=session.now(),
         progress=session.progress,
     )
+    note_done(session, approved, ok=done.ok, deleted=len(done.deleted), refused=len(done.refused))
     stage = f"collect:{registry}"
     return _applied(done, approved, stage=stage, subject=registry, digest=approved.digest, started=started)
 

@@ -687,11 +687,12 @@ class Chain:
 
         return collect.plan(self._session, registry)
 
-    def retention_plan(self, registry: str) -> StageResult:
-        """The same plan as a result, to show: counts, a table, the plan's digest. Nothing is deleted."""
+    def retention_plan(self, registry: str, *, save: Path | None = None) -> StageResult:
+        """The same plan as a result, to show: counts, a table, the plan's digest; signed, and kept in the state folder.
+        Nothing is deleted. save: a further file for it."""
         from registry_pipelines.chain import collect
 
-        return collect.planned(self._session, registry)
+        return collect.planned(self._session, registry, save=save)
 
     def plan_deletion(self, place: Place, digest: Digest) -> RetentionPlan:
         """A plan of one entry: an image that a person wants gone, with its evidence; the entry has reasons where
@@ -719,10 +720,18 @@ class Chain:
         return tagging.tag_image(source, tag, move=move, session=self._session)
 
     def collect(self, registry: str, plan: RetentionPlan) -> StageResult:
-        """Apply a plan of :meth:`plan_retention` that was approved, where nothing changed since. Raises InputError."""
+        """Apply a plan of :meth:`plan_retention` that nobody else touched, where nothing changed since. Raises
+        InputError."""
         from registry_pipelines.chain import collect
 
         return collect.apply(self._session, registry, plan)
+
+    def collect_approved(self, registry: str, plan: str) -> StageResult:
+        """Apply a stored plan, named by digest or file, where its signature, the rules and the world still agree.
+        Raises InputError, SignatureInvalid."""
+        from registry_pipelines.chain import collect
+
+        return collect.apply_approved(self._session, registry, plan)
 
     def registries_with_settings(self) -> list[str]:
         """Registries in clouds whose settings are declared: what :meth:`plan_infra` takes."""

@@ -87,7 +87,7 @@ GROUPS = {
         "inventory": ("inventories", "List every image that registries hold"),
         "usage": ("inventories", "Show which images run, and where"),
         "lifecycle": ("lifecycles", "Say what a cloud's own cleanup policy does, image by image"),
-        "collect": ("retention", "Plan what registries can let go, by the retention rules"),
+        "collect": ("retention", "Let go of what nothing needs, by the retention rules"),
     },
 }
 """What ``--help`` shows, by purpose: where each command is, and what it does, in the first words of its own help. A

@@ -1,4 +1,4 @@
-"""``collect``: the retention plan, and its application."""
+"""``collect``: let go of what nothing needs, as a plan that is read, approved and then applied."""
 
 from __future__ import annotations
 
@@ -22,24 +22,60 @@ from registry_pipelines.errors import EvidenceError, InputError
 COLUMNS = ("repository", "tags", "action", "freed_bytes", "why")
 
 
-@click.command("collect")
-@click.argument("registry", required=False, shell_complete=REGISTRIES)
-@click.option("--save", type=click.Path(path_type=Path), metavar="FILE", help="Write the plan as JSON, for approval.")
-@click.option("--plan", "approved", type=click.Path(path_type=Path), metavar="FILE", help="Apply this saved plan.")
-@click.option("--apply", "act", is_flag=True, help="Apply the plan that is made now.")
-@common
-def collect(options: Options, registry: str | None, save: Path | None, approved: Path | None, act: bool) -> None:
-    """Plan what registries can let go, by the retention rules; nothing is deleted without --apply or --plan.
+@click.group("collect")
+def collect_group() -> None:
+    """Let go of what nothing needs, by the retention rules: plan, approve, apply."""
 
-    A plan is applied within a day, and only where nothing changed since. REGISTRY: all that rules name, unless given.
+
+@collect_group.command("plan", short_help="Plan what registries can let go; nothing is deleted.")
+@click.argument("registry", required=False, shell_complete=REGISTRIES)
+@click.option(
+    "--save", type=click.Path(path_type=Path), metavar="FILE", help="Also write the plan there, FILE.sig too."
+)
+@common
+def plan(options: Options, registry: str | None, save: Path | None) -> None:
+    """Plan what registries can let go, by the retention rules; nothing is deleted.
+
+    The plan is signed and kept in the state folder; `collect apply` takes its digest. REGISTRY: all that rules name,
+    unless given. Exit 3: something about a repository is unclear; nothing of it is planned.
     """
-    if (save or approved) and registry is None:
-        raise InputError("--save and --plan need a REGISTRY")
-    if approved is not None and (act or save):
-        raise InputError("--plan applies that plan; it takes neither --apply nor --save")
+    if save and registry is None:
+        raise InputError("--save needs a REGISTRY")
     with options.chain() as chain:
         names = [registry] if registry else chain.registries_with_rules()
-        results = [result for name in names for result in _plan_or_apply(chain, name, save, approved, act)]
+        results = [chain.retention_plan(name, save=save) for name in names]
+    _answer(options, results)
+
+
+@collect_group.command("apply", short_help="Apply a plan, where nothing changed since.")
+@click.argument("registry", shell_complete=REGISTRIES)
+@click.argument("plan", required=False, metavar="[PLAN]")
+@click.option("--now", is_flag=True, help="Make the plan now and apply it; nobody reads it before.")
+@common
+def apply(options: Options, registry: str, plan: str | None, now: bool) -> None:
+    """Apply PLAN, the digest or the file of a plan that `collect plan` made; once applied it is left alone.
+
+    Refused is a plan that no promoter's key signed, that is older than a day, or whose rules are not those of the
+    configuration any more. A repository whose tags changed since is left alone, as is what is in use or got a
+    signature by now. Exit 3: something was refused.
+    """
+    if (plan is None) == (not now):
+        raise InputError(
+            "PLAN is the digest or the file of a plan", do="Name one, or write --now to make one and apply it"
+        )
+    with options.chain() as chain:
+        results = _made_and_applied(chain, registry) if plan is None else [chain.collect_approved(registry, plan)]
+    _answer(options, results)
+
+
+def _made_and_applied(chain: Chain, registry: str) -> list[StageResult]:
+    from registry_pipelines.chain.collect import describe
+
+    made = chain.plan_retention(registry)
+    return [describe(made, registry), chain.collect(registry, made)]
+
+
+def _answer(options: Options, results: list[StageResult]) -> None:
     if options.as_json:
         print_results(results)
     elif not results:
@@ -50,19 +86,6 @@ def collect(options: Options, registry: str | None, save: Path | None, approved:
         sys.exit(EvidenceError.exit_code)
 
 
-def _plan_or_apply(chain: Chain, name: str, save: Path | None, approved: Path | None, act: bool) -> list[StageResult]:
-    from registry_pipelines.chain.collect import describe
-    from registry_pipelines.collect.plan_file import open_plan, write_plan
-
-    plan = open_plan(approved) if approved else chain.plan_retention(name)
-    if save is not None:
-        write_plan(plan, save)
-    results = [describe(plan, name)]
-    if act or approved:
-        results.append(chain.collect(name, plan))
-    return results
-
-
 def _show(results: list[StageResult]) -> None:
     out = console()
     for result in results:
@@ -71,7 +94,9 @@ def _show(results: list[StageResult]) -> None:
             out.print(rows_table(rows, title=f"plan for {result.subject}"))
     out.print(results_table(results))
     for result in results:
-        print_lines(result.reasons)
+        print_lines([*result.reasons, *result.notes])
+        if result.stage.startswith("retention:") and result.facts["delete"]:
+            out.print(f"to apply it: registry-pipelines collect apply {result.subject} {result.digest}", markup=False)
 
 
-COMMANDS = [collect]
+COMMANDS = [collect_group]

@@ -130,7 +130,7 @@ signing:
 # notify:
 #   webhook: ${{WEBHOOK}}
 
-# What may go again, once nothing needs it; `registry-pipelines collect` shows the plan and deletes nothing by itself.
+# What may go again, once nothing needs it; `registry-pipelines collect plan` shows it and deletes nothing.
 # retention:
 #   - {{registry: {_plain(answers.source.name)}, repositories: ["*"], keep_newest: 20, keep_days: 90}}
 

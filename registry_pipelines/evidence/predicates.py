@@ -13,7 +13,8 @@ Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
 """``builder``: what went into an image. ``indexer``: where in its layers files begin, what a start reads of them
 and how long it takes, and which image was made of which other one. ``scanner``: what is in it, and what is known
 against that. ``person``: that it is ours, approvals, a promotion by hand, and that a finding does not matter (VEX).
-``promoter``: verdicts, promotions, receipts of copies; bundles that cross an air gap, and what came of them."""
+``promoter``: verdicts, promotions, receipts of copies, retention plans; bundles that cross an air gap, and what came of
+them."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -72,6 +73,8 @@ BUNDLE_TYPE = "application/vnd.registry-pipelines.bundle.v1+json"
 """What is in a bundle that crosses an air gap: the payload of an envelope by itself, no statement about an image."""
 BUNDLE_RECEIPT_TYPE = "application/vnd.registry-pipelines.bundle-receipt.v1+json"
 """What the far side of an air gap has of a mirror's bundles; as above."""
+RETENTION_PLAN_TYPE = "application/vnd.registry-pipelines.retention-plan.v1+json"
+"""What a retention plan was made for; the payload type of an envelope, which is no in-toto statement."""
 
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
@@ -95,6 +98,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     LIFTING_TYPE: ("person",),
     BUNDLE_TYPE: ("promoter",),
     BUNDLE_RECEIPT_TYPE: ("promoter",),
+    RETENTION_PLAN_TYPE: ("promoter",),
 }
 
 

@@ -207,20 +207,18 @@ def test_mirror_and_collect(fleet: Fleet, tmp_path: Path) -> None:
     state = f"state: {fleet.config.state}\n"
     changed.write_text(state + changed.read_text())
     plan = tmp_path / "plan.json"
-    [made] = answer(there, "collect", "dmz", "--save", str(plan))
+    [made] = answer(there, "collect", "plan", "dmz", "--save", str(plan))
     assert (made["facts"]["delete"], made["changed"]) == (1, False)
     assert len(list(fleet.chain.registry("dmz").tags("in/up/stream"))) == 2
-    assert "delete" in run(there, "collect").stdout
-    _, applied = answer(there, "collect", "dmz", "--plan", str(plan))
+    assert "delete" in run(there, "collect", "plan").stdout
+    [applied] = answer(there, "collect", "apply", "dmz", str(plan))
     assert applied["facts"]["deleted"] >= 1
     assert len(list(fleet.chain.registry("dmz").tags("in/up/stream"))) == 1
-    assert answer(there, "collect", "--apply")[1]["action"] == "unchanged"
-    assert answer(there, "collect", "us", code=8)["error"]["what"] == "no retention rule names us"
+    assert answer(there, "collect", "apply", "dmz", "--now")[1]["action"] == "unchanged"
+    assert answer(there, "collect", "plan", "us", code=8)["error"]["what"] == "no retention rule names us"
     (tmp_path / "broken.json").write_text("{}")
-    assert (
-        answer(there, "collect", "dmz", "--plan", str(tmp_path / "broken.json"), code=8)["error"]["error"]
-        == "InputError"
-    )
+    broken = answer(there, "collect", "apply", "dmz", str(tmp_path / "broken.json"), code=8)
+    assert broken["error"]["error"] == "InputError"
 
 
 def test_keys_are_generated_and_never_overwritten(fleet: Fleet, tmp_path: Path) -> None:
@@ -263,7 +261,7 @@ def test_a_command_that_has_nothing_to_do_says_so(tmp_path: Path) -> None:
     )
     assert told("mirror") == "nothing is mirrored: no mirror of the configuration has `upstreams`\n"
     assert told("mirror", "--release", "app") == "nothing is mirrored: no mirror has app among its `images`\n"
-    assert told("collect") == "all is kept: the configuration has no `retention` rules\n"
+    assert told("collect", "plan") == "all is kept: the configuration has no `retention` rules\n"
     assert answered(told("build", "--json")) == []
 
 

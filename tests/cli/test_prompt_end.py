@@ -184,8 +184,8 @@ HELD = {
     "promote": (["promote", "app:v1"], "near", "GET", ".*/referrers/.*"),
     "replicate": (["replicate", "app:v1"], "away", "P.*", UPLOAD),
     "mirror": (["mirror", "airgap"], "away", "P.*", UPLOAD),
-    "collect: plan": (["collect", "near"], "near", "GET", MANIFEST),
-    "collect: apply": (["collect", "near", "--apply"], "near", "DELETE", ".*"),
+    "collect: plan": (["collect", "plan", "near"], "near", "GET", MANIFEST),
+    "collect: apply": (["collect", "apply", "near", "--now"], "near", "DELETE", ".*"),
 }  # fmt: skip
 """By name: the command, at which registry which request's answer is held. ``{}`` is another word for each run."""
 

@@ -270,7 +270,7 @@ def retained(aws: AwsDouble, tmp_path: Path) -> tuple[Path, int, list[str]]:
     rule = "{registry: here, keep_newest: 0, keep_days: 0}"
     config.write_text(
         f"registries:\n  here: {{kind: embedded, port: {port}, root: content}}\n"
-        f"retention: [{rule}]\nusage:\n  prod: {{kind: ecs, region: {REGION}}}\n"
+        f"signing: {{generate: true}}\nretention: [{rule}]\nusage:\n  prod: {{kind: ecs, region: {REGION}}}\n"
     )
     place = Place(LayoutRegistry(tmp_path / "content"), "team/app")
     digests = []
@@ -334,7 +334,7 @@ def test_collect_keeps_what_runs_and_says_who(aws: AwsDouble, retained: tuple[Pa
     config, port, digests = retained
     ecs = fill_ecs(aws, [(f"127.0.0.1:{port}/team/app:moved", digests[0])])
     ecs.definitions["arn:td/web:2"] = [f"127.0.0.1:{port}/team/app:v1", f"127.0.0.1:{port}/team/app:gone"]
-    rows = {row["tags"]: row for row in run(config, "collect", "here")["rows"]}
+    rows = {row["tags"]: row for row in run(config, "collect", "plan", "here")["rows"]}
     assert rows["v0"]["why"] == "in use: prod: cluster prod, service:web, container main"
     assert "may start: prod: cluster prod, service web" in rows["v1"]["why"]
     assert (rows["v0"]["action"], rows["v1"]["action"], rows["v2"]["action"]) == ("keep", "keep", "delete")
@@ -346,17 +346,17 @@ def test_nothing_is_deleted_while_a_source_does_not_answer(
     config, port, digests = retained
     fill_ecs(aws, [])
     plan = tmp_path / "plan.json"
-    assert run(config, "collect", "here", "--save", str(plan))["facts"]["delete"] == 3
+    assert run(config, "collect", "plan", "here", "--save", str(plan))["facts"]["delete"] == 3
     aws.deny("ecs:ListTasks")
-    for arguments in (["collect", "here"], ["collect", "here", "--apply"], ["collect", "here", "--plan", str(plan)]):
-        found = json.loads(invoke(config, *arguments, "--json", code=3).stdout)["result"]["results"][-1]
+    for arguments in (["plan", "here"], ["apply", "here", "--now"], ["apply", "here", str(plan)]):
+        found = json.loads(invoke(config, "collect", *arguments, "--json", code=3).stdout)["result"]["results"][-1]
         assert any("who runs what is not known: prod: " in one for one in found["reasons"])
         assert not found["changed"]
     told = invoke(config, "delete", "here/team/app:v0", "--yes", code=7).stderr
     assert "who runs what is not known" in told
     aws.default.denied.clear()
     fill_ecs(aws, [(f"127.0.0.1:{port}/team/app:v0", digests[0])])
-    applied = invoke(config, "collect", "here", "--plan", str(plan), code=3).stdout
+    applied = invoke(config, "collect", "apply", "here", str(plan), code=3).stdout
     assert "in use" in applied
     folder = LayoutRegistry(tmp_path / "content")
     assert sorted(folder.tags("team/app")) == ["v0"]
