@@ -68,7 +68,7 @@ def apply_plan(
     if made is None or not timedelta(minutes=-5) <= moment - made <= MAX_PLAN_AGE:
         raise InputError(f"the plan was made at {plan.made_at}; plans are applied within a day", do="Make a new plan")
     used = Live.of(in_use)
-    done = Applied()
+    done = Applied(refused=list(plan.stopped))
     for planned in plan.repositories:
         if planned.refused:
             done.refused.append(f"{planned.repository}: {planned.refused}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.cli import main
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
@@ -77,12 +77,10 @@ def test_a_saved_plan_is_refused_without_its_signature(shop: Shop) -> None:
     signature.write_bytes(b"{}")
     assert shop.collect("apply", "here", str(plan), code=3)["error"] == "SignatureInvalid"
     signature.write_bytes(kept)
-    changed = json.loads(plan.read_text())
-    changed["repositories"][0]["entries"][0]["reasons"] = []
-    plan.write_text(json.dumps(changed, sort_keys=True, separators=(",", ":")))
+    text = plan.read_text()
+    assert '"reasons":["number 1 of the newest 1"]' in text
+    plan.write_text(text.replace('"reasons":["number 1 of the newest 1"]', '"reasons":[]'))
     assert shop.collect("apply", "here", str(plan), code=3)["what"] == "the signature is another plan's"
-    plan.write_text(json.dumps(changed))
-    assert "is not written as" in shop.collect("apply", "here", str(plan), code=8)["what"]
     assert len(shop.tags) == 3
 
 
@@ -108,6 +106,8 @@ def test_a_plan_of_other_rules_or_another_registry_is_refused(shop: Shop) -> Non
 
 
 def test_without_a_key_a_plan_is_made_and_not_applied_later(shop: Shop) -> None:
+    for name in ("a", "absent"):
+        generate_key(shop.folder / f"{name}.key")
     keys = "signing: {scanner: {key: a.key}, builder: {key: a.key}, person: {key: a.key}, indexer: {key: a.key}, "
     shop.configure(more=f"{keys}promoter: {{trusted: [absent.pub]}}}}\n")
     [made] = shop.collect("plan", "here")
