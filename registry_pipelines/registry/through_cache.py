@@ -24,7 +24,8 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
-from registry_pipelines.registry.protocol import BlobReader, Capabilities, Readable, Registry, Repeating
+from registry_pipelines.registry.protocol import BlobReader, Capabilities, Registry, Repeating
+from registry_pipelines.registry.read_only import ReadOnly
 
 _CANNOT_ASK = (Unavailable, Unauthorized, Forbidden)
 """What an upstream fails with that a node behind a cache never needs: no way there, no log-in."""
@@ -43,7 +44,7 @@ class Served(Protocol):
         ...
 
 
-class ThroughCache:
+class ThroughCache(ReadOnly):
     """A registry with the upstream's name. prefix: before the upstream's repositories at the cache; empty for none."""
 
     def __init__(self, upstream: Registry, cache: Registry, prefix: str) -> None:
@@ -130,31 +131,8 @@ class ThroughCache:
         """See Registry: the upstream's."""
         return self._upstream.repositories()
 
-    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
-        """See Registry. Raises Unsupported, as all that writes."""
-        raise self._read_only(repository)
-
-    def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
-        """See Registry."""
-        raise self._read_only(repository)
-
-    def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
-        """See Registry."""
-        raise self._read_only(repository)
-
-    def delete_manifest(self, repository: str, digest: Digest) -> None:
-        """See Registry."""
-        raise self._read_only(repository)
-
-    def delete_tag(self, repository: str, tag: str) -> None:
-        """See Registry."""
-        raise self._read_only(repository)
-
-    def delete_blob(self, repository: str, digest: Digest) -> None:
-        """See Registry."""
-        raise self._read_only(repository)
-
-    def _read_only(self, repository: str) -> Unsupported:
+    def refusal(self, repository: str) -> Unsupported:
+        """See ReadOnly."""
         return Unsupported(
             "it is read through a cache, and nothing is written that way",
             where=f"{self.name}/{repository}",

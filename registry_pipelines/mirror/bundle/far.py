@@ -1,0 +1,180 @@
+"""What the far side remembers: which bundles were loaded, and what they brought.
+
+One file for each mirror, ``<state>/bundles/far/<mirror>/far.json``, replaced whole. Without it nothing is lost but
+memory: content is found in the registry when bundles are loaded again, receipts begin anew under another id, and only
+what a tag names says which bundle is newer.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import msgspec
+
+from registry_pipelines.errors import LocalError, StateTooNew
+from registry_pipelines.mirror.bundle.format import Bundle
+from registry_pipelines.mirror.bundle.receipt import LoadedBundle
+from registry_pipelines.oci.decoding import ready
+from registry_pipelines.oci.files import held_alone, local_errors, write_file
+from registry_pipelines.oci.manifests import encode_json
+from registry_pipelines.oci.times import read_time
+
+SCHEMA = 1
+
+CLOCKS_APART = timedelta(minutes=10)
+"""How far two machines' clocks may differ without a word about it; behind a gap none is set by the network."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Which bundle something came with."""
+
+    line: str
+    number: int
+    made_at: str = ""
+    """RFC 3339, by the near side's clock."""
+    builds_on: int = 0
+    """Sequence of this far side's receipt that the near side had; 0 for none."""
+
+    @property
+    def bundle(self) -> LoadedBundle:
+        """Its line and number."""
+        return LoadedBundle(self.line, self.number)
+
+
+class FarTag(msgspec.Struct, frozen=True):
+    """A tag that a bundle set, and with which it came."""
+
+    digest: str
+    origin: Origin
+
+
+class FarRepository(msgspec.Struct):
+    """All that bundles ever brought to a repository. blobs: configs and layers with their sizes."""
+
+    tags: dict[str, FarTag] = {}
+    manifests: set[str] = set()
+    blobs: dict[str, int] = {}
+
+
+class FarState(msgspec.Struct):
+    """What the far side knows of a mirror."""
+
+    schema: int = SCHEMA
+    mirror: str = ""
+    far: str = ""
+    """Random id of this state; receipts carry it."""
+    sequence: int = 0
+    """Of the last receipt."""
+    loaded: dict[str, list[int]] = {}
+    """Numbers of the bundles that were loaded whole, by line, sorted."""
+    repositories: dict[str, FarRepository] = {}
+
+    def has_loaded(self, bundle: Bundle) -> bool:
+        """Whether it was loaded whole before."""
+        return bundle.number in self.loaded.get(bundle.line, ())
+
+    def note_loaded(self, bundle: Bundle) -> None:
+        """It was loaded whole."""
+        numbers = {*self.loaded.get(bundle.line, ()), bundle.number}
+        self.loaded[bundle.line] = sorted(numbers)
+
+    def origin(self, bundle: Bundle) -> Origin:
+        """How what this bundle brings is remembered."""
+        base = bundle.receipt
+        builds_on = base.sequence if base and base.far == self.far else 0
+        return Origin(bundle.line, bundle.number, bundle.made_at, builds_on)
+
+    def repository(self, name: str) -> FarRepository:
+        """A repository's memory, begun where there is none."""
+        return self.repositories.setdefault(name, FarRepository())
+
+    def holders(self) -> Mapping[str, list[str]]:
+        """For each blob that bundles ever brought, the repositories that got it."""
+        found: dict[str, list[str]] = {}
+        for name, repository in self.repositories.items():
+            for digest in repository.blobs:
+                found.setdefault(digest, []).append(name)
+        return found
+
+
+def newer(origin: Origin, known: Origin, now: datetime) -> bool:
+    """Whether a bundle may move a tag that another one set: it is the same bundle or a later one.
+
+    In one line numbers decide. A new line begins where the near side lost its state, and then what counts first is
+    which receipt of ours each side knew, by our own counting; then when they were made, by the near sides' clocks. A
+    time in the future decides nothing: the tag stays.
+    """
+    if origin.line == known.line:
+        return origin.number >= known.number
+    if origin.builds_on != known.builds_on:
+        return origin.builds_on > known.builds_on
+    made, before = read_time(origin.made_at), read_time(known.made_at)
+    if made is None or before is None or in_future(origin.made_at, now):
+        return False
+    return made > before
+
+
+def in_future(made_at: str, now: datetime) -> bool:
+    """Whether a time is further ahead of this machine's clock than clocks differ."""
+    made = read_time(made_at)
+    return made is not None and made > now + CLOCKS_APART
+
+
+class FarFolder:
+    """Where the state of a mirror is. folder: ``<state>/bundles/far/<mirror>``."""
+
+    def __init__(self, folder: Path, mirror: str) -> None:
+        self.folder, self.mirror = folder, mirror
+        self._path = folder / "far.json"
+
+    @contextmanager
+    def held(self) -> Iterator[FarState]:
+        """The state, for one process alone: loads of one mirror take turns. Raises StateLocked, and as :meth:`read`."""
+        with held_alone(self.folder / "far.lock", f"another process loads bundles of {self.mirror}"):
+            yield self.read()
+
+    def read(self) -> FarState:
+        """The state, a new one where there is none. Raises LocalError for one that cannot be read, StateTooNew."""
+        try:
+            raw = self._path.read_bytes()
+        except FileNotFoundError:
+            return FarState(mirror=self.mirror, far=uuid.uuid4().hex)
+        except OSError as error:
+            raise self._unreadable(error.strerror or "it cannot be opened") from error
+        try:
+            state = msgspec.json.decode(raw, type=ready(FarState))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise self._unreadable(str(error)) from error
+        if state.schema > SCHEMA:
+            raise StateTooNew("what was loaded was noted by a newer build", where=str(self._path), do="Use that build")
+        return state
+
+    def save(self, state: FarState) -> None:
+        """Replace it; durable when this returns. Raises DiskFull, LocalError."""
+        with local_errors(self._path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_file(self._path, encode_json(state))
+
+    def keep_receipt(self, sequence: int, raw: bytes) -> Path:
+        """Keep a copy of a receipt; returns its path. Raises DiskFull, LocalError."""
+        path = self.folder / f"receipt-{sequence:04d}.json"
+        with local_errors(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_file(path, raw)
+        return path
+
+    def _unreadable(self, why: str) -> LocalError:
+        return LocalError(
+            f"what was loaded cannot be read: {why}",
+            where=str(self._path),
+            do="Bring it back from a backup; or remove it: bundles are then loaded as if for the first time",
+        )
+
+
+def utc_now() -> datetime:
+    """The time by this machine's clock."""
+    return datetime.now(UTC)
