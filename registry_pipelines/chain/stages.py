@@ -628,6 +628,27 @@ class Chain:
 
         return clusters.clusters(self._session, name, form, folder)
 
+    def load_bundles(
+        self,
+        name: str,
+        folders: Sequence[Path],
+        *,
+        numbers: Collection[int] = (),
+        move_back: bool = False,
+        receipt: Path | None = None,
+    ) -> StageResult:
+        """Load the bundles of a mirror that are on media into its private registry; all is verified before anything is
+        written. Raises ContentError, SignatureInvalid, InputError."""
+        from registry_pipelines.chain import bundle_load
+
+        return bundle_load.load(self._session, name, folders, numbers=numbers, move_back=move_back, receipt=receipt)
+
+    def bundle_receipt(self, name: str, to: Path) -> StageResult:
+        """Read back all that bundles of a mirror brought, and write the signed receipt for the near side."""
+        from registry_pipelines.chain import bundle_load
+
+        return bundle_load.write_receipt(self._session, name, to)
+
     def sync(self, name: str, *, dry_run: bool = False) -> StageResult:
         """Bring many repositories to many targets in one plan; with ``dry_run`` only the plan's table. Raises
         InputError, RegistryError when the source cannot be listed."""

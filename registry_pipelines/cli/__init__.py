@@ -59,6 +59,7 @@ GROUPS = {
         "revoke": ("intervening", "Deny a release that turned out bad"),
         "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
         "mirror": ("mirroring", "Bring the foreign images of a mirror across"),
+        "bundle": ("bundles", "Carry a mirror across an air gap as files, with receipts for the way back"),
     },
     "Clusters": {
         "serve-admission": ("admission", "Answer API servers that ask what may start in a cluster"),

@@ -24,8 +24,7 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
-from registry_pipelines.registry.protocol import BlobReader, Capabilities, Registry, Repeating
-from registry_pipelines.registry.read_only import ReadOnly
+from registry_pipelines.registry.protocol import BlobReader, Capabilities, Readable, Registry, Repeating
 
 _CANNOT_ASK = (Unavailable, Unauthorized, Forbidden)
 """What an upstream fails with that a node behind a cache never needs: no way there, no log-in."""
@@ -42,6 +41,39 @@ class Served(Protocol):
     def by_cache(self, repository: str) -> list[str]:
         """Tags that the cache alone could be asked for, each with what it named: perhaps old."""
         ...
+
+
+class ReadOnly:
+    """The writing half of Registry for places that are only read: it raises Unsupported. Who inherits says why in
+    :meth:`refusal`."""
+
+    def refusal(self, repository: str) -> Unsupported:
+        """Why nothing is written, and what to do instead."""
+        raise NotImplementedError
+
+    def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
+        """See Registry. Raises Unsupported, as all that writes."""
+        raise self.refusal(repository)
+
+    def upload_blob(self, repository: str, descriptor: Descriptor, content: Readable) -> None:
+        """See Registry."""
+        raise self.refusal(repository)
+
+    def mount_blob(self, repository: str, digest: Digest, *, source: str) -> bool:
+        """See Registry."""
+        raise self.refusal(repository)
+
+    def delete_manifest(self, repository: str, digest: Digest) -> None:
+        """See Registry."""
+        raise self.refusal(repository)
+
+    def delete_tag(self, repository: str, tag: str) -> None:
+        """See Registry."""
+        raise self.refusal(repository)
+
+    def delete_blob(self, repository: str, digest: Digest) -> None:
+        """See Registry."""
+        raise self.refusal(repository)
 
 
 class ThroughCache(ReadOnly):

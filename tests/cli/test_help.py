@@ -17,7 +17,7 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "approve", "break-glass", "promote", "revoke", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
-    "advisories", "bases", "completion", "diff", "infra",
+    "advisories", "bases", "bundle", "completion", "diff", "infra",
     "advise", "doctor", "pin", "events", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
     "advisories", "bases", "completion", "diff",
     "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema", "ship", "status", "stream",

@@ -46,9 +46,24 @@ class LoadedImage:
     result: TargetResult | RegistryPipelinesError
 
     @property
+    def copied(self) -> TargetResult | None:
+        """What the copy did; None where it could not begin."""
+        return None if isinstance(self.result, RegistryPipelinesError) else self.result
+
+    @property
     def error(self) -> RegistryPipelinesError | None:
         """Why it is not whole at the far side."""
         return self.result if isinstance(self.result, RegistryPipelinesError) else self.result.error
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return self.copied is not None and self.copied.changed
+
+    @property
+    def bytes_moved(self) -> int:
+        """Content that was sent to the registry."""
+        return self.copied.bytes_moved if self.copied else 0
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,17 @@ class Load:
     @property
     def ok(self) -> bool:
         """Whether all of it is at the far side, under its tags."""
-        return all(not isinstance(each.result, RegistryPipelinesError) and each.result.ok for each in self.images)
+        return all(each.copied is not None and each.copied.ok for each in self.images)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was written."""
+        return any(each.changed for each in self.images)
+
+    @property
+    def bytes_moved(self) -> int:
+        """Content that was sent to the registry."""
+        return sum(each.bytes_moved for each in self.images)
 
 
 def in_order(found: Sequence[Found], state: FarState) -> list[Found]:
@@ -181,12 +206,12 @@ def _remember(load: Load, state: FarState, now: datetime) -> None:
     """Note what came whole."""
     origin = state.origin(load.bundle)
     for each in load.images:
-        if isinstance(each.result, RegistryPipelinesError) or each.result.error:
+        if each.copied is None or each.error:
             continue
-        closure, repository = each.result.delivery.job.closure, state.repository(each.image.repository)
+        closure, repository = each.copied.delivery.job.closure, state.repository(each.image.repository)
         repository.manifests.update(manifest.digest for manifest in closure.manifests)
         repository.blobs.update({blob.digest: blob.size for blob in closure.blobs.values()})
-        left = {drift.tag for drift in each.result.drift}
+        left = {drift.tag for drift in each.copied.drift}
         named = {**dict.fromkeys(each.tags, each.image.digest), **closure.digest_tags}
         for tag, digest in named.items():
             known = repository.tags.get(tag)

@@ -18,12 +18,12 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.mirror.bundle.format import Bundle, BundleBlob, BundleImage, Need
-from registry_pipelines.mirror.bundle.stream import PartStream
+from registry_pipelines.mirror.bundle.sliced import PartStream
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, Index, ManifestBytes, descriptors
 from registry_pipelines.oci.referrers import describe
 from registry_pipelines.registry.protocol import BlobReader, Capabilities, Registry
-from registry_pipelines.registry.read_only import ReadOnly
+from registry_pipelines.registry.through_cache import ReadOnly
 
 
 class OpenBundle(ReadOnly):

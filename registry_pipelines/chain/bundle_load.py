@@ -1,0 +1,179 @@
+"""Load what crossed an air gap into a mirror's private registry, and confirm what is there with a receipt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry_pipelines.chain.bundle_media import MAX_NAMED, Looked, believed_signers, far_folder, look_over
+from registry_pipelines.chain.result import Scalar, StageResult, request_facts
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import ClosureIncomplete, exit_code_of_many
+from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.transfer.limits.requests import Requests
+
+if TYPE_CHECKING:  # copying is loaded when everything on the media was found to be whole
+    from registry_pipelines.mirror.bundle.load import KeptTag, Load, LoadedImage
+
+
+def load(
+    session: Session,
+    name: str,
+    folders: Sequence[Path],
+    *,
+    numbers: Collection[int] = (),
+    move_back: bool = False,
+    receipt: Path | None = None,
+) -> StageResult:
+    """Load the bundles of a mirror that are on media into its private registry.
+
+    Every part of every one of them is read before anything is written; if one is not whole, or not believed, nothing
+    is. numbers: only these. move_back: tags move also to what an earlier bundle says. receipt: file or folder for the
+    receipt, which is made when all went well.
+
+    Raises ContentError, SignatureInvalid, InputError, RegistryError where the registry cannot be looked at,
+    StateLocked.
+    """
+    started = time.monotonic()
+    mirror = session.mirror(name)
+    to = session.places.registry(mirror.to)
+    requests = Requests([to])
+    verifier = believed_signers(session, mirror)
+    _, looked = look_over(folders, lambda _: verifier, session.progress, mirror=name, numbers=numbers)
+    require_whole(looked)
+    from registry_pipelines.mirror.bundle.load import load_bundles
+
+    loads = load_bundles(
+        [each.found for each in looked],
+        to,
+        far_folder(session.config, name),
+        engine=session.engine(),
+        now=session.now(),
+        move_back=move_back,
+    )
+    ok = all(each.ok for each in loads)
+    made = [write_receipt(session, name, receipt)] if receipt is not None and ok else []
+    images = [(each, image) for each in loads for image in each.images]
+    return StageResult(
+        stage="bundle load",
+        subject=name,
+        action=_done(loads),
+        changed=any(each.changed for each in loads),
+        bytes_moved=sum(each.bytes_moved for each in loads),
+        seconds=time.monotonic() - started,
+        facts={
+            "bundles": len(loads),
+            "images": len(images),
+            "problems": sum(not each.ok for each in loads),
+            "tags_kept": sum(len(each.kept) for each in loads),
+            "blobs_left_out": sum(len(each.bundle.needs) for each in loads),
+            **request_facts(requests.so_far()),
+        },
+        rows=[_row(each, image) for each, image in images],
+        tables={"kept": [_kept_row(each, kept) for each in loads for kept in each.kept]},
+        reasons=[text for each, image in images for text in _troubles(each, image)],
+        notes=[*(note for each in loads for note in _notes(each)), *(each.action for each in made)],
+        ok=ok,
+        exit_code=exit_code_of_many(image.error.exit_code if image.error else 0 for _, image in images),
+    )
+
+
+def require_whole(looked: Iterable[Looked]) -> None:
+    """Nothing is written unless all of it can be. Raises what is wrong with the signature of the first, else
+    ClosureIncomplete, which names every part that cannot be used."""
+    bad = [each for each in looked if not each.ok]
+    for each in bad:
+        if each.problem:
+            raise each.problem
+    if bad:
+        raise ClosureIncomplete(
+            "\n  ".join(each.why for each in bad),
+            do="Have these parts made again (`registry-pipelines bundle verify DIR --request FILE` says how), or load "
+            "another bundle alone with --number; nothing was written",
+        )
+
+
+def _done(loads: Sequence[Load]) -> str:
+    names = ", ".join(each.bundle.name for each in loads[:MAX_NAMED])
+    names += f" and {len(loads) - MAX_NAMED} more" if len(loads) > MAX_NAMED else ""
+    if not any(each.changed for each in loads):
+        return f"{names}: all was there" if all(each.ok for each in loads) else f"{names}: nothing could be written"
+    return f"{names} loaded, {size_text(sum(each.bytes_moved for each in loads))} sent"
+
+
+def _troubles(load: Load, image: LoadedImage) -> list[str]:
+    about = f"{load.bundle.name}: {image.image.repository}"
+    if image.error:
+        return [f"{about}: {image.error}"]
+    return [f"{about}: {drift}" for drift in (image.copied.drift if image.copied else ())]
+
+
+def _notes(load: Load) -> list[str]:
+    kept = [f"{each.repository}:{each.tag} stays as {each.by} set it" for each in load.kept[:MAX_NAMED]]
+    more = [f"and {count_text(len(load.kept) - MAX_NAMED, 'tag')} more"] if len(load.kept) > MAX_NAMED else []
+    return [*load.notes, *([f"{load.bundle.name}: {', '.join([*kept, *more])}"] if kept else []), *load.bundle.notes]
+
+
+def _row(load: Load, image: LoadedImage) -> dict[str, Scalar]:
+    copied = image.copied
+    return {
+        "bundle": load.bundle.name,
+        "repository": image.image.repository,
+        "tags": ", ".join(image.tags),
+        "digest": image.image.digest,
+        "state": copied.state if copied else "failed",
+        "bytes": image.bytes_moved,
+        "mounted": copied.blobs_mounted if copied else 0,
+        "source": image.image.source,
+    }
+
+
+def _kept_row(load: Load, kept: KeptTag) -> dict[str, Scalar]:
+    return {
+        "bundle": load.bundle.name,
+        "repository": kept.repository,
+        "tag": kept.tag,
+        "digest": kept.digest,
+        "set_by": kept.by,
+    }
+
+
+def write_receipt(session: Session, name: str, to: Path) -> StageResult:
+    """Ask the private registry for all that bundles of a mirror brought, and write the signed receipt. to: a file, or
+    a folder in which it gets its name. Raises InputError without the promoter's key, RegistryError, LocalError."""
+    from registry_pipelines.mirror.bundle.confirm import confirm
+
+    started = time.monotonic()
+    registry = session.places.registry(session.mirror(name).to)
+    signer = session.keys.signer("promoter")
+    requests = Requests([registry])
+    made = confirm(far_folder(session.config, name), registry, signer, now=session.now())
+    receipt = made.signed.receipt
+    path = to / f"{name}-receipt-{receipt.sequence:04d}.json" if to.is_dir() else to
+    with local_errors(path):
+        write_file(path, made.signed.raw)
+    gone = f"{count_text(made.gone, 'blob or manifest', 'blobs and manifests')} that bundles brought"
+    return StageResult(
+        stage="bundle receipt",
+        subject=name,
+        action=f"receipt {receipt.sequence} written to {path}",
+        digest=made.signed.sha256,
+        changed=True,
+        seconds=time.monotonic() - started,
+        facts={
+            "sequence": receipt.sequence,
+            "bundles": len(receipt.loaded),
+            "repositories": len(receipt.repositories),
+            "blobs": sum(len(each.blobs) for each in receipt.repositories.values()),
+            "gone": made.gone,
+            "path": str(path),
+            **request_facts(requests.so_far()),
+        },
+        notes=[f"{registry.name} does not have {gone} any more; the next bundle brings them"] if made.gone else [],
+    )
+
+
+__all__ = ["load", "require_whole", "write_receipt"]
