@@ -1,0 +1,205 @@
+"""What the near side remembers of a mirror's bundles: their numbers, the one that is half made, receipts that came.
+
+Files below ``<state>/bundles/<mirror>``, each replaced at once; who writes holds the folder's lock. A folder that is
+lost costs a full bundle: a new one begins another line, with number 1.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from registry_pipelines.errors import InputError, LocalError, RegistryPipelinesError
+from registry_pipelines.mirror.bundle.contents import Draft
+from registry_pipelines.mirror.bundle.format import (
+    MAX_DOCUMENT_BYTES,
+    Bundle,
+    Part,
+    bundle_name,
+    document_name,
+    read_bundle,
+    read_document_name,
+)
+from registry_pipelines.mirror.bundle.receipt import SignedReceipt, peek_receipt
+from registry_pipelines.oci.decoding import ready
+from registry_pipelines.oci.files import held_alone, local_errors, write_file
+from registry_pipelines.oci.manifests import decode_json, encode_json
+
+_T = TypeVar("_T")
+
+KEPT = 50
+"""Bundles that can be made again in part; of older ones the documents go."""
+
+
+class Line(msgspec.Struct, frozen=True):
+    """The line that this state counts. last: number of the newest bundle, 0 before the first."""
+
+    line: str
+    last: int = 0
+
+
+class DonePart(msgspec.Struct, frozen=True):
+    """A finished part, and where it was written."""
+
+    part: Part
+    folder: str
+
+
+class Progressed(msgspec.Struct, frozen=True):
+    """How far a half made bundle came. under_way: file and folder of the part that was begun last."""
+
+    done: tuple[DonePart, ...] = ()
+    under_way: tuple[str, str] | None = None
+
+
+class NearState:
+    """The files. Made when something is first written; reading makes nothing."""
+
+    def __init__(self, folder: Path, mirror: str) -> None:
+        self.folder, self.mirror = folder, mirror
+        self._line, self._draft = folder / "line.json", folder / "draft.json"
+        self._progress = folder / "draft.parts.json"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else makes a bundle of this mirror meanwhile. Raises StateLocked, LocalError."""
+        with held_alone(self.folder / "lock", f"another process makes a bundle of {self.mirror}"):
+            yield
+
+    def line(self) -> Line:
+        """The line, begun where there is none."""
+        known = self._read(self._line, Line)
+        if known is None:
+            known = Line(uuid.uuid4().hex)
+            self._write(self._line, known)
+        return known
+
+    # The half made one
+
+    def draft(self) -> Draft | None:
+        """The bundle that was begun and not finished."""
+        return self._read(self._draft, Draft)
+
+    def begin(self, draft: Draft) -> None:
+        """Keep a planned bundle; its number is taken from now on."""
+        self._write(self._progress, Progressed())
+        self._write(self._line, Line(draft.bundle.line, draft.bundle.number))
+        self._write(self._draft, draft)
+
+    def progressed(self) -> Progressed:
+        """How far it came."""
+        return self._read(self._progress, Progressed) or Progressed()
+
+    def keep(self, progressed: Progressed) -> None:
+        """It came so far; durable when this returns."""
+        self._write(self._progress, progressed)
+
+    def drop(self) -> None:
+        """The half made bundle is given up; its number is not used again."""
+        with local_errors(self.folder):
+            self._draft.unlink(missing_ok=True)
+            self._progress.unlink(missing_ok=True)
+
+    # Finished ones
+
+    def finish(self, draft: Draft, document: bytes) -> None:
+        """A bundle is whole. document: its signed file."""
+        number = draft.bundle.number
+        self._put(f"made/{document_name(self.mirror, number)}", document)
+        self._put(f"made/{bundle_name(self.mirror, number)}.draft.json", encode_json(draft))
+        self.drop()
+        for old in self.numbers()[:-KEPT]:
+            for path in self.folder.glob(f"made/{bundle_name(self.mirror, old)}.*"):
+                with local_errors(path):
+                    path.unlink(missing_ok=True)
+
+    def numbers(self) -> list[int]:
+        """Numbers of the finished bundles that are remembered, the oldest first."""
+        names = [read_document_name(path.name) for path in self.folder.glob("made/*.bundle.json")]
+        return sorted(name[1] for name in names if name and name[0] == self.mirror)
+
+    def document(self, number: int) -> bytes:
+        """The signed file of a finished bundle. Raises InputError for one that is not remembered."""
+        path = self.folder / "made" / document_name(self.mirror, number)
+        try:
+            with path.open("rb") as file:
+                return file.read(MAX_DOCUMENT_BYTES)
+        except OSError as error:
+            known = ", ".join(map(str, self.numbers()[-10:])) or "none"
+            raise InputError(
+                f"no bundle {number} of {self.mirror} is remembered here; known: {known}",
+                do="Parts are made again where the bundle was made, with its state folder; else make a new bundle",
+            ) from error
+
+    def bundle(self, number: int) -> Bundle:
+        """What a finished bundle holds. Raises InputError, ManifestInvalid."""
+        return read_bundle(self.document(number), where=document_name(self.mirror, number)).bundle
+
+    def made_from(self, number: int) -> Draft:
+        """Where the content of a finished bundle is. Raises InputError."""
+        self.document(number)
+        draft = self._read(self.folder / "made" / f"{bundle_name(self.mirror, number)}.draft.json", Draft)
+        if draft is None:
+            raise InputError(f"it is not remembered where bundle {number} was made from", do="Make a new bundle")
+        return draft
+
+    # Receipts
+
+    def receipts(self) -> list[SignedReceipt]:
+        """The latest receipt of each far side that sent one, the one that came last at the end. They were believed when
+        they came."""
+        paths = sorted(self.folder.glob("receipts/*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+        with local_errors(self.folder):
+            return [peek_receipt(path.read_bytes(), where=str(path)) for path in paths]
+
+    def keep_receipt(self, receipt: SignedReceipt) -> bool:
+        """Keep a receipt that is believed; False where a later one of the same far side is here already, which stays.
+        Raises LocalError."""
+        for known in self.receipts():
+            if known.receipt.far == receipt.receipt.far and known.receipt.sequence > receipt.receipt.sequence:
+                return False
+        self._put(f"receipts/{receipt.receipt.far}.json", receipt.raw)
+        return True
+
+    def _put(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        with local_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, content)
+
+    def _write(self, path: Path, value: Line | Draft | Progressed) -> None:
+        self._put(path.name, encode_json(value))
+
+    def _read(self, path: Path, kind: type[_T]) -> _T | None:
+        try:
+            raw = path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise LocalError(f"it cannot be read: {error.strerror}", where=str(path)) from error
+        try:
+            return decode_json(raw, ready(kind), where=str(path), what="state of bundles")
+        except RegistryPipelinesError as error:
+            raise LocalError(
+                f"it cannot be read: {error.what}",
+                where=str(path),
+                do="Move the folder away: a new line of bundles begins",
+            ) from error
+
+
+def brought(near: NearState, line: str, wanted: Sequence[str]) -> dict[str, int]:
+    """Of these blobs the first bundle of a line that brought each, as far as it is remembered."""
+    left, found = set(wanted), dict[str, int]()
+    for number in near.numbers():
+        bundle = near.bundle(number)
+        if bundle.line != line or not left:
+            continue
+        here = {str(blob.digest) for blob in bundle.blobs} & left
+        found |= dict.fromkeys(here, number)
+        left -= here
+    return found
