@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from registry_pipelines.settings import FILE, REPOSITORY, Names, Size
+from registry_pipelines.settings import ARTIFACT, FILE, REPOSITORY, Names, Size
 from registry_pipelines.transfer.closure.choice import Choice
 
 MIN_PART_BYTES = Size(64 * 1024)
@@ -48,6 +48,11 @@ class Bundles(msgspec.Struct, frozen=True, kw_only=True):
     """Near side: size of the files that a bundle is cut into, so that each fits a medium."""
     folder: Path | None = None
     """Near side: folder that Dagster's asset `bundle/NAME` writes to; there is no such asset unless told."""
+    tool_wheels: Path | None = None
+    """Near side: folder of wheels that `bundle create --with-tool` brings, by which the far side installs this program;
+    `pip wheel registry-pipelines --wheel-dir` fills it."""
+    tool_image: Annotated[str, ARTIFACT] | None = None
+    """Near side: image of this program that `bundle create --with-tool` brings, with its tag or digest."""
     signers: tuple[Annotated[Path, FILE], ...] = ()
     """Far side: files of public keys whose bundles are believed, which is the near side's promoter. Unless told, what
     this configuration believes as promoter."""

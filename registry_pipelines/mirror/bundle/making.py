@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -78,7 +78,7 @@ class Making:
     folders: Sequence[Path]
     reopen: Reopen
     signer: Signer
-    tool: Path | None = None
+    tool: Mapping[str, Path] = field(default_factory=dict)
     progress: Progress | None = None
 
     def finish(self, draft: Draft) -> Made:
@@ -152,9 +152,9 @@ class Making:
 
     def _tool_files(self, files: Sequence[ToolFile], folder: Path) -> Iterator[Path]:
         for file in files:
-            if self.tool is None:
-                raise InputError("the tool's files are not at hand", do="Run the same command, with --with-tool")
-            _copy(self.tool / file.name, folder / TOOL_FOLDER, file)
+            if file.name not in self.tool:
+                raise InputError(f"{file.name} of the tool is not at hand", do="Run the same command, with --with-tool")
+            _copy(self.tool[file.name], folder / TOOL_FOLDER, file)
             yield folder / TOOL_FOLDER / file.name
 
 
