@@ -9,7 +9,9 @@ from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 
+from registry_pipelines.chain.listed import listed_images
 from registry_pipelines.chain.live import live_digests
+from registry_pipelines.chain.plan_totals import totals_tables
 from registry_pipelines.chain.plans import (
     UNSIGNED,
     approved_plan,
@@ -30,6 +32,9 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 
+MOST_ROWS = 10_000
+"""Images of one answer; the saved plan has all."""
+
 
 def plan(session: Session, registry: str) -> RetentionPlan:
     """What a registry can let go by the configuration's rules; changes nothing.
@@ -41,7 +46,13 @@ def plan(session: Session, registry: str) -> RetentionPlan:
     rules = [each for each in session.config.retention if each.registry == registry]
     if not rules:
         raise InputError(f"no retention rule names {registry}", do="Add one to `retention`; without rules all is kept")
-    return plan_retention(opened, rules, now=session.now(), in_use=live_digests(session, registry))
+    return plan_retention(
+        opened,
+        rules,
+        now=session.now(),
+        in_use=live_digests(session, registry),
+        listed=listed_images(session, registry, rules),
+    )
 
 
 def channel_digests(session: Session) -> dict[Digest, str]:
@@ -128,7 +139,8 @@ def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -
             "freed_bytes": retention.freed_bytes,
             "made_at": retention.made_at,
         },
-        rows=retention.rows(),
+        rows=[*retention.rows(MOST_ROWS)],
+        tables=totals_tables(retention),
         reasons=[*refused, *retention.stopped, *retention.notes],
         ok=not refused and not retention.stopped,
         exit_code=Unavailable.exit_code if retention.stopped else 0,

@@ -19,7 +19,7 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.errors import EvidenceError, InputError
 
-COLUMNS = ("repository", "tags", "action", "freed_bytes", "why")
+COLUMNS = ("repository", "tags", "action", "freed_bytes", "rule", "why")
 
 
 @click.group("collect")

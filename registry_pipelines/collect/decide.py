@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
 from registry_pipelines.collect.live import Live
-from registry_pipelines.collect.rules import RetentionRule, matches
+from registry_pipelines.collect.reasons import Ruled, keep_by_rule, keep_needed, keep_unruled, say_incomplete
+from registry_pipelines.collect.rules import RetentionRule, label
+from registry_pipelines.collect.units import Unit, units_of
 from registry_pipelines.inventory.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.progress import count_text
 from registry_pipelines.stream.model import DERIVED_FORMATS
-
-
-@dataclass
-class Unit:
-    """What is judged: one tagged manifest with its tags. reasons: why it stays; none means it may go."""
-
-    digest: Digest
-    tags: tuple[str, ...]
-    created: datetime | None
-    reasons: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -35,23 +26,29 @@ class Decision:
 
 
 def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_use: Live) -> Decision:
-    """Judge a repository by what a survey of it read: what stays and why, and what goes in which order. Without a rule
-    for it, everything stays. now: with time zone. in_use: what is live whatever the rules say."""
+    """As :func:`decide_ruled`, for rules without a policy. Without a rule for a repository, everything stays."""
+    ruled = [Ruled(rule, label(rule, number)) for number, rule in enumerate(rules, 1)]
+    return decide_ruled(survey, ruled, now=now, in_use=in_use)
+
+
+def decide_ruled(survey: Survey, rules: Sequence[Ruled], *, now: datetime, in_use: Live) -> Decision:
+    """Judge a repository by what a survey of it read: what stays and why, and what goes in which order. now: with time
+    zone. in_use: what is live whatever the rules say."""
     companions = survey.companions
-    units = _units(survey, companions)
-    covering = [rule for rule in rules if rule.covers(survey.repository)]
+    units = units_of(survey, companions)
+    covering = [each for each in rules if each.rule.covers(survey.repository)]
+    plain = [each.rule for each in covering]
+    stop = in_use.stopped(survey.repository)
     for unit in units:
-        if not covering:
-            unit.reasons.append("no rule names the repository")
-        elif unruled := [tag for tag in unit.tags if not any(rule.speaks_of([tag]) for rule in covering)]:
-            unit.reasons.append(f"no rule speaks of tag {unruled[0]}")
-        _protect(unit, survey, covering, in_use)
-        if unit.created is None and not unit.reasons:
-            unit.reasons.append("its age is unknown")
-    for rule in covering:
-        _keep_by_age(units, rule, now)
+        keep_unruled(unit, covering)
+        keep_needed(unit, survey, plain, in_use, stop)
+        if unit.created is None and not unit.reasons and unit.kind == "image":
+            unit.keep("its age is unknown")
+    for each in covering:
+        keep_by_rule(units, survey, each, now)
     named = _named_after(survey, companions)
     live = _live_digests(survey, units, named)
+    say_incomplete(units, survey)
     return Decision(units, frozenset(live), _steps(survey, units, named, live))
 
 
@@ -62,13 +59,14 @@ def decide_one(survey: Survey, wanted: Digest, rules: Sequence[RetentionRule], *
     The only unit is the one that was asked for; its reasons name who needs it.
     """
     companions = survey.companions
-    units = _units(survey, companions)
+    units = units_of(survey, companions)
     asked = next((unit for unit in units if unit.digest == wanted), Unit(wanted, (), survey.nodes[wanted].created))
     others = [unit for unit in units if unit is not asked]
     for unit in others:
         unit.reasons.append("nobody asked for it")
     asked.reasons.clear()
-    _protect(asked, survey, [rule for rule in rules if rule.covers(survey.repository)], in_use)
+    covering = [rule for rule in rules if rule.covers(survey.repository)]
+    keep_needed(asked, survey, covering, in_use, in_use.stopped(survey.repository))
     named = _named_after(survey, companions)
     live = _live_digests(survey, others, named)
     if wanted in live:
@@ -95,44 +93,6 @@ def _needed_by(
         if wanted in origins.get(digest, ()):
             sentences.append(f"{name} was made of it, and has its provenance")
     return sentences
-
-
-def _units(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> list[Unit]:
-    """Tagged manifests, newest first, unknown ages last. A digest-named tag belongs to what it names; when that is not
-    there (any more, or without a tag), the tag is judged as a unit of unknown age, and stays."""
-    tags: dict[Digest, list[str]] = {}
-    for tag, digest in survey.tags.items():
-        if not companions.get(tag):
-            tags.setdefault(digest, []).append(tag)
-    units = [Unit(digest, tuple(sorted(names)), survey.nodes[digest].created) for digest, names in tags.items()]
-    for unit in units:
-        if all(tag in companions for tag in unit.tags):
-            unit.created = None
-            unit.reasons.append("named after a manifest that no tag leads to")
-    dated = sorted((unit for unit in units if unit.created), key=lambda unit: (unit.created, unit.digest), reverse=True)
-    return [*dated, *sorted((unit for unit in units if not unit.created), key=lambda unit: unit.tags)]
-
-
-def _protect(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Live) -> None:
-    for tag in unit.tags:
-        if any(matches(tag, rule.protect) for rule in rules):
-            unit.reasons.append(f"tag {tag} is protected")
-    if survey.keeps_tagged and unit.tags:
-        unit.reasons.append("the tags of its repository are immutable, and the registry deletes nothing that has one")
-    if stop := in_use.stopped(survey.repository):
-        unit.reasons.append(stop)
-    for digest in reachable([unit.digest], lambda one: survey.nodes[one].children):
-        if why := in_use.why(survey.repository, digest):
-            unit.reasons.append(why if digest == unit.digest else f"its child {digest.short} is in use")
-
-
-def _keep_by_age(units: Sequence[Unit], rule: RetentionRule, now: datetime) -> None:
-    ranked = [unit for unit in units if unit.created is not None and rule.speaks_of(unit.tags)]
-    for rank, unit in enumerate(ranked, 1):
-        if rank <= rule.keep_newest:
-            unit.reasons.append(f"number {rank} of the newest {rule.keep_newest}")
-        if unit.created is not None and now - unit.created < timedelta(days=rule.keep_days):
-            unit.reasons.append(f"younger than {count_text(rule.keep_days, 'day')}")
 
 
 def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> dict[Digest, list[Digest]]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from registry_pipelines.collect.decide import Decision, decide, decide_one
+from registry_pipelines.collect.decide import Decision, decide, decide_one, decide_ruled
+from registry_pipelines.collect.lists import Lists
 from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, Total
+from registry_pipelines.collect.policies import inventory_of, judge, read_policies
 from registry_pipelines.collect.rules import RetentionRule, rules_digest
+from registry_pipelines.collect.unmatched import unmatched, untagged_patterns
 from registry_pipelines.collect.weigh import KEPT, Held, Weights, totals, weigh
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.inventory.survey import Survey, survey
@@ -16,6 +20,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.protocol import Place, Registry
+
+if TYPE_CHECKING:  # tables are heavy, and only who has one brings it
+    from registry_pipelines.inventory.value import Inventory
 
 _GLOB_CHARACTERS = frozenset("*?[")
 
@@ -26,35 +33,45 @@ def plan_retention(
     *,
     now: datetime,
     in_use: Live | Collection[Digest | str] | Mapping[Digest, str],
+    listed: Inventory | None = None,
 ) -> RetentionPlan:
     """Plan what to delete: in each repository a rule names, whatever no rule keeps and nothing kept needs.
 
     now: with time zone. in_use: all that is live, or digests of images that run or are otherwise needed (index or
     platform manifest), or these with who needs them; give digests, since a running image's tag may have moved. Kept are
     also: index children, referrers, fallback and cosign tags of what is kept, tags under ``protect``, images of unknown
-    age. A repository where anything is unclear is refused as a whole, with the reason. Raises InputError, RegistryError
-    (the list of repositories).
+    age. A repository where anything is unclear is refused as a whole, with the reason. listed: the registry's own list
+    of its images, which knows those without a tag and when each was pushed; policies are asked about it. Raises
+    InputError, LifecycleInvalid (a policy), RegistryError (the list of repositories).
     """
     if now.tzinfo is None:
         raise InputError("`now` has no time zone")
-    used = Live.of(in_use)
-    names, notes, listed = _repositories(registry, rules)
+    used, policies, lists = Live.of(in_use), read_policies(rules), Lists(listed)
+    names, notes, has_catalogue = _repositories(registry, rules)
+    notes += unmatched(rules, names)
     surveys: list[Survey] = []
     refused: list[RepositoryPlan] = []
     for name in names:
         covered = any(rule.covers(name) for rule in rules)
         try:
-            found, used = _survey(
-                Place(registry, name), [rule for rule in rules if rule.covers(name)], now, used, notes
-            )
+            mine = [rule for rule in rules if rule.covers(name)]
+            found, used = _survey(Place(registry, name), mine, now, used, notes, lists)
             surveys.append(found)
         except (RegistryError, ContentError) as error:
-            if isinstance(error, NotFound) and (not covered or (listed and error.code == "NAME_UNKNOWN")):
+            if isinstance(error, NotFound) and (not covered or (has_catalogue and error.code == "NAME_UNKNOWN")):
                 continue  # gone, or what docker-registry says of a repository without tags
             if covered:
                 refused.append(RepositoryPlan(name, {}, refused=str(error)))
             notes.append(f"{name} could not be read; layers it shares may be counted as freed")
-    planned, sums = _weighed(surveys, rules, now, used)
+    notes += untagged_patterns(rules, ((each.repository, each.tags) for each in surveys))
+    if policies and listed is None:
+        notes.append("policies were asked with the images' own times, for the registry tells none of pushes")
+        listed = inventory_of(registry.name, surveys, now)
+    ruled = judge(rules, policies, listed, now)
+    judged = [
+        (surveyed, decide_ruled(surveyed, ruled.of(surveyed.repository), now=now, in_use=used)) for surveyed in surveys
+    ]
+    planned, sums = _weighed(judged, rules)
     together = sorted([*planned, *refused], key=lambda one: one.repository)
     return RetentionPlan(
         registry.name,
@@ -89,21 +106,28 @@ def _written(moment: datetime) -> str:
 
 
 def _survey(
-    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Live, notes: list[str]
+    place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Live, notes: list[str], lists: Lists
 ) -> tuple[Survey, Live]:
     """What is there, and what is live with what came lately. Where something could go, the registry is asked first for
     tags that it does not list: what they name would go for want of a tag, or under a tag that is protected."""
-    listed = survey(place)
+    perhaps = lists.untagged(place.repository)
+    listed = lists.dated(survey(place, perhaps=perhaps))
     if not rules:
         return listed, in_use
     known = in_use.seen(place.repository, listed.tags)
     if not decide(listed, rules, now=now, in_use=known).steps:
         return listed, known
-    whole = _with_hidden(place, listed, notes)
-    return whole, known if whole is listed else in_use.seen(place.repository, whole.tags)
+    whole = lists.dated(_with_hidden(place, listed, notes, perhaps=perhaps))
+    return whole, known if whole.tags == listed.tags else in_use.seen(place.repository, whole.tags)
 
 
-def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence[Digest] = ()) -> Survey:
+def _with_hidden(
+    place: Place,
+    listed: Survey,
+    notes: list[str],
+    roots: Sequence[Digest] = (),
+    perhaps: Sequence[Digest] = (),
+) -> Survey:
     """The survey, with the tags that the registry has and did not list."""
     hidden = hidden_tags(place, listed.tags)
     if hidden.asked:
@@ -114,7 +138,7 @@ def _with_hidden(place: Place, listed: Survey, notes: list[str], roots: Sequence
             f"{place.repository}: it was asked {count_text(hidden.asked, 'time')} whether it has tags that its list "
             f"leaves out{also_there or ': none'}"
         )
-    return survey(place, hidden.tags, roots) if hidden.tags else listed
+    return survey(place, hidden.tags, roots, perhaps) if hidden.tags else listed
 
 
 def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
@@ -136,10 +160,9 @@ def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[l
 
 
 def _weighed(
-    surveys: Sequence[Survey], rules: Sequence[RetentionRule], now: datetime, in_use: Live
+    judged: Sequence[tuple[Survey, Decision]], rules: Sequence[RetentionRule]
 ) -> tuple[list[RepositoryPlan], tuple[Total, ...]]:
-    """Decide each repository, then count bytes over all of them: a blob is freed once, and only if nothing keeps it."""
-    judged = [(surveyed, decide(surveyed, rules, now=now, in_use=in_use)) for surveyed in surveys]
+    """Count bytes over all repositories: a blob is freed once, and only if nothing keeps it."""
     weights = _weigh(judged)
     plans = [_repository_plan(*each, freed) for each, freed in zip(judged, weights.freed, strict=True)]
     covered = [any(rule.covers(planned.repository) for rule in rules) for planned in plans]
@@ -168,6 +191,8 @@ def _repository_plan(surveyed: Survey, decision: Decision, freed: Sequence[int])
             tuple(unit.reasons),
             decision.steps.get(unit.digest, ()),
             size,
+            unit.rule,
+            "" if unit.reasons else unit.why,
         )
         for unit, size in zip(decision.units, freed, strict=True)
     ]

@@ -7,10 +7,11 @@ nothing leads to.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from registry_pipelines.inventory.reader import made_row
 from registry_pipelines.inventory.rows import Row
-from registry_pipelines.inventory.survey import survey
+from registry_pipelines.inventory.survey import Survey, survey
 from registry_pipelines.inventory.value import now
 from registry_pipelines.registry.protocol import Place, Registry
 
@@ -36,24 +37,30 @@ class SurveyReader:
     def images(self, repository: str) -> Iterator[Row]:
         """See Reader. size_bytes: with config and layers; of an index the manifest alone."""
         found = survey(Place(self._opened, repository))
-        tags: dict[str, list[str]] = {}
-        for tag, digest in found.tags.items():
-            tags.setdefault(digest, []).append(tag)
-        made = made_row(self._registry, repository, now())
-        for digest, node in found.nodes.items():
-            yield made(
-                digest,
-                tags=sorted(tags.get(digest, ())),
-                size_bytes=sum(node.blobs.values()),
-                layers=node.layers,
-                media_type=node.media_type,
-                artifact_type=node.artifact_type,
-                subject=node.subject or "",
-                children=node.children,
-                created=node.created,
-            )
+        yield from survey_rows(self._registry, found, now())
         self._read += len(found.nodes) + len(found.tags)
 
     def calls(self) -> int:
         """Manifests and tags that were read; requests are counted by the client."""
         return self._read
+
+
+def survey_rows(registry: str, found: Survey, answered: datetime) -> Iterator[Row]:
+    """A survey as rows of an inventory."""
+    tags: dict[str, list[str]] = {}
+    for tag, digest in found.tags.items():
+        tags.setdefault(digest, []).append(tag)
+    made = made_row(registry, found.repository, answered)
+    for digest, node in found.nodes.items():
+        yield made(
+            digest,
+            tags=sorted(tags.get(digest, ())),
+            size_bytes=sum(node.blobs.values()),
+            layers=node.layers,
+            media_type=node.media_type,
+            artifact_type=node.artifact_type,
+            subject=node.subject or "",
+            children=node.children,
+            created=node.created,
+            pushed=node.pushed,
+        )

@@ -48,9 +48,10 @@ CREATED = "org.opencontainers.image.created"
 @dataclass(frozen=True)
 class Node:
     """One manifest. children: of an index, those that are there; images: those of them that tell its age (BuildKit's
-    attestations, for platform ``unknown``, do not). blobs: digest to bytes, itself included. created: None when
-    unknown. referrers: manifests that are listed so, which says nothing about their subject. is_list: whether it may
-    be a list of referrers. media_type, artifact_type: as the manifest says them (the config's type where it has none).
+    attestations, for platform ``unknown``, do not). missing: of an index, those that are not there. blobs: digest to
+    bytes, itself included. created: None when unknown. pushed: when the registry took it, where it says so. referrers:
+    manifests that are listed so, which says nothing about their subject. is_list: whether it may be a list of
+    referrers. media_type, artifact_type: as the manifest says them (the config's type where it has none).
     """
 
     digest: Digest
@@ -65,17 +66,29 @@ class Node:
     media_type: str = ""
     artifact_type: str = ""
     layers: int | None = None
+    missing: tuple[Digest, ...] = ()
+    pushed: datetime | None = None
+
+    @property
+    def age_from(self) -> datetime | None:
+        """When its age begins: its own time or the push, whichever is later. An old image that was mirrored yesterday
+        is new here, and one that names no time is as old as its push."""
+        if self.created is None or self.pushed is None:
+            return self.created or self.pushed
+        return max(self.created, self.pushed)
 
 
 @dataclass(frozen=True)
 class Survey:
     """A repository at one moment. tags: name to digest. nodes: all manifests found. keeps_tagged: the registry deletes
-    nothing in it that has a tag."""
+    nothing in it that has a tag. unreadable: names of tags (:attr:`Digest.fallback_tag`) for what is there and is no
+    manifest."""
 
     repository: str
     tags: Mapping[str, Digest]
     nodes: Mapping[Digest, Node]
     keeps_tagged: bool = False
+    unreadable: frozenset[str] = frozenset()
 
     @property
     def companions(self) -> dict[str, tuple[Digest, ...]]:
@@ -134,15 +147,19 @@ def read_tags(place: Place, pool: Executor, also: Iterable[str] = ()) -> dict[st
         raise ClosureIncomplete("a tag vanished while the tags were read", where=str(place), do="Plan again") from error
 
 
-def survey(place: Place, also: Iterable[str] = (), roots: Iterable[Digest] = ()) -> Survey:
-    """Read a repository. also: tags that are not listed. roots: manifests to read although nothing may lead to them.
-    Raises RegistryError, ContentError when anything is unclear."""
+def survey(
+    place: Place, also: Iterable[str] = (), roots: Iterable[Digest] = (), perhaps: Iterable[Digest] = ()
+) -> Survey:
+    """Read a repository. also: tags that are not listed. roots: manifests to read although nothing may lead to them;
+    perhaps: such as may be gone. Raises RegistryError, ContentError when anything is unclear."""
     with Pool(SURVEY_THREADS, "survey") as pool:
         tags = read_tags(place, pool, also)
         nodes: dict[Digest, Node] = {}
         absent: set[Digest] = set()
         wanted = sorted({*tags.values(), *roots})
         required = set(wanted)
+        subjects = _subjects(tags).union(perhaps)
+        unreadable: set[Digest] = set()
         named = DigestTags.among(place, tags).names
         while wanted:
             firm = required.union(*(node.children for node in nodes.values()))
@@ -153,15 +170,25 @@ def survey(place: Place, also: Iterable[str] = (), roots: Iterable[Digest] = ())
                     raise node
                 if node is None or isinstance(node, ManifestInvalid):
                     absent.add(digest)
+                    if node is not None:
+                        unreadable.add(digest)
                 else:
                     nodes[digest] = node
             if len(nodes) > MAX_MANIFESTS:
                 raise ClosureIncomplete(f"more than {MAX_MANIFESTS} manifests", where=str(place))
             wanted = sorted({one for node in nodes.values() for one in _leads_to(node)} - nodes.keys() - absent)
+            if not wanted:  # what has lost its tag, and not its signature's
+                wanted, subjects = sorted(subjects - nodes.keys() - absent), set()
         complete = {digest: _without(node, absent) for digest, node in nodes.items()}
     registry = place.registry
     keeps = isinstance(registry, KeepsTagged) and registry.keeps_tagged(place.repository)
-    return Survey(place.repository, tags, _dated(complete), keeps)
+    return Survey(place.repository, tags, _dated(complete), keeps, frozenset(one.fallback_tag for one in unreadable))
+
+
+def _subjects(tags: Iterable[str]) -> set[Digest]:
+    """What cosign's tags and lists of referrers are about. Those of sha512 have half of it in their name."""
+    named = {companion_of(tag).partition("-") for tag in tags}
+    return {Digest(f"{algorithm}:{text}") for algorithm, _, text in named if len(text) == HEX_LENGTHS.get(algorithm)}
 
 
 def _leads_to(node: Node) -> Iterable[Digest]:
@@ -176,6 +203,7 @@ def _without(node: Node, absent: set[Digest]) -> Node:
     return replace(
         node,
         children=tuple(one for one in node.children if one not in absent),
+        missing=tuple(one for one in node.children if one in absent),
         images=tuple(one for one in node.images if one not in absent),
         referrers=tuple(one for one in node.referrers if one not in absent),
     )

@@ -257,7 +257,7 @@ def test_a_tag_named_after_something_gone_stays(registry: Registry) -> None:
     place = Place(registry, "team/app")
     push(place, f"sha256-{'0' * 64}.sig", days_ago=500)
     assert judged(plan(registry, KEEP_NONE)) == {
-        f"sha256-{'0' * 64}.sig": "named after a manifest that no tag leads to"
+        f"sha256-{'0' * 64}.sig": "it is evidence of something that is gone, and no rule says `orphans_days`"
     }
 
 

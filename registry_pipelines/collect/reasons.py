@@ -1,0 +1,150 @@
+"""Why an image stays. A new reason to keep something goes here; nothing here lets anything go that another keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from registry_pipelines.collect.live import Live
+from registry_pipelines.collect.rules import RetentionRule, matches
+from registry_pipelines.collect.units import Unit
+from registry_pipelines.inventory.survey import Survey, reachable
+from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
+
+SIGNATURES = ("application/vnd.dev.cosign.artifact.sig", "application/vnd.dev.sigstore.bundle")
+"""How the artifact types of signatures begin, beside Notation's (sigstore/cosign, ``ociremote``; a bundle may be an
+attestation as well, which vouches, too)."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a cloud's policy says of one image. goes: whether it deletes it by every reading; why: a sentence that names
+    the policy's own rule."""
+
+    goes: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Ruled:
+    """A rule with what plans call it. verdicts: of a rule with a policy, by digest, for one repository; an image that
+    is not among them stays."""
+
+    rule: RetentionRule
+    label: str
+    verdicts: Mapping[Digest, Verdict] | None = None
+
+
+def keep_unruled(unit: Unit, covering: Sequence[Ruled]) -> None:
+    """What no rule is about stays: the repository, a tag, or what has none."""
+    if not covering:
+        unit.keep("no rule names the repository")
+    elif unit.kind == "image":
+        unruled = [tag for tag in unit.tags if not any(each.rule.speaks_of([tag]) for each in covering)]
+        if unruled:
+            unit.keep(f"no rule speaks of tag {unruled[0]}")
+    elif unit.kind == "orphan" and all(each.rule.orphans_days is None for each in covering):
+        unit.keep("it is evidence of something that is gone, and no rule says `orphans_days`")
+    elif unit.kind == "untagged" and all(
+        each.rule.untagged_days is None and each.verdicts is None for each in covering
+    ):
+        unit.keep("it has no tag, and no rule says `untagged_days`")
+
+
+def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Live, stop: str) -> None:
+    """What is protected, what the registry does not delete, and what is live. stop: what has to be known first."""
+    for tag in unit.tags:
+        if any(rule.protect and matches(tag, rule.protect) for rule in rules):
+            unit.keep(f"tag {tag} is protected")
+    if survey.keeps_tagged and unit.tags:
+        unit.keep("the tags of its repository are immutable, and the registry deletes nothing that has one")
+    if stop:
+        unit.keep(stop)
+    below = survey.nodes[unit.digest].children
+    reached = reachable([unit.digest], lambda one: survey.nodes[one].children) if below else (unit.digest,)
+    for digest in reached:
+        if why := in_use.why(survey.repository, digest):
+            unit.keep(why if digest == unit.digest else f"its child {digest.short} is in use")
+
+
+def keep_by_rule(units: Sequence[Unit], survey: Survey, ruled: Ruled, now: datetime) -> None:
+    """What one rule keeps, and of what it does not keep, why that may go."""
+    _keep_by_number_and_age([unit for unit in units if unit.kind == "image"], ruled, now)
+    for unit in units:
+        if unit.kind == "orphan":
+            _keep_by_days(unit, ruled, ruled.rule.orphans_days, now, "evidence of something that is gone")
+        elif unit.kind == "untagged":
+            _keep_by_days(unit, ruled, ruled.rule.untagged_days, now, "without a tag")
+            if ruled.rule.keep_signed and is_signed(survey, unit.digest):
+                unit.keep("it has no tag, and is signed", ruled.label)
+        if ruled.rule.incomplete == "keep" and survey.nodes[unit.digest].missing:
+            unit.keep(f"{_missing(survey, unit)}, and the rule keeps such", ruled.label)
+        if ruled.verdicts is not None and unit.kind != "orphan":
+            _keep_by_policy(unit, ruled, ruled.verdicts)
+
+
+def _keep_by_number_and_age(units: Sequence[Unit], ruled: Ruled, now: datetime) -> None:
+    newest, span = ruled.rule.newest, timedelta(days=ruled.rule.days)
+    rank = 0
+    for unit in units:
+        if unit.created is None or not ruled.rule.speaks_of(unit.tags):
+            continue
+        rank += 1
+        if rank <= newest:
+            unit.keep(f"number {rank} of the newest {newest}", ruled.label)
+        if now - unit.created < span:
+            unit.keep(f"younger than {count_text(ruled.rule.days, 'day')}", ruled.label)
+        if not unit.reasons and ruled.verdicts is None:
+            _may_go(unit, ruled, f"number {rank}, {count_text((now - unit.created).days, 'day')} old")
+
+
+def _keep_by_days(unit: Unit, ruled: Ruled, days: int | None, now: datetime, what: str) -> None:
+    if days is None:
+        return
+    if unit.created is None:
+        if days:
+            unit.keep("its age is unknown")
+        else:
+            _may_go(unit, ruled, what)
+    elif now - unit.created < timedelta(days=days):
+        unit.keep(f"younger than {count_text(days, 'day')}", ruled.label)
+    else:
+        _may_go(unit, ruled, f"{what}, {count_text((now - unit.created).days, 'day')} old")
+
+
+def _keep_by_policy(unit: Unit, ruled: Ruled, verdicts: Mapping[Digest, Verdict]) -> None:
+    verdict = verdicts.get(unit.digest)
+    if verdict is None:
+        unit.keep("the policy was not asked about it: it is not in the list that the registry gave", ruled.label)
+    elif verdict.goes:
+        _may_go(unit, ruled, verdict.why)
+    else:
+        unit.keep(verdict.why, ruled.label)
+
+
+def _may_go(unit: Unit, ruled: Ruled, why: str) -> None:
+    if not unit.why:
+        unit.rule, unit.why = ruled.label, why
+
+
+def is_signed(survey: Survey, digest: Digest) -> bool:
+    """Whether a manifest has a signature: as a referrer, or under cosign's tag."""
+    types = [survey.nodes[one].artifact_type for one in survey.attached(digest)]
+    return f"{digest.fallback_tag}.sig" in survey.tags or any(
+        kind == media_types.NOTATION_SIGNATURE or kind.startswith(SIGNATURES) for kind in types
+    )
+
+
+def _missing(survey: Survey, unit: Unit) -> str:
+    node = survey.nodes[unit.digest]
+    return f"{count_text(len(node.missing), 'image')} of {len(node.missing) + len(node.children)} in it not there"
+
+
+def say_incomplete(units: Iterable[Unit], survey: Survey) -> None:
+    """Say of an index that goes that images of it are gone."""
+    for unit in units:
+        if not unit.reasons and survey.nodes[unit.digest].missing:
+            unit.why = f"{unit.why}; {_missing(survey, unit)}"
