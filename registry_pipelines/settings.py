@@ -152,6 +152,11 @@ AWS_OWNER = Pattern(r"^([0-9]{12})?$", "an AWS account", "write its 12 digits in
 SIGNING_PROFILE = Pattern(
     r"^([A-Za-z0-9_]{2,64})?$", "a signing profile of AWS Signer", "write its name: 2 to 64 letters, digits and _"
 )
+KUBE_RESOURCE = Pattern(
+    r"^[a-z0-9.-]{1,253}/v[a-z0-9]{1,30}/[a-z0-9-]{1,63}$",
+    "a resource of Kubernetes",
+    "write group/version/plural, like argoproj.io/v1alpha1/rollouts",
+)
 AWS_REGION = Pattern(r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$", "an AWS region", "write it like eu-west-1 or us-gov-west-1")
 AWS_ROLE = Pattern(
     r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512})?$",

@@ -15,6 +15,7 @@ from registry_pipelines.settings import (
     GLOB,
     GOOGLE_LOCATION,
     GOOGLE_PROJECT,
+    KUBE_RESOURCE,
     SERVICE_ACCOUNT,
     WEBHOOK,
     Duration,
@@ -23,10 +24,20 @@ from registry_pipelines.settings import (
 )
 
 
-class AwsUsage(msgspec.Struct, frozen=True, kw_only=True):
-    """How AWS is asked who runs what."""
+class Usage(msgspec.Struct, frozen=True, kw_only=True):
+    """A source of usage, and what it could speak of: that alone stays while it does not answer."""
 
     name: EntryName
+    registries: tuple[Annotated[str, Names("registries")], ...] = ()
+    """Registries that what it tells of is pulled from, by whatever name a cluster has for them; all of them, by their
+    own names, unless told."""
+    repositories: tuple[Annotated[str, GLOB], ...] = ("*",)
+    """Patterns of repositories that what it tells of is pulled from."""
+
+
+class AwsUsage(Usage, frozen=True, kw_only=True):
+    """How AWS is asked who runs what."""
+
     region: Annotated[str, AWS_REGION]
     """AWS region that is asked."""
     profile: str = ""
@@ -83,10 +94,9 @@ class PullUsage(AwsUsage, frozen=True, kw_only=True):
     `RegisterPullTimeUpdateExclusion`) are named."""
 
 
-class GoogleUsage(msgspec.Struct, frozen=True, kw_only=True):
+class GoogleUsage(Usage, frozen=True, kw_only=True):
     """How Google is asked who runs what."""
 
-    name: EntryName
     project: Annotated[str, GOOGLE_PROJECT]
     """Google Cloud project."""
     locations: Annotated[tuple[Annotated[str, GOOGLE_LOCATION], ...], Meta(min_length=1)]
@@ -113,6 +123,44 @@ class VertexUsage(GoogleUsage, frozen=True, kw_only=True):
     """Endpoints and custom jobs of Vertex AI."""
 
 
-UsageSettings = EcsUsage | LambdaUsage | SageMakerUsage | InspectorUsage | PullUsage | CloudRunUsage | VertexUsage
+class KubernetesUsage(Usage, frozen=True, kw_only=True):
+    """A cluster of Kubernetes: pods by the digests that run, and what all workloads would start."""
 
-__all__ = ["AwsUsage", "GoogleUsage", "PullUsage", "UsageSettings"]
+    kind: Literal["kubernetes"]
+    """Pods and workloads of a cluster."""
+    kubeconfig: Annotated[Path, FILE] | None = None
+    """File of `kubectl`. Without it this is a pod of the cluster, and asks as its service account."""
+    context: str = ""
+    """Context of the file; its current one unless told."""
+    namespaces: tuple[Annotated[str, GLOB], ...] = ("*",)
+    """Patterns of namespaces. Names without a wildcard need no right to list namespaces."""
+    resources: tuple[Annotated[str, KUBE_RESOURCE], ...] = ()
+    """Further kinds whose objects hold pods, as `argoproj.io/v1alpha1/rollouts`."""
+    service_account: Path = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+    """Folder of a pod's `token` and `ca.crt`, where there is no `kubeconfig`."""
+
+
+class FileUsage(Usage, frozen=True, kw_only=True):
+    """A file that says who runs what: kept by `usage --save` where a cluster is behind a gap, or another program's."""
+
+    kind: Literal["file"]
+    """A kept answer."""
+    path: Path
+    """JSON of `usage --save`, or lines (docs/inventory.md)."""
+    max_age: Duration = Duration(days=1)
+    """How old it may be; older, it is as if it did not answer."""
+
+
+UsageSettings = (
+    EcsUsage
+    | LambdaUsage
+    | SageMakerUsage
+    | InspectorUsage
+    | PullUsage
+    | CloudRunUsage
+    | VertexUsage
+    | KubernetesUsage
+    | FileUsage
+)
+
+__all__ = ["AwsUsage", "GoogleUsage", "PullUsage", "Usage", "UsageSettings"]

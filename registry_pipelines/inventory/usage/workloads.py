@@ -1,13 +1,15 @@
-"""The images in objects of a cluster: every container of every kind of pod, in every kind of template."""
+"""The images in objects of a cluster: every container of every kind of pod, in every kind of template.
+
+``kubernetes`` reads what clusters hold with it, ``promote.admission`` what they are asked to take.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from registry_pipelines.errors import ContentError, ManifestInvalid
 from registry_pipelines.progress import count_text
-from registry_pipelines.promote.admission.review import ObjectKind
 
 CONTAINERS = {
     "containers": "container",
@@ -36,6 +38,20 @@ MAX_IMAGES = 2048
 """Of one object; a pod has a handful."""
 
 
+class GroupKind(Protocol):
+    """Which kind of object; the group is empty for the core's."""
+
+    @property
+    def group(self) -> str:
+        """``apps``."""
+        ...
+
+    @property
+    def kind(self) -> str:
+        """``Deployment``."""
+        ...
+
+
 class ImageAt(NamedTuple):
     """An image that an object would have a node pull."""
 
@@ -48,7 +64,7 @@ class ImageAt(NamedTuple):
     image: str
 
 
-def images_of(kind: ObjectKind, content: dict[str, Any]) -> list[ImageAt]:
+def images_of(kind: GroupKind, content: dict[str, Any]) -> list[ImageAt]:
     """Every image of an object: containers, init and ephemeral ones, and volumes of kind image.
 
     Kinds that are not Kubernetes' own are searched whole for lists of containers. Raises ManifestInvalid for lists that
