@@ -22,6 +22,7 @@ from registry_pipelines.chain.plans import (
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import Applied, apply_plan
+from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.make import plan_deletion as plan_one
 from registry_pipelines.collect.make import plan_retention
 from registry_pipelines.collect.plan import RetentionPlan
@@ -77,16 +78,18 @@ def plan_deletion(place: Place, digest: Digest, session: Session | None) -> Rete
     return plan_one(place, digest, retention_rules(session, place), now=datetime.now(UTC), in_use=in_use)
 
 
-def _needed_at(session: Session | None, place: Place) -> dict[Digest, str]:
+def _needed_at(session: Session | None, place: Place) -> Live:
     """What runs of a place's registry, under whatever names it has, and what channels name, each with a sentence."""
     if session is None:
-        return {}
-    from registry_pipelines.chain.usage import in_use
+        return Live()
+    from registry_pipelines.chain.running import in_use
 
     opened = session.places.registry
     names = [name for name in session.config.registries if opened(name).name == place.registry.name]
-    used = {digest: why for name in names for digest, why in in_use(session, name, place.repository).items()}
-    return {**used, **channel_digests(session)}
+    used = [in_use(session, name, place.repository) for name in names]
+    digests = {digest: why for each in used for digest, why in each.digests.items()}
+    contents = {digest: why for each in used for digest, why in each.contents.items()}
+    return Live({**digests, **channel_digests(session)}, contents=contents)
 
 
 def retention_rules(session: Session | None, place: Place) -> list[RetentionRule]:

@@ -15,7 +15,13 @@ def live_digests(session: Session, registry: str) -> Live:
     channels does not answer.
     """
     from registry_pipelines.chain.collect import channel_digests
-    from registry_pipelines.chain.usage import uses_of
+    from registry_pipelines.chain.running import running
 
-    used, stops, notes = uses_of(session, registry)
-    return Live({**used, **dict.fromkeys(channel_digests(session), "in use")}, stops=stops, notes=notes)
+    found = running(session, registry)
+    return Live(
+        {**found.digests, **dict.fromkeys(channel_digests(session), "in use")},
+        contents=found.contents,
+        named=found.named,
+        stops=found.stops,
+        notes=found.notes,
+    )

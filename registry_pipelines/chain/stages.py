@@ -684,11 +684,12 @@ class Chain:
 
         return inventory.keep(self._session, registry)
 
-    def usage(self, sources: Sequence[str] = ()) -> StageResult:
-        """Who runs what, by the sources of `usage` (all unless named). Raises InputError."""
+    def usage(self, sources: Sequence[str] = (), *, save: Path | None = None) -> StageResult:
+        """Who runs what, by the sources of `usage` (all unless named). save: a file to keep it in. Raises InputError,
+        LocalError."""
         from registry_pipelines.chain import usage
 
-        return usage.told(self._session, sources)
+        return usage.told(self._session, sources, save=save)
 
     def preview_lifecycle(self, policy: EcrPolicy, registry: str, repositories: Sequence[str] = ()) -> StageResult:
         """A lifecycle policy on a registry of ECR beside AWS's own preview of it. Raises InputError, RegistryError."""

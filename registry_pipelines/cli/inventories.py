@@ -78,14 +78,20 @@ def inventory(
 
 @click.command("usage")
 @click.argument("sources", nargs=-1, metavar="[SOURCE]...", shell_complete=names_of("usage"))
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Keep it, for a source of kind `file` where the clusters cannot be asked.",
+)
 @common
-def usage(options: Options, sources: tuple[str, ...]) -> None:
+def usage(options: Options, sources: tuple[str, ...], save: Path | None) -> None:
     """Show which images run, and where, by the sources of `usage` in the configuration.
 
-    `collect` keeps these. Exit 7: a source does not answer; nothing is deleted then.
+    `collect` keeps these. Exit 7: a source does not answer; what it could speak of is not deleted then.
     """
     with options.chain() as chain:
-        result = chain.usage(sources)
+        result = chain.usage(sources, save=save)
     show_result(result, as_json=options.as_json)
     if result.exit_code:
         sys.exit(result.exit_code)

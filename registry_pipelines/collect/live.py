@@ -8,12 +8,16 @@ could have spoken of, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from registry_pipelines.collect.rules import matches
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
+
+SHOWN = 10
+"""Uses that are named in a note; all are counted."""
 
 
 class Pushes(Protocol):
@@ -33,6 +37,15 @@ class NoPushes:
         return {}
 
 
+class Named(NamedTuple):
+    """A use by digest, of a repository by this registry's own name. tag: beside the digest, empty for none."""
+
+    digest: Digest
+    tag: str
+    source: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Stop:
     """What could not be known, so that nothing goes. source: who should have said it. why: one sentence without the
@@ -49,12 +62,18 @@ class Stop:
 
 @dataclass(frozen=True)
 class Live:
-    """What stays in one registry. digests: in every repository, each with why, in a sentence. at: repository to the
-    same, for what is live in that one alone. stops: what could not be known. notes: for people. pushes: who is asked
-    when the tags came that a look at a repository found."""
+    """What stays in one registry.
+
+    digests: in every repository, each with why, in a sentence. contents: ids of images (digests of their configs), for
+    runtimes that tell no other. at: repository to digests, for what is live in that one alone. named: repository to
+    what is said to run from it. stops: what could not be known. notes: for people. pushes: who is asked when the tags
+    came that a look at a repository found.
+    """
 
     digests: Mapping[Digest, str] = field(default_factory=dict)
+    contents: Mapping[Digest, str] = field(default_factory=dict)
     at: Mapping[str, Mapping[Digest, str]] = field(default_factory=dict)
+    named: Mapping[str, Sequence[Named]] = field(default_factory=dict)
     stops: tuple[Stop, ...] = ()
     notes: tuple[str, ...] = ()
     pushes: Pushes = field(default_factory=NoPushes)
@@ -71,13 +90,40 @@ class Live:
         """Why a manifest stays in a repository; empty where nothing here keeps it. Stops are asked apart."""
         return self.at.get(repository, {}).get(digest, "") or self.digests.get(digest, "")
 
+    def why_content(self, blobs: Iterable[Digest]) -> str:
+        """Why an image stays that has these blobs, its config among them; empty where none of them is needed."""
+        if not self.contents:
+            return ""
+        return next((why for blob in blobs if (why := self.contents.get(blob))), "")
+
     def stopped(self, repository: str) -> str:
         """What has to be known before anything of a repository may go; empty when all is."""
         return "; ".join(str(stop) for stop in self.stops if matches(repository, stop.repositories))
 
     def seen(self, repository: str, tags: Mapping[str, Digest]) -> Live:
-        """This, with what a look at a repository's tags shows to have come lately. Raises as :meth:`Pushes.recent`."""
-        recent = self.pushes.recent(repository, tags)
-        if not recent:
+        """This, with what a look at a repository's tags shows: what came lately, and what they name now where something
+        was started by tag and runs by another digest (a child of it, or what the tag named before): it is what starts
+        next. Raises as :meth:`Pushes.recent`."""
+        found = dict(self.pushes.recent(repository, tags))
+        for use in self.named.get(repository, ()):
+            now = tags.get(use.tag)
+            if now is not None and now != use.digest:
+                found.setdefault(now, use.why)
+        if not found:
             return self
-        return replace(self, at={**self.at, repository: {**recent, **self.at.get(repository, {})}})
+        return replace(self, at={**self.at, repository: {**found, **self.at.get(repository, {})}})
+
+    def unknown(self, known: Mapping[str, Container[Digest]]) -> list[str]:
+        """Notes about digests that are said to run from repositories and are not there: of another registry, or never
+        pushed. They hide nothing. known: of each repository that was read, the manifests in it."""
+        strange = {
+            f"{use.source} names {repository}@{use.digest.short} ({use.why})": None
+            for repository, uses in self.named.items()
+            for use in uses
+            if repository in known and use.digest not in known[repository]
+        }
+        if not strange:
+            return []
+        shown, more = list(strange)[:SHOWN], len(strange) - SHOWN
+        left = f"; and {more} more" if more > 0 else ""
+        return [f"{count_text(len(strange), 'use')} of digests that are not there: {'; '.join(shown)}{left}"]

@@ -77,7 +77,7 @@ def plan_retention(
         registry.name,
         _written(now),
         tuple(together),
-        (*notes, *used.notes),
+        (*notes, *used.notes, *used.unknown({each.repository: each.nodes for each in surveys})),
         tuple(map(str, used.stops)),
         rules=str(rules_digest(rules)),
         totals=sums,
@@ -85,13 +85,13 @@ def plan_retention(
 
 
 def plan_deletion(
-    place: Place, digest: Digest, rules: Sequence[RetentionRule], *, now: datetime, in_use: Mapping[Digest, str]
+    place: Place, digest: Digest, rules: Sequence[RetentionRule], *, now: datetime, in_use: Live | Mapping[Digest, str]
 ) -> RetentionPlan:
     """Plan to delete one manifest that somebody named, with its tags and the evidence that refers to it: a plan of one
     entry, which has reasons where an index, a subject, a channel or a tag that a rule protects still needs it.
 
-    now: with time zone. rules: those of the registry; only what they ``protect`` counts. in_use: digest to who uses it,
-    for people. Raises RegistryError, ContentError when anything about the repository is unclear.
+    now: with time zone. rules: those of the registry; only what they ``protect`` counts. in_use: what is live, or
+    digest to who uses it, for people. Raises RegistryError, ContentError when anything about the repository is unclear.
     """
     notes = ["other repositories were not read; layers that they share are counted as freed"]
     surveyed = _with_hidden(place, survey(place, roots=[digest]), notes, roots=[digest])

@@ -63,11 +63,17 @@ def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_u
         unit.keep("the tags of its repository are immutable, and the registry deletes nothing that has one")
     if stop:
         unit.keep(stop)
-    below = survey.nodes[unit.digest].children
-    reached = reachable([unit.digest], lambda one: survey.nodes[one].children) if below else (unit.digest,)
+    node = survey.nodes[unit.digest]
+    reached: Iterable[Digest] = (unit.digest,)
+    if node.children or node.referrers:  # a referrer may run, too: as a volume of a pod
+        reached = reachable(reached, lambda one: (*survey.nodes[one].children, *survey.attached(one)))
     for digest in reached:
-        if why := in_use.why(survey.repository, digest):
-            unit.keep(why if digest == unit.digest else f"its child {digest.short} is in use")
+        if why := in_use.why(survey.repository, digest) or in_use.why_content(survey.nodes[digest].blobs):
+            unit.keep(why if digest == unit.digest else f"{_below(survey, unit, digest)} {digest.short} is in use")
+
+
+def _below(survey: Survey, unit: Unit, digest: Digest) -> str:
+    return "its child" if digest in survey.nodes[unit.digest].children else "what belongs to it,"
 
 
 def keep_by_rule(units: Sequence[Unit], survey: Survey, ruled: Ruled, now: datetime) -> None:

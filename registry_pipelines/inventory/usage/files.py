@@ -1,9 +1,9 @@
 """Who runs what, by a file: an answer that ``usage --save`` kept, or lines that another program wrote.
 
 JSON: ``{"schema": 1, "at": "2026-11-29T10:00:00Z", "uses": [{"image": "host/repository@sha256:..."}], "unanswered":
-{}}``; of a use ``image`` (or ``config``, an image's id) is enough, the rest is :class:`~.model.Use`. Lines: the first is
-``# at 2026-11-29T10:00:00Z``, each further one an image and, after a space, where; empty lines and other lines that
-begin with ``#`` are nothing. A file's own time says nothing, for a copy has another: without ``at`` its age is not known.
+{}}``; of a use ``image`` (or ``config``, an image's id) is enough, the rest is :class:`~.model.Use`. Lines: one is
+``# at 2026-11-29T10:00:00Z``, each other one an image and, after a space, where; empty lines and further lines that
+begin with ``#`` are nothing. A file's own time says nothing, for a copy has another: without ``at`` its age is unknown.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class FileSource:
             yield msgspec.structs.replace(use, source=self.name, where=f"{before}{use.where}" or self._path.name)
         if age > self._max_age:
             raise Unavailable(
-                f"the answer is {age_text(age.total_seconds())} old, and may be {age_text(self._max_age.total_seconds())}",
+                f"the answer is {age_text(age.total_seconds())} old, and may be "
+                f"{age_text(self._max_age.total_seconds())}",
                 where=str(self._path),
                 do="Save it again",
             )

@@ -48,8 +48,8 @@ class KubeAccess:
 
 
 def in_cluster(folder: Path = SERVICE_ACCOUNT) -> KubeAccess:
-    """From inside of a pod, as its service account. folder: with ``token`` and ``ca.crt``. Raises InputError: this is no
-    pod, or it has no service account."""
+    """From inside of a pod, as its service account. folder: with ``token`` and ``ca.crt``. Raises InputError: this is
+    no pod, or it has no service account."""
     host, port = (os.environ.get(f"KUBERNETES_SERVICE_{each}", "") for each in ("HOST", "PORT"))
     if not host:
         raise InputError(
@@ -78,7 +78,9 @@ def by_kubeconfig(path: Path, context: str = "") -> KubeAccess:
         raise InputError("credentials would go to the API server without TLS", where=str(path), do="Write https://")
     if cluster.get("proxy-url"):
         raise InputError(
-            "`proxy-url` of a cluster is not followed", where=str(path), do="Save its usage from a place that reaches it"
+            "`proxy-url` of a cluster is not followed",
+            where=str(path),
+            do="Save its usage from a place that reaches it",
         )
     given = _given_by_program(user["exec"], path) if user.get("exec") else {}
     if user.get("auth-provider"):
@@ -105,7 +107,7 @@ def _named(config: Mapping[str, Any], section: str, inside: str, name: str, path
         if isinstance(each, dict)
     }
     found = entries.get(name)
-    if not isinstance(found, dict) or not found:
+    if name not in entries or not isinstance(found, dict):
         raise InputError(unknown(name, entries, inside), where=str(path))
     return found
 
@@ -122,9 +124,7 @@ def _authorization(user: Mapping[str, Any], given: Mapping[str, Any], path: Path
     return ""
 
 
-def _tls(
-    cluster: Mapping[str, Any], user: Mapping[str, Any], given: Mapping[str, Any], path: Path
-) -> ssl.SSLContext:
+def _tls(cluster: Mapping[str, Any], user: Mapping[str, Any], given: Mapping[str, Any], path: Path) -> ssl.SSLContext:
     context = _context(_pem(cluster, "certificate-authority", path), str(path))
     if cluster.get("insecure-skip-tls-verify") is True:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE

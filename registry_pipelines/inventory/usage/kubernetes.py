@@ -1,7 +1,7 @@
 """Kubernetes: what containers of pods run, by digest, and what every kind of workload would start.
 
-Pods tell what runs (``imageID``), all others hold templates of pods, from which the next pod is made: old ReplicaSets and
-ControllerRevisions are what a roll-back starts, a suspended CronJob is what it starts next month. Sources: core/v1,
+Pods tell what runs (``imageID``), all others hold templates of pods, from which the next pod is made: old ReplicaSets
+and ControllerRevisions are what a roll-back starts, a suspended CronJob is what it starts next month. Sources: core/v1,
 apps/v1 and batch/v1 of Kubernetes (PodStatus, ContainerStatus, ImageVolumeSource, ControllerRevision).
 """
 

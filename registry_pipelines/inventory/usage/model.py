@@ -14,11 +14,11 @@ from registry_pipelines.oci.references import Reference
 
 
 class Use(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An image that is used. image: as it is written there, with its registry; empty where a runtime knows its id alone.
-    digest: what runs, where the source says it (also in ``image``); empty where it names a tag alone. config: the
-    image's id, the digest of its config, where a runtime says that and no manifest's. where: for people. since: when
-    that began; None where the source does not say. running: False for what may be started at any time, as a model or a
-    task definition. weak: a hint, such as a pull, that nobody may stand behind."""
+    """An image that is used. image: as it is written there, with its registry; empty where a runtime knows its id
+    alone. digest: what runs, where the source says it (also in ``image``); empty where it names a tag alone. config:
+    the image's id, the digest of its config, where a runtime says that and no manifest's. where: for people. since:
+    when that began; None where the source does not say. running: False for what may be started at any time, as a model
+    or a task definition. weak: a hint, such as a pull, that nobody may stand behind."""
 
     source: str = ""
     image: str = ""

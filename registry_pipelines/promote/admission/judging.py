@@ -16,6 +16,7 @@ from registry_pipelines.errors import (
     ReferenceInvalid,
     RegistryPipelinesError,
 )
+from registry_pipelines.inventory.usage.workloads import ImageAt, images_of
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.progress import count_text
@@ -23,7 +24,6 @@ from registry_pipelines.promote.admission.kept import Kept
 from registry_pipelines.promote.admission.model import Admission, Approved
 from registry_pipelines.promote.admission.review import PatchStep, Request
 from registry_pipelines.promote.admission.rulings import Code, Ruling
-from registry_pipelines.inventory.usage.workloads import ImageAt, images_of
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import ContentError, ManifestInvalid
-from registry_pipelines.promote.admission.review import ObjectKind, PatchStep, read_review, write_answer
 from registry_pipelines.inventory.usage.workloads import CONTAINERS, POD_SPECS, images_of
+from registry_pipelines.promote.admission.review import ObjectKind, PatchStep, read_review, write_answer
 from tests.promote.admission.workload_objects import pod
 
 NAMES = st.sampled_from(
