@@ -47,8 +47,8 @@ def inventory(registry: str) -> dg.AssetsDefinition:
     code_version="1",
     freshness_policy=NIGHTLY,
     check_specs=[dg.AssetCheckSpec(ANSWERED, asset="usage", description="Every source of usage answered.")],
-    description="Which images run, and where, by the sources of `usage`. While one of them does not answer, retention "
-    "plans nothing.",
+    description="Which images run, and where, by the sources of `usage`. While one of them does not answer, "
+    "nothing goes that it could speak of.",
 )
 def usage(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     """Who runs what."""

@@ -424,8 +424,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
     usage: dict[Annotated[str, NAME], UsageSettings] = {}
-    """Who says what runs, by name (docs/inventory.md). `collect` keeps what runs, and plans nothing while one of them
-    does not answer."""
+    """Who says what runs, by name (docs/inventory.md). `collect` keeps what runs, and nothing goes that one of them
+    could speak of which does not answer."""
     infra: dict[Annotated[str, Names("registries")], Infra] = {}
     """Settings of registries in clouds, each below its registry's name (docs/infra.md)."""
     schedules: Schedules = Schedules()
