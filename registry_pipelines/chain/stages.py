@@ -755,6 +755,18 @@ class Chain:
 
         return collect.apply_approved(self._session, registry, plan)
 
+    def garbage(self, registry: str, *, dry_run: bool = False, grace_s: float | None = None) -> StageResult:
+        """Free unreferenced blobs of a registry whose files are here; of others, say who does. Raises InputError."""
+        from registry_pipelines.chain import garbage
+
+        return garbage.garbage(self._session, registry, dry_run=dry_run, grace_s=grace_s)
+
+    def check_garbage(self, registry: str, text: str) -> StageResult:
+        """Whether what a registry's own collector says it would delete is needed. Raises InputError, RegistryError."""
+        from registry_pipelines.chain import garbage
+
+        return garbage.checked(self._session, registry, text)
+
     def registries_with_settings(self) -> list[str]:
         """Registries in clouds whose settings are declared: what :meth:`plan_infra` takes."""
         from registry_pipelines.chain import infra

@@ -466,6 +466,7 @@ ANSWERS: dict[str, Any] = {
     "usage": Results,
     "collect plan": Results,
     "collect apply": Results,
+    "collect garbage": Results,
     "serve-admission": Listening,
     "admission write": WrittenFiles,
     "admission check": CheckedObjects,

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from registry_pipelines.chain import Chain, StageResult
+from registry_pipelines.cli import garbage
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import REGISTRIES
 from registry_pipelines.cli.output import (
@@ -98,5 +99,7 @@ def _show(results: list[StageResult]) -> None:
         if result.stage.startswith("retention:") and result.facts["delete"]:
             out.print(f"to apply it: registry-pipelines collect apply {result.subject} {result.digest}", markup=False)
 
+
+collect_group.add_command(garbage.garbage)
 
 COMMANDS = [collect_group]
