@@ -74,7 +74,7 @@ def test_a_bundle_whose_base_is_missing_names_it_and_writes_nothing(
     assert whole(other.registry) == whole(near)
 
 
-@pytest.mark.parametrize("order", [(1, 2, 3), (3, 2, 1), (2, 3, 1), (1, 3, 1, 2, 2), (3, 1, 2)])
+@pytest.mark.parametrize("order", [(3, 2, 1), (1, 3, 1, 2, 2)])
 def test_any_order_of_bundles_ends_the_same(
     near: LayoutRegistry, line: Line, order: tuple[int, ...], tmp_path: Path
 ) -> None:
