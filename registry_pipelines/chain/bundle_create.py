@@ -129,7 +129,7 @@ def _plan(
         line=line.line,
         number=line.last + 1,
         made_at=session.now().isoformat(timespec="seconds"),
-        part_size=asked.part_size or mirror.bundle.part_size,
+        part_size=int(asked.part_size or mirror.bundle.part_size),
         receipt=receipt,
         brought=brought(near, line.line, known),
         left_out=found.left_out,
@@ -280,13 +280,22 @@ def left_out_notes(bundle: Bundle) -> list[str]:
     return notes
 
 
-def create_again(session: Session, name: str, number: int, parts: Sequence[int], folder: Path) -> StageResult:
-    """Make some parts of a finished bundle once more, byte for byte. Raises InputError for a bundle or part that is not
-    known, ContentError when the source gives other bytes, RegistryError, DiskFull."""
+def create_again(
+    session: Session, name: str, number: int, parts: Sequence[int], folder: Path, *, line: str = ""
+) -> StageResult:
+    """Make some parts of a finished bundle once more, byte for byte. line: that the bundle must be of, by a request.
+    Raises InputError for a bundle or part that is not known, ContentError when the source gives other bytes,
+    RegistryError, DiskFull."""
     started = time.monotonic()
     session.mirror(name)
     near = near_state(session.config, name)
     bundle = near.bundle(number)
+    if line not in ("", bundle.line):
+        raise InputError(
+            f"bundle {number} was made of another line, whose state is not here",
+            where=f"mirrors.{name}",
+            do="Ask where it was made, or make a new bundle",
+        )
     written = make_again(
         near.made_from(number),
         bundle,

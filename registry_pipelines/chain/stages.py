@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person
     from registry_pipelines.registry.embedded.http_server import HttpServer
+    from registry_pipelines.settings import Size
     from registry_pipelines.stream.model import Record, Stream
     from registry_pipelines.transfer.sync import SyncResult
     from registry_pipelines.transfer.verify import Comparison
@@ -627,6 +628,50 @@ class Chain:
         from registry_pipelines.chain import clusters
 
         return clusters.clusters(self._session, name, form, folder)
+
+    def create_bundle(
+        self,
+        name: str,
+        folders: Sequence[Path],
+        *,
+        part_size: Size | None = None,
+        full: bool = False,
+        with_tool: bool = False,
+        receipts: Sequence[Path] = (),
+        restart: bool = False,
+        only_new: bool = False,
+    ) -> StageResult:
+        """Write a mirror's next bundle into folders, or the rest of a half made one; see
+        :class:`~registry_pipelines.chain.bundle_create.Creating`. Raises DiskFull, ContentError, RegistryError,
+        InputError."""
+        from registry_pipelines.chain.bundle_create import Creating, create
+
+        asked = Creating(
+            folders=folders,
+            part_size=part_size,
+            full=full,
+            with_tool=with_tool,
+            receipts=receipts,
+            restart=restart,
+            only_new=only_new,
+        )
+        return create(self._session, name, asked)
+
+    def bundle_again(
+        self, name: str, number: int, parts: Sequence[int], folder: Path, *, line: str = ""
+    ) -> StageResult:
+        """Make some parts of a finished bundle once more, byte for byte. line: of the bundle, by a request; not asked
+        unless told. Raises InputError, ContentError."""
+        from registry_pipelines.chain.bundle_create import create_again
+
+        return create_again(self._session, name, number, parts, folder, line=line)
+
+    def bundles(self, name: str, *, receipts: Sequence[Path] = ()) -> StageResult:
+        """The bundles that were made of a mirror here, and what far sides confirmed. receipts: taken in first. Raises
+        SignatureInvalid, InputError."""
+        from registry_pipelines.chain import bundle_list
+
+        return bundle_list.listed(self._session, name, receipts)
 
     def load_bundles(
         self,

@@ -42,22 +42,27 @@ def verify(options: Options, folders: tuple[Path, ...], keys: tuple[Path, ...], 
     """
     from registry_pipelines.chain import bundle_media
 
-    session = _session(options)
+    session = open_session(options)
     with options.progress() as progress:
-        result = bundle_media.verify(folders, _believed(session, keys), progress, session=session, request=request)
+        result = bundle_media.verify(
+            folders, whom_to_believe(session, keys), progress, session=session, request=request
+        )
     if not options.as_json:
-        _show(result, "parts")
+        show_tables(result, "parts")
     answer_all(options, [result], not_ok=INCOMPLETE)
 
 
-def _show(result: StageResult, further: str) -> None:
+def show_tables(result: StageResult, *further: str) -> None:
+    """Print a result's rows, and those of its further tables that have any."""
     out = console()
     out.print(rows_table([dict(row) for row in result.rows]))
-    if result.tables[further]:
-        out.print(rows_table([dict(row) for row in result.tables[further]], title=further))
+    for name in further:
+        if result.tables.get(name):
+            out.print(rows_table([dict(row) for row in result.tables[name]], title=name.replace("_", " ")))
 
 
-def _session(options: Options) -> Session | None:
+def open_session(options: Options) -> Session | None:
+    """The configuration's session; None without a configuration."""
     config = options.config_if_any()
     if config is None:
         return None
@@ -67,7 +72,7 @@ def _session(options: Options) -> Session | None:
     return Session(config, Silent())
 
 
-def _believed(session: Session | None, keys: tuple[Path, ...]) -> Callable[[str], Verifier]:
+def whom_to_believe(session: Session | None, keys: tuple[Path, ...]) -> Callable[[str], Verifier]:
     """Who is believed for the bundles of a mirror: the keys given, else as the configuration says of the mirror."""
     from registry_pipelines.chain.bundle_media import believed_signers
     from registry_pipelines.evidence.keys import load_verifier
@@ -110,7 +115,7 @@ def load(
     with options.chain() as chain:
         result = chain.load_bundles(name, folders, numbers=numbers, move_back=move_back, receipt=receipt)
     if not options.as_json:
-        _show(result, "kept")
+        show_tables(result, "kept")
     answer_all(options, [result], not_ok=INCOMPLETE)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from registry_pipelines.cli.bundle_far import load, receipt, verify
+from registry_pipelines.cli.bundle_near import create, listing, show
 
 
 @click.group("bundle")
@@ -12,7 +13,7 @@ def bundle_group() -> None:
     """Carry a mirror across an air gap as files, with receipts for the way back."""
 
 
-for command in (verify, load, receipt):
+for command in (create, show, verify, load, receipt, listing):
     bundle_group.add_command(command)
 
 COMMANDS = [bundle_group]

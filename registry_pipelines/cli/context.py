@@ -21,6 +21,7 @@ from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
+from registry_pipelines.settings import Size
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.versions import claim_state
@@ -193,6 +194,22 @@ BELIEVED_KEYS = click.option(
     metavar="FILE",
     help="PEM public key to believe; the configuration's trusted keys unless told.",
 )
+
+
+class SizeType(click.ParamType[Size]):
+    """``4MiB``, ``25GB``."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Size:
+        """See click."""
+        if isinstance(value, Size):
+            return value
+        try:
+            return Size.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
 
 PLATFORM = click.option(
     "--platform", "platforms", multiple=True, metavar="OS/ARCH", help="Only this platform; may be repeated."

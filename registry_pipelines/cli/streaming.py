@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.cli import load_command
-from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, SizeType, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
 from registry_pipelines.cli.references import is_release, named
@@ -76,29 +76,15 @@ def _answer(options: Options, result: StageResult) -> None:
     answer(options, result)
 
 
-class _Size(click.ParamType[Size]):
-    """``4MiB``."""
-
-    name = "size"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Size:
-        if isinstance(value, Size):
-            return value
-        try:
-            return Size.parse(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
 _SPAN_SIZE = click.option(
     "--span-size",
-    type=_Size(),
+    type=SizeType(),
     metavar="SIZE",
     help=f"Uncompressed bytes between two points of a SOCI index; {DEFAULT_SPAN_SIZE} unless told.",
 )
 _MIN_LAYER_SIZE = click.option(
     "--min-layer-size",
-    type=_Size(),
+    type=SizeType(),
     metavar="SIZE",
     help=f"Smaller layers get no SOCI index; {DEFAULT_MIN_LAYER_SIZE} unless told.",
 )

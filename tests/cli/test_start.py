@@ -58,6 +58,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "mirror clusters": (["across", "--form", "idms", "--to", "out"], 8),
     "mirror --release": (["ap:1"], 8),
     "bundle": (["load", "nowhere", "disk"], 8),
+    "bundle create": (["nowhere", "--to", "disk"], 8),
     "infra": (["drift", "nowhere"], 8),
     "collect": (["plan", "nowhere"], 8),
     "lifecycle": (["check", "nowhere"], 8),

@@ -44,7 +44,9 @@ def near(tmp_path: Path, make_key: MakeKey) -> Near:
     images = publish(registry, 1)
     big = Place(registry, "library/big")
     push_image(big, [{"weights.bin": noise(BIG)}, {"a": "b"}], tag="1")
-    return Near(registry, tmp_path / "near-state", make_key("promoter").signer, [*images, (big, "1")], part_size=700_000)
+    return Near(
+        registry, tmp_path / "near-state", make_key("promoter").signer, [*images, (big, "1")], part_size=700_000
+    )
 
 
 def noise(size: int) -> bytes:
