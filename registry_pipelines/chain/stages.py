@@ -644,6 +644,7 @@ class Chain:
         """Write a mirror's next bundle into folders, or the rest of a half made one; see
         :class:`~registry_pipelines.chain.bundle_create.Creating`. Raises DiskFull, ContentError, RegistryError,
         InputError."""
+        self._session.mirror(name)  # before anything heavy is loaded
         from registry_pipelines.chain.bundle_create import Creating, create
 
         asked = Creating(
