@@ -8,6 +8,7 @@ from dagster_project.assets import (
     advisories,
     bases,
     build,
+    bundles,
     collect,
     events,
     infra,
@@ -26,6 +27,7 @@ from dagster_project.assets import (
 )
 from dagster_project.converting import convert_sensor
 from dagster_project.deciding import deciding_jobs
+from dagster_project.inbox import inbox_sensor
 from dagster_project.moving import keys_sensor
 from dagster_project.new_bases import bases_sensor, rebuild_sensor
 from dagster_project.partitions import built_images, derived_images, recorded_images
@@ -84,6 +86,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     releases = [*arrivals(config), *going]
     names, derived = built_images(config), derived_images(config)
     upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
+    inboxes = [settings for settings in config.mirrors.values() if settings.bundle.inbox]
+    loaded = [bundles.loaded(settings) for settings in inboxes]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
     held = [inventory.inventory(name) for name in inventoried(config)]
@@ -100,6 +104,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     conversions = [stream.convert_job(derived)] if derived else []
     mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
+    loads = [job("load_bundles", loaded, "Load what came across an air gap.")] if loaded else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
     sweeps = [rescan.rescan_job] if config.images else []
     looks = [job("bases", grounds, "Look at the approved bases, and at what stands on them.")] if grounds else []
@@ -121,6 +126,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *releases,
             *([start.start_time] if recorded else []),
             *upstreams,
+            *loaded,
             *synced,
             *plans,
             *held,
@@ -138,6 +144,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *updates,
             *sweeps,
             *mirrors,
+            *loads,
             *syncs,
             *plannings,
             *counts,
@@ -155,6 +162,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(convert_sensor(config, each.name) for each in conversions),
             promotion_sensor(config, release),
             keys_sensor(),
+            *(inbox_sensor(config, inboxes, each) for each in loads),
             *(bases_sensor(config, look) for look in looks),
             *(rebuild_sensor(config, each, names) for each in builds if looks),
         ],

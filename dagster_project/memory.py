@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
-from typing import Annotated
+from typing import Annotated, Self
 
 import dagster as dg
 import msgspec
@@ -19,6 +19,29 @@ from registry_pipelines.oci.decoding import ready
 BEFORE = "before"
 """Stands in place of the evidence; no digest ends so."""
 Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
+class Cursor(msgspec.Struct):
+    """A sensor's cursor, decoded; each sensor adds what it remembers. life: part of run keys that a fresh cursor
+    renews."""
+
+    life: str = ""
+
+    @classmethod
+    def read(cls, context: dg.SensorEvaluationContext) -> Self:
+        """From the tick's cursor; one that cannot be read begins anew, with a warning in the tick's log."""
+        seen = cls()
+        if context.cursor:
+            try:
+                seen = msgspec.json.decode(context.cursor, type=ready(cls))
+            except ValueError as error:
+                context.log.warning("the cursor cannot be read and begins anew: %s", error)
+        seen.life = seen.life or beginning(context.last_tick_completion_time)
+        return seen
+
+    def write(self) -> str:
+        """The cursor's text."""
+        return msgspec.json.encode(self).decode()
 
 
 @dataclass

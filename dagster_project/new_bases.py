@@ -8,42 +8,23 @@ import dagster as dg
 import msgspec
 
 from dagster_project.assets.bases import key_of
-from dagster_project.memory import beginning
+from dagster_project.memory import Cursor
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from dagster_project.sensors import at_start
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.oci.decoding import ready
 
 SLOWER = 10
 """A look follows so many intervals of the push sensor: bases are made by the day."""
 
 
-class Seen(msgspec.Struct):
-    """A cursor, decoded. digests: by base what its tag named at the last look. looks: how many found something new.
-    life: part of run keys that a fresh cursor renews."""
+class Seen(Cursor):
+    """digests: by base what its tag named at the last look. looks: how many found something new."""
 
     digests: dict[str, str] = {}
     looks: Annotated[int, msgspec.Meta(ge=0)] = 0
-    life: str = ""
-
-    @classmethod
-    def read(cls, context: dg.SensorEvaluationContext) -> "Seen":
-        """From the tick's cursor; one that cannot be read begins anew, with a warning in the tick's log."""
-        seen = cls()
-        if context.cursor:
-            try:
-                seen = msgspec.json.decode(context.cursor, type=ready(cls))
-            except ValueError as error:
-                context.log.warning("the cursor cannot be read and begins anew: %s", error)
-        seen.life = seen.life or beginning(context.last_tick_completion_time)
-        return seen
-
-    def write(self) -> str:
-        """The cursor."""
-        return msgspec.json.encode(self).decode()
 
 
 Ask = Callable[[Chain, str, str], list[dg.RunRequest]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from registry_pipelines.transfer.limits.requests import Requests
 
 if TYPE_CHECKING:  # copying is loaded when everything on the media was found to be whole
     from registry_pipelines.mirror.bundle.load import KeptTag, Load, LoadedImage
+    from registry_pipelines.mirror.bundle.media import Found
 
 
 def load(
@@ -37,25 +39,31 @@ def load(
     Raises ContentError, SignatureInvalid, InputError, RegistryError where the registry cannot be looked at,
     StateLocked.
     """
-    started = time.monotonic()
-    mirror = session.mirror(name)
-    to = session.places.registry(mirror.to)
-    requests = Requests([to])
-    verifier = believed_signers(session, mirror)
+    verifier = believed_signers(session, session.mirror(name))
     _, looked = look_over(folders, lambda _: verifier, session.progress, mirror=name, numbers=numbers)
     require_whole(looked)
+    result = load_found(session, name, [each.found for each in looked], move_back=move_back)
+    if receipt is None or not result.ok:
+        return result
+    made = write_receipt(session, name, receipt)
+    return replace(result, notes=[*result.notes, made.action, *made.notes])
+
+
+def load_found(session: Session, name: str, found: Sequence[Found], *, move_back: bool = False) -> StageResult:
+    """Load bundles that are whole and believed. Raises as :func:`load`."""
     from registry_pipelines.mirror.bundle.load import load_bundles
 
+    started = time.monotonic()
+    to = session.places.registry(session.mirror(name).to)
+    requests = Requests([to])
     loads = load_bundles(
-        [each.found for each in looked],
+        found,
         to,
         far_folder(session.config, name),
         engine=session.engine(),
         now=session.now(),
         move_back=move_back,
     )
-    ok = all(each.ok for each in loads)
-    made = [write_receipt(session, name, receipt)] if receipt is not None and ok else []
     images = [(each, image) for each in loads for image in each.images]
     return StageResult(
         stage="bundle load",
@@ -75,8 +83,8 @@ def load(
         rows=[_row(each, image) for each, image in images],
         tables={"kept": [_kept_row(each, kept) for each in loads for kept in each.kept]},
         reasons=[text for each, image in images for text in _troubles(each, image)],
-        notes=[*(note for each in loads for note in _notes(each)), *(each.action for each in made)],
-        ok=ok,
+        notes=[note for each in loads for note in _notes(each)],
+        ok=all(each.ok for each in loads),
         exit_code=exit_code_of_many(image.error.exit_code if image.error else 0 for _, image in images),
     )
 
@@ -176,4 +184,4 @@ def write_receipt(session: Session, name: str, to: Path) -> StageResult:
     )
 
 
-__all__ = ["load", "require_whole", "write_receipt"]
+__all__ = ["load", "load_found", "require_whole", "write_receipt"]

@@ -96,7 +96,7 @@ def look_over(
     ]
     if not chosen:
         _refuse_nothing(media, mirror, numbers)
-    return media, [_looked(media, each, believed, progress) for each in chosen]
+    return media, [look_at_bundle(media, each, believed, progress) for each in chosen]
 
 
 def _refuse_nothing(media: Media, mirror: str, numbers: Collection[int]) -> None:
@@ -112,7 +112,8 @@ def _refuse_nothing(media: Media, mirror: str, numbers: Collection[int]) -> None
     )
 
 
-def _looked(media: Media, sealed: Sealed, believed: Believed, progress: Progress) -> Looked:
+def look_at_bundle(media: Media, sealed: Sealed, believed: Believed, progress: Progress) -> Looked:
+    """Ask who signed a bundle, and read all of it. Raises nothing for what is wrong with either."""
     try:
         signed_by, problem = verify_bundle(sealed, believed(sealed.bundle.mirror)), None
     except RegistryPipelinesError as error:
@@ -217,4 +218,4 @@ def _tools(found: Sequence[Found]) -> list[str]:
     return [f"the tool that came along is not whole, which hinders no load: {', '.join(lacking[:MAX_NAMED])}"]
 
 
-__all__ = ["Looked", "believed_files", "believed_signers", "far_folder", "look_over", "verify"]
+__all__ = ["Looked", "believed_files", "believed_signers", "far_folder", "look_at_bundle", "look_over", "verify"]

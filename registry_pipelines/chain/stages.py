@@ -26,6 +26,7 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
+    from registry_pipelines.chain.bundle_inbox import Inbox
     from registry_pipelines.chain.events import Heard
     from registry_pipelines.chain.ship import Shipment, Stage
     from registry_pipelines.chain.status import Status
@@ -688,6 +689,18 @@ class Chain:
         from registry_pipelines.chain import bundle_load
 
         return bundle_load.load(self._session, name, folders, numbers=numbers, move_back=move_back, receipt=receipt)
+
+    def inbox(self, name: str) -> Inbox:
+        """What lies in a mirror's inbox and was not loaded before; nothing is read but documents."""
+        from registry_pipelines.chain import bundle_inbox
+
+        return bundle_inbox.look_into(self._session, name)
+
+    def load_inbox(self, name: str) -> StageResult:
+        """Load what is new in a mirror's inbox, each bundle that is whole, and write the receipt beside them."""
+        from registry_pipelines.chain import bundle_inbox
+
+        return bundle_inbox.load_inbox(self._session, name)
 
     def bundle_receipt(self, name: str, to: Path) -> StageResult:
         """Read back all that bundles of a mirror brought, and write the signed receipt for the near side."""
