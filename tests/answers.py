@@ -10,7 +10,7 @@ from jsonschema import Draft202012Validator
 
 from registry_pipelines.cli.answers import schema_of
 
-MANY = ("build", "scan", "replicate", "mirror run", "sync", "collect plan", "collect apply")
+MANY = ("build", "scan", "replicate", "mirror run", "sync", "collect plan", "collect apply", "mirror check")
 """Commands that may answer with several results."""
 
 

@@ -4,64 +4,66 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 
+from registry_pipelines.chain.mirror_sources import Chosen, change_lines, choose
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Mirror
-from registry_pipelines.errors import InputError, exit_code_of_many
+from registry_pipelines.errors import PromotionDenied, exit_code_of_many
 from registry_pipelines.mirror.upstreams import (
+    Admit,
     MirrorPlan,
     MirrorProblem,
     MirrorRow,
     OpenUpstream,
     PinnedTag,
     apply_mirror,
-    plan_mirror,
 )
-from registry_pipelines.oci.references import check_repository
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.registry.through_cache import Served
 from registry_pipelines.transfer.closure import omissions
-from registry_pipelines.transfer.closure.forecast import learn_from, pulls_of
 from registry_pipelines.transfer.closure.manifests import ManifestFolder
 from registry_pipelines.transfer.limits.budgets import Need, budget_notes
 from registry_pipelines.transfer.limits.requests import Requests
 
 
-def mirror(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
-    """Bring a mirror's foreign images up to date; one that fails does not hold the others up, but is not ``ok``.
+def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = False) -> StageResult:
+    """Bring a mirror's foreign images up to date; one that fails does not hold the others up, but is not ``ok``. What
+    its policy does not let in is held in front of the private registry, which keeps what it has, and is not ``ok``
+    either.
 
-    dry_run: only say what would be done, and what it takes of the upstreams' quotas; tags are looked at by HEAD, which
-    no quota counts."""
+    upstream: only this one, as the configuration writes its image. dry_run: only say what would be done, and what it
+    takes of the upstreams' quotas; tags are looked at by HEAD, which no quota counts."""
     started = time.monotonic()
-    settings = session.mirror(name)
-    upstreams = list(upstreams_of(session, settings))
-    via = session.places.registry(settings.via) if len(settings.stops) > 1 and settings.via else None
-    to = session.places.registry(settings.stops[-1])
-    requests = Requests([*(each.source.registry for each in upstreams), *([via] if via else []), to])
-    plan = plan_mirror(upstreams)
-    budget = Forecast(session, plan, via or to)
+    chosen = choose(session, name, upstream=upstream)
+    plan, stops = chosen.plan, chosen.stops
+    requests = Requests([*(each.source.registry for each in chosen.upstreams), *stops])
+    budget = Forecast(session, plan, stops[0] if stops else None)
     if dry_run:
-        return _planned(name, plan, budget, to, time.monotonic() - started)
-    run = apply_mirror(plan, via=via, to=to, engine=session.engine())
+        return _planned(chosen, budget, time.monotonic() - started)
+    with _admission(session, chosen) as admit:
+        run = apply_mirror(plan, to=chosen.to, via=chosen.via, engine=session.engine(), admit=admit)
     changed = sum(row.changed for row in run.rows)
+    held = sum(each.held for each in run.problems)
     left_out: list[dict[str, Scalar]] = [{"image": "", **each} for each in omissions.rows(run.passed_over)]
     left_out += [left for row in run.rows for left in _left_out(row)]
     notes = [f"{_upstream_name(row)}: {omissions.note(row.left_out)}" for row in run.rows if row.left_out]
-    return StageResult(
+    result = StageResult(
         stage=f"mirror:{name}",
-        subject=name,
+        subject=upstream or name,
         action=f"{changed} of {count_text(len(run.rows), 'tag')} copied" if changed else "unchanged",
         changed=bool(changed),
         bytes_moved=sum(row.bytes_moved for row in run.rows),
         seconds=time.monotonic() - started,
         facts={
-            "upstreams": len(settings.upstreams),
+            "upstreams": len(chosen.upstreams),
             "tags": len(run.rows),
             "tags_changed": changed,
-            "problems": len(run.problems),
+            "tags_held": held,
+            "problems": len(run.problems) - held,
+            "changes_since_lock": len(chosen.changes),
             "left_out_count": len(left_out),
             **budget.facts(),
             **request_facts(requests.so_far()),
@@ -70,7 +72,9 @@ def mirror(session: Session, name: str, *, dry_run: bool = False) -> StageResult
         tables={"left_out": left_out},
         notes=[
             *budget.notes(),
-            *_through(upstreams),
+            *_through(chosen.upstreams),
+            *change_lines(chosen.changes),
+            *(f"{each.source}:{each.tag} is taken from {each.kept_at}" for each in plan.pinned if each.kept_at),
             *notes,
             *([omissions.note(run.passed_over)] if run.passed_over else []),
         ],
@@ -78,6 +82,18 @@ def mirror(session: Session, name: str, *, dry_run: bool = False) -> StageResult
         ok=not run.problems,
         exit_code=run.exit_code,
     )
+    from registry_pipelines.chain.mirror_record import remember  # signs, when all is done
+
+    return remember(session, chosen, result, run)
+
+
+def _admission(session: Session, chosen: Chosen) -> AbstractContextManager[Admit | None]:
+    """What the mirror's policies ask; nothing where it has none, as most."""
+    if not chosen.policies:
+        return nullcontext()
+    from registry_pipelines.chain.mirror_policy import admission
+
+    return admission(session, chosen.settings)
 
 
 class Forecast:
@@ -86,15 +102,18 @@ class Forecast:
     Manifests that the first stop has already are learnt there: a mirror without news takes nothing of any quota.
     """
 
-    def __init__(self, session: Session, plan: MirrorPlan, stop: Registry) -> None:
+    def __init__(self, session: Session, plan: MirrorPlan, stop: Registry | None) -> None:
         known = ManifestFolder(session.config.state / "transfer" / "manifests")
         self.budgets = session.places.limits.budgets()
         metered = {each.registry for each in self.budgets}
         self._needs: dict[str, Need] = {}
         for pinned in plan.pinned:
             name = pinned.upstream.source.registry.name
-            if name in metered:
-                learn_from(Place(stop, pinned.upstream.repository), pinned.digest, known)
+            if name in metered and pinned.kept_at is None:
+                from registry_pipelines.transfer.closure.forecast import learn_from, pulls_of  # few have a quota
+
+                if stop is not None:
+                    learn_from(Place(stop, pinned.upstream.repository), pinned.digest, known)
                 pulls, exact = pulls_of(pinned.top, pinned.upstream.settings.platforms, known)
                 before = self._needs.get(name, Need(name, 0))
                 self._needs[name] = Need(name, before.pulls + pulls, before.exact and exact)
@@ -117,19 +136,31 @@ class Forecast:
         return [{**each.row(), "needed": self._needs.get(each.registry, Need("", 0)).pulls} for each in self.budgets]
 
 
-def _planned(name: str, plan: MirrorPlan, budget: Forecast, to: Registry, seconds: float) -> StageResult:
-    rows = [_would_mirror(each, to) for each in plan.pinned]
+def _planned(chosen: Chosen, budget: Forecast, seconds: float) -> StageResult:
+    plan, mirror_name = chosen.plan, chosen.settings.name
+    rows = [_would_mirror(each, chosen) for each in plan.pinned]
     news = sum(row["state"] != "unchanged" for row in rows)
     quotas = budget.rows()
     return StageResult(
-        stage=f"mirror:{name}",
-        subject=name,
+        stage=f"mirror:{mirror_name}",
+        subject=mirror_name,
         action=f"{news} of {count_text(len(rows), 'tag')} to be copied" if news else "nothing is to be done",
         seconds=seconds,
-        facts={"tags": len(rows), "tags_to_copy": news, "problems": len(plan.problems), **budget.facts()},
+        facts={
+            "tags": len(rows),
+            "tags_to_copy": news,
+            "problems": len(plan.problems),
+            "changes_since_lock": len(chosen.changes),
+            **budget.facts(),
+        },
         rows=rows,
         tables={"quotas": quotas} if quotas else {},
-        notes=[*budget.notes(), *_through(each.upstream for each in plan.pinned)],
+        notes=[
+            *budget.notes(),
+            *_through(each.upstream for each in plan.pinned),
+            *change_lines(chosen.changes),
+            *(f"policy {name} is asked when it is copied: what it denies is held" for name in chosen.policies),
+        ],
         reasons=[_problem_text(each) for each in plan.problems],
         ok=not plan.problems,
         exit_code=exit_code_of_many([*(0 for _ in plan.pinned), *(each.error.exit_code for each in plan.problems)]),
@@ -148,8 +179,9 @@ def _through(upstreams: Iterable[OpenUpstream]) -> list[str]:
     return list(notes)
 
 
-def _would_mirror(pinned: PinnedTag, to: Registry) -> dict[str, Scalar]:
-    there = digest_at(Place(to, pinned.upstream.repository), pinned.tag)
+def _would_mirror(pinned: PinnedTag, chosen: Chosen) -> dict[str, Scalar]:
+    last = chosen.stops[-1] if chosen.stops else None
+    there = digest_at(Place(last, pinned.upstream.repository), pinned.tag) if last else pinned.digest
     state = "unchanged" if there == pinned.digest else "to be copied" if there is None else "to be moved"
     return {
         "upstream": str(pinned.upstream.source),
@@ -157,21 +189,6 @@ def _would_mirror(pinned: PinnedTag, to: Registry) -> dict[str, Scalar]:
         "digest": pinned.digest,
         "state": state,
     }
-
-
-def upstreams_of(session: Session, mirror: Mirror) -> Iterable[OpenUpstream]:
-    """A mirror's upstreams, opened. Raises InputError for the source of our own image: no policy is asked that way."""
-    ours = {str(session.places.source(image)): image.name for image in session.config.images.values()}
-    for upstream in mirror.upstreams:
-        place = session.places.place(upstream.image)
-        if str(place) in ours:
-            raise InputError(
-                f"{upstream.image} is where releases of {ours[str(place)]} appear, no foreign image",
-                where=f"mirrors.{mirror.name}.upstreams",
-                do=f"List {ours[str(place)]} in `images` of the mirror: what is promoted is taken",
-            )
-        repository = check_repository(session.config.mirrored_repository(mirror, upstream))
-        yield OpenUpstream(source=place, repository=repository, settings=upstream)
 
 
 def _upstream_name(row: MirrorRow) -> str:
@@ -205,9 +222,15 @@ def _not_mirrored(problem: MirrorProblem) -> dict[str, Scalar]:
     return {
         "upstream": problem.upstream,
         "tag": problem.tag,
-        "digest": "",
-        "state": f"failed: {problem.error.what}",
+        "digest": problem.pinned.digest if problem.pinned else "",
+        "state": f"held: {_first_reason(problem)}" if problem.held else f"failed: {problem.error.what}",
         "bytes": 0,
         "left_out": 0,
         "seconds": 0.0,
     }
+
+
+def _first_reason(problem: MirrorProblem) -> str:
+    """Of a policy's denial, whose whole text has a line for each."""
+    error = problem.error
+    return error.reasons[0] if isinstance(error, PromotionDenied) and error.reasons else error.what

@@ -87,7 +87,11 @@ class Session:
         """The policy of an image, or of one of its channels, with what its VEX files say now, and the bases it may
         stand on. Raises InputError for a file that cannot be read, so that nothing is judged without it, and as
         :meth:`known_bases`."""
-        policy = self.config.policies[(channel.policy if channel else None) or image.policy]
+        return self.named_policy((channel.policy if channel else None) or image.policy)
+
+    def named_policy(self, name: str) -> Policy:
+        """A policy of the configuration, with the same. Raises as :meth:`policy_of`."""
+        policy = self.config.policies[name]
         if policy.vex:
             from registry_pipelines.chain.vex_files import with_vex
 

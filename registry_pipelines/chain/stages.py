@@ -616,12 +616,31 @@ class Chain:
 
         return mirror_release.mirror_release(self._session, release, name)
 
-    def mirror(self, name: str, *, dry_run: bool = False) -> StageResult:
-        """Bring a mirror's foreign images up to date; meant for every night. dry_run: only say what would be done, and
-        what it takes of the upstreams' quotas."""
+    def mirror(self, name: str, *, upstream: str = "", dry_run: bool = False) -> StageResult:
+        """Bring a mirror's foreign images up to date; meant for every night. upstream: only this one. dry_run: only say
+        what would be done, and what it takes of the upstreams' quotas."""
         from registry_pipelines.chain import mirror
 
-        return mirror.mirror(self._session, name, dry_run=dry_run)
+        return mirror.mirror(self._session, name, upstream=upstream, dry_run=dry_run)
+
+    def lock_mirror(self, name: str, *, dry_run: bool = False, check: bool = False) -> StageResult:
+        """Write what a mirror takes into its lock, by digest. dry_run: only say what would change. check: and not
+        ``ok`` where anything would. Raises InputError for a mirror without ``lock``, LocalError."""
+        from registry_pipelines.chain import mirror_lock
+
+        return mirror_lock.lock(self._session, name, dry_run=dry_run, check=check)
+
+    def mirror_age(self, name: str, *, upstream: str = "") -> StageResult:
+        """How long ago each upstream of a mirror was last brought whole, by what the registry knows. Read only."""
+        from registry_pipelines.chain import mirror_record
+
+        return mirror_record.age(self._session, name, upstream=upstream)
+
+    def compare_mirror(self, name: str, *, upstream: str = "") -> StageResult:
+        """Whether a mirror's private registry holds what its DMZ does, digest for digest. Read only."""
+        from registry_pipelines.chain import mirror_compare
+
+        return mirror_compare.same_everywhere(self._session, name, upstream=upstream)
 
     def clusters(self, name: str, form: ClusterForm, folder: Path) -> StageResult:
         """Write the files by which clusters find what a mirror brought. Raises InputError with all that the form cannot

@@ -437,6 +437,8 @@ ANSWERS: dict[str, Any] = {
     "bundle verify": Results,
     "bundle load": Results,
     "bundle receipt": Results,
+    "mirror lock": Results,
+    "mirror check": Results,
     "ls": Tags | Repositories,
     "inspect": Inspected,
     "doctor": Diagnosed,

@@ -40,16 +40,20 @@ def mirror_group() -> None:
     shell_complete=IMAGES,
     help="Take this promoted release across, no upstreams.",
 )
+@click.option("--upstream", default="", metavar="IMAGE", help="Only this one, as the configuration writes it.")
 @click.option("--dry-run", is_flag=True, help="Say what would be copied, and what it takes of quotas; change nothing.")
 @common
-def run(options: Options, name: str | None, release: str | None, dry_run: bool) -> None:
+def run(options: Options, name: str | None, release: str | None, upstream: str, dry_run: bool) -> None:
     """Bring the foreign images of a mirror (all mirrors unless named) up to date, or take one release across.
 
     Where an upstream announces a quota of pulls (Docker Hub), it is said before how many this needs and how many are
     left until when. Tags are looked at by HEAD, which is not counted.
     """
-    if release is not None and dry_run:
-        raise InputError("--dry-run is for upstreams", do="`replicate RELEASE --compare` says what differs")
+    if release is not None and (dry_run or upstream):
+        option = "--dry-run" if dry_run else "--upstream"
+        raise InputError(f"{option} is for upstreams", do="`replicate RELEASE --compare` says what differs")
+    if upstream and name is None:
+        raise InputError("--upstream needs the mirror's NAME")
     with options.chain() as chain:
         if release is not None:
             wanted = chain.find_release(release)
@@ -58,7 +62,7 @@ def run(options: Options, name: str | None, release: str | None, dry_run: bool) 
             nothing = f"nothing is mirrored: no mirror has {wanted.image} among its `images`"
         else:
             names = [name] if name else [each for each, settings in chain.config.mirrors.items() if settings.upstreams]
-            results = [chain.mirror(each, dry_run=dry_run) for each in names]
+            results = [chain.mirror(each, upstream=upstream, dry_run=dry_run) for each in names]
             nothing = "nothing is mirrored: no mirror of the configuration has `upstreams`"
     from registry_pipelines.cli.releases import answer_all
 
@@ -94,5 +98,41 @@ width = max(map(len, CLUSTER_FORMS))
 clusters.help = cleandoc(clusters.help or "").format(
     forms="\n".join(f"{form.ljust(width)}  {what}" for form, what in CLUSTER_FORMS.items())
 )
+
+
+@mirror_group.command("lock", short_help="Pin every upstream by digest, in a file to review.")
+@click.argument("name", shell_complete=names_of("mirrors"))
+@click.option("--dry-run", is_flag=True, help="Say what would change in the lock; write nothing.")
+@click.option("--check", is_flag=True, help="The same, and end with 6 where anything would change.")
+@common
+def lock(options: Options, name: str, dry_run: bool, check: bool) -> None:
+    """Write the lock of a mirror (`mirrors.NAME.lock`): every upstream and tag by digest, one line each, sorted, with
+    platforms and size, so that a review shows what comes in.
+
+    With a lock the mirror takes exactly what it says. An upstream that cannot be read keeps its lines (exit 6).
+    """
+    with options.chain() as chain:
+        result = chain.lock_mirror(name, dry_run=dry_run, check=check)
+    from registry_pipelines.cli.releases import answer_all
+
+    answer_all(options, [result], not_ok=INCOMPLETE)
+
+
+@mirror_group.command("check", short_help="Compare the DMZ with the private registry, and say how old that is.")
+@click.argument("name", shell_complete=names_of("mirrors"))
+@click.option("--upstream", default="", metavar="IMAGE", help="Only this one, as the configuration writes it.")
+@common
+def check(options: Options, name: str, upstream: str) -> None:
+    """Whether the private registry holds what the DMZ does, digest for digest, and when each upstream was last brought
+    whole, by the signed record in the registry. Nothing is written.
+
+    Exit 3: an upstream is older than `mirrors.NAME.max_age`; 6: something differs.
+    """
+    with options.chain() as chain:
+        results = [chain.compare_mirror(name, upstream=upstream), chain.mirror_age(name, upstream=upstream)]
+    from registry_pipelines.cli.releases import answer_all
+
+    answer_all(options, results, not_ok=INCOMPLETE)
+
 
 COMMANDS = [mirror_group]

@@ -157,6 +157,9 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     policy: Annotated[str, Names("policies")] | None = None
     """Policy that upstreams must satisfy before they come to the private registry; one that does not is held in front
     of it. Nothing is asked unless told here or at the upstream (docs/mirroring.md)."""
+    max_age: Duration = Duration(hours=50)
+    """How long ago each upstream may have been brought whole, before `mirror check` and Dagster's check `age` fail; two
+    nights unless told."""
     images: tuple[Annotated[str, Names("images")], ...] = ()
     """Own images whose promoted releases go the same way."""
     artifacts: tuple[Annotated[str, ARTIFACT], ...] = ()

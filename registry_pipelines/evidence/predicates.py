@@ -75,6 +75,8 @@ BUNDLE_RECEIPT_TYPE = "application/vnd.registry-pipelines.bundle-receipt.v1+json
 """What the far side of an air gap has of a mirror's bundles; as above."""
 RETENTION_PLAN_TYPE = "application/vnd.registry-pipelines.retention-plan.v1+json"
 """What a retention plan was made for; the payload type of an envelope, which is no in-toto statement."""
+MIRRORED_TYPE = "application/vnd.registry-pipelines.mirrored.v1+json"
+"""When all of an upstream was last brought; as above."""
 
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
@@ -99,6 +101,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     BUNDLE_TYPE: ("promoter",),
     BUNDLE_RECEIPT_TYPE: ("promoter",),
     RETENTION_PLAN_TYPE: ("promoter",),
+    MIRRORED_TYPE: ("promoter",),
 }
 
 

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from registry_pipelines.errors import NotFound, RegistryPipelinesError, exit_code_of_many
+from registry_pipelines.errors import EvidenceError, NotFound, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.mirror.model import Upstream
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
-from registry_pipelines.transfer.closure.digest_tags import Chosen, DigestTags
+from registry_pipelines.transfer.closure.digest_tags import DigestTags
 from registry_pipelines.transfer.closure.listed import list_tags
+from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.engine import PLAIN, Engine
+
+ADMITTED_AT_ONCE = 4
+"""Images that are scanned and judged at a time: each reads one layer at a time, with some 35 MiB of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,11 @@ class OpenUpstream:
     """Its name in the DMZ and in the private registry."""
     settings: Upstream
 
+    @property
+    def name(self) -> str:
+        """As the configuration writes it."""
+        return self.settings.image
+
 
 @dataclass(frozen=True)
 class PinnedTag:
@@ -38,6 +49,13 @@ class PinnedTag:
     tag: str
     top: Descriptor
     """What its HEAD said: media type, digest and size."""
+    kept_at: Place | None = None
+    """Where it is taken from when the upstream has it no more: the first stop, which an earlier run filled."""
+
+    @property
+    def source(self) -> Place:
+        """Where it is taken from."""
+        return self.kept_at or self.upstream.source
 
     @property
     def digest(self) -> Digest:
@@ -52,6 +70,18 @@ class MirrorProblem:
     upstream: str
     tag: str
     error: RegistryPipelinesError
+    pinned: PinnedTag | None = None
+    """What was to be taken; None where nothing was pinned."""
+
+    @property
+    def held(self) -> bool:
+        """Whether a policy said no: it is held in front of the private registry, and nothing is broken."""
+        return isinstance(self.error, EvidenceError)
+
+
+Admit: TypeAlias = Callable[[PinnedTag, Place, Digest], Place]
+"""Whether what a tag was pinned to may go on to the private registry: its place in front of that and its digest there.
+Answers with where to take it from, evidence included. Raises PromotionDenied with every reason, or what went wrong."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +139,7 @@ def plan_mirror(upstreams: Iterable[OpenUpstream]) -> MirrorPlan:
         except RegistryPipelinesError as error:
             problems.append(MirrorProblem(str(upstream.source), "", error))
             continue
+        problems += chosen.gone
         passed_over |= {(upstream.source, tag): None for tag in chosen.passed_over}
         for tag in chosen.tags:
             try:
@@ -120,44 +151,92 @@ def plan_mirror(upstreams: Iterable[OpenUpstream]) -> MirrorPlan:
     return MirrorPlan(tuple(pinned), tuple(problems), tuple(passed_over))
 
 
-def wanted_tags(upstream: OpenUpstream) -> Chosen:
+@dataclass(frozen=True)
+class Wanted:
+    """What an upstream's rules select of its tags now."""
+
+    tags: Sequence[str]
+    passed_over: Iterable[str]
+    gone: tuple[MirrorProblem, ...] = ()
+    """Tags that the rules name in full and the upstream has not."""
+
+
+def wanted_tags(upstream: OpenUpstream) -> Wanted:
     """The tags an upstream's rules select now. Tags that only hold evidence (``sha256-<hex>...``) are never among them:
-    a copy takes them along with what they belong to. Raises NotFound when nothing is selected."""
+    a copy takes them along with what they belong to. Raises NotFound when nothing is selected, with the tags that are
+    nearest to those that the rules name in full."""
     place, selector = upstream.source, upstream.settings.selector
     listed = list_tags(place, selector)
     there = listed.every
     chosen = DigestTags.among(place, listed.listed).choose(there, selector.select)
+    gone = {tag: gone_tag(place, tag, there) for tag in _named_and_gone(selector, there)}
     if not chosen.tags:
+        near = "; ".join(each.do for each in gone.values())
         raise NotFound(
             f"none of its {count_text(len(there), 'tag')} is selected",
             where=str(place),
-            do="Correct `tags`, `exclude_tags` or `semver` of the upstream",
+            do=near or "Correct `tags`, `exclude_tags` or `semver` of the upstream",
         )
-    return chosen
+    problems = (MirrorProblem(str(place), tag, error) for tag, error in gone.items())
+    return Wanted(chosen.tags, chosen.passed_over, tuple(problems))
+
+
+def gone_tag(place: Place, tag: str, there: Iterable[str]) -> NotFound:
+    """What is said of a tag that an upstream has not, or no more. there: the tags that it has."""
+    from registry_pipelines.oci.nearest import nearest_text  # for what is gone alone
+
+    near = nearest_text(tag, there)
+    return NotFound(
+        "the upstream has no such tag",
+        where=f"{place}:{tag}",
+        do=f"Write one that is there in `tags`: {near}" if near else "Take it out of `tags` of the upstream",
+    )
+
+
+def _named_and_gone(selector: Selector, there: Sequence[str]) -> list[str]:
+    known = set(there)
+    return [name for name in selector.full_names if name not in known and name not in selector.exclude]
 
 
 def apply_mirror(
     plan: MirrorPlan,
     *,
-    to: Registry,
+    to: Registry | None,
     via: Registry | None = None,
     engine: Engine = PLAIN,
+    admit: Admit | None = None,
 ) -> MirrorRun:
     """Copy what the plan says: everything to the DMZ registry ``via`` first, then on to ``to``, tags last in each.
+
+    to: None where no wire leads there. admit: is asked of each tag before the private registry; what it refuses is held
+    in front of it, and what the private registry has already stays. Where there is no DMZ it is asked about the source.
 
     Each hop is one plan over all tags: a layer that many share leaves an upstream once, and is mounted where it can be.
     The private registry is filled from the DMZ alone, as a network with an air gap asks. One failing tag does not hold
     the others up, and does not enter the next hop.
     """
-    under_way = [_Way(pinned, pinned.upstream.source, pinned.digest) for pinned in plan.pinned]
-    for registry in (via, to):
-        if registry is not None:
-            _hop([way for way in under_way if way.error is None], registry, engine)
+    under_way = [_Way(pinned, pinned.source, pinned.digest) for pinned in plan.pinned]
+    if via is not None:
+        _hop(under_way, via, engine)
+    if admit is not None:
+        with Pool(ADMITTED_AT_ONCE, "admit") as pool:
+            list(pool.map(lambda way: _ask(way, admit), [way for way in under_way if way.error is None]))
+    if to is not None:
+        _hop(under_way, to, engine)
     rows = [_row(way) for way in under_way if way.error is None]
     problems = [
-        MirrorProblem(str(way.pinned.upstream.source), way.pinned.tag, way.error) for way in under_way if way.error
+        MirrorProblem(str(way.pinned.upstream.source), way.pinned.tag, way.error, way.pinned)
+        for way in under_way
+        if way.error
     ]
     return MirrorRun(tuple(rows), (*plan.problems, *problems), tuple(_left_over(plan, under_way)))
+
+
+def _ask(way: _Way, admit: Admit) -> None:
+    try:
+        way.source = admit(way.pinned, way.source, way.digest)
+    except RegistryPipelinesError as error:
+        way.error = error
 
 
 def _left_over(plan: MirrorPlan, ways: Sequence[_Way]) -> Iterator[Omission]:
@@ -185,8 +264,12 @@ class _Way:
     error: RegistryPipelinesError | None = None
 
 
-def _hop(ways: Sequence[_Way], registry: Registry, engine: Engine) -> None:
-    """Bring what got this far to the next registry, in one plan."""
+def _hop(under_way: Sequence[_Way], registry: Registry, engine: Engine) -> None:
+    """Bring what got this far to the next registry, in one plan; not what is taken from there, as the upstream has it
+    no more."""
+    ways = [
+        way for way in under_way if way.error is None and way.source != Place(registry, way.pinned.upstream.repository)
+    ]
     items = [
         Item(
             source=way.source,

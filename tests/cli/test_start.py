@@ -59,6 +59,8 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "mirror --release": (["ap:1"], 8),
     "bundle": (["load", "nowhere", "disk"], 8),
     "bundle create": (["nowhere", "--to", "disk"], 8),
+    "mirror lock": (["across"], 8),
+    "mirror check": (["across"], 8),
     "infra": (["drift", "nowhere"], 8),
     "collect": (["plan", "nowhere"], 8),
     "lifecycle": (["check", "nowhere"], 8),

@@ -1,0 +1,80 @@
+"""Write what a mirror takes into its lock, by digest, for people to review."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from registry_pipelines.chain.mirror_sources import read_lock, upstreams_of
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import ContentError
+from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.transfer.closure.manifests import ManifestFolder
+
+if TYPE_CHECKING:
+    from registry_pipelines.mirror.lock import Difference
+
+
+def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = False) -> StageResult:
+    """Pin every upstream of a mirror as it is now, and write its lock. dry_run: only say what would change. check: the
+    same, and not ``ok`` where anything would, for a pipeline that watches the upstreams.
+
+    An upstream that cannot be read keeps its lines, and the result is not ``ok``. Raises InputError where the mirror
+    has no ``lock``, LocalError.
+    """
+    started = time.monotonic()
+    settings = session.mirror(name)
+    before = read_lock(settings)
+    from registry_pipelines.mirror.lock import differences
+    from registry_pipelines.mirror.locked import lock_tags
+
+    known = ManifestFolder(session.config.state / "transfer" / "manifests")
+    made, problems = lock_tags(name, upstreams_of(session, settings), before, known)
+    changes = differences(before.tags if before else (), made.tags)
+    writes = not (dry_run or check) and (before is None or before.text != made.text)
+    if writes and settings.lock is not None:
+        with local_errors(settings.lock):
+            settings.lock.parent.mkdir(parents=True, exist_ok=True)
+            write_file(settings.lock, made.text.encode())
+    total = sum(each.size for each in made.tags)
+    failed = [f"{each.upstream}{f':{each.tag}' if each.tag else ''}: {each.error}" for each in problems]
+    reasons = [*failed, *((each.sentence for each in changes) if check else ())]
+    done = "to be written" if dry_run or check else "written"
+    return StageResult(
+        stage=f"lock:{name}",
+        subject=name,
+        action=f"{count_text(len(changes), 'change')} {done}" if changes else "unchanged",
+        changed=writes,
+        seconds=time.monotonic() - started,
+        facts={
+            "file": str(settings.lock),
+            "tags": len(made.tags),
+            "changes": len(changes),
+            **{kind: sum(each.change == kind for each in changes) for kind in ("moved", "appeared", "vanished")},
+            "problems": len(problems),
+            "size_bytes": total,
+        },
+        rows=[_row(each) for each in changes],
+        reasons=reasons,
+        notes=[
+            f"{count_text(len(made.tags), 'tag')} in the lock, {size_text(total)} with what they share counted twice"
+        ],
+        ok=not reasons,
+        exit_code=ContentError.exit_code if reasons else 0,
+    )
+
+
+def _row(change: Difference) -> dict[str, Scalar]:
+    tag = change.tag
+    return {
+        "change": change.change,
+        "upstream": tag.image,
+        "tag": tag.tag,
+        "before": change.before.digest if change.before else "",
+        "now": change.now.digest if change.now else "",
+        "platforms": ", ".join(map(str, tag.platforms)),
+        "size_bytes": tag.size,
+        "repository": tag.repository,
+    }
