@@ -5,18 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.mirror_sources import require_lock, upstreams_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, exit_code_of_many
-from registry_pipelines.mirror.lock import LockedTag
 from registry_pipelines.mirror.upstreams import OpenUpstream
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
-from registry_pipelines.transfer.verify import examine
+
+if TYPE_CHECKING:
+    from registry_pipelines.mirror.lock import LockedTag
 
 COMPARED_AT_ONCE = 8
 """Images that are compared at a time; each is some ten small requests."""
@@ -81,6 +83,8 @@ def _compared(
     upstream: OpenUpstream, here: Place, there: Place, tag: str, *, lines: Mapping[tuple[str, str], LockedTag]
 ) -> list[dict[str, Scalar]] | RegistryPipelinesError:
     """What differs in one tag, or why that cannot be told."""
+    from registry_pipelines.transfer.verify import examine
+
     settings, line = upstream.settings, lines.get((upstream.repository, tag))
     platforms = (line.platforms if line.only else ()) if line else settings.platforms
     try:
