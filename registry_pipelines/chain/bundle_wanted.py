@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from registry_pipelines.chain.mirror import upstreams_of
+from registry_pipelines.chain.mirror_sources import asked, pinned_at, upstreams_of
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.promote import broken_glass, leaves_from
 from registry_pipelines.chain.releases import names_release, releases_of
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image, Mirror
-from registry_pipelines.errors import EvidenceError, NotFound, RegistryPipelinesError
+from registry_pipelines.errors import EvidenceError, NotFound, PromotionDenied, RegistryPipelinesError
 from registry_pipelines.mirror.bundle.contents import Wanted
 from registry_pipelines.mirror.bundle.format import LeftOut
-from registry_pipelines.mirror.upstreams import MirrorPlan, plan_mirror
+from registry_pipelines.mirror.upstreams import PinnedTag
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
@@ -69,11 +69,11 @@ def _upstreams(session: Session, mirror: Mirror, found: Found) -> None:
         via = session.places.registry(mirror.via)
         reopen = {each.repository: f"{mirror.via}/{each.repository}" for each in opened}
         opened = [replace(each, source=Place(via, each.repository)) for each in opened]
-    plan: MirrorPlan = plan_mirror(opened)
+    plan = pinned_at(mirror, opened)
     for problem in plan.problems:
         name = f"{problem.upstream}:{problem.tag}" if problem.tag else problem.upstream
         found.problems.append((name, problem.error))
-    for pinned in plan.pinned:
+    for pinned in _admitted(session, mirror, plan.pinned, found):
         upstream, settings = pinned.upstream, pinned.upstream.settings
         found.wanted.append(
             Wanted(
@@ -88,6 +88,23 @@ def _upstreams(session: Session, mirror: Mirror, found: Found) -> None:
                 foreign_layers=settings.foreign_layers,
             )
         )
+
+
+def _admitted(session: Session, mirror: Mirror, pinned: Sequence[PinnedTag], found: Found) -> Iterator[PinnedTag]:
+    """Those that the mirror's policies let in now; the others are left out, with the first reason."""
+    with asked(session, mirror) as admit:
+        for each in pinned:
+            name = f"{each.upstream.name}:{each.tag}"
+            try:
+                if admit is not None:
+                    admit(each, each.source, each.digest)
+            except EvidenceError as error:
+                why = error.reasons[0] if isinstance(error, PromotionDenied) and error.reasons else error.what
+                found.left_out.append(LeftOut(image=name, kind="held", what=each.digest, why=why))
+            except RegistryPipelinesError as error:
+                found.problems.append((name, error))
+            else:
+                yield each
 
 
 def _releases(session: Session, mirror: Mirror, image: Image, found: Found) -> None:

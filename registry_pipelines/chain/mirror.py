@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 
-from registry_pipelines.chain.mirror_sources import Chosen, change_lines, choose
+from registry_pipelines.chain.mirror_sources import Chosen, asked, change_lines, choose
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import PromotionDenied, exit_code_of_many
 from registry_pipelines.mirror.upstreams import (
-    Admit,
     MirrorPlan,
     MirrorProblem,
     MirrorRow,
@@ -43,7 +41,7 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
     budget = Forecast(session, plan, stops[0] if stops else None)
     if dry_run:
         return _planned(chosen, budget, time.monotonic() - started)
-    with _admission(session, chosen) as admit:
+    with asked(session, chosen.settings) as admit:
         run = apply_mirror(plan, to=chosen.to, via=chosen.via, engine=session.engine(), admit=admit)
     changed = sum(row.changed for row in run.rows)
     held = sum(each.held for each in run.problems)
@@ -85,15 +83,6 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
     from registry_pipelines.chain.mirror_record import remember  # signs, when all is done
 
     return remember(session, chosen, result, run)
-
-
-def _admission(session: Session, chosen: Chosen) -> AbstractContextManager[Admit | None]:
-    """What the mirror's policies ask; nothing where it has none, as most."""
-    if not chosen.policies:
-        return nullcontext()
-    from registry_pipelines.chain.mirror_policy import admission
-
-    return admission(session, chosen.settings)
 
 
 class Forecast:

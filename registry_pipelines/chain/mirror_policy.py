@@ -30,12 +30,9 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def admission(session: Session, mirror: Mirror) -> Iterator[Admit | None]:
-    """What :func:`~registry_pipelines.mirror.upstreams.apply_mirror` asks of each tag; None where no policy is named.
-    The advisories that are there now are open meanwhile."""
-    if mirror.policy is None and all(each.policy is None for each in mirror.upstreams):
-        yield None
-        return
+def admission(session: Session, mirror: Mirror) -> Iterator[Admit]:
+    """What :func:`~registry_pipelines.mirror.upstreams.apply_mirror` asks of each tag. The advisories that are there
+    now are open meanwhile."""
     examiner = Examiner(session, mirror)
     try:
         yield examiner.admit

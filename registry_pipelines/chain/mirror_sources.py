@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Mirror
 from registry_pipelines.errors import InputError
-from registry_pipelines.mirror.upstreams import MirrorPlan, OpenUpstream, plan_mirror
+from registry_pipelines.mirror.upstreams import Admit, MirrorPlan, OpenUpstream, plan_mirror
 from registry_pipelines.oci.references import check_repository
 from registry_pipelines.registry.protocol import Registry
 from registry_pipelines.settings import unknown
@@ -80,6 +81,25 @@ def upstreams_of(session: Session, mirror: Mirror, *, upstream: str = "") -> Ite
             )
         repository = check_repository(session.config.mirrored_repository(mirror, each))
         yield OpenUpstream(source=place, repository=repository, settings=each)
+
+
+def pinned_at(mirror: Mirror, opened: Sequence[OpenUpstream]) -> MirrorPlan:
+    """What a mirror takes, of upstreams that may be opened elsewhere, as at its DMZ registry: what its lock says where
+    it has one, else what the rules select there. Raises InputError for a lock that is not there."""
+    if mirror.lock is None:
+        return plan_mirror(opened)
+    from registry_pipelines.mirror.locked import plan_locked
+
+    return plan_locked(require_lock(mirror), opened).plan
+
+
+def asked(session: Session, mirror: Mirror) -> AbstractContextManager[Admit | None]:
+    """What the mirror's policies ask; nothing where it has none, as most."""
+    if mirror.policy is None and all(each.policy is None for each in mirror.upstreams):
+        return nullcontext()
+    from registry_pipelines.chain.mirror_policy import admission
+
+    return admission(session, mirror)
 
 
 def require_lock(mirror: Mirror) -> Lock:

@@ -366,6 +366,9 @@ def _mirrors(config: Config) -> Iterable[tuple[str, str]]:
             yield f"mirrors.{name}.{field}", "is for `across: bundle`, which is not written"
         if mirror.bundle.part_size < MIN_PART_BYTES:
             yield f"mirrors.{name}.bundle.part_size", f"is less than {MIN_PART_BYTES}"
+        judged = mirror.policy or any(each.policy for each in mirror.upstreams)
+        if judged and mirror.across == "bundle" and not mirror.via:
+            yield f"mirrors.{name}.policy", "needs `via`: what a bundle takes is judged there, and its evidence kept"
         for place, upstream in enumerate(mirror.upstreams):
             yield from _upstream(config, f"mirrors.{name}.upstreams[{place}]", upstream)
 
