@@ -10,7 +10,10 @@ from jsonschema import Draft202012Validator
 
 from registry_pipelines.cli.answers import schema_of
 
-MANY = ("build", "scan", "replicate", "mirror run", "sync", "collect plan", "collect apply", "mirror check")
+MANY = (
+    *("build", "scan", "replicate", "mirror run", "mirror check", "sync"),
+    *("collect plan", "collect apply", "collect quarantined", "collect purge"),
+)
 """Commands that may answer with several results."""
 
 

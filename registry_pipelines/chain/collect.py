@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from registry_pipelines.chain.plans import (
     keep_plan,
     note_done,
 )
+from registry_pipelines.chain.quarantine import alone, quarantine_for
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import Applied, apply_plan
@@ -26,9 +27,11 @@ from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.make import plan_deletion as plan_one
 from registry_pipelines.collect.make import plan_retention
 from registry_pipelines.collect.plan import RetentionPlan
+from registry_pipelines.collect.quarantine import Quarantine
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.errors import InputError, Unavailable
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
@@ -167,19 +170,32 @@ def apply_approved(session: Session, registry: str, named: str) -> StageResult:
 
 
 def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResult:
-    """Delete what a plan says that the caller made or believes, where nothing changed since it was made. Raises
-    InputError (another registry's plan, older than a day)."""
+    """Delete what a plan says that the caller made or believes, where nothing changed since it was made; each image is
+    set aside before, where the configuration has a quarantine. Raises InputError (another registry's plan, older than a
+    day; no key to sign what is set aside), StateLocked (another process does it)."""
     started = time.monotonic()
-    done = apply_plan(
-        session.places.registry(registry),
-        approved,
-        in_use=live_digests(session, registry),
-        now=session.now(),
-        progress=session.progress,
-    )
-    note_done(session, approved, ok=done.ok, deleted=len(done.deleted), refused=len(done.refused))
+    aside = quarantine_for(session, approved)
+    with alone(session, registry):
+        done = apply_plan(
+            session.places.registry(registry),
+            approved,
+            in_use=live_digests(session, registry),
+            now=session.now(),
+            progress=session.progress,
+            aside=aside,
+        )
+        note_done(session, approved, ok=done.ok, deleted=len(done.deleted), refused=len(done.refused))
     stage = f"collect:{registry}"
-    return _applied(done, approved, stage=stage, subject=registry, digest=approved.digest, started=started)
+    result = _applied(done, approved, stage=stage, subject=registry, digest=approved.digest, started=started)
+    if aside is None:
+        return replace(result, notes=["nothing was set aside (`collect.quarantine: 0`): it does not come back"])
+    said = {"quarantine_days": aside.days, "sent_bytes": aside.brought.sent_bytes, "mounted": aside.brought.mounted}
+    return replace(result, facts={**result.facts, **said}, bytes_moved=aside.brought.sent_bytes, notes=[_kept(aside)])
+
+
+def _kept(aside: Quarantine) -> str:
+    until = write_time(aside.now + timedelta(days=aside.days))
+    return f"what went is set aside until {until}, and its bytes are freed after that; `collect undo` brings it back"
 
 
 def _applied(

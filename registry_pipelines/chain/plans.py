@@ -10,6 +10,7 @@ from registry_pipelines.collect.rules import rules_digest
 from registry_pipelines.collect.stored import Done, PlanStore, copy_plan, read_signed
 from registry_pipelines.errors import DigestInvalid, InputError
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
 
 UNSIGNED = "no key of the promoter is here: the plan is not signed, and cannot be applied later"
 
@@ -23,7 +24,9 @@ def keep_plan(session: Session, registry: str, plan: RetentionPlan, *, also: Pat
     """Store a plan where an approval finds it by its digest; False where no key signed it. also: a further file for it,
     the signature beside it. Raises InputError (a key that cannot be read), LocalError."""
     signer = session.keys.at_hand("promoter")
-    path = plan_store(session).save(plan, registry=registry, signer=signer)
+    path = plan_store(session).save(
+        plan, registry=registry, quarantine=session.config.collect.quarantine, signer=signer
+    )
     if also is not None:
         copy_plan(path, also)
     return signer is not None
@@ -40,6 +43,13 @@ def approved_plan(session: Session, registry: str, named: str) -> RetentionPlan:
     if plan.rules != rules_digest([rule for rule in session.config.retention if rule.registry == registry]):
         raise InputError(
             "the rules of the configuration are not those of the plan", where=where, do="Make a new plan, and read it"
+        )
+    if statement.quarantine != session.config.collect.quarantine:
+        raise InputError(
+            f"the plan sets aside for {count_text(statement.quarantine, 'day')}, and the configuration says "
+            f"{session.config.collect.quarantine}",
+            where=where,
+            do="Make a new plan, and read it",
         )
     return plan
 

@@ -845,6 +845,24 @@ class Chain:
 
         return garbage.checked(self._session, registry, text)
 
+    def quarantined(self, registry: str) -> StageResult:
+        """What plans set aside in a registry, and until when."""
+        from registry_pipelines.chain import quarantine
+
+        return quarantine.quarantined(self._session, registry)
+
+    def undo_collect(self, registry: str, references: Sequence[str], *, plan: str = "") -> StageResult:
+        """Bring back what was set aside: images by ``repository:tag`` or ``repository@digest``, or all of a plan."""
+        from registry_pipelines.chain import quarantine
+
+        return quarantine.undo(self._session, registry, references, plan=plan)
+
+    def purge(self, registry: str, *, dry_run: bool = False) -> StageResult:
+        """Delete for good what was set aside and whose time is over."""
+        from registry_pipelines.chain import quarantine
+
+        return quarantine.purge(self._session, registry, dry_run=dry_run)
+
     def registries_with_settings(self) -> list[str]:
         """Registries in clouds whose settings are declared: what :meth:`plan_infra` takes."""
         from registry_pipelines.chain import infra

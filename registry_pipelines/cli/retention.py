@@ -43,8 +43,7 @@ def plan(options: Options, registry: str | None, save: Path | None) -> None:
     if save and registry is None:
         raise InputError("--save needs a REGISTRY")
     with options.chain() as chain:
-        names = [registry] if registry else chain.registries_with_rules()
-        results = [chain.retention_plan(name, save=save) for name in names]
+        results = [chain.retention_plan(name, save=save) for name in _names(chain, registry)]
     _answer(options, results)
 
 
@@ -67,6 +66,53 @@ def apply(options: Options, registry: str, plan: str | None, now: bool) -> None:
     with options.chain() as chain:
         results = _made_and_applied(chain, registry) if plan is None else [chain.collect_approved(registry, plan)]
     _answer(options, results)
+
+
+@collect_group.command("quarantined", short_help="List what plans set aside, and until when.")
+@click.argument("registry", required=False, shell_complete=REGISTRIES)
+@common
+def quarantined(options: Options, registry: str | None) -> None:
+    """List what plans set aside, and until when `collect undo` brings it back.
+
+    REGISTRY: all that rules name, unless given. Exit 3: a record in a quarantine is signed by nobody who is believed.
+    """
+    with options.chain() as chain:
+        results = [chain.quarantined(name) for name in _names(chain, registry)]
+    _answer(options, results)
+
+
+@collect_group.command("undo", short_help="Bring back what a plan deleted.")
+@click.argument("registry", shell_complete=REGISTRIES)
+@click.argument("references", nargs=-1, metavar="[REPOSITORY:TAG | REPOSITORY@DIGEST]...")
+@click.option("--plan", default="", metavar="DIGEST", help="All that this plan deleted.")
+@common
+def undo(options: Options, registry: str, references: tuple[str, ...], plan: str) -> None:
+    """Bring back what a plan deleted and that is still set aside: byte for byte with its signatures, tags last.
+
+    A tag that names another image by now stays as it is. Exit 3: something did not come back as it was; it stays set
+    aside.
+    """
+    with options.chain() as chain:
+        results = [chain.undo_collect(registry, references, plan=plan)]
+    _answer(options, results)
+
+
+@collect_group.command("purge", short_help="Delete for good what was set aside long enough.")
+@click.argument("registry", required=False, shell_complete=REGISTRIES)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@common
+def purge(options: Options, registry: str | None, dry_run: bool) -> None:
+    """Delete for good what was set aside and whose time is over, by its own signed record.
+
+    REGISTRY: all that rules name, unless given. Exit 3: something could not be deleted, or a record is not believed.
+    """
+    with options.chain() as chain:
+        results = [chain.purge(name, dry_run=dry_run) for name in _names(chain, registry)]
+    _answer(options, results)
+
+
+def _names(chain: Chain, registry: str | None) -> list[str]:
+    return [registry] if registry else chain.registries_with_rules()
 
 
 def _made_and_applied(chain: Chain, registry: str) -> list[StageResult]:

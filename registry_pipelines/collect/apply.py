@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 
 from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
-from registry_pipelines.errors import ContentError, InputError, ManifestInvalid, NotFound, RegistryError, Unsupported
+from registry_pipelines.errors import (
+    ContentError,
+    InputError,
+    ManifestInvalid,
+    NotFound,
+    RegistryError,
+    RegistryPipelinesError,
+    SignatureInvalid,
+    Unsupported,
+)
 from registry_pipelines.inventory.survey import SURVEY_THREADS, read_tags
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.threads import Pool
+
+if TYPE_CHECKING:  # signatures bring the cryptography along
+    from registry_pipelines.collect.quarantine import Quarantine
 
 MAX_PLAN_AGE = timedelta(hours=24)
 """An older plan is refused: what runs, and which signatures exist, is known by the plan's time only."""
+
+AT_ONCE = 16
+"""Images that are set aside at once, before the first of them is deleted."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +71,10 @@ def apply_plan(
     in_use: Live | Collection[Digest | str] = (),
     now: datetime | None = None,
     progress: Progress | None = None,
+    aside: Quarantine | None = None,
 ) -> Applied:
-    """Delete what the plan says, through the Registry protocol.
+    """Delete what the plan says, through the Registry protocol. aside: where each image is set aside before; without
+    one it is gone at once.
 
     A repository whose tag list is not the plan's (less what an earlier, broken run of the same plan deleted) is left
     alone; so is an entry with a new referrer, one that is live by now, and a repository of which that is not known.
@@ -73,35 +93,107 @@ def apply_plan(
         if planned.refused:
             done.refused.append(f"{planned.repository}: {planned.refused}")
         elif any(not entry.reasons for entry in planned.entries):
-            _apply_repository(Place(registry, planned.repository), planned, used, done, progress or Silent())
+            place = Place(registry, planned.repository)
+            _Application(place, planned, used, done, progress or Silent(), aside).run()
     return done
 
 
-def _apply_repository(place: Place, planned: RepositoryPlan, in_use: Live, done: Applied, progress: Progress) -> None:
-    try:
-        if stop := in_use.stopped(planned.repository):
-            raise ContentError(stop, where=str(place))
-        in_use = in_use.seen(planned.repository, planned.tags)
-        _check_unchanged(place, planned)
-    except (RegistryError, ContentError) as error:
-        done.refused.append(f"{planned.repository}: {error}")
-        return
-    progress.begin(planned.repository)
-    for entry in planned.entries:
-        if entry.reasons:
-            continue
+class _Application:
+    """One repository's part of a plan."""
+
+    def __init__(
+        self,
+        place: Place,
+        planned: RepositoryPlan,
+        in_use: Live,
+        done: Applied,
+        progress: Progress,
+        aside: Quarantine | None,
+    ) -> None:
+        self._place, self._planned, self._in_use = place, planned, in_use
+        self._done, self._progress, self._aside = done, progress, aside
+        self._going = frozenset(digest for entry in planned.entries for digest in entry.delete)
+        self._tags: dict[Digest, list[str]] = {}
+        for tag, digest in sorted(planned.tags.items()):
+            self._tags.setdefault(digest, []).append(tag)
+
+    def run(self) -> None:
+        """All of it, as far as nothing changed."""
+        place, planned = self._place, self._planned
         try:
-            _check_entry(place, planned, entry, in_use)
-            _delete_entry(place, planned, entry, done)
-        except Unsupported as error:
-            done.refused.append(f"{planned.repository}: {error}")
-            break
+            if stop := self._in_use.stopped(planned.repository):
+                raise ContentError(stop, where=str(place))
+            self._in_use = self._in_use.seen(planned.repository, planned.tags)
+            _check_unchanged(place, planned)
+            if self._aside:
+                self._aside.check(place)
         except (RegistryError, ContentError) as error:
-            done.refused.append(f"{planned.repository}@{entry.digest}: {error}")
+            self._done.refused.append(f"{planned.repository}: {error}")
+            return
+        self._progress.begin(planned.repository)
+        entries = [entry for entry in planned.entries if not entry.reasons]
+        with Pool(AT_ONCE, "set-aside") as pool, Pool(SURVEY_THREADS, "mount") as blobs:
+            for start in range(0, len(entries), AT_ONCE):
+                together = entries[start : start + AT_ONCE]
+                held = pool.map(lambda entry: self._hold(entry, blobs), together)
+                if not all(self._let_go(*each) for each in zip(together, held, strict=True)):
+                    break
+        self._progress.end(planned.repository)
+
+    def _hold(self, entry: Entry, pool: Executor) -> RegistryPipelinesError | None:
+        """Set an image aside; why that was not done."""
+        if self._aside is None:
+            return None
+        try:
+            self._check(entry)
+            self._aside.hold(self._place, entry, self._planned.tags, pool)
+        except (RegistryError, ContentError, SignatureInvalid) as error:
+            return error
+        return None
+
+    def _let_go(self, entry: Entry, held: RegistryPipelinesError | None) -> bool:
+        """Delete an image that is set aside; False where the registry deletes nothing at all."""
+        try:
+            if held is not None:
+                raise held
+            self._check(entry)
+            self._delete(entry)
+        except Unsupported as error:
+            self._done.refused.append(f"{self._place.repository}: {error}")
+            return False
+        except (RegistryError, ContentError, SignatureInvalid) as error:
+            self._done.refused.append(f"{self._place.repository}@{entry.digest}: {error}")
         else:
-            done.freed_bytes += entry.freed_bytes
-            progress.advance(planned.repository, entry.freed_bytes)
-    progress.end(planned.repository)
+            self._done.freed_bytes += entry.freed_bytes
+            self._progress.advance(self._planned.repository, entry.freed_bytes)
+        return True
+
+    def _check(self, entry: Entry) -> None:
+        """Just before: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
+        place = self._place
+        if why := next(filter(None, (self._in_use.why(place.repository, digest) for digest in entry.delete)), ""):
+            raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
+        for tag in entry.tags:
+            if digest_at(place, tag) not in (None, entry.digest):
+                raise ContentError(f"tag {tag} moved", where=str(place), do="Make a new plan")
+        for digest in entry.delete:
+            for referrer in place.registry.referrers(place.repository, digest):
+                if referrer.digest not in self._going and _refers(place, referrer.digest, digest):
+                    raise ContentError(
+                        f"{referrer.digest} refers to {digest} and is not in the plan",
+                        where=str(place),
+                        do="Make a new plan",
+                    )
+
+    def _delete(self, entry: Entry) -> None:
+        for digest in entry.delete:
+            tags = tuple(self._tags.get(digest, ()))
+            try:
+                self._place.registry.delete_manifest(self._place.repository, digest)
+            except NotFound:
+                self._done.deleted.append(Deleted(self._place.repository, digest, tags, already=True))
+            else:
+                self._done.deleted.append(Deleted(self._place.repository, digest, tags))
 
 
 def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
@@ -123,27 +215,6 @@ def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
         raise ContentError(f"tag {tag} {change} since the plan was made", where=str(place), do="Make a new plan")
 
 
-def _check_entry(place: Place, planned: RepositoryPlan, entry: Entry, in_use: Live) -> None:
-    """Just before deleting: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
-    going = {digest for planned_entry in planned.entries for digest in planned_entry.delete}
-    if why := next(filter(None, (in_use.why(place.repository, digest) for digest in entry.delete)), ""):
-        raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
-    for tag in entry.tags:
-        try:
-            if place.registry.resolve(place.repository, tag).digest != entry.digest:
-                raise ContentError(f"tag {tag} moved", where=str(place), do="Make a new plan")
-        except NotFound:
-            continue
-    for digest in entry.delete:
-        for referrer in place.registry.referrers(place.repository, digest):
-            if referrer.digest not in going and _refers(place, referrer.digest, digest):
-                raise ContentError(
-                    f"{referrer.digest} refers to {digest} and is not in the plan",
-                    where=str(place),
-                    do="Make a new plan",
-                )
-
-
 def _refers(place: Place, referrer: Digest, subject: Digest) -> bool:
     """Whether what is listed is there, and refers to the manifest by its own word."""
     try:
@@ -151,14 +222,3 @@ def _refers(place: Place, referrer: Digest, subject: Digest) -> bool:
     except (NotFound, ManifestInvalid):
         return False
     return stated is not None and stated.digest == subject
-
-
-def _delete_entry(place: Place, planned: RepositoryPlan, entry: Entry, done: Applied) -> None:
-    for digest in entry.delete:
-        tags = tuple(sorted(tag for tag, named in planned.tags.items() if named == digest))
-        try:
-            place.registry.delete_manifest(place.repository, digest)
-        except NotFound:
-            done.deleted.append(Deleted(place.repository, digest, tags, already=True))
-        else:
-            done.deleted.append(Deleted(place.repository, digest, tags))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.reasons import Ruled, keep_by_rule, keep_needed, keep_unruled, say_incomplete
 from registry_pipelines.collect.rules import RetentionRule, label
+from registry_pipelines.collect.steps import sequence
 from registry_pipelines.collect.units import Unit, units_of
 from registry_pipelines.inventory.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
@@ -17,8 +18,8 @@ from registry_pipelines.stream.model import DERIVED_FORMATS
 
 @dataclass(frozen=True)
 class Decision:
-    """What :func:`decide` says. units: all judged, newest first. live: every manifest that stays. steps: per unit
-    that goes, what is deleted, in order."""
+    """What :func:`decide` says. units: all judged, newest first, but that what needs another one goes before it. live:
+    every manifest that stays. steps: per unit that goes, what is deleted, in order; units go in this order too."""
 
     units: Sequence[Unit]
     live: frozenset[Digest]
@@ -49,7 +50,8 @@ def decide_ruled(survey: Survey, rules: Sequence[Ruled], *, now: datetime, in_us
     named = _named_after(survey, companions)
     live = _live_digests(survey, units, named)
     say_incomplete(units, survey)
-    return Decision(units, frozenset(live), _steps(survey, units, named, live))
+    placed, steps = sequence(survey, units, named, live)
+    return Decision(placed, frozenset(live), steps)
 
 
 def decide_one(survey: Survey, wanted: Digest, rules: Sequence[RetentionRule], *, in_use: Live) -> Decision:
@@ -71,7 +73,7 @@ def decide_one(survey: Survey, wanted: Digest, rules: Sequence[RetentionRule], *
     live = _live_digests(survey, others, named)
     if wanted in live:
         asked.reasons += _needed_by(survey, wanted, named, live)
-    steps = {} if asked.reasons else _steps(survey, [asked], named, live)
+    _, steps = sequence(survey, [asked], named, live)
     return Decision([asked], frozenset(live), steps)
 
 
@@ -130,37 +132,3 @@ def _live_digests(survey: Survey, units: Sequence[Unit], named: Mapping[Digest, 
         if unit.digest in live and not unit.reasons:
             unit.reasons.append("needed by something that stays")
     return live
-
-
-def _steps(
-    survey: Survey, units: Sequence[Unit], named: Mapping[Digest, Sequence[Digest]], live: set[Digest]
-) -> dict[Digest, tuple[Digest, ...]]:
-    """What goes with each unit, each manifest once.
-
-    The image goes first, so nothing that has a tag ever lacks its evidence; an index before its children (ECR refuses a
-    child while its index is there); a fallback tag before the referrers it lists, so that it is not rewritten for each.
-    What is listed wrongly protects what it names, and takes nothing away.
-    """
-    steps: dict[Digest, tuple[Digest, ...]] = {}
-    taken = set(live)
-    for unit in units:
-        if unit.reasons:
-            continue
-        images = _in_order([unit.digest], lambda one: survey.nodes[one].children)
-        evidence = _in_order(images, lambda one: (*survey.nodes[one].children, *survey.attached(one)))
-        tagged = [one for digest in evidence for one in named.get(digest, ())]
-        below = _in_order(tagged, lambda one: (*survey.nodes[one].children, *survey.attached(one)))
-        order = [one for one in dict.fromkeys([*images, *tagged, *evidence, *below]) if one not in taken]
-        taken.update(order)
-        steps[unit.digest] = tuple(order)
-    return steps
-
-
-def _in_order(start: Iterable[Digest], leads_to: Callable[[Digest], Iterable[Digest]]) -> list[Digest]:
-    """Breadth first: what comes before what it leads to."""
-    order: dict[Digest, None] = {}
-    waiting = list(dict.fromkeys(start))
-    while waiting:
-        order.update(dict.fromkeys(waiting))
-        waiting = list(dict.fromkeys(one for digest in waiting for one in leads_to(digest) if one not in order))
-    return list(order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from registry_pipelines.collect.decide import Decision, decide, decide_one, decide_ruled
@@ -11,20 +11,20 @@ from registry_pipelines.collect.lists import Lists
 from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, Total
 from registry_pipelines.collect.policies import inventory_of, judge, read_policies
-from registry_pipelines.collect.rules import RetentionRule, rules_digest
+from registry_pipelines.collect.rules import GLOB_CHARACTERS, RetentionRule, rules_digest
 from registry_pipelines.collect.unmatched import unmatched, untagged_patterns
 from registry_pipelines.collect.weigh import KEPT, Held, Weights, totals, weigh
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.inventory.survey import Survey, survey
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.set_aside import is_quarantine
 
 if TYPE_CHECKING:  # tables are heavy, and only who has one brings it
     from registry_pipelines.inventory.value import Inventory
-
-_GLOB_CHARACTERS = frozenset("*?[")
 
 
 def plan_retention(
@@ -75,7 +75,7 @@ def plan_retention(
     together = sorted([*planned, *refused], key=lambda one: one.repository)
     return RetentionPlan(
         registry.name,
-        _written(now),
+        write_time(now),
         tuple(together),
         (*notes, *used.notes, *used.unknown({each.repository: each.nodes for each in surveys})),
         tuple(map(str, used.stops)),
@@ -98,11 +98,7 @@ def plan_deletion(
     decision = decide_one(surveyed, digest, rules, in_use=Live.of(in_use))
     [freed] = _weigh([(surveyed, decision)]).freed
     repository = _repository_plan(surveyed, decision, freed)
-    return RetentionPlan(place.registry.name, _written(now), (repository,), tuple(notes))
-
-
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return RetentionPlan(place.registry.name, write_time(now), (repository,), tuple(notes))
 
 
 def _survey(
@@ -146,10 +142,16 @@ def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[l
     do not include. Whether the registry listed them."""
     notes = ["manifests that no tag, index or referrer leads to are not seen; the registry collects them itself"]
     try:
-        return sorted(registry.repositories()), notes, True
+        names = sorted(registry.repositories())
+        if aside := [name for name in names if is_quarantine(name)]:
+            notes.append(
+                f"{count_text(len(aside), 'repository', 'repositories')} of what was set aside before "
+                "are left out; layers that they share are freed when their time is over"
+            )
+        return [name for name in names if not is_quarantine(name)], notes, True
     except Unsupported as error:
         patterns = [pattern for rule in rules for pattern in rule.repositories]
-        if any(_GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
+        if any(GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
             raise InputError(
                 "the registry does not list its repositories, so patterns cannot be resolved",
                 where=registry.name,
@@ -187,7 +189,7 @@ def _repository_plan(surveyed: Survey, decision: Decision, freed: Sequence[int])
         Entry(
             unit.digest,
             unit.tags,
-            _written(unit.created) if unit.created else "",
+            write_time(unit.created) if unit.created else "",
             tuple(unit.reasons),
             decision.steps.get(unit.digest, ()),
             size,

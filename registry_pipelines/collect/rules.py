@@ -21,6 +21,20 @@ KEEP_NEWEST = 10
 KEEP_DAYS = 30
 """As above, in days."""
 
+GLOB_CHARACTERS = frozenset("*?[")
+"""A pattern without any names one repository in full."""
+
+
+class Collect(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to what retention lets go (docs/retention.md)."""
+
+    quarantine: Annotated[int, Meta(ge=0, le=3650)] = 14
+    """Days for which what a plan deletes can be brought back (`collect undo`): it is kept in `rp-quarantine/...` of the
+    same registry, and frees its bytes after that, by `collect purge`. 0 deletes at once, and nothing comes back."""
+    apply: Literal["manual", "auto"] = "manual"
+    """`auto`: Dagster's weekly schedule applies a plan that it makes then, without anybody's approval. `manual`: a
+    person materializes `collected/<registry>` with the plan's digest."""
+
 
 class RetentionRule(msgspec.Struct, frozen=True, kw_only=True):
     """What a registry keeps; whatever no rule keeps or protects is in the plan. Repositories no rule names are kept.

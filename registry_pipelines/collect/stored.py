@@ -34,7 +34,8 @@ KEPT_S = 30 * 24 * 3600
 
 class Statement(msgspec.Struct, frozen=True, kw_only=True):
     """What is signed of a plan. registry: its name in the configuration. host: the registry's own. rules: digest of the
-    rules that the plan was made by. made_at: RFC 3339, the plan's."""
+    rules that the plan was made by. quarantine: days for which what goes can be brought back, as who read the plan knew
+    it. made_at: RFC 3339, the plan's."""
 
     schema: int = STATEMENT_SCHEMA
     plan: str
@@ -43,6 +44,7 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     made_at: str
     rules: str
+    quarantine: int
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +56,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
 
 
-def state_statement(path: Path, plan: RetentionPlan, *, registry: str) -> Statement:
+def state_statement(path: Path, plan: RetentionPlan, *, registry: str, quarantine: int) -> Statement:
     """The statement of a plan that is written at ``path``."""
     return Statement(
         plan=str(plan.digest),
@@ -63,6 +65,7 @@ def state_statement(path: Path, plan: RetentionPlan, *, registry: str) -> Statem
         host=plan.registry,
         made_at=plan.made_at,
         rules=plan.rules,
+        quarantine=quarantine,
     )
 
 
@@ -95,7 +98,7 @@ class PlanStore:
         """Where a plan of this digest is, or would be."""
         return self.root / f"{digest.hex}.json"
 
-    def save(self, plan: RetentionPlan, *, registry: str, signer: Signer | None) -> Path:
+    def save(self, plan: RetentionPlan, *, registry: str, quarantine: int, signer: Signer | None) -> Path:
         """Keep a plan with its signature, and drop those that are too old for anybody. Raises LocalError, DiskFull."""
         with local_errors(self.root):
             self.root.mkdir(parents=True, exist_ok=True)
@@ -103,7 +106,7 @@ class PlanStore:
             path = self.path(write_plan(plan, made))
             made.replace(path)
             if signer is not None:
-                statement = state_statement(path, plan, registry=registry)
+                statement = state_statement(path, plan, registry=registry, quarantine=quarantine)
                 write_file(signature_of(path), sign_statement(statement, signer))
             self._drop_old()
         return path

@@ -104,6 +104,8 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
     for name, value in (
         ("mirror", schedules.mirror),
         ("retention", schedules.retention),
+        ("collect", schedules.collect),
+        ("purge", schedules.purge),
         ("infra", schedules.infra),
         ("replication_lag", schedules.replication_lag),
         ("start_time", schedules.start_time),

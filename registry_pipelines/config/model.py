@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from registry_pipelines.build.builder import Build
-from registry_pipelines.collect.rules import RetentionRule
+from registry_pipelines.collect.rules import Collect, RetentionRule
 from registry_pipelines.config.registries import (
     Cache,
     EmbeddedRegistry,
@@ -333,6 +333,10 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """Mirrors and syncs."""
     retention: Cron = Cron("30 3 * * *")
     """The retention plan."""
+    collect: Cron = Cron("0 6 * * 0")
+    """The application of retention plans, where `collect.apply` is `auto`."""
+    purge: Cron = Cron("30 5 * * *")
+    """The end of quarantines that are over."""
     infra: Cron = Cron("15 4 * * *")
     """What registries in clouds are set to, against `infra`."""
     replication_lag: Cron = Cron("*/30 * * * *")
@@ -423,6 +427,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Syncs of whole repositories, by name."""
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
+    collect: Collect = Collect()
+    """What happens to what they let go."""
     usage: dict[Annotated[str, NAME], UsageSettings] = {}
     """Who says what runs, by name (docs/inventory.md). `collect` keeps what runs, and nothing goes that one of them
     could speak of which does not answer."""

@@ -77,6 +77,8 @@ RETENTION_PLAN_TYPE = "application/vnd.registry-pipelines.retention-plan.v1+json
 """What a retention plan was made for; the payload type of an envelope, which is no in-toto statement."""
 MIRRORED_TYPE = "application/vnd.registry-pipelines.mirrored.v1+json"
 """When all of an upstream was last brought; as above."""
+QUARANTINE_TYPE = "application/vnd.registry-pipelines.quarantine.v1+json"
+"""What was set aside before it was deleted, and until when it can be brought back; as above."""
 
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
@@ -102,6 +104,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     BUNDLE_RECEIPT_TYPE: ("promoter",),
     RETENTION_PLAN_TYPE: ("promoter",),
     MIRRORED_TYPE: ("promoter",),
+    QUARANTINE_TYPE: ("promoter",),
 }
 
 

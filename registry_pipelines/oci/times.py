@@ -29,3 +29,8 @@ def read_created(text: str) -> datetime | None:
     """When an image was made, by its ``created``; None also for a reproducible build's constant."""
     moment = read_time(text)
     return moment if moment is not None and moment >= OLDEST_BELIEVED else None
+
+
+def write_time(moment: datetime) -> str:
+    """A time with a zone as RFC 3339 in UTC, whole seconds, as :func:`read_time` reads it."""
+    return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -113,6 +113,9 @@ def test_without_a_key_a_plan_is_made_and_not_applied_later(shop: Shop) -> None:
     [made] = shop.collect("plan", "here")
     assert made["ok"] and "the plan is not signed" in made["notes"][-1]
     assert shop.collect("apply", "here", made["digest"], code=3)["what"] == "the plan is not signed"
+    told = shop.collect("apply", "here", "--now", code=8)
+    assert "no key of the promoter" in told["what"], "nobody could believe what is set aside"
+    shop.configure(more=f"{keys}promoter: {{trusted: [absent.pub]}}}}\ncollect: {{quarantine: 0}}\n")
     _, applied = shop.collect("apply", "here", "--now")
     assert applied["facts"]["deleted"] == 2
 

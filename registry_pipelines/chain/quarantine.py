@@ -1,0 +1,239 @@
+"""What plans set aside: listed, brought back, and deleted for good once its time is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.plan import RetentionPlan
+from registry_pipelines.collect.quarantine import Quarantine, release, restore
+from registry_pipelines.collect.records import Found, Record, find_records
+from registry_pipelines.collect.rules import GLOB_CHARACTERS
+from registry_pipelines.errors import (
+    ContentError,
+    DigestInvalid,
+    InputError,
+    RegistryError,
+    Unsupported,
+)
+from registry_pipelines.inventory.survey import SURVEY_THREADS
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import held_alone
+from registry_pipelines.progress import count_text
+from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.set_aside import is_quarantine, quarantine_of
+from registry_pipelines.threads import Pool
+
+Held = tuple[Place, Record]
+"""The quarantine's repository, and a record that is believed."""
+
+
+def quarantine_for(session: Session, plan: RetentionPlan) -> Quarantine | None:
+    """Where a plan sets aside what it deletes; None where the configuration has no quarantine. Raises InputError
+    without a key of the promoter: nobody would believe the record."""
+    days = session.config.collect.quarantine
+    if not days:
+        return None
+    signer = session.keys.signer("promoter")
+    return Quarantine(plan.digest, days, signer, session.keys.trusted(), session.now())
+
+
+@contextmanager
+def alone(session: Session, registry: str) -> Iterator[None]:
+    """One process of this machine at a time changes what a registry set aside. Raises StateLocked."""
+    with held_alone(session.config.state / "collect" / f"{registry}.lock", f"another process collects {registry}"):
+        yield
+
+
+def records_of(session: Session, registry: str) -> list[Found]:
+    """Every record of a registry, the oldest first; those that are not to be believed have a problem. Raises
+    InputError, RegistryError."""
+    opened, verifier = session.places.registry(registry), session.keys.trusted()
+    found = [each for place in _quarantines(session, registry, opened) for each in find_records(place, verifier)]
+    return sorted(found, key=lambda each: (each.record.at if each.record else "", each.place.repository, each.tag))
+
+
+def _quarantines(session: Session, registry: str, opened: Registry) -> list[Place]:
+    """Those the registry lists; without a list those of the repositories that rules name in full."""
+    try:
+        return [Place(opened, name) for name in sorted(opened.repositories()) if is_quarantine(name)]
+    except Unsupported:
+        rules = [rule for rule in session.config.retention if rule.registry == registry]
+        patterns = {pattern for rule in rules for pattern in rule.repositories}
+        named = sorted(each for each in patterns if not GLOB_CHARACTERS.intersection(each))
+        return [quarantine_of(Place(opened, name)) for name in named]
+
+
+def quarantined(session: Session, registry: str) -> StageResult:
+    """What is set aside in a registry, until when. Not ``ok`` where a record is not to be believed."""
+    started = time.monotonic()
+    found = records_of(session, registry)
+    records = [each.record for each in found if each.record]
+    now = session.now()
+    over = sum(record.is_over(now) for record in records)
+    return StageResult(
+        stage=f"quarantined:{registry}",
+        subject=registry,
+        action=f"{count_text(len(records), 'image')} set aside" if records else "nothing is set aside",
+        seconds=time.monotonic() - started,
+        facts={"registry": registry, "images": len(records), "over": over, "bytes": _bytes(records)},
+        rows=[{**_row(record), "until": record.until, "at": record.at, "plan": record.plan} for record in records],
+        reasons=_problems(found),
+        ok=len(records) == len(found),
+    )
+
+
+def _row(record: Record) -> dict[str, str | int]:
+    own = sorted(tag for tag, digest in record.tags.items() if digest == record.digest)
+    return {
+        "repository": record.repository,
+        "tags": ", ".join(own),
+        "digest": record.digest,
+        "manifests": len(record.deleted),
+        "freed_bytes": record.freed_bytes,
+    }
+
+
+def _bytes(records: Collection[Record]) -> int:
+    return sum(record.freed_bytes for record in records)
+
+
+def _problems(found: Sequence[Found]) -> list[str]:
+    return [f"{each.place}:{each.tag}: {each.problem}" for each in found if each.record is None]
+
+
+def undo(session: Session, registry: str, references: Sequence[str], *, plan: str = "") -> StageResult:
+    """Bring back what was set aside: images by ``repository:tag`` or ``repository@digest``, or all of a plan.
+
+    Byte for byte, tags last; a tag that names something else by now stays, and is said. Of an image that was set aside
+    several times under a tag the one that went last comes back. Raises InputError for what is not set aside,
+    RegistryError.
+    """
+    started = time.monotonic()
+    with alone(session, registry):
+        found = records_of(session, registry)
+        results = [_undo_one(*each, found) for each in _wanted(found, references, plan)]
+    back = [record for record, problems in results if not problems]
+    return StageResult(
+        stage=f"undo:{registry}",
+        subject=registry,
+        action=f"{count_text(len(results), 'image')} brought back",
+        changed=True,
+        seconds=time.monotonic() - started,
+        facts={"registry": registry, "images": len(results), "whole": len(back), "bytes": _bytes(back)},
+        rows=[_row(record) for record, _ in results],
+        reasons=[f"{record.repository}: {problem}" for record, problems in results for problem in problems],
+        ok=len(back) == len(results),
+    )
+
+
+def _wanted(found: Sequence[Found], references: Sequence[str], plan: str) -> list[Held]:
+    if bool(references) == bool(plan):
+        raise InputError("name images, or a plan", do="Write REPOSITORY:TAG, REPOSITORY@DIGEST, or --plan DIGEST")
+    believed = _believed(found)
+    if plan:
+        digest = Digest.parse(plan)
+        of_plan = [each for each in believed if each[1].plan == digest]
+        if not of_plan:
+            raise InputError(f"nothing that {digest} deleted is set aside", do="`collect quarantined` lists what is")
+        return of_plan
+    wanted: dict[str, Held] = {}
+    for reference in references:
+        of_it = [each for each in believed if _is_named(each[1], reference)]
+        if not of_it:
+            problems = "; ".join(_problems(found))
+            raise InputError(
+                f"{reference} is not set aside" + (f" ({problems})" if problems else ""),
+                do="`collect quarantined` lists what is",
+            )
+        wanted.setdefault(of_it[-1][1].tag, of_it[-1])
+    return list(wanted.values())
+
+
+def _is_named(record: Record, reference: str) -> bool:
+    repository, at, digest = reference.partition("@")
+    if at:
+        try:
+            return repository == record.repository and Digest.parse(digest) in (record.digest, *record.deleted)
+        except DigestInvalid:
+            return False
+    repository, _, tag = reference.rpartition(":")
+    return repository == record.repository and tag in record.tags
+
+
+def _undo_one(aside: Place, record: Record, found: Sequence[Found]) -> tuple[Record, list[str]]:
+    """The record, and what was not as it should be. What did not come back whole stays set aside."""
+    try:
+        with Pool(SURVEY_THREADS, "undo") as pool:
+            restored = restore(record, aside, pool)
+        if not restored.problems:
+            release(record, aside, _others(aside, record, found))
+    except (RegistryError, ContentError) as error:
+        return record, [str(error)]
+    return record, restored.problems
+
+
+def _believed(found: Sequence[Found]) -> list[Held]:
+    return [(each.place, each.record) for each in found if each.record]
+
+
+def _others(aside: Place, record: Record, found: Sequence[Found]) -> list[Record]:
+    """The other records of the same quarantine. Raises ContentError where one cannot be read: what it keeps is not
+    known, so nothing is deleted there."""
+    beside = [each for each in found if each.place == aside and each.tag != record.tag]
+    if unread := next((each for each in beside if each.record is None), None):
+        raise ContentError(
+            f"the record {unread.tag} cannot be believed, so nothing is deleted beside it: {unread.problem}",
+            where=str(aside),
+            do=f"Look at it; then delete its tag {unread.tag}",
+        )
+    return [each.record for each in beside if each.record]
+
+
+def purge(session: Session, registry: str, *, dry_run: bool = False) -> StageResult:
+    """Delete for good what was set aside and whose time is over, by its own signed record. Raises InputError,
+    RegistryError (the lists)."""
+    started = time.monotonic()
+    with alone(session, registry):
+        found, now = records_of(session, registry), session.now()
+        over = [each for each in _believed(found) if each[1].is_over(now)]
+        records, problems = _purge_each(over, found) if not dry_run else ([record for _, record in over], [])
+    said = "could be deleted for good" if dry_run else "deleted for good"
+    return StageResult(
+        stage=f"purge:{registry}",
+        subject=registry,
+        action=f"{count_text(len(records), 'image')} {said}" if records else "unchanged",
+        changed=bool(records) and not dry_run,
+        seconds=time.monotonic() - started,
+        facts={
+            "registry": registry,
+            "images": len(records),
+            "left": len(found) - len(records),
+            "freed_bytes": _bytes(records),
+        },
+        rows=[_row(record) for record in records],
+        reasons=[*problems, *_problems(found)],
+        notes=["blobs are freed by the registry's own collection; `collect garbage` says how"] if records else [],
+        ok=not problems and all(each.record for each in found),
+    )
+
+
+def _purge_each(over: Sequence[Held], found: Sequence[Found]) -> tuple[list[Record], list[str]]:
+    purged: list[Record] = []
+    problems: list[str] = []
+    left = list(found)
+    for aside, record in over:
+        try:
+            release(record, aside, _others(aside, record, left))
+        except (RegistryError, ContentError) as error:
+            problems.append(f"{record.repository}@{record.digest}: {error}")
+        else:
+            purged.append(record)
+            left = [each for each in left if (each.place, each.tag) != (aside, record.tag)]
+    return purged, problems
+
+
+__all__ = ["alone", "purge", "quarantine_for", "quarantined", "records_of", "undo"]

@@ -1,0 +1,93 @@
+"""Bring manifests from one repository of a registry into another one, byte for byte; blobs are mounted, not sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+
+from registry_pipelines.errors import NotFound, RegistryError, Unauthorized, Unavailable
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, descriptors
+from registry_pipelines.registry.blobs import BlobStream
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.transfer.closure.closure import storing_order
+
+
+@dataclass
+class Brought:
+    """What it took. mounted: blobs that were taken over; sent, sent_bytes: those that the registry let nobody mount."""
+
+    mounted: int = 0
+    sent: int = 0
+    sent_bytes: int = 0
+    manifests: int = 0
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """Manifests in the order in which a registry stores them: children before their index, subjects before what refers
+    to them."""
+
+    manifests: Mapping[Digest, ManifestBytes] = field(default_factory=dict)
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """Of all, in that order."""
+        return tuple(self.manifests)
+
+
+def read_pieces(place: Place, wanted: Iterable[Digest]) -> Pieces:
+    """Manifests of a place, with the children of those that are indexes. What is not there is left out: a copy of
+    chosen platforms has indexes without some of their children. Raises RegistryError, ContentError."""
+    found: dict[Digest, ManifestBytes] = {}
+    contents: dict[Digest, Manifest | Index] = {}
+    waiting = list(dict.fromkeys(wanted))
+    while waiting:
+        digest = waiting.pop()
+        if digest in found:
+            continue
+        try:
+            stored = place.registry.get_manifest(place.repository, digest)
+        except NotFound:
+            continue
+        content = stored.content()
+        found[digest], contents[digest] = stored, content
+        if isinstance(content, Index):
+            waiting += [child.digest for child in content.manifests]
+    return Pieces({digest: found[digest] for digest in storing_order(contents)})
+
+
+def bring(pieces: Pieces, source: Place, target: Place, pool: Executor, brought: Brought) -> None:
+    """Store all of them at the target, with their blobs, by digest. What is there already is not touched. Raises
+    RegistryError, ContentError; whatever was stored until then stays, and a second call goes on."""
+    for digest, manifest in pieces.manifests.items():
+        if digest_at(target, digest) is not None:
+            continue
+        content = manifest.content()
+        if isinstance(content, Manifest):
+            blobs = {blob.digest: blob for blob in descriptors(content) if not blob.urls}
+            list(pool.map(lambda blob: _bring_blob(blob, source, target, brought), blobs.values()))
+        target.registry.put_manifest(target.repository, manifest)
+        brought.manifests += 1
+
+
+def _bring_blob(blob: Descriptor, source: Place, target: Place, brought: Brought) -> None:
+    """A mount may fail whatever was promised, so look, and send what is not there. A registry that refuses a mount for
+    good has said no, and takes the content."""
+    registry = target.registry
+    if registry.blob_size(target.repository, blob.digest) == blob.size:
+        return
+    try:
+        if registry.mount_blob(target.repository, blob.digest, source=source.repository):
+            brought.mounted += 1
+            return
+    except (Unavailable, Unauthorized):
+        raise
+    except RegistryError:
+        pass
+    with BlobStream(source, blob) as content:
+        registry.upload_blob(target.repository, blob, content)
+    brought.sent += 1
+    brought.sent_bytes += blob.size

@@ -1,0 +1,295 @@
+"""What a plan deletes is set aside in the registry, comes back byte for byte, and goes for good when its time is over.
+
+On the embedded server (referrers API), ECR, docker-registry (lists of referrers under tags) and layout folders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.collect.apply import Applied, apply_plan
+from registry_pipelines.collect.plan import RetentionPlan
+from registry_pipelines.collect.quarantine import Quarantine, Restored, release, restore
+from registry_pipelines.collect.records import Record, find_records, write_record
+from registry_pipelines.errors import ClosureIncomplete, NotFound
+from registry_pipelines.evidence.keys import generate_key, load_signer, verifier_of
+from registry_pipelines.evidence.model import Signer
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Index, descriptors
+from registry_pipelines.registry.client import DistributionRegistry, Retries
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.set_aside import quarantine_of
+from registry_pipelines.threads import Pool
+from tests.collect.test_retention import KEEP_NONE, KEEP_ONE, NOW, going, note, plan, push, push_index
+from tests.collect.test_retention import registry as registry
+from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
+
+
+@pytest.fixture(scope="module")
+def signer(tmp_path_factory: pytest.TempPathFactory) -> Signer:
+    path = tmp_path_factory.mktemp("keys") / "promoter.key"
+    generate_key(path)
+    return load_signer(path)
+
+
+@dataclass(frozen=True)
+class Content:
+    """All of a repository: tags, manifests with their bytes, what refers to each, blobs with their sizes."""
+
+    tags: dict[str, Digest]
+    manifests: dict[Digest, bytes]
+    referrers: dict[Digest, frozenset[Digest]]
+    blobs: dict[Digest, int | None]
+
+
+def content_of(place: Place) -> Content:
+    """Everything that tags lead to; a tag that cannot be pulled whole fails here."""
+    registry, repository = place.registry, place.repository
+    try:
+        tags = {tag: registry.resolve(repository, tag).digest for tag in registry.tags(repository)}
+    except NotFound:
+        tags = {}
+    manifests: dict[Digest, bytes] = {}
+    referrers: dict[Digest, frozenset[Digest]] = {}
+    blobs: dict[Digest, int | None] = {}
+    waiting = list(tags.values())
+    while waiting:
+        digest = waiting.pop()
+        if digest in manifests:
+            continue
+        stored = registry.get_manifest(repository, digest)
+        manifests[digest], content = stored.raw, stored.content()
+        referrers[digest] = frozenset(one.digest for one in registry.referrers(repository, digest))
+        below = descriptors(content)
+        waiting += [*referrers[digest], *([one.digest for one in below] if isinstance(content, Index) else [])]
+        if not isinstance(content, Index):
+            blobs.update((one.digest, registry.blob_size(repository, one.digest)) for one in below)
+            assert all(blobs[one.digest] == one.size for one in below), f"{digest} lacks content"
+    return Content(tags, manifests, referrers, blobs)
+
+
+def apply(registry: Registry, found: RetentionPlan, signer: Signer, days: int = 14) -> tuple[Applied, Quarantine]:
+    aside = Quarantine(found.digest, days, signer, verifier_of(signer), NOW)
+    return apply_plan(registry, found, now=NOW, aside=aside), aside
+
+
+def records(place: Place, signer: Signer) -> list[Record]:
+    found = list(find_records(quarantine_of(place), verifier_of(signer)))
+    assert all(each.record for each in found), found
+    return [each.record for each in found if each.record]
+
+
+def undo(place: Place, signer: Signer, tag: str) -> Restored:
+    """Bring an image back, and empty its part of the quarantine."""
+    every = records(place, signer)
+    [one] = [each for each in every if tag in each.tags]
+    with Pool(4, "undo") as pool:
+        done = restore(one, quarantine_of(place), pool)
+    release(one, quarantine_of(place), [each for each in every if each is not one])
+    return done
+
+
+def furnish(place: Place) -> None:
+    """Three releases: one image with evidence and evidence of that; two indexes that share a child, whose attestation
+    refers to the child; cosign's tag."""
+    image = push(place, "v1", days_ago=300)
+    about = note(place, image, "about v1")
+    stored = place.registry.get_manifest(place.repository, about.digest)
+    note(place, stored, "about what is about v1")
+    note(place, image, "another about v1")
+    place.registry.put_manifest(place.repository, image, tag="old")
+    shared = push(place, "", days_ago=200, architecture="arm64")
+    note(place, shared, "about the child")
+    push_index(place, "v2", push(place, "x", days_ago=201, architecture="s390x"), shared)
+    signed = push_index(place, "v3", shared)
+    signature = push(place, "", days_ago=150, architecture="sig")
+    place.registry.put_manifest(place.repository, signature, tag=f"{signed.digest.fallback_tag}.sig")
+    push(place, "v9", days_ago=1)
+
+
+def test_what_went_comes_back_byte_for_byte(registry: Registry, signer: Signer) -> None:
+    place = Place(registry, "team/app")
+    furnish(place)
+    before, found = content_of(place), plan(registry, KEEP_ONE)
+    assert going(found) == {"v1", "old", "v2", "v3"}
+    done, aside = apply(registry, found, signer)
+    assert done.ok and sorted(registry.tags("team/app")) == ["v9"]
+    assert aside.brought.sent_bytes == 0 and aside.brought.mounted > 0, "what can be mounted is not sent"
+    for tag in ("v3", "old", "v2"):
+        assert undo(place, signer, tag).problems == []
+    assert content_of(place) == before
+    assert content_of(quarantine_of(place)).tags == {}, "nothing is left aside"
+    assert going(plan(registry, KEEP_ONE)) == going(found), "and it is judged as it was"
+
+
+def test_what_another_record_needs_stays_aside(registry: Registry, signer: Signer) -> None:
+    """Two indexes went, and the child that they share with the first; each comes back whole alone."""
+    place = Place(registry, "team/app")
+    furnish(place)
+    before = content_of(place)
+    apply(registry, plan(registry, KEEP_NONE), signer)
+    [second] = [each for each in records(place, signer) if "v3" in each.tags]
+    undo(place, signer, "v2")
+    now = content_of(place)
+    assert now.tags["v2"] == before.tags["v2"] and now.manifests.items() <= before.manifests.items()
+    registry.delete_manifest("team/app", now.tags["v2"])
+    assert undo(place, signer, "v3").problems == []
+    whole = content_of(place)
+    assert whole.manifests[Digest.parse(second.digest)] == before.manifests[Digest.parse(second.digest)]
+
+
+def test_the_end_of_a_quarantine_leaves_nothing(registry: Registry, signer: Signer) -> None:
+    place = Place(registry, "team/app")
+    furnish(place)
+    apply(registry, plan(registry, KEEP_ONE), signer)
+    kept = content_of(place)
+    while left := records(place, signer):
+        assert not left[0].is_over(NOW) and left[0].is_over(NOW + timedelta(days=14))
+        release(left[0], quarantine_of(place), left[1:])
+        for other in left[1:]:
+            assert all(registry.resolve(quarantine_of(place).repository, digest) for digest in other.held)
+    assert content_of(quarantine_of(place)) == Content({}, {}, {}, {}) and content_of(place) == kept
+
+
+def test_a_tag_that_names_something_else_by_now_stays(registry: Registry, signer: Signer) -> None:
+    place = Place(registry, "team/app")
+    furnish(place)
+    old = registry.resolve("team/app", "v1").digest
+    apply(registry, plan(registry, KEEP_ONE), signer)
+    new = push(place, "v1", days_ago=0)
+    done = undo(place, signer, "old")
+    assert done.tags == ["old"] and "tag v1 names" in done.problems[0]
+    tags = content_of(place).tags
+    assert (tags["v1"], tags["old"]) == (new.digest, old)
+
+
+def test_an_image_that_goes_twice_comes_back(registry: Registry, signer: Signer) -> None:
+    place = Place(registry, "team/app")
+    furnish(place)
+    before = content_of(place)
+    for moment in range(2):
+        found = plan(registry, KEEP_ONE)
+        found = RetentionPlan(found.registry, found.made_at, found.repositories, (f"of {moment}",), (), found.rules)
+        assert apply(registry, found, signer)[0].ok
+        for tag in ("v2", "v3", "v1"):
+            undo(place, signer, tag)
+    assert content_of(place) == before
+
+
+def test_plans_leave_what_is_aside_alone(registry: Registry, signer: Signer) -> None:
+    place = Place(registry, "team/app")
+    furnish(place)
+    apply(registry, plan(registry, KEEP_NONE), signer)
+    again = plan(registry, KEEP_NONE)
+    assert [each.repository for each in again.repositories if each.entries] == []
+    assert any("set aside before" in each for each in again.notes)
+
+
+@contextmanager
+def faulty(tmp_path: Path) -> Iterator[tuple[DistributionRegistry, FaultRegistry, Place]]:
+    """The embedded server behind faults, and a way to it without them."""
+    with EmbeddedServer(tmp_path) as server, FaultRegistry(server.address) as faults:
+        whole = Place(DistributionRegistry(server.address), "team/app")
+        yield DistributionRegistry(faults.address, retries=Retries(attempts=1)), faults, whole
+
+
+WRITES = "PUT|POST|PATCH|DELETE"
+
+
+def stopping(faults: FaultRegistry, after: int) -> None:
+    """Nothing is written any more after so many writes, as after a kill; of the last one the answer is lost."""
+    faults.clear()
+    faults.play(WRITES, ".*", LoseAnswer(), skip=after, times=1)
+    faults.play(WRITES, ".*", Status(503), skip=after)
+
+
+@pytest.mark.parametrize("first", [0, 1, 2])
+def test_after_a_kill_anywhere_each_tag_can_be_pulled_and_the_same_command_ends_it(
+    first: int, tmp_path: Path, signer: Signer
+) -> None:
+    with faulty(tmp_path) as (registry, faults, whole):
+        place = Place(registry, "team/app")
+        furnish(whole)
+        before, stops = content_of(whole), 0
+        while True:
+            found = plan(registry, KEEP_ONE)
+            for writes in range(first, 200, 17):
+                stopping(faults, writes)
+                done, _ = apply(registry, found, signer)
+                faults.clear()
+                content_of(whole)
+                if done.ok:
+                    break
+                stops += 1
+            assert done.ok and sorted(whole.registry.tags("team/app")) == ["v9"]
+            for tag in ("v1", "v2", "v3"):
+                for writes in range(first, 200, 17):
+                    stopping(faults, writes)
+                    try:
+                        undo(place, signer, tag)
+                    except Exception:
+                        faults.clear()
+                        content_of(whole)
+                        stops += 1
+                        continue
+                    break
+                faults.clear()
+            break
+        assert stops >= 4 and content_of(whole) == before
+        assert content_of(quarantine_of(whole)).tags == {}
+
+
+def test_what_somebody_else_deleted_is_not_finished(tmp_path: Path, signer: Signer) -> None:
+    """Its evidence would be gone without a record."""
+    with faulty(tmp_path) as (registry, _, whole):
+        image = push(whole, "v1", days_ago=300)
+        evidence = note(whole, image, "about v1")
+        found = plan(registry, KEEP_NONE)
+        whole.registry.delete_manifest("team/app", image.digest)
+        done, _ = apply(registry, found, signer)
+        assert "not by this plan" in done.refused[0] and records(whole, signer) == []
+        assert whole.registry.get_manifest("team/app", evidence.digest)
+
+
+def test_a_registry_without_mounts_is_sent_the_content(tmp_path: Path, signer: Signer) -> None:
+    with faulty(tmp_path) as (registry, faults, whole):
+        furnish(whole)
+        before = content_of(whole)
+        faults.play("POST", r".*mount=.*", Status(403))
+        done, aside = apply(registry, plan(registry, KEEP_ONE), signer)
+        assert done.ok and aside.brought.mounted == 0 and aside.brought.sent_bytes > 0
+        faults.clear()
+        for tag in ("v1", "v2", "v3"):
+            undo(whole, signer, tag)
+        assert content_of(whole) == before
+
+
+def test_a_record_that_somebody_else_wrote_is_not_believed(tmp_path: Path, signer: Signer) -> None:
+    key = tmp_path / "other.key"
+    generate_key(key)
+    with faulty(tmp_path / "content") as (registry, _, whole):
+        furnish(whole)
+        apply(registry, plan(registry, KEEP_ONE), signer)
+        [record, *_] = records(whole, signer)
+        write_record(quarantine_of(whole), record, load_signer(key))
+        [bad] = [each for each in find_records(quarantine_of(whole), verifier_of(signer)) if each.record is None]
+        assert bad.tag == record.tag and "trusted key" in bad.problem
+
+
+def test_an_image_that_is_not_whole_in_the_quarantine_is_said(tmp_path: Path, signer: Signer) -> None:
+    with faulty(tmp_path) as (registry, _, whole):
+        furnish(whole)
+        apply(registry, plan(registry, KEEP_ONE), signer)
+        [record] = [each for each in records(whole, signer) if "v1" in each.tags]
+        aside = quarantine_of(whole)
+        aside.registry.delete_manifest(aside.repository, Digest.parse(record.digest))
+        with Pool(2, "undo") as pool, pytest.raises(ClosureIncomplete, match="not in the quarantine any more"):
+            restore(record, aside, pool)
+        assert sorted(whole.registry.tags("team/app")) == ["v9"]

@@ -1,0 +1,126 @@
+"""`collect quarantined`, `undo` and `purge`, by the command line: what a person and a script see."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.set_aside import quarantine_of
+from tests.cli.test_bad_input import PROGRAM
+from tests.collect.test_quarantine import content_of
+from tests.collect.test_retention import note, push
+from tests.collect.test_stored import RULE, Shop
+from tests.collect.test_stored import shop as shop
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import HoldAnswer
+from tests.patience import patient
+
+
+def emptied(shop: Shop) -> str:
+    """Apply a plan; its digest."""
+    [made] = shop.collect("plan", "here")
+    [applied] = shop.collect("apply", "here", made["digest"])
+    assert applied["facts"]["quarantine_days"] == 14 and "set aside until" in applied["notes"][0]
+    digest: str = made["digest"]
+    return digest
+
+
+def test_what_is_set_aside_is_listed_and_comes_back(shop: Shop) -> None:
+    note(shop.place, push(shop.place, "v1", days_ago=99), "about v1")
+    before = content_of(shop.place)
+    plan = emptied(shop)
+    [listed] = shop.collect("quarantined", "here")
+    assert {(row["tags"], row["plan"]) for row in listed["rows"]} == {("v0", plan), ("v1", plan)}
+    [back] = shop.collect("undo", "here", "team/app:v1")
+    assert back["facts"]["whole"] == 1 and shop.tags == ["v1", "v2"]
+    assert shop.collect("undo", "here", "team/app:v1", code=8)["what"] == "team/app:v1 is not set aside"
+    shop.collect("undo", "here", "--plan", plan)
+    assert content_of(shop.place) == before
+    [listed] = shop.collect("quarantined")
+    assert listed["action"] == "nothing is set aside" and listed["rows"] == []
+    assert "nothing that" in shop.collect("undo", "here", "--plan", plan, code=8)["what"]
+    assert "name images, or a plan" in shop.collect("undo", "here", code=8)["what"]
+
+
+def test_purge_takes_only_what_is_over(shop: Shop) -> None:
+    shop.configure(more="signing: {generate: true}\ncollect: {quarantine: 1}\n")
+    [made] = shop.collect("plan", "here")
+    shop.collect("apply", "here", made["digest"])
+    [kept] = shop.collect("purge", "here")
+    assert (kept["action"], kept["facts"]["left"]) == ("unchanged", 2)
+    aside = quarantine_of(shop.place)
+    _expire(shop, aside)
+    [dry] = shop.collect("purge", "here", "--dry-run")
+    assert dry["facts"]["images"] == 1 and not dry["changed"]
+    [gone] = shop.collect("purge")
+    assert (gone["facts"]["images"], gone["facts"]["left"]) == (1, 1)
+    [listed] = shop.collect("quarantined", "here")
+    assert len(listed["rows"]) == 1
+    shop.collect("undo", "here", f"team/app@{listed['rows'][0]['digest']}")
+
+
+def _expire(shop: Shop, aside: Place) -> None:
+    """Write one record as it is when its time is over, by the same key."""
+    import msgspec
+
+    from registry_pipelines.collect.records import find_records, write_record
+    from registry_pipelines.evidence.keys import load_signer, verifier_of
+
+    signer = load_signer(shop.folder / ".registry-pipelines" / "keys" / "signing.key")
+    record = next(find_records(aside, verifier_of(signer))).record
+    assert record is not None
+    write_record(aside, msgspec.structs.replace(record, until="2026-01-01T00:00:00Z"), signer)
+
+
+def test_a_record_of_another_key_stops_what_is_beside_it(shop: Shop) -> None:
+    """Nobody knows what it keeps; what is believed still comes back."""
+    emptied(shop)
+    shop.configure(more="signing: {generate: true}\nstate: elsewhere\n", name="other")
+    [listed] = shop.collect("quarantined", "here", code=3, config="other")
+    assert listed["rows"] == [] and len(listed["reasons"]) == 2 and "trusted key" in listed["reasons"][0]
+    [purged] = shop.collect("purge", "here", code=3, config="other")
+    assert not purged["changed"]
+    assert len(shop.collect("quarantined", "here")[0]["rows"]) == 2
+
+
+def test_days_that_were_changed_make_a_plan_another_one(shop: Shop) -> None:
+    [made] = shop.collect("plan", "here")
+    shop.configure(more="signing: {generate: true}\ncollect: {quarantine: 0}\n")
+    refused = shop.collect("apply", "here", made["digest"], code=8)
+    assert refused["what"] == "the plan sets aside for 14 days, and the configuration says 0"
+
+
+def test_a_process_that_is_killed_leaves_what_the_next_one_finishes(shop: Shop) -> None:
+    """kill -9 while an answer is awaited: to a copy, to a record, to a deletion."""
+    before = content_of(shop.place)
+    with FaultRegistry(shop.place.registry.name) as faults:
+        behind = Shop(shop.folder, Place(DistributionRegistry(faults.address), "team/app"))
+        behind.configure(f"[{RULE}]", name="behind")
+        [made] = behind.collect("plan", "here", config="behind")
+        for method, target in (
+            ("PUT", ".*/manifests/rp-record-.*"),
+            ("PUT", ".*rp-quarantine.*/manifests/sha256.*"),
+            ("DELETE", ".*"),
+        ):
+            faults.clear()
+            held = HoldAnswer(threading.Event())
+            faults.play(method, target, held)
+            words = ["collect", "apply", "here", made["digest"], "--config", str(shop.folder / "behind.yaml")]
+            process = subprocess.Popen([*PROGRAM, *words])
+            until = time.monotonic() + patient(60)
+            while not [one for one in faults.seen if one.fault] and time.monotonic() < until:
+                time.sleep(0.02)
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            held.release.set()
+            content_of(shop.place)
+        faults.clear()
+        [done] = behind.collect("apply", "here", made["digest"], config="behind")
+        assert done["ok"] and shop.tags == ["v2"]
+        behind.collect("undo", "here", "--plan", made["digest"], config="behind")
+    assert content_of(shop.place) == before
