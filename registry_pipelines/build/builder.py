@@ -15,7 +15,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.settings import FILE, FOLDER, LIBC, TAG, Existing
+from registry_pipelines.settings import ARTIFACT, FILE, FOLDER, LIBC, TAG, Existing
 
 PROVENANCE_ARTIFACT = media_types.IN_TOTO
 """Artifact and media type of the attached provenance: a bare in-toto Statement, whoever signs it."""
@@ -55,6 +55,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     """A requirements file, beside or instead of `requirements`."""
     wheels: Annotated[Path, FOLDER] | None = None
     """Folder with wheels; when given, no package index is asked, and pip's own settings do not count."""
+    wheels_from: Annotated[str, ARTIFACT] | None = None
+    """Artifact with wheels instead of a folder in `wheels`, as `wheels push` wrote it (`private/wheels:latest`): for
+    builds behind a gap. A key that is believed for what goes into images must vouch for it."""
     find_links: tuple[Annotated[str, Existing("file or folder")], ...] = ()
     """Folders, pages or addresses with more wheels, beside the index or beside `wheels`: pip's `--find-links`."""
     application: Annotated[Path, FOLDER] | None = None

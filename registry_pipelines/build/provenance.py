@@ -21,7 +21,7 @@ from registry_pipelines.build.builder import (
     SettledConflict,
 )
 from registry_pipelines.build.compiling import IDENTITY
-from registry_pipelines.build.requirement_lines import read_lines, redacted
+from registry_pipelines.build.requirement_lines import asked_for, redacted
 from registry_pipelines.build.revision import Revision
 from registry_pipelines.build.splice import CODEC
 from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
@@ -78,14 +78,14 @@ def provenance(
 
 def _parameters(spec: BuildSpec) -> dict[str, Any]:
     """The specification as given. Environment values stand in the image config and are not repeated."""
-    lines = read_lines(spec.requirements, spec.requirements_file, folder=spec.folder.absolute())
     return {
         "name": spec.name,
         "version": spec.version,
         "base": spec.base,
         "python": spec.python,
-        "requirements": [redacted(line.text) for line in lines if not line.option[0] and not line.constraint],
+        "requirements": asked_for(spec.requirements, spec.requirements_file, folder=spec.folder.absolute()),
         **({"libc": spec.libc} if spec.libc else {}),
+        **({"wheelsFrom": spec.wheels_from} if spec.wheels_from else {}),
         **({"findLinks": [redacted(place) for place in spec.find_links]} if spec.find_links else {}),
         "workdir": spec.workdir,
         "entrypoint": list(spec.entrypoint),

@@ -89,6 +89,12 @@ class Line(msgspec.Struct, frozen=True):
         return (str(canonicalize_name(requirement.name)), pins[0]) if len(pins) == 1 else None
 
 
+def asked_for(lines: Sequence[str], file: Path | None, *, folder: Path) -> list[str]:
+    """The requirements themselves, as whoever reads of a build may see them. Raises as :func:`read_lines`."""
+    found = read_lines(lines, file, folder=folder)
+    return [redacted(line.text) for line in found if not line.option[0] and not line.constraint]
+
+
 def read_lines(lines: Sequence[str], file: Path | None, *, folder: Path) -> list[Line]:
     """All lines of a specification, those of nested requirement and constraint files in the place of the line that
     names them. Files that a URL names stay a line: pip reads them.

@@ -94,8 +94,8 @@ def derived(session: Session, mirror: str) -> StageResult:
         done = derive(feed, held, config.state, now=session.now(), progress=session.progress)
     finally:
         feed.close()
-    told = _told(done, now=session.now(), config=config, started=started)
-    return replace(told, bytes_moved=feed.received_bytes, notes=[*notes, *told.notes])
+    result = told(done, now=session.now(), config=config, started=started)
+    return replace(result, bytes_moved=feed.received_bytes, notes=[*notes, *result.notes])
 
 
 def _held_sources(session: Session) -> tuple[list[Held], list[str]]:
@@ -148,8 +148,8 @@ def fetched(
         done = update(feed, ecosystems, state, now=now, progress=progress)
     finally:
         feed.close()
-    told = _told(done, now=now, config=config, started=started)
-    return replace(told, bytes_moved=feed.received_bytes)
+    result = told(done, now=now, config=config, started=started)
+    return replace(result, bytes_moved=feed.received_bytes)
 
 
 def held_ecosystems(session: Session) -> tuple[set[str], list[str]]:
@@ -207,7 +207,7 @@ def standing(state: Path, *, now: datetime, config: Config | None = None) -> Sta
     facts, max_age = store.facts, _max_age(config)
     alerts = age_alerts(facts, max_age=max_age, now=now, do=remedy(config))
     rows: Sequence[Mapping[str, Scalar]] = (
-        [_row(part, now) for part in chosen.description.parts]
+        [set_row(part, now) for part in chosen.description.parts]
         if chosen
         else [
             {"ecosystem": name, "records": each.records, "newest": each.newest, "age": _age(each.newest, now)}
@@ -251,8 +251,8 @@ def exported(state: Path, target: Path, *, now: datetime) -> StageResult:
         digest=digest,
         changed=True,
         seconds=time.monotonic() - started,
-        facts={"file": str(target), "sha256": digest, "size_bytes": target.stat().st_size, **_facts(chosen, now)},
-        rows=[_row(part, now) for part in chosen.description.parts],
+        facts={"file": str(target), "sha256": digest, "size_bytes": target.stat().st_size, **set_facts(chosen, now)},
+        rows=[set_row(part, now) for part in chosen.description.parts],
     )
 
 
@@ -283,7 +283,7 @@ def imported(
             "either one exported set is imported, or archives, each with its ecosystem",
             do="Write `advisories import FILE [--digest sha256:...]`, or `advisories import PyPI=FILE Debian=FILE`",
         )
-    return _told(done, now=now, config=config, started=started)
+    return told(done, now=now, config=config, started=started)
 
 
 def _require_no_own_source(config: Config) -> None:
@@ -295,7 +295,8 @@ def _require_no_own_source(config: Config) -> None:
         )
 
 
-def _told(done: Updated, *, now: datetime, config: Config | None, started: float) -> StageResult:
+def told(done: Updated, *, now: datetime, config: Config | None, started: float) -> StageResult:
+    """What became of the sets. started: of ``time.monotonic``."""
     from registry_pipelines.scan.advisories import AdvisoryStore
 
     chosen = done.set
@@ -309,14 +310,15 @@ def _told(done: Updated, *, now: datetime, config: Config | None, started: float
         digest=chosen.description.digest,
         changed=done.changed,
         seconds=time.monotonic() - started,
-        facts={name: value for name, value in _facts(chosen, now).items() if name != "set_digest"},
-        rows=[_row(part, now, done.fetched.get(part.ecosystem, "kept")) for part in chosen.description.parts],
+        facts={name: value for name, value in set_facts(chosen, now).items() if name != "set_digest"},
+        rows=[set_row(part, now, done.fetched.get(part.ecosystem, "kept")) for part in chosen.description.parts],
         alerts=age_alerts(store.facts, max_age=_max_age(config), now=now, do="The export, or the file, is that old"),
         notes=[*done.notes, *(f"not readable: {each.subject}: {each.reason}" for each in store.problems[:10])],
     )
 
 
-def _facts(chosen: AdvisorySet, now: datetime) -> dict[str, Scalar]:
+def set_facts(chosen: AdvisorySet, now: datetime) -> dict[str, Scalar]:
+    """What a set is, in numbers."""
     parts = chosen.description.parts
     return {
         "set": chosen.folder.name,
@@ -328,7 +330,8 @@ def _facts(chosen: AdvisorySet, now: datetime) -> dict[str, Scalar]:
     }
 
 
-def _row(part: Part, now: datetime, fetched: str = "") -> dict[str, Scalar]:
+def set_row(part: Part, now: datetime, fetched: str = "") -> dict[str, Scalar]:
+    """An ecosystem of a set."""
     row: dict[str, Scalar] = {
         "ecosystem": part.ecosystem,
         "records": part.records,

@@ -53,11 +53,15 @@ def build(session: Session, image_name: str) -> StageResult:
     builder = LayersBuilder(
         state,
         engine=session.engine(receipts=False),
-        open_place=lambda text: _open_base(session, text),
+        open_place=lambda text: open_base_place(session, text),
         signer=session.keys.at_hand("builder"),
         keeping=keeping,
     )
     spec = build_spec(image_name, image.build, session.config.path.parent)
+    if spec.wheels_from:
+        from registry_pipelines.chain.wheels import for_build  # only behind a gap
+
+        spec = for_build(session, spec)
     result = builder.build(spec, session.places.source(image), progress=session.progress)
     release = Release(image_name, image.build.version, result.descriptor.digest)
     sent = [row for row in result.layers if not row.reused]
@@ -79,6 +83,7 @@ def build(session: Session, image_name: str) -> StageResult:
             "wheels": sum(len(wheels) for wheels in result.lock.values()),
             "provenance": result.provenance.digest,
             "wheels_for": "; ".join(result.targets.values()),
+            **({"wheels_from": spec.wheels_from} if spec.wheels_from else {}),
         },
         rows=[_layer(row) for row in result.layers],
         notes=_notes(result),
@@ -100,7 +105,8 @@ def build_spec(name: str, settings: Build, folder: Path) -> BuildSpec:
     return BuildSpec(name=name, folder=folder, **msgspec.structs.asdict(settings))
 
 
-def _open_base(session: Session, text: str) -> tuple[Place, str]:
+def open_base_place(session: Session, text: str) -> tuple[Place, str]:
+    """Where a base image is, and its tag or digest."""
     located = session.places.locate(text)
     return located.place, located.selector
 

@@ -138,6 +138,14 @@ class Places:
         parsed = Reference.parse(text, default_tag=default_tag)
         return Located(Place(self.host(parsed.registry), parsed.repository), parsed.tag, parsed.digest or "")
 
+    def tagged(self, text: str) -> tuple[Place, str]:
+        """Where something is to be put under a tag, ``latest`` unless one is written. Raises as :meth:`locate`,
+        InputError for a digest."""
+        located = self.locate(text)
+        if located.digest:
+            raise InputError(f"{text!r} names a digest, and what is pushed has its own", do="Write a tag, or none")
+        return located.place, located.tag
+
     def open(self, text: str) -> tuple[Registry, str]:
         """A registry by configured name or host, and the repository prefix after the first slash (empty for none).
 

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from registry_pipelines.chain.events import Heard
     from registry_pipelines.chain.ship import Shipment, Stage
     from registry_pipelines.chain.status import Status
+    from registry_pipelines.chain.wheels import Asked as AskedWheels
     from registry_pipelines.collect.plan import RetentionPlan
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.events.told import Fact
@@ -390,6 +391,34 @@ class Chain:
         from registry_pipelines.chain import advisory_sets
 
         return advisory_sets.updated(self._session, ecosystems)
+
+    def push_advisories(self, reference: str) -> StageResult:
+        """Store the advisory set in use at a reference, signed by the scanner, for the other side of a gap. Raises
+        AdvisoriesMissing, InputError, RegistryError."""
+        from registry_pipelines.chain import advisory_artifacts
+
+        return advisory_artifacts.pushed(self._session, reference)
+
+    def pull_advisories(self, reference: str) -> StageResult:
+        """Use the advisory set at a reference, once a believed scanner vouches for it. Raises EvidenceMissing,
+        DigestMismatch, AdvisoriesMissing, InputError, RegistryError; nothing changes then."""
+        from registry_pipelines.chain import advisory_artifacts
+
+        return advisory_artifacts.pulled(self._session, reference)
+
+    def push_wheels(self, reference: str, asked: AskedWheels) -> StageResult:
+        """Choose wheels as a build would, and store them at a reference, signed by the builder. Raises InputError,
+        RequirementsInvalid, RegistryError."""
+        from registry_pipelines.chain import wheels
+
+        return wheels.pushed(self._session, reference, asked)
+
+    def pull_wheels(self, reference: str, folder: Path) -> StageResult:
+        """Bring the wheels of a reference into a folder for ``pip install --no-index --find-links``. Raises
+        EvidenceMissing, DigestMismatch, InputError, RegistryError."""
+        from registry_pipelines.chain import wheels
+
+        return wheels.pulled(self._session, reference, folder)
 
     def sign(self, release: Release) -> StageResult:
         """Sign the release and attest its evidence; after the scan, before :meth:`judge`."""

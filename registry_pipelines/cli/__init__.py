@@ -82,6 +82,7 @@ GROUPS = {
     },
     "Keep clean": {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
+        "wheels": ("wheels", "Bring the wheels that a build needs to where no index is"),
         "rescan": ("advisories", "Match new advisories with what is released; no layer is read"),
         "delete": ("deletion", "Delete one image with the evidence that refers to it"),
         "infra": ("infra", "Set registries in clouds as `infra` of the configuration declares"),

@@ -79,6 +79,34 @@ def import_set(options: Options, files: tuple[str, ...], digest: str | None) -> 
     answer(options, imported(options.state.parent, files, now=datetime.now(UTC), digest=wanted, config=config))
 
 
+@advisories_group.command("push", short_help="Store the set in use in a registry, signed.")
+@click.argument("reference", metavar="REFERENCE")
+@common
+def push(options: Options, reference: str) -> None:
+    """Store the whole set in use at REFERENCE (REGISTRY/REPOSITORY:TAG), signed by the scanner's key.
+
+    It crosses an air gap as an artifact of a mirror (`artifacts`). Files that are there already are not sent again, and
+    the tag never moves to an older set.
+    """
+    with options.chain() as chain:
+        result = chain.push_advisories(reference)
+    answer(options, result)
+
+
+@advisories_group.command("pull", short_help="Use the set that was pushed to a registry.")
+@click.argument("reference", metavar="REFERENCE")
+@common
+def pull(options: Options, reference: str) -> None:
+    """Use the set at REFERENCE, once a key that is believed for scans vouches for it.
+
+    Everything is checked before anything is used. An older set than the one in use is left. Exit 3: nobody who is
+    believed vouches for it.
+    """
+    with options.chain() as chain:
+        result = chain.pull_advisories(reference)
+    answer(options, result)
+
+
 @click.command("rescan")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
 @click.option("--bucket", metavar="00..ff", help="Only images whose repository has this hash, one of 256.")

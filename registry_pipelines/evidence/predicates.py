@@ -80,6 +80,12 @@ MIRRORED_TYPE = "application/vnd.registry-pipelines.mirrored.v1+json"
 QUARANTINE_TYPE = "application/vnd.registry-pipelines.quarantine.v1+json"
 """What was set aside before it was deleted, and until when it can be brought back; as above."""
 
+ADVISORIES_TYPE = "urn:registry-pipelines:advisories:v1"
+"""That a set of advisories is what its source gave, and of which day."""
+
+WHEELS_TYPE = "urn:registry-pipelines:wheels:v1"
+"""That wheels are what an index gave for some requirements."""
+
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
@@ -91,6 +97,8 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     SPDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),
     VULNERABILITIES_TYPE: ("scanner",),
+    ADVISORIES_TYPE: ("scanner",),
+    WHEELS_TYPE: ("builder",),
     SIGNATURE_TYPE: ("person",),
     **dict.fromkeys(OPENVEX_TYPES, ("person",)),
     VERDICT_TYPE: ("promoter",),

@@ -90,7 +90,12 @@ def _unpacked(archive: tarfile.TarFile, folder: Path, where: str, now: datetime)
             raise _cut(where, f"{file.name} is not where it should be")
         with local_errors(folder):
             _copy(content, folder / file.name, file, where)
-    latest = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")  # a clock that is ahead must not keep a set young
+    return not_later(parts, now)
+
+
+def not_later(parts: Sequence[Part], now: datetime) -> list[Part]:
+    """Parts of another machine's set: a clock there that is ahead must not keep a set young here."""
+    latest = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     return [msgspec.structs.replace(part, complete=min(part.complete, latest)) for part in parts]
 
 

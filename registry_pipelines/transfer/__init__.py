@@ -1,7 +1,8 @@
 """How images move: find what belongs together, plan, do, prove. docs/transfer.md tells it for users.
 
 The ways in are here: ``copying`` (one closure), ``batch`` (chosen closures), ``sync`` (whole registries), ``uploads``
-(single blobs, also such as are made meanwhile), ``verify`` (are two places the same?). Each takes an ``engine``: what
+(single blobs, also such as are made meanwhile), ``file_sets`` (files as one artifact), ``verify`` (are two places the
+same?). Each takes an ``engine``: what
 all copies of a program are made with. ``state`` is what they keep between runs and hand to the rooms; ``summary`` tells
 what they did. Stages and the command line import these; the words of their answers come from the rooms:
 

@@ -67,6 +67,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "inventory": (["nowhere"], 8),
     "usage": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
+    "wheels": (["push", "here/wheels", "--requirements", "nowhere"], 8),
     "events": (["check"], 8),
     "rescan": (["ap"], 8),
     "admission": (["write", "webhook", "out"], 8),
