@@ -5,7 +5,7 @@
 - what it stands on: ``bases`` (an image), ``interpreter`` with ``system_files`` and ``system_packages`` (this machine's
   Python); ``target`` says which Python and C library wheels are chosen for (``c_library``, ``elf``)
 - which wheels: ``resolving`` asks pip (``pip_process``, ``pip_question``, ``requirement_lines``, ``find_links_page``);
-  ``wheel_store`` keeps them
+  ``wheel_store`` keeps them; ``wheel_choice`` chooses for builds elsewhere, ``wheel_sets`` says what such a set is
 - what is in them: ``wheel`` (``archive``, ``record``, ``entry_points``), ``install`` (where files go), ``conflicts``
 - the application: ``application`` (``application_warnings``, ``ignorefile``, ``revision``)
 - layers: ``planning``, ``buckets``, ``wheel_layer`` (``content``, ``entries``, ``compiling``), ``splice`` with

@@ -1,19 +1,11 @@
-"""The wheels that some requirements mean, as a set that another machine builds from: behind a gap no index answers."""
+"""What is in a set of wheels that another machine builds from, behind a gap. ``wheel_choice`` chooses them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
 import msgspec
 
-from registry_pipelines.build.bases import OpenPlace, open_base
-from registry_pipelines.build.builder import INTERPRETER_BASES, BuildSpec, LockedWheel
-from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.planning import check_spec
-from registry_pipelines.build.resolving import StoredWheel, resolve
-from registry_pipelines.build.target import WheelTarget, target_of
-from registry_pipelines.build.wheel_store import WheelStore
-from registry_pipelines.errors import ManifestInvalid, RequirementsInvalid
+from registry_pipelines.build.builder import LockedWheel
+from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.manifests import decode_json, encode_json
 
 LOCK_NAME = "requirements.txt"
@@ -67,39 +59,6 @@ class WheelSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return "\n".join([*(f"# for {each}" for each in self.targets), *notes, *lines, ""])
 
 
-def gather_wheels(
-    spec: BuildSpec,
-    targets: Sequence[WheelTarget],
-    *,
-    store: WheelStore,
-    cache: BuildCache,
-    fetched: Callable[[int], object],
-) -> list[StoredWheel]:
-    """The wheels of all targets, each file once, by name. Raises RequirementsInvalid also where there is nothing to
-    choose; else as :func:`~registry_pipelines.build.resolving.resolve`."""
-    found: dict[str, StoredWheel] = {}
-    for target in targets:
-        for wheel in resolve(spec, target, store=store, cache=cache, fetched=fetched):
-            found.setdefault(wheel.path.name, wheel)
-    if not found:
-        raise RequirementsInvalid("the requirements name no package", where=spec.name)
-    return sorted(found.values(), key=lambda wheel: (wheel.locked.name, wheel.path.name))
-
-
-def targets_of(spec: BuildSpec, cache: BuildCache, open_place: OpenPlace) -> list[WheelTarget]:
-    """What the wheels of a build are chosen for, one for each platform. Raises InputError, and what reading a base
-    raises."""
-    return [
-        target_of(
-            spec,
-            platform,
-            None if spec.base in INTERPRETER_BASES else open_base(spec.base, platform, open_place),
-            cache,
-        )
-        for platform in check_spec(spec)
-    ]
-
-
 def set_row(wheel: LockedWheel) -> SetWheel:
     """A pinned wheel as a set names it."""
     return SetWheel(
@@ -107,4 +66,4 @@ def set_row(wheel: LockedWheel) -> SetWheel:
     )
 
 
-__all__ = ["LOCK_NAME", "SetWheel", "WheelSet", "gather_wheels", "set_row", "targets_of"]
+__all__ = ["LOCK_NAME", "SetWheel", "WheelSet", "set_row"]

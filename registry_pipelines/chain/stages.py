@@ -409,9 +409,9 @@ class Chain:
     def push_wheels(self, reference: str, asked: AskedWheels) -> StageResult:
         """Choose wheels as a build would, and store them at a reference, signed by the builder. Raises InputError,
         RequirementsInvalid, RegistryError."""
-        from registry_pipelines.chain import wheels
+        from registry_pipelines.chain import wheel_pushing
 
-        return wheels.pushed(self._session, reference, asked)
+        return wheel_pushing.pushed(self._session, reference, asked)
 
     def pull_wheels(self, reference: str, folder: Path) -> StageResult:
         """Bring the wheels of a reference into a folder for ``pip install --no-index --find-links``. Raises

@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import msgspec
 
 from registry_pipelines.build.builder import BuildSpec
-from registry_pipelines.build.c_library import stated_c_library
-from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.requirement_lines import asked_for
-from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget
-from registry_pipelines.build.wheel_sets import LOCK_NAME, SetWheel, WheelSet, gather_wheels, set_row, targets_of
-from registry_pipelines.build.wheel_store import WheelStore
-from registry_pipelines.chain.build import build_spec, open_base_place
+from registry_pipelines.build.wheel_sets import LOCK_NAME, SetWheel, WheelSet
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, ManifestInvalid
-from registry_pipelines.evidence.attestations import attest_once
 from registry_pipelines.evidence.predicates import WHEELS_TYPE
-from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
-from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text
-from registry_pipelines.transfer.file_sets import Kind, LocalFile, OpenedSet, fetch_set, open_set, push_set, vouched
-from registry_pipelines.transfer.uploads import Uploads
+from registry_pipelines.transfer.file_sets import Kind, OpenedSet, fetch_set, open_set, vouched
 
 KIND = Kind(
     what="a set of wheels",
@@ -38,91 +26,19 @@ KIND = Kind(
     file_type="application/vnd.pypi.wheel",
     predicate_type=WHEELS_TYPE,
 )
-CREATED = "1980-01-01T00:00:00Z"
-"""Of the artifact: the same wheels are the same set, whenever they were chosen."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """Which wheels: those of an image's build, or of a requirements file for some targets (this machine and Python
-    without any). wheels: the folder to choose from, instead of an index."""
+    """Which wheels: those of an image's build, or of a requirements file for some platforms (this machine's without
+    any), a Python (this one's if empty) and a C library. wheels: the folder to choose from, instead of an index."""
 
     image: str = ""
     requirements: Path | None = None
-    targets: Sequence[WheelTarget] = ()
     wheels: Path | None = None
-
-
-def read_targets(platforms: Sequence[str], python: str, libc: str) -> list[WheelTarget]:
-    """Targets as a person writes them: the platforms, this one without any; a Python version, this one's if empty; a C
-    library. Raises InputError: another platform or Python than this one's needs the library told."""
-    here, version = Platform.here(), python or RUNNING_PYTHON
-    wanted = [Platform.parse(each) for each in platforms] or [here]
-    if not libc and (version != RUNNING_PYTHON or wanted != [here]):
-        raise InputError(
-            "wheels for another platform or Python are chosen by the C library that they find there",
-            do="Give --libc, as glibc-2.31; none takes pure Python wheels only",
-        )
-    library = stated_c_library(libc) if libc else None
-    return [WheelTarget(each, version, library) for each in wanted]
-
-
-def pushed(session: Session, reference: str, asked: Asked) -> StageResult:
-    """Choose wheels as a build would, and store them at a reference, signed by the builder.
-
-    Raises InputError (no builder's key here, an image without a build section), RequirementsInvalid, Unavailable (an
-    index), the RegistryError family.
-    """
-    started = time.monotonic()
-    signer = session.keys.signer("builder")
-    place, tag = session.places.tagged(reference)
-    spec, state = _spec(session, asked), session.config.state
-    session.progress.begin("wheels")
-    with (
-        closing(BuildCache(state / "cache.sqlite")) as cache,
-        session.engine(receipts=False).opened() as opened,
-    ):
-        targets = asked.targets or targets_of(spec, cache, partial(open_base_place, session))
-        store = WheelStore(state / "wheels", cache)
-        fetched = partial(session.progress.advance, "wheels")
-        wheels = gather_wheels(spec, targets, store=store, cache=cache, fetched=fetched)
-        session.progress.end("wheels", note=count_text(len(wheels), "wheel"))
-        found = WheelSet(
-            requirements=tuple(asked_for(spec.requirements, spec.requirements_file, folder=spec.folder.absolute())),
-            targets=tuple(map(str, targets)),
-            wheels=tuple(set_row(wheel.locked) for wheel in wheels),
-        )
-        files = [LocalFile(each.path, Digest(f"sha256:{each.locked.sha256}"), each.locked.size) for each in wheels]
-        uploads = Uploads(opened, place, session.progress)
-        done = push_set(uploads, KIND, found.encode(), files, tag=tag, created=CREATED)
-    predicate = {"requirements": list(found.requirements), "targets": list(found.targets)}
-    attested = attest_once(place, done.descriptor, WHEELS_TYPE, predicate, signer)
-    return StageResult(
-        stage="wheels:push",
-        subject=f"{place}:{tag}",
-        action=count_text(len(files), "wheel") if done.changed else "unchanged",
-        digest=done.descriptor.digest,
-        changed=done.changed or attested.changed,
-        bytes_moved=done.bytes_sent,
-        seconds=time.monotonic() - started,
-        facts={"reference": f"{place}:{tag}", "wheels": len(files), "bytes": sum(each.size for each in files)},
-        rows=[_row(wheel) for wheel in found.wheels],
-        notes=[f"{each.path.name}: {note}" for each in wheels for note in each.notes],
-    )
-
-
-def _spec(session: Session, asked: Asked) -> BuildSpec:
-    folder = session.config.path.parent
-    if bool(asked.image) == bool(asked.requirements):
-        raise InputError("either a requirements file says which wheels, or an image", do="Give one of them")
-    if asked.requirements:
-        return BuildSpec(name=asked.requirements.name, requirements_file=asked.requirements, wheels=asked.wheels)
-    image = session.image(asked.image)
-    if image.build is None:
-        raise InputError(f"image {asked.image} has no build section", do="Give its requirements file")
-    # Where the wheels come from is the question here: what the build behind the gap will say is not the answer.
-    changes = {"wheels_from": None, **({"wheels": asked.wheels} if asked.wheels else {})}
-    return msgspec.structs.replace(build_spec(asked.image, image.build, folder), **changes)
+    platforms: Sequence[str] = ()
+    python: str = ""
+    libc: str = ""
 
 
 def pulled(session: Session, reference: str, folder: Path) -> StageResult:
@@ -146,7 +62,7 @@ def pulled(session: Session, reference: str, folder: Path) -> StageResult:
         bytes_moved=received,
         seconds=time.monotonic() - started,
         facts={"reference": str(opened), "wheels": len(opened.files), "folder": str(folder)},
-        rows=[_row(wheel) for wheel in found.wheels],
+        rows=[wheel_row(wheel) for wheel in found.wheels],
         notes=[f"not of this set, and offered to pip as well: {', '.join(others)}"] if others else [],
     )
 
@@ -179,5 +95,6 @@ def _opened(session: Session, reference: str) -> tuple[OpenedSet, WheelSet]:
     return opened, found
 
 
-def _row(wheel: SetWheel) -> dict[str, str | int]:
+def wheel_row(wheel: SetWheel) -> dict[str, str | int]:
+    """A wheel in the answer's table."""
     return {"wheel": wheel.name, "version": wheel.version, "file": wheel.filename, "bytes": wheel.size}

@@ -48,12 +48,12 @@ def push(
     """
     if image and (platforms or version or libc):
         raise InputError("the build of an image says itself what its wheels are for", do="Leave those options out")
-    from registry_pipelines.chain.wheels import Asked, read_targets
+    from registry_pipelines.chain.wheels import Asked
+
+    with options.chain() as chain:
+        result = chain.push_wheels(reference, Asked(image, requirements, wheels, platforms, version, libc))
     from registry_pipelines.cli.releases import answer
 
-    targets = () if image else read_targets(platforms, version, libc)
-    with options.chain() as chain:
-        result = chain.push_wheels(reference, Asked(image, requirements, targets, wheels))
     answer(options, result)
 
 
@@ -69,10 +69,10 @@ def pull(options: Options, reference: str, folder: Path) -> None:
     Then: pip install --no-index --find-links DIR --require-hashes -r DIR/requirements.txt. Exit 3: nobody who is
     believed vouches for them.
     """
-    from registry_pipelines.cli.releases import answer
-
     with options.chain() as chain:
         result = chain.pull_wheels(reference, folder)
+    from registry_pipelines.cli.releases import answer
+
     answer(options, result)
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import DigestMismatch, EvidenceMissing, InputError, ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
@@ -26,8 +27,10 @@ from registry_pipelines.registry.blobs import BlobStream, push_blob, read_blob
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.threads import Pool
-from registry_pipelines.transfer.blob.produced import Write
-from registry_pipelines.transfer.uploads import Uploads
+
+if TYPE_CHECKING:  # who only reads a set uploads nothing
+    from registry_pipelines.transfer.blob.produced import Write
+    from registry_pipelines.transfer.uploads import Uploads
 
 TITLE = "org.opencontainers.image.title"
 MAX_FILES = 10_000

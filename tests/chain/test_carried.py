@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from msgspec.structs import replace
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.advisory_artifacts import KIND as ADVISORIES
 from registry_pipelines.chain.wheels import KIND as WHEELS
-from registry_pipelines.chain.wheels import Asked, read_targets
+from registry_pipelines.chain.wheels import Asked
 from registry_pipelines.config import load
 from registry_pipelines.errors import (
     AdvisoriesMissing,
@@ -202,17 +203,18 @@ def test_wheels_are_chosen_as_a_build_does(gap: Gap) -> None:
     for tag in ("cp312-cp312-manylinux_2_17_x86_64", "cp312-cp312-manylinux_2_17_aarch64"):
         make_wheel(gap.folder / "index", "fast", tag=tag)
     (gap.folder / "r.txt").write_text("fast\n")
-    both = read_targets(["linux/amd64", "linux/arm64"], "3.12", "glibc-2.31")
-    asked = Asked(requirements=gap.folder / "r.txt", wheels=gap.folder / "index", targets=both)
+    sources = Asked(requirements=gap.folder / "r.txt", wheels=gap.folder / "index")
+    both = ["linux/amd64", "linux/arm64"]
+    asked = dataclasses.replace(sources, platforms=both, python="3.12", libc="glibc-2.31")
     assert len(gap.near.push_wheels("dmz/fast", asked).rows) == 2
     gap.near.pull_wheels("dmz/fast", gap.folder / "out")
     lines = (gap.folder / "out/requirements.txt").read_text().splitlines()
     assert len(lines) == 3 and lines[-1].startswith("fast==1.0 --hash=") and lines[-1].count("--hash=") == 2
     with pytest.raises(InputError, match="chosen by the C library"):
-        read_targets(["linux/arm64"], "", "")
+        gap.near.push_wheels("dmz/fast", dataclasses.replace(sources, platforms=["linux/s390x"]))
     (gap.folder / "r.txt").write_text("# nothing\n")
     with pytest.raises(RequirementsInvalid, match="name no package"):
-        gap.near.push_wheels("dmz/fast", Asked(requirements=gap.folder / "r.txt", wheels=gap.folder / "index"))
+        gap.near.push_wheels("dmz/fast", sources)
     with pytest.raises(InputError, match="either a requirements file"):
         gap.near.push_wheels("dmz/fast", Asked())
     with pytest.raises(InputError, match="no build section"):
