@@ -152,6 +152,11 @@ AWS_OWNER = Pattern(r"^([0-9]{12})?$", "an AWS account", "write its 12 digits in
 SIGNING_PROFILE = Pattern(
     r"^([A-Za-z0-9_]{2,64})?$", "a signing profile of AWS Signer", "write its name: 2 to 64 letters, digits and _"
 )
+DOCKER_HOST = Pattern(
+    r"^(unix:///[^\s?#]+|ssh://[^\s?#]+|tcp://[^\s/@?#]+:[0-9]{1,5})?$",
+    "the address of a Docker engine",
+    "write unix:///PATH, tcp://HOST:PORT or ssh://USER@HOST",
+)
 KUBE_RESOURCE = Pattern(
     r"^[a-z0-9.-]{1,253}/v[a-z0-9]{1,30}/[a-z0-9-]{1,63}$",
     "a resource of Kubernetes",

@@ -9,7 +9,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # clouds are loaded where they are asked
-    from registry_pipelines.config.usage import AwsUsage, GoogleUsage, KubernetesUsage
+    from registry_pipelines.config.usage import AwsUsage, ContainerdUsage, GoogleUsage, KubernetesUsage
     from registry_pipelines.inventory.usage.model import UsageSource
     from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.registry.gar.access import GoogleAccess
@@ -54,6 +54,13 @@ def open_source(session: Session, name: str) -> UsageSource:
             return vertex.VertexSource(name, rests, settings.project)
         case "kubernetes":
             return _kubernetes(name, settings)
+        case "containerd":
+            return _containerd(name, settings)
+        case "docker":
+            from registry_pipelines.inventory.usage.docker_hosts import DockerHost, DockerSource
+
+            engines = [DockerHost(host, each.address, each.tls) for host, each in settings.hosts.items()]
+            return DockerSource(name, engines, images=settings.images)
         case "file":
             from registry_pipelines.inventory.usage.files import FileSource
 
@@ -69,6 +76,18 @@ def _kubernetes(name: str, settings: KubernetesUsage) -> UsageSource:
     access = by_kubeconfig(path, settings.context) if path else in_cluster(settings.service_account)
     resources = [resource_of(each) for each in settings.resources]
     return KubernetesSource(name, KubeApi(access), settings.namespaces, resources)
+
+
+def _containerd(name: str, settings: ContainerdUsage) -> UsageSource:
+    from registry_pipelines.inventory.usage.containerd import ContainerdSource, CriHost, CtrHost, Host, SocketHost
+
+    hosts: list[Host] = []
+    for host, each in settings.hosts.items():
+        if not each.command:
+            hosts.append(SocketHost(host, each.socket))
+        else:
+            hosts.append((CtrHost if each.program == "ctr" else CriHost)(host, each.command))
+    return ContainerdSource(name, hosts, namespaces=settings.namespaces, images=settings.images)
 
 
 def _pulls(session: Session, name: str) -> UsageSource:

@@ -241,8 +241,10 @@ def _endpoints(config: Config) -> Iterable[tuple[str, str]]:
 
 
 def _usage(config: Config) -> Iterable[tuple[str, str]]:
-    """Pull times are ECR's alone."""
+    """Pull times are ECR's alone. Where no host is named nothing would seem to run."""
     for name, source in config.usage.items():
+        if source.kind in ("containerd", "docker") and not source.hosts:
+            yield f"usage.{name}.hosts", "names no host, so that nothing would seem to run"
         if source.kind == "pulls" and config.registries[source.registry].kind != "ecr":
             yield (
                 f"usage.{name}.registry",

@@ -11,11 +11,14 @@ from msgspec import Meta
 from registry_pipelines.settings import (
     AWS_REGION,
     AWS_ROLE,
+    DOCKER_HOST,
     FILE,
+    FOLDER,
     GLOB,
     GOOGLE_LOCATION,
     GOOGLE_PROJECT,
     KUBE_RESOURCE,
+    NAME,
     SERVICE_ACCOUNT,
     WEBHOOK,
     Duration,
@@ -140,6 +143,50 @@ class KubernetesUsage(Usage, frozen=True, kw_only=True):
     """Folder of a pod's `token` and `ca.crt`, where there is no `kubeconfig`."""
 
 
+class ContainerdHost(msgspec.Struct, frozen=True, kw_only=True):
+    """How containerd of one host is asked; over `socket` unless there is a `command`."""
+
+    socket: Path = Path("/run/containerd/containerd.sock")
+    """Socket of this machine (extra `containerd`)."""
+    command: tuple[str, ...] = ()
+    """Program with its arguments, to which those of `ctr` or `crictl` are added: `[ssh, node7, sudo, ctr]`."""
+    program: Literal["ctr", "crictl"] = "ctr"
+    """What the command ends in. `crictl` is answered by CRI-O, too."""
+
+
+class ContainerdUsage(Usage, frozen=True, kw_only=True):
+    """Hosts with containerd or CRI-O: their containers, and images that are there."""
+
+    kind: Literal["containerd"]
+    """Containers and images of hosts with containerd, or with CRI-O by `crictl`."""
+    hosts: Annotated[dict[Annotated[str, NAME], ContainerdHost], Meta(min_length=1)]
+    """Hosts by name."""
+    namespaces: tuple[Annotated[str, GLOB], ...] = ("*",)
+    """Patterns of containerd's namespaces; Kubernetes' is `k8s.io`, Docker's `moby`."""
+    images: bool = True
+    """Images count that no container uses, too; as a hint."""
+
+
+class DockerEngine(msgspec.Struct, frozen=True, kw_only=True):
+    """How Docker of one host is asked."""
+
+    address: Annotated[str, DOCKER_HOST] = ""
+    """`unix:///var/run/docker.sock`, `tcp://host:2376` or `ssh://user@host`; what DOCKER_HOST says unless told."""
+    tls: Annotated[Path, FOLDER] | None = None
+    """Folder with `ca.pem`, `cert.pem` and `key.pem`, for `tcp`."""
+
+
+class DockerUsage(Usage, frozen=True, kw_only=True):
+    """Hosts with Docker (extra `docker`): containers, running or stopped, and images that are there."""
+
+    kind: Literal["docker"]
+    """Containers and images of hosts with Docker, or Podman's service."""
+    hosts: Annotated[dict[Annotated[str, NAME], DockerEngine], Meta(min_length=1)]
+    """Hosts by name."""
+    images: bool = True
+    """Images count that no container uses, too; as a hint."""
+
+
 class FileUsage(Usage, frozen=True, kw_only=True):
     """A file that says who runs what: kept by `usage --save` where a cluster is behind a gap, or another program's."""
 
@@ -160,6 +207,8 @@ UsageSettings = (
     | CloudRunUsage
     | VertexUsage
     | KubernetesUsage
+    | ContainerdUsage
+    | DockerUsage
     | FileUsage
 )
 

@@ -175,7 +175,15 @@ def hows(rows: Sequence[Any]) -> list[str]:
 def program(text: bytes) -> bytes:
     """A static ELF for amd64 Linux that writes a text and ends: what a container starts without any other file."""
     code = bytes.fromhex("b801000000 bf01000000 488d3510000000 ba".replace(" ", "")) + len(text).to_bytes(4, "little")
-    code += bytes.fromhex("0f05 b83c000000 31ff 0f05".replace(" ", "")) + text
+    return _elf(code + bytes.fromhex("0f05 b83c000000 31ff 0f05".replace(" ", "")) + text)
+
+
+def waiting_program() -> bytes:
+    """The same, which waits for ever (``pause``)."""
+    return _elf(bytes.fromhex("b822000000 0f05 ebf7".replace(" ", "")))
+
+
+def _elf(code: bytes) -> bytes:
     entry = 64 + 56
     head = b"\x7fELF" + bytes([2, 1, 1]) + bytes(9)
     head += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0x400000 + entry, 64, 0, 0, 64, 56, 1, 0, 0, 0)
