@@ -123,7 +123,8 @@ def _plan(
     gathered = gather(wanted, cache=ManifestFolder(session.config.state / "transfer" / "manifests"))
     receipts, line = near.receipts(), near.line()
     receipt = None if asked.full or not receipts else receipts[-1]
-    known = [digest for digest in gathered.blobs if receipt and digest in receipt.receipt.holders()] if receipt else []
+    held = receipt.receipt.holders() if receipt else {}
+    known = [digest for digest in gathered.blobs if digest in held]
     named = Numbered(
         mirror=mirror.name,
         line=line.line,

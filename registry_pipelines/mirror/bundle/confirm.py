@@ -1,4 +1,8 @@
-"""Make a receipt: ask the far side's registry for all that bundles ever brought, and sign what it has now."""
+"""Make a receipt: ask the far side's registry for all that bundles ever brought, and sign what it has now.
+
+docker-registry and others drop a blob that no manifest names any more, whenever their collector runs; so a receipt
+never promises one.
+"""
 
 from __future__ import annotations
 
@@ -63,13 +67,15 @@ def _loaded(state: FarState) -> tuple[LoadedBundle, ...]:
 
 
 def _held(place: Place, known: FarRepository) -> HeldRepository:
-    manifests = [Digest(each) for each in sorted(known.manifests)]
-    blobs = [Digest(each) for each in sorted(known.blobs)]
-    sizes = sizes_at(place, blobs)
+    """A blob counts while a manifest that is there names it: another one is what the registry's collector takes next,
+    and a bundle that left it out could not be loaded then."""
+    there = _manifests(place, [Digest(each) for each in sorted(known.manifests)])
+    named = {blob for digest in there for blob in known.manifests[digest]}
+    sizes = sizes_at(place, [Digest(each) for each in sorted(named)])
     return HeldRepository(
         tags=_tags(place, sorted(known.tags)),
-        manifests=tuple(sorted(_manifests(place, manifests))),
-        blobs=tuple(digest for digest in blobs if sizes.get(digest) == known.blobs[digest]),
+        manifests=tuple(sorted(there)),
+        blobs=tuple(sorted(digest for digest, size in sizes.items() if size == known.blobs[digest])),
     )
 
 

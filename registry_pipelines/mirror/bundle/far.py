@@ -53,11 +53,13 @@ class FarTag(msgspec.Struct, frozen=True):
 
 
 class FarRepository(msgspec.Struct):
-    """All that bundles ever brought to a repository. blobs: configs and layers with their sizes."""
+    """All that bundles ever brought to a repository."""
 
     tags: dict[str, FarTag] = {}
-    manifests: set[str] = set()
+    manifests: dict[str, tuple[str, ...]] = {}
+    """Digest to the digests of its blobs."""
     blobs: dict[str, int] = {}
+    """Configs and layers with their sizes in bytes."""
 
 
 class FarState(msgspec.Struct):

@@ -209,7 +209,7 @@ def _remember(load: Load, state: FarState, now: datetime) -> None:
         if each.copied is None or each.error:
             continue
         closure, repository = each.copied.delivery.job.closure, state.repository(each.image.repository)
-        repository.manifests.update(manifest.digest for manifest in closure.manifests)
+        repository.manifests.update({each.digest: closure.blobs_of.get(each.digest, ()) for each in closure.manifests})
         repository.blobs.update({blob.digest: blob.size for blob in closure.blobs.values()})
         left = {drift.tag for drift in each.copied.drift}
         named = {**dict.fromkeys(each.tags, each.image.digest), **closure.digest_tags}

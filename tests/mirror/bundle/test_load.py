@@ -191,4 +191,10 @@ def test_a_receipt_tells_only_what_is_there_now(
     after = far.receipt(make_key("far").signer).receipt
     assert gone not in after.repositories["library/tool"].blobs
     assert set(after.repositories["library/app"].tags) == {"latest"}
+    tool = far.registry.resolve("library/tool", "1").digest
+    far.registry.delete_manifest("library/tool", tool)
+    last = far.receipt(make_key("far").signer).receipt.repositories["library/tool"]
+    signature = far.registry.resolve("library/tool", f"{tool.fallback_tag}.sig").digest
+    assert last.manifests == (signature,) and set(last.tags) == {f"{tool.fallback_tag}.sig"}
+    assert len(last.blobs) == 2  # what nothing names is there still, and not for long
     assert after.far == before.far and after.sequence == before.sequence + 1 and after.made_at == NOW.isoformat()
