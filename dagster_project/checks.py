@@ -25,6 +25,8 @@ SHIPS = "ships"
 STREAMS = "streams"
 COVERED = "covered"
 STARTS = "starts"
+SAME = "same_everywhere"
+AGE = "age"
 
 SHOWN_REASONS = 5
 """Reasons in a check's description; all of them are in its metadata."""
@@ -32,10 +34,24 @@ SHOWN_REASONS = 5
 
 def of_releases(name: str, asset: str | dg.AssetKey, description: str, *, blocking: bool = False) -> dg.AssetCheckSpec:
     """The specification of a check of a release asset, for its ``check_specs``."""
+    return of_partitions(name, asset, description, RELEASES, blocking=blocking)
+
+
+def of_partitions(
+    name: str,
+    asset: str | dg.AssetKey,
+    description: str,
+    partitions: dg.PartitionsDefinition,
+    *,
+    blocking: bool = False,
+) -> dg.AssetCheckSpec:
+    """The same of an asset with other partitions: one status for each of them."""
     with warnings.catch_warnings():
         # Checks with partitions are a preview; without them they are the hole above, so the warning offers no choice.
         warnings.simplefilter("ignore", dg.PreviewWarning)
-        return dg.AssetCheckSpec(name, asset=asset, description=description, blocking=blocking, partitions_def=RELEASES)
+        return dg.AssetCheckSpec(
+            name, asset=asset, description=description, blocking=blocking, partitions_def=partitions
+        )
 
 
 def outcome(name: str, *, passed: bool, reasons: Sequence[str] = (), **metadata: Any) -> dg.AssetCheckResult:

@@ -35,6 +35,7 @@ from dagster_project.promoting import promotion_sensor
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import (
     by_bucket,
+    by_upstream,
     job,
     measure_job,
     measured,
@@ -85,7 +86,9 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     going = departures(config)
     releases = [*arrivals(config), *going]
     names, derived = built_images(config), derived_images(config)
-    upstreams = [mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams]
+    upstreams = {
+        settings.name: mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams
+    }
     inboxes = [settings for settings in config.mirrors.values() if settings.bundle.inbox]
     loaded = [bundles.loaded(settings) for settings in inboxes]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
@@ -102,7 +105,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     let_go = promote_job(config, [*going, page.release_page])
     builds = [build.build_job(names)] if names else []
     conversions = [stream.convert_job(derived)] if derived else []
-    mirrors = [job("nightly_mirror", upstreams, "Bring foreign images up to date.")] if upstreams else []
+    mirrors = {name: mirror.nightly_upstreams(config.mirrors[name], asset) for name, asset in upstreams.items()}
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     loads = [job("load_bundles", loaded, "Load what came across an air gap.")] if loaded else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
@@ -125,7 +128,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *([rescan.rescanned()] if sweeps else []),
             *releases,
             *([start.start_time] if recorded else []),
-            *upstreams,
+            *upstreams.values(),
             *loaded,
             *synced,
             *plans,
@@ -143,7 +146,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *conversions,
             *updates,
             *sweeps,
-            *mirrors,
+            *mirrors.values(),
             *loads,
             *syncs,
             *plannings,
@@ -169,7 +172,11 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         schedules=[
             *(nightly(update, str(config.schedules.advisories), config) for update in updates),
             *(by_bucket(sweep, config) for sweep in sweeps),
-            *(nightly(copying, str(config.schedules.mirror), config) for copying in (*mirrors, *syncs)),
+            *(
+                by_upstream(bringing, mirror.upstream_partitions(config.mirrors[name]).get_partition_keys(), config)
+                for name, bringing in mirrors.items()
+            ),
+            *(nightly(copying, str(config.schedules.mirror), config) for copying in syncs),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
             *(nightly(looking, str(config.schedules.infra), config) for looking in settings),

@@ -96,6 +96,30 @@ def by_bucket(job: Job, config: Config) -> dg.ScheduleDefinition:
         return broken(job, str(error))
 
 
+def by_upstream(job: Job, keys: Sequence[str], config: Config) -> dg.ScheduleDefinition:
+    """The schedule that has each upstream of a mirror brought, in a run of its own: one that fails holds no other up.
+    keys: the partitions."""
+    if config.spared:
+        return broken(job, "; ".join(config.spared))
+
+    def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
+        for key in keys:
+            yield dg.RunRequest(run_key=run_key(context, key), partition_key=key)
+
+    try:
+        return dg.ScheduleDefinition(
+            name=f"{job.name}_schedule",
+            job=job,
+            cron_schedule=str(config.schedules.mirror),
+            execution_timezone=config.schedules.time_zone,
+            default_status=dg.DefaultScheduleStatus.RUNNING,
+            execution_fn=requests,
+            description="Every upstream, a run for each.",
+        )
+    except dg.DagsterInvalidDefinitionError as error:
+        return broken(job, str(error))
+
+
 def measured(job: Job, config: Config) -> dg.ScheduleDefinition:
     """The schedule that has the newest recorded release of each image measured."""
     if config.spared:

@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from dagster_project.checks import AGE, SAME, of_partitions, outcome
 from dagster_project.partitions import RELEASES, release_of
 from dagster_project.report import Materialized, progress_in_log, refusals, succeeded
 from dagster_project.resources import ChainParam
+from dagster_project.schedules import Job, job
 from registry_pipelines.config import Mirror
 
 GROUP = "mirror"
@@ -44,22 +46,54 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
 
 
 def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
-    """The nightly asset that brings a mirror's foreign images up to date."""
+    """The nightly asset that brings a mirror's foreign images up to date, a partition for each: one that fails is red
+    and the others go on. Its checks are told also where the upstream failed: the last good mirror grows older then."""
+    key, partitions = dg.AssetKey(["upstreams", mirror.name]), upstream_partitions(mirror)
 
     @dg.asset(
-        key=["upstreams", mirror.name],
+        key=key,
+        partitions_def=partitions,
         group_name=GROUP,
         kinds={"oci"},
         owners=["team:platform"],
-        code_version="1",
-        description=f"Foreign images brought up to date in {mirror.to}{way(mirror)}: "
-        f"{', '.join(upstream.image for upstream in mirror.upstreams)}.",
+        code_version="2",
+        check_specs=[
+            of_partitions(SAME, key, f"{mirror.to} holds what the DMZ does, digest for digest.", partitions),
+            of_partitions(
+                AGE, key, f"The upstream was last brought whole within {mirror.max_age}, by the registry.", partitions
+            ),
+        ],
+        description=f"Foreign images brought up to date in {mirror.to}{way(mirror)}, a partition for each upstream."
+        + (f" Exactly what {mirror.lock.name} says is taken." if mirror.lock else ""),
     )
-    def upstreams(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+    def upstreams(context: dg.AssetExecutionContext, chain: ChainParam) -> Iterator[Materialized | dg.AssetCheckResult]:
+        image = context.partition_key
         with refusals(context), progress_in_log(context, chain) as logged_chain:
-            return succeeded(context, logged_chain.mirror(mirror.name))
+            result = logged_chain.mirror(mirror.name, upstream=image)
+            checks = {
+                SAME: chain.compare_mirror(mirror.name, upstream=image),
+                AGE: chain.mirror_age(mirror.name, upstream=image),
+            }
+        for name, found in checks.items():
+            yield outcome(name, passed=found.ok, reasons=found.reasons, **found.facts)
+        yield succeeded(context, result)
 
     return upstreams
+
+
+def upstream_partitions(mirror: Mirror) -> dg.StaticPartitionsDefinition:
+    """A key for each foreign image, as the configuration writes it."""
+    return dg.StaticPartitionsDefinition(list(dict.fromkeys(upstream.image for upstream in mirror.upstreams)))
+
+
+def nightly_upstreams(mirror: Mirror, asset: dg.AssetsDefinition) -> Job:
+    """The job of a mirror: assets of several have partitions of their own, which no one job takes."""
+    return job(mirror_job(mirror), [asset], f"Bring the upstreams of {mirror.name}, a run for each.")
+
+
+def mirror_job(mirror: Mirror) -> str:
+    """Its name, ``nightly_mirror_<name>``; Dagster's have no hyphen."""
+    return f"nightly_mirror_{mirror.name.replace('-', '__')}"
 
 
 def way(mirror: Mirror) -> str:

@@ -31,7 +31,7 @@ def remember(session: Session, chosen: Chosen, result: StageResult, run: MirrorR
     if not chosen.stops:
         note = "`across: bundle` without `via`: nothing is filled from here, `bundle create` takes it from the sources"
         return replace(result, notes=[note, *result.notes])
-    signer = session.keys.at_hand("promoter", make=False)
+    signer = session.keys.at_hand("promoter")
     if signer is None:
         note = "when it was last brought is not kept: the promoter's key, which signs that, is not here"
         return replace(result, notes=[*result.notes, note])

@@ -123,7 +123,7 @@ def test_the_first_image_ships_the_second_is_denied_and_a_second_run_changes_not
 
     with dg.DagsterInstance.from_config(str(ready.config.state / "dagster")) as instance:
         assert sorted(run.job_name for run in instance.get_runs()) == sorted(
-            ["build", "build", "release", "release", "nightly_mirror", "retention"] * 2
+            ["build", "build", "release", "release", "nightly_mirror_foreign", "retention"] * 2
         )
         assert len(instance.get_dynamic_partitions("release")) == 2
         reported = instance.fetch_materializations(dg.AssetKey("image"), limit=2).records

@@ -87,7 +87,7 @@ def test_a_bad_schedule_takes_nothing_else_down_and_fails_where_it_is_seen(
     monkeypatch.setenv("REGISTRY_PIPELINES_CONFIG", str(settings))
     defs = build_definitions(find_config())
     dg.Definitions.validate_loadable(defs)
-    for name in ("nightly_mirror_schedule", "retention_schedule"):
+    for name in ("nightly_mirror_foreign_schedule", "retention_schedule"):
         schedule = defs.resolve_schedule_def(name)
         assert "Europe/Berln" in str(schedule.description)
         assert schedule.default_status is dg.DefaultScheduleStatus.RUNNING
@@ -99,11 +99,11 @@ def test_a_time_zone_that_only_dagsters_machine_lacks_is_shown_alike(world: Worl
     schedules = replace(world.config.schedules, time_zone=TimeZone("Mars/Olympus"))
     defs = build_definitions(replace(world.config, schedules=schedules))
     dg.Definitions.validate_loadable(defs)
-    assert "Mars/Olympus" in failure(defs, "nightly_mirror_schedule")
+    assert "Mars/Olympus" in failure(defs, "nightly_mirror_foreign_schedule")
     assert "push_source" in {sensor.name for sensor in defs.get_repository_def().sensor_defs}
 
 
 def test_good_schedules_are_as_written(settings: Path) -> None:
     settings.write_text(settings.read_text() + "schedules: {mirror: '@daily', time_zone: Europe/Berlin}\n")
-    schedule = build_definitions(load(settings)).resolve_schedule_def("nightly_mirror_schedule")
+    schedule = build_definitions(load(settings)).resolve_schedule_def("nightly_mirror_foreign_schedule")
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 0 * * *", "Europe/Berlin")
