@@ -30,7 +30,10 @@ from registry_pipelines.stream.lazy.notes import read_notes
 from registry_pipelines.stream.lazy.pages_ahead import Extents, Placed
 from registry_pipelines.stream.lazy.passthrough import Copies
 
-if TYPE_CHECKING:  # FUSE needs no file of EROFS and no holder: loaded where they are used
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    # FUSE needs no file of EROFS and no holder: loaded where they are used
     from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
     from registry_pipelines.stream.lazy.blocks import LazyLayer
     from registry_pipelines.stream.lazy.erofs import ReadyMetadata
@@ -289,11 +292,11 @@ class _Watched:
         self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
         self.close, self._folder = self._mount.close, real
         set_read_ahead(real, WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES)
-        if image.comes_ahead:
-            image.tell_ahead(self._came)
+        if image.comes_ahead:  # in a thread: what came until now is much, and the start reads other things first
+            threading.Thread(target=image.tell_ahead, args=(self._came,), name="copy_ahead", daemon=True).start()
 
     def _came(self, layer: int, extents: Extents) -> None:
-        with suppress(RegistryPipelinesError):  # it is copied when it is read, or that fails
+        with suppress(RegistryPipelinesError, ValueError):  # it is copied when it is read, or that fails; or is closed
             self._file.copy_extents(layer, extents)
 
     def read_far_ahead(self) -> None:
@@ -324,16 +327,27 @@ def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: Ta
                 undo.pop_all()
                 return carrier
             _let_go(taken, where.folder)
+        proof = _begin_self_test(where)
         file = undo.enter_context(_opened(store, image, log))
         if _is_complete(file):
             undo.pop_all()
             return _Complete(file, where, "fanotify", "the file was complete, and nobody is asked")
-        from registry_pipelines.stream.lazy.fanotify import self_test
-
-        self_test(where.lazy / "backing")
+        proof.result()
         watched = _Watched(file, where, log, None, image, whole)
         undo.pop_all()
         return watched
+
+
+def _begin_self_test(where: Where) -> Future[None]:
+    """The test, while the file is made: it waits for the disk and the kernel, as that does for the registry."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from registry_pipelines.stream.lazy.fanotify import self_test
+
+    alone = ThreadPoolExecutor(1, thread_name_prefix="self_test")
+    proof = alone.submit(self_test, where.lazy / "backing")
+    alone.shutdown(wait=False)
+    return proof
 
 
 def _store(where: Where) -> BackingStore:

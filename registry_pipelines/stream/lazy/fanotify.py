@@ -109,11 +109,13 @@ class WatchedMount:
         """Reads that are taken, by their number; what was not taken by this process may lose its number to another."""
         self._ended = threading.Event()
         self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll, self._polled = select.poll(), list[int]()
         self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
         self._told_full = False
         self._foreign: set[int] = set()
         """Numbers of them that mean something else in this process."""
         with ExitStack() as undo:
+            self._is_taken_over = taken is not None
             if taken is not None:
                 self._group, self._taken = taken.held.group, Taken(taken.held.taken)
             else:
@@ -154,7 +156,8 @@ class WatchedMount:
 
     def run(self) -> None:
         """Answer until nobody has the mount any more, or :meth:`end`. Blocks; in a thread or in the main one."""
-        self._recover()
+        if self._is_taken_over:  # it asks the kernel once for each number: readers of a new mount would wait for that
+            self._recover()
         looked = time.monotonic()
         while not self._ended.is_set():
             self._wait()
@@ -167,13 +170,16 @@ class WatchedMount:
 
     def _wait(self) -> None:
         """For reads, for a word of the holder, or for room for more reads."""
-        poll = select.poll()
-        poll.register(self._woken, select.POLLIN)
+        wanted = [self._woken]
         if len(self._pending) < MOST_TAKEN:
-            poll.register(self._group, select.POLLIN)
+            wanted.append(self._group)
         if self.watched and self._guard.fileno() >= 0:
-            poll.register(self._guard.fileno(), select.POLLIN)
-        for descriptor, _ in poll.poll(int(LOOK_EVERY_S * 1000)):
+            wanted.append(self._guard.fileno())
+        if wanted != self._polled:
+            self._poll, self._polled = select.poll(), wanted
+            for each in wanted:
+                self._poll.register(each, select.POLLIN)
+        for descriptor, _ in self._poll.poll(int(LOOK_EVERY_S * 1000)):
             if descriptor == self._group:
                 self._take()
             elif descriptor == self._woken:
@@ -214,14 +220,23 @@ class WatchedMount:
             if event.descriptor >= fan.SLOTS or not event.size:
                 fan.answer(self._group, event.descriptor, fan.DENY_EIO)
                 os.close(event.descriptor)
-                continue
-            with self._answering:
-                if event.descriptor in self._pending:  # the kernel gives an answer to the older one
-                    fan.answer(self._group, event.descriptor, fan.DENY_EIO)
-                    self._foreign.discard(event.descriptor)
-                    self.failed_reads += 1
-                self._pending[event.descriptor] = event
-            self._begin(event)
+            elif not self._answered_at_once(event):
+                self._begin(event)
+
+    def _answered_at_once(self, event: Event) -> bool:
+        """Let a reader go on that reads what is there: most do, in a start from a pack. Else it is noted who waits."""
+        with self._answering:
+            if event.descriptor in self._pending:  # the kernel gives an answer to the older one
+                fan.answer(self._group, event.descriptor, fan.DENY_EIO)
+                self._foreign.discard(event.descriptor)
+                self.failed_reads += 1
+            elif not self._ended.is_set() and self._file.holds(event.offset, event.offset + event.size):
+                fan.answer(self._group, event.descriptor, fan.FAN_ALLOW)
+                self._taken.remove(event.descriptor)
+                os.close(event.descriptor)
+                return True
+            self._pending[event.descriptor] = event
+            return False
 
     def _begin(self, event: Event) -> None:
         if self._file.holds(event.offset, event.offset + event.size):
