@@ -66,6 +66,7 @@ bench: $(READY) ## Run the benchmarks against the peers and write docs/benchmark
 docs: $(READY) ## Write the generated pages, then build the documentation with its search into site/
 	@$(BIN)/python -m tests.doubles.families
 	@$(BIN)/python -m tests.rooms
+	@$(BIN)/python -m tests.pictures
 	@$(BIN)/python -m tests.exit_codes
 	@$(BIN)/python -m tests.permissions
 	@$(BIN)/mkdocs build --quiet --strict

@@ -25,6 +25,7 @@ from dagster_project.assets import (
     stream,
     sync,
 )
+from dagster_project.collecting import undo_job
 from dagster_project.converting import convert_sensor
 from dagster_project.deciding import deciding_jobs
 from dagster_project.inbox import inbox_sensor
@@ -92,7 +93,10 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     inboxes = [settings for settings in config.mirrors.values() if settings.bundle.inbox]
     loaded = [bundles.loaded(settings) for settings in inboxes]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
-    plans = [collect.retention(name) for name in dict.fromkeys(rule.registry for rule in config.retention)]
+    ruled = list(dict.fromkeys(rule.registry for rule in config.retention))
+    plans = [collect.retention(name) for name in ruled]
+    let_gone = [collect.collected(name) for name in ruled]
+    aside = [collect.quarantine(name) for name in ruled]
     held = [inventory.inventory(name) for name in inventoried(config)]
     held += [inventory.usage] if config.usage else []
     grounds = [bases.base(settings) for settings in config.bases.values()]
@@ -116,6 +120,9 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     recorded = recorded_images(config)
     starts = [measure_job(config, [start.start_time])] if recorded else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
+    weekly = let_gone if config.collect.apply == "auto" else []
+    collections = [job("collect", weekly, "Plan, and let go what was planned.")] if weekly else []
+    purges = [job("purge", aside, "Delete for good what was set aside long enough.")] if aside else []
     settings = [job("infra", declared, "Compare what registries are set to with what is declared.")] if declared else []
     lags = [job("lag", followed, "Ask how far targets are behind.")] if followed else []
     hearings = [job("events", queues, "Ask the queues in which clouds tell of pushes.")] if queues else []
@@ -132,6 +139,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *loaded,
             *synced,
             *plans,
+            *let_gone,
+            *aside,
             *held,
             *declared,
             *followed,
@@ -150,6 +159,9 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *loads,
             *syncs,
             *plannings,
+            *collections,
+            *purges,
+            *([undo_job()] if aside else []),
             *counts,
             *settings,
             *lags,
@@ -179,6 +191,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(copying, str(config.schedules.mirror), config) for copying in syncs),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
+            *(nightly(collection, str(config.schedules.collect), config) for collection in collections),
+            *(nightly(purging, str(config.schedules.purge), config) for purging in purges),
             *(nightly(looking, str(config.schedules.infra), config) for looking in settings),
             *(nightly(asking, str(config.schedules.replication_lag), config) for asking in lags),
             *(nightly(hearing, str(config.schedules.events), config) for hearing in hearings),

@@ -153,11 +153,13 @@ class Denied(DagsterUserCodeProcessError, dg.Failure):
         dg.Failure.__init__(self, description, metadata, allow_retries=False)
 
 
-def materialized(result: StageResult, *checks: dg.AssetCheckResult) -> Materialized:
+def materialized(
+    result: StageResult, *checks: dg.AssetCheckResult, more: Mapping[str, Any] | None = None
+) -> Materialized:
     """The materialization of a result; its digest is the data version. Made only after the act has succeeded: what is
-    yielded before an exception stays recorded."""
+    yielded before an exception stays recorded. more: further metadata."""
     version = dg.DataVersion(result.digest) if result.digest else None
-    return Materialized(metadata=facts(result), data_version=version, check_results=list(checks))
+    return Materialized(metadata={**(more or {}), **facts(result)}, data_version=version, check_results=list(checks))
 
 
 def succeeded(context: Step, result: StageResult, **more: Any) -> Materialized:

@@ -187,6 +187,7 @@ def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResu
         note_done(session, approved, ok=done.ok, deleted=len(done.deleted), refused=len(done.refused))
     stage = f"collect:{registry}"
     result = _applied(done, approved, stage=stage, subject=registry, digest=approved.digest, started=started)
+    result = replace(result, tables=totals_tables(approved))
     if aside is None:
         return replace(result, notes=["nothing was set aside (`collect.quarantine: 0`): it does not come back"])
     said = {"quarantine_days": aside.days, "sent_bytes": aside.brought.sent_bytes, "mounted": aside.brought.mounted}

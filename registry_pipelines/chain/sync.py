@@ -10,6 +10,7 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Sync
 from registry_pipelines.errors import InputError
 from registry_pipelines.progress import count_text
+from registry_pipelines.registry.set_aside import QUARANTINES
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.limited import quota_notes
@@ -121,7 +122,7 @@ def source_of(session: Session, sync: Sync) -> Source:
             regex=sync.repositories_regex,
             exclude=sync.exclude_repositories,
         ),
-        never=session.config.never_synced(sync),
+        never={**session.config.never_synced(sync), **dict.fromkeys(QUARANTINES, "retention set aside what is in it")},
         choose_tags=sync.selector,
         platforms=sync.platforms,
         selection=sync.selection,

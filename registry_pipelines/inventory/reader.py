@@ -17,7 +17,8 @@ from typing import Protocol
 from registry_pipelines.errors import ContentError, RegistryPipelinesError, Unsupported
 from registry_pipelines.inventory.rows import Row, Rows
 from registry_pipelines.inventory.value import Inventory, Source, Unread, now
-from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.progress import Progress, Silent, count_text
+from registry_pipelines.registry.set_aside import is_quarantine
 from registry_pipelines.threads import Pool
 
 THREADS = 6
@@ -59,6 +60,7 @@ class _Reading:
         self._name, self._reader, self._patterns, self._progress = name, reader, patterns, progress
         self._rows, self._lock = Rows(), threading.Lock()
         self._unread: list[Unread] = []
+        self._aside = 0
 
     def inventory(self) -> Inventory:
         task = f"inventory of {self._name}"
@@ -76,7 +78,7 @@ class _Reading:
             calls=self._reader.calls(),
             complete=not self._unread,
             unread=tuple(self._unread),
-            notes=tuple(self._reader.notes),
+            notes=(*self._reader.notes, *self._left_out()),
         )
         self._progress.end(task, note="read" if source.complete else "not whole")
         return self._rows.inventory([source], ordered=False)
@@ -86,12 +88,20 @@ class _Reading:
         if self._patterns and len(named) == len(self._patterns):
             return sorted(set(named))
         try:
-            return sorted(one for one in self._reader.repositories() if self._wanted(one))
+            listed = [one for one in self._reader.repositories() if self._wanted(one)]
+            self._aside = sum(is_quarantine(one) for one in listed)
+            return sorted(one for one in listed if not is_quarantine(one))
         except Unsupported as error:
             self._fail(EVERYTHING, error, hint="; name repositories in full")
         except RegistryPipelinesError as error:
             self._fail(EVERYTHING, error)
         return sorted(set(named))
+
+    def _left_out(self) -> list[str]:
+        """What retention set aside is no image that anybody judges; by its whole name a repository is read all the
+        same."""
+        count = count_text(self._aside, "repository", "repositories")
+        return [f"{count} of what retention set aside are left out (`collect quarantined`)"] if self._aside else []
 
     def _wanted(self, repository: str) -> bool:
         return not self._patterns or any(fnmatch.fnmatchcase(repository, one) for one in self._patterns)

@@ -11,6 +11,9 @@ from registry_pipelines.registry.protocol import Place
 QUARANTINE = "rp-quarantine"
 """The part of a repository's name that says so."""
 
+QUARANTINES = (f"{QUARANTINE}/*", f"*/{QUARANTINE}/*")
+"""Patterns of all such repositories; in patterns, * also matches a slash."""
+
 _GOOGLE_HOSTS = ("-docker.pkg.dev", "gcr.io")
 
 

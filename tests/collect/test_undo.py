@@ -7,10 +7,17 @@ import signal
 import subprocess
 import threading
 import time
+from pathlib import Path
+from typing import Any
 
+from click.testing import CliRunner
+
+from registry_pipelines.cli import main
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.set_aside import quarantine_of
+from tests.answers import document
 from tests.cli.test_bad_input import PROGRAM
 from tests.collect.test_quarantine import content_of
 from tests.collect.test_retention import note, push
@@ -124,3 +131,28 @@ def test_a_process_that_is_killed_leaves_what_the_next_one_finishes(shop: Shop) 
         assert done["ok"] and shop.tags == ["v2"]
         behind.collect("undo", "here", "--plan", made["digest"], config="behind")
     assert content_of(shop.place) == before
+
+
+def test_what_is_set_aside_is_in_no_inventory_and_no_sync(shop: Shop) -> None:
+    emptied(shop)
+    path = shop.configure(
+        more="signing: {generate: true}\ntargets: {disk: {registry: disk}}\n"
+        "syncs: {all: {source: here, repositories: ['*'], targets: [disk]}}\n"
+    )
+    path.write_text(path.read_text().replace("registries:\n", "registries:\n  disk: {kind: layout, root: disk}\n"))
+    assert set(shop.place.registry.repositories()) == {"team/app", "rp-quarantine/team/app"}
+    counted = run(path, "inventory", "here")
+    assert (counted["facts"]["images"], counted["ok"]) == (1, True)
+    assert any("1 repository of what retention set aside" in note for note in counted["notes"]), counted["notes"]
+    named = run(path, "inventory", "here", "--repository", "rp-quarantine/team/app")
+    assert named["facts"]["images"] > 1
+    synced = run(path, "sync", "all")
+    assert list(LayoutRegistry(shop.folder / "disk").repositories()) == ["team/app"]
+    assert "retention set aside" in str(synced)
+
+
+def run(config: Path, *words: str) -> Any:
+    done = CliRunner().invoke(main, [*words, "--json", "--config", str(config)])
+    assert done.exit_code == 0, done.output
+    [result] = document(done.stdout)["result"]["results"]
+    return result
