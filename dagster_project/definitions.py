@@ -90,6 +90,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     upstreams = {
         settings.name: mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams
     }
+    folders = [settings for settings in config.mirrors.values() if settings.bundle.folder]
+    made = [bundles.made(settings) for settings in folders]
     inboxes = [settings for settings in config.mirrors.values() if settings.bundle.inbox]
     loaded = [bundles.loaded(settings) for settings in inboxes]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
@@ -111,6 +113,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     conversions = [stream.convert_job(derived)] if derived else []
     mirrors = {name: mirror.nightly_upstreams(config.mirrors[name], asset) for name, asset in upstreams.items()}
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
+    makes = [job("nightly_bundle", made, "Make bundles of what crosses an air gap.")] if made else []
     loads = [job("load_bundles", loaded, "Load what came across an air gap.")] if loaded else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
     sweeps = [rescan.rescan_job] if config.images else []
@@ -136,6 +139,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *releases,
             *([start.start_time] if recorded else []),
             *upstreams.values(),
+            *made,
             *loaded,
             *synced,
             *plans,
@@ -156,6 +160,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *updates,
             *sweeps,
             *mirrors.values(),
+            *makes,
             *loads,
             *syncs,
             *plannings,
@@ -189,6 +194,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
                 for name, bringing in mirrors.items()
             ),
             *(nightly(copying, str(config.schedules.mirror), config) for copying in syncs),
+            *(nightly(making, str(config.schedules.bundle), config) for making in makes),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),
             *(nightly(collection, str(config.schedules.collect), config) for collection in collections),

@@ -78,6 +78,16 @@ def create(session: Session, name: str, asked: Creating) -> StageResult:
     return _result(name, made, found, gathered, notes, time.monotonic() - started)
 
 
+def create_in_folder(session: Session, name: str) -> StageResult:
+    """The same in the folder that the mirror names, with the receipts that lie there, where there is something new.
+    Raises InputError where it names none."""
+    folder = session.mirror(name).bundle.folder
+    if folder is None:
+        raise InputError(f"the mirror {name} names no folder", do=f"Write it to mirrors.{name}.bundle.folder")
+    receipts = sorted(folder.glob(f"{name}-receipt-*.json"))
+    return create(session, name, Creating(folders=[folder], receipts=receipts, only_new=True))
+
+
 def _require_near(mirror: Mirror, asked: Creating) -> None:
     if mirror.across != "bundle":
         raise InputError(

@@ -55,11 +55,18 @@ def artifact(session: Session, mirror: Mirror, reference: str) -> Wanted:
     place = located.place
     return Wanted(
         place=place,
-        reopen=reference.partition("@")[0].rpartition(":")[0] if not located.digest else reference.partition("@")[0],
+        reopen=_without_selector(reference),
         digest=place.registry.resolve(place.repository, located.selector).digest,
         repository=join_repository(mirror.prefix, place.repository),
         tags=(located.tag,) if located.tag else (),
     )
+
+
+def _without_selector(reference: str) -> str:
+    """``registry/repository`` of a reference; a colon before the last slash is of a port."""
+    name = reference.partition("@")[0]
+    head, slash, last = name.rpartition("/")
+    return f"{head}{slash}{last.partition(':')[0]}"
 
 
 def _upstreams(session: Session, mirror: Mirror, found: Found) -> None:

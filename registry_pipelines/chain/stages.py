@@ -707,6 +707,14 @@ class Chain:
         )
         return create(self._session, name, asked)
 
+    def bundle_in_folder(self, name: str) -> StageResult:
+        """Make a mirror's next bundle in its ``bundle.folder``, where there is something new; receipts that lie there
+        are taken in first. Raises as :meth:`create_bundle`."""
+        self._session.mirror(name)
+        from registry_pipelines.chain import bundle_create
+
+        return bundle_create.create_in_folder(self._session, name)
+
     def bundle_again(
         self, name: str, number: int, parts: Sequence[int], folder: Path, *, line: str = ""
     ) -> StageResult:

@@ -331,6 +331,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """What is in use against the advisories that are there then: `rescan`."""
     mirror: Cron = Cron("0 2 * * *")
     """Mirrors and syncs."""
+    bundle: Cron = Cron("0 3 * * *")
+    """Bundles of mirrors that name a `bundle.folder`, when there is something new."""
     retention: Cron = Cron("30 3 * * *")
     """The retention plan."""
     collect: Cron = Cron("0 6 * * 0")

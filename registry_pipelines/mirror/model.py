@@ -47,7 +47,8 @@ class Bundles(msgspec.Struct, frozen=True, kw_only=True):
     part_size: Size = Size(25 * 10**9)
     """Near side: size of the files that a bundle is cut into, so that each fits a medium."""
     folder: Path | None = None
-    """Near side: folder that Dagster's asset `bundle/NAME` writes to; there is no such asset unless told."""
+    """Near side: folder that Dagster's asset `bundle/NAME` writes to, and in which it looks for receipts; there is no
+    such asset unless told."""
     tool_wheels: Path | None = None
     """Near side: folder of wheels that `bundle create --with-tool` brings, by which the far side installs this program;
     `pip wheel registry-pipelines --wheel-dir` fills it."""
