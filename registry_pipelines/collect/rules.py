@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.settings import FILE, GLOB, NAME, Names
+from registry_pipelines.settings import FILE, GLOB, NAME, Duration, Names
 
 KEEP_NEWEST = 10
 """Of a rule that says neither a number nor a policy."""
@@ -31,6 +31,9 @@ class Collect(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: Annotated[int, Meta(ge=0, le=3650)] = 14
     """Days for which what a plan deletes can be brought back (`collect undo`): it is kept in `rp-quarantine/...` of the
     same registry, and frees its bytes after that, by `collect purge`. 0 deletes at once, and nothing comes back."""
+    recent: Duration = Duration(hours=1)
+    """What was pushed, or got a tag, within this time stays whatever the rules say, how old the image may be: by the
+    registry's word where it tells (ECR, Artifact Registry), else by the tags that earlier plans saw. `0s` for none."""
     apply: Literal["manual", "auto"] = "manual"
     """`auto`: Dagster's weekly schedule applies a plan that it makes then, without anybody's approval. `manual`: a
     person materializes `collected/<registry>` with the plan's digest."""

@@ -108,7 +108,8 @@ def test_targets_have_theirs_where_it_may_move(fleet: Fleet, ecr: EcrDouble) -> 
 
 
 def test_what_a_channel_named_can_go_after_it_moved_and_not_before(fleet: Fleet, ecr: EcrDouble) -> None:
-    rule = "retention: [{registry: us, repositories: [team/app], keep_newest: 0, keep_days: 0}]\nsigning:"
+    rule = "retention: [{registry: us, repositories: [team/app], keep_newest: 0, keep_days: 0}]\n"
+    rule += "collect: {recent: 0s}\nsigning:"
     chain = fleet.reload(MOVING, ("signing:", rule))
     first, second = ship(fleet, chain, "v1.0.0"), ship(fleet, chain, "v1.1.0")
     going = {entry.digest for _, entry in chain.plan_retention("us").deletions}
