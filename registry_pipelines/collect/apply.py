@@ -10,11 +10,12 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from registry_pipelines.collect.live import Live
+from registry_pipelines.collect.names import Names
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
+from registry_pipelines.collect.within import refers
 from registry_pipelines.errors import (
     ContentError,
     InputError,
-    ManifestInvalid,
     NotFound,
     RegistryError,
     RegistryPipelinesError,
@@ -113,9 +114,7 @@ class _Application:
         self._place, self._planned, self._in_use = place, planned, in_use
         self._done, self._progress, self._aside = done, progress, aside
         self._going = frozenset(digest for entry in planned.entries for digest in entry.delete)
-        self._tags: dict[Digest, list[str]] = {}
-        for tag, digest in sorted(planned.tags.items()):
-            self._tags.setdefault(digest, []).append(tag)
+        self._names = Names(planned.tags)
 
     def run(self) -> None:
         """All of it, as far as nothing changed."""
@@ -146,7 +145,7 @@ class _Application:
             return None
         try:
             self._check(entry)
-            self._aside.hold(self._place, entry, self._planned.tags, pool)
+            self._aside.hold(self._place, entry, self._names, pool)
         except (RegistryError, ContentError, SignatureInvalid) as error:
             return error
         return None
@@ -178,7 +177,7 @@ class _Application:
                 raise ContentError(f"tag {tag} moved", where=str(place), do="Make a new plan")
         for digest in entry.delete:
             for referrer in place.registry.referrers(place.repository, digest):
-                if referrer.digest not in self._going and _refers(place, referrer.digest, digest):
+                if referrer.digest not in self._going and refers(place, referrer.digest, digest):
                     raise ContentError(
                         f"{referrer.digest} refers to {digest} and is not in the plan",
                         where=str(place),
@@ -187,7 +186,7 @@ class _Application:
 
     def _delete(self, entry: Entry) -> None:
         for digest in entry.delete:
-            tags = tuple(self._tags.get(digest, ()))
+            tags = tuple(sorted(self._names.of([digest])))
             try:
                 self._place.registry.delete_manifest(self._place.repository, digest)
             except NotFound:
@@ -213,12 +212,3 @@ def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
             continue
         change = "is new" if before is None else "is gone" if after is None else "moved"
         raise ContentError(f"tag {tag} {change} since the plan was made", where=str(place), do="Make a new plan")
-
-
-def _refers(place: Place, referrer: Digest, subject: Digest) -> bool:
-    """Whether what is listed is there, and refers to the manifest by its own word."""
-    try:
-        stated = place.registry.get_manifest(place.repository, referrer).content().subject
-    except (NotFound, ManifestInvalid):
-        return False
-    return stated is not None and stated.digest == subject

@@ -7,18 +7,18 @@ record last. After a kill between any two steps the same command does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from registry_pipelines.collect.names import Names
 from registry_pipelines.collect.plan import Entry
-from registry_pipelines.collect.records import KeptList, Record, named_tags, read_record, record_tag, write_record
-from registry_pipelines.collect.within import Brought, bring, read_pieces
+from registry_pipelines.collect.records import KeptList, Record, read_record, record_tag, write_record
+from registry_pipelines.collect.within import Brought, bring, read_pieces, refers
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryError, Unsupported
 from registry_pipelines.evidence.model import Signer, Verifier
-from registry_pipelines.inventory.survey import companion_of
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, descriptors
 from registry_pipelines.oci.referrers import read_fallback
@@ -53,8 +53,8 @@ class Quarantine:
                 do="Set `collect: {quarantine: 0}` to delete at once, or leave it",
             )
 
-    def hold(self, place: Place, entry: Entry, tags: Mapping[str, Digest], pool: Executor) -> None:
-        """Set an image aside with all that goes with it. tags: of its repository, by the plan.
+    def hold(self, place: Place, entry: Entry, names: Names, pool: Executor) -> None:
+        """Set an image aside with all that belongs to it. names: the tags of its repository, by the plan.
 
         Called again it goes on where it stopped. What an earlier run deleted already stays as its record says. Raises
         ClosureIncomplete where the image is gone and no record of this plan has it; RegistryError, ContentError.
@@ -63,11 +63,14 @@ class Quarantine:
         if digest_at(place, entry.digest) is None:
             self._expect_record(place, aside, entry)
             return
-        lists = _lists_among(place, entry.delete, tags)
-        listed = {Digest.parse(one.digest) for one in lists}
-        pieces = read_pieces(place, [one for one in entry.delete if one not in listed])
+        lists = {one.digest for tag, digest in names.lists(entry.delete) if (one := _list_under(place, tag, digest))}
+        pieces = read_pieces(
+            place,
+            [one for one in entry.delete if one not in lists],
+            lambda digest: (*_referring(place, digest), *names.about(digest)),
+        )
         if not self._has_record(aside, entry):
-            write_record(aside, self._record(place, entry, tags, lists, pieces.digests), self.signer)
+            write_record(aside, self._record(place, entry, names, pieces.digests), self.signer)
         bring(pieces, place, aside, pool, self.brought)
         for digest in entry.delete:
             if digest in pieces.manifests and digest_at(aside, HELD_TAG + digest.hex) != digest:
@@ -89,21 +92,16 @@ class Quarantine:
             return False
         return True
 
-    def _record(
-        self,
-        place: Place,
-        entry: Entry,
-        tags: Mapping[str, Digest],
-        lists: tuple[KeptList, ...],
-        held: Iterable[Digest],
-    ) -> Record:
-        of_lists = {tag for one in lists for tag in one.tags}
-        plain = {tag: digest for tag, digest in tags.items() if tag not in of_lists}
+    def _record(self, place: Place, entry: Entry, names: Names, held: tuple[Digest, ...]) -> Record:
+        found = (_list_under(place, tag, digest) for tag, digest in names.lists_about(held))
+        lists = tuple(one for one in found if one)
+        own = names.of(entry.delete) | {tag for digest in held for tag in names.beside(digest)}
+        own -= {one.tag for one in lists}
         return Record(
             registry=place.registry.name,
             repository=place.repository,
             digest=str(entry.digest),
-            tags=named_tags(plain, frozenset(entry.delete)),
+            tags={tag: str(names.tags[tag]) for tag in sorted(own)},
             deleted=tuple(map(str, entry.delete)),
             held=tuple(map(str, held)),
             lists=lists,
@@ -132,8 +130,8 @@ def restore(record: Record, aside: Place, pool: Executor) -> Restored:
     """
     place, done = Place(aside.registry, record.repository), Restored()
     pieces = read_pieces(aside, map(Digest.parse, record.held))
-    for digest in map(Digest.parse, record.deleted):
-        if digest not in pieces.manifests and not _is_list(record, digest) and digest_at(place, digest) is None:
+    for digest in map(Digest.parse, record.held):
+        if digest not in pieces.manifests and digest_at(place, digest) is None:
             raise ClosureIncomplete(f"{digest} is not in the quarantine any more", where=str(aside))
     bring(pieces, aside, place, pool, done.brought)
     for one in record.lists:
@@ -141,10 +139,6 @@ def restore(record: Record, aside: Place, pool: Executor) -> Restored:
     for tag, named in sorted(record.tags.items(), key=lambda pair: (pair[1] == record.digest, pair[0])):
         _restore_tag(tag, Digest.parse(named), place, done)
     return done
-
-
-def _is_list(record: Record, digest: Digest) -> bool:
-    return any(one.digest == digest for one in record.lists)
 
 
 def _restore_tag(tag: str, digest: Digest, place: Place, done: Restored) -> None:
@@ -162,26 +156,25 @@ def _restore_list(kept: KeptList, place: Place, done: Restored) -> None:
     """The very bytes, where the list that is there by now names nothing else. Else that one stays: it names what came
     back, since it was put."""
     was = ManifestBytes(kept.raw, kept.media_type, Digest.parse(kept.digest))
-    for tag in kept.tags:
-        try:
-            there = place.registry.get_manifest(place.repository, tag)
-        except NotFound:
-            there = None
-        if there is not None and there.digest == was.digest:
-            continue
-        before = {entry.digest for entry in read_fallback(was, tag).entries}
-        now = {entry.digest for entry in read_fallback(there, tag).entries} if there else set()
-        if now - before:
-            done.problems.append(f"the list {tag} names more by now, and is not written as it was")
-            continue
-        try:
-            put_tag(place, was, tag)
-        except RegistryError as error:
-            done.problems.append(f"the list {tag} cannot be written as it was: {error.what}")
-        else:
-            if there is not None and not _has_tag(place, there.digest):
-                with suppress(NotFound, Unsupported):
-                    place.registry.delete_manifest(place.repository, there.digest)
+    try:
+        there = place.registry.get_manifest(place.repository, kept.tag)
+    except NotFound:
+        there = None
+    if there is not None and there.digest == was.digest:
+        return
+    before = {entry.digest for entry in read_fallback(was, kept.tag).entries}
+    now = {entry.digest for entry in read_fallback(there, kept.tag).entries} if there else set()
+    if now - before:
+        done.problems.append(f"the list {kept.tag} names more by now, and is not written as it was")
+        return
+    try:
+        put_tag(place, was, kept.tag)
+    except RegistryError as error:
+        done.problems.append(f"the list {kept.tag} cannot be written as it was: {error.what}")
+        return
+    if there is not None and not _has_tag(place, there.digest):
+        with suppress(NotFound, Unsupported):
+            place.registry.delete_manifest(place.repository, there.digest)
 
 
 def _has_tag(place: Place, digest: Digest) -> bool:
@@ -192,14 +185,11 @@ def release(record: Record, aside: Place, others: Iterable[Record]) -> int:
     """Delete what a record keeps and no other one needs, blobs where the registry lets us, the record last. others: all
     other records of this quarantine. How many manifests went. Raises RegistryError; Unsupported where nothing is
     deleted at all."""
-    needed = {digest for other in others for digest in (*other.held, *other.deleted)}
+    needed = {digest for other in others for digest in other.held}
     going = [Digest.parse(digest) for digest in reversed(record.held) if digest not in needed]
     blobs = _blobs_of(aside, going)
-    gone = 0
-    for digest in going:
-        gone += _delete(aside, digest)
-        if (listed := digest_at(aside, digest.fallback_tag)) is not None:
-            _drop_empty_list(aside, digest, listed)
+    gone = sum(_delete_list(aside, digest, frozenset(going)) for digest in going)
+    gone += sum(_delete(aside, digest) for digest in going)
     kept = _blobs_of(aside, map(Digest.parse, needed))
     for blob in blobs - kept:
         try:
@@ -213,12 +203,17 @@ def release(record: Record, aside: Place, others: Iterable[Record]) -> int:
     return gone
 
 
-def _drop_empty_list(aside: Place, subject: Digest, listed: Digest) -> None:
-    """Registries without the API have a list of what referred to a manifest; once it names nothing, nobody needs it."""
-    with suppress(NotFound, ManifestInvalid):
-        stored = aside.registry.get_manifest(aside.repository, listed)
-        if not read_fallback(stored, subject.fallback_tag).entries:
-            _delete(aside, listed)
+def _delete_list(aside: Place, subject: Digest, going: frozenset[Digest]) -> bool:
+    """The list of what refers to a manifest, where there is one under a tag and all that it names goes, too: before
+    these, so that it is not written anew for each (Artifact Registry deletes nothing that an index names)."""
+    try:
+        stored = aside.registry.get_manifest(aside.repository, subject.fallback_tag)
+    except NotFound:
+        return False
+    listed = read_fallback(stored, subject.fallback_tag)
+    if listed.refused or not {entry.digest for entry in listed.entries} <= going:
+        return False
+    return _delete(aside, stored.digest)
 
 
 def _delete(aside: Place, digest: Digest) -> bool:
@@ -238,19 +233,16 @@ def _blobs_of(aside: Place, digests: Iterable[Digest]) -> set[Digest]:
     return blobs
 
 
-def _lists_among(place: Place, digests: Iterable[Digest], tags: Mapping[str, Digest]) -> tuple[KeptList, ...]:
-    """Those of the manifests that are lists of referrers under a fallback tag, with their bytes."""
-    names: dict[Digest, list[str]] = {}
-    for tag, digest in tags.items():
-        if companion_of(tag) == tag:
-            names.setdefault(digest, []).append(tag)
-    found = []
-    for digest in digests:
-        for_tags = sorted(names.get(digest, ()))
-        if not for_tags:
-            continue
-        with suppress(NotFound):
-            stored = place.registry.get_manifest(place.repository, digest)
-            if not read_fallback(stored, for_tags[0]).refused:
-                found.append(KeptList(str(digest), stored.media_type, tuple(for_tags), stored.raw))
-    return tuple(found)
+def _referring(place: Place, digest: Digest) -> list[Digest]:
+    """What refers to a manifest by its own word: a list is only a claim."""
+    listed = place.registry.referrers(place.repository, digest)
+    return [one.digest for one in listed if refers(place, one.digest, digest)]
+
+
+def _list_under(place: Place, tag: str, digest: Digest) -> KeptList | None:
+    """The list of referrers that a fallback tag names; None where it is something else, or gone."""
+    try:
+        stored = place.registry.get_manifest(place.repository, digest)
+    except NotFound:
+        return None
+    return None if read_fallback(stored, tag).refused else KeptList(str(digest), stored.media_type, tag, stored.raw)

@@ -7,7 +7,7 @@ aside that no record names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -34,11 +34,11 @@ MAX_RECORD_BYTES = 256 * 1024 * 1024
 
 
 class KeptList(msgspec.Struct, frozen=True):
-    """A list of referrers under its tags, byte for byte: built anew from what is put it has another order."""
+    """A list of referrers under its tag, byte for byte: built anew from what is put it has another order."""
 
     digest: str
     media_type: str
-    tags: tuple[str, ...]
+    tag: str
     raw: bytes
 
 
@@ -46,7 +46,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """One image that went, with all that went with it.
 
     registry: its host by then. repository: where it was. tags: every tag that went, to its digest. deleted: what was
-    deleted there, in order. held: all that is kept, children that stayed there too, in the order to store them.
+    deleted there, in order. held: all that is kept, also what stayed there for another one, in the order to store it.
     lists: lists of referrers that went. at, until: RFC 3339; until: when it may be deleted for good. plan: its digest.
     freed_bytes: as the plan said.
     """
@@ -138,8 +138,3 @@ def find_records(aside: Place, verifier: Verifier) -> Iterator[Found]:
             continue
         except (SignatureInvalid, ContentError, RegistryError) as error:
             yield Found(aside, tag, problem=str(error))
-
-
-def named_tags(tags: Mapping[str, Digest], digests: frozenset[Digest]) -> dict[str, str]:
-    """Those of a repository's tags that name one of these manifests, as a record has them."""
-    return {tag: str(digest) for tag, digest in sorted(tags.items()) if digest in digests}

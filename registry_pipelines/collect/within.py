@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from registry_pipelines.errors import NotFound, RegistryError, Unauthorized, Unavailable
+from registry_pipelines.errors import ManifestInvalid, NotFound, RegistryError, Unauthorized, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, descriptors
 from registry_pipelines.registry.blobs import BlobStream
@@ -25,6 +25,10 @@ class Brought:
     manifests: int = 0
 
 
+Attached = Callable[[Digest], Iterable[Digest]]
+"""A manifest to those that belong to it beside its children."""
+
+
 @dataclass(frozen=True)
 class Pieces:
     """Manifests in the order in which a registry stores them: children before their index, subjects before what refers
@@ -38,9 +42,10 @@ class Pieces:
         return tuple(self.manifests)
 
 
-def read_pieces(place: Place, wanted: Iterable[Digest]) -> Pieces:
+def read_pieces(place: Place, wanted: Iterable[Digest], attached: Attached | None = None) -> Pieces:
     """Manifests of a place, with the children of those that are indexes. What is not there is left out: a copy of
-    chosen platforms has indexes without some of their children. Raises RegistryError, ContentError."""
+    chosen platforms has indexes without some of their children. attached: gives what else belongs to a manifest. Raises
+    RegistryError, ContentError."""
     found: dict[Digest, ManifestBytes] = {}
     contents: dict[Digest, Manifest | Index] = {}
     waiting = list(dict.fromkeys(wanted))
@@ -56,6 +61,7 @@ def read_pieces(place: Place, wanted: Iterable[Digest]) -> Pieces:
         found[digest], contents[digest] = stored, content
         if isinstance(content, Index):
             waiting += [child.digest for child in content.manifests]
+        waiting += attached(digest) if attached else ()
     return Pieces({digest: found[digest] for digest in storing_order(contents)})
 
 
@@ -91,3 +97,12 @@ def _bring_blob(blob: Descriptor, source: Place, target: Place, brought: Brought
         registry.upload_blob(target.repository, blob, content)
     brought.sent += 1
     brought.sent_bytes += blob.size
+
+
+def refers(place: Place, referrer: Digest, subject: Digest) -> bool:
+    """Whether what is listed is there, and refers to the manifest by its own word."""
+    try:
+        stated = place.registry.get_manifest(place.repository, referrer).content().subject
+    except (NotFound, ManifestInvalid):
+        return False
+    return stated is not None and stated.digest == subject

@@ -23,6 +23,7 @@ from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index, descriptors
 from registry_pipelines.registry.client import DistributionRegistry, Retries
+from registry_pipelines.registry.ecr.registry import EcrRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.set_aside import quarantine_of
@@ -121,7 +122,8 @@ def test_what_went_comes_back_byte_for_byte(registry: Registry, signer: Signer) 
     assert going(found) == {"v1", "old", "v2", "v3"}
     done, aside = apply(registry, found, signer)
     assert done.ok and sorted(registry.tags("team/app")) == ["v9"]
-    assert aside.brought.sent_bytes == 0 and aside.brought.mounted > 0, "what can be mounted is not sent"
+    if not isinstance(registry, EcrRegistry):  # an account without BLOB_MOUNTING
+        assert aside.brought.sent_bytes == 0 and aside.brought.mounted > 0, "what can be mounted is not sent"
     for tag in ("v3", "old", "v2"):
         assert undo(place, signer, tag).problems == []
     assert content_of(place) == before
@@ -129,20 +131,23 @@ def test_what_went_comes_back_byte_for_byte(registry: Registry, signer: Signer) 
     assert going(plan(registry, KEEP_ONE)) == going(found), "and it is judged as it was"
 
 
-def test_what_another_record_needs_stays_aside(registry: Registry, signer: Signer) -> None:
-    """Two indexes went, and the child that they share with the first; each comes back whole alone."""
+def test_what_several_images_share_comes_back_with_each(registry: Registry, signer: Signer) -> None:
+    """Two indexes went, with the child that they share and what is attached to it; each comes back whole alone."""
     place = Place(registry, "team/app")
     furnish(place)
     before = content_of(place)
+    shared = [digest for digest in before.manifests if before.referrers[digest] and digest not in before.tags.values()]
     apply(registry, plan(registry, KEEP_NONE), signer)
-    [second] = [each for each in records(place, signer) if "v3" in each.tags]
-    undo(place, signer, "v2")
-    now = content_of(place)
-    assert now.tags["v2"] == before.tags["v2"] and now.manifests.items() <= before.manifests.items()
-    registry.delete_manifest("team/app", now.tags["v2"])
-    assert undo(place, signer, "v3").problems == []
-    whole = content_of(place)
-    assert whole.manifests[Digest.parse(second.digest)] == before.manifests[Digest.parse(second.digest)]
+    for tag in ("v2", "v3"):
+        assert undo(place, signer, tag).problems == []
+        now = content_of(place)
+        assert now.manifests.items() <= before.manifests.items()
+        assert all(now.referrers[digest] == before.referrers[digest] for digest in shared if digest in now.manifests)
+        assert now.tags[tag] == before.tags[tag] and any(digest in now.manifests for digest in shared)
+        if tag == "v2":
+            going = plan(registry, KEEP_NONE)
+            assert apply(registry, going, signer)[0].ok and "v2" not in content_of(place).tags
+    assert f"{before.tags['v3'].fallback_tag}.sig" in content_of(place).tags
 
 
 def test_the_end_of_a_quarantine_leaves_nothing(registry: Registry, signer: Signer) -> None:

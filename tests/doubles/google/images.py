@@ -132,13 +132,13 @@ class Repositories:
         return made
 
     def parents(self, package: Package, digest: str) -> list[str]:
-        """Indexes that name a version; the server's own lists of referrers (``sha256-...``, also replaced ones) do not
-        hold what is in them."""
+        """Indexes that name a version; the server's own lists of referrers (``sha256-...``, also replaced ones, also
+        when something of them is gone) do not hold what is in them."""
         return [
             each.digest
             for each in package.images.values()
             if any(str(child.digest) == digest for child in each.children)
-            and not all(_subject(package, child) for child in each.children)
+            and not all(_subject(package, child) or child.digest not in package.images for child in each.children)
         ]
 
     def may_move(self, held: Held, package: Package, tag: str, digest: str) -> None:
