@@ -100,7 +100,7 @@ def _needed_by(
 def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> dict[Digest, list[Digest]]:
     """Manifest to what its digest-named tags point to."""
     named: dict[Digest, list[Digest]] = {}
-    for tag, subjects in companions.items():
+    for tag, subjects in sorted(companions.items()):
         for subject in subjects:
             named.setdefault(subject, []).append(survey.tags[tag])
     return named

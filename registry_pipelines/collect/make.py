@@ -12,7 +12,7 @@ from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, Total
 from registry_pipelines.collect.policies import inventory_of, judge, read_policies
 from registry_pipelines.collect.rules import GLOB_CHARACTERS, RetentionRule, rules_digest
-from registry_pipelines.collect.unmatched import unmatched, untagged_patterns
+from registry_pipelines.collect.unmatched import TagPatterns, unmatched
 from registry_pipelines.collect.weigh import KEPT, Held, Weights, totals, weigh
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.inventory.survey import Survey, survey
@@ -63,7 +63,10 @@ def plan_retention(
             if covered:
                 refused.append(RepositoryPlan(name, {}, refused=str(error)))
             notes.append(f"{name} could not be read; layers it shares may be counted as freed")
-    notes += untagged_patterns(rules, ((each.repository, each.tags) for each in surveys))
+    patterns = TagPatterns(rules)
+    for each in surveys:
+        patterns.see(each.repository, each.tags)
+    notes += patterns.unmatched()
     if policies and listed is None:
         notes.append("policies were asked with the images' own times, for the registry tells none of pushes")
         listed = inventory_of(registry.name, surveys, now)
@@ -97,7 +100,7 @@ def plan_deletion(
     surveyed = _with_hidden(place, survey(place, roots=[digest]), notes, roots=[digest])
     decision = decide_one(surveyed, digest, rules, in_use=Live.of(in_use))
     [freed] = _weigh([(surveyed, decision)]).freed
-    repository = _repository_plan(surveyed, decision, freed)
+    repository = repository_plan(surveyed, decision, freed)
     return RetentionPlan(place.registry.name, write_time(now), (repository,), tuple(notes))
 
 
@@ -166,7 +169,7 @@ def _weighed(
 ) -> tuple[list[RepositoryPlan], tuple[Total, ...]]:
     """Count bytes over all repositories: a blob is freed once, and only if nothing keeps it."""
     weights = _weigh(judged)
-    plans = [_repository_plan(*each, freed) for each, freed in zip(judged, weights.freed, strict=True)]
+    plans = [repository_plan(*each, freed) for each, freed in zip(judged, weights.freed, strict=True)]
     covered = [any(rule.covers(planned.repository) for rule in rules) for planned in plans]
     return [planned for planned, ours in zip(plans, covered, strict=True) if ours], totals(plans, weights)
 
@@ -184,7 +187,8 @@ def _weigh(judged: Sequence[tuple[Survey, Decision]]) -> Weights:
     return weigh(helds)
 
 
-def _repository_plan(surveyed: Survey, decision: Decision, freed: Sequence[int]) -> RepositoryPlan:
+def repository_plan(surveyed: Survey, decision: Decision, freed: Sequence[int]) -> RepositoryPlan:
+    """A decision as a plan. freed: by unit."""
     entries = [
         Entry(
             unit.digest,

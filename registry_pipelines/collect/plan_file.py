@@ -55,13 +55,20 @@ class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created: str
     reasons: tuple[str, ...]
     delete: tuple[str, ...]
-    freed_bytes: int
     rule: str
     why: str
+    freed_bytes: int
 
 
 def lines(plan: RetentionPlan) -> Iterator[bytes]:
     """The stored form, a line at a time, each with its end."""
+    yield header_line(plan)
+    for planned in plan.repositories:
+        yield from repository_lines(planned)
+
+
+def header_line(plan: RetentionPlan) -> bytes:
+    """The first line."""
     header = _Header(
         PLAN_SCHEMA,
         plan.registry,
@@ -73,9 +80,12 @@ def lines(plan: RetentionPlan) -> Iterator[bytes]:
         plan.stopped,
         plan.totals,
     )
-    yield msgspec.json.encode(header) + b"\n"
-    for planned in plan.repositories:
-        yield from repository_lines(planned)
+    return msgspec.json.encode(header) + b"\n"
+
+
+def with_freed(line: bytes, freed_bytes: int) -> bytes:
+    """The line of an image that was written without knowing what it frees (0), which stands last in it."""
+    return line[: -len(b"0}\n")] + b"%d}\n" % freed_bytes
 
 
 def repository_lines(planned: RepositoryPlan) -> Iterator[bytes]:
@@ -91,9 +101,9 @@ def repository_lines(planned: RepositoryPlan) -> Iterator[bytes]:
             "created": entry.created,
             "reasons": entry.reasons,
             "delete": entry.delete,
-            "freed_bytes": entry.freed_bytes,
             "rule": entry.rule,
             "why": entry.why,
+            "freed_bytes": entry.freed_bytes,
         }
         yield encode(image) + b"\n"
 
