@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -16,7 +17,7 @@ from typing import IO
 import numpy as np
 
 from registry_pipelines.collect.decide import Decision, decide_ruled
-from registry_pipelines.collect.live import Live
+from registry_pipelines.collect.live import Live, NoPushes
 from registry_pipelines.collect.make import repository_plan
 from registry_pipelines.collect.plan import INVENTORY, RepositoryPlan, RetentionPlan
 from registry_pipelines.collect.plan_file import header_line, open_plan, repository_lines, with_freed, write_lines
@@ -58,7 +59,8 @@ def plan_inventory(
     judged = judge(rules, policies, _listed(path, known_as) if policies else None, now)
     try:
         with tempfile.TemporaryFile(dir=output.parent) as spool:
-            making = _Making(rules, judged, now, in_use, spool)
+            # Who looks when tags came looks at the registry: when the plan is applied.
+            making = _Making(rules, judged, now, replace(in_use, pushes=NoPushes()), spool)
             making.read(stored.repositories(known_as), {each.what: each.problem for each in source.unread})
             header = making.header(registry, source)
             write_lines(making.lines(header), output)
@@ -112,7 +114,8 @@ class _Making:
     def _repository(self, one: Stored) -> None:
         survey = one.having(self._in_use.contents)
         ruled = self._judged.of(survey.repository)
-        decision = decide_ruled(survey, ruled, now=self._now, in_use=self._in_use)
+        in_use = self._in_use.seen(survey.repository, survey.tags)
+        decision = decide_ruled(survey, ruled, now=self._now, in_use=in_use)
         planned = repository_plan(survey, decision, [0] * len(decision.units))
         first = len(self._going)
         if any(rule.covers(survey.repository) for rule in self._rules):

@@ -55,7 +55,7 @@ def plan_retention(
         covered = any(rule.covers(name) for rule in rules)
         try:
             mine = [rule for rule in rules if rule.covers(name)]
-            found, used = _survey(Place(registry, name), mine, now, used, notes, lists)
+            found, used = survey_repository(Place(registry, name), mine, now, used, notes, lists)
             surveys.append(found)
         except (RegistryError, ContentError) as error:
             if isinstance(error, NotFound) and (not covered or (has_catalogue and error.code == "NAME_UNKNOWN")):
@@ -104,7 +104,7 @@ def plan_deletion(
     return RetentionPlan(place.registry.name, write_time(now), (repository,), tuple(notes))
 
 
-def _survey(
+def survey_repository(
     place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Live, notes: list[str], lists: Lists
 ) -> tuple[Survey, Live]:
     """What is there, and what is live with what came lately. Where something could go, the registry is asked first for

@@ -16,6 +16,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.collect.again import look_again
+from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.from_inventory import plan_inventory
 from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.make import plan_retention
@@ -293,3 +295,42 @@ def test_times_are_exact(layout: LayoutRegistry, tmp_path: Path) -> None:
     push(Place(layout, "team/app"), "odd", days_ago=(timedelta(microseconds=86_400_000_001) / timedelta(days=1)))
     found = next(StoredInventory(stored(layout, tmp_path)).repositories("here")).survey
     assert found.nodes[found.tags["odd"]].created == NOW - timedelta(microseconds=86_400_000_001)
+
+
+def test_another_look_keeps_what_is_needed_by_now(layout: LayoutRegistry, tmp_path: Path) -> None:
+    """Between the inventory and the deletion: one image is used, one is signed, one moved its tag, one is new and old."""
+    place, ours = Place(layout, "team/app"), rule(("*",), 0, 0)
+    found = from_file(layout, stored(layout, tmp_path), ours)
+    assert len(list(found.deletions)) == 8
+    images = {tag: layout.get_manifest("team/app", tag) for tag in layout.tags("team/app")}
+    note(place, images["dev-1"], "signed by now")
+    push(place, "dev-2", days_ago=500, layers=(b"moved",))
+    push(place, "late", days_ago=400, layers=(SHARED[3],))
+    live = Live.of({images["dev-0"].digest: "it runs"})
+    again, changed = look_again(layout, found, [ours], now=NOW, in_use=live)
+    app, other = again.repositories
+    assert {",".join(entry.tags): entry.reasons for entry in app.entries} == {
+        "dev-0": ("it runs",),
+        "dev-1": ("it is not in the approved plan",),
+        "dev-2": ("it is not in the approved plan",),
+        "dev-3": (),
+        "late": ("it is not in the approved plan",),
+    }
+    assert [entry.reasons for entry in other.entries] == [()] * 4
+    assert changed == [
+        f"team/app: {images['dev-1'].digest.short} stays: more belongs to it than when the plan was made",
+        "team/app: dev-0 stays after another look: it runs",
+    ]
+    done = apply_plan(layout, again, in_use=live, now=NOW)
+    assert done.ok and len(done.deleted) == 5
+    assert sorted(layout.tags("team/app")) == ["dev-0", "dev-1", "dev-2", "late"]
+
+
+def test_another_look_that_is_refused_refuses_the_repository(layout: LayoutRegistry, tmp_path: Path) -> None:
+    ours = rule(("*",), 0, 0)
+    found = from_file(layout, stored(layout, tmp_path), ours)
+    shutil.rmtree(tmp_path / "registry" / "team" / "app")
+    again, _ = look_again(layout, found, [ours], now=NOW, in_use=Live())
+    assert [(each.repository, bool(each.refused), len(each.entries)) for each in again.repositories][1:] == [
+        ("team/b", False, 4)
+    ]
