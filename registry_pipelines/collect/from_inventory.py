@@ -18,9 +18,9 @@ import numpy as np
 
 from registry_pipelines.collect.decide import Decision, decide_ruled
 from registry_pipelines.collect.live import Live, NoPushes
-from registry_pipelines.collect.make import repository_plan
+from registry_pipelines.collect.make import repository_plan, said_aside
 from registry_pipelines.collect.plan import INVENTORY, RepositoryPlan, RetentionPlan
-from registry_pipelines.collect.plan_file import header_line, open_plan, repository_lines, with_freed, write_lines
+from registry_pipelines.collect.plan_file import header_line, just_written, repository_lines, with_freed, write_lines
 from registry_pipelines.collect.policies import Policies, judge, read_policies
 from registry_pipelines.collect.rules import RetentionRule, rules_digest
 from registry_pipelines.collect.unmatched import TagPatterns, unmatched
@@ -32,6 +32,7 @@ from registry_pipelines.inventory.stored import Stored, StoredInventory
 from registry_pipelines.inventory.survey import Survey
 from registry_pipelines.inventory.value import Inventory, Source, read
 from registry_pipelines.oci.times import write_time
+from registry_pipelines.registry.set_aside import is_quarantine
 
 
 def plan_inventory(
@@ -63,10 +64,10 @@ def plan_inventory(
             making = _Making(rules, judged, now, replace(in_use, pushes=NoPushes()), spool)
             making.read(stored.repositories(known_as), {each.what: each.problem for each in source.unread})
             header = making.header(registry, source)
-            write_lines(making.lines(header), output)
+            digest = write_lines(making.lines(header), output)
     except OSError as error:
         raise LocalError(f"the plan cannot be written: {error.strerror or error}", where=str(output)) from error
-    return open_plan(output)
+    return just_written(header, output, digest)
 
 
 def _listed(path: Path, known_as: str) -> Inventory:
@@ -88,6 +89,7 @@ class _Making:
         self._patterns = TagPatterns(rules)
         self._names: list[str] = []
         self._strange: list[str] = []
+        self._aside = 0
         self._freed: Sequence[int] = ()
 
     def read(self, repositories: Iterator[Stored], unread: Mapping[str, str]) -> None:
@@ -97,7 +99,9 @@ class _Making:
             name = one.survey.repository
             while waiting and waiting[0] < name:
                 self._refuse(waiting.pop(0), unread)
-            if name in unread:
+            if is_quarantine(name):
+                self._aside += 1
+            elif name in unread:
                 self._refuse(waiting.pop(0), unread)
                 self._needs.add(one.blob, one.size, np.full(len(one.blob), KEPT))
                 self._counts.append((name, len(one.survey.nodes), 0))
@@ -145,6 +149,7 @@ class _Making:
             add_to_rule(by_rule, rule, freed)
         notes = (
             *source.notes,
+            *([said_aside(self._aside)] if self._aside else []),
             *unmatched(self._rules, self._names),
             *self._patterns.unmatched(),
             *self._in_use.notes,

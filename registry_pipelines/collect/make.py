@@ -140,6 +140,14 @@ def _with_hidden(
     return survey(place, hidden.tags, roots, perhaps) if hidden.tags else listed
 
 
+def said_aside(count: int) -> str:
+    """What is said of repositories of the quarantine."""
+    return (
+        f"{count_text(count, 'repository', 'repositories')} of what was set aside before "
+        "are left out; layers that they share are freed when their time is over"
+    )
+
+
 def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
     """All repositories, since any may share layers; without a catalogue those the rules name in full. What the numbers
     do not include. Whether the registry listed them."""
@@ -147,10 +155,7 @@ def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[l
     try:
         names = sorted(registry.repositories())
         if aside := [name for name in names if is_quarantine(name)]:
-            notes.append(
-                f"{count_text(len(aside), 'repository', 'repositories')} of what was set aside before "
-                "are left out; layers that they share are freed when their time is over"
-            )
+            notes.append(said_aside(len(aside)))
         return [name for name in names if not is_quarantine(name)], notes, True
     except Unsupported as error:
         patterns = [pattern for rule in rules for pattern in rule.repositories]
