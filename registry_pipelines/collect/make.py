@@ -21,7 +21,7 @@ from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.protocol import Place, Registry
-from registry_pipelines.registry.set_aside import is_quarantine
+from registry_pipelines.registry.set_aside import is_quarantine, is_set_aside
 
 if TYPE_CHECKING:  # tables are heavy, and only who has one brings it
     from registry_pipelines.inventory.value import Inventory
@@ -156,7 +156,7 @@ def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[l
         names = sorted(registry.repositories())
         if aside := [name for name in names if is_quarantine(name)]:
             notes.append(said_aside(len(aside)))
-        return [name for name in names if not is_quarantine(name)], notes, True
+        return [name for name in names if not is_set_aside(name)], notes, True
     except Unsupported as error:
         patterns = [pattern for rule in rules for pattern in rule.repositories]
         if any(GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
