@@ -32,7 +32,7 @@ from registry_pipelines.inventory.stored import Stored, StoredInventory
 from registry_pipelines.inventory.survey import Survey
 from registry_pipelines.inventory.value import Inventory, Source, read
 from registry_pipelines.oci.times import write_time
-from registry_pipelines.registry.set_aside import is_quarantine
+from registry_pipelines.registry.set_aside import is_quarantine, is_set_aside
 
 
 def plan_inventory(
@@ -99,8 +99,8 @@ class _Making:
             name = one.survey.repository
             while waiting and waiting[0] < name:
                 self._refuse(waiting.pop(0), unread)
-            if is_quarantine(name):
-                self._aside += 1
+            if is_set_aside(name):
+                self._aside += is_quarantine(name)
             elif name in unread:
                 self._refuse(waiting.pop(0), unread)
                 self._needs.add(one.blob, one.size, np.full(len(one.blob), KEPT))

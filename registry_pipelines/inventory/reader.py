@@ -19,7 +19,7 @@ from registry_pipelines.inventory.parts import RepositoryFacts
 from registry_pipelines.inventory.rows import Row, Rows
 from registry_pipelines.inventory.value import Inventory, Source, Unread, now
 from registry_pipelines.progress import Progress, Silent, count_text
-from registry_pipelines.registry.set_aside import is_quarantine
+from registry_pipelines.registry.set_aside import is_quarantine, is_set_aside
 from registry_pipelines.threads import Pool
 
 THREADS = 6
@@ -97,7 +97,7 @@ class _Reading:
         try:
             listed = [one for one in self._reader.repositories() if self._wanted(one)]
             self._aside = sum(is_quarantine(one) for one in listed)
-            return sorted(one for one in listed if not is_quarantine(one))
+            return sorted(one for one in listed if not is_set_aside(one))
         except Unsupported as error:
             self._fail(EVERYTHING, error, hint="; name repositories in full")
         except RegistryPipelinesError as error:
