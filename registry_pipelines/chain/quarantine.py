@@ -194,31 +194,58 @@ def _others(aside: Place, record: Record, found: Sequence[Found]) -> list[Record
 
 
 def purge(session: Session, registry: str, *, dry_run: bool = False) -> StageResult:
-    """Delete for good what was set aside and whose time is over, by its own signed record. Raises InputError,
-    RegistryError (the lists)."""
+    """Delete for good what was set aside and whose time is over, by its own signed record. Before that an index that
+    was pushed too late to be seen gets back what it lacks (``heal``). Raises InputError, RegistryError (the lists)."""
     started = time.monotonic()
     with alone(session, registry):
         found, now = records_of(session, registry), session.now()
-        over = [each for each in _believed(found) if each[1].is_over(now)]
+        back, unclear = _heal(_believed(found)) if not dry_run else ([], {})
+        over = [each for each in _believed(found) if each[1].is_over(now) and each[0] not in unclear]
         records, problems = _purge_each(over, found) if not dry_run else ([record for _, record in over], [])
     said = "could be deleted for good" if dry_run else "deleted for good"
     return StageResult(
         stage=f"purge:{registry}",
         subject=registry,
         action=f"{count_text(len(records), 'image')} {said}" if records else "unchanged",
-        changed=bool(records) and not dry_run,
+        changed=bool(records or back) and not dry_run,
         seconds=time.monotonic() - started,
         facts={
             "registry": registry,
             "images": len(records),
+            "healed": len(back),
             "left": len(found) - len(records),
             "freed_bytes": _bytes(records),
         },
         rows=[_row(record) for record in records],
-        reasons=[*problems, *_problems(found)],
-        notes=["blobs are freed by the registry's own collection; `collect garbage` says how"] if records else [],
-        ok=not problems and all(each.record for each in found),
+        reasons=[*problems, *unclear.values(), *_problems(found)],
+        notes=[
+            *back,
+            *(["blobs are freed by the registry's own collection; `collect garbage` says how"] if records else []),
+        ],
+        ok=not problems and not unclear and all(each.record for each in found),
     )
+
+
+def _heal(believed: Sequence[Held]) -> tuple[list[str], dict[Place, str]]:
+    """What was brought back to which image, in sentences; and the quarantines beside which it is not known what is
+    needed, each with why: nothing is deleted there."""
+    from registry_pipelines.collect.heal import bring_needed
+
+    beside: dict[Place, list[Record]] = {}
+    for aside, record in believed:
+        beside.setdefault(aside, []).append(record)
+    back: list[str] = []
+    unclear: dict[Place, str] = {}
+    with Pool(SURVEY_THREADS, "heal") as pool:
+        for aside, records in beside.items():
+            place = Place(aside.registry, records[0].repository)
+            try:
+                needed = bring_needed(place, aside, records, pool)
+            except (RegistryError, ContentError) as error:
+                unclear[aside] = f"{place.repository}: {error}; nothing of it is deleted for good"
+            else:
+                back += [f"{place.repository}@{digest}: an index needs it, and has it again" for digest in needed]
+    return back, unclear
 
 
 def _purge_each(over: Sequence[Held], found: Sequence[Found]) -> tuple[list[Record], list[str]]:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from concurrent.futures import Executor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from registry_pipelines.collect.live import Live
+from registry_pipelines.collect.meanwhile import Meanwhile
 from registry_pipelines.collect.names import Names
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
 from registry_pipelines.collect.within import refers
 from registry_pipelines.errors import (
     ContentError,
     InputError,
-    NotFound,
     RegistryError,
     RegistryPipelinesError,
     SignatureInvalid,
     Unsupported,
 )
-from registry_pipelines.inventory.survey import SURVEY_THREADS, read_tags
+from registry_pipelines.inventory.survey import SURVEY_THREADS
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import Progress, Silent
@@ -35,6 +34,9 @@ if TYPE_CHECKING:  # signatures bring the cryptography along
 
 MAX_PLAN_AGE = timedelta(hours=24)
 """An older plan is refused: what runs, and which signatures exist, is known by the plan's time only."""
+
+LOOK_EVERY = 8
+"""Times :data:`AT_ONCE` images go between two looks at all tags."""
 
 AT_ONCE = 16
 """Images that are set aside at once, before the first of them is deleted."""
@@ -77,8 +79,9 @@ def apply_plan(
     """Delete what the plan says, through the Registry protocol. aside: where each image is set aside before; without
     one it is gone at once.
 
-    A repository whose tag list is not the plan's (less what an earlier, broken run of the same plan deleted) is left
-    alone; so is an entry with a new referrer, one that is live by now, and a repository of which that is not known.
+    Left alone is an entry that a new or moved tag needs, that has a new referrer, or that is live by now; and a
+    repository where an image that the plan counted lost its last tag, or of which it is not known what is live. What
+    came too late to be seen before is given back what it needs (``meanwhile``).
     Running it again finishes the rest.
     Raises InputError for a plan of another registry or older than a day.
     """
@@ -115,29 +118,55 @@ class _Application:
         self._done, self._progress, self._aside = done, progress, aside
         self._going = frozenset(digest for entry in planned.entries for digest in entry.delete)
         self._names = Names(planned.tags)
+        self._meanwhile = Meanwhile(place, planned.tags, self._going)
 
     def run(self) -> None:
-        """All of it, as far as nothing changed."""
+        """All of it, but what is needed by now."""
+        with Pool(AT_ONCE, "set-aside") as pool, Pool(SURVEY_THREADS, "mount") as blobs:
+            if self._begin(blobs):
+                self._progress.begin(self._planned.repository)
+                self._go(pool, blobs)
+                self._look_again(blobs)
+                self._progress.end(self._planned.repository)
+
+    def _begin(self, pool: Executor) -> bool:
+        """Whether anything may go at all."""
         place, planned = self._place, self._planned
         try:
             if stop := self._in_use.stopped(planned.repository):
                 raise ContentError(stop, where=str(place))
             self._in_use = self._in_use.seen(planned.repository, planned.tags)
-            _check_unchanged(place, planned)
+            self._meanwhile.look(pool)
             if self._aside:
                 self._aside.check(place)
         except (RegistryError, ContentError) as error:
             self._done.refused.append(f"{planned.repository}: {error}")
+            return False
+        return True
+
+    def _go(self, pool: Executor, blobs: Executor) -> None:
+        entries = [entry for entry in self._planned.entries if not entry.reasons]
+        for number, start in enumerate(range(0, len(entries), AT_ONCE), 1):
+            together = entries[start : start + AT_ONCE]
+            held = pool.map(lambda entry: self._hold(entry, blobs), together)
+            if not all(self._let_go(*each) for each in zip(together, held, strict=True)):
+                return
+            if not number % LOOK_EVERY:
+                self._look_again(blobs)
+
+    def _look_again(self, pool: Executor) -> None:
+        """What came meanwhile gets back what it needs."""
+        repository = self._planned.repository
+        try:
+            self._meanwhile.look(pool)
+            back = self._meanwhile.give_back()
+        except (RegistryError, ContentError) as error:
+            self._done.refused.append(f"{repository}: {error}")
             return
-        self._progress.begin(planned.repository)
-        entries = [entry for entry in planned.entries if not entry.reasons]
-        with Pool(AT_ONCE, "set-aside") as pool, Pool(SURVEY_THREADS, "mount") as blobs:
-            for start in range(0, len(entries), AT_ONCE):
-                together = entries[start : start + AT_ONCE]
-                held = pool.map(lambda entry: self._hold(entry, blobs), together)
-                if not all(self._let_go(*each) for each in zip(together, held, strict=True)):
-                    break
-        self._progress.end(planned.repository)
+        self._done.refused += [f"{repository}@{digest}: {why}; it was put back" for digest, why in back.items()]
+        self._done.deleted = [
+            each for each in self._done.deleted if each.repository != repository or each.digest not in back
+        ]
 
     def _hold(self, entry: Entry, pool: Executor) -> RegistryPipelinesError | None:
         """Set an image aside; why that was not done."""
@@ -170,6 +199,8 @@ class _Application:
     def _check(self, entry: Entry) -> None:
         """Just before: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
         place = self._place
+        if why := self._meanwhile.why(entry.delete):
+            raise ContentError(why, where=f"{place}@{entry.digest}", do="Make a new plan")
         if why := next(filter(None, (self._in_use.why(place.repository, digest) for digest in entry.delete)), ""):
             raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
         for tag in entry.tags:
@@ -187,28 +218,5 @@ class _Application:
     def _delete(self, entry: Entry) -> None:
         for digest in entry.delete:
             tags = tuple(sorted(self._names.of([digest])))
-            try:
-                self._place.registry.delete_manifest(self._place.repository, digest)
-            except NotFound:
-                self._done.deleted.append(Deleted(self._place.repository, digest, tags, already=True))
-            else:
-                self._done.deleted.append(Deleted(self._place.repository, digest, tags))
-
-
-def _check_unchanged(place: Place, planned: RepositoryPlan) -> None:
-    """The tag list must be the plan's, less tags that the plan itself deletes."""
-    with Pool(SURVEY_THREADS, "collect") as pool:
-        try:
-            tags = read_tags(place, pool)
-        except NotFound:
-            tags = {}
-    for tag in planned.tags.keys() - tags.keys():  # not every registry lists all it has
-        with suppress(NotFound):
-            tags[tag] = place.registry.resolve(place.repository, tag).digest
-    going = {digest for entry in planned.entries for digest in entry.delete}
-    for tag in sorted(planned.tags.keys() | tags.keys()):
-        before, after = planned.tags.get(tag), tags.get(tag)
-        if before == after or (after is None and before in going):
-            continue
-        change = "is new" if before is None else "is gone" if after is None else "moved"
-        raise ContentError(f"tag {tag} {change} since the plan was made", where=str(place), do="Make a new plan")
+            already = not self._meanwhile.delete(digest)
+            self._done.deleted.append(Deleted(self._place.repository, digest, tags, already))

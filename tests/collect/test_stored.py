@@ -131,7 +131,8 @@ def test_a_plan_that_was_stopped_by_a_change_goes_on_with_the_rest(shop: Shop) -
     """It is no plan that was applied: another try asks again, and is refused again."""
     [made] = shop.collect("plan", "here")
     push(shop.place, "v9", days_ago=1)
+    shop.place.registry.put_manifest("team/app", shop.place.registry.get_manifest("team/app", "v1"), tag="again")
     for _ in range(2):
         [refused] = shop.collect("apply", "here", made["digest"], code=3)
-        assert "tag v9 is new" in refused["reasons"][0]
-    assert len(shop.tags) == 4
+        assert "tag again is new" in refused["reasons"][0]
+    assert shop.tags == ["again", "v1", "v2", "v9"], "a new image alone stops nothing"
