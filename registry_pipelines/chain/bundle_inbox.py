@@ -79,7 +79,7 @@ def load_inbox(session: Session, name: str) -> StageResult:
             "receipt": str(receipt.facts["path"]) if receipt else "",
         },
         rows=[row for each in done for row in each.rows],
-        tables={"kept": [row for each in done for row in each.tables["kept"]]},
+        tables={name: [row for each in done for row in each.tables[name]] for name in ("kept", "left_out")},
         reasons=reasons,
         notes=[note for each in done for note in each.notes],
         ok=not reasons,

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import asdict
+
 from registry_pipelines.chain.bundle_media import MAX_NAMED, Looked, believed_signers, far_folder, look_over
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
@@ -81,7 +83,12 @@ def load_found(session: Session, name: str, found: Sequence[Found], *, move_back
             **request_facts(requests.so_far()),
         },
         rows=[_row(each, image) for each, image in images],
-        tables={"kept": [_kept_row(each, kept) for each in loads for kept in each.kept]},
+        tables={
+            "kept": [_kept_row(each, kept) for each in loads for kept in each.kept],
+            "left_out": [
+                {"bundle": each.bundle.name, **asdict(left)} for each in loads for left in each.bundle.left_out
+            ],
+        },
         reasons=[text for each, image in images for text in _troubles(each, image)],
         notes=[note for each in loads for note in _notes(each)],
         ok=all(each.ok for each in loads),
@@ -122,7 +129,16 @@ def _troubles(load: Load, image: LoadedImage) -> list[str]:
 def _notes(load: Load) -> list[str]:
     kept = [f"{each.repository}:{each.tag} stays as {each.by} set it" for each in load.kept[:MAX_NAMED]]
     more = [f"and {count_text(len(load.kept) - MAX_NAMED, 'tag')} more"] if len(load.kept) > MAX_NAMED else []
-    return [*load.notes, *([f"{load.bundle.name}: {', '.join([*kept, *more])}"] if kept else []), *load.bundle.notes]
+    left = len(load.bundle.left_out)
+    behind = (
+        [f"{load.bundle.name} came without {count_text(left, 'thing')} that belong to it (`left_out`)"] if left else []
+    )
+    return [
+        *load.notes,
+        *behind,
+        *([f"{load.bundle.name}: {', '.join([*kept, *more])}"] if kept else []),
+        *load.bundle.notes,
+    ]
 
 
 def _row(load: Load, image: LoadedImage) -> dict[str, Scalar]:

@@ -132,7 +132,7 @@ def _load(
     kept = [] if move_back else list(_kept(bundle, state, now))
     opened.hide({(each.repository, each.tag) for each in kept})
     locate(opened, to, state)  # an earlier bundle may have brought some of it only now
-    _tell_journal(opened, to, engine)
+    _prepare(opened, to, engine)
     items = list(_items(opened, to))
     results = copy_items([item for _, item in items], engine=engine)
     images = tuple(LoadedImage(image, item.tags, result) for (image, item), result in zip(items, results, strict=True))
@@ -188,16 +188,18 @@ def _items(opened: OpenBundle, to: Registry) -> Iterator[tuple[BundleImage, Item
                 yield image, Item(source, digest, target)
 
 
-def _tell_journal(opened: OpenBundle, to: Registry, engine: Engine) -> None:
-    """What is left out is mounted from where it is: the journal says to the planner where that is."""
+def _prepare(opened: OpenBundle, to: Registry, engine: Engine) -> None:
+    """Tell the engine's state what this load knows better. Receipts of earlier copies are dropped: by them an image is
+    believed to be whole while its manifest is there, and who loads again wants to know. And what is left out is mounted
+    from where it is, which the journal tells the planner."""
     by_repository: dict[str, list[Digest]] = {}
     for digest, repository in opened.held.items():
         by_repository.setdefault(repository, []).append(digest)
-    if not by_repository:
-        return
     with engine.opened() as state:
-        journal = state.open_journal()
-        if journal:
+        if state.receipts:
+            for image in opened.bundle.images:
+                state.receipts.drop(Place(to, image.repository), image.digest)
+        if by_repository and (journal := state.open_journal()):
             for repository, digests in by_repository.items():
                 journal.hold(Place(to, repository), digests)
 

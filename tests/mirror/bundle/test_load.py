@@ -11,6 +11,7 @@ import pytest
 from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.mirror.bundle.media import open_media
 from registry_pipelines.mirror.bundle.receipt import read_receipt
+from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from tests.evidence.parts import Key
@@ -175,6 +176,19 @@ def test_a_document_on_two_media_counts_once_and_a_damaged_one_hides_no_other(
     media = open_media([tmp_path / "disk", tmp_path / "second"])
     assert [each.bundle.number for each in media.documents] == [1]
     assert [error.where for error in media.unreadable] == [str(tmp_path / "second" / "upstreams-0009.bundle.json")]
+
+
+def test_a_blob_that_the_registry_lost_since_the_last_load_comes_again(
+    near: LayoutRegistry, line: Line, tmp_path: Path
+) -> None:
+    line.write(tmp_path / "disk", publish(near, 1))
+    far = far_layout(tmp_path / "far")
+    far.load(tmp_path / "disk")
+    content = near.get_manifest("library/tool", "1").content()
+    assert isinstance(content, Manifest)
+    far.registry.delete_blob("library/tool", content.layers[0].digest)
+    (load,) = far.load(tmp_path / "disk")
+    assert load.ok and load.changed and whole(far.registry) == whole(near)
 
 
 def test_a_receipt_tells_only_what_is_there_now(

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,13 +17,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.errors import ContentError, DiskFull, LocalError
+from registry_pipelines.errors import ClosureIncomplete, ContentError, DiskFull, LocalError
 from registry_pipelines.mirror.bundle.load import load_bundles
 from registry_pipelines.mirror.bundle.opened import OpenBundle
+from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from registry_pipelines.registry.layout import LayoutRegistry
-from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.transfer.verify import compare
 from tests.doubles.small_disk import small_disk
 from tests.evidence.parts import Key
 from tests.mirror.bundle.gap import NOW, Far, far_layout, publish, whole
@@ -207,3 +210,71 @@ def befall(far: Far, medium: Path, what: str, at: int) -> None:
             first, second = part.read_bytes(), other.read_bytes()
             part.write_bytes(second)
             other.write_bytes(first)
+
+
+acts = st.lists(
+    st.tuples(st.sampled_from(("make", "carry", "confirm", "let go")), st.integers(0, 9), st.booleans()), max_size=8
+)
+
+
+def the_last_bundle_makes_it_whole(make_key: MakeKey, happened: list[tuple[str, int, bool]]) -> None:
+    """Bundles on any receipt that ever came, some of them lost; content that the far side let go meanwhile. What is
+    loaded is whole, or nothing is written; a bundle on a receipt of now can always be loaded."""
+    with TemporaryDirectory() as folder:
+        here = Path(folder)
+        near, far, line = LayoutRegistry(here / "near"), far_layout(here / "far"), Line(make_key("near").signer)
+        publish(near, 0)
+        receipts = [far.receipt(make_key("far").signer)]
+        for what, at, full in happened:
+            if what == "make":
+                receipt = None if full else receipts[at % len(receipts)]
+                line.write(here / str(line.number + 1), publish(near, line.number + 1), receipt=receipt)
+            elif what == "carry" and line.number:
+                with suppress(ClosureIncomplete):
+                    assert far.load(here / str(at % line.number + 1))[0].ok
+            elif what == "confirm":
+                receipts.append(far.receipt(make_key("far").signer))
+            elif what == "let go":
+                let_go(far.registry, at, whole_manifest=full)
+        last = far.receipt(make_key("far").signer)
+        wanted = publish(near, line.number + 1)
+        line.write(here / "last", wanted, receipt=last)
+        (load,) = far.load(here / "last")
+        assert load.ok, [str(each.error) for each in load.images]
+        for place, tag in wanted:
+            assert compare(place, Place(far.registry, place.repository), tag, content=True) == []
+
+
+def let_go(registry: Registry, at: int, *, whole_manifest: bool) -> None:
+    """Delete a tag's manifest, or one of its blobs alone as a collector does that errs."""
+    repositories = list(registry.repositories())
+    if not repositories:
+        return
+    repository = repositories[at % len(repositories)]
+    tags = list(registry.tags(repository))
+    if not tags:
+        return
+    manifest = registry.get_manifest(repository, tags[at % len(tags)])
+    if whole_manifest:
+        registry.delete_manifest(repository, manifest.digest)
+    else:
+        content = manifest.content()
+        if isinstance(content, Manifest):
+            registry.delete_blob(repository, content.layers[0].digest)
+
+
+@settings(max_examples=4, deadline=None)
+@given(happened=acts)
+def test_a_bundle_on_a_receipt_of_now_can_always_be_loaded(
+    make_key: MakeKey, happened: list[tuple[str, int, bool]]
+) -> None:
+    the_last_bundle_makes_it_whole(make_key, happened)
+
+
+@pytest.mark.long
+@settings(max_examples=150, deadline=None)
+@given(happened=acts)
+def test_a_bundle_on_a_receipt_of_now_can_always_be_loaded_often(
+    make_key: MakeKey, happened: list[tuple[str, int, bool]]
+) -> None:
+    the_last_bundle_makes_it_whole(make_key, happened)
