@@ -147,7 +147,7 @@ class Making:
             else:
                 written.append(folder / name)
         if failed and len(failed) == len(folders):
-            raise full(folders) from failed[0]
+            raise full(folders, len(document)) from failed[0]
         return written
 
     def _tool_files(self, files: Sequence[ToolFile], folder: Path) -> Iterator[Path]:

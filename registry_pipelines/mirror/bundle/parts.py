@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,8 +15,8 @@ from registry_pipelines.mirror.bundle.format import BundleBlob, Part, part_name
 from registry_pipelines.mirror.bundle.hashing import BlobCheck, Hashing
 from registry_pipelines.mirror.bundle.reading import Origins, Piece, is_small, read_stream
 from registry_pipelines.mirror.bundle.stream import Stream
-from registry_pipelines.oci.files import disk_errors, local_errors, sync_folder
-from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.oci.files import local_errors, sync_folder
+from registry_pipelines.progress import Progress, Silent, size_text
 from registry_pipelines.transfer.blob.memory import Part as MemoryPart
 from registry_pipelines.transfer.blob.memory import PartMemory
 
@@ -49,13 +50,13 @@ class Media:
             if free.f_bavail * free.f_frsize >= size:
                 self.at = place
                 return folder
-        raise full(self.folders)
+        raise full(self.folders, size)
 
-    def is_full(self) -> None:
+    def is_full(self, size: int) -> None:
         """The present folder took no more. Raises DiskFull when it was the last."""
         self.at += 1
         if self.at >= len(self.folders):
-            raise full(self.folders)
+            raise full(self.folders, size)
 
 
 def no_head(_blob: BundleBlob, _size: int) -> Iterator[bytes | memoryview]:
@@ -63,10 +64,10 @@ def no_head(_blob: BundleBlob, _size: int) -> Iterator[bytes | memoryview]:
     return iter(())
 
 
-def full(folders: Sequence[Path]) -> DiskFull:
-    """What is said when the last medium is full."""
+def full(folders: Sequence[Path], size: int) -> DiskFull:
+    """What is said when the last medium has no room for so many bytes more."""
     return DiskFull(
-        "no space is left for the next part; the finished parts stay",
+        f"no space is left for the next part, of {size_text(size)} at most; the finished parts stay",
         where=", ".join(map(str, folders)),
         do="Run the same command with another --to: it goes on with the rest",
     )
@@ -105,7 +106,7 @@ class Writing:
                 self._run(first)
                 return
             except _Full as full_at:
-                self.media.is_full()
+                self.media.is_full(self.part_size)
                 first = full_at.number
 
     def _run(self, first: int) -> None:
@@ -149,6 +150,8 @@ class Writing:
                 sha256 = hashing.end()
         except DiskFull as error:
             self.progress.end(name, note="the medium is full")
+            if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EFBIG:
+                raise _too_large(folder, stop - start) from error
             raise _Full(number) from error
         self.done(number, Part(name=name, size=stop - start, sha256=sha256), folder)
         self.progress.end(name)
@@ -187,6 +190,14 @@ class Writing:
                 )
         self.progress.end(wanted.name)
         return folder / wanted.name
+
+
+def _too_large(folder: Path, size: int) -> InputError:
+    return InputError(
+        f"the medium takes no file of {size_text(size)}",
+        where=str(folder),
+        do="Make a new bundle of smaller parts (--restart --part-size 4000MB fits FAT), or take another file system",
+    )
 
 
 class _Full(Exception):
@@ -242,9 +253,8 @@ def half_written(folder: Path, name: str) -> Iterator[int]:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
     try:
-        with disk_errors(path):
-            yield file
         with local_errors(path):
+            yield file
             os.fsync(file)
             half.rename(path)
             sync_folder(folder)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import resource
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from registry_pipelines.errors import (
     ClosureIncomplete,
@@ -21,6 +25,7 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 from registry_pipelines.mirror.bundle.format import read_bundle, verify_bundle
+from registry_pipelines.mirror.bundle.near import NearState, Progressed
 from registry_pipelines.mirror.bundle.parts import HALF
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.layout import LayoutRegistry
@@ -184,24 +189,10 @@ def test_after_a_part_the_rest_is_made_by_another_process(near: Near, tmp_path: 
     """kept: the first medium is at hand still; else the head of the blob that was cut is read from the source."""
     whole = near.make(tmp_path / "whole")
     near.state.drop()
-    disk, finished = tmp_path / "disk", []
-
-    class Killed(BaseException):
-        pass
-
-    draft = near.draft()
+    disk, draft = tmp_path / "disk", near.draft()
     making = near.making(disk)
-    keep = near.state.keep
-
-    class Stopping(type(near.state)):  # type: ignore[misc]
-        def keep(self, progressed: Any) -> None:
-            keep(progressed)
-            if len(progressed.done) == 3:
-                finished.extend(each.part.name for each in progressed.done)
-                raise Killed
-
-    making.near = Stopping(near.folder, "upstreams")
-    with pytest.raises(Killed):
+    making.near = Stopping(near.state, 2)
+    with pytest.raises(Stopped):
         making.finish(draft)
     (disk / f"upstreams-0002.part0004{HALF}").write_bytes(b"torn")
     if not kept:
@@ -209,13 +200,13 @@ def test_after_a_part_the_rest_is_made_by_another_process(near: Near, tmp_path: 
     made = near.make(disk)
     assert [path.name for path in made.written[:1]] == ["upstreams-0002.part0004"]
     assert [part.sha256 for part in made.bundle.parts] == [part.sha256 for part in whole.bundle.parts]
-    assert finished == [part.name for part in made.bundle.parts[:3]] and not list(disk.glob(f"*{HALF}"))
+    assert not list(disk.glob(f"*{HALF}"))
     stream_of_parts(made.bundle, disk, tmp_path / "away")
 
 
 def test_a_full_medium_ends_cleanly_and_another_takes_the_rest(near: Near, tmp_path: Path) -> None:
     with small_disk(tmp_path / "small", 2) as small:
-        with pytest.raises(DiskFull, match="no space is left for the next part; the finished parts stay"):
+        with pytest.raises(DiskFull, match=r"no space is left for the next part, of .* the finished parts stay"):
             near.make(small)
         finished = sorted(path.name for path in small.iterdir())
         assert 1 <= len(finished) <= 2 and not any(name.endswith((HALF, ".json")) for name in finished)
@@ -226,7 +217,7 @@ def test_a_full_medium_ends_cleanly_and_another_takes_the_rest(near: Near, tmp_p
 
 def test_files_of_another_bundle_are_not_written_over(near: Near, tmp_path: Path) -> None:
     near.make(tmp_path / "disk")
-    lost = Near(near.registry, tmp_path / "new-state", near.signer, near.images)
+    lost = Near(near.registry, tmp_path / "new-state", near.signer, near.images, part_size=700_000)
     with pytest.raises(InputError, match="of another bundle"):
         lost.make(tmp_path / "disk")
     assert lost.make(tmp_path / "other").bundle.number == 1
@@ -242,3 +233,64 @@ def test_a_source_that_is_away_for_a_moment_is_waited_for(near: Near, tmp_path: 
 
     made = near.making(tmp_path / "disk", registry=Wrapped(near.registry, once)).finish(near.draft())  # type: ignore[arg-type]
     assert failed and len(members(stream_of_parts(made.bundle, tmp_path / "disk"))) == len(made.bundle.blobs) + 2
+
+
+def test_a_medium_that_takes_no_large_files_is_said(near: Near, tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    draft = near.draft()
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+        with pytest.raises(InputError, match=r"the medium takes no file of .* --part-size"):
+            near.making(tmp_path / "disk").finish(draft)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list((tmp_path / "disk").iterdir())
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(part_size=st.integers(2_500, 40_000), stops=st.lists(st.integers(0, 12), max_size=4), moved=st.booleans())
+def test_however_it_is_cut_and_wherever_it_stops_the_stream_is_one(
+    small: Near, tmp_path_factory: pytest.TempPathFactory, part_size: int, stops: list[int], moved: bool
+) -> None:
+    """stops: after so many parts of each run the source goes away. moved: each run writes to a medium of its own."""
+    here = tmp_path_factory.mktemp("cut")
+    near = Near(small.registry, here / "state", small.signer, small.images, part_size=part_size)
+    folders = [here / f"disk-{number if moved else 0}" for number in range(len(stops) + 1)]
+    draft = near.draft()
+    for stop, folder in zip(stops, folders, strict=False):
+        making = near.making(folder)
+        making.near = Stopping(near.state, stop)
+        with contextlib.suppress(Stopped):
+            if near.state.draft() is not None:
+                making.finish(draft)
+    made = near.make(folders[-1]).bundle if near.state.draft() is not None else near.state.bundle(1)
+    media = list(dict.fromkeys(folders))
+    content = stream_of_parts(made, *media)
+    known = members(content)
+    assert len(known) == len(made.blobs) + 2
+    assert all(Digest.of(known[f"blobs/sha256/{each.digest.hex}"]) == each.digest for each in made.blobs)
+
+
+class Stopped(BaseException):
+    """A process was killed."""
+
+
+class Stopping(NearState):
+    """Ends the process after so many parts."""
+
+    def __init__(self, state: NearState, parts: int) -> None:
+        super().__init__(state.folder, state.mirror)
+        self.parts = parts
+
+    def keep(self, progressed: Progressed) -> None:
+        super().keep(progressed)
+        if progressed.under_way is None:
+            self.parts -= 1
+        if self.parts < 0:
+            raise Stopped
+
+
+@pytest.fixture
+def small(tmp_path: Path, make_key: MakeKey) -> Near:
+    registry = LayoutRegistry(tmp_path / "small-registry")
+    return Near(registry, tmp_path / "small-state", make_key("promoter").signer, publish(registry, 1))
