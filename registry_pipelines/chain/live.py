@@ -6,25 +6,46 @@ from __future__ import annotations
 from registry_pipelines.chain.pushes import pushes
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.live import Live
+from registry_pipelines.oci.digest import Digest
 
 
 def live_digests(session: Session, registry: str) -> Live:
     """What must stay in a registry, each digest with why.
 
     That is what the sources of ``usage`` run or may start (one that does not answer is a stop of what it could speak
-    of, never one that runs nothing), what channels name, and what came lately. ``plan_retention`` and ``apply_plan``
+    of, never one that runs nothing), what channels name, what came lately, and what has
+    still to be brought on. ``plan_retention`` and ``apply_plan``
     take the value. Raises InputError (no such registry), RegistryError: one with channels does not answer; LocalError.
     """
     from registry_pipelines.chain.collect import channel_digests
+    from registry_pipelines.chain.crossings import WaysOn
     from registry_pipelines.chain.running import running
+    from registry_pipelines.chain.uploading import uploading
 
     found = running(session, registry)
     looks, unknown = pushes(session, registry)
     return Live(
-        {**found.digests, **dict.fromkeys(channel_digests(session), "in use")},
+        {**locked_digests(session, registry), **found.digests, **dict.fromkeys(channel_digests(session), "in use")},
         contents=found.contents,
         named=found.named,
+        busy=uploading(session, registry),
         stops=found.stops,
         notes=(*found.notes, *unknown),
         pushes=looks,
+        crossings=WaysOn(session, registry),
     )
+
+
+def locked_digests(session: Session, registry: str) -> dict[Digest, str]:
+    """What the locks of mirrors want in a registry, the DMZ's or the private one: gone, it would be brought again.
+    Raises InputError for a lock that cannot be read."""
+    found: dict[Digest, str] = {}
+    for mirror in session.config.mirrors.values():
+        if mirror.lock is None or registry not in (mirror.via, mirror.to):
+            continue
+        from registry_pipelines.chain.mirror_sources import read_lock
+
+        lock = read_lock(mirror)
+        for each in lock.tags if lock else ():
+            found[each.digest] = f"the lock of the mirror {mirror.name} names it ({each.name})"
+    return found

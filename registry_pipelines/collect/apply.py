@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Executor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from registry_pipelines.collect.within import refers
 from registry_pipelines.errors import (
     ContentError,
     InputError,
+    ManifestInvalid,
+    NotFound,
     RegistryError,
     RegistryPipelinesError,
     SignatureInvalid,
@@ -23,6 +26,7 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.inventory.survey import SURVEY_THREADS
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
@@ -135,7 +139,8 @@ class _Application:
         try:
             if stop := self._in_use.stopped(planned.repository):
                 raise ContentError(stop, where=str(place))
-            self._in_use = self._in_use.seen(planned.repository, planned.tags)
+            seen = self._in_use.seen(planned.repository, planned.tags)
+            self._in_use = seen.awaited(planned.repository, planned.tags, self._going)
             self._meanwhile.look(pool)
             if self._aside:
                 self._aside.check(place)
@@ -203,6 +208,8 @@ class _Application:
             raise ContentError(why, where=f"{place}@{entry.digest}", do="Make a new plan")
         if why := next(filter(None, (self._in_use.why(place.repository, digest) for digest in entry.delete)), ""):
             raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
+        if self._in_use.contents and (why := self._in_use.why_content(_configs(place, entry.delete))):
+            raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
         for tag in entry.tags:
             if digest_at(place, tag) not in (None, entry.digest):
                 raise ContentError(f"tag {tag} moved", where=str(place), do="Make a new plan")
@@ -220,3 +227,12 @@ class _Application:
             tags = tuple(sorted(self._names.of([digest])))
             already = not self._meanwhile.delete(digest)
             self._done.deleted.append(Deleted(self._place.repository, digest, tags, already))
+
+
+def _configs(place: Place, digests: Iterable[Digest]) -> Iterator[Digest]:
+    """The configs of manifests, for what runs by an image's id; of what is gone, none."""
+    for digest in digests:
+        with suppress(NotFound, ManifestInvalid):
+            content = place.registry.get_manifest(place.repository, digest).content()
+            if isinstance(content, Manifest):
+                yield content.config.digest

@@ -37,6 +37,23 @@ class NoPushes:
         return {}
 
 
+class Crossings(Protocol):
+    """Who knows what has still to go on from a registry."""
+
+    def awaited(self, repository: str, tags: Mapping[str, Digest], going: Container[Digest]) -> Mapping[Digest, str]:
+        """Of the digests that would go those that are not yet where a sync or a mirror brings them, each with where to.
+        tags: all of the repository. Raises RegistryError: a place that does not answer has nothing yet."""
+        ...
+
+
+class NothingCrosses:
+    """Nothing goes on from there."""
+
+    def awaited(self, repository: str, tags: Mapping[str, Digest], going: Container[Digest]) -> Mapping[Digest, str]:
+        """None."""
+        return {}
+
+
 class Named(NamedTuple):
     """A use by digest, of a repository by this registry's own name. tag: beside the digest, empty for none."""
 
@@ -66,17 +83,21 @@ class Live:
 
     digests: in every repository, each with why, in a sentence. contents: ids of images (digests of their configs), for
     runtimes that tell no other. at: repository to digests, for what is live in that one alone. named: repository to
-    what is said to run from it. stops: what could not be known. notes: for people. pushes: who is asked when the tags
-    came that a look at a repository found.
+    what is said to run from it. busy: repository to what is being pushed there: nothing without a tag goes meanwhile,
+    for what names it may be on its way. stops: what could not be known. notes: for people. pushes: who is asked when
+    the tags came that a look at a repository found. crossings: who is asked whether what would go is where it is to be
+    brought.
     """
 
     digests: Mapping[Digest, str] = field(default_factory=dict)
     contents: Mapping[Digest, str] = field(default_factory=dict)
     at: Mapping[str, Mapping[Digest, str]] = field(default_factory=dict)
     named: Mapping[str, Sequence[Named]] = field(default_factory=dict)
+    busy: Mapping[str, str] = field(default_factory=dict)
     stops: tuple[Stop, ...] = ()
     notes: tuple[str, ...] = ()
     pushes: Pushes = field(default_factory=NoPushes)
+    crossings: Crossings = field(default_factory=NothingCrosses)
 
     @classmethod
     def of(cls, in_use: Live | Mapping[Digest, str] | Collection[Digest | str]) -> Live:
@@ -109,6 +130,13 @@ class Live:
             now = tags.get(use.tag)
             if now is not None and now != use.digest:
                 found.setdefault(now, use.why)
+        return self._with(repository, found)
+
+    def awaited(self, repository: str, tags: Mapping[str, Digest], going: Container[Digest]) -> Live:
+        """This, with what would go and has still to be brought elsewhere. Raises as :meth:`Crossings.awaited`."""
+        return self._with(repository, self.crossings.awaited(repository, tags, going))
+
+    def _with(self, repository: str, found: Mapping[Digest, str]) -> Live:
         if not found:
             return self
         return replace(self, at={**self.at, repository: {**found, **self.at.get(repository, {})}})

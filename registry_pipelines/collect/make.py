@@ -111,10 +111,13 @@ def _survey(
     if not rules:
         return listed, in_use
     known = in_use.seen(place.repository, listed.tags)
-    if not decide(listed, rules, now=now, in_use=known).steps:
+    steps = decide(listed, rules, now=now, in_use=known).steps
+    if not steps:
         return listed, known
     whole = lists.dated(_with_hidden(place, listed, notes, perhaps=perhaps))
-    return whole, known if whole.tags == listed.tags else in_use.seen(place.repository, whole.tags)
+    if whole.tags != listed.tags:
+        known = in_use.seen(place.repository, whole.tags)
+    return whole, known.awaited(place.repository, whole.tags, {one for each in steps.values() for one in each})
 
 
 def _with_hidden(

@@ -63,6 +63,8 @@ def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_u
         unit.keep("the tags of its repository are immutable, and the registry deletes nothing that has one")
     if stop:
         unit.keep(stop)
+    if unit.kind != "image" and (pushed := in_use.busy.get(survey.repository)):
+        unit.keep(f"{pushed}, and what names it may be on its way")
     node = survey.nodes[unit.digest]
     reached: Iterable[Digest] = (unit.digest,)
     if node.children or node.referrers:  # a referrer may run, too: as a volume of a pod

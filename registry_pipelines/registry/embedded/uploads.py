@@ -215,4 +215,15 @@ class Uploads:
         return False
 
 
-__all__ = ["BUSY_WAIT_S", "CANONICAL", "Session", "SessionBusy", "SessionOver", "Uploads"]
+def open_sessions(layout: Layout) -> list[float]:
+    """When each open upload of a repository was used last (seconds of the epoch), by its file. Raises OSError."""
+    found = []
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for path in layout.private.iterdir():
+            if _ID.match(path.name):
+                with suppress(FileNotFoundError):  # it became a blob meanwhile
+                    found.append(path.stat().st_mtime)
+    return found
+
+
+__all__ = ["BUSY_WAIT_S", "CANONICAL", "Session", "SessionBusy", "SessionOver", "Uploads", "open_sessions"]

@@ -248,6 +248,13 @@ class Journal:
                 taken.append(row)
         return taken
 
+    def open_uploads(self, registry: str) -> Mapping[str, float]:
+        """Repositories of a registry to which uploads are open, each with the last sign of life (seconds of the epoch).
+        Nothing is taken over."""
+        query = "SELECT repository, MAX(updated_at) AS last FROM uploads WHERE registry = :registry GROUP BY repository"
+        rows = self._database.run(lambda database: list(database.rows(query, {"registry": registry})))
+        return {str(row["repository"]): float(row["last"]) for row in rows}
+
     # Holdings (see planner.Holdings and acts.Keeper)
 
     def begin(self, targets: Collection[Place]) -> None:
