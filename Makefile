@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cloud demo-stream dev serve test test-long lint format bench docs image clean
+.PHONY: help setup demo demo-cloud demo-stream demo-airgap dev serve test test-long lint format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ demo-cloud: $(READY) ## The chain over ECR and Artifact Registry, on doubles of 
 
 demo-stream: $(READY) ## Start the demo's image lazily beside whole, on a link of its own; as root
 	@deploy/demo-stream
+
+demo-airgap: $(READY) ## Images across an air gap as files: bundles, receipts, a build and a start behind it, an undo; as root all of it
+	@$(BIN)/python deploy/demo-airgap/run.py $(ARGS)
 
 dev: $(READY) ## Serve the Dagster UI on the demo's state, with its registries and the daemon
 	@$(BIN)/registry-pipelines dev --config $(CONFIG)

@@ -55,7 +55,28 @@ COLLECT: Picture = (
     ),
 )
 
-PICTURES: Mapping[str, Picture] = {"collect": COLLECT}
+BUNDLES: Picture = (
+    {
+        "upstreams": Box(0, 0, ("upstreams, releases", "pinned, judged,", "with all evidence")),
+        "dmz": Box(0, 1, ("DMZ registry", "near side, on the internet"), "#777777"),
+        "create": Box(1, 1, ("bundle create", "what receipts confirm", "stays at home")),
+        "media": Box(1, 2, ("media", "parts cut inside blobs,", "one signed document"), "#ccbb44"),
+        "load": Box(2, 2, ("bundle verify, load", "all is read first,", "tags come last")),
+        "private": Box(2, 1, ("private registry", "far side, no wire"), "#228833"),
+        "receipt": Box(2, 0, ("bundle receipt", "what is there now,", "read back and signed")),
+    },
+    (
+        Arrow("upstreams", "dmz", "mirror"),
+        Arrow("dmz", "create"),
+        Arrow("create", "media"),
+        Arrow("media", "load"),
+        Arrow("load", "private"),
+        Arrow("private", "receipt"),
+        Arrow("receipt", "create", "back"),
+    ),
+)
+
+PICTURES: Mapping[str, Picture] = {"collect": COLLECT, "bundles": BUNDLES}
 
 
 def drawn(picture: Picture) -> str:
@@ -98,7 +119,8 @@ def _arrow(start: Box, end: Box, words: str) -> list[str]:
         line = (x1 + WIDTH if right else x1, y1 + HEIGHT // 2, x2 if right else x2 + WIDTH, y2 + HEIGHT // 2)
         word = ((line[0] + line[2]) // 2, line[1] - 6, "middle")
     else:
-        line = (x1 + WIDTH // 2, y1 + HEIGHT, x2 + WIDTH // 2, y2)
+        down = y2 > y1
+        line = (x1 + WIDTH // 2, y1 + HEIGHT if down else y1, x2 + WIDTH // 2, y2 if down else y2 + HEIGHT)
         word = (line[0] + 8, (line[1] + line[3]) // 2 + 4, "start")
     ends = " ".join(f'{name}="{value}"' for name, value in zip(("x1", "y1", "x2", "y2"), line, strict=True))
     drawn = [f'<line {ends} stroke="#555555" marker-end="url(#a)"/>']

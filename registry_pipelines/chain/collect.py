@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from pathlib import Path
 
+from registry_pipelines.chain.inventory_plan import looked_again, made_plan
 from registry_pipelines.chain.listed import listed_images
 from registry_pipelines.chain.live import live_digests
 from registry_pipelines.chain.plan_totals import totals_tables
@@ -113,37 +115,40 @@ def delete(place: Place, plan: RetentionPlan, session: Session | None) -> StageR
     return _applied(done, plan, stage="delete", subject=str(place), digest=entry.digest, started=started)
 
 
-def planned(session: Session, registry: str, *, save: Path | None = None) -> StageResult:
+def planned(session: Session, registry: str, *, save: Path | None = None, inventory: Path | None = None) -> StageResult:
     """Make the plan, sign it and keep it; ``digest`` is what an approval names. save: a further file for it, the
-    signature beside it (``.sig``). Raises as :func:`plan`; LocalError."""
+    signature beside it (``.sig``). inventory: a stored one, in place of the registry. Raises as :func:`plan`;
+    LocalError."""
     started = time.monotonic()
-    retention = plan(session, registry)
-    signed = keep_plan(session, registry, retention, also=save)
-    result = describe(retention, registry, seconds=time.monotonic() - started)
+    with made_plan(session, registry, inventory) if inventory else nullcontext(plan(session, registry)) as retention:
+        signed = keep_plan(session, registry, retention, also=save)
+        result = describe(retention, registry, seconds=time.monotonic() - started)
     return result if signed else replace(result, notes=[*result.notes, UNSIGNED])
 
 
 def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -> StageResult:
     """A plan that was made or read as a result; not ``ok`` when a repository was refused because something
     about it is unclear."""
-    going = list(retention.deletions)
-    refused = [f"{each.repository}: {each.refused}" for each in retention.repositories if each.refused]
-    staying = sum(len(each.entries) for each in retention.repositories) - len(going)
+    refused, staying, going, freed = [], 0, 0, 0
+    for each in retention.repositories:  # once: a large plan is read from its file each time
+        if each.refused:
+            refused.append(f"{each.repository}: {each.refused}")
+        sizes = [entry.freed_bytes for entry in each.entries if not entry.reasons]
+        staying, going, freed = staying + len(each.entries) - len(sizes), going + len(sizes), freed + sum(sizes)
     return StageResult(
         stage=f"retention:{registry}",
         subject=registry,
-        action=f"{count_text(len(going), 'image')} can go, {staying} stay"
-        if going
-        else f"nothing can go, {staying} stay",
+        action=f"{count_text(going, 'image')} can go, {staying} stay" if going else f"nothing can go, {staying} stay",
         digest=retention.digest,
         seconds=seconds,
         facts={
             "registry": registry,
-            "delete": len(going),
+            "delete": going,
             "keep": staying,
             "refused": len(refused),
-            "freed_bytes": retention.freed_bytes,
+            "freed_bytes": freed,
             "made_at": retention.made_at,
+            "source": retention.source,
         },
         rows=[*retention.rows(MOST_ROWS)],
         tables=totals_tables(retention),
@@ -176,10 +181,12 @@ def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResu
     started = time.monotonic()
     aside = quarantine_for(session, approved)
     with alone(session, registry):
+        live = live_digests(session, registry)
+        looked, changed = looked_again(session, registry, approved, live)
         done = apply_plan(
             session.places.registry(registry),
-            approved,
-            in_use=live_digests(session, registry),
+            looked,
+            in_use=live,
             now=session.now(),
             progress=session.progress,
             aside=aside,
@@ -187,7 +194,7 @@ def apply(session: Session, registry: str, approved: RetentionPlan) -> StageResu
         note_done(session, approved, ok=done.ok, deleted=len(done.deleted), refused=len(done.refused))
     stage = f"collect:{registry}"
     result = _applied(done, approved, stage=stage, subject=registry, digest=approved.digest, started=started)
-    result = replace(result, tables=totals_tables(approved))
+    result = replace(result, tables=totals_tables(approved), reasons=[*result.reasons, *changed])
     if aside is None:
         return replace(result, notes=["nothing was set aside (`collect.quarantine: 0`): it does not come back"])
     said = {"quarantine_days": aside.days, "sent_bytes": aside.brought.sent_bytes, "mounted": aside.brought.mounted}

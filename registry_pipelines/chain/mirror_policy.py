@@ -21,6 +21,7 @@ from registry_pipelines.mirror.views import only_platforms, with_evidence_aside
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.documents import Policy, Verdict
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.remembered import remembered
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ class Examiner:
             return place
         own = place if self._mirror.via or pinned.kept_at else with_evidence_aside(place, self._beside())
         settings = pinned.upstream.settings
-        seen = only_platforms(own, digest, settings.platforms) if settings.selection == "sparse" else own
+        seen = Place(remembered(own.registry), own.repository)  # each stage reads the same evidence anew
+        seen = only_platforms(seen, digest, settings.platforms) if settings.selection == "sparse" else seen
         verdict = self._judged(seen, pinned, digest, self._session.named_policy(name))
         if not verdict.allow:
             raise PromotionDenied(

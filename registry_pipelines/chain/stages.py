@@ -824,12 +824,12 @@ class Chain:
 
         return collect.plan(self._session, registry)
 
-    def retention_plan(self, registry: str, *, save: Path | None = None) -> StageResult:
+    def retention_plan(self, registry: str, *, save: Path | None = None, inventory: Path | None = None) -> StageResult:
         """The same plan as a result, to show: counts, a table, the plan's digest; signed, and kept in the state folder.
-        Nothing is deleted. save: a further file for it."""
+        Nothing is deleted. save: a further file for it. inventory: a stored one, in place of the registry."""
         from registry_pipelines.chain import collect
 
-        return collect.planned(self._session, registry, save=save)
+        return collect.planned(self._session, registry, save=save, inventory=inventory)
 
     def plan_deletion(self, place: Place, digest: Digest) -> RetentionPlan:
         """A plan of one entry: an image that a person wants gone, with its evidence; the entry has reasons where

@@ -33,17 +33,24 @@ def collect_group() -> None:
 @click.option(
     "--save", type=click.Path(path_type=Path), metavar="FILE", help="Also write the plan there, FILE.sig too."
 )
+@click.option(
+    "--from",
+    "inventory",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Plan by a stored inventory (.parquet) in place of the registry.",
+)
 @common
-def plan(options: Options, registry: str | None, save: Path | None) -> None:
+def plan(options: Options, registry: str | None, save: Path | None, inventory: Path | None) -> None:
     """Plan what registries can let go, by the retention rules; nothing is deleted.
 
     The plan is signed and kept in the state folder; `collect apply` takes its digest. REGISTRY: all that rules name,
     unless given. Exit 3: something about a repository is unclear; nothing of it is planned.
     """
-    if save and registry is None:
-        raise InputError("--save needs a REGISTRY")
+    if (save or inventory) and registry is None:
+        raise InputError("--save and --from need a REGISTRY")
     with options.chain() as chain:
-        results = [chain.retention_plan(name, save=save) for name in _names(chain, registry)]
+        results = [chain.retention_plan(name, save=save, inventory=inventory) for name in _names(chain, registry)]
     _answer(options, results)
 
 

@@ -32,9 +32,11 @@ def decide(survey: Survey, rules: Sequence[RetentionRule], *, now: datetime, in_
     return decide_ruled(survey, ruled, now=now, in_use=in_use)
 
 
-def decide_ruled(survey: Survey, rules: Sequence[Ruled], *, now: datetime, in_use: Live) -> Decision:
+def decide_ruled(
+    survey: Survey, rules: Sequence[Ruled], *, now: datetime, in_use: Live, only: Collection[Digest] | None = None
+) -> Decision:
     """Judge a repository by what a survey of it read: what stays and why, and what goes in which order. now: with time
-    zone. in_use: what is live whatever the rules say."""
+    zone. in_use: what is live whatever the rules say. only: what may go at all, where somebody approved that."""
     companions = survey.companions
     units = units_of(survey, companions)
     covering = [each for each in rules if each.rule.covers(survey.repository)]
@@ -47,6 +49,9 @@ def decide_ruled(survey: Survey, rules: Sequence[Ruled], *, now: datetime, in_us
             unit.keep("its age is unknown")
     for each in covering:
         keep_by_rule(units, survey, each, now)
+    for unit in units:
+        if only is not None and unit.digest not in only and not unit.reasons:
+            unit.keep("it is not in the approved plan")
     named = _named_after(survey, companions)
     live = _live_digests(survey, units, named)
     say_incomplete(units, survey)
@@ -100,7 +105,7 @@ def _needed_by(
 def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -> dict[Digest, list[Digest]]:
     """Manifest to what its digest-named tags point to."""
     named: dict[Digest, list[Digest]] = {}
-    for tag, subjects in companions.items():
+    for tag, subjects in sorted(companions.items()):
         for subject in subjects:
             named.setdefault(subject, []).append(survey.tags[tag])
     return named

@@ -12,7 +12,7 @@ from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, Total
 from registry_pipelines.collect.policies import inventory_of, judge, read_policies
 from registry_pipelines.collect.rules import GLOB_CHARACTERS, RetentionRule, rules_digest
-from registry_pipelines.collect.unmatched import unmatched, untagged_patterns
+from registry_pipelines.collect.unmatched import TagPatterns, unmatched
 from registry_pipelines.collect.weigh import KEPT, Held, Weights, totals, weigh
 from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, Unsupported
 from registry_pipelines.inventory.survey import Survey, survey
@@ -21,7 +21,7 @@ from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.hidden import hidden_tags
 from registry_pipelines.registry.protocol import Place, Registry
-from registry_pipelines.registry.set_aside import is_quarantine
+from registry_pipelines.registry.set_aside import is_quarantine, is_set_aside
 
 if TYPE_CHECKING:  # tables are heavy, and only who has one brings it
     from registry_pipelines.inventory.value import Inventory
@@ -55,7 +55,7 @@ def plan_retention(
         covered = any(rule.covers(name) for rule in rules)
         try:
             mine = [rule for rule in rules if rule.covers(name)]
-            found, used = _survey(Place(registry, name), mine, now, used, notes, lists)
+            found, used = survey_repository(Place(registry, name), mine, now, used, notes, lists)
             surveys.append(found)
         except (RegistryError, ContentError) as error:
             if isinstance(error, NotFound) and (not covered or (has_catalogue and error.code == "NAME_UNKNOWN")):
@@ -63,7 +63,10 @@ def plan_retention(
             if covered:
                 refused.append(RepositoryPlan(name, {}, refused=str(error)))
             notes.append(f"{name} could not be read; layers it shares may be counted as freed")
-    notes += untagged_patterns(rules, ((each.repository, each.tags) for each in surveys))
+    patterns = TagPatterns(rules)
+    for each in surveys:
+        patterns.see(each.repository, each.tags)
+    notes += patterns.unmatched()
     if policies and listed is None:
         notes.append("policies were asked with the images' own times, for the registry tells none of pushes")
         listed = inventory_of(registry.name, surveys, now)
@@ -97,11 +100,11 @@ def plan_deletion(
     surveyed = _with_hidden(place, survey(place, roots=[digest]), notes, roots=[digest])
     decision = decide_one(surveyed, digest, rules, in_use=Live.of(in_use))
     [freed] = _weigh([(surveyed, decision)]).freed
-    repository = _repository_plan(surveyed, decision, freed)
+    repository = repository_plan(surveyed, decision, freed)
     return RetentionPlan(place.registry.name, write_time(now), (repository,), tuple(notes))
 
 
-def _survey(
+def survey_repository(
     place: Place, rules: Sequence[RetentionRule], now: datetime, in_use: Live, notes: list[str], lists: Lists
 ) -> tuple[Survey, Live]:
     """What is there, and what is live with what came lately. Where something could go, the registry is asked first for
@@ -140,6 +143,14 @@ def _with_hidden(
     return survey(place, hidden.tags, roots, perhaps) if hidden.tags else listed
 
 
+def said_aside(count: int) -> str:
+    """What is said of repositories of the quarantine."""
+    return (
+        f"{count_text(count, 'repository', 'repositories')} of what was set aside before "
+        "are left out; layers that they share are freed when their time is over"
+    )
+
+
 def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[list[str], list[str], bool]:
     """All repositories, since any may share layers; without a catalogue those the rules name in full. What the numbers
     do not include. Whether the registry listed them."""
@@ -147,11 +158,8 @@ def _repositories(registry: Registry, rules: Sequence[RetentionRule]) -> tuple[l
     try:
         names = sorted(registry.repositories())
         if aside := [name for name in names if is_quarantine(name)]:
-            notes.append(
-                f"{count_text(len(aside), 'repository', 'repositories')} of what was set aside before "
-                "are left out; layers that they share are freed when their time is over"
-            )
-        return [name for name in names if not is_quarantine(name)], notes, True
+            notes.append(said_aside(len(aside)))
+        return [name for name in names if not is_set_aside(name)], notes, True
     except Unsupported as error:
         patterns = [pattern for rule in rules for pattern in rule.repositories]
         if any(GLOB_CHARACTERS.intersection(pattern) for pattern in patterns):
@@ -169,7 +177,7 @@ def _weighed(
 ) -> tuple[list[RepositoryPlan], tuple[Total, ...]]:
     """Count bytes over all repositories: a blob is freed once, and only if nothing keeps it."""
     weights = _weigh(judged)
-    plans = [_repository_plan(*each, freed) for each, freed in zip(judged, weights.freed, strict=True)]
+    plans = [repository_plan(*each, freed) for each, freed in zip(judged, weights.freed, strict=True)]
     covered = [any(rule.covers(planned.repository) for rule in rules) for planned in plans]
     return [planned for planned, ours in zip(plans, covered, strict=True) if ours], totals(plans, weights)
 
@@ -187,7 +195,8 @@ def _weigh(judged: Sequence[tuple[Survey, Decision]]) -> Weights:
     return weigh(helds)
 
 
-def _repository_plan(surveyed: Survey, decision: Decision, freed: Sequence[int]) -> RepositoryPlan:
+def repository_plan(surveyed: Survey, decision: Decision, freed: Sequence[int]) -> RepositoryPlan:
+    """A decision as a plan. freed: by unit."""
     entries = [
         Entry(
             unit.digest,

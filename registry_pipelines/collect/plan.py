@@ -94,7 +94,9 @@ class RetentionPlan:
     rules: str = ""
     source: str = SURVEY
     read_at: str = ""
-    totals: tuple[Total, ...] = field(default=())
+    totals: tuple[Total, ...] = ()
+    stored_as: Digest | None = field(default=None, compare=False)
+    """The digest of the file that it was read from; nobody gives it to a plan that was changed since."""
 
     @property
     def deletions(self) -> Iterator[tuple[str, Entry]]:
@@ -112,6 +114,8 @@ class RetentionPlan:
         """The digest of the stored form: what an approval names."""
         from registry_pipelines.collect.plan_file import lines
 
+        if self.stored_as is not None:
+            return self.stored_as
         hasher = hashlib.sha256()
         for line in lines(self):
             hasher.update(line)

@@ -8,9 +8,12 @@ same bytes, so the digest of the file is what an approval names: ``sha256sum`` a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -55,13 +58,20 @@ class _Image(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     created: str
     reasons: tuple[str, ...]
     delete: tuple[str, ...]
-    freed_bytes: int
     rule: str
     why: str
+    freed_bytes: int
 
 
 def lines(plan: RetentionPlan) -> Iterator[bytes]:
     """The stored form, a line at a time, each with its end."""
+    yield header_line(plan)
+    for planned in plan.repositories:
+        yield from repository_lines(planned)
+
+
+def header_line(plan: RetentionPlan) -> bytes:
+    """The first line."""
     header = _Header(
         PLAN_SCHEMA,
         plan.registry,
@@ -73,9 +83,12 @@ def lines(plan: RetentionPlan) -> Iterator[bytes]:
         plan.stopped,
         plan.totals,
     )
-    yield msgspec.json.encode(header) + b"\n"
-    for planned in plan.repositories:
-        yield from repository_lines(planned)
+    return msgspec.json.encode(header) + b"\n"
+
+
+def with_freed(line: bytes, freed_bytes: int) -> bytes:
+    """The line of an image that was written without knowing what it frees (0), which stands last in it."""
+    return line[: -len(b"0}\n")] + b"%d}\n" % freed_bytes
 
 
 def repository_lines(planned: RepositoryPlan) -> Iterator[bytes]:
@@ -91,9 +104,9 @@ def repository_lines(planned: RepositoryPlan) -> Iterator[bytes]:
             "created": entry.created,
             "reasons": entry.reasons,
             "delete": entry.delete,
-            "freed_bytes": entry.freed_bytes,
             "rule": entry.rule,
             "why": entry.why,
+            "freed_bytes": entry.freed_bytes,
         }
         yield encode(image) + b"\n"
 
@@ -107,13 +120,12 @@ def read_lines(raw: Iterable[bytes]) -> RetentionPlan:
 
 def write_plan(plan: RetentionPlan, path: Path) -> Digest:
     """Write a plan, whole or not at all. Returns the digest of the file, which is the plan's. Raises LocalError."""
-    return write_lines(lines(plan), path)
+    stored = plan.repositories
+    return write_lines(stored.lines() if isinstance(stored, _Stored) else lines(plan), path)
 
 
 def write_lines(each: Iterable[bytes], path: Path) -> Digest:
     """As :func:`write_plan`, of lines that are made while they are written."""
-    import hashlib
-
     hasher = hashlib.sha256()
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
@@ -140,14 +152,26 @@ def open_plan(path: Path) -> RetentionPlan:
     try:
         if path.stat().st_size > MAX_PLAN_BYTES:
             raise InputError(f"the plan is larger than {MAX_PLAN_BYTES} bytes", where=str(path))
-        with path.open("rb") as file:
-            header = _read_header(file.readline(MAX_LINE_BYTES))
     except OSError as error:
         raise InputError(f"the plan cannot be read: {error.strerror}", where=str(path)) from error
     stored = _Stored(path)
-    for _ in stored:
+    hasher = hashlib.sha256()
+    read = _hashed(stored.lines(), hasher)
+    header = _read_header(next(read, b""))
+    for _ in _read_repositories(read):
         pass
-    return _plan(header, stored)
+    return _plan(header, stored, Digest(f"sha256:{hasher.hexdigest()}"))
+
+
+def just_written(header: RetentionPlan, path: Path, digest: Digest) -> RetentionPlan:
+    """As :func:`open_plan`, of a file that :func:`write_lines` has just written. header: the plan in its first line."""
+    return replace(header, repositories=_Stored(path), stored_as=digest)
+
+
+def _hashed(raw: Iterable[bytes], hasher: Any) -> Iterator[bytes]:
+    for line in raw:
+        hasher.update(line)
+        yield line
 
 
 class _Stored:
@@ -156,21 +180,20 @@ class _Stored:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def __iter__(self) -> Iterator[RepositoryPlan]:
+    def lines(self) -> Iterator[bytes]:
+        """All lines of the file, the plan's own first."""
         try:
             with self._path.open("rb") as file:
-                file.readline(MAX_LINE_BYTES)
-                yield from _read_repositories(_bounded(file))
+                while line := file.readline(MAX_LINE_BYTES):
+                    yield line
         except OSError as error:
             raise InputError(f"the plan cannot be read: {error.strerror}", where=str(self._path)) from error
 
-
-def _bounded(file: Any) -> Iterator[bytes]:
-    while line := file.readline(MAX_LINE_BYTES):
-        yield line
+    def __iter__(self) -> Iterator[RepositoryPlan]:
+        yield from _read_repositories(islice(self.lines(), 1, None))
 
 
-def _plan(header: _Header, repositories: Iterable[RepositoryPlan]) -> RetentionPlan:
+def _plan(header: _Header, repositories: Iterable[RepositoryPlan], stored_as: Digest | None = None) -> RetentionPlan:
     return RetentionPlan(
         header.registry,
         header.made_at,
@@ -181,6 +204,7 @@ def _plan(header: _Header, repositories: Iterable[RepositoryPlan]) -> RetentionP
         header.source,
         header.read_at,
         header.totals,
+        stored_as,
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.collect.reasons import Ruled, Verdict
 from registry_pipelines.collect.rules import RetentionRule, label
@@ -19,10 +19,8 @@ from registry_pipelines.oci.digest import Digest
 if TYPE_CHECKING:  # tables are heavy, and only policies need them
     from registry_pipelines.inventory.survey import Survey
     from registry_pipelines.inventory.value import Inventory
+    from registry_pipelines.lifecycle.evaluation import Evaluation
     from registry_pipelines.lifecycle.words import Policy
-
-Judged = Mapping[str, Mapping[Digest, Verdict]]
-"""By repository."""
 
 
 class Policies:
@@ -34,7 +32,7 @@ class Policies:
     def of(self, repository: str) -> list[Ruled]:
         """The rules as they are for one repository."""
         return [
-            Ruled(rule, label(rule, at + 1), self._judged[at].get(repository, {}) if at in self._judged else None)
+            Ruled(rule, label(rule, at + 1), self._judged[at].of(repository) if at in self._judged else None)
             for at, rule in enumerate(self._rules)
         ]
 
@@ -66,41 +64,53 @@ def judge(
     with time zone."""
     if not policies or listed is None:
         return Policies(rules, {})
-    return Policies(rules, {at: _verdicts(rules[at], policy, listed, now) for at, policy in policies.items()})
+    return Policies(rules, {at: _evaluated(rules[at], policy, listed, now) for at, policy in policies.items()})
 
 
-def _verdicts(rule: RetentionRule, policy: Policy, listed: Inventory, now: datetime) -> Judged:
+def _evaluated(rule: RetentionRule, policy: Policy, listed: Inventory, now: datetime) -> Judged:
     from registry_pipelines.lifecycle.ecr_evaluate import evaluate_ecr
     from registry_pipelines.lifecycle.ecr_policy import EcrPolicy
-    from registry_pipelines.lifecycle.evaluation import Outcome
     from registry_pipelines.lifecycle.gar_evaluate import evaluate_gar
-    from registry_pipelines.lifecycle.words import questions_text, why
 
     covered = {name: rule.covers(name) for name in listed.frame["repository"].unique()}
     mine = listed.only(listed.frame["repository"].map(covered).astype(bool))
     found = (
         evaluate_ecr(policy, mine, now=now) if isinstance(policy, EcrPolicy) else evaluate_gar(policy, mine, now=now)
     )
-    deletes, archives = found.deletes, found.outcome == Outcome.TRANSITION
-    judged: dict[str, dict[Digest, Verdict]] = {}
-    rows = zip(mine.frame["repository"], mine.frame["digest"], strict=True)
-    said: dict[tuple[int, int, int, float, bool], Verdict] = {}
-    for at, (repository, digest) in enumerate(rows):
-        key = (
-            int(found.rule[at]),
-            int(found.cause[at]),
-            int(found.questions[at]),
-            round(float(found.measured[at]), 1),
-            bool(deletes[at]),
-        )
-        verdict = said.get(key)
-        if verdict is None:
-            told = [*questions_text(found, at), *(["collect archives nothing"] if archives[at] else [])]
-            verdict = Verdict(bool(deletes[at]), "; ".join([why(policy, found, at), *told]))
-            if len(said) < _MOST_SAID:
-                said[key] = verdict
-        judged.setdefault(repository, {})[Digest(digest)] = verdict
-    return judged
+    return Judged(policy, found)
+
+
+class Judged:
+    """What one policy says: made for one repository when it is asked about."""
+
+    def __init__(self, policy: Policy, found: Evaluation) -> None:
+        self._policy, self._found = policy, found
+        self._deletes = found.deletes
+        self._rows: dict[str, Any] = dict(found.images.inventory.frame.groupby("repository", observed=True).indices)
+        self._said: dict[tuple[int, int, int, float, bool], Verdict] = {}
+
+    def of(self, repository: str) -> dict[Digest, Verdict]:
+        """By digest."""
+        digests = self._found.images.inventory.frame["digest"]
+        rows = self._rows.get(repository, ())
+        return {Digest(digests.iat[at]): self._verdict(int(at)) for at in rows}
+
+    def _verdict(self, at: int) -> Verdict:
+        from registry_pipelines.lifecycle.evaluation import Outcome
+        from registry_pipelines.lifecycle.words import questions_text, why
+
+        found, goes = self._found, bool(self._deletes[at])
+        measured = round(float(found.measured[at]), 1)
+        key = (int(found.rule[at]), int(found.cause[at]), int(found.questions[at]), measured, goes)
+        if (verdict := self._said.get(key)) is not None:
+            return verdict
+        told = [why(self._policy, found, at), *questions_text(found, at)]
+        if found.outcome[at] == Outcome.TRANSITION:
+            told.append("collect archives nothing")
+        verdict = Verdict(goes, "; ".join(told))
+        if len(self._said) < _MOST_SAID:
+            self._said[key] = verdict
+        return verdict
 
 
 _MOST_SAID = 100_000

@@ -61,6 +61,10 @@ def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_u
             unit.keep(f"tag {tag} is protected")
     if survey.keeps_tagged and unit.tags:
         unit.keep("the tags of its repository are immutable, and the registry deletes nothing that has one")
+    if unit.digest in survey.held:
+        unit.keep(survey.held[unit.digest])
+    if survey.unlisted and unit.kind != "image":
+        unit.keep(survey.unlisted)
     if stop:
         unit.keep(stop)
     if unit.kind != "image" and (pushed := in_use.busy.get(survey.repository)):
@@ -68,7 +72,7 @@ def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_u
     node = survey.nodes[unit.digest]
     reached: Iterable[Digest] = (unit.digest,)
     if node.children or node.referrers:  # a referrer may run, too: as a volume of a pod
-        reached = reachable(reached, lambda one: (*survey.nodes[one].children, *survey.attached(one)))
+        reached = sorted(reachable(reached, lambda one: (*survey.nodes[one].children, *survey.attached(one))))
     for digest in reached:
         if why := in_use.why(survey.repository, digest) or in_use.why_content(survey.nodes[digest].blobs):
             unit.keep(why if digest == unit.digest else f"{_below(survey, unit, digest)} {digest.short} is in use")

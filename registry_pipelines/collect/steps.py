@@ -48,7 +48,7 @@ def _whole(survey: Survey, digest: Digest, named: Mapping[Digest, Sequence[Diges
         return survey.nodes[one].children
 
     def attached(one: Digest) -> Iterable[Digest]:
-        return (*survey.nodes[one].children, *survey.attached(one))
+        return (*survey.nodes[one].children, *sorted(survey.attached(one)))
 
     images = _parents_first([digest], children)
     evidence = _parents_first(images, attached)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from registry_pipelines.collect.rules import RetentionRule, label, matches
 
@@ -24,23 +24,30 @@ def unmatched(rules: Sequence[RetentionRule], repositories: Sequence[str]) -> It
                 yield f"{label(rule, number)} is about nothing: no repository matches {pattern}; {hint}"
 
 
-def untagged_patterns(rules: Sequence[RetentionRule], seen: Iterable[tuple[str, Iterable[str]]]) -> Iterator[str]:
-    """A sentence for each pattern of tags that matches no tag of the repositories that its rule is about. seen:
-    repository and tags."""
-    open_ = {
-        (number, pattern): False
-        for number, rule in enumerate(rules, 1)
-        for pattern in (*rule.tags, *rule.protect)
-        if pattern != "*"
-    }
-    for repository, tags in seen:
-        names = list(tags)
-        for number, pattern in [key for key, found in open_.items() if not found]:
-            if rules[number - 1].covers(repository) and any(matches(tag, (pattern,)) for tag in names):
-                open_[number, pattern] = True
-    for (number, pattern), found in open_.items():
-        if not found:
-            yield f"{label(rules[number - 1], number)}: no tag matches {pattern} where the rule is for"
+class TagPatterns:
+    """Whether each pattern of tags matches a tag of the repositories that its rule is about."""
+
+    def __init__(self, rules: Sequence[RetentionRule]) -> None:
+        self._rules = rules
+        self._open = [
+            (number, pattern)
+            for number, rule in enumerate(rules, 1)
+            for pattern in dict.fromkeys((*rule.tags, *rule.protect))
+            if pattern != "*"
+        ]
+
+    def see(self, repository: str, tags: Collection[str]) -> None:
+        """The tags of one more repository."""
+        self._open = [
+            (number, pattern)
+            for number, pattern in self._open
+            if not self._rules[number - 1].covers(repository) or not any(matches(tag, (pattern,)) for tag in tags)
+        ]
+
+    def unmatched(self) -> Iterator[str]:
+        """A sentence for each pattern that none matched so far."""
+        for number, pattern in self._open:
+            yield f"{label(self._rules[number - 1], number)}: no tag matches {pattern} where the rule is for"
 
 
 def nearest(pattern: str, names: Sequence[str]) -> list[str]:

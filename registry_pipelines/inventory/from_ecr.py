@@ -7,16 +7,21 @@ counts as a pull (``lastRecordedPullTime``), unless our role is excluded (Regist
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import MappingProxyType
 from typing import Literal
 
 from registry_pipelines.errors import ContentError
+from registry_pipelines.inventory.parts import Parts, RepositoryFacts
 from registry_pipelines.inventory.reader import made_row
 from registry_pipelines.inventory.rows import Row
+from registry_pipelines.inventory.survey import blobs_of
 from registry_pipelines.inventory.value import now
 from registry_pipelines.oci import media_types
-from registry_pipelines.oci.manifests import Index, descriptors, read_manifest
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Index, ManifestBytes, descriptors
+from registry_pipelines.oci.referrers import read_fallback
 from registry_pipelines.registry.ecr.calls import MAX_BATCH
 from registry_pipelines.registry.ecr.images import EcrImage, EcrImages
 
@@ -27,6 +32,7 @@ class EcrReader:
     """A registry of ECR. manifests: which are read. See :class:`~registry_pipelines.inventory.reader.Reader`."""
 
     kind = "ecr"
+    facts: Mapping[str, RepositoryFacts] = MappingProxyType({})
 
     def __init__(self, registry: str, images: EcrImages, *, manifests: Manifests = "indexes") -> None:
         self._registry, self._images, self._manifests = registry, images, manifests
@@ -47,7 +53,7 @@ class EcrReader:
             parts = self._parts(repository, taken)
             made = made_row(self._registry, repository, now())
             for each in taken:
-                children, layers = parts.get(each.digest, (None, None))
+                children, layers, below = parts.get(each.digest, (None, None, None))
                 if each.media_type and each.media_type not in media_types.INDEXES:
                     children = ()
                 yield made(
@@ -64,22 +70,21 @@ class EcrReader:
                     status=each.status,
                     archived=each.archived,
                     activated=each.activated,
+                    parts=below,
                 )
 
     def calls(self) -> int:
         """See Reader."""
         return self._images.calls.sent.value - self._before
 
-    def _parts(
-        self, repository: str, images: Iterable[EcrImage]
-    ) -> dict[str, tuple[tuple[str, ...] | None, int | None]]:
-        """By digest children and layers, of those that are read."""
+    def _parts(self, repository: str, images: Iterable[EcrImage]) -> dict[str, Below]:
+        """By digest what is below those that are read."""
         wanted = [each.digest for each in images if self._reads(each)]
-        parts: dict[str, tuple[tuple[str, ...] | None, int | None]] = {}
+        parts: dict[str, Below] = {}
         for start in range(0, len(wanted), MAX_BATCH):
             found, _ = self._images.manifests(repository, wanted[start : start + MAX_BATCH])
             for digest, manifest in found.items():
-                parts[digest] = read_parts(manifest.raw, manifest.media_type)
+                parts[digest] = read_parts(ManifestBytes(manifest.raw, manifest.media_type, Digest(digest)))
         return parts
 
     def _reads(self, image: EcrImage) -> bool:
@@ -88,12 +93,17 @@ class EcrReader:
         return self._manifests == "all" or image.media_type in media_types.INDEXES
 
 
-def read_parts(raw: bytes, media_type: str) -> tuple[tuple[str, ...] | None, int | None]:
-    """Children of an index and number of layers of an image; None where that is not known (no manifest of ours)."""
+Below = tuple[tuple[str, ...] | None, int | None, Parts | None]
+"""Children of an index, number of layers of an image, and blobs."""
+
+
+def read_parts(manifest: ManifestBytes) -> Below:
+    """What is below a manifest; None where that is not known (no manifest of ours)."""
     try:
-        content = read_manifest(raw, media_type=media_type)
+        content = manifest.content()
     except ContentError:
-        return None, None
+        return None, None, None
+    parts = Parts(blobs_of(manifest, content), is_list=not read_fallback(manifest, "").refused)
     if isinstance(content, Index):
-        return tuple(one.digest for one in descriptors(content)), None
-    return (), len(content.layers)
+        return tuple(one.digest for one in descriptors(content)), None, parts
+    return (), len(content.layers), parts

@@ -6,9 +6,11 @@ It tells no pull time (audit logs have it), no layers and no subject of a referr
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 from registry_pipelines.errors import NotFound
+from registry_pipelines.inventory.parts import RepositoryFacts
 from registry_pipelines.inventory.reader import made_row
 from registry_pipelines.inventory.rows import Row
 from registry_pipelines.inventory.value import now
@@ -27,6 +29,7 @@ class GarReader:
     the name of the image (``PROJECT/REPOSITORY/IMAGE``). See :class:`~registry_pipelines.inventory.reader.Reader`."""
 
     kind = "gar"
+    facts: Mapping[str, RepositoryFacts] = MappingProxyType({})
     notes: Sequence[str] = NOTES
 
     def __init__(self, registry: str, calls: GoogleCalls, project: str, location: str) -> None:

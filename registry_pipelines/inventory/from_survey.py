@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from registry_pipelines.inventory.parts import Parts, RepositoryFacts
 from registry_pipelines.inventory.reader import made_row
 from registry_pipelines.inventory.rows import Row
-from registry_pipelines.inventory.survey import Survey, survey
+from registry_pipelines.inventory.survey import Node, Survey, survey
 from registry_pipelines.inventory.value import now
 from registry_pipelines.registry.protocol import Place, Registry
 
@@ -29,6 +30,7 @@ class SurveyReader:
     def __init__(self, registry: str, kind: str, opened: Registry) -> None:
         self._registry, self.kind, self._opened = registry, kind, opened
         self._read = 0
+        self.facts: dict[str, RepositoryFacts] = {}
 
     def repositories(self) -> Iterator[str]:
         """See Reader."""
@@ -37,6 +39,7 @@ class SurveyReader:
     def images(self, repository: str) -> Iterator[Row]:
         """See Reader. size_bytes: with config and layers; of an index the manifest alone."""
         found = survey(Place(self._opened, repository))
+        self.facts[repository] = RepositoryFacts(found.keeps_tagged, tuple(sorted(found.unreadable)))
         yield from survey_rows(self._registry, found, now())
         self._read += len(found.nodes) + len(found.tags)
 
@@ -63,4 +66,10 @@ def survey_rows(registry: str, found: Survey, answered: datetime) -> Iterator[Ro
             children=node.children,
             created=node.created,
             pushed=node.pushed,
+            parts=Parts(node.blobs, _claims(found, node), node.is_list),
         )
+
+
+def _claims(found: Survey, node: Node) -> list[str]:
+    """What a list names wrongly: the rest of its referrers say so themselves."""
+    return [one for one in node.referrers if found.nodes[one].subject != node.digest]

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import fnmatch
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
 from typing import Protocol
 
 from registry_pipelines.errors import ContentError, RegistryPipelinesError, Unsupported
+from registry_pipelines.inventory.parts import RepositoryFacts
 from registry_pipelines.inventory.rows import Row, Rows
 from registry_pipelines.inventory.value import Inventory, Source, Unread, now
 from registry_pipelines.progress import Progress, Silent, count_text
-from registry_pipelines.registry.set_aside import is_quarantine
+from registry_pipelines.registry.set_aside import is_quarantine, is_set_aside
 from registry_pipelines.threads import Pool
 
 THREADS = 6
@@ -33,6 +34,11 @@ class Reader(Protocol):
 
     kind: str
     notes: Sequence[str]
+
+    @property
+    def facts(self) -> Mapping[str, RepositoryFacts]:
+        """Of repositories that were read, for the second file."""
+        ...
 
     def repositories(self) -> Iterator[str]:
         """All repositories. Raises Unsupported where they are not listed, RegistryError."""
@@ -81,6 +87,7 @@ class _Reading:
             notes=(*self._reader.notes, *self._left_out()),
         )
         self._progress.end(task, note="read" if source.complete else "not whole")
+        self._rows.facts.update(self._reader.facts)
         return self._rows.inventory([source], ordered=False)
 
     def _names(self) -> list[str]:
@@ -90,7 +97,7 @@ class _Reading:
         try:
             listed = [one for one in self._reader.repositories() if self._wanted(one)]
             self._aside = sum(is_quarantine(one) for one in listed)
-            return sorted(one for one in listed if not is_quarantine(one))
+            return sorted(one for one in listed if not is_set_aside(one))
         except Unsupported as error:
             self._fail(EVERYTHING, error, hint="; name repositories in full")
         except RegistryPipelinesError as error:

@@ -20,6 +20,7 @@ from registry_pipelines.oci.manifests import (
     Descriptor,
     Index,
     Manifest,
+    ManifestBytes,
     descriptors,
     read_image_config,
 )
@@ -41,6 +42,9 @@ SURVEY_THREADS = 8
 
 COMPANION_SUFFIXES = ("", ".sig", ".att", ".sbom")
 """Of tags named after a digest: the referrers fallback tag (distribution-spec 1.1) and cosign's."""
+
+UNREAD_INDEX = "an index of the repository cannot be read (archived), and may list it"
+"""Why what has no tag stays where an index is in ECR's archive."""
 
 CREATED = "org.opencontainers.image.created"
 
@@ -82,13 +86,16 @@ class Node:
 class Survey:
     """A repository at one moment. tags: name to digest. nodes: all manifests found. keeps_tagged: the registry deletes
     nothing in it that has a tag. unreadable: names of tags (:attr:`Digest.fallback_tag`) for what is there and is no
-    manifest."""
+    manifest. held: manifests that stay for a reason of the registry's, in a sentence. unlisted: why what has no tag may
+    be listed by something that could not be read; empty where all was."""
 
     repository: str
     tags: Mapping[str, Digest]
     nodes: Mapping[Digest, Node]
     keeps_tagged: bool = False
     unreadable: frozenset[str] = frozenset()
+    held: Mapping[Digest, str] = field(default_factory=dict)
+    unlisted: str = ""
 
     @property
     def companions(self) -> dict[str, tuple[Digest, ...]]:
@@ -222,7 +229,6 @@ def _read(place: Place, digest: Digest, digest_tags: Container[str] | None) -> N
     referrers = tuple(one.digest for one in listed)
     below = descriptors(content)
     index = isinstance(content, Index)
-    own = {} if index else {one.digest: one.size for one in below if not one.urls}
     return Node(
         digest,
         len(stored.raw),
@@ -230,13 +236,19 @@ def _read(place: Place, digest: Digest, digest_tags: Container[str] | None) -> N
         images=tuple(one.digest for one in below if one.platform and one.platform.os != "unknown") if index else (),
         subject=content.subject.digest if content.subject else None,
         referrers=referrers,
-        blobs={digest: len(stored.raw), **own},
+        blobs=blobs_of(stored, content),
         created=_created(place, content),
         is_list=not read_fallback(stored, "").refused,
         media_type=stored.media_type,
         artifact_type=_artifact_type(content),
         layers=len(content.layers) if isinstance(content, Manifest) else None,
     )
+
+
+def blobs_of(stored: ManifestBytes, content: Manifest | Index) -> dict[Digest, int]:
+    """What a manifest takes in its registry: itself, and for an image config and layers that are not elsewhere."""
+    below = () if isinstance(content, Index) else descriptors(content)
+    return {stored.digest: len(stored.raw), **{one.digest: one.size for one in below if not one.urls}}
 
 
 def _artifact_type(content: Manifest | Index) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from registry_pipelines.errors import InputError, LocalError, StateTooNew
+from registry_pipelines.inventory.parts import RepositoryFacts, beside, with_metadata
 from registry_pipelines.inventory.schema import COLUMNS, METADATA_KEY, SCHEMA, VERSION
 from registry_pipelines.oci.decoding import ready
 
@@ -55,10 +56,13 @@ class _Metadata(msgspec.Struct, frozen=True):
 class Inventory:
     """Images with where they are. frame: the columns of :mod:`~registry_pipelines.inventory.schema`, one row for each
     manifest, ordered by registry and repository. sources: every registry that was asked, also one that did not
-    answer."""
+    answer. parts: what each manifest needs, row for row (:mod:`~registry_pipelines.inventory.parts`), where it was read
+    and not changed since; a file has it beside itself. facts: of repositories, for the same."""
 
     frame: pd.DataFrame
     sources: tuple[Source, ...]
+    parts: pa.Table | None = None
+    facts: Mapping[str, RepositoryFacts] = field(default_factory=dict)
 
     @property
     def complete(self) -> bool:
@@ -75,25 +79,35 @@ class Inventory:
         return Inventory(self.frame[keep].reset_index(drop=True), self.sources)
 
     def write(self, path: Path) -> None:
-        """Write ``.parquet``, ``.csv`` or ``.json`` (one object a line, sources last), whole or not at all. Raises
-        InputError (another ending), LocalError."""
+        """Write ``.parquet``, ``.csv`` or ``.json`` (one object a line, sources last), whole or not at all; beside a
+        Parquet file its parts, where they are known. Raises InputError (another ending), LocalError."""
         write = _WRITERS.get(path.suffix)
         if write is None:
             raise InputError(
                 f"{path.suffix or 'no ending'} is no form of an inventory", do="Write .parquet, .csv or .json"
             )
+        second = beside(path)
+        if self.parts is None or path.suffix != ".parquet":
+            second.unlink(missing_ok=True)  # of another inventory
+        else:
+            table = with_metadata(self.parts, self.facts)
+            _write_whole(second, lambda part: _write_table(table, part))
+        _write_whole(path, lambda part: write(self, part))
+
+
+def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            part = Path(file.name)
         try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-                part = Path(file.name)
-            try:
-                write(self, part)
-                part.chmod(0o644)
-                os.replace(part, path)  # noqa: PTH105
-            except BaseException:
-                part.unlink(missing_ok=True)
-                raise
-        except OSError as error:
-            raise LocalError(f"the inventory cannot be written: {error.strerror or error}", where=str(path)) from error
+            write(part)
+            part.chmod(0o644)
+            os.replace(part, path)  # noqa: PTH105
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise LocalError(f"the inventory cannot be written: {error.strerror or error}", where=str(path)) from error
 
 
 def from_table(table: pa.Table, sources: Iterable[Source]) -> Inventory:
@@ -114,7 +128,13 @@ def read(path: Path) -> Inventory:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"this is not a Parquet file: {error}", where=str(path)) from error
-    raw = (table.schema.metadata or {}).get(METADATA_KEY)
+    sources = read_metadata(table.schema, path)
+    return from_table(table.select(COLUMNS).cast(SCHEMA).replace_schema_metadata(None), sources)
+
+
+def read_metadata(schema: pa.Schema, path: Path) -> tuple[Source, ...]:
+    """What an inventory's file says of its sources. Raises InputError (none of ours), StateTooNew."""
+    raw = (schema.metadata or {}).get(METADATA_KEY)
     if raw is None:
         raise InputError("this Parquet file is no inventory", where=str(path), do="Write one with `inventory --output`")
     try:
@@ -123,10 +143,10 @@ def read(path: Path) -> Inventory:
         raise InputError(f"its metadata cannot be read: {error}", where=str(path)) from error
     if metadata.version > VERSION:
         raise StateTooNew(f"the inventory has version {metadata.version}, known is {VERSION}", where=str(path))
-    missing = [name for name in COLUMNS if name not in table.schema.names]
+    missing = [name for name in COLUMNS if name not in schema.names]
     if missing:
         raise InputError(f"the inventory lacks columns: {', '.join(missing)}", where=str(path))
-    return from_table(table.select(COLUMNS).cast(SCHEMA).replace_schema_metadata(None), metadata.sources)
+    return metadata.sources
 
 
 def join(parts: Sequence[Inventory]) -> Inventory:
@@ -142,7 +162,10 @@ def now() -> datetime:
 
 def _write_parquet(inventory: Inventory, path: Path) -> None:
     metadata = msgspec.json.encode(_Metadata(VERSION, inventory.sources))
-    table = inventory.table().replace_schema_metadata({METADATA_KEY: metadata})
+    _write_table(inventory.table().replace_schema_metadata({METADATA_KEY: metadata}), path)
+
+
+def _write_table(table: pa.Table, path: Path) -> None:
     pq.write_table(table, path, compression="zstd", row_group_size=ROWS_IN_A_GROUP)
 
 

@@ -23,10 +23,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest, artifact_manifest, encode_json
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.registry.set_aside import MIRRORED
 from registry_pipelines.registry.tags import digest_at, put_tag
-
-REPOSITORY = "rp-mirrored"
-"""Below the mirror's prefix; then comes the mirror's name. Retention rules leave it out by that name."""
 
 MAX_RECORD_BYTES = 16 * 1024 * 1024
 """Of one upstream: 100,000 tags."""
@@ -48,8 +46,8 @@ class Mirrored(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def record_place(registry: Registry, prefix: str, mirror: str) -> Place:
-    """Where the records of a mirror are."""
-    return Place(registry, "/".join(part for part in (prefix, REPOSITORY, mirror) if part))
+    """Where the records of a mirror are, below its prefix; retention leaves such repositories out by their name."""
+    return Place(registry, "/".join(part for part in (prefix, MIRRORED, mirror) if part))
 
 
 def write_record(place: Place, record: Mirrored, signer: Signer) -> None:

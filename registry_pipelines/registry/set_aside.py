@@ -1,7 +1,7 @@
-"""Where a registry keeps what retention let go, until it is deleted for good: names, and nothing else.
+"""Repositories that hold no images anybody uses: what retention let go, and records of mirrors. Names, nothing else.
 
-Room ``collect`` fills such repositories. Who lists what a registry holds (plans, syncs, inventories) asks
-:func:`is_quarantine` and leaves them out: nothing in them is an image that anybody uses.
+Room ``collect`` fills the first, until they are deleted for good, and ``mirror.record`` the second. Who lists what a
+registry holds (plans, syncs, inventories) asks :func:`is_set_aside` and leaves both out.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ QUARANTINE = "rp-quarantine"
 
 QUARANTINES = (f"{QUARANTINE}/*", f"*/{QUARANTINE}/*")
 """Patterns of all such repositories; in patterns, * also matches a slash."""
+
+MIRRORED = "rp-mirrored"
+"""The same of records that say when a mirror was last whole: a retention rule would let them go as old images."""
 
 _GOOGLE_HOSTS = ("-docker.pkg.dev", "gcr.io")
 
@@ -26,6 +29,11 @@ def quarantine_of(place: Place) -> Place:
     parts = place.repository.split("/")
     kept = _parts_that_exist(place.registry.name, parts)
     return Place(place.registry, "/".join([*parts[:kept], QUARANTINE, *parts[kept:]]))
+
+
+def is_set_aside(repository: str) -> bool:
+    """Whether a repository, by its name, holds what was set aside, or records."""
+    return is_quarantine(repository) or MIRRORED in repository.split("/")
 
 
 def is_quarantine(repository: str) -> bool:

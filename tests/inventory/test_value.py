@@ -117,6 +117,7 @@ ROWS = st.lists(
         archived=st.none(),
         activated=st.none() | st.just(NOW),
         status=st.none() | st.sampled_from(["ACTIVE", "ARCHIVED"]),
+        parts=st.none(),
     ),
     max_size=8,
 )

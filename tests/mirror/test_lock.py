@@ -24,10 +24,12 @@ __all__ = ["fleet"]
 A, B = (f"sha256:{letter * 64}" for letter in "ab")
 GOOD = f"docker.io/library/python:3.12-slim {A} linux/amd64,linux/arm64 51234567 mirror/library/python"
 
+part = st.text("abz09", min_size=1, max_size=6)
+path = st.lists(part, min_size=1, max_size=3).map("/".join)
 locked = st.builds(
     LockedTag,
-    image=st.from_regex(r"[a-z0-9]{1,8}(\.[a-z]{2,4})?(:[0-9]{2,4})?(/[a-z0-9]{1,8}){1,3}", fullmatch=True),
-    tag=st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,12}", fullmatch=True),
+    image=st.builds("{}/{}".format, st.sampled_from(["docker.io", "us", "localhost:5000", "[fd00::1]:1"]), path),
+    tag=st.builds("{}{}".format, st.sampled_from("aZ0_"), st.text("aZ09_.-", max_size=6)),
     digest=st.binary(max_size=8).map(Digest.of),
     platforms=st.lists(
         st.builds(Platform, os=st.just("linux"), architecture=st.sampled_from(["amd64", "arm64", "s390x"])),
@@ -36,7 +38,7 @@ locked = st.builds(
     ).map(tuple),
     only=st.booleans(),
     size=st.integers(0, 10**15),
-    repository=st.from_regex(r"[a-z0-9]{1,8}(/[a-z0-9]{1,8}){0,2}", fullmatch=True),
+    repository=path,
 )
 
 

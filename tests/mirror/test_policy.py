@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,7 +18,9 @@ from registry_pipelines.transfer.verify import compare
 from tests.chain.conftest import fleet
 from tests.chain.fleet import Fleet, push, write_advisory
 from tests.cli.on_fleet import answer
+from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry
+from tests.evidence.parts import NO_LOG, Cosign
 from tests.mirror.registries import named
 from tests.scan.images import push_platforms
 
@@ -126,3 +130,27 @@ def test_an_upstream_has_its_own_policy_or_none_is_asked(fleet: Fleet) -> None:
     generate_key(fleet.folder / "publisher.key")
     states = {row["upstream"].partition("/")[2]: row["state"] for row in fleet.chain.mirror("airgap").rows}
     assert states["up/free"] == "copied" and states["up/stream"].startswith("held: ")
+
+
+@pytest.mark.peer("cosign", "cosign2", "docker-registry")
+@pytest.mark.parametrize("version", ["cosign2", "cosign"])
+def test_what_a_publisher_signed_with_cosign_is_let_in(
+    fleet: Fleet, peer: Callable[[str], str], tmp_path: Path, version: str
+) -> None:
+    """By cosign's own keys, in the forms of both its versions (a tag; a bundle), to a registry that is not ours."""
+    program = Cosign(peer(version), tmp_path / "home")
+    assert program("generate-key-pair").returncode == 0
+    with DockerRegistry(peer("docker-registry"), tmp_path / "docker-registry") as server:
+        private = f"private: {{kind: distribution, host: '{server.address}'}}"
+        port = fleet.chain.registry("private").name.rpartition(":")[2]
+        upstream = with_policy(fleet, "foreign", (f"private: {{kind: embedded, port: {port}}}", private))
+        (fleet.folder / "publisher.pub").write_bytes((tmp_path / "home" / "cosign.pub").read_bytes())
+        signed = push(upstream, "1.0", provenance=False)
+        push(upstream, "1.1", provenance=False)
+        said = program.sign(tmp_path / "home" / "cosign.key", f"{upstream}@{signed.digest}", *NO_LOG[version])
+        assert said.returncode == 0, said.stderr
+        done = fleet.reload(("us/up/stream", "us/up/stream")).mirror("airgap")
+        assert {row["tag"]: row["state"].partition(":")[0] for row in done.rows} == {"1.0": "copied", "1.1": "held"}
+        assert "no signature of the image is by its keys" in done.reasons[0]
+        there = f"{server.address}/in/up/stream@{signed.digest}"
+        assert program.verify(tmp_path / "home" / "cosign.pub", there).returncode == 0, "and cosign finds it behind"

@@ -9,7 +9,7 @@ import pytest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.registry.set_aside import is_quarantine, origin_of, quarantine_of
+from registry_pipelines.registry.set_aside import is_quarantine, is_set_aside, origin_of, quarantine_of
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,4 @@ def test_where_content_is_set_aside(host: str, repository: str, aside: str) -> N
 def test_folders_have_it_too(tmp_path: Path) -> None:
     assert quarantine_of(Place(LayoutRegistry(tmp_path), "app")).repository == "rp-quarantine/app"
     assert not is_quarantine("team/not-rp-quarantine-app")
+    assert is_set_aside("in/rp-mirrored/airgap") and not is_set_aside("in/not-rp-mirrored/x")

@@ -73,6 +73,7 @@ def push(
     docker: bool = False,
     config: dict[str, Any] | None = None,
     annotations: dict[str, str] | None = None,
+    created: str = "2026-11-28T00:00:00Z",
 ) -> Descriptor:
     """An image of one platform."""
     lines = []
@@ -84,7 +85,7 @@ def push(
     described = {
         "architecture": architecture,
         "os": "linux",
-        "created": "2026-11-28T00:00:00Z",
+        "created": created,
         "config": {"Env": ["A=b"], "Cmd": ["/data/x"], **(config or {})},
         "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(each.tar).hexdigest()}" for each in layers]},
         "history": [{"created_by": f"layer {number}"} for number in range(len(layers))],

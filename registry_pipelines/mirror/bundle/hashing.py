@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -19,8 +20,9 @@ from registry_pipelines.errors import DigestMismatch
 from registry_pipelines.mirror.bundle.format import BundleBlob
 from registry_pipelines.transfer.blob.memory import Part
 
-PIECE_BYTES = 1024 * 1024
-"""Hashed and written at once. The three work beside each other on what is still in the processor's cache."""
+WRITEBACK_BYTES = 16 * 1024 * 1024
+"""Written before the system is told to put it on the medium. Else all of a part waits for its end, nothing is read or
+hashed meanwhile, and a slow medium fills the memory with what is still to be written."""
 
 _DEPTH = 256
 """Pieces that wait for a thread; their memory is bounded by the budget of parts, this only bounds what is small."""
@@ -89,25 +91,24 @@ class Hashing:
         self._workers = (self._of_part, self._of_blob, self._writer)
         self._hasher = hashlib.sha256()
         self._file = -1
+        self._written = self._told = 0
 
     def begin(self, file: int | None) -> None:
         """A part begins. file: where it is written; None only hashes."""
         self._hasher = hashlib.sha256()
         self._file = -1 if file is None else file
+        self._written = self._told = 0
 
     def put(self, piece: memoryview | bytes, check: BlobCheck | None, part: Part | None = None) -> None:
         """The next bytes of the stream. check: of the blob they are of. part: the memory they lie in, which is shared
         here and let go of later. Raises what one of the threads met."""
         self._raise()
-        for start in range(0, len(piece), PIECE_BYTES):
-            cut = piece[start : start + PIECE_BYTES]
-            users = 2 + (check is not None)
-            if part is not None:
-                part.share(users)
-            self._of_part.put(self._hasher.update, cut, part)
-            if check is not None:
-                self._of_blob.put(check.update, cut, part)
-            self._writer.put(self._write, cut, part)
+        if part is not None:
+            part.share(2 + (check is not None))
+        self._of_part.put(self._hasher.update, piece, part)
+        if check is not None:
+            self._of_blob.put(check.update, piece, part)
+        self._writer.put(self._write, piece, part)
 
     def skip(self, piece: memoryview | bytes, check: BlobCheck) -> None:
         """Bytes of a blob that are in an earlier part."""
@@ -125,7 +126,13 @@ class Hashing:
     def _write(self, piece: memoryview | bytes) -> None:
         view = memoryview(piece)
         while view and self._file >= 0:
-            view = view[os.write(self._file, view) :]
+            count = os.write(self._file, view)
+            self._written += count
+            view = view[count:]
+        if self._written - self._told >= WRITEBACK_BYTES and hasattr(os, "posix_fadvise"):
+            with suppress(OSError):
+                os.posix_fadvise(self._file, self._told, self._written - self._told, os.POSIX_FADV_DONTNEED)
+            self._told = self._written
 
     def _raise(self) -> None:
         for worker in self._workers:
