@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
 from registry_pipelines.build.builder import LockedWheel
@@ -10,6 +12,10 @@ from registry_pipelines.oci.manifests import decode_json, encode_json
 
 LOCK_NAME = "requirements.txt"
 """In the folder with the wheels: each one pinned with its hash, as ``pip install --require-hashes -r`` takes it."""
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._!+-]*")
+"""Names and versions of packages: a line of a requirements file that holds one holds nothing else."""
 
 
 class SetWheel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,8 +49,9 @@ class WheelSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         found = decode_json(raw, cls, where=where, what="description of a set of wheels")
         if found.schema != 1:
             raise ManifestInvalid("this set of wheels is of a newer build", where=where, do="Update this program")
-        if any(not wheel.filename.endswith(".whl") for wheel in found.wheels):
-            raise ManifestInvalid("it names files that are no wheels", where=where)
+        odd = [wheel.filename for wheel in found.wheels if not _is_plain(wheel)]
+        if odd or not all(each.isprintable() for each in found.targets):
+            raise ManifestInvalid(f"it names what is no wheel: {odd[:3]}", where=where)
         return found
 
     def lock(self) -> str:
@@ -57,6 +64,12 @@ class WheelSet(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         # Two versions of a project are of two platforms: pip takes one of them, by what it runs on.
         notes = [f"# {name} is for one of the targets alone: {' '.join(hashes[name])}" for name in sorted(several)]
         return "\n".join([*(f"# for {each}" for each in self.targets), *notes, *lines, ""])
+
+
+def _is_plain(wheel: SetWheel) -> bool:
+    fields = wheel.name, wheel.version, wheel.filename
+    hashed = re.fullmatch("[0-9a-f]{64}", wheel.sha256)
+    return all(map(_PLAIN.fullmatch, fields)) and wheel.filename.endswith(".whl") and hashed is not None
 
 
 def set_row(wheel: LockedWheel) -> SetWheel:

@@ -13,6 +13,7 @@ from registry_pipelines.mirror.upstreams import (
     MirrorPlan,
     MirrorProblem,
     MirrorRow,
+    MirrorRun,
     OpenUpstream,
     PinnedTag,
     apply_mirror,
@@ -40,9 +41,10 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
     requests = Requests([*(each.source.registry for each in chosen.upstreams), *stops])
     budget = Forecast(session, plan, stops[0] if stops else None)
     if dry_run:
-        return _planned(chosen, budget, time.monotonic() - started)
+        return _planned(session, chosen, budget, time.monotonic() - started)
     with asked(session, chosen.settings) as admit:
-        run = apply_mirror(plan, to=chosen.to, via=chosen.via, engine=session.engine(), admit=admit)
+        upstreams = apply_mirror(plan, to=chosen.to, via=chosen.via, engine=session.engine(), admit=admit)
+    run = _with_artifacts(session, chosen, upstreams, upstream)
     changed = sum(row.changed for row in run.rows)
     held = sum(each.held for each in run.problems)
     left_out: list[dict[str, Scalar]] = [{"image": "", **each} for each in omissions.rows(run.passed_over)]
@@ -82,7 +84,17 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
     )
     from registry_pipelines.chain.mirror_record import remember  # signs, when all is done
 
-    return remember(session, chosen, result, run)
+    return remember(session, chosen, result, upstreams)
+
+
+def _with_artifacts(session: Session, chosen: Chosen, run: MirrorRun, upstream: str) -> MirrorRun:
+    """What was done, and what was brought beside it; one upstream alone brings nothing else."""
+    if upstream or not chosen.settings.artifacts or chosen.to is None:
+        return run
+    from registry_pipelines.chain.mirror_artifacts import bring_artifacts  # few have any
+
+    more = bring_artifacts(session, chosen)
+    return MirrorRun((*run.rows, *more.rows), (*run.problems, *more.problems), run.passed_over)
 
 
 class Forecast:
@@ -125,8 +137,13 @@ class Forecast:
         return [{**each.row(), "needed": self._needs.get(each.registry, Need("", 0)).pulls} for each in self.budgets]
 
 
-def _planned(chosen: Chosen, budget: Forecast, seconds: float) -> StageResult:
+def _planned(session: Session, chosen: Chosen, budget: Forecast, seconds: float) -> StageResult:
     plan, mirror_name = chosen.plan, chosen.settings.name
+    if chosen.settings.artifacts:
+        from registry_pipelines.chain.mirror_artifacts import plan_artifacts
+
+        more = plan_artifacts(session, chosen)
+        plan = MirrorPlan((*plan.pinned, *more.pinned), (*plan.problems, *more.problems), plan.passed_over)
     rows = [_would_mirror(each, chosen) for each in plan.pinned]
     news = sum(row["state"] != "unchanged" for row in rows)
     quotas = budget.rows()

@@ -61,9 +61,10 @@ def run(options: Options, name: str | None, release: str | None, upstream: str, 
             results = [chain.mirror_release(wanted, each) for each in names]
             nothing = f"nothing is mirrored: no mirror has {wanted.image} among its `images`"
         else:
-            names = [name] if name else [each for each, settings in chain.config.mirrors.items() if settings.upstreams]
+            several = chain.config.mirrors.items()
+            names = [name] if name else [each for each, one in several if one.upstreams or one.artifacts]
             results = [chain.mirror(each, upstream=upstream, dry_run=dry_run) for each in names]
-            nothing = "nothing is mirrored: no mirror of the configuration has `upstreams`"
+            nothing = "nothing is mirrored: no mirror of the configuration has `upstreams` or `artifacts`"
     from registry_pipelines.cli.releases import answer_all
 
     answer_all(options, results, not_ok=INCOMPLETE, nothing=nothing)

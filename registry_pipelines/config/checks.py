@@ -364,10 +364,9 @@ def _mirrors(config: Config) -> Iterable[tuple[str, str]]:
         if mirror.via == mirror.to:
             yield f"mirrors.{name}.via", "is the registry it leads to; leave it out for a direct copy"
         if not (mirror.upstreams or mirror.images or mirror.artifacts or mirror.across == "bundle"):
-            yield f"mirrors.{name}", "mirrors nothing; name `upstreams` or `images`"
-        if mirror.across == "network" and (mirror.artifacts or mirror.bundle != Bundles()):
-            field = "artifacts" if mirror.artifacts else "bundle"
-            yield f"mirrors.{name}.{field}", "is for `across: bundle`, which is not written"
+            yield f"mirrors.{name}", "mirrors nothing; name `upstreams`, `images` or `artifacts`"
+        if mirror.across == "network" and mirror.bundle != Bundles():
+            yield f"mirrors.{name}.bundle", "is for `across: bundle`, which is not written"
         if mirror.bundle.part_size < MIN_PART_BYTES:
             yield f"mirrors.{name}.bundle.part_size", f"is less than {MIN_PART_BYTES}"
         judged = mirror.policy or any(each.policy for each in mirror.upstreams)

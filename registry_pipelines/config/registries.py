@@ -163,8 +163,8 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[Annotated[str, Names("images")], ...] = ()
     """Own images whose promoted releases go the same way."""
     artifacts: tuple[Annotated[str, ARTIFACT], ...] = ()
-    """Other artifacts that a bundle takes, each with its tag: `dmz/advisories:latest`, as `advisories push` and `wheels
-    push` wrote it. They keep their repository and tag, below `prefix`."""
+    """Other artifacts that are taken, each with its tag: `dmz/advisories:latest`, as `advisories push` or `wheels push`
+    wrote it. They keep their repository and tag, below `prefix`."""
     across: Literal["network", "bundle"] = "network"
     """How what is in `via` comes to `to`. With `bundle` there is no wire: `via` alone is filled here, and `bundle
     create` writes files, which a configuration on the other side loads into its `to`."""

@@ -275,7 +275,7 @@ def _hop(under_way: Sequence[_Way], registry: Registry, engine: Engine) -> None:
             source=way.source,
             reference=way.digest,
             target=Place(registry, way.pinned.upstream.repository),
-            tags=(way.pinned.tag,),
+            tags=(way.pinned.tag,) if way.pinned.tag else (),
             platforms=way.pinned.upstream.settings.platforms,
             selection=way.pinned.upstream.settings.selection,
             foreign_layers=way.pinned.upstream.settings.foreign_layers,

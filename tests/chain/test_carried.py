@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from registry_pipelines.build.wheel_sets import SetWheel, WheelSet
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.advisory_artifacts import KIND as ADVISORIES
 from registry_pipelines.chain.wheels import KIND as WHEELS
 from registry_pipelines.chain.wheels import Asked
+from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import (
     AdvisoriesMissing,
@@ -36,6 +42,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advisory_sets import current_set
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.file_sets import TITLE, Kind
+from tests.answers import answered
 from tests.build.wheels import make_wheel
 from tests.chain.fleet import Fleet, start
 from tests.doubles.osv_export import OsvExport, malicious, small_set
@@ -52,6 +59,10 @@ images:
       requirements: [top], wheels_from: private/in/wheels:latest, application: source}}
 signing: {{key: {key}, trusted: [{trusted}]}}
 advisories: {{feed: null}}
+"""
+CARRYING = """\
+  carrying: {to: private, prefix: in, artifacts: ["dmz/advisories:latest"]}
+  broken: {to: private, prefix: in, artifacts: ["dmz/advisories:latest", "dmz/nothing:there"]}
 """
 
 
@@ -81,7 +92,10 @@ def export() -> Iterator[OsvExport]:
 def fleet(tmp_path_factory: pytest.TempPathFactory, export: OsvExport) -> Iterator[Fleet]:
     with ExitStack() as stack:
         fleet = start(tmp_path_factory.mktemp("near"), stack)
-        fleet.chain = fleet.reload(("{source: advisories}", f"{{feed: '{export.url}', ecosystems: [PyPI, Debian]}}"))
+        fleet.chain = fleet.reload(
+            ("{source: advisories}", f"{{feed: '{export.url}', ecosystems: [PyPI, Debian]}}"),
+            ("mirrors:\n", f"mirrors:\n{CARRYING}"),
+        )
         yield fleet
 
 
@@ -119,7 +133,13 @@ def test_the_far_side_scans_with_what_the_near_side_fetched(gap: Gap, export: Os
     assert pushed.changed and pushed.facts["reference"] == f"{gap.near.registry('dmz').name}/advisories:latest"
     again = gap.near.push_advisories("dmz/advisories")
     assert (again.changed, again.bytes_moved, again.digest) == (False, 0, pushed.digest)
-    assert gap.cross("advisories") == pushed.digest
+    planned = gap.near.mirror("carrying", dry_run=True)
+    assert [row["state"] for row in planned.rows] == ["to be copied"]
+    brought = gap.near.mirror("carrying")
+    assert [(row["digest"], row["state"]) for row in brought.rows] == [(pushed.digest, "copied")] and brought.ok
+    broken = gap.near.mirror("broken")
+    assert [str(row["state"]).partition(":")[0] for row in broken.rows] == ["unchanged", "failed"] and not broken.ok
+    assert "dmz/nothing:there" in broken.reasons[0]
     pulled = gap.far.pull_advisories("private/in/advisories")
     assert pulled.changed and pulled.bytes_moved > 0
     near, far = (current_set(chain.config.state) for chain in (gap.near, gap.far))
@@ -275,3 +295,74 @@ def test_other_bytes_under_a_files_digest_change_nothing(gap: Gap) -> None:
     with pytest.raises((DigestMismatch, ContentError)):
         gap.far.pull_advisories("private/in/damaged")
     assert current_set(gap.far.config.state) is None
+
+
+NAME = st.from_regex(r"[a-z0-9]{1,3}(-[a-z]{1,2})?", fullmatch=True)
+WHEEL = st.builds(
+    SetWheel,
+    name=NAME,
+    version=st.sampled_from(["1.0", "2!1.0+cpu", "1.0rc1"]),
+    filename=NAME.map("{}.whl".format),
+    sha256=st.integers(0, 1 << 256).map("{:064x}".format).filter(lambda text: len(text) == 64),
+    size=st.integers(0, 1 << 50),
+)
+LISTED = st.lists(WHEEL, max_size=4).map(tuple)
+
+
+@settings(max_examples=40)
+@given(LISTED, st.data())
+def test_a_description_of_wheels_comes_back_or_is_refused(wheels: tuple[SetWheel, ...], data: st.DataObject) -> None:
+    found = WheelSet(requirements=("x",), targets=("linux/amd64, Python 3.12",), wheels=wheels)
+    raw = found.encode()
+    assert WheelSet.decode(raw, where="here") == found
+    lines = found.lock().splitlines()
+    assert all(line.startswith("# ") or re.fullmatch(r"\S+==\S+( --hash=sha256:[0-9a-f]{64})+", line) for line in lines)
+    position = data.draw(st.integers(0, len(raw) - 1))
+    changed = bytearray(raw)
+    changed[position] = data.draw(st.integers(0, 255))
+    with suppress(ManifestInvalid):
+        assert isinstance(WheelSet.decode(bytes(changed), where="here"), WheelSet)
+
+
+@pytest.mark.parametrize("field", ["name", "version", "filename", "sha256"])
+def test_a_description_brings_no_line_of_its_own(field: str) -> None:
+    """``requirements.txt`` is read by pip, and an option in it chooses another index."""
+    wheel = SetWheel(name="a", version="1", filename="a.whl", sha256="0" * 64, size=1)
+    for bad in ("a\n--index-url http://evil.example.com", "a b", "", "../a.whl"):
+        found = WheelSet(requirements=(), targets=(), wheels=(replace(wheel, **{field: bad}),))
+        with pytest.raises(ManifestInvalid):
+            WheelSet.decode(found.encode(), where="here")
+    with pytest.raises(ManifestInvalid):
+        WheelSet.decode(WheelSet(requirements=(), targets=("x\n-e .",), wheels=(wheel,)).encode(), where="here")
+
+
+@pytest.mark.peer("oras")
+def test_other_clients_take_the_files_of_a_set(gap: Gap, asked: Asked, peer: Callable[[str], str]) -> None:
+    pushed = gap.near.push_wheels("dmz/for-oras", asked)
+    place = Place(gap.near.registry("dmz"), "for-oras")
+    out = gap.folder / "oras"
+    subprocess.run([peer("oras"), "pull", "--plain-http", f"{place}:latest", "-o", str(out)], check=True)
+    assert asked.wheels is not None
+    names = [str(row["file"]) for row in pushed.rows]
+    assert sorted(path.name for path in out.glob("*.whl")) == names
+    assert all((out / name).read_bytes() == (asked.wheels / name).read_bytes() for name in names)
+
+
+def test_the_commands_say_who_is_not_believed(gap: Gap, asked: Asked, tmp_path: Path) -> None:
+    gap.near.push_wheels("dmz/told", asked)
+    gap.cross("told")
+    arguments = ["--config", str(gap.far.config.path), "--json"]
+    pull = ["wheels", "pull", "private/in/told", "--to", str(gap.folder / "out"), *arguments]
+    done = CliRunner().invoke(main, pull)
+    assert done.exit_code == 0 and answered(done.stdout)["facts"]["wheels"] == 2
+    push = ["wheels", "push", "private/again", "--requirements", str(asked.requirements), "--wheels", str(asked.wheels)]
+    assert answered(CliRunner().invoke(main, [*push, *arguments]).stdout)["changed"] is True
+    for words, code in ((["advisories", "pull", "private/in/told"], 8), (["advisories", "push", "private/x"], 8)):
+        assert CliRunner().invoke(main, [*words, *arguments]).exit_code == code
+    both = CliRunner().invoke(main, [*push, "--image", "local", "--libc", "musl-1.2", *arguments])
+    assert both.exit_code == 8 and "the build of an image says itself" in both.output
+    other = generate_key(tmp_path / "other.key")
+    path = gap.far.config.path
+    path.write_text(path.read_text().replace(str(gap.near.config.trusted_keys[0]), str(other.public)))
+    refused = CliRunner().invoke(main, pull)
+    assert refused.exit_code == 3 and answered(refused.stdout)["error"]["error"] == "EvidenceMissing"

@@ -259,7 +259,7 @@ def test_a_command_that_has_nothing_to_do_says_so(tmp_path: Path) -> None:
     assert (
         told("replicate", "app", "--check") == "images.app has no `targets`, so there is nothing to copy or compare\n"
     )
-    assert told("mirror") == "nothing is mirrored: no mirror of the configuration has `upstreams`\n"
+    assert told("mirror") == "nothing is mirrored: no mirror of the configuration has `upstreams` or `artifacts`\n"
     assert told("mirror", "--release", "app") == "nothing is mirrored: no mirror has app among its `images`\n"
     assert told("collect", "plan") == "all is kept: the configuration has no `retention` rules\n"
     assert answered(told("build", "--json")) == []
