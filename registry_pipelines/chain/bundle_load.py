@@ -13,9 +13,11 @@ from msgspec.structs import asdict
 from registry_pipelines.chain.bundle_media import MAX_NAMED, Looked, believed_signers, far_folder, look_over
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import ClosureIncomplete, exit_code_of_many
+from registry_pipelines.config import Mirror
+from registry_pipelines.errors import ClosureIncomplete, InputError, exit_code_of_many
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.registry.set_aside import is_quarantine
 from registry_pipelines.transfer.limits.requests import Requests
 
 if TYPE_CHECKING:  # copying is loaded when everything on the media was found to be whole
@@ -56,8 +58,10 @@ def load_found(session: Session, name: str, found: Sequence[Found], *, move_back
     from registry_pipelines.mirror.bundle.load import load_bundles
 
     started = time.monotonic()
-    to = session.places.registry(session.mirror(name).to)
+    mirror = session.mirror(name)
+    to = session.places.registry(mirror.to)
     requests = Requests([to])
+    require_inside(found, mirror)
     loads = load_bundles(
         found,
         to,
@@ -94,6 +98,26 @@ def load_found(session: Session, name: str, found: Sequence[Found], *, move_back
         ok=all(each.ok for each in loads),
         exit_code=exit_code_of_many(image.error.exit_code if image.error else 0 for _, image in images),
     )
+
+
+def require_inside(found: Iterable[Found], mirror: Mirror) -> None:
+    """The near side's key opens what this side's ``prefix`` says, and nothing else of the registry. Raises InputError,
+    which names all repositories outside."""
+    below = f"{mirror.prefix}/" if mirror.prefix else ""
+    outside = {
+        f"{each.bundle.name}: {image.repository}": None
+        for each in found
+        for image in each.bundle.images
+        if not image.repository.startswith(below) or is_quarantine(image.repository)
+    }
+    if outside:
+        named = ", ".join(list(outside)[:MAX_NAMED])
+        more = f" and {len(outside) - MAX_NAMED} more" if len(outside) > MAX_NAMED else ""
+        raise InputError(
+            f"repositories that bundles of {mirror.name} may not write: {named}{more}",
+            where=f"mirrors.{mirror.name}.prefix",
+            do=f"Give both sides' mirrors one prefix (here it is {mirror.prefix or 'none'}); nothing was written",
+        )
 
 
 def require_whole(looked: Iterable[Looked]) -> None:

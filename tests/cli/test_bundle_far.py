@@ -123,3 +123,22 @@ def test_without_a_configuration_keys_are_given(side: Side, monkeypatch: pytest.
     nobody = CliRunner().invoke(main, words)
     assert nobody.exit_code == 8 and "nobody is believed" in nobody.output
     assert CliRunner().invoke(main, [*words, "--key", str(side.near.public)]).exit_code == 0
+
+
+def test_a_bundle_writes_below_the_prefix_of_this_side_alone(side: Side) -> None:
+    config = side.here / "far.yaml"
+    config.write_text(config.read_text().replace("to: private,", "to: private, prefix: mirrored,"))
+    line = Line(side.near.signer)
+    line.write(side.disk, publish(side.upstreams, 1))
+    refused = side.run("load", "upstreams", side.disk, code=8).output
+    assert "upstreams-0001: library/app" in refused and "nothing was written" in refused
+    assert not (side.here / "private").exists()
+    line.write(side.here / "second", publish(side.upstreams, 1), prefix="mirrored")
+    assert side.answer("load", "upstreams", side.here / "second")["changed"]
+    assert list(side.private.repositories()) == [
+        "mirrored/library/app",
+        "mirrored/library/many",
+        "mirrored/library/tool",
+    ]
+    line.write(side.here / "third", publish(side.upstreams, 1), prefix="mirrored/rp-quarantine")
+    assert "rp-quarantine" in side.run("load", "upstreams", side.here / "third", code=8).output

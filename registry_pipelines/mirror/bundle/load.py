@@ -15,7 +15,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.mirror.bundle.far import FarFolder, FarState, FarTag, in_future, newer
 from registry_pipelines.mirror.bundle.format import Bundle, BundleImage
 from registry_pipelines.mirror.bundle.media import Found
-from registry_pipelines.mirror.bundle.needs import locate, require_needs
+from registry_pipelines.mirror.bundle.needs import require_needs
 from registry_pipelines.mirror.bundle.opened import OpenBundle
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
@@ -131,7 +131,6 @@ def _load(
     again, notes = state.has_loaded(bundle), tuple(_notes(bundle, state, now))
     kept = [] if move_back else list(_kept(bundle, state, now))
     opened.hide({(each.repository, each.tag) for each in kept})
-    locate(opened, to, state)  # an earlier bundle may have brought some of it only now
     _prepare(opened, to, engine)
     items = list(_items(opened, to))
     results = copy_items([item for _, item in items], engine=engine)
