@@ -3,10 +3,13 @@ deletes."""
 
 from __future__ import annotations
 
+from functools import partial
+
 from registry_pipelines.chain.pushes import pushes
 from registry_pipelines.chain.session import Session
-from registry_pipelines.collect.live import Live
+from registry_pipelines.collect.live import Front, Live
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.tags import digest_at
 
 
 def live_digests(session: Session, registry: str) -> Live:
@@ -29,11 +32,28 @@ def live_digests(session: Session, registry: str) -> Live:
         contents=found.contents,
         named=found.named,
         busy=uploading(session, registry),
+        fronts=fronts(session, registry),
         stops=found.stops,
         notes=(*found.notes, *unknown),
         pushes=looks,
         crossings=WaysOn(session, registry),
     )
+
+
+def fronts(session: Session, registry: str) -> dict[str, Front]:
+    """By repository what the first channel of its image names: where releases are judged, those that are newer have
+    still to be. Raises RegistryError."""
+    from registry_pipelines.chain.releases import names_release
+
+    found: dict[str, Front] = {}
+    for image in session.config.images.values():
+        first = image.order[0].name
+        place = session.places.source(image)
+        digest = digest_at(place, first) if image.registry == registry else None
+        if digest is not None:
+            why = f"what {first} of {image.name} names"
+            found[image.repository] = Front(digest, partial(names_release, image), why)
+    return found
 
 
 def locked_digests(session: Session, registry: str) -> dict[Digest, str]:

@@ -8,7 +8,7 @@ could have spoken of, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
 
@@ -63,6 +63,15 @@ class Named(NamedTuple):
     why: str
 
 
+class Front(NamedTuple):
+    """How far an image's releases came: what its first channel names. is_release: whether a tag is one of its releases.
+    why: for people, ``what staging of app names``."""
+
+    digest: Digest
+    is_release: Callable[[str], bool]
+    why: str
+
+
 @dataclass(frozen=True)
 class Stop:
     """What could not be known, so that nothing goes. source: who should have said it. why: one sentence without the
@@ -84,7 +93,8 @@ class Live:
     digests: in every repository, each with why, in a sentence. contents: ids of images (digests of their configs), for
     runtimes that tell no other. at: repository to digests, for what is live in that one alone. named: repository to
     what is said to run from it. busy: repository to what is being pushed there: nothing without a tag goes meanwhile,
-    for what names it may be on its way. stops: what could not be known. notes: for people. pushes: who is asked when
+    for what names it may be on its way. fronts: repository to how far the releases of its image came: newer ones may
+    still be promoted. stops: what could not be known. notes: for people. pushes: who is asked when
     the tags came that a look at a repository found. crossings: who is asked whether what would go is where it is to be
     brought.
     """
@@ -94,6 +104,7 @@ class Live:
     at: Mapping[str, Mapping[Digest, str]] = field(default_factory=dict)
     named: Mapping[str, Sequence[Named]] = field(default_factory=dict)
     busy: Mapping[str, str] = field(default_factory=dict)
+    fronts: Mapping[str, Front] = field(default_factory=dict)
     stops: tuple[Stop, ...] = ()
     notes: tuple[str, ...] = ()
     pushes: Pushes = field(default_factory=NoPushes)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from registry_pipelines.collect.live import Live
+from registry_pipelines.collect.live import Front, Live
 from registry_pipelines.collect.rules import RetentionRule, matches
 from registry_pipelines.collect.units import Unit
 from registry_pipelines.inventory.survey import Survey, reachable
@@ -69,6 +69,9 @@ def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_u
         unit.keep(stop)
     if unit.kind != "image" and (pushed := in_use.busy.get(survey.repository)):
         unit.keep(f"{pushed}, and what names it may be on its way")
+    front = in_use.fronts.get(survey.repository)
+    if front is not None and _is_ahead(unit, survey, front):
+        unit.keep(f"a release that is newer than {front.why}: it may still be promoted")
     node = survey.nodes[unit.digest]
     reached: Iterable[Digest] = (unit.digest,)
     if node.children or node.referrers:  # a referrer may run, too: as a volume of a pod
@@ -76,6 +79,14 @@ def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_u
     for digest in reached:
         if why := in_use.why(survey.repository, digest) or in_use.why_content(survey.nodes[digest].blobs):
             unit.keep(why if digest == unit.digest else f"{_below(survey, unit, digest)} {digest.short} is in use")
+
+
+def _is_ahead(unit: Unit, survey: Survey, front: Front) -> bool:
+    """Whether an image is a release, and newer than what the first channel names."""
+    named = survey.nodes.get(front.digest)
+    if unit.created is None or named is None or named.created is None or unit.created <= named.created:
+        return False
+    return any(front.is_release(tag) for tag in unit.tags)
 
 
 def _below(survey: Survey, unit: Unit, digest: Digest) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.bundle_create import near_state
 from registry_pipelines.chain.live import live_digests
+from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.make import plan_retention
 from registry_pipelines.collect.rules import RetentionRule
@@ -23,6 +25,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place, UploadSession
+from registry_pipelines.registry.tags import put_tag
 from registry_pipelines.transfer.blob.journal import Journal
 from tests.inventory.usage.test_saved import put
 
@@ -168,3 +171,27 @@ def test_a_signature_of_nothing_stays_while_something_is_pushed(
     plan = plan_retention(place.registry, rules, now=datetime(2026, 11, 29, tzinfo=UTC), in_use=Live(busy=busy))
     [entry] = plan.repositories[0].entries
     assert entry.digest == signature.digest and bool(entry.reasons) is kept
+
+
+def test_a_release_that_is_newer_than_the_first_channel_may_still_be_promoted(tmp_path: Path) -> None:
+    world = World(tmp_path, "images: {app: {registry: dmz, repository: team/app, channels: [staging, prod]}}\n")
+    place = Place(world.dmz, "team/app")
+    made = {
+        tag: put(place, tag, config={"created": f"2026-0{month}-01T00:00:00Z"})
+        for month, tag in enumerate(("v1.0.0", "v1.1.0", "v1.2.0", "v1.3.0", "nightly"), start=1)
+    }
+    assert set(world.stays().values()) == {""}, "nothing was promoted yet: rules alone decide"
+    for channel, tag in (("prod", "v1.0.0"), ("staging", "v1.2.0")):
+        put_tag(place, made[tag], channel)
+    stays = world.stays()
+    assert {tag for tag, why in stays.items() if not why} == {"v1.1.0", "nightly"}
+    assert stays["v1.3.0"] == "a release that is newer than what staging of app names: it may still be promoted"
+
+
+def test_an_image_whose_id_runs_is_not_deleted_by_a_plan_of_before(tmp_path: Path) -> None:
+    world = World(tmp_path, "")
+    image = world.put("team/app", "v1")
+    plan = Chain(load(world.config)).plan_retention("dmz")
+    live = Live(contents={Digest.parse(json.loads(image.raw)["config"]["digest"]): "in use: nodes: host a"})
+    done = apply_plan(world.dmz, plan, in_use=live)
+    assert not done.deleted and "it is live now: in use: nodes: host a" in done.refused[0]
