@@ -16,9 +16,9 @@ def live_digests(session: Session, registry: str) -> Live:
     """What must stay in a registry, each digest with why.
 
     That is what the sources of ``usage`` run or may start (one that does not answer is a stop of what it could speak
-    of, never one that runs nothing), what channels name, what came lately, and what has
-    still to be brought on. ``plan_retention`` and ``apply_plan``
-    take the value. Raises InputError (no such registry), RegistryError: one with channels does not answer; LocalError.
+    of, never one that runs nothing), what channels name, what came lately, what has still to be brought on, and what
+    mirrors' locks name. ``plan_retention`` and ``apply_plan`` take the value. Raises InputError (no such registry; a
+    lock that cannot be read), RegistryError: one with channels does not answer; LocalError.
     """
     from registry_pipelines.chain.collect import channel_digests
     from registry_pipelines.chain.crossings import WaysOn
