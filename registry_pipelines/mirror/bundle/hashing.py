@@ -44,7 +44,7 @@ class BlobCheck:
             raise DigestMismatch(
                 f"{self.blob.digest} has other bytes than its name says",
                 where=self._where,
-                do="It is damaged at the source, or changed: repair it there, then `bundle create --restart`",
+                do="Run the same command again: on the way a byte may change. If it stays so, repair it at the source",
             )
 
 

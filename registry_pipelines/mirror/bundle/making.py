@@ -116,6 +116,13 @@ class Making:
             done.append(DonePart(part, str(folder)))
             self.near.keep(Progressed(tuple(done)))
 
+        def undo(number: int) -> None:
+            for each in done[number - 1 :]:
+                with suppress(OSError):  # a medium that is away keeps a part that nobody will take for whole
+                    (Path(each.folder) / each.part.name).unlink()
+            del done[number - 1 :]
+            self.near.keep(Progressed(tuple(done)))
+
         return Writing(
             mirror=draft.bundle.mirror,
             number=draft.bundle.number,
@@ -125,6 +132,7 @@ class Making:
             media=Media([folder.absolute() for folder in self.folders], frozenset(own)),
             begin=begin,
             done=finished,
+            undo=undo,
             progress=self.progress or Silent(),
             heads=lambda blob, size: _head(blob, size, draft.bundle, done, origins),
         )
@@ -188,6 +196,7 @@ def make_again(
         media=Media([folder], frozenset((folder, part.name) for part in bundle.parts)),
         begin=lambda number, folder: None,
         done=lambda number, part, folder: None,
+        undo=lambda number: None,
         progress=progress or Silent(),
     )
     written = [writing.one_again(bundle.parts[number - 1], number, folder) for number in dict.fromkeys(numbers)]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from registry_pipelines.errors import ContentError, DiskFull, InputError
+from registry_pipelines.errors import ContentError, DigestMismatch, DiskFull, InputError
 from registry_pipelines.mirror.bundle.format import BundleBlob, Part, part_name
 from registry_pipelines.mirror.bundle.hashing import BlobCheck, Hashing
 from registry_pipelines.mirror.bundle.reading import Origins, Piece, is_small, read_stream
@@ -27,6 +27,8 @@ Done = Callable[[int, Part, Path], None]
 """Hears of each part that is finished: its number, what it is, and its folder."""
 Begin = Callable[[int, Path], None]
 """Hears of each part before its file is made."""
+Undo = Callable[[int], None]
+"""Hears that this part, and those behind it, hold bytes of a blob that turned out to be wrong."""
 Heads = Callable[[BundleBlob, int], Iterator[bytes | memoryview]]
 """The first bytes of a blob that begins in an earlier part, so many: they are hashed with the rest of it."""
 
@@ -85,6 +87,7 @@ class Writing:
     media: Media
     begin: Begin
     done: Done
+    undo: Undo
     progress: Progress = field(default_factory=Silent)
     memory: PartMemory = field(default_factory=PartMemory)
     heads: Heads = no_head
@@ -133,6 +136,7 @@ class Writing:
 
     def _one(self, number: int, hashing: Hashing, cut: _Cut, check: BlobCheck | None) -> BlobCheck | None:
         """Write one part. check: of the blob that it begins within; returns that of the one that it ends within."""
+        first = check
         start, stop = self.span(number)
         folder = self.media.next_with_room(stop - start)
         name = part_name(self.mirror, self.number, number)
@@ -148,6 +152,10 @@ class Writing:
                     hashing.put(piece.content, check if piece.blob else None, piece.part)
                     self.progress.advance(name, len(piece.content))
                 sha256 = hashing.end()
+        except DigestMismatch:
+            if first is not None:  # its first bytes are in parts that count as finished
+                self.undo(first.blob.offset // self.part_size + 1)
+            raise
         except DiskFull as error:
             self.progress.end(name, note="the medium is full")
             if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EFBIG:
