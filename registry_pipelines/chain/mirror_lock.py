@@ -9,6 +9,7 @@ from registry_pipelines.chain.mirror_sources import read_lock, upstreams_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import ContentError
+from registry_pipelines.mirror.upstreams import MirrorPlan, plan_mirror
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.transfer.closure.manifests import ManifestFolder
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 
 def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = False) -> StageResult:
     """Pin every upstream of a mirror as it is now, and write its lock. dry_run: only say what would change. check: the
-    same, and not ``ok`` where anything would, for a pipeline that watches the upstreams.
+    same, and not ``ok`` where anything would, for a pipeline that watches the upstreams. Both look by HEAD alone, which
+    no quota counts, so that new lines have no size yet.
 
     An upstream that cannot be read keeps its lines, and the result is not ``ok``. Raises InputError where the mirror
     has no ``lock``, LocalError.
@@ -28,12 +30,16 @@ def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = Fa
     settings = session.mirror(name)
     before = read_lock(settings)
     from registry_pipelines.mirror.lock import differences
-    from registry_pipelines.mirror.locked import lock_tags
+    from registry_pipelines.mirror.locked import lock_tags, news
 
-    known = ManifestFolder(session.config.state / "transfer" / "manifests")
-    made, problems = lock_tags(name, upstreams_of(session, settings), before, known)
+    reads = not (dry_run or check)
+    upstreams = list(upstreams_of(session, settings))
+    plan = plan_mirror(upstreams)
+    budget = _forecast(session, MirrorPlan(tuple(news(before, plan)), ())) if reads else []
+    known = ManifestFolder(session.config.state / "transfer" / "manifests") if reads else None
+    made, problems = lock_tags(name, upstreams, plan, before, known)
     changes = differences(before.tags if before else (), made.tags)
-    writes = not (dry_run or check) and (before is None or before.text != made.text)
+    writes = reads and (before is None or before.text != made.text)
     if writes and settings.lock is not None:
         with local_errors(settings.lock):
             settings.lock.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +47,7 @@ def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = Fa
     total = sum(each.size for each in made.tags)
     failed = [f"{each.upstream}{f':{each.tag}' if each.tag else ''}: {each.error}" for each in problems]
     reasons = [*failed, *((each.sentence for each in changes) if check else ())]
-    done = "to be written" if dry_run or check else "written"
+    done = "written" if reads else "to be written"
     return StageResult(
         stage=f"lock:{name}",
         subject=name,
@@ -59,11 +65,21 @@ def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = Fa
         rows=[_row(each) for each in changes],
         reasons=reasons,
         notes=[
-            f"{count_text(len(made.tags), 'tag')} in the lock, {size_text(total)} with what they share counted twice"
+            *budget,
+            *([f"{count_text(len(made.tags), 'tag')}, {size_text(total)} where nothing is shared"] if reads else []),
         ],
         ok=not reasons,
         exit_code=ContentError.exit_code if reasons else 0,
     )
+
+
+def _forecast(session: Session, plan: MirrorPlan) -> list[str]:
+    """What reading the new lines takes of the upstreams' quotas; said of what was left before."""
+    if not session.places.limits.budgets():
+        return []
+    from registry_pipelines.chain.mirror import Forecast
+
+    return Forecast(session, plan, None).notes()
 
 
 def _row(change: Difference) -> dict[str, Scalar]:

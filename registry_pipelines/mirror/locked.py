@@ -54,11 +54,11 @@ def plan_locked(lock: Lock, upstreams: Sequence[OpenUpstream], *, first_stop: Re
     there is none. What the lock and the configuration do not share is a problem, too.
     """
     looked = plan_mirror(upstreams)
-    by_key = {(each.name, each.repository): each for each in upstreams}
+    by_key = _by_key(upstreams)
     pinned: list[PinnedTag] = []
     problems: list[MirrorProblem] = []
     for line in lock.tags:
-        upstream = by_key.get((line.image, line.repository))
+        upstream = _upstream_of(line, by_key)
         if upstream is None:
             why = InputError(f"the lock brings it to {line.repository}, and the mirror does not", do=RELOCK)
             problems.append(MirrorProblem(line.image, line.tag, why))
@@ -68,7 +68,7 @@ def plan_locked(lock: Lock, upstreams: Sequence[OpenUpstream], *, first_stop: Re
         except RegistryPipelinesError as error:
             problems.append(MirrorProblem(str(upstream.source), line.tag, error))
     locked = {(line.image, line.repository) for line in lock.tags}
-    for key, upstream in by_key.items():
+    for key, (upstream, *_) in by_key.items():
         if key not in locked:
             why = InputError("the lock has no line of it", do=RELOCK)
             problems.append(MirrorProblem(str(upstream.source), "", why))
@@ -79,7 +79,7 @@ def plan_locked(lock: Lock, upstreams: Sequence[OpenUpstream], *, first_stop: Re
     seen = [
         line
         for line in lock.tags
-        if (upstream := by_key.get((line.image, line.repository)))
+        if (upstream := _upstream_of(line, by_key))
         and str(upstream.source) not in sources
         and (str(upstream.source), line.tag) not in tags
     ]
@@ -87,21 +87,44 @@ def plan_locked(lock: Lock, upstreams: Sequence[OpenUpstream], *, first_stop: Re
     return LockedPlan(MirrorPlan(tuple(pinned), tuple(problems), looked.passed_over), tuple(changes), tuple(dark))
 
 
+def _by_key(upstreams: Iterable[OpenUpstream]) -> Mapping[tuple[str, str], list[OpenUpstream]]:
+    """Upstreams by image and repository: one image may be written twice, with other tags and another policy."""
+    found: dict[tuple[str, str], list[OpenUpstream]] = {}
+    for each in upstreams:
+        found.setdefault((each.name, each.repository), []).append(each)
+    return found
+
+
+def _upstream_of(line: LockedTag, by_key: Mapping[tuple[str, str], list[OpenUpstream]]) -> OpenUpstream | None:
+    """The upstream that a line is about: the first whose rules take its tag. Of a tag that none takes any more, one
+    with a policy of its own comes first, so that it gets no easier."""
+    there = by_key.get((line.image, line.repository), [])
+    taking = [each for each in there if each.settings.selector.select([line.tag])]
+    found = taking or sorted(there, key=lambda each: each.settings.policy is None)
+    return found[0] if found else None
+
+
+def news(before: Lock | None, plan: MirrorPlan) -> list[PinnedTag]:
+    """What is to be read for a lock of this plan: tags that are new, or name something else than in the lock."""
+    old = {line.key: line for line in before.tags} if before else {}
+    lines = [(each, _unmeasured(each)) for each in plan.pinned]
+    return [each for each, line in lines if line.key not in old or differences([old[line.key]], [line])]
+
+
 def lock_tags(
-    name: str, upstreams: Iterable[OpenUpstream], before: Lock | None, known: ManifestFolder
+    name: str, upstreams: Sequence[OpenUpstream], plan: MirrorPlan, before: Lock | None, known: ManifestFolder | None
 ) -> tuple[Lock, tuple[MirrorProblem, ...]]:
-    """What a lock says of the upstreams as they are now, and what could not be read. Lines of an upstream that could
-    not be read stay as they are in ``before``; of one that is unchanged nothing is read anew. known: manifests that are
-    read are kept there, so that the mirror asks no quota for them again."""
-    upstreams = list(upstreams)
-    plan = plan_mirror(upstreams)
+    """What a lock says of the upstreams as a plan found them, and what could not be read. Lines of an upstream that
+    could not be read stay as they are in ``before``; of one that is unchanged nothing is read anew. known: manifests
+    that are read are kept there, so that the mirror asks no quota for them again; None: nothing is read, and new lines
+    have neither platforms nor sizes."""
     old = {line.key: line for line in before.tags} if before else {}
     lines: dict[tuple[str, str, str], LockedTag] = {}
     problems = list(plan.problems)
     for pinned in plan.pinned:
         line = _unmeasured(pinned)
         try:
-            lines[line.key] = _measured(line, pinned, old.get(line.key), known)
+            lines[line.key] = _measured(line, pinned, old.get(line.key), known) if known else line
         except RegistryPipelinesError as error:
             problems.append(MirrorProblem(str(pinned.upstream.source), pinned.tag, error))
     unread = {(each.upstream, each.tag) for each in problems if not isinstance(each.error, NotFound)}

@@ -17,6 +17,7 @@ from registry_pipelines.registry.protocol import Place
 from tests.chain.conftest import fleet
 from tests.chain.fleet import Fleet, push
 from tests.cli.on_fleet import answer, run
+from tests.doubles.fault_registry import FaultRegistry
 from tests.mirror.registries import named
 from tests.scan.images import push_platforms
 
@@ -197,3 +198,37 @@ def test_platforms_stand_in_the_lock_and_are_what_is_taken(fleet: Fleet, tmp_pat
         private.resolve("in/up/stream", children[0].digest)
     chain.lock_mirror("airgap")
     assert f"{index.digest} linux/amd64,linux/arm64 " in (fleet.folder / "airgap.lock").read_text()
+
+
+def test_looking_at_a_lock_reads_no_manifest(fleet: Fleet) -> None:
+    """Docker Hub counts those, and no HEAD."""
+    upstream = Place(fleet.chain.registry("us"), "up/stream")
+    push(upstream, "1.0", provenance=False)
+    with FaultRegistry(upstream.registry.name) as hub:
+        fleet.chain = fleet.reload(
+            ("us/up/stream", f"{hub.address}/up/stream"), ("    prefix: in\n", "    prefix: in\n    lock: a.lock\n")
+        )
+        for options in ({"dry_run": True}, {"check": True}):
+            assert fleet.chain.lock_mirror("airgap", **options).facts["appeared"] == 1
+        assert hub.requests("GET", ".*/manifests/.*") == [] and hub.requests("HEAD", ".*/manifests/1.0")
+        assert fleet.chain.lock_mirror("airgap").changed and len(hub.requests("GET", ".*/manifests/.*")) == 1
+        assert not fleet.chain.lock_mirror("airgap").changed and len(hub.requests("GET", ".*/manifests/.*")) == 1
+        assert fleet.chain.mirror("airgap").ok and len(hub.requests("GET", ".*/manifests/sha256.*")) == 1
+
+
+def test_one_image_that_is_written_twice_keeps_each_its_own_rules(fleet: Fleet) -> None:
+    upstream = locking(fleet)
+    fleet.chain = fleet.reload(
+        ("\nsigning:", "\npolicies: {strict: {required: [signature]}}\nsigning:"),
+        (
+            '{image: us/up/stream, tags: ["1.*"], newest: 2}',
+            '{image: us/up/stream, tags: ["1.1"], policy: strict}\n      - {image: us/up/stream, tags: ["1.0"]}',
+        ),
+    )
+    fleet.chain.lock_mirror("airgap")
+    states = {row["tag"]: str(row["state"]).partition(":")[0] for row in fleet.chain.mirror("airgap").rows}
+    assert states == {"1.0": "copied", "1.1": "held"}
+    fleet.chain = fleet.reload(('tags: ["1.1"], policy', 'tags: ["2.*"], policy'), ('tags: ["1.0"]', 'tags: ["3.*"]'))
+    states = {row["tag"]: str(row["state"]).partition(":")[0] for row in fleet.chain.mirror("airgap").rows}
+    assert states["1.0"] == "held", "of a tag that no rule takes any more the stricter one is asked"
+    assert upstream.repository == "up/stream"
