@@ -10,7 +10,6 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Sync
 from registry_pipelines.errors import InputError
 from registry_pipelines.progress import count_text
-from registry_pipelines.registry.set_aside import QUARANTINES
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.selector import Selector
 from registry_pipelines.transfer.limits.limited import quota_notes
@@ -111,6 +110,8 @@ def summary_of(session: Session, name: str, result: SyncResult) -> Summary:
 
 def source_of(session: Session, sync: Sync) -> Source:
     """A sync of the configuration as ``transfer`` takes it: with open registries."""
+    from registry_pipelines.registry.set_aside import QUARANTINES
+
     names = sync.repositories
     literal = bool(names) and not sync.repositories_regex and not any(_WILDCARDS.intersection(each) for each in names)
     return Source(
