@@ -44,6 +44,9 @@ def daemon_json(endpoint: Endpoint, routes: Sequence[Route]) -> Written:
 def _notes(endpoint: Endpoint, routes: Sequence[Route]) -> list[str]:
     trusted = ", and certs.d into /etc/docker/certs.d" if endpoint.certificates else ""
     notes = [f"On each host: take this into /etc/docker/{FILE}{trusted}, then reload dockerd"]
+    notes.append(
+        f"Where a host keeps an account of {DOCKER_HUB}, Docker shows it to {endpoint.host} when that asks for one"
+    )
     others = [route for route in sorted(set(routes)) if route.host != DOCKER_HUB]
     if others:
         names = ", ".join(f"{route.name} as {endpoint.host}/{route.path}" for route in others)

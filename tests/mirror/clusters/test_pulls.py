@@ -128,3 +128,4 @@ def test_docker_takes_docker_hubs_images_from_the_mirror(
             with pytest.raises(AssertionError, match=r"quay\.io"):
                 docker("pull", "quay.io/team/tool:v1")
     assert any("quay.io/team/tool as " in note for note in result.notes)
+    assert any("Docker shows it to 127.0.0.1:" in note for note in result.notes)
