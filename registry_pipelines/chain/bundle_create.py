@@ -226,10 +226,16 @@ def _result(
         tables={"parts": part_rows(bundle), "left_out": left_out_rows(bundle)},
         alerts=found.alerts,
         reasons=_failed(found, gathered),
-        notes=[*left_out_notes(bundle), *notes, *bundle.notes],
+        notes=[*left_out_notes(bundle), *notes, *bundle.notes, *_expiring(found)],
         ok=not problems,
         exit_code=exit_code_of_many([*(0 for _ in bundle.images), *(error.exit_code for error in problems)]),
     )
+
+
+def _expiring(found: Found) -> list[str]:
+    from registry_pipelines.registry.expiring import expiry_notes
+
+    return [note for each in found.wanted for note in expiry_notes(each.place, each.digest)]
 
 
 def _facts(bundle: Bundle) -> Mapping[str, Scalar]:

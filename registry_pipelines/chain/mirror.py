@@ -50,6 +50,7 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
     left_out: list[dict[str, Scalar]] = [{"image": "", **each} for each in omissions.rows(run.passed_over)]
     left_out += [left for row in run.rows for left in _left_out(row)]
     notes = [f"{_upstream_name(row)}: {omissions.note(row.left_out)}" for row in run.rows if row.left_out]
+    notes += [note for row in run.rows if row.changed and stops for note in _expiring(row, stops[-1])]
     result = StageResult(
         stage=f"mirror:{name}",
         subject=upstream or name,
@@ -206,6 +207,12 @@ def _problem_text(problem: MirrorProblem) -> str:
     name = f"{problem.upstream}:{problem.tag}" if problem.tag else problem.upstream
     text = str(problem.error)
     return text if text.startswith(name) else f"{name}: {text}"
+
+
+def _expiring(row: MirrorRow, stop: Registry) -> list[str]:
+    from registry_pipelines.registry.expiring import expiry_notes  # most runs bring nothing new
+
+    return expiry_notes(Place(stop, row.pinned.upstream.repository), row.digest, _upstream_name(row))
 
 
 def _left_out(row: MirrorRow) -> Iterable[dict[str, Scalar]]:

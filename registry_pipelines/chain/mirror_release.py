@@ -36,6 +36,11 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         engine=session.engine(),
     )
     compared = replicas.examine(source, stops[-1], release.digest, tags=tags, foreign_layers=mirror.foreign_layers)
+    notes = list(filter(None, [omissions.note(carried.left_out)]))
+    if carried.changed:
+        from registry_pipelines.registry.expiring import expiry_notes  # most releases are there already
+
+        notes += expiry_notes(stops[-1], carried.digest)
     way = " by way of ".join(reversed([str(stop) for stop in stops]))
     return StageResult(
         stage=f"mirror:{name}",
@@ -55,6 +60,6 @@ def mirror_release(session: Session, release: Release, name: str) -> StageResult
         tables={"left_out": omissions.rows(carried.left_out)},
         alerts=broken_glass(accepted),
         reasons=[str(each) for each in compared.differences],
-        notes=list(filter(None, [omissions.note(carried.left_out)])),
+        notes=notes,
         ok=not compared.differences,
     )

@@ -72,8 +72,9 @@ def replicate_to(
         foreign_layers=[place for name, place in places.items() if session.config.targets[name].foreign_layers],
         engine=session.engine(),
     )
+    expiring = [_expiring(outcome) for outcome in outcomes]
     counted = requests.so_far()
-    for (name, place), outcome in zip(places.items(), outcomes, strict=True):
+    for (name, place), outcome, notes in zip(places.items(), outcomes, expiring, strict=True):
         if isinstance(outcome, RegistryPipelinesError):
             results[name] = outcome
         elif outcome.error is not None:
@@ -82,6 +83,7 @@ def replicate_to(
             asked = {each: counted[each] for each in (source.registry.name, place.registry.name) if each in counted}
             done = _replicated(release, name, outcome, tags[name].names, asked)
             done = _by_way(done, ways[name], arrived.get(name))
+            done = replace(done, notes=[*done.notes, *notes])
             results[name] = replace(done, alerts=alerts[tuple(going_to(image.order, name))])
     return {name: results[name] for name in targets}
 
@@ -136,6 +138,14 @@ def _replicated(
         notes=list(filter(None, [copied.left_out_note])),
         ok=copied.ok,
     )
+
+
+def _expiring(copied: TargetResult | RegistryPipelinesError) -> list[str]:
+    if isinstance(copied, RegistryPipelinesError) or copied.error is not None or not copied.changed:
+        return []
+    from registry_pipelines.registry.expiring import expiry_notes  # most releases are there already
+
+    return expiry_notes(copied.place, copied.root.digest)
 
 
 def _by_way(done: StageResult, way: Way, arrived_s: float | None) -> StageResult:

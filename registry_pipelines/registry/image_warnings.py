@@ -26,6 +26,9 @@ TOC_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
 """On an eStargz layer, the digest of its table of contents (stargz-snapshotter, docs/estargz.md)."""
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 
+EXPIRES = ("quay.expires-after",)
+"""Labels of an image, or annotations of its manifest, by which a registry deletes it (Red Hat Quay, Tag expiration)."""
+
 MAX_TEXT = 80
 """Characters of a foreign text that are repeated; a sha256 has 71."""
 
@@ -158,6 +161,15 @@ def _about_config(entry: Entry) -> Iterator[tuple[WarningId, str]]:
             yield "diff-ids", f"{count_text(len(entry.manifest.layers), 'layer')}, {count_text(count, 'diff_id')}"
     if not (entry.config.os and entry.config.architecture):
         yield "config-without-platform", ""
+    if label := expiry_of(entry):
+        yield "expires-by-label", label
+
+
+def expiry_of(entry: Entry) -> str:
+    """The label by which a registry may delete an image, as ``quay.expires-after=2w``; empty without one."""
+    labels = (entry.config.config or {}).get("Labels") if entry.config else None
+    told = {**(labels if isinstance(labels, dict) else {}), **(entry.manifest.annotations or {})}
+    return next((f"{name}={told[name]}"[:MAX_TEXT] for name in EXPIRES if told.get(name)), "")
 
 
 def _lost_soci(place: Place, entry: Entry, there: set[Digest]) -> Iterator[str]:

@@ -39,6 +39,7 @@ WarningId = Literal[
     "diff-ids",
     "config-unreadable",
     "config-without-platform",
+    "expires-by-label",
     "odd-layer-type",
     "no-layers",
     "repeated-layer",
@@ -121,6 +122,11 @@ KINDS: dict[WarningId, Kind] = {
         "its config names no system or architecture, so every machine takes it",
         "Build it with a platform",
         f"{RUN}: Docker 20.10.24, containerd 1.6.20, skopeo 1.9.3",
+    ),
+    "expires-by-label": Kind(
+        "it has a label by which a registry deletes its tag after a time, at every copy too (Quay)",
+        "Push it again without the label, or copy it to a registry that does not obey it",
+        "Red Hat Quay's documentation, Tag expiration (2026-11); not run here",
     ),
     "odd-layer-type": Kind(
         "a layer's media type is not a layer's: containerd ends with `mismatched image rootfs and manifest layers`",

@@ -122,6 +122,7 @@ WRONG: dict[WarningId, Callable[[Place], Descriptor]] = {
     "diff-ids": lambda at: image(at, config={"rootfs": {"diff_ids": []}}),
     "config-unreadable": lambda at: image(at, config={"rootfs": 3}),
     "config-without-platform": lambda at: image(at, config={"os": "", "architecture": ""}),
+    "expires-by-label": lambda at: image(at, config={"config": {"Labels": {"quay.expires-after": "2w"}}}),
     "odd-layer-type": lambda at: image(at, [layer(at, kind="application/octet-stream")]),
     "no-layers": lambda at: image(at, []),
     "repeated-layer": lambda at: image(at, [layer(at)] * 2),
