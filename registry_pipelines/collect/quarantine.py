@@ -19,10 +19,13 @@ from registry_pipelines.collect.records import KeptList, Record, read_record, re
 from registry_pipelines.collect.within import Brought, bring, read_pieces, refers
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryError, Unsupported
 from registry_pipelines.evidence.model import Signer, Verifier
+from registry_pipelines.evidence.predicates import QUARANTINE_TYPE
+from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import ManifestBytes, descriptors
+from registry_pipelines.oci.manifests import EMPTY, ManifestBytes, artifact_manifest, descriptors
 from registry_pipelines.oci.referrers import read_fallback
 from registry_pipelines.oci.times import write_time
+from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import KeepsTagged, Place
 from registry_pipelines.registry.set_aside import quarantine_of
 from registry_pipelines.registry.tags import digest_at, put_tag
@@ -42,9 +45,11 @@ class Quarantine:
     verifier: Verifier
     now: datetime
     brought: Brought = field(default_factory=Brought)
+    _asked: set[str] = field(default_factory=set)
 
     def check(self, place: Place) -> None:
-        """Whether anything can be set aside beside a place at all. Raises Unsupported."""
+        """Whether anything can be set aside beside a place, and deleted. Raises Unsupported, before content is copied
+        that would stay for ever (docker-registry deletes nothing unless it is configured to); RegistryError."""
         registry = place.registry
         if isinstance(registry, KeepsTagged) and registry.keeps_tagged(place.repository):
             raise Unsupported(
@@ -52,6 +57,11 @@ class Quarantine:
                 where=str(place),
                 do="Set `collect: {quarantine: 0}` to delete at once, or leave it",
             )
+
+        if registry.name not in self._asked:
+            if registry.capabilities(place.repository).delete is not True:
+                _try_to_delete(quarantine_of(place))
+            self._asked.add(registry.name)
 
     def hold(self, place: Place, entry: Entry, names: Names, pool: Executor) -> None:
         """Set an image aside with all that belongs to it. names: the tags of its repository, by the plan.
@@ -214,6 +224,14 @@ def _delete_list(aside: Place, subject: Digest, going: frozenset[Digest]) -> boo
     if listed.refused or not {entry.digest for entry in listed.entries} <= going:
         return False
     return _delete(aside, stored.digest)
+
+
+def _try_to_delete(aside: Place) -> None:
+    """Store an empty artifact and delete it. Raises Unsupported where nothing is deleted; that artifact then stays."""
+    push_blob(aside, b"{}", media_type=media_types.OCI_EMPTY)
+    empty = artifact_manifest(artifact_type=QUARANTINE_TYPE, layers=[EMPTY], subject=None)
+    aside.registry.put_manifest(aside.repository, empty)
+    aside.registry.delete_manifest(aside.repository, empty.digest)
 
 
 def _delete(aside: Place, digest: Digest) -> bool:

@@ -217,8 +217,8 @@ def test_mirror_and_collect(fleet: Fleet, tmp_path: Path) -> None:
     assert answer(there, "collect", "apply", "dmz", "--now")[1]["action"] == "unchanged"
     assert answer(there, "collect", "plan", "us", code=8)["error"]["what"] == "no retention rule names us"
     (tmp_path / "broken.json").write_text("{}")
-    broken = answer(there, "collect", "apply", "dmz", str(tmp_path / "broken.json"), code=8)
-    assert broken["error"]["error"] == "InputError"
+    broken = answer(there, "collect", "apply", "dmz", str(tmp_path / "broken.json"), code=3)
+    assert broken["error"]["what"] == "the plan is not signed"
 
 
 def test_keys_are_generated_and_never_overwritten(fleet: Fleet, tmp_path: Path) -> None:

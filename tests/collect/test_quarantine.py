@@ -298,3 +298,14 @@ def test_an_image_that_is_not_whole_in_the_quarantine_is_said(tmp_path: Path, si
         with Pool(2, "undo") as pool, pytest.raises(ClosureIncomplete, match="not in the quarantine any more"):
             restore(record, aside, pool)
         assert sorted(whole.registry.tags("team/app")) == ["v9"]
+
+
+def test_nothing_is_copied_where_nothing_could_be_deleted(tmp_path: Path, signer: Signer) -> None:
+    """docker-registry deletes nothing unless it is configured to."""
+    with faulty(tmp_path) as (registry, faults, whole):
+        furnish(whole)
+        before, found = content_of(whole), plan(registry, KEEP_ONE)
+        faults.play("DELETE", ".*", Status(405))
+        done, aside = apply(registry, found, signer)
+        assert not done.ok and not done.deleted and aside.brought.manifests == 0
+        assert content_of(whole) == before and records(whole, signer) == []
