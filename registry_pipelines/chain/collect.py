@@ -21,7 +21,7 @@ from registry_pipelines.chain.plans import (
     keep_plan,
     note_done,
 )
-from registry_pipelines.chain.quarantine import alone, quarantine_for
+from registry_pipelines.chain.quarantine import alone, copies_of, quarantine_for
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import Applied, apply_plan
@@ -123,7 +123,8 @@ def planned(session: Session, registry: str, *, save: Path | None = None, invent
     with made_plan(session, registry, inventory) if inventory else nullcontext(plan(session, registry)) as retention:
         signed = keep_plan(session, registry, retention, also=save)
         result = describe(retention, registry, seconds=time.monotonic() - started)
-    return result if signed else replace(result, notes=[*result.notes, UNSIGNED])
+        copies = copies_of(session, registry, retention)
+    return replace(result, notes=[*result.notes, *copies, *([] if signed else [UNSIGNED])])
 
 
 def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -> StageResult:

@@ -22,7 +22,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.inventory.survey import SURVEY_THREADS
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import held_alone
-from registry_pipelines.progress import count_text
+from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.set_aside import is_quarantine, quarantine_of
 from registry_pipelines.threads import Pool
@@ -39,6 +39,45 @@ def quarantine_for(session: Session, plan: RetentionPlan) -> Quarantine | None:
         return None
     signer = session.keys.signer("promoter")
     return Quarantine(plan.digest, days, signer, session.keys.trusted(), session.now())
+
+
+def copies_of(session: Session, registry: str, plan: RetentionPlan) -> list[str]:
+    """What a plan's quarantine costs, as far as it is known before: a sentence where content has to be sent, since the
+    registry takes nothing over from another repository."""
+    going = plan.freed_bytes
+    if not session.config.collect.quarantine or not going:
+        return []
+    mounts = _mounts(session, registry, plan)
+    if mounts:
+        return []
+    size = size_text(going)
+    if mounts is None:
+        return [
+            f"whether {registry} mounts blobs is not known: if not, at least {size} are sent to set aside what goes"
+        ]
+    return [
+        f"{registry} mounts no blobs: at least {size} are sent through this machine to set aside what goes, and stored "
+        "twice until it is over"
+    ]
+
+
+def _mounts(session: Session, registry: str, plan: RetentionPlan) -> bool | None:
+    """Whether a registry mounts; None where it does not say, and nobody tried yet. AWS is asked for its account's
+    setting."""
+    settings = session.config.registries[registry]
+    if settings.kind == "ecr":
+        from registry_pipelines.registry.ecr.images import EcrImages
+
+        calls = session.places.aws(settings)
+        try:
+            return EcrImages(settings.account, calls.access, calls=calls).mounts()
+        except RegistryError:
+            return None
+    if settings.kind in ("embedded", "layout", "gar"):
+        return True
+    opened = session.places.registry(registry)
+    repository = next((repository for repository, _ in plan.deletions), "")
+    return opened.capabilities(quarantine_of(Place(opened, repository)).repository).mount is not False
 
 
 @contextmanager

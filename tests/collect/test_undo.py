@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.cli import main
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.set_aside import quarantine_of
@@ -23,6 +25,7 @@ from tests.collect.test_quarantine import content_of
 from tests.collect.test_retention import note, push
 from tests.collect.test_stored import RULE, Shop
 from tests.collect.test_stored import shop as shop
+from tests.doubles.aws.ecr import ACCOUNT, REGION, EcrDouble
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer
 from tests.patience import patient
@@ -156,3 +159,27 @@ def run(config: Path, *words: str) -> Any:
     assert done.exit_code == 0, done.output
     [result] = document(done.stdout)["result"]["results"]
     return result
+
+
+def test_a_plan_says_what_is_sent_where_nothing_is_mounted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedServer(tmp_path / "content") as server, EcrDouble(server.address) as double:
+        for name, value in double.environment.items():
+            monkeypatch.setenv(name, value)
+        whole = Place(DistributionRegistry(server.address), "team/app")
+        for number in range(2):
+            push(whole, f"v{number}", days_ago=100 - number)
+        api = f"endpoint: '{double.url}', reachable_as: '{double.proxy_address}'"
+        path = tmp_path / "rp.yaml"
+        path.write_text(
+            f"registries:\n  here: {{kind: ecr, account: '{ACCOUNT}', region: {REGION}, {api}}}\n"
+            f"retention: [{RULE}]\nsigning: {{generate: true}}\n"
+        )
+        shop = Shop(tmp_path, whole)
+        [made] = shop.collect("plan", "here")
+        print(made)
+        assert any("here mounts no blobs: at least " in note for note in made["notes"]), made["notes"]
+        double.here.settings["BLOB_MOUNTING"] = "ENABLED"
+        [made] = shop.collect("plan", "here")
+        assert not any("mounts" in note for note in made["notes"])
+        [applied] = shop.collect("apply", "here", made["digest"])
+        assert applied["facts"]["sent_bytes"] == 0 and applied["facts"]["mounted"] > 0
