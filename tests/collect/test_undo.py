@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
+from registry_pipelines.config import load
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
@@ -165,18 +167,16 @@ def test_a_plan_says_what_is_sent_where_nothing_is_mounted(tmp_path: Path, monke
     with EmbeddedServer(tmp_path / "content") as server, EcrDouble(server.address) as double:
         for name, value in double.environment.items():
             monkeypatch.setenv(name, value)
-        whole = Place(DistributionRegistry(server.address), "team/app")
-        for number in range(2):
-            push(whole, f"v{number}", days_ago=100 - number)
         api = f"endpoint: '{double.url}', reachable_as: '{double.proxy_address}'"
         path = tmp_path / "rp.yaml"
         path.write_text(
             f"registries:\n  here: {{kind: ecr, account: '{ACCOUNT}', region: {REGION}, {api}}}\n"
-            f"retention: [{RULE}]\nsigning: {{generate: true}}\n"
+            f"retention: [{RULE}]\nsigning: {{generate: true}}\ncollect: {{recent: 0s}}\n"
         )
-        shop = Shop(tmp_path, whole)
+        shop = Shop(tmp_path, Place(Chain(load(path)).registry("here"), "team/app"))
+        for number in range(2):
+            push(shop.place, f"v{number}", days_ago=100 - number)
         [made] = shop.collect("plan", "here")
-        print(made)
         assert any("here mounts no blobs: at least " in note for note in made["notes"]), made["notes"]
         double.here.settings["BLOB_MOUNTING"] = "ENABLED"
         [made] = shop.collect("plan", "here")

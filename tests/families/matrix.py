@@ -40,6 +40,7 @@ syncs:
   deliver: {{source: plain, repositories: [signed, sibling], targets: [family]}}
 retention:
   - {{registry: family, repositories: ['{old}'], keep_newest: 1, keep_days: 0}}
+collect: {{recent: 0s}}
 """
 
 
@@ -100,6 +101,8 @@ class Matrix:
                 "to/sibling",
                 "to/released",
                 "to/old",
+                "rp-quarantine/old",
+                "rp-quarantine/to/old",
             ):
                 self.layout_here(name).create()
             self.layout_here("mirrored/signed").create()
