@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.wheel_sets import LOCK_NAME, SetWheel, WheelSet
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import InputError, ManifestInvalid
+from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.evidence.predicates import WHEELS_TYPE
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.progress import count_text
@@ -26,6 +29,10 @@ KIND = Kind(
     file_type="application/vnd.pypi.wheel",
     predicate_type=WHEELS_TYPE,
 )
+
+
+KEPT_S = 30 * 86_400.0
+"""For which a set of wheels is kept after the last build that took it: several images take one, in turns."""
 
 
 @dataclass(frozen=True)
@@ -69,19 +76,25 @@ def pulled(session: Session, reference: str, folder: Path) -> StageResult:
 
 def for_build(session: Session, spec: BuildSpec) -> BuildSpec:
     """A specification whose wheels are those of its artifact, in a folder of the state, named by its digest. Raises as
-    :func:`pulled`, and InputError where ``wheels`` is told, too."""
+    :func:`pulled`."""
     if spec.wheels_from is None:
         return spec
-    if spec.wheels is not None:
-        raise InputError(
-            "both `wheels` and `wheels_from` are told", where=spec.name, do="Name a folder, or an artifact, not both"
-        )
     opened, _ = _opened(session, spec.wheels_from)
     digest = opened.descriptor.digest
     folder = session.config.state / "wheel-sets" / digest.hex
     fetch_set(opened, folder, session.progress)
+    os.utime(folder)
+    _sweep(folder.parent)
     name = spec.wheels_from.partition("@")[0]
     return msgspec.structs.replace(spec, wheels=folder, wheels_from=f"{name}@{digest}")
+
+
+def _sweep(root: Path) -> None:
+    """Remove sets that no build asked for lately; what of them is still wanted comes anew."""
+    for folder in root.iterdir():
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > KEPT_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _opened(session: Session, reference: str) -> tuple[OpenedSet, WheelSet]:

@@ -283,6 +283,11 @@ def _images(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
         yield from _channels(child(child(root, "images"), name), image)
         if image.build and image.build.version in (each.name for each in image.order):
             yield f"images.{name}.build.version", "a version tag never moves, so it cannot be the channel tag"
+        if image.build and image.build.wheels and image.build.wheels_from:
+            yield (
+                f"images.{name}.build.wheels_from",
+                "stands in place of `wheels`; name a folder, or an artifact, not both",
+            )
         for target_name in image.targets:
             target = config.targets[target_name]
             if (target.registry, config.repository_at(image, target)) == (image.registry, image.repository):

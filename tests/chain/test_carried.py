@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import subprocess
 import sys
@@ -208,7 +209,11 @@ def test_a_build_behind_the_gap_takes_its_wheels_from_a_reference(gap: Gap, aske
     subprocess.run(install, check=True, capture_output=True)
     assert (gap.folder / "site/top").is_dir() and (gap.folder / "site/leaf-1.0.dist-info").is_dir()
     push_image(Place(gap.near.registry("private"), "base"), [{"etc/os-release": "ID=test\n"}], tag="v1")
+    old = gap.far.config.state / "wheel-sets/old"
+    old.mkdir(parents=True)
+    os.utime(old, (0, 0))
     made = gap.far.build("app")
+    assert [path.name for path in old.parent.iterdir()] == [Digest.parse(pushed.digest).hex]
     assert made.facts["wheels"] == 2 and made.facts["wheels_from"] == f"private/in/wheels:latest@{pushed.digest}"
     inputs = {str(row["uri"]) for row in gap.far.provenance(gap.far.find_release("app:v1")).rows}
     assert {"pkg:pypi/top@1.0", "pkg:pypi/leaf@1.0"} <= inputs

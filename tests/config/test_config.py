@@ -284,6 +284,10 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         (("images:", "  x: {kind: embedded, port: 1, tls_cert: c.pem}\nimages:"), "`tls_cert` and `tls_key`"),
         (("    targets", "    build: {version: prod}\n    targets"), "a version tag never moves"),
         (
+            ("    targets", "    build: {version: v1, wheels: ., wheels_from: 'here/w:v1'}\n    targets"),
+            "a folder, or an",
+        ),
+        (
             ("targets:\n", "mirrors: {m: {to: here, via: here, images: [forecaster]}}\ntargets:\n"),
             "is the registry it leads to",
         ),
