@@ -111,6 +111,12 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     let_go = promote_job(config, [*going, page.release_page])
     builds = [build.build_job(names)] if names else []
     conversions = [stream.convert_job(derived)] if derived else []
+    carried = [
+        mirror.artifacts(settings)
+        for settings in config.mirrors.values()
+        if settings.artifacts and settings.across == "network"
+    ]
+    carrying = [job("nightly_artifacts", carried, "Bring the artifacts of mirrors up to date.")] if carried else []
     mirrors = {name: mirror.nightly_upstreams(config.mirrors[name], asset) for name, asset in upstreams.items()}
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
     makes = [job("nightly_bundle", made, "Make bundles of what crosses an air gap.")] if made else []
@@ -139,6 +145,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *releases,
             *([start.start_time] if recorded else []),
             *upstreams.values(),
+            *carried,
             *made,
             *loaded,
             *synced,
@@ -160,6 +167,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *updates,
             *sweeps,
             *mirrors.values(),
+            *carrying,
             *makes,
             *loads,
             *syncs,
@@ -193,7 +201,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
                 by_upstream(bringing, mirror.upstream_partitions(config.mirrors[name]).get_partition_keys(), config)
                 for name, bringing in mirrors.items()
             ),
-            *(nightly(copying, str(config.schedules.mirror), config) for copying in syncs),
+            *(nightly(copying, str(config.schedules.mirror), config) for copying in (*carrying, *syncs)),
             *(nightly(making, str(config.schedules.bundle), config) for making in makes),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),

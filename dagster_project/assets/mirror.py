@@ -9,6 +9,7 @@ from dagster_project.partitions import RELEASES, release_of
 from dagster_project.report import Materialized, progress_in_log, refusals, succeeded
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job, job
+from registry_pipelines.chain.mirror_sources import ARTIFACTS
 from registry_pipelines.config import Mirror
 
 GROUP = "mirror"
@@ -79,6 +80,24 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         yield succeeded(context, result)
 
     return upstreams
+
+
+def artifacts(mirror: Mirror) -> dg.AssetsDefinition:
+    """The nightly asset that brings a mirror's artifacts: few, so that they are one."""
+
+    @dg.asset(
+        key=["artifacts", mirror.name],
+        group_name=GROUP,
+        kinds={"oci"},
+        owners=["team:platform"],
+        code_version="1",
+        description=f"Artifacts brought up to date in {mirror.to}: {', '.join(mirror.artifacts)}.",
+    )
+    def artifacts(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+        with refusals(context), progress_in_log(context, chain) as logged_chain:
+            return succeeded(context, logged_chain.mirror(mirror.name, upstream=ARTIFACTS))
+
+    return artifacts
 
 
 def upstream_partitions(mirror: Mirror) -> dg.StaticPartitionsDefinition:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from registry_pipelines.chain.mirror_sources import Chosen, asked, change_lines, choose
+from registry_pipelines.chain.mirror_sources import ARTIFACTS, Chosen, asked, change_lines, choose
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import PromotionDenied, exit_code_of_many
@@ -90,7 +90,7 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
 
 def _with_artifacts(session: Session, chosen: Chosen, run: MirrorRun, upstream: str) -> MirrorRun:
     """What was done, and what was brought beside it; one upstream alone brings nothing else."""
-    if upstream or not chosen.settings.artifacts or chosen.to is None:
+    if upstream not in ("", ARTIFACTS) or not chosen.settings.artifacts or chosen.to is None:
         return run
     from registry_pipelines.chain.mirror_artifacts import bring_artifacts  # few have any
 

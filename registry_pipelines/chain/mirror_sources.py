@@ -19,6 +19,10 @@ if TYPE_CHECKING:  # many mirrors have no lock
     from registry_pipelines.mirror.lock import Difference, Lock
 
 
+ARTIFACTS = "(artifacts)"
+"""In place of an upstream: the mirror's artifacts, and none of its upstreams. No image is written so."""
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A mirror with what it takes now."""
@@ -47,13 +51,13 @@ class Chosen:
 
 def choose(session: Session, name: str, *, upstream: str = "") -> Chosen:
     """Look at the upstreams and pin what is taken: what the lock says where the mirror has one, else what the rules
-    select. upstream: only this one, as the configuration writes its image. Raises InputError (no such mirror or
-    upstream, a lock that is not there or cannot be read)."""
+    select. upstream: only this one, as the configuration writes its image, or :data:`ARTIFACTS`. Raises InputError (no
+    such mirror or upstream, a lock that is not there or cannot be read)."""
     settings = session.mirror(name)
-    upstreams = tuple(upstreams_of(session, settings, upstream=upstream))
+    upstreams = () if upstream == ARTIFACTS else tuple(upstreams_of(session, settings, upstream=upstream))
     via = session.places.registry(settings.via) if settings.via else None
     to = session.places.registry(settings.to) if settings.across == "network" else None
-    if settings.lock is None:
+    if settings.lock is None or not upstreams:
         return Chosen(settings, upstreams, via, to, plan_mirror(upstreams))
     from registry_pipelines.mirror.locked import plan_locked
 

@@ -93,3 +93,15 @@ def test_the_age_is_known_to_another_machine_and_a_fresh_database(mirrored: Worl
     path.write_text(path.read_text().replace("max_age: 1h", "max_age: 0s"))
     mirrored.use(load(path))
     assert "whole" in mirrored.chain.mirror_age("for-eign", upstream="source/team/base").reasons[0]
+
+
+def test_artifacts_of_a_mirror_come_by_night_too(mirrored: World) -> None:
+    path = mirrored.config.path
+    path.write_text(path.read_text().replace("max_age: 1h,", "max_age: 1h, artifacts: ['source/data/set:latest'],"))
+    mirrored.use(load(path))
+    made = mirrored.push_to("source", "data/set", "latest", GOOD, note="set")
+    assert mirrored.defs.resolve_schedule_def("nightly_artifacts_schedule").cron_schedule == "0 2 * * *"
+    assert mirrored.run(None, job="nightly_artifacts").success
+    private = mirrored.chain.registry("airgap")
+    assert private.resolve("foreign/data/set", "latest").digest == made.digest
+    assert [name for name in private.repositories() if "team" in name] == [], "and no upstream"
