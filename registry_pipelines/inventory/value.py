@@ -161,8 +161,12 @@ def now() -> datetime:
 
 
 def _write_parquet(inventory: Inventory, path: Path) -> None:
-    metadata = msgspec.json.encode(_Metadata(VERSION, inventory.sources))
-    _write_table(inventory.table().replace_schema_metadata({METADATA_KEY: metadata}), path)
+    _write_table(inventory.table().replace_schema_metadata(metadata_of(inventory.sources)), path)
+
+
+def metadata_of(sources: tuple[Source, ...]) -> dict[bytes, bytes]:
+    """What :func:`read_metadata` reads."""
+    return {METADATA_KEY: msgspec.json.encode(_Metadata(VERSION, sources))}
 
 
 def _write_table(table: pa.Table, path: Path) -> None:
