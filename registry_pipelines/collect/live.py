@@ -118,6 +118,11 @@ class Live:
         reasons = in_use if isinstance(in_use, Mapping) else dict.fromkeys(in_use, "in use")
         return cls({Digest.parse(one): why for one, why in reasons.items()})
 
+    @property
+    def anything(self) -> bool:
+        """Whether anything at all is live, beside what came lately and was not looked for yet."""
+        return bool(self.digests or self.contents or self.at)
+
     def why(self, repository: str, digest: Digest) -> str:
         """Why a manifest stays in a repository; empty where nothing here keeps it. Stops are asked apart."""
         return self.at.get(repository, {}).get(digest, "") or self.digests.get(digest, "")

@@ -57,8 +57,10 @@ def keep_unruled(unit: Unit, covering: Sequence[Ruled]) -> None:
 def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_use: Live, stop: str) -> None:
     """What is protected, what the registry does not delete, and what is live. stop: what has to be known first."""
     for tag in unit.tags:
-        if any(rule.protect and matches(tag, rule.protect) for rule in rules):
-            unit.keep(f"tag {tag} is protected")
+        for rule in rules:
+            if rule.protect and matches(tag, rule.protect):
+                unit.keep(f"tag {tag} is protected")
+                break
     if survey.keeps_tagged and unit.tags:
         unit.keep("the tags of its repository are immutable, and the registry deletes nothing that has one")
     if unit.digest in survey.held:
@@ -72,6 +74,8 @@ def keep_needed(unit: Unit, survey: Survey, rules: Sequence[RetentionRule], in_u
     front = in_use.fronts.get(survey.repository)
     if front is not None and _is_ahead(unit, survey, front):
         unit.keep(f"a release that is newer than {front.why}: it may still be promoted")
+    if not in_use.anything:
+        return
     node = survey.nodes[unit.digest]
     reached: Iterable[Digest] = (unit.digest,)
     if node.children or node.referrers:  # a referrer may run, too: as a volume of a pod

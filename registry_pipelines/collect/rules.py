@@ -18,6 +18,9 @@ from registry_pipelines.settings import FILE, GLOB, NAME, Duration, Names
 KEEP_NEWEST = 10
 """Of a rule that says neither a number nor a policy."""
 
+EVERY = ("*",)
+"""The patterns that every name matches."""
+
 KEEP_DAYS = 30
 """As above, in days."""
 
@@ -94,12 +97,14 @@ class RetentionRule(msgspec.Struct, frozen=True, kw_only=True):
 
     def speaks_of(self, tags: Iterable[str]) -> bool:
         """Whether it is about an image with these tags."""
+        if self.tags == EVERY:
+            return any(True for _ in tags)
         return any(matches(tag, self.tags) for tag in tags)
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name matches one of the globs, case-sensitively."""
-    found = _compiled(tuple(patterns))
+    found = _compiled(patterns if isinstance(patterns, tuple) else tuple(patterns))
     return found is not None and found.match(name) is not None
 
 

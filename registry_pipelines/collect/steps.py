@@ -30,7 +30,7 @@ def sequence(
         for one in needs:
             if one in going and one != digest:
                 before.setdefault(one, []).append(digest)
-    order = _after(going, lambda digest: before.get(digest, ()))
+    order = _after(going, lambda digest: before.get(digest, ())) if before else list(going)
     taken, steps = set(live), {}
     for digest in reversed(order):
         own = tuple(one for one in whole[digest] if one not in taken)
@@ -43,6 +43,9 @@ def sequence(
 
 def _whole(survey: Survey, digest: Digest, named: Mapping[Digest, Sequence[Digest]]) -> list[Digest]:
     """All that goes with an image where nothing else needs it."""
+    node = survey.nodes[digest]
+    if not node.children and not node.referrers and digest not in named:
+        return [digest]  # most of them: a plan of a million images is made in seconds so
 
     def children(one: Digest) -> Iterable[Digest]:
         return survey.nodes[one].children

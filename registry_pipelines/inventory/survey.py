@@ -46,6 +46,8 @@ COMPANION_SUFFIXES = ("", ".sig", ".att", ".sbom")
 UNREAD_INDEX = "an index of the repository cannot be read (archived), and may list it"
 """Why what has no tag stays where an index is in ECR's archive."""
 
+_NAMED_AFTER = tuple(f"{algorithm}-" for algorithm in HEX_LENGTHS)
+
 CREATED = "org.opencontainers.image.created"
 
 
@@ -101,14 +103,16 @@ class Survey:
     def companions(self) -> dict[str, tuple[Digest, ...]]:
         """Tags named after a digest, with the manifests here that they may stand for. One that names its manifest
         itself, or an image, is a tag like any other (oc-mirror v2 names so what it mirrors by digest)."""
+        named = {tag: subject for tag in self.tags if (subject := companion_of(tag))}
+        if not named:
+            return {}
         known: dict[str, list[Digest]] = {}
         for digest in self.nodes:
             known.setdefault(digest.fallback_tag, []).append(digest)
-        named = {tag: companion_of(tag) for tag in self.tags}
         return {
             tag: tuple(known.get(subject, ()))
             for tag, subject in named.items()
-            if subject and (tag != subject or self._is_list(tag))
+            if (tag != subject or self._is_list(tag))
         }
 
     def attached(self, digest: Digest) -> tuple[Digest, ...]:
@@ -122,6 +126,8 @@ class Survey:
 
 def companion_of(tag: str) -> str:
     """For ``sha256-<hex>[.sig|.att|.sbom]`` the part before the suffix, else empty."""
+    if not tag.startswith(_NAMED_AFTER):
+        return ""
     for suffix in COMPANION_SUFFIXES:
         name = tag.removesuffix(suffix) if suffix else tag
         algorithm, dash, digits = name.partition("-")
@@ -139,19 +145,48 @@ def state_of(tags: Mapping[str, Digest]) -> Digest:
     return Digest(f"sha256:{hasher.hexdigest()}")
 
 
-def read_tags(place: Place, pool: Executor, also: Iterable[str] = ()) -> dict[str, Digest]:
-    """All tags with their digests. also: tags that are not listed and there all the same. Raises RegistryError;
-    ClosureIncomplete when there are too many or one vanished."""
+def tag_names(place: Place, also: Iterable[str] = ()) -> list[str]:
+    """All tags. also: tags that are not listed and there all the same. Raises RegistryError; ClosureIncomplete when
+    there are too many."""
     names = dict.fromkeys(also)
     for name in place.registry.tags(place.repository):
         names[name] = None
         if len(names) > MAX_TAGS:
             raise ClosureIncomplete(f"more than {MAX_TAGS} tags", where=str(place))
+    return list(names)
+
+
+def read_tags(place: Place, pool: Executor, also: Iterable[str] = ()) -> dict[str, Digest]:
+    """All tags with their digests; see :func:`tag_names`. Raises ClosureIncomplete when one vanished."""
+    names = tag_names(place, also)
     try:
         digests = pool.map(lambda tag: place.registry.resolve(place.repository, tag).digest, names)
         return dict(zip(names, digests, strict=True))
     except NotFound as error:
-        raise ClosureIncomplete("a tag vanished while the tags were read", where=str(place), do="Plan again") from error
+        raise _vanished(place) from error
+
+
+def _vanished(place: Place) -> ClosureIncomplete:
+    return ClosureIncomplete("a tag vanished while the tags were read", where=str(place), do="Plan again")
+
+
+def _read_tagged(place: Place, pool: Executor, also: Iterable[str]) -> tuple[dict[str, Digest], dict[Digest, Node]]:
+    """All tags with their digests, and what they name: asked for by the tag, so that no image takes a request for its
+    digest and then one for its manifest."""
+    names = tag_names(place, also)
+    digest_tags = DigestTags.among(place, names).names
+    nodes: dict[Digest, Node] = {}
+
+    def read(tag: str) -> Digest:
+        try:
+            stored = place.registry.get_manifest(place.repository, tag)
+        except NotFound as error:
+            raise _vanished(place) from error
+        if stored.digest not in nodes:  # two at once read the same twice, which harms nobody
+            nodes[stored.digest] = _node(place, stored, stored.content(), digest_tags)
+        return stored.digest
+
+    return dict(zip(names, pool.map(read, names), strict=True)), nodes
 
 
 def survey(
@@ -160,17 +195,17 @@ def survey(
     """Read a repository. also: tags that are not listed. roots: manifests to read although nothing may lead to them;
     perhaps: such as may be gone. Raises RegistryError, ContentError when anything is unclear."""
     with Pool(SURVEY_THREADS, "survey") as pool:
-        tags = read_tags(place, pool, also)
-        nodes: dict[Digest, Node] = {}
+        tags, nodes = _read_tagged(place, pool, also)
         absent: set[Digest] = set()
-        wanted = sorted({*tags.values(), *roots})
-        required = set(wanted)
+        required = {*tags.values(), *roots}
+        wanted = sorted(required)
         subjects = _subjects(tags).union(perhaps)
         unreadable: set[Digest] = set()
         named = DigestTags.among(place, tags).names
         while wanted:
             firm = required.union(*(node.children for node in nodes.values()))
-            for node, digest in zip(pool.map(lambda one: _read(place, one, named), wanted), wanted, strict=True):
+            unread = [digest for digest in wanted if digest not in nodes]
+            for node, digest in zip(pool.map(lambda one: _read(place, one, named), unread), unread, strict=True):
                 if node is None and digest in required:
                     raise ClosureIncomplete(f"{digest} is listed and not there", where=str(place), do="Plan again")
                 if isinstance(node, ManifestInvalid) and digest in firm:
@@ -225,6 +260,12 @@ def _read(place: Place, digest: Digest, digest_tags: Container[str] | None) -> N
         return None
     except ManifestInvalid as error:
         return error
+    return _node(place, stored, content, digest_tags)
+
+
+def _node(place: Place, stored: ManifestBytes, content: Manifest | Index, digest_tags: Container[str] | None) -> Node:
+    """A manifest that was read. Raises RegistryError: what refers to it is known, or nothing is."""
+    digest = stored.digest
     listed = place.registry.referrers(place.repository, digest, tags=digest_tags)
     referrers = tuple(one.digest for one in listed)
     below = descriptors(content)
