@@ -114,13 +114,21 @@ def survey_repository(
     if not rules:
         return listed, in_use
     known = in_use.seen(place.repository, listed.tags)
-    steps = decide(listed, rules, now=now, in_use=known).steps
-    if not steps:
+    going = _may_go(listed, rules, now, known)
+    if not going:
         return listed, known
     whole = lists.dated(_with_hidden(place, listed, notes, perhaps=perhaps))
     if whole.tags != listed.tags:
         known = in_use.seen(place.repository, whole.tags)
-    return whole, known.awaited(place.repository, whole.tags, {one for each in steps.values() for one in each})
+    return whole, known.awaited(place.repository, whole.tags, going)
+
+
+def _may_go(listed: Survey, rules: Sequence[RetentionRule], now: datetime, in_use: Live) -> set[Digest]:
+    """What could go by a first look. Policies are asked about all repositories at once, later: by them anything may."""
+    if any(rule.policy is not None for rule in rules):
+        return set(listed.nodes)
+    steps = decide(listed, rules, now=now, in_use=in_use).steps
+    return {one for each in steps.values() for one in each}
 
 
 def _with_hidden(

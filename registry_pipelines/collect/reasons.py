@@ -49,7 +49,7 @@ def keep_unruled(unit: Unit, covering: Sequence[Ruled]) -> None:
     elif unit.kind == "orphan" and all(each.rule.orphans_days is None for each in covering):
         unit.keep("it is evidence of something that is gone, and no rule says `orphans_days`")
     elif unit.kind == "untagged" and all(
-        each.rule.untagged_days is None and each.verdicts is None for each in covering
+        each.rule.untagged_days is None and each.rule.policy is None for each in covering
     ):
         unit.keep("it has no tag, and no rule says `untagged_days`")
 
@@ -109,8 +109,8 @@ def keep_by_rule(units: Sequence[Unit], survey: Survey, ruled: Ruled, now: datet
                 unit.keep("it has no tag, and is signed", ruled.label)
         if ruled.rule.incomplete == "keep" and survey.nodes[unit.digest].missing:
             unit.keep(f"{_missing(survey, unit)}, and the rule keeps such", ruled.label)
-        if ruled.verdicts is not None and unit.kind != "orphan":
-            _keep_by_policy(unit, ruled, ruled.verdicts)
+        if ruled.rule.policy is not None and unit.kind != "orphan":
+            _keep_by_policy(unit, ruled, ruled.verdicts or {})
 
 
 def _keep_by_number_and_age(units: Sequence[Unit], ruled: Ruled, now: datetime) -> None:
@@ -124,7 +124,7 @@ def _keep_by_number_and_age(units: Sequence[Unit], ruled: Ruled, now: datetime) 
             unit.keep(f"number {rank} of the newest {newest}", ruled.label)
         if now - unit.created < span:
             unit.keep(f"younger than {count_text(ruled.rule.days, 'day')}", ruled.label)
-        if not unit.reasons and ruled.verdicts is None:
+        if not unit.reasons and ruled.rule.policy is None:
             _may_go(unit, ruled, f"number {rank}, {count_text((now - unit.created).days, 'day')} old")
 
 

@@ -343,3 +343,12 @@ def test_media_types_of_signatures_are_known(registry: Registry) -> None:
     ours = replace_rule(rule(ALL, 1, 0), untagged_days=0, keep_signed=True)
     found = plan(registry, ours, listed=listing(registry, "team/app", image.digest))
     assert judged(found)[""] == "it has no tag, and is signed"
+
+
+def test_a_policy_that_nobody_asked_keeps_all(registry: Registry, tmp_path: Path) -> None:
+    place = Place(registry, "team/app")
+    push(place, "dev-0", days_ago=900)
+    ours = policy(tmp_path, expire(1, "dev-*", "sinceImagePushed", 7))
+    found = decide(survey(place), [ours], now=NOW, in_use=Live())
+    assert found.steps == {} and "the policy was not asked" in found.units[0].reasons[0]
+    assert set(why(plan(registry, ours))) == {"dev-0"}
