@@ -39,7 +39,7 @@ from tests.scan.images import push_image
 
 MakeKey = Callable[[str], Key]
 Peer = Callable[[str], str]
-BIG = 3_000_000
+BIG = 2_200_000
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def near(tmp_path: Path, make_key: MakeKey) -> Near:
     big = Place(registry, "library/big")
     push_image(big, [{"weights.bin": noise(BIG)}, {"a": "b"}], tag="1")
     return Near(
-        registry, tmp_path / "near-state", make_key("promoter").signer, [*images, (big, "1")], part_size=700_000
+        registry, tmp_path / "near-state", make_key("promoter").signer, [*images, (big, "1")], part_size=500_000
     )
 
 
@@ -72,7 +72,7 @@ def test_the_parts_are_one_tar_of_a_layout_and_the_document_says_where_each_blob
     made = near.make(tmp_path / "disk")
     sealed = read_bundle((tmp_path / "disk" / "upstreams-0001.bundle.json").read_bytes())
     assert verify_bundle(sealed, make_key("promoter").verifier) and sealed.bundle == made.bundle
-    assert len(made.bundle.parts) > 4 and {part.size for part in made.bundle.parts[:-1]} == {700_000}
+    assert len(made.bundle.parts) > 4 and {part.size for part in made.bundle.parts[:-1]} == {500_000}
     stream = stream_of_parts(made.bundle, tmp_path / "disk")
     assert len(stream) == made.bundle.stream_size
     files = members(stream)
@@ -180,7 +180,7 @@ def test_a_blob_that_changed_at_the_source_is_refused(near: Near, tmp_path: Path
     path.write_bytes(content)
     at = next(blob.offset for blob in made.bundle.blobs if blob.digest == big)
     with pytest.raises(ContentError, match="other bytes than the bundle's document says"):
-        near.again(2, [at // 700_000 + 1], tmp_path / "more")
+        near.again(2, [at // 500_000 + 1], tmp_path / "more")
     assert not list((tmp_path / "more").glob("*.part*"))
 
 
@@ -209,7 +209,7 @@ def test_a_full_medium_ends_cleanly_and_another_takes_the_rest(near: Near, tmp_p
         with pytest.raises(DiskFull, match=r"no space is left for the next part, of .* the finished parts stay"):
             near.make(small)
         finished = sorted(path.name for path in small.iterdir())
-        assert 1 <= len(finished) <= 2 and not any(name.endswith((HALF, ".json")) for name in finished)
+        assert 1 <= len(finished) <= 4 and not any(name.endswith((HALF, ".json")) for name in finished)
         made = near.make(small, tmp_path / "large")
         assert (tmp_path / "large" / "upstreams-0001.bundle.json").exists()
         assert len(members(stream_of_parts(made.bundle, small, tmp_path / "large"))) == len(made.bundle.blobs) + 2
@@ -217,7 +217,7 @@ def test_a_full_medium_ends_cleanly_and_another_takes_the_rest(near: Near, tmp_p
 
 def test_files_of_another_bundle_are_not_written_over(near: Near, tmp_path: Path) -> None:
     near.make(tmp_path / "disk")
-    lost = Near(near.registry, tmp_path / "new-state", near.signer, near.images, part_size=700_000)
+    lost = Near(near.registry, tmp_path / "new-state", near.signer, near.images, part_size=500_000)
     with pytest.raises(InputError, match="of another bundle"):
         lost.make(tmp_path / "disk")
     assert lost.make(tmp_path / "other").bundle.number == 1
@@ -239,7 +239,7 @@ def test_a_medium_that_takes_no_large_files_is_said(near: Near, tmp_path: Path) 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     draft = near.draft()
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
         with pytest.raises(InputError, match=r"the medium takes no file of .* --part-size"):
             near.making(tmp_path / "disk").finish(draft)
     finally:
@@ -247,7 +247,7 @@ def test_a_medium_that_takes_no_large_files_is_said(near: Near, tmp_path: Path) 
     assert not list((tmp_path / "disk").iterdir())
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=5, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(part_size=st.integers(2_500, 40_000), stops=st.lists(st.integers(0, 12), max_size=4), moved=st.booleans())
 def test_however_it_is_cut_and_wherever_it_stops_the_stream_is_one(
     small: Near, tmp_path_factory: pytest.TempPathFactory, part_size: int, stops: list[int], moved: bool

@@ -7,13 +7,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
+
+from registry_pipelines.chain import Chain
+from registry_pipelines.config import load
 from registry_pipelines.mirror.bundle.format import read_bundle
 from registry_pipelines.mirror.bundle.parts import HALF
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import Size
 from tests.evidence.parts import Key
 from tests.mirror.bundle.gap import far_layout, publish, whole
 from tests.mirror.bundle.nearside import stream_of_parts
@@ -61,14 +66,18 @@ class Command:
         return not list(self.disk.glob("*.json"))
 
 
-def test_killed_twice_it_is_the_bundle_of_a_run_without_a_kill(tmp_path: Path, make_key: Callable[[str], Key]) -> None:
+@pytest.mark.parametrize("kills", [(3,), pytest.param((1, 5, 12, 25), marks=pytest.mark.long)])
+def test_killed_it_is_the_bundle_of_a_run_without_a_kill(
+    tmp_path: Path, make_key: Callable[[str], Key], kills: Sequence[int]
+) -> None:
     dmz = LayoutRegistry(tmp_path / "dmz")
     publish(dmz, 1)
     push_image(Place(dmz, "library/big"), [{"weights": random.Random(3).randbytes(2_500_000)}], tag="1")
     key = make_key("near").path
     one, other = Command(tmp_path, "one", key), Command(tmp_path, "other", key)
-    one.finish()
-    assert other.kill_after(2) and other.kill_after(12)
+    Chain(load(tmp_path / "one.yaml")).create_bundle("upstreams", [one.disk], part_size=Size(64 * 1024))
+    for parts in kills:
+        assert other.kill_after(parts)
     other.finish()
     bundles = [read_bundle((each.disk / "upstreams-0001.bundle.json").read_bytes()).bundle for each in (one, other)]
     assert bundles[0].parts == bundles[1].parts and len(bundles[0].parts) > 30

@@ -22,7 +22,7 @@ from tests.mirror.bundle.nearside import Near, stream_of_parts
 from tests.scan.images import push_image
 
 BLOBS = r".*/blobs/sha256:.*"
-SIZE = 10_000_000
+SIZE = 9_000_000
 """More than one part of the transfer's memory, so that connections are added and ranges asked for."""
 
 
