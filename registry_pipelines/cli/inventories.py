@@ -93,6 +93,8 @@ def usage(options: Options, sources: tuple[str, ...], save: Path | None) -> None
     with options.chain() as chain:
         result = chain.usage(sources, save=save)
     show_result(result, as_json=options.as_json)
+    if not options.as_json:
+        console().print(rows_table(result.tables["sources"], title="sources, and what each could stop"))
     if result.exit_code:
         sys.exit(result.exit_code)
 

@@ -116,7 +116,7 @@ def serving(
         tls.load_verify_locations(client_ca)
         tls.verify_mode = ssl.CERT_REQUIRED
     server.socket = tls.wrap_socket(server.socket, server_side=True)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     cluster.address = f"https://127.0.0.1:{server.server_address[1]}"
     try:

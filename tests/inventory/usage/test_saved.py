@@ -73,6 +73,13 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path)
 
 
+def test_people_see_what_each_source_could_stop(world: World) -> None:
+    world.configure(f"{{kind: file, path: {world.answer.name}, repositories: ['team/*']}}")
+    world.say({"image": f"{world.host}/team/app:v1"}, ago=timedelta(hours=5))
+    shown = invoke(world.config, "usage").stdout
+    assert "what each could stop" in shown and "team/*" in shown and "5 h ago" in shown
+
+
 def test_what_a_file_names_stays(world: World) -> None:
     digest = world.images[0].digest
     world.say({"image": f"{world.host}/team/app@{digest}", "where": "node 7"}, {"image": f"{world.host}/team/app:v1"})
