@@ -14,6 +14,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.nearest import nearest_tags
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.copying import copy_closure
 from tests.chain.conftest import fleet
 from tests.chain.fleet import Fleet, push
 from tests.cli.on_fleet import answer, run
@@ -232,3 +233,21 @@ def test_one_image_that_is_written_twice_keeps_each_its_own_rules(fleet: Fleet) 
     states = {row["tag"]: str(row["state"]).partition(":")[0] for row in fleet.chain.mirror("airgap").rows}
     assert states["1.0"] == "held", "of a tag that no rule takes any more the stricter one is asked"
     assert upstream.repository == "up/stream"
+
+
+def test_a_lock_through_a_cache_takes_the_bytes_from_there(fleet: Fleet) -> None:
+    upstream = Place(fleet.chain.registry("us"), "up/stream")
+    with FaultRegistry(upstream.registry.name) as hub:
+        chain = fleet.reload(
+            ("mirrors:\n", f"caches:\n  {hub.address}: {{registry: dmz, prefix: docker-hub}}\nmirrors:\n"),
+            ("us/up/stream", f"{hub.address}/up/stream"),
+            ("    via: dmz\n", ""),
+            ("    prefix: in\n", "    prefix: in\n    lock: a.lock\n"),
+        )
+        made = push(upstream, "1.0", provenance=False)
+        copy_closure(upstream, made.digest, [Place(chain.registry("dmz"), "docker-hub/up/stream")])
+        assert chain.lock_mirror("airgap").ok
+        push(upstream, "1.0", version="2", provenance=False)  # which the cache has not
+        done = chain.mirror("airgap")
+        assert done.ok and [row["digest"] for row in done.rows] == [made.digest], done.reasons
+        assert hub.requests("GET", ".*/(manifests/sha256.*|blobs/.*)") == []

@@ -154,3 +154,23 @@ def test_what_a_publisher_signed_with_cosign_is_let_in(
         assert "no signature of the image is by its keys" in done.reasons[0]
         there = f"{server.address}/in/up/stream@{signed.digest}"
         assert program.verify(tmp_path / "home" / "cosign.pub", there).returncode == 0, "and cosign finds it behind"
+
+
+@pytest.mark.peer("docker-registry")
+def test_a_dmz_that_knows_fallback_tags_only(fleet: Fleet, peer: Callable[[str], str], tmp_path: Path) -> None:
+    """docker-registry lists no referrers and refuses sparse indexes: evidence has tags, indexes are written anew."""
+    with DockerRegistry(peer("docker-registry"), tmp_path / "docker-registry") as server:
+        port = fleet.chain.registry("dmz").name.rpartition(":")[2]
+        dmz = f"dmz: {{kind: distribution, host: '{server.address}'}}"
+        amd64 = "platforms: [linux/amd64], selection: rewritten}"
+        upstream = with_policy(fleet, "scanned", (f"dmz: {{kind: embedded, port: {port}}}", dmz), ("newest: 2}", amd64))
+        push(upstream, "1.0", provenance=False)
+        push_platforms(upstream, "amd64", "arm64", tag="1.1")
+        done = fleet.chain.mirror("airgap")
+        assert done.ok and done.facts["tags_changed"] == 2, done.reasons
+        assert fleet.chain.compare_mirror("airgap").ok and fleet.chain.mirror_age("airgap").ok
+        assert not fleet.chain.mirror("airgap").changed
+        [latest] = verdicts.read(
+            at(fleet, "private"), named(at(fleet, "private"), "1.1"), load_verifier(fleet.chain.config.trusted_keys)
+        ).published
+        assert set(latest.verdict.platforms.values()) == {"linux/amd64"}

@@ -8,18 +8,21 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import ManifestInvalid, SignatureInvalid
+from registry_pipelines.evidence.keys import load_signer
 from registry_pipelines.mirror.record import Mirrored, read_record, record_place, write_record
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import put_tag
+from tests.chain.conftest import fleet
+from tests.chain.fleet import Fleet, push
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
 from tests.evidence.conftest import key, make_key, other_key
 from tests.evidence.parts import Key
 from tests.scan.images import push_image
 
-__all__ = ["key", "make_key", "other_key"]
+__all__ = ["fleet", "key", "make_key", "other_key"]
 IMAGE = "docker.io/library/python"
 IMMUTABLE = b'{"errors":[{"code":"TAG_INVALID","message":"The image tag already exists in the repository and cannot be overwritten because the tag is immutable."}]}'  # noqa: E501 - as ECR says it
 
@@ -83,3 +86,14 @@ def copy(here: Place, there: Place, tag: str) -> None:
     for blob in (content.config, *content.layers):  # type: ignore[union-attr]
         there.registry.mount_blob(there.repository, blob.digest, source=here.repository)
     put_tag(there, manifest, tag)
+
+
+def test_a_record_of_the_future_is_no_good_mirror(fleet: Fleet) -> None:
+    upstream = Place(fleet.chain.registry("us"), "up/stream")
+    push(upstream, "1.0", provenance=False)
+    assert fleet.chain.mirror("airgap").ok and fleet.chain.mirror_age("airgap").ok
+    place = record_place(fleet.chain.registry("private"), "in", "airgap")
+    future = Mirrored(mirror="airgap", upstream="us/up/stream", at="2099-01-01T00:00:00Z")
+    write_record(place, future, load_signer(fleet.config.signing_key))
+    told = fleet.chain.mirror_age("airgap")
+    assert not told.ok and "2099-01-01T00:00:00Z, which is no time that was" in told.reasons[0]
