@@ -229,12 +229,9 @@ def test_wheels_are_chosen_as_a_build_does(gap: Gap) -> None:
         make_wheel(gap.folder / "index", "fast", tag=tag)
     (gap.folder / "r.txt").write_text("fast\n")
     sources = Asked(requirements=gap.folder / "r.txt", wheels=gap.folder / "index")
-    both = ["linux/amd64", "linux/arm64"]
-    asked = dataclasses.replace(sources, platforms=both, python="3.12", libc="glibc-2.31")
-    assert len(gap.near.push_wheels("dmz/fast", asked).rows) == 2
-    gap.near.pull_wheels("dmz/fast", gap.folder / "out")
-    lines = (gap.folder / "out/requirements.txt").read_text().splitlines()
-    assert len(lines) == 3 and lines[-1].startswith("fast==1.0 --hash=") and lines[-1].count("--hash=") == 2
+    arm = dataclasses.replace(sources, platforms=["linux/arm64"], python="3.12", libc="glibc-2.31")
+    [row] = gap.near.push_wheels("dmz/fast", arm).rows
+    assert str(row["file"]).endswith("aarch64.whl")
     with pytest.raises(InputError, match="chosen by the C library"):
         gap.near.push_wheels("dmz/fast", dataclasses.replace(sources, platforms=["linux/s390x"]))
     (gap.folder / "r.txt").write_text("# nothing\n")
@@ -244,6 +241,16 @@ def test_wheels_are_chosen_as_a_build_does(gap: Gap) -> None:
         gap.near.push_wheels("dmz/fast", Asked())
     with pytest.raises(InputError, match="no build section"):
         gap.near.push_wheels("dmz/fast", Asked(image="app"))
+
+
+def test_one_line_pins_the_files_of_all_platforms() -> None:
+    wheel = SetWheel(name="fast", version="1.0", filename="a.whl", sha256="1" * 64, size=1)
+    other = replace(wheel, filename="b.whl", sha256="2" * 64)
+    newer = replace(wheel, name="late", version="1"), replace(wheel, name="late", version="2")
+    found = WheelSet(requirements=("fast",), targets=("x", "y"), wheels=(wheel, other, *newer))
+    lines = found.lock().splitlines()
+    assert lines[-1] == f"fast==1.0 --hash=sha256:{'1' * 64} --hash=sha256:{'2' * 64}"
+    assert [line for line in lines if "late" in line and not line.startswith("#")] == []
 
 
 def renamed(manifest: Manifest) -> Manifest:
@@ -360,8 +367,9 @@ def test_the_commands_say_who_is_not_believed(gap: Gap, asked: Asked, tmp_path: 
     pull = ["wheels", "pull", "private/in/told", "--to", str(gap.folder / "out"), *arguments]
     done = CliRunner().invoke(main, pull)
     assert done.exit_code == 0 and answered(done.stdout)["facts"]["wheels"] == 2
-    push = ["wheels", "push", "private/again", "--requirements", str(asked.requirements), "--wheels", str(asked.wheels)]
-    assert answered(CliRunner().invoke(main, [*push, *arguments]).stdout)["changed"] is True
+    push = ["wheels", "push", "dmz/again", "--requirements", str(asked.requirements), "--wheels", str(asked.wheels)]
+    near = ["--config", str(gap.near.config.path), "--json"]
+    assert answered(CliRunner().invoke(main, [*push, *near]).stdout)["changed"] is True
     for words, code in ((["advisories", "pull", "private/in/told"], 8), (["advisories", "push", "private/x"], 8)):
         assert CliRunner().invoke(main, [*words, *arguments]).exit_code == code
     both = CliRunner().invoke(main, [*push, "--image", "local", "--libc", "musl-1.2", *arguments])
