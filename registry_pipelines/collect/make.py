@@ -113,14 +113,11 @@ def survey_repository(
     listed = lists.dated(survey(place, perhaps=perhaps))
     if not rules:
         return listed, in_use
-    known = in_use.seen(place.repository, listed.tags)
-    going = _may_go(listed, rules, now, known)
-    if not going:
-        return listed, known
-    whole = lists.dated(_with_hidden(place, listed, notes, perhaps=perhaps))
-    if whole.tags != listed.tags:
-        known = in_use.seen(place.repository, whole.tags)
-    return whole, known.awaited(place.repository, whole.tags, going)
+    going = _may_go(listed, rules, now, in_use)
+    whole = lists.dated(_with_hidden(place, listed, notes, perhaps=perhaps)) if going else listed
+    # Once, with all of them: a tag that one look has and the next has not would seem to come anew each time.
+    known = in_use.seen(place.repository, whole.tags)
+    return whole, known.awaited(place.repository, whole.tags, going) if going else known
 
 
 def _may_go(listed: Survey, rules: Sequence[RetentionRule], now: datetime, in_use: Live) -> set[Digest]:

@@ -108,6 +108,9 @@ class SeenTags:
         try:
             with closing(sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)) as database:
                 claim_file(database, VERSION, what="the file of tags that were seen", path=self._path)
+                # What a power cut takes of the last looks comes anew by the next one, and so stays for longer.
+                database.execute("PRAGMA journal_mode = WAL")
+                database.execute("PRAGMA synchronous = NORMAL")
                 if not database.execute("PRAGMA user_version").fetchone()[0]:
                     database.executescript(f"{_TABLES}PRAGMA user_version = {VERSION};")
                 yield database

@@ -18,9 +18,12 @@ from registry_pipelines.collect.seen import SeenTags
 from registry_pipelines.config import load
 from registry_pipelines.errors import LocalError, StateTooNew
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from tests.doubles.aws.front import AwsDouble
+from tests.doubles.walked_tags import walked
 from tests.inventory.clouds import DAY_S, ecr_place, manifest, put, written
 from tests.inventory.usage.test_saved import put as put_old
 
@@ -130,3 +133,19 @@ def test_ecr_says_itself_when_something_was_pushed(tmp_path: Path, monkeypatch: 
         found = looks.recent("team/app", {"v1": first.digest, "v2": second.digest})
         assert set(found) == {second.digest} and found[second.digest].startswith("pushed ") and not notes
         assert looks.recent("team/none", {"v1": first.digest}) == {}
+
+
+def test_a_tag_that_the_list_leaves_out_does_not_come_anew_with_each_plan(tmp_path: Path) -> None:
+    """distribution 3.1.1 on S3 lists 0.1.2 and not 0.1.20, and each plan looks for it."""
+    rules = [RetentionRule(registry="r", keep_newest=0, keep_days=0)]
+    with EmbeddedServer(tmp_path / "registry", wrap=walked) as server:
+        registry = DistributionRegistry(server.address, plain_http=True)
+        place = Place(registry, "app")
+        for tag in ("0.1.2", "0.1.20"):
+            put_old(place, tag)
+        assert list(registry.tags("app")) == ["0.1.2"]
+        for days in range(3):
+            now = NOW + timedelta(days=days)
+            live = Live(pushes=SeenTags(tmp_path / "seen.sqlite", registry.name, within=HOUR, now=now))
+            plan = plan_retention(registry, rules, now=now, in_use=live)
+            assert sorted(tag for _, entry in plan.deletions for tag in entry.tags) == ["0.1.2", "0.1.20"], days
