@@ -13,6 +13,7 @@ from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.meanwhile import Meanwhile
 from registry_pipelines.collect.names import Names
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
+from registry_pipelines.collect.whole import check_newest
 from registry_pipelines.collect.within import refers
 from registry_pipelines.errors import (
     ContentError,
@@ -142,6 +143,7 @@ class _Application:
             seen = self._in_use.seen(planned.repository, planned.tags)
             self._in_use = seen.awaited(planned.repository, planned.tags, self._going)
             self._meanwhile.look(pool)
+            check_newest(place, planned, pool)
             if self._aside:
                 self._aside.check(place)
         except (RegistryError, ContentError) as error:
