@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from registry_pipelines.chain.bundle_media import believed_files
+from registry_pipelines.chain.bundle_told import (
+    MAX_NAMED,
+    facts_of,
+    image_rows,
+    left_out_notes,
+    left_out_rows,
+    part_rows,
+)
 from registry_pipelines.chain.bundle_tool import Tool, tool_of
 from registry_pipelines.chain.bundle_wanted import Found, artifact, find_wanted
-from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config, Mirror, Size
-from registry_pipelines.errors import InputError, exit_code_of_many
+from registry_pipelines.errors import InputError, RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.mirror.bundle.contents import Draft, Gathered, Numbered, compose, gather
-from registry_pipelines.mirror.bundle.format import Bundle
+from registry_pipelines.mirror.bundle.format import Bundle, LeftOut
 from registry_pipelines.mirror.bundle.making import Made, Making, make_again
 from registry_pipelines.mirror.bundle.near import NearState, brought
 from registry_pipelines.mirror.bundle.receipt import SignedReceipt, read_receipt_file
 from registry_pipelines.mirror.model import MIN_PART_BYTES
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.transfer.closure.manifests import ManifestFolder
-
-MAX_NAMED = 5
-"""Bundles or files that one sentence names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +74,7 @@ def create(session: Session, name: str, asked: Creating) -> StageResult:
             found = find_wanted(session, mirror)
             draft, gathered = _plan(session, mirror, near, asked, found, tool)
             if asked.only_new and (same := _same(near, draft.bundle)):
-                return _unchanged(name, same, time.monotonic() - started, [*notes, *_failed(found, gathered)])
+                return _unchanged(name, same, found, gathered, notes, time.monotonic() - started)
             near.begin(draft)
         else:
             notes += _going_on(draft.bundle, asked)
@@ -128,7 +134,7 @@ def _plan(
         wanted.append(brings := artifact(session, mirror, tool.image))
         tool_image = f"{brings.repository}@{brings.digest}"
     if not wanted:
-        why = "\n  ".join(f"{name}: {error}" for name, error in found.problems)
+        why = "\n  ".join(_failed(found, Gathered()))
         raise InputError(f"there is nothing to take across{': ' if why else ''}{why}", where=f"mirrors.{mirror.name}")
     gathered = gather(wanted, cache=ManifestFolder(session.config.state / "transfer" / "manifests"))
     receipts, line = near.receipts(), near.line()
@@ -143,7 +149,10 @@ def _plan(
         part_size=int(asked.part_size or mirror.bundle.part_size),
         receipt=receipt,
         brought=brought(near, line.line, known),
-        left_out=found.left_out,
+        left_out=[
+            *found.left_out,
+            *(LeftOut(image=name, kind="failed", what="", why=error.what) for name, error in found.problems),
+        ],
         tool=tool.listed,
         tool_image=tool_image,
         notes=tuple(_other_sides(receipt, receipts)),
@@ -169,19 +178,36 @@ def _same(near: NearState, planned: Bundle) -> Bundle | None:
     return last if last.images == planned.images and not sent else None
 
 
-def _unchanged(name: str, last: Bundle, seconds: float, notes: Sequence[str]) -> StageResult:
+def _unchanged(
+    name: str, last: Bundle, found: Found, gathered: Gathered, notes: Sequence[str], seconds: float
+) -> StageResult:
     return StageResult(
         stage="bundle create",
         subject=name,
         action=f"unchanged: {last.name} brings all of it",
         seconds=seconds,
-        facts=_facts(last),
+        facts={**facts_of(last), "problems": len(_problems(found, gathered))},
+        alerts=found.alerts,
+        reasons=_failed(found, gathered),
         notes=notes,
+        **_ended(last, found, gathered),
     )
 
 
+def _problems(found: Found, gathered: Gathered) -> list[tuple[str, RegistryPipelinesError]]:
+    return [*found.problems, *gathered.problems]
+
+
 def _failed(found: Found, gathered: Gathered) -> list[str]:
-    return [f"{name}: {error}" for name, error in (*found.problems, *gathered.problems)]
+    """A sentence for each; errors of registries mostly begin with what they are about."""
+    said = ((name, str(error)) for name, error in _problems(found, gathered))
+    return [text if text.startswith(name) else f"{name}: {text}" for name, text in said]
+
+
+def _ended(bundle: Bundle, found: Found, gathered: Gathered) -> dict[str, Any]:
+    """How a result ends that brings these images, and not the others."""
+    problems = [error.exit_code for _, error in _problems(found, gathered)]
+    return {"ok": not problems, "exit_code": exit_code_of_many([*(0 for _ in bundle.images), *problems])}
 
 
 def _going_on(bundle: Bundle, asked: Creating) -> list[str]:
@@ -210,7 +236,6 @@ def _result(
     name: str, made: Made, found: Found, gathered: Gathered, notes: Sequence[str], seconds: float
 ) -> StageResult:
     bundle = made.bundle
-    problems = [error for _, error in (*found.problems, *gathered.problems)]
     folders = list(dict.fromkeys(str(path.parent) for path in made.written if path.parent.name != "tool"))
     size = size_text(bundle.stream_size)
     return StageResult(
@@ -221,14 +246,13 @@ def _result(
         changed=True,
         bytes_moved=made.bytes_written,
         seconds=seconds,
-        facts={**_facts(bundle), "problems": len(problems)},
+        facts={**facts_of(bundle), "problems": len(_problems(found, gathered))},
         rows=image_rows(bundle),
         tables={"parts": part_rows(bundle), "left_out": left_out_rows(bundle)},
         alerts=found.alerts,
         reasons=_failed(found, gathered),
         notes=[*left_out_notes(bundle), *notes, *bundle.notes, *_expiring(found)],
-        ok=not problems,
-        exit_code=exit_code_of_many([*(0 for _ in bundle.images), *(error.exit_code for error in problems)]),
+        **_ended(bundle, found, gathered),
     )
 
 
@@ -236,65 +260,6 @@ def _expiring(found: Found) -> list[str]:
     from registry_pipelines.registry.expiring import expiry_notes
 
     return [note for each in found.wanted for note in expiry_notes(each.place, each.digest)]
-
-
-def _facts(bundle: Bundle) -> Mapping[str, Scalar]:
-    """Numbers of a bundle under stable names."""
-    left_out = sum(need.size for need in bundle.needs)
-    return {
-        "number": bundle.number,
-        "line": bundle.line,
-        "full": bundle.receipt is None,
-        "images": len(bundle.images),
-        "parts": len(bundle.parts),
-        "blobs": len(bundle.blobs),
-        "bytes": bundle.stream_size,
-        "blobs_confirmed": len(bundle.needs),
-        "confirmed_bytes": left_out,
-        "left_out_count": len(bundle.left_out),
-    }
-
-
-def image_rows(bundle: Bundle) -> list[dict[str, Scalar]]:
-    """What a bundle brings, an image a row."""
-    return [
-        {
-            "repository": each.repository,
-            "tags": ", ".join(each.tags),
-            "digest": each.digest,
-            "manifests": len(each.manifests),
-            "source": each.source,
-        }
-        for each in bundle.images
-    ]
-
-
-def part_rows(bundle: Bundle) -> list[dict[str, Scalar]]:
-    """The files of a bundle."""
-    return [{"part": each.name, "bytes": each.size, "sha256": each.sha256} for each in bundle.parts]
-
-
-def left_out_rows(bundle: Bundle) -> list[dict[str, Scalar]]:
-    """What belongs to the mirror and does not cross."""
-    return [
-        {"image": each.image, "kind": each.kind, "why": each.why, "what": each.what, "size_bytes": each.size_bytes}
-        for each in bundle.left_out
-    ]
-
-
-def left_out_notes(bundle: Bundle) -> list[str]:
-    """What a bundle does not have, in sentences."""
-    notes = []
-    if bundle.receipt is not None:
-        size = size_text(sum(need.size for need in bundle.needs))
-        blobs = count_text(len(bundle.needs), "blob")
-        notes.append(f"receipt {bundle.receipt.sequence} of the far side confirms {blobs}, {size}: left out")
-    held = [each for each in bundle.left_out if each.kind == "held"]
-    notes += [f"{each.image} is held: {each.why}" for each in held[:MAX_NAMED]]
-    rest = len(bundle.left_out) - min(len(held), MAX_NAMED)
-    if rest:
-        notes.append(f"{count_text(rest, 'thing')} left out: see the table")
-    return notes
 
 
 def create_again(

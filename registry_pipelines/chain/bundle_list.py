@@ -6,8 +6,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from registry_pipelines.chain.bundle_create import image_rows, left_out_notes, left_out_rows, near_state, take_receipts
+from registry_pipelines.chain.bundle_create import near_state, take_receipts
 from registry_pipelines.chain.bundle_media import Believed
+from registry_pipelines.chain.bundle_told import image_rows, left_out_notes, left_out_rows
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, RegistryPipelinesError

@@ -125,6 +125,8 @@ def test_what_the_dmz_lost_is_left_out_and_said(gap: Gap) -> None:
     made = gap.near("bundle", "create", "upstreams", "--to", gap.here / "disk", code=6)
     assert made["facts"]["images"] == 3 and made["facts"]["problems"] == 1
     assert "library/tool" in made["reasons"][0] and not made["ok"]
+    document = read_bundle((gap.here / "disk/upstreams-0001.bundle.json").read_bytes()).bundle
+    assert [(each.kind, "library/tool" in each.image) for each in document.left_out] == [("failed", True)]
 
 
 def test_parts_are_made_again_by_number_and_by_request(gap: Gap) -> None:

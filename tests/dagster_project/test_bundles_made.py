@@ -67,3 +67,7 @@ def test_a_bundle_is_made_of_news_alone_and_builds_on_the_receipt_that_lies_ther
     made = run()
     assert made["number"] == 2 and made["blobs_confirmed"] > 0 and not made["full"]
     assert "unchanged" in run()["action"]
+    for path in (tmp_path / "dmz" / "library" / "app").rglob("index.json"):
+        path.unlink()
+    result = chain.bundle_in_folder("upstreams")
+    assert not result.ok and result.exit_code == 6 and "library/app" in result.reasons[0]
