@@ -67,12 +67,16 @@ def test_a_bundle_whose_base_is_missing_names_it_and_writes_nothing(
     far, other = far_layout(tmp_path / "far"), far_layout(tmp_path / "other")
     far.load(tmp_path / "one")
     line.write(tmp_path / "two", publish(near, 2), receipt=far.receipt(make_key("far").signer))
-    with pytest.raises(ClosureIncomplete, match="receipt of another far side") as caught:
+    with pytest.raises(ClosureIncomplete, match="upstreams-0001 brought them, and was not loaded here") as caught:
         other.load(tmp_path / "two")
-    assert "nothing was written" in caught.value.do
+    assert "receipt of another far side" in caught.value.what
+    assert "Load upstreams-0001 first" in caught.value.do and "nothing was written" in caught.value.do
     assert list(other.registry.repositories()) == []
     assert [each.ok for each in other.load(tmp_path / "two", tmp_path / "one")] == [True, True]
     assert whole(other.registry) == whole(near)
+    shutil.rmtree(tmp_path / "far" / "registry")  # the content goes, what was loaded is known
+    with pytest.raises(ClosureIncomplete, match="upstreams-0001 brought them, and they are gone from there since"):
+        far.load(tmp_path / "two")
 
 
 @pytest.mark.parametrize("order", [(3, 2, 1), (1, 3, 1, 2, 2)])

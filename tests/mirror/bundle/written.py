@@ -6,8 +6,10 @@ import hashlib
 import io
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.mirror.bundle.format import (
@@ -40,6 +42,7 @@ class Line:
     line: str = LINE
     mirror: str = "upstreams"
     number: int = 0
+    brought: dict[Digest, int] = field(default_factory=dict)
 
     def write(
         self,
@@ -56,6 +59,8 @@ class Line:
         held = receipt.receipt.holders() if receipt else {}
         found = [(place, tag, discover(place, tag)) for place, tag in images]
         stream, blobs, needs = _stream([(place, closure) for place, _, closure in found], held)
+        needs = [msgspec.structs.replace(need, number=self.brought.get(need.digest, 0)) for need in needs]
+        self.brought.update({blob.digest: self.number for blob in blobs})
         bundle = Bundle(
             schema=SCHEMA,
             mirror=self.mirror,
