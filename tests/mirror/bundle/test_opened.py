@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import LocalError, NotFound, RegistryError, Unsupported
@@ -35,6 +35,7 @@ def stream(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Path]:
     return content, tmp_path_factory.mktemp("parts")
 
 
+@settings(max_examples=40, deadline=None)
 @given(size=st.integers(1, 1100), start=st.integers(0, 1024), length=st.integers(0, 1024), buffer=st.integers(1, 300))
 def test_any_range_out_of_any_slices(
     stream: tuple[bytes, Path], size: int, start: int, length: int, buffer: int

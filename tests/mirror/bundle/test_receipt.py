@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError, ManifestInvalid, RegistryPipelinesError, SignatureInvalid
@@ -108,6 +108,7 @@ _json = st.recursive(
 )
 
 
+@settings(max_examples=25, deadline=None)
 @given(fields=st.dictionaries(st.sampled_from(BundleReceipt.__struct_fields__), _json), noise=st.binary(max_size=64))
 def test_any_signed_document_is_read_or_refused(signer: FileSigner, fields: dict[str, object], noise: bytes) -> None:
     whole = {**msgspec.to_builtins(RECEIPT), **fields}
