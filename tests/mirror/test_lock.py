@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError
@@ -44,7 +44,8 @@ locked = st.builds(
 )
 
 
-@given(st.lists(locked, max_size=8, unique_by=lambda each: each.key))
+@given(st.lists(locked, max_size=4, unique_by=lambda each: each.key))
+@settings(max_examples=40, deadline=None)
 def test_what_is_written_is_read(tags: list[LockedTag]) -> None:
     text = Lock("m", tuple(tags)).text
     again = Lock.parse(text, where="m.lock")
@@ -53,6 +54,7 @@ def test_what_is_written_is_read(tags: list[LockedTag]) -> None:
 
 
 @given(st.text(max_size=200))
+@settings(max_examples=50, deadline=None)
 def test_any_other_text_is_refused_as_input(text: str) -> None:
     with pytest.raises(InputError):
         Lock.parse(f"{HEAD}m\nx{text}", where="m.lock")
@@ -92,6 +94,7 @@ def test_tags_that_are_nearest() -> None:
     assert nearest_tags("lates", there) == ["latest"] and nearest_tags("nightly", there) == []
 
 
+@settings(max_examples=50, deadline=None)
 @given(st.text(max_size=20), st.lists(st.text(max_size=12), max_size=6))
 def test_nearest_tags_are_tags_that_are_there(tag: str, there: list[str]) -> None:
     found = nearest_tags(tag, there)

@@ -133,7 +133,7 @@ def test_an_upstream_has_its_own_policy_or_none_is_asked(fleet: Fleet) -> None:
 
 
 @pytest.mark.peer("cosign", "cosign2", "docker-registry")
-@pytest.mark.parametrize("version", ["cosign2", "cosign"])
+@pytest.mark.parametrize("version", [pytest.param("cosign2", marks=pytest.mark.long), "cosign"])
 def test_what_a_publisher_signed_with_cosign_is_let_in(
     fleet: Fleet, peer: Callable[[str], str], tmp_path: Path, version: str
 ) -> None:
