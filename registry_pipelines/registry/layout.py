@@ -24,7 +24,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
-from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes
+from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, descriptors
 from registry_pipelines.registry.embedded.storage import Store
 from registry_pipelines.registry.protocol import BUFFER_BYTES, BlobReader, Capabilities, Readable
 
@@ -121,7 +121,10 @@ class LayoutRegistry:
             )
         manifest.digest.check(manifest.raw, where=f"{self.name}/{repository}")
         with self._file_errors(repository):
-            self._store.layout(repository).put_manifest(manifest, (tag,) if tag else ())
+            layout = self._store.layout(repository)
+            for item in descriptors(manifest.content()):
+                layout.touch_blob(item.digest)  # as the embedded server: its grace time begins again
+            layout.put_manifest(manifest, (tag,) if tag else ())
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """See Registry."""

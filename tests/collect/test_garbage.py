@@ -15,6 +15,8 @@ from registry_pipelines.cli import main
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.config import load
 from registry_pipelines.oci import media_types
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layout import Layout
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
@@ -92,6 +94,20 @@ def test_pushed_just_now_goes_only_where_nobody_pushes(config: Path, tmp_path: P
     assert asked(config, "folder", "--unused", "30s").exit_code == 8
     assert answered(asked(config, "folder", "--unused", "1h").stdout)["facts"]["blobs"] == 0
     assert answered(asked(config, "folder", "--unused", "0s").stdout)["facts"]["blobs"] == 1
+
+
+def test_a_manifest_in_a_folder_starts_the_time_of_its_blobs_again(config: Path, tmp_path: Path) -> None:
+    """Its layers were found two days ago and not sent again; one of them is on its way out."""
+    registry = LayoutRegistry(tmp_path / "folder")
+    place = Place(registry, "team/app")
+    image = push(place, "v1", days_ago=1)
+    registry.delete_manifest("team/app", image.digest)
+    grow_old(tmp_path / "folder")
+    Layout(tmp_path / "folder/team/app").put_aside(Digest.of(b"layer of v1"))
+    registry.put_manifest("team/app", image, tag="v1")
+    registry.delete_manifest("team/app", image.digest)
+    assert answered(asked(config, "folder").stdout)["facts"]["blobs"] == 0
+    assert registry.blob_size("team/app", Digest.of(b"layer of v1")) == len(b"layer of v1")
 
 
 def test_a_repository_that_cannot_be_read_is_named_and_left(config: Path, tmp_path: Path) -> None:
