@@ -88,7 +88,7 @@ class Old:
     """What is there before and goes by the rules: layers, and manifests with their layers, that pushers use again."""
 
     layers: list[bytes] = field(default_factory=list)
-    litter: list[bytes] = field(default_factory=lambda: [f"litter {number}".encode() for number in range(40)])
+    litter: list[bytes] = field(default_factory=lambda: [b"litter"])
     images: list[tuple[ManifestBytes, list[bytes], str]] = field(default_factory=list)
 
 
@@ -115,11 +115,12 @@ def fill(place: Place, root: Path, count: int) -> Old:
     return old
 
 
-def litter(folder: Path, old: Old) -> None:
-    """Blobs that nobody needs and nobody used for two days, of layers that pushers may want the next moment: where a
-    pusher has one already, his stays."""
+def litter(folder: Path, old: Old, turn: int) -> None:
+    """Blobs that nobody needs and nobody used for two days, of layers that pushers want from now on: where a pusher was
+    faster, his stays."""
     then = time.time() - 2 * 86400
-    for content in random.sample(old.litter, 8):
+    old.litter = [f"litter {turn} {number}".encode() for number in range(40)]
+    for content in old.litter[:20]:
         target = folder / "blobs/sha256" / Digest.of(content).hex
         made = folder / "litter"
         made.write_bytes(content)

@@ -36,7 +36,7 @@ class Collector:
     def __init__(self, server: EmbeddedServer, signer: Signer) -> None:
         self._server, self._signer = server, signer
         self.place = Place(registry_of(server), REPOSITORY)
-        self.deleted = self.purged = self.freed = self.put_back = self.healed = 0
+        self.turns = self.deleted = self.purged = self.freed = self.put_back = self.healed = 0
 
     def turn(self, old: Old) -> None:
         now = datetime.now(UTC)
@@ -46,7 +46,8 @@ class Collector:
         self.deleted += sum(not each.already for each in done.deleted)
         self.put_back += sum("it was put back" in each for each in done.refused)
         self._purge()
-        litter(self._server.root / REPOSITORY, old)
+        self.turns += 1
+        litter(self._server.root / REPOSITORY, old, self.turns)
         self.freed += self._server.collect_garbage(grace_s=DAY_S).blobs
 
     def _purge(self) -> None:
