@@ -26,6 +26,7 @@ from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import BUNDLE_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.progress import count_text
 from registry_pipelines.settings import NAME
 
 SCHEMA = 1
@@ -249,7 +250,8 @@ def _part_problems(bundle: Bundle) -> Iterator[str]:
         return
     wanted = -(-bundle.stream_size // bundle.part_size)
     if len(bundle.parts) != wanted:
-        yield f"{bundle.stream_size} bytes are {wanted} parts of {bundle.part_size}, and {len(bundle.parts)} are listed"
+        parts = count_text(wanted, "part")
+        yield f"{bundle.stream_size} bytes are {parts} of {bundle.part_size}, and {len(bundle.parts)} listed"
     left = bundle.stream_size
     for place, part in enumerate(bundle.parts, 1):
         if part.name != part_name(bundle.mirror, bundle.number, place):

@@ -89,7 +89,7 @@ def test_what_is_sealed_is_read_and_believed_of_the_promoter(make_key: MakeKey) 
         ({"line": "x"}, "32 hex digits"),
         ({"number": 0}, "its number is 0"),
         ({"part_size": 0}, "no parts"),
-        ({"stream_size": 5000}, "3 parts of 2000, and 2 are listed"),
+        ({"stream_size": 5000}, "3 parts of 2000, and 2 listed"),
         ({"stream_size": 3001}, "part 2 has 1000 bytes"),
         ({"parts": (Part(name="../../x", size=2000, sha256="b" * 64), bundle().parts[1])}, "part 1 is named '../../x'"),
         ({"parts": (Part(name=part_name("foreign", 7, 1), size=2000, sha256=""), bundle().parts[1])}, "no SHA-256"),
