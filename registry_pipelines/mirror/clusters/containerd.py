@@ -15,6 +15,7 @@ from registry_pipelines.mirror.clusters.model import (
     shared_names,
     where_to_login,
 )
+from registry_pipelines.progress import count_text
 
 FOLDER = "/etc/containerd/certs.d"
 CONFIG_PATH = f"""config_path = "{FOLDER}\""""
@@ -74,7 +75,7 @@ def _several(routes: Sequence[Route]) -> Iterator[str]:
     for host, found in by_host(routes).items():
         if len(prefixes := _prefixes(found)) > 1:
             paths = ", ".join(each or "the registry's own root" for each in prefixes)
-            yield f"{host}: its images lie below {len(prefixes)} paths, which are asked one after the other: {paths}"
+            yield f"{host}: its images lie below {count_text(len(prefixes), 'path')}, which are asked one after the other: {paths}"
 
 
 def _notes(endpoint: Endpoint) -> list[str]:
