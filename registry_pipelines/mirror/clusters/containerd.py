@@ -75,7 +75,8 @@ def _several(routes: Sequence[Route]) -> Iterator[str]:
     for host, found in by_host(routes).items():
         if len(prefixes := _prefixes(found)) > 1:
             paths = ", ".join(each or "the registry's own root" for each in prefixes)
-            yield f"{host}: its images lie below {count_text(len(prefixes), 'path')}, which are asked one after the other: {paths}"
+            count = count_text(len(prefixes), "path")
+            yield f"{host}: its images lie below {count}, which are asked one after the other: {paths}"
 
 
 def _notes(endpoint: Endpoint) -> list[str]:
