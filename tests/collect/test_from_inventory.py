@@ -95,7 +95,7 @@ RULES = st.lists(
 
 
 @given(st.dictionaries(st.sampled_from(["team/app", "team/b", "other/app"]), IMAGES, min_size=1), RULES, st.data())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_it_is_the_plan_of_a_survey(
     tmp_path_factory: pytest.TempPathFactory,
     content: dict[str, list[tuple[str, int | None, set[bytes], str]]],
@@ -135,6 +135,7 @@ def fill(place: Place, images: list[tuple[str, int | None, set[bytes], str]]) ->
         st.lists(st.tuples(st.integers(0, 5), st.integers(0, 3) | st.just(KEPT)), max_size=10), min_size=1, max_size=4
     )
 )
+@settings(max_examples=30, deadline=None)
 def test_columns_weigh_as_values_do(fleet: list[list[tuple[int, int]]]) -> None:
     """Entries that go are numbered over all repositories there, and by repository here."""
     sizes = [1, 2, 3, 50, 1 << 40, 1_000_003]

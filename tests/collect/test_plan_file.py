@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan, Total
@@ -58,6 +58,7 @@ plans = st.builds(
 
 
 @given(plans)
+@settings(max_examples=30, deadline=None)
 def test_what_is_stored_is_read_back(plan: RetentionPlan) -> None:
     again = RetentionPlan.from_json(plan.to_json())
     assert again == plan
@@ -65,6 +66,7 @@ def test_what_is_stored_is_read_back(plan: RetentionPlan) -> None:
 
 
 @given(plans, st.data())
+@settings(max_examples=30, deadline=None)
 def test_what_is_cut_is_refused_or_is_whole_lines(plan: RetentionPlan, data: st.DataObject) -> None:
     raw = plan.to_json().encode()
     cut = raw[: data.draw(st.integers(0, len(raw) - 1))]
@@ -76,6 +78,7 @@ def test_what_is_cut_is_refused_or_is_whole_lines(plan: RetentionPlan, data: st.
 
 
 @given(st.binary(max_size=200))
+@settings(max_examples=30, deadline=None)
 def test_what_is_no_plan_is_refused(raw: bytes) -> None:
     with pytest.raises(InputError):
         RetentionPlan.from_json(raw.decode(errors="replace"))

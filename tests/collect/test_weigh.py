@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.collect.plan import Entry, RepositoryPlan
@@ -23,6 +23,7 @@ def held(found: list[tuple[str, int]]) -> Held:
 
 
 @given(fleets)
+@settings(max_examples=30, deadline=None)
 def test_what_is_freed_is_what_nothing_needs_any_more(fleet: list[list[tuple[str, int]]]) -> None:
     """Against a plain simulation: entries go one after the other, and what nobody holds any more is gone."""
     weights = weigh([held(found) for found in fleet])
@@ -39,6 +40,7 @@ def test_what_is_freed_is_what_nothing_needs_any_more(fleet: list[list[tuple[str
 
 
 @given(fleets)
+@settings(max_examples=30, deadline=None)
 def test_teams_and_rules_sum_to_the_registry(fleet: list[list[tuple[str, int]]]) -> None:
     weights = weigh([held(found) for found in fleet])
     entries = tuple(Entry(Digest.of(b"%d" % at), (), "", (), rule=f"rule {at % 3}") for at in range(ENTRIES))
