@@ -247,6 +247,8 @@ def test_after_a_kill_anywhere_each_tag_can_be_pulled_and_the_same_command_ends_
         assert done.ok and sorted(whole.registry.tags("team/app")) == ["v9"]
         for tag in ("v1", "v2", "v3"):
             for writes in range(first, 400, STEP):
+                if not any(tag in each.tags for each in records(whole, signer)):
+                    break  # all was done, and only the last answer was lost
                 stopping(faults, writes)
                 try:
                     undo(place, signer, tag)
