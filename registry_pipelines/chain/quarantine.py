@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.plan import RetentionPlan
-from registry_pipelines.collect.quarantine import Quarantine, release, restore
+from registry_pipelines.collect.quarantine import Quarantine, Shelf, restore
 from registry_pipelines.collect.records import Found, Record, find_records
 from registry_pipelines.collect.rules import GLOB_CHARACTERS
 from registry_pipelines.errors import (
@@ -91,7 +91,9 @@ def records_of(session: Session, registry: str) -> list[Found]:
     """Every record of a registry, the oldest first; those that are not to be believed have a problem. Raises
     InputError, RegistryError."""
     opened, verifier = session.places.registry(registry), session.keys.trusted()
-    found = [each for place in _quarantines(session, registry, opened) for each in find_records(place, verifier)]
+    with Pool(SURVEY_THREADS, "records") as pool:
+        places = _quarantines(session, registry, opened)
+        found = [each for place in places for each in find_records(place, verifier, pool)]
     return sorted(found, key=lambda each: (each.record.at if each.record else "", each.place.repository, each.tag))
 
 
@@ -154,7 +156,9 @@ def undo(session: Session, registry: str, references: Sequence[str], *, plan: st
     started = time.monotonic()
     with alone(session, registry):
         found = records_of(session, registry)
-        results = [_undo_one(*each, found) for each in _wanted(found, references, plan)]
+        wanted = _wanted(found, references, plan)
+        shelves = _shelves(found, {aside for aside, _ in wanted})
+        results = [_undo_one(record, shelves[aside]) for aside, record in wanted]
     back = [record for record, problems in results if not problems]
     return StageResult(
         stage=f"undo:{registry}",
@@ -203,13 +207,15 @@ def _is_named(record: Record, reference: str) -> bool:
     return repository == record.repository and tag in record.tags
 
 
-def _undo_one(aside: Place, record: Record, found: Sequence[Found]) -> tuple[Record, list[str]]:
+def _undo_one(record: Record, shelf: Shelf | ContentError) -> tuple[Record, list[str]]:
     """The record, and what was not as it should be. What did not come back whole stays set aside."""
     try:
+        if isinstance(shelf, ContentError):
+            raise shelf
         with Pool(SURVEY_THREADS, "undo") as pool:
-            restored = restore(record, aside, pool)
+            restored = restore(record, shelf.aside, pool)
         if not restored.problems:
-            release(record, aside, _others(aside, record, found))
+            shelf.release(record)
     except (RegistryError, ContentError) as error:
         return record, [str(error)]
     return record, restored.problems
@@ -219,17 +225,21 @@ def _believed(found: Sequence[Found]) -> list[Held]:
     return [(each.place, each.record) for each in found if each.record]
 
 
-def _others(aside: Place, record: Record, found: Sequence[Found]) -> list[Record]:
-    """The other records of the same quarantine. Raises ContentError where one cannot be read: what it keeps is not
-    known, so nothing is deleted there."""
-    beside = [each for each in found if each.place == aside and each.tag != record.tag]
-    if unread := next((each for each in beside if each.record is None), None):
-        raise ContentError(
-            f"the record {unread.tag} cannot be believed, so nothing is deleted beside it: {unread.problem}",
-            where=str(aside),
-            do=f"Look at it; then delete its tag {unread.tag}",
-        )
-    return [each.record for each in beside if each.record]
+def _shelves(found: Sequence[Found], places: Collection[Place]) -> dict[Place, Shelf | ContentError]:
+    """The quarantines at some places; why nothing is touched in one with a record that cannot be believed: what that
+    keeps is not known."""
+    shelves: dict[Place, Shelf | ContentError] = {}
+    for place in places:
+        here = [each for each in found if each.place == place]
+        unread = next((each for each in here if each.record is None), None)
+        shelves[place] = Shelf(place, [each.record for each in here if each.record])
+        if unread:
+            shelves[place] = ContentError(
+                f"the record {unread.tag} cannot be believed, so nothing beside it is touched: {unread.problem}",
+                where=str(place),
+                do=f"Look at it; then delete its tag {unread.tag}",
+            )
+    return shelves
 
 
 def purge(session: Session, registry: str, *, dry_run: bool = False) -> StageResult:
@@ -290,15 +300,20 @@ def _heal(believed: Sequence[Held]) -> tuple[list[str], dict[Place, str]]:
 def _purge_each(over: Sequence[Held], found: Sequence[Found]) -> tuple[list[Record], list[str]]:
     purged: list[Record] = []
     problems: list[str] = []
-    left = list(found)
-    for aside, record in over:
-        try:
-            release(record, aside, _others(aside, record, left))
-        except (RegistryError, ContentError) as error:
-            problems.append(f"{record.repository}@{record.digest}: {error}")
-        else:
-            purged.append(record)
-            left = [each for each in left if (each.place, each.tag) != (aside, record.tag)]
+    for place, shelf in _shelves(found, {aside for aside, _ in over}).items():
+        blobs: set[Digest] = set()
+        for record in (record for aside, record in over if aside == place):
+            try:
+                if isinstance(shelf, ContentError):
+                    raise shelf
+                blobs |= shelf.release(record)
+            except (RegistryError, ContentError) as error:
+                problems.append(f"{record.repository}@{record.digest}: {error}")
+            else:
+                purged.append(record)
+        if blobs and isinstance(shelf, Shelf):
+            with suppress(RegistryError):  # what is left is nobody's loss but of room
+                shelf.free(blobs)
     return purged, problems
 
 

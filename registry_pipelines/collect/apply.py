@@ -14,7 +14,7 @@ from registry_pipelines.collect.meanwhile import Meanwhile
 from registry_pipelines.collect.names import Names
 from registry_pipelines.collect.plan import Entry, RepositoryPlan, RetentionPlan
 from registry_pipelines.collect.whole import check_newest
-from registry_pipelines.collect.within import refers
+from registry_pipelines.collect.within import read_pieces, referring, refers
 from registry_pipelines.errors import (
     ContentError,
     InputError,
@@ -123,6 +123,8 @@ class _Application:
         self._done, self._progress, self._aside = done, progress, aside
         self._going = frozenset(digest for entry in planned.entries for digest in entry.delete)
         self._names = Names(planned.tags)
+        self._spared: dict[Digest, str] = {}
+        self._all_spared = ""
         self._meanwhile = Meanwhile(place, planned.tags, self._going)
 
     def run(self) -> None:
@@ -198,15 +200,31 @@ class _Application:
             return False
         except (RegistryError, ContentError, SignatureInvalid) as error:
             self._done.refused.append(f"{self._place.repository}@{entry.digest}: {error}")
+            self._spare(entry)
         else:
             self._done.freed_bytes += entry.freed_bytes
             self._progress.advance(self._planned.repository, entry.freed_bytes)
         return True
 
+    def _spare(self, entry: Entry) -> None:
+        """What was to go and stays keeps what it needs: what several images share goes with the last of them."""
+        why = f"{entry.digest.short} stays, and needs it"
+
+        def attached(digest: Digest) -> list[Digest]:
+            return [*referring(self._place, digest), *self._names.about(digest)]
+
+        try:
+            needed = read_pieces(self._place, [entry.digest, *entry.delete], attached).digests
+        except (RegistryError, ContentError) as error:
+            self._all_spared = f"what {entry.digest.short} needs is not known ({error.what})"
+            return
+        self._spared.update(dict.fromkeys(needed, why))
+
     def _check(self, entry: Entry) -> None:
         """Just before: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
         place = self._place
-        if why := self._meanwhile.why(entry.delete):
+        spared = self._all_spared or next((self._spared[one] for one in entry.delete if one in self._spared), "")
+        if why := spared or self._meanwhile.why(entry.delete):
             raise ContentError(why, where=f"{place}@{entry.digest}", do="Make a new plan")
         if why := next(filter(None, (self._in_use.why(place.repository, digest) for digest in entry.delete)), ""):
             raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")

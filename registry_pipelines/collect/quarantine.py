@@ -7,7 +7,8 @@ record last. After a kill between any two steps the same command does the rest.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from registry_pipelines.collect.names import Names
 from registry_pipelines.collect.plan import Entry
 from registry_pipelines.collect.records import KeptList, Record, read_record, record_tag, write_record
-from registry_pipelines.collect.within import Brought, bring, read_pieces, refers
+from registry_pipelines.collect.within import Brought, bring, read_pieces, referring
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryError, Unsupported
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import QUARANTINE_TYPE
@@ -77,14 +78,12 @@ class Quarantine:
         pieces = read_pieces(
             place,
             [one for one in entry.delete if one not in lists],
-            lambda digest: (*_referring(place, digest), *names.about(digest)),
+            lambda digest: (*referring(place, digest), *names.about(digest)),
         )
         if not self._has_record(aside, entry):
             write_record(aside, self._record(place, entry, names, pieces.digests), self.signer)
-        bring(pieces, place, aside, pool, self.brought)
-        for digest in entry.delete:
-            if digest in pieces.manifests and digest_at(aside, HELD_TAG + digest.hex) != digest:
-                put_tag(aside, pieces.manifests[digest], HELD_TAG + digest.hex)
+        tags = {digest: HELD_TAG + digest.hex[:64] for digest in pieces.manifests}
+        bring(pieces, place, aside, pool, self.brought, tags)
 
     def _expect_record(self, place: Place, aside: Place, entry: Entry) -> None:
         left = [digest for digest in entry.delete if digest_at(place, digest) is not None]
@@ -191,26 +190,40 @@ def _has_tag(place: Place, digest: Digest) -> bool:
     return any(digest_at(place, tag) == digest for tag in place.registry.tags(place.repository))
 
 
-def release(record: Record, aside: Place, others: Iterable[Record]) -> int:
-    """Delete what a record keeps and no other one needs, blobs where the registry lets us, the record last. others: all
-    other records of this quarantine. How many manifests went. Raises RegistryError; Unsupported where nothing is
-    deleted at all."""
-    needed = {digest for other in others for digest in other.held}
-    going = [Digest.parse(digest) for digest in reversed(record.held) if digest not in needed]
-    blobs = _blobs_of(aside, going)
-    gone = sum(_delete_list(aside, digest, frozenset(going)) for digest in going)
-    gone += sum(_delete(aside, digest) for digest in going)
-    kept = _blobs_of(aside, map(Digest.parse, needed))
-    for blob in blobs - kept:
-        try:
-            aside.registry.delete_blob(aside.repository, blob)
-        except NotFound:
-            continue
-        except RegistryError:
-            break  # most registries leave that to their own collection
-    if (own := digest_at(aside, record.tag)) is not None:
-        _delete(aside, own)
-    return gone
+class Shelf:
+    """The quarantine of one repository, with what each of its records keeps. records: all that are believed."""
+
+    def __init__(self, aside: Place, records: Iterable[Record]) -> None:
+        self.aside = aside
+        self._records = {record.tag: record for record in records}
+        self._needed = Counter(digest for record in self._records.values() for digest in record.held)
+
+    def release(self, record: Record) -> set[Digest]:
+        """Delete what a record keeps and no other one needs, the record last; the blobs that what went named. Raises
+        RegistryError; Unsupported where nothing is deleted at all."""
+        going = [Digest.parse(digest) for digest in reversed(record.held) if self._needed[digest] <= 1]
+        blobs = _blobs_of(self.aside, going)
+        for digest in going:
+            _delete_list(self.aside, digest, frozenset(going))
+        for digest in going:
+            _delete(self.aside, digest)
+        if (own := digest_at(self.aside, record.tag)) is not None:
+            _delete(self.aside, own)
+        if self._records.pop(record.tag, None):
+            self._needed.subtract(record.held)
+        return blobs
+
+    def free(self, blobs: Collection[Digest]) -> None:
+        """Delete those of the blobs that nothing here names any more, where the registry lets us; most leave that to
+        their own collection."""
+        kept = _blobs_of(self.aside, {Digest.parse(one) for each in self._records.values() for one in each.held})
+        for blob in set(blobs) - kept:
+            try:
+                self.aside.registry.delete_blob(self.aside.repository, blob)
+            except NotFound:
+                continue
+            except RegistryError:
+                return
 
 
 def _delete_list(aside: Place, subject: Digest, going: frozenset[Digest]) -> bool:
@@ -249,12 +262,6 @@ def _blobs_of(aside: Place, digests: Iterable[Digest]) -> set[Digest]:
             content = aside.registry.get_manifest(aside.repository, digest).content()
             blobs |= {one.digest for one in descriptors(content)}
     return blobs
-
-
-def _referring(place: Place, digest: Digest) -> list[Digest]:
-    """What refers to a manifest by its own word: a list is only a claim."""
-    listed = place.registry.referrers(place.repository, digest)
-    return [one.digest for one in listed if refers(place, one.digest, digest)]
 
 
 def _list_under(place: Place, tag: str, digest: Digest) -> KeptList | None:

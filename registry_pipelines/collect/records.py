@@ -7,7 +7,7 @@ aside that no record names.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -125,16 +125,20 @@ def read_record(aside: Place, tag: str, verifier: Verifier) -> Record:
     return record
 
 
-def find_records(aside: Place, verifier: Verifier) -> Iterator[Found]:
-    """Every record of a quarantine, those that are not to be believed too. Raises RegistryError (its tags)."""
+def find_records(aside: Place, verifier: Verifier, pool: Executor) -> list[Found]:
+    """Every record of a quarantine, those that are not to be believed too, read through the pool. Raises RegistryError
+    (its tags)."""
     try:
         tags = [tag for tag in aside.registry.tags(aside.repository) if tag.startswith(RECORD_TAG)]
     except NotFound:
-        return
-    for tag in tags:
-        try:
-            yield Found(aside, tag, read_record(aside, tag, verifier))
-        except NotFound:
-            continue
-        except (SignatureInvalid, ContentError, RegistryError) as error:
-            yield Found(aside, tag, problem=str(error))
+        return []
+    return [each for each in pool.map(lambda tag: _look(aside, tag, verifier), tags) if each]
+
+
+def _look(aside: Place, tag: str, verifier: Verifier) -> Found | None:
+    try:
+        return Found(aside, tag, read_record(aside, tag, verifier))
+    except NotFound:
+        return None
+    except (SignatureInvalid, ContentError, RegistryError) as error:
+        return Found(aside, tag, problem=str(error))

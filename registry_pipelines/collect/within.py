@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
@@ -11,8 +12,20 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, descriptors
 from registry_pipelines.registry.blobs import BlobStream
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.registry.tags import digest_at, put_tag
 from registry_pipelines.transfer.closure.closure import storing_order
+
+
+class Locks:
+    """One writer at a time of what has a digest. docker-registry 2.8 writes its links in place: who stores a manifest
+    while another one mounts a blob of it anew may get 400 DIGEST_INVALID."""
+
+    def __init__(self) -> None:
+        self._locks = tuple(threading.Lock() for _ in range(64))
+
+    def of(self, digest: Digest) -> threading.Lock:
+        """The lock of a digest, which some others share."""
+        return self._locks[int(digest.hex[:8], 16) % len(self._locks)]
 
 
 @dataclass
@@ -23,6 +36,8 @@ class Brought:
     sent: int = 0
     sent_bytes: int = 0
     manifests: int = 0
+    manifest_locks: Locks = field(default_factory=Locks)
+    blob_locks: Locks = field(default_factory=Locks)
 
 
 Attached = Callable[[Digest], Iterable[Digest]]
@@ -65,38 +80,56 @@ def read_pieces(place: Place, wanted: Iterable[Digest], attached: Attached | Non
     return Pieces({digest: found[digest] for digest in storing_order(contents)})
 
 
-def bring(pieces: Pieces, source: Place, target: Place, pool: Executor, brought: Brought) -> None:
-    """Store all of them at the target, with their blobs, by digest. What is there already is not touched. Raises
-    RegistryError, ContentError; whatever was stored until then stays, and a second call goes on."""
+def bring(
+    pieces: Pieces,
+    source: Place,
+    target: Place,
+    pool: Executor,
+    brought: Brought,
+    tags: Mapping[Digest, str] | None = None,
+) -> None:
+    """Store all of them at the target, with their blobs: by digest, or under a tag of ``tags``, which is read back.
+    What is there already is not touched. Raises RegistryError, ContentError; whatever was stored until then stays, and
+    a second call goes on."""
     for digest, manifest in pieces.manifests.items():
-        if digest_at(target, digest) is not None:
-            continue
-        content = manifest.content()
-        if isinstance(content, Manifest):
-            blobs = {blob.digest: blob for blob in descriptors(content) if not blob.urls}
-            list(pool.map(lambda blob: _bring_blob(blob, source, target, brought), blobs.values()))
-        target.registry.put_manifest(target.repository, manifest)
-        brought.manifests += 1
+        tag = tags.get(digest, "") if tags else ""
+        with brought.manifest_locks.of(digest):
+            if digest_at(target, tag or digest) == digest:
+                continue
+            content = manifest.content()
+            if isinstance(content, Manifest):
+                blobs = {blob.digest: blob for blob in descriptors(content) if not blob.urls}
+                list(pool.map(lambda blob: _bring_blob(blob, source, target, brought), blobs.values()))
+            if tag:
+                put_tag(target, manifest, tag)
+            else:
+                target.registry.put_manifest(target.repository, manifest)
+            brought.manifests += 1
 
 
 def _bring_blob(blob: Descriptor, source: Place, target: Place, brought: Brought) -> None:
-    """A mount may fail whatever was promised, so look, and send what is not there. A registry that refuses a mount for
-    good has said no, and takes the content."""
-    registry = target.registry
-    if registry.blob_size(target.repository, blob.digest) == blob.size:
-        return
-    try:
-        if registry.mount_blob(target.repository, blob.digest, source=source.repository):
+    with brought.blob_locks.of(blob.digest):
+        if target.registry.blob_size(target.repository, blob.digest) == blob.size:
+            return
+        if _mount(blob, source, target):
             brought.mounted += 1
             return
+        with BlobStream(source, blob) as content:
+            target.registry.upload_blob(target.repository, blob, content)
+        brought.sent += 1
+        brought.sent_bytes += blob.size
+
+
+def _mount(blob: Descriptor, source: Place, target: Place) -> bool:
+    """A mount may fail whatever was promised, so look. A registry that refuses one for good has said no."""
+    try:
+        if target.registry.mount_blob(target.repository, blob.digest, source=source.repository):
+            return True
     except (Unavailable, Unauthorized):
         raise
     except RegistryError:
         pass
-    with BlobStream(source, blob) as content:
-        registry.upload_blob(target.repository, blob, content)
-    brought.sent += 1
-    brought.sent_bytes += blob.size
+    return target.registry.blob_size(target.repository, blob.digest) == blob.size
 
 
 def refers(place: Place, referrer: Digest, subject: Digest) -> bool:
@@ -106,3 +139,9 @@ def refers(place: Place, referrer: Digest, subject: Digest) -> bool:
     except (NotFound, ManifestInvalid):
         return False
     return stated is not None and stated.digest == subject
+
+
+def referring(place: Place, digest: Digest) -> list[Digest]:
+    """What refers to a manifest by its own word: a list is only a claim."""
+    listed = place.registry.referrers(place.repository, digest)
+    return [one.digest for one in listed if refers(place, one.digest, digest)]

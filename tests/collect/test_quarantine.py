@@ -15,8 +15,8 @@ import pytest
 
 from registry_pipelines.collect.apply import Applied, apply_plan
 from registry_pipelines.collect.plan import RetentionPlan
-from registry_pipelines.collect.quarantine import Quarantine, Restored, release, restore
-from registry_pipelines.collect.records import Record, find_records, write_record
+from registry_pipelines.collect.quarantine import Quarantine, Restored, Shelf, restore
+from registry_pipelines.collect.records import Found, Record, find_records, write_record
 from registry_pipelines.errors import ClosureIncomplete, NotFound, RegistryPipelinesError
 from registry_pipelines.evidence.keys import generate_key, load_signer, verifier_of
 from registry_pipelines.evidence.model import Signer
@@ -81,8 +81,13 @@ def apply(registry: Registry, found: RetentionPlan, signer: Signer, days: int = 
     return apply_plan(registry, found, now=NOW, aside=aside), aside
 
 
+def found_at(place: Place, signer: Signer) -> list[Found]:
+    with Pool(4, "records") as pool:
+        return find_records(quarantine_of(place), verifier_of(signer), pool)
+
+
 def records(place: Place, signer: Signer) -> list[Record]:
-    found = list(find_records(quarantine_of(place), verifier_of(signer)))
+    found = found_at(place, signer)
     assert all(each.record for each in found), found
     return [each.record for each in found if each.record]
 
@@ -93,7 +98,7 @@ def undo(place: Place, signer: Signer, tag: str) -> Restored:
     [one] = [each for each in every if tag in each.tags]
     with Pool(4, "undo") as pool:
         done = restore(one, quarantine_of(place), pool)
-    release(one, quarantine_of(place), [each for each in every if each is not one])
+    Shelf(quarantine_of(place), every).release(one)
     return done
 
 
@@ -158,11 +163,13 @@ def test_what_several_images_share_comes_back_with_each(registry: Registry, sign
 def test_the_end_of_a_quarantine_leaves_nothing(registry: Registry, signer: Signer) -> None:
     place = Place(registry, "team/app")
     furnish(place)
-    apply(registry, plan(registry, KEEP_ONE), signer)
+    done, _ = apply(registry, plan(registry, KEEP_ONE), signer)
+    assert done.ok, "\n".join(done.refused)
     kept = content_of(place)
     while left := records(place, signer):
         assert not left[0].is_over(NOW) and left[0].is_over(NOW + timedelta(days=14))
-        release(left[0], quarantine_of(place), left[1:])
+        shelf = Shelf(quarantine_of(place), left)
+        shelf.free(shelf.release(left[0]))
         for other in left[1:]:
             assert all(registry.resolve(quarantine_of(place).repository, digest) for digest in other.held)
     assert content_of(quarantine_of(place)) == Content({}, {}, {}, {}) and content_of(place) == kept
@@ -296,7 +303,7 @@ def test_a_record_that_somebody_else_wrote_is_not_believed(tmp_path: Path, signe
         apply(registry, plan(registry, KEEP_ONE), signer)
         [record, *_] = records(whole, signer)
         write_record(quarantine_of(whole), record, load_signer(key))
-        [bad] = [each for each in find_records(quarantine_of(whole), verifier_of(signer)) if each.record is None]
+        [bad] = [each for each in found_at(whole, signer) if each.record is None]
         assert bad.tag == record.tag and "trusted key" in bad.problem
 
 
@@ -321,3 +328,17 @@ def test_nothing_is_copied_where_nothing_could_be_deleted(tmp_path: Path, signer
         done, aside = apply(registry, found, signer)
         assert not done.ok and not done.deleted and aside.brought.manifests == 0
         assert content_of(whole) == before and records(whole, signer) == []
+
+
+def test_what_could_not_go_keeps_what_it_shares(tmp_path: Path, signer: Signer) -> None:
+    """A platform goes with the last index of a plan that has it; not where an earlier one had to stay."""
+    with faulty(tmp_path) as (registry, faults, whole):
+        furnish(whole)
+        found = plan(registry, KEEP_ONE)
+        order = [entry for each in found.repositories for entry in each.entries if {"v2", "v3"} & set(entry.tags)]
+        faults.play("DELETE", rf".*/team/app/manifests/{order[0].digest}", Status(503))
+        done, _ = apply(registry, found, signer)
+        assert len(done.refused) == 2 and "stays, and needs it" in done.refused[1]
+        assert sorted(content_of(whole).tags)[-3:] == ["v2", "v3", "v9"]
+        faults.clear()
+        assert apply(registry, found, signer)[0].ok and list(whole.registry.tags("team/app")) == ["v9"]

@@ -10,12 +10,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
+from registry_pipelines.collect.records import write_record
 from registry_pipelines.config import load
+from registry_pipelines.evidence.keys import load_signer
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
@@ -23,7 +26,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.set_aside import quarantine_of
 from tests.answers import document
 from tests.cli.test_bad_input import PROGRAM
-from tests.collect.test_quarantine import content_of
+from tests.collect.test_quarantine import content_of, records
 from tests.collect.test_retention import note, push
 from tests.collect.test_stored import RULE, Shop
 from tests.collect.test_stored import shop as shop
@@ -78,14 +81,8 @@ def test_purge_takes_only_what_is_over(shop: Shop) -> None:
 
 def _expire(shop: Shop, aside: Place) -> None:
     """Write one record as it is when its time is over, by the same key."""
-    import msgspec
-
-    from registry_pipelines.collect.records import find_records, write_record
-    from registry_pipelines.evidence.keys import load_signer, verifier_of
-
     signer = load_signer(shop.folder / ".registry-pipelines" / "keys" / "signing.key")
-    record = next(find_records(aside, verifier_of(signer))).record
-    assert record is not None
+    record = records(shop.place, signer)[0]
     write_record(aside, msgspec.structs.replace(record, until="2026-01-01T00:00:00Z"), signer)
 
 
