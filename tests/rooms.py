@@ -15,7 +15,7 @@ import grimp
 PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
 PACKAGE = "registry_pipelines"
 HOUSE = (
-    *("cli", "chain", "config"),
+    *("cli", "chain", "config", "node"),
     *("replicate", "mirror", "collect", "promote", "sign", "scan", "stream", "build"),
     *("infra", "events", "doctor", "report", "lifecycle", "inventory"),
     *("transfer", "evidence", "registry", "oci"),

@@ -1,0 +1,60 @@
+"""What the snapshotter asks of whoever serves images before they are fetched.
+
+A layer has the name that containerd gives its snapshot, its *chain ID* (OCI image specification, "Layer ChainID"): that
+of the layer and of all below it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+REF_LABEL = "containerd.io/snapshot.ref"
+"""On a snapshot that is to become a layer: its chain ID (containerd, ``core/snapshots``)."""
+IMAGE_LABEL = "containerd.io/snapshot/cri.image-ref"
+MANIFEST_LABEL = "containerd.io/snapshot/cri.manifest-digest"
+LAYER_LABEL = "containerd.io/snapshot/cri.layer-digest"
+LAYERS_LABEL = "containerd.io/snapshot/cri.image-layers"
+"""Of the image that is being pulled, where annotations are on (containerd, ``pkg/snapshotters``): its reference, the
+digest of its manifest for this platform, that of the layer, and those of the layer and the ones above it, with commas
+between them, as many as a label holds."""
+
+
+class LazyImage(Protocol):
+    """An image that can be served before it is fetched."""
+
+    @property
+    def name(self) -> str:
+        """For people, and the same for the same image: reference and digest of its manifest."""
+        ...
+
+    @property
+    def layers(self) -> Sequence[str]:
+        """Chain IDs of the layers that are served, lowest first: all of the image's, or without a gap its lowest."""
+        ...
+
+    def mount(self, chain_id: str) -> Path:
+        """A folder with one read-only tree of the layer and all below it, until :meth:`release`.
+
+        The same one when it is asked for again, and mounted again where it was lost. Raises RegistryPipelinesError;
+        NotFound for a chain ID that ``layers`` has not.
+        """
+        ...
+
+    def release(self) -> None:
+        """No snapshot is made of it any more: what is mounted can go."""
+        ...
+
+
+class LazyImages(Protocol):
+    """All of them. Called by many threads at once."""
+
+    def find(self, labels: Mapping[str, str], chain_id: str) -> LazyImage | None:
+        """The image that serves a layer; None where none does, or where why not was said: then it is pulled as usual.
+
+        labels: as containerd gave them with the layer, which are kept with its snapshot, so that it is found again
+        with the same ones after a restart, also without the registry. Without annotations there is the chain ID alone.
+        Never raises for what an image or a registry does.
+        """
+        ...
