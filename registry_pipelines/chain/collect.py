@@ -130,12 +130,8 @@ def planned(session: Session, registry: str, *, save: Path | None = None, invent
 def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -> StageResult:
     """A plan that was made or read as a result; not ``ok`` when a repository was refused because something
     about it is unclear."""
-    refused, staying, going, freed = [], 0, 0, 0
-    for each in retention.repositories:  # once: a large plan is read from its file each time
-        if each.refused:
-            refused.append(f"{each.repository}: {each.refused}")
-        sizes = [entry.freed_bytes for entry in each.entries if not entry.reasons]
-        staying, going, freed = staying + len(each.entries) - len(sizes), going + len(sizes), freed + sum(sizes)
+    told = retention.overview(MOST_ROWS)
+    going, staying = told.going, told.staying
     return StageResult(
         stage=f"retention:{registry}",
         subject=registry,
@@ -146,15 +142,15 @@ def describe(retention: RetentionPlan, registry: str, *, seconds: float = 0.0) -
             "registry": registry,
             "delete": going,
             "keep": staying,
-            "refused": len(refused),
-            "freed_bytes": freed,
+            "refused": len(told.refused),
+            "freed_bytes": told.freed_bytes,
             "made_at": retention.made_at,
             "source": retention.source,
         },
-        rows=[*retention.rows(MOST_ROWS)],
+        rows=[*told.rows],
         tables=totals_tables(retention),
-        reasons=[*refused, *retention.stopped, *retention.notes],
-        ok=not refused and not retention.stopped,
+        reasons=[*told.refused, *retention.stopped, *retention.notes],
+        ok=not told.refused and not retention.stopped,
         exit_code=Unavailable.exit_code if retention.stopped else 0,
     )
 

@@ -40,7 +40,7 @@ def look_again(
     """
     changed: list[str] = []
     planned = tuple(_again(registry, plan, rules, now, in_use, listed, changed))
-    return replace(plan, repositories=planned, source=SURVEY, stored_as=None), changed
+    return replace(plan, repositories=planned, source=SURVEY, totals=(), stored_as=None), changed
 
 
 def _again(

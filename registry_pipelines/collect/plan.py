@@ -75,6 +75,26 @@ class Total:
         return max(0, self.before - self.freed)
 
 
+@dataclass
+class Overview:
+    """A plan as a person reads it. refused: repositories that nothing is planned for, with the reason. going, staying:
+    images. freed_bytes: of those that go. rows: see :meth:`RetentionPlan.rows`."""
+
+    refused: list[str] = field(default_factory=list)
+    going: int = 0
+    staying: int = 0
+    freed_bytes: int = 0
+    rows: list[Row] = field(default_factory=list)
+
+    def count(self, entry: Entry) -> None:
+        """One more image."""
+        if entry.reasons:
+            self.staying += 1
+        else:
+            self.going += 1
+            self.freed_bytes += entry.freed_bytes
+
+
 @dataclass(frozen=True)
 class RetentionPlan:
     """What a registry could let go. registry: its name. made_at: RFC 3339. notes: what the numbers do not include.
@@ -107,6 +127,9 @@ class RetentionPlan:
     @property
     def freed_bytes(self) -> int:
         """Bytes that the registry can free after the plan; layers that anything kept shares are not counted."""
+        for total in self.totals:
+            if total.of == "registry":
+                return total.freed
         return sum(entry.freed_bytes for _, entry in self.deletions)
 
     @property
@@ -121,19 +144,28 @@ class RetentionPlan:
             hasher.update(line)
         return Digest(f"sha256:{hasher.hexdigest()}")
 
-    def rows(self, most: int | None = None) -> list[Row]:
-        """A table: what goes first, then what stays and why. most: so many rows at most."""
+    def overview(self, most: int | None = None) -> Overview:
+        """What a person is told of it, in one reading: a large plan is read from its file each time. most: so many rows
+        at most."""
+        found = Overview()
         kinds: tuple[list[Row], list[Row], list[Row]] = ([], [], [])
         for planned in self.repositories:
             if planned.refused:
+                found.refused.append(f"{planned.repository}: {planned.refused}")
                 kinds[0].append(_row(planned.repository, "refuse", planned.refused))
             for entry in planned.entries:
+                found.count(entry)
                 rows = kinds[2 if entry.reasons else 1]
                 if most is None or len(rows) < most:
                     rows.append(_entry_row(planned.repository, entry))
         for rows in kinds:
             rows.sort(key=lambda row: str(row["repository"]))
-        return [row for rows in kinds for row in rows][:most]
+        found.rows = [row for rows in kinds for row in rows][:most]
+        return found
+
+    def rows(self, most: int | None = None) -> list[Row]:
+        """A table: what goes first, then what stays and why. most: so many rows at most."""
+        return self.overview(most).rows
 
     def to_json(self) -> str:
         """The stored form as one text; :meth:`from_json` reads it. Large plans go through ``plan_file``."""
