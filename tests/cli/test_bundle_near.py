@@ -163,6 +163,10 @@ def test_the_tool_comes_along(gap: Gap) -> None:
     assert "no wheel of registry-pipelines" in gap.run("near", *words, code=8).output
     (gap.here / "wheels").mkdir()
     (gap.here / "wheels" / "registry_pipelines-1.0-py3-none-any.whl").write_bytes(b"a wheel")
+    (gap.here / "disk").mkdir()
+    (gap.here / "disk/tool").symlink_to(gap.here / "wheels")
+    assert "is a link, and leads away" in gap.run("near", *words, code=8).output
+    (gap.here / "disk/tool").unlink()
     gap.near(*words)
     assert (gap.here / "disk/tool/registry_pipelines-1.0-py3-none-any.whl").read_bytes() == b"a wheel"
     assert "registry_pipelines-1.0" in (gap.here / "disk/tool/SHA256SUMS").read_text()

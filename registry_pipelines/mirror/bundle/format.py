@@ -16,16 +16,19 @@ side says are there; they are the document's ``needs``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from registry_pipelines.errors import ManifestInvalid, StateTooNew
+from registry_pipelines.errors import ManifestInvalid, PlatformInvalid, ReferenceInvalid, StateTooNew
 from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import BUNDLE_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.oci.references import check_repository, check_tag
+from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.settings import NAME
 
@@ -232,10 +235,14 @@ def _problems(bundle: Bundle) -> Iterator[str]:
     """What is wrong in a document, the first things first: sizes and names are used to find and to cut files."""
     if not re.search(NAME.expression, bundle.mirror) or bundle.mirror.endswith("\n"):
         yield f"the mirror's name {bundle.mirror[:80]!r} is none"
+    if bundle.schema < 1:
+        yield f"its form is {bundle.schema}"
     if not re.fullmatch(r"[0-9a-f]{32}", bundle.line):
         yield "its line is not 32 hex digits"
     if bundle.number < 1:
         yield f"its number is {bundle.number}"
+    if read_time(bundle.made_at) is None:
+        yield f"it was made at {bundle.made_at[:80]!r}, which is no time"
     yield from _part_problems(bundle)
     yield from _blob_problems(bundle)
     yield from _image_problems(bundle)
@@ -277,6 +284,7 @@ def _blob_problems(bundle: Bundle) -> Iterator[str]:
     for need in bundle.needs:
         if need.digest in seen:
             yield f"{need.digest} is in the bundle, and left out of it"
+        yield from _name_problems(need.repository)
     if bundle.needs and bundle.receipt is None:
         yield "content is left out, and no receipt says that it is at the far side"
 
@@ -284,10 +292,23 @@ def _blob_problems(bundle: Bundle) -> Iterator[str]:
 def _image_problems(bundle: Bundle) -> Iterator[str]:
     here = {blob.digest for blob in bundle.manifests}
     for image in bundle.images:
+        yield from _name_problems(image.repository, (*image.tags, *image.digest_tags), image.platforms)
         if missing := {image.digest, *image.manifests, *image.digest_tags.values()} - here:
             yield f"manifest {min(missing)} of {image.repository[:120]} is not in it"
         if image.digest not in image.manifests:
             yield f"the closure of {image.repository[:120]} is without its top"
+
+
+def _name_problems(repository: str, tags: Iterable[str] = (), platforms: Iterable[str] = ()) -> Iterator[str]:
+    """Names that a registry would refuse in the middle of a load, or take for a path to somewhere else."""
+    try:
+        check_repository(repository)
+        for tag in tags:
+            check_tag(tag)
+        for platform in platforms:
+            Platform.parse(platform)
+    except (ReferenceInvalid, PlatformInvalid) as error:
+        yield error.what
 
 
 __all__ = [

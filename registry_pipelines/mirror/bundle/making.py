@@ -159,6 +159,12 @@ class Making:
         return written
 
     def _tool_files(self, files: Sequence[ToolFile], folder: Path) -> Iterator[Path]:
+        if (folder / TOOL_FOLDER).is_symlink():
+            raise InputError(
+                f"the folder {TOOL_FOLDER} is a link, and leads away from the medium",
+                where=str(folder),
+                do="Remove it, and run the same command again",
+            )
         for file in files:
             if file.name not in self.tool:
                 raise InputError(f"{file.name} of the tool is not at hand", do="Run the same command, with --with-tool")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from registry_pipelines.errors import ContentError, DigestMismatch, DiskFull, InputError
+from registry_pipelines.errors import ContentError, DigestMismatch, DiskFull, InputError, StateLocked
 from registry_pipelines.mirror.bundle.format import BundleBlob, Part, part_name
 from registry_pipelines.mirror.bundle.hashing import BlobCheck, Hashing
 from registry_pipelines.mirror.bundle.reading import Origins, Piece, is_small, read_stream
@@ -255,11 +256,11 @@ class _Cut:
 @contextmanager
 def half_written(folder: Path, name: str) -> Iterator[int]:
     """A file to write that gets its name at the end of the block; on any error it is removed. Raises DiskFull,
-    LocalError."""
+    StateLocked while another process writes it, LocalError."""
     path, half = folder / name, folder / f"{name}{HALF}"
     with local_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+        file = _begun_anew(half)
     try:
         with local_errors(path):
             yield file
@@ -272,6 +273,37 @@ def half_written(folder: Path, name: str) -> Iterator[int]:
         raise
     finally:
         os.close(file)
+
+
+def _begun_anew(half: Path) -> int:
+    """A file that was not there before, locked. What is left of a killed process goes away; a link is not followed: a
+    medium comes from elsewhere, and may lead out of itself."""
+    while True:
+        with suppress(FileNotFoundError):
+            _remove_left(half)
+        try:
+            file = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        except FileExistsError:
+            continue
+        with suppress(OSError):  # some file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return file
+
+
+def _remove_left(half: Path) -> None:
+    if half.is_symlink():
+        half.unlink()
+        return
+    file = os.open(half, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise StateLocked("another process writes this file", where=str(half), do="Name another folder") from error
+    except OSError:  # some file systems have no locks
+        pass
+    finally:
+        os.close(file)
+    half.unlink()
 
 
 @contextmanager

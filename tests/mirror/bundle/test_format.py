@@ -68,6 +68,10 @@ def bundle(**changed: object) -> Bundle:
     return msgspec.structs.replace(small, **changed)
 
 
+def image(**changed: object) -> BundleImage:
+    return msgspec.structs.replace(bundle().images[0], **changed)
+
+
 def test_what_is_sealed_is_read_and_believed_of_the_promoter(make_key: MakeKey) -> None:
     raw = seal(bundle(), make_key("promoter").signer)
     sealed = read_bundle(raw)
@@ -98,6 +102,13 @@ def test_what_is_sealed_is_read_and_believed_of_the_promoter(make_key: MakeKey) 
         ({"blobs": (bundle().blobs[0], BundleBlob(digest=LAYER, size=2000, offset=1024))}, "behind the end"),
         ({"blobs": bundle().blobs[1:]}, "is not in it"),
         ({"needs": (Need(digest=Digest.of(b"n"), size=1, repository="a"),)}, "no receipt"),
+        ({"images": (image(repository="mirrored/../../hr"),)}, "'mirrored/../../hr' is not a repository name"),
+        ({"images": (image(tags=("3.12", "../x")),)}, "'../x' is not a tag"),
+        ({"images": (image(digest_tags={"a/b": TOP}),)}, "'a/b' is not a tag"),
+        ({"images": (image(platforms=("linux",)),)}, "'linux'"),
+        ({"needs": (Need(digest=Digest.of(b"n"), size=1, repository="/a"),), "receipt": RECEIPT}, "'/a' is not a repo"),
+        ({"schema": 0}, "its form is 0"),
+        ({"made_at": "yesterday"}, "'yesterday', which is no time"),
         ({"needs": (Need(digest=LAYER, size=1, repository="a"),), "receipt": RECEIPT}, "left out of it"),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import resource
 import subprocess
 import tarfile
@@ -22,11 +23,12 @@ from registry_pipelines.errors import (
     DigestMismatch,
     DiskFull,
     InputError,
+    StateLocked,
     Unavailable,
 )
 from registry_pipelines.mirror.bundle.format import read_bundle, verify_bundle
 from registry_pipelines.mirror.bundle.near import NearState, Progressed
-from registry_pipelines.mirror.bundle.parts import HALF
+from registry_pipelines.mirror.bundle.parts import HALF, half_written
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import BlobReader, Place, Registry
@@ -221,6 +223,30 @@ def test_files_of_another_bundle_are_not_written_over(near: Near, tmp_path: Path
     with pytest.raises(InputError, match="of another bundle"):
         lost.make(tmp_path / "disk")
     assert lost.make(tmp_path / "other").bundle.number == 1
+
+
+def test_a_link_on_a_medium_leads_nothing_out_of_it(near: Near, tmp_path: Path) -> None:
+    disk, precious = tmp_path / "disk", tmp_path / "precious"
+    disk.mkdir()
+    precious.write_text("of somebody else")
+    (disk / f"upstreams-0001.part0001{HALF}").symlink_to(precious)
+    (disk / "upstreams-0001.part0002").symlink_to(tmp_path / "not-there")
+    (disk / "upstreams-0001.bundle.json").symlink_to(precious)
+    made = near.make(disk)
+    assert precious.read_text() == "of somebody else" and not (tmp_path / "not-there").exists()
+    assert not any(path.is_symlink() for path in disk.iterdir())
+    stream_of_parts(made.bundle, disk)
+
+
+def test_a_part_that_another_process_writes_is_left_to_it(near: Near, tmp_path: Path) -> None:
+    with half_written(tmp_path, "upstreams-0001.part0001") as file:
+        os.write(file, b"of the other")
+        with pytest.raises(StateLocked, match="another process writes"):
+            near.make(tmp_path)
+    assert (tmp_path / "upstreams-0001.part0001").read_bytes() == b"of the other"
+    (tmp_path / f"upstreams-0001.part0001{HALF}").write_bytes(b"left by one that was killed")
+    (tmp_path / "upstreams-0001.part0001").unlink()
+    stream_of_parts(near.make(tmp_path).bundle, tmp_path)
 
 
 def test_a_source_that_is_away_for_a_moment_is_waited_for(near: Near, tmp_path: Path) -> None:
