@@ -210,7 +210,7 @@ def _plan(header: _Header, repositories: Iterable[RepositoryPlan], stored_as: Di
 
 def _read_header(line: bytes) -> _Header:
     try:
-        told = msgspec.json.decode(line, type=dict[str, Any]).get("schema")
+        told = msgspec.json.decode(line, type=ready(dict[str, Any])).get("schema")
         if told != PLAN_SCHEMA:
             raise InputError(f"the plan has schema {told!r}"[:200], do="Make a new plan with this version")
         header = msgspec.json.decode(line, type=ready(_Header))

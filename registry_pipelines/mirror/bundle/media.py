@@ -23,7 +23,7 @@ from registry_pipelines.mirror.bundle.format import (
     ToolFile,
     read_bundle,
 )
-from registry_pipelines.progress import Progress, size_text
+from registry_pipelines.progress import Progress, count_text, size_text
 from registry_pipelines.registry.protocol import BUFFER_BYTES
 from registry_pipelines.threads import Pool
 
@@ -121,7 +121,9 @@ def look_at(media: Media, sealed: Sealed, progress: Progress) -> Found:
     parts = looker.find(bundle.parts)
     tool = looker.find(bundle.tool, folder=TOOL_FOLDER)
     found = Found(sealed, tuple(parts), tuple(tool))
-    progress.end(f"verify {bundle.name}", note="whole" if found.whole else f"{len(found.lacking)} parts are lacking")
+    progress.end(
+        f"verify {bundle.name}", note="whole" if found.whole else f"{count_text(len(found.lacking), 'part')} lacking"
+    )
     return found
 
 
@@ -223,4 +225,4 @@ def _read(path: Path) -> bytes:
 
 def size_of_parts(found: Found) -> str:
     """``25.0 GiB in 2 parts``, for people."""
-    return f"{size_text(found.bundle.stream_size)} in {len(found.parts)} parts"
+    return f"{size_text(found.bundle.stream_size)} in {count_text(len(found.parts), 'part')}"
