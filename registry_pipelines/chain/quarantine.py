@@ -53,7 +53,7 @@ def copies_of(session: Session, registry: str, plan: RetentionPlan) -> list[str]
     size = size_text(going)
     if mounts is None:
         return [
-            f"whether blobs are mounted at {registry} is not known: if not, at least {size} are sent to set aside what goes"
+            f"whether blobs are mounted at {registry} is not known: if not, at least {size} are sent to set it aside"
         ]
     return [
         f"{registry} mounts no blobs: at least {size} are sent through this machine to set aside what goes, and stored "
