@@ -190,8 +190,9 @@ def _kept_row(load: Load, kept: KeptTag) -> dict[str, Scalar]:
 
 
 def write_receipt(session: Session, name: str, to: Path) -> StageResult:
-    """Ask the private registry for all that bundles of a mirror brought, and write the signed receipt. to: a file, or
-    a folder in which it gets its name. Raises InputError without the promoter's key, RegistryError, LocalError."""
+    """Ask the private registry for all that bundles of a mirror brought, and write the signed receipt. to: a file
+    (one that is there, or ``*.json``), or a folder, made where it is missing, in which it gets its name. Raises
+    InputError without the promoter's key, RegistryError, LocalError."""
     from registry_pipelines.mirror.bundle.confirm import confirm
 
     started = time.monotonic()
@@ -200,8 +201,10 @@ def write_receipt(session: Session, name: str, to: Path) -> StageResult:
     requests = Requests([registry])
     made = confirm(far_folder(session.config, name), registry, signer, now=session.now())
     receipt = made.signed.receipt
-    path = to / f"{name}-receipt-{receipt.sequence:04d}.json" if to.is_dir() else to
+    named = to.is_file() or (to.suffix == ".json" and not to.is_dir())
+    path = to if named else to / f"{name}-receipt-{receipt.sequence:04d}.json"
     with local_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, made.signed.raw)
     gone = f"{count_text(made.gone, 'blob or manifest', 'blobs and manifests')} that bundles brought"
     return StageResult(

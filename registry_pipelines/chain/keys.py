@@ -22,7 +22,7 @@ def trusted_keys(config: Config) -> KeySet:
     from registry_pipelines.evidence.keys import load_verifier
 
     believed = load_verifier(
-        config.trusted_keys,
+        _of_all_roles(config),
         config.trusted_by_role,
         until=config.retired_keys,
         revoked=config.signing.revoked,
@@ -35,6 +35,15 @@ def trusted_keys(config: Config) -> KeySet:
     from registry_pipelines.chain.notation import CertificateQuestion, managed_revocations
 
     return believed.certified_by(CertificateQuestion(own.trust, managed_revocations(config)))
+
+
+def _of_all_roles(config: Config) -> tuple[Path, ...]:
+    """Files of the keys that are believed in every role without its own. A configuration that names the keys of a role
+    alone, as a side of an air gap does, may have none of them: the one by default counts where it is there."""
+    default = config.signing_key.with_suffix(".pub")
+    own = config.signing
+    unwritten = config.trusted_by_role and not (own.key or own.kms or own.generate or own.trusted)
+    return tuple(path for path in config.trusted_keys if not (unwritten and path == default and not path.exists()))
 
 
 def _identities(config: Config) -> Keyless | None:

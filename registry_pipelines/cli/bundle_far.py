@@ -95,7 +95,10 @@ def whom_to_believe(session: Session | None, keys: tuple[Path, ...]) -> Callable
 )
 @click.option("--move-back", is_flag=True, help="Let tags move also to what an earlier bundle says.")
 @click.option(
-    "--receipt", type=click.Path(path_type=Path), metavar="FILE", help="Write the receipt at the end; or a folder."
+    "--receipt",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write the receipt at the end: a *.json, or a folder.",
 )
 @common
 def load(
@@ -121,7 +124,9 @@ def load(
 
 @click.command("receipt", short_help="Write what the private registry has, signed, for the way back.")
 @NAME
-@click.option("--to", type=click.Path(path_type=Path), required=True, metavar="FILE", help="File, or a folder for it.")
+@click.option(
+    "--to", type=click.Path(path_type=Path), required=True, metavar="FILE", help="A *.json, or a folder for it."
+)
 @common
 def receipt(options: Options, name: str, to: Path) -> None:
     """Write what the private registry has of all that bundles of mirror NAME brought, signed, for the way back.

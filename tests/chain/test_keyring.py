@@ -76,3 +76,15 @@ def test_a_key_that_was_changed_is_believed_until_its_day(tmp_path: Path) -> Non
         assert (old.key_id in trusted_keys(load(tmp_path / "registry-pipelines.yaml", {})).key_ids) is believed
         if believed:
             assert keys.trusted().verify(b"x", signature) == old.key_id
+
+
+def test_a_side_with_the_key_of_one_role_alone_believes_it_and_nobody_else(tmp_path: Path) -> None:
+    ours = generate_key(tmp_path / "ours.key")
+    keys = keyring(tmp_path, "promoter: {key: ours.key}")
+    for trusted in (keys.trusted(), keys.trusted_if_any()):
+        assert trusted is not None and trusted.key_ids == (ours.key_id,)
+        assert trusted.believed("https://cyclonedx.org/bom") == ()
+    general = generate_key(tmp_path / ".registry-pipelines" / "keys" / "signing.key")
+    assert keys.trusted().believed("https://cyclonedx.org/bom") == (general.key_id,)
+    with pytest.raises(InputError, match=r"lost\.pub"):  # what is written must be there
+        keyring(tmp_path, "key: lost.key, promoter: {key: ours.key}").trusted()

@@ -73,6 +73,8 @@ def test_verify_load_and_receipt(side: Side) -> None:
     assert side.answer("verify", side.disk)["rows"][0]["loaded"] == "yes"
     told = side.answer("receipt", "upstreams", "--to", side.here / "back.json")
     assert told["facts"]["sequence"] == 2 and (side.here / "back.json").exists()
+    side.run("receipt", "upstreams", "--to", side.here / "media" / "back")  # a folder that is not there yet
+    assert (side.here / "media" / "back" / "upstreams-receipt-0003.json").exists()
     assert "whole" in side.run("verify", side.disk).stdout and "copied" not in side.run("verify", side.disk).stdout
 
 

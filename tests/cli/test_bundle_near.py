@@ -91,6 +91,7 @@ def test_a_bundle_crosses_and_the_next_one_brings_what_is_new_alone(gap: Gap) ->
     made = gap.near("bundle", "create", "upstreams", "--to", disk)
     assert made["facts"]["full"] and made["facts"]["images"] == 4 and made["ok"]
     assert not (gap.here / "unreachable").exists()  # the private registry is behind the gap
+    assert gap.near("bundle", "show", disk)["facts"]["signature"] == "believed"  # by its own key, too
     shown = gap.far("bundle", "show", disk)
     assert {row["repository"] for row in shown["rows"]} == {
         "mirrored/library/app", "mirrored/library/tool", "mirrored/library/many", "mirrored/data/advisories"
