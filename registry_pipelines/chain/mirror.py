@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
 from registry_pipelines.chain.mirror_sources import ARTIFACTS, Chosen, asked, change_lines, choose
 from registry_pipelines.chain.result import Scalar, StageResult, request_facts
@@ -36,9 +37,9 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
     upstream: only this one, as the configuration writes its image. dry_run: only say what would be done, and what it
     takes of the upstreams' quotas; tags are looked at by HEAD, which no quota counts."""
     started = time.monotonic()
+    requests = Requests(_registries(session, name, upstream))  # before the first one is asked
     chosen = choose(session, name, upstream=upstream)
     plan, stops = chosen.plan, chosen.stops
-    requests = Requests([*(each.source.registry for each in chosen.upstreams), *stops])
     budget = Forecast(session, plan, stops[0] if stops else None)
     if dry_run:
         return _planned(session, chosen, budget, time.monotonic() - started)
@@ -67,7 +68,6 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
             "changes_since_lock": len(chosen.changes),
             "left_out_count": len(left_out),
             **budget.facts(),
-            **request_facts(requests.so_far()),
         },
         rows=[*map(_mirrored, run.rows), *map(_not_mirrored, run.problems)],
         tables={"left_out": left_out},
@@ -85,7 +85,17 @@ def mirror(session: Session, name: str, *, upstream: str = "", dry_run: bool = F
     )
     from registry_pipelines.chain.mirror_record import remember  # signs, when all is done
 
-    return remember(session, chosen, result, upstreams)
+    kept = remember(session, chosen, result, upstreams)
+    return replace(kept, facts={**kept.facts, **request_facts(requests.so_far())})
+
+
+def _registries(session: Session, name: str, upstream: str) -> list[Registry]:
+    settings = session.mirror(name)
+    sources = [each.image for each in settings.upstreams if upstream in ("", each.image)]
+    return [
+        *(session.places.place(each).registry for each in sources),
+        *(session.places.registry(each) for each in settings.stops),
+    ]
 
 
 def _with_artifacts(session: Session, chosen: Chosen, run: MirrorRun, upstream: str) -> MirrorRun:
