@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.still_needed import still_needed
 from registry_pipelines.collect.plan import RetentionPlan
 from registry_pipelines.collect.quarantine import Quarantine, Shelf, restore
 from registry_pipelines.collect.records import Found, Record, find_records
@@ -244,13 +245,17 @@ def _shelves(found: Sequence[Found], places: Collection[Place]) -> dict[Place, S
 
 def purge(session: Session, registry: str, *, dry_run: bool = False) -> StageResult:
     """Delete for good what was set aside and whose time is over, by its own signed record. Before that an index that
-    was pushed too late to be seen gets back what it lacks (``heal``). Raises InputError, RegistryError (the lists)."""
+    was pushed too late to be seen gets back what it lacks (``heal``), and what somebody needs by now stays
+    (``still_needed``). Raises InputError, RegistryError (the lists)."""
     started = time.monotonic()
     with alone(session, registry):
         found, now = records_of(session, registry), session.now()
         back, unclear = _heal(_believed(found)) if not dry_run else ([], {})
         over = [each for each in _believed(found) if each[1].is_over(now) and each[0] not in unclear]
-        records, problems = _purge_each(over, found) if not dry_run else ([record for _, record in over], [])
+        needed = still_needed(session, registry, over)
+        going = [each for each in over if each[1].tag not in needed]
+        records, problems = _purge_each(going, found) if not dry_run else ([record for _, record in going], [])
+        problems += [f"{each.repository}@{each.digest}: {needed[each.tag]}" for _, each in over if each.tag in needed]
     said = "could be deleted for good" if dry_run else "deleted for good"
     return StageResult(
         stage=f"purge:{registry}",

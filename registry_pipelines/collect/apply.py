@@ -194,6 +194,8 @@ class _Application:
             if held is not None:
                 raise held
             self._check(entry)
+            if self._aside:
+                self._aside.check_held(self._place, entry)
             self._delete(entry)
         except Unsupported as error:
             self._done.refused.append(f"{self._place.repository}: {error}")

@@ -16,11 +16,12 @@ from datetime import datetime, timedelta
 
 from registry_pipelines.collect.names import Names
 from registry_pipelines.collect.plan import Entry
-from registry_pipelines.collect.records import KeptList, Record, read_record, record_tag, write_record
+from registry_pipelines.collect.records import RECORD_TAG, KeptList, Record, read_record, record_tag, write_record
 from registry_pipelines.collect.within import Brought, bring, read_pieces, referring
 from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFound, RegistryError, Unsupported
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import QUARANTINE_TYPE
+from registry_pipelines.inventory.survey import companion_of
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import EMPTY, ManifestBytes, artifact_manifest, descriptors
@@ -47,6 +48,7 @@ class Quarantine:
     now: datetime
     brought: Brought = field(default_factory=Brought)
     _asked: set[str] = field(default_factory=set)
+    _held: dict[Digest, tuple[Digest, ...]] = field(default_factory=dict)
 
     def check(self, place: Place) -> None:
         """Whether anything can be set aside beside a place, and deleted. Raises Unsupported, before content is copied
@@ -81,9 +83,20 @@ class Quarantine:
             lambda digest: (*referring(place, digest), *names.about(digest)),
         )
         if not self._has_record(aside, entry):
+            with self.brought.blob_locks.of(EMPTY.digest):  # all records have it, and some are being written
+                push_blob(aside, b"{}", media_type=media_types.OCI_EMPTY)
             write_record(aside, self._record(place, entry, names, pieces.digests), self.signer)
         tags = {digest: HELD_TAG + digest.hex[:64] for digest in pieces.manifests}
         bring(pieces, place, aside, pool, self.brought, tags)
+        self._held[entry.digest] = tuple(digest for digest in entry.delete if digest in tags)
+
+    def check_held(self, place: Place, entry: Entry) -> None:
+        """Whether what :meth:`hold` set aside of an image is there still, just before it is deleted: another machine
+        may have ended an older record of the same content meanwhile. Raises ClosureIncomplete, RegistryError."""
+        aside = quarantine_of(place)
+        for digest in self._held.get(entry.digest, ()):
+            if digest_at(aside, HELD_TAG + digest.hex[:64]) != digest:
+                raise ClosureIncomplete(f"{digest} is not set aside any more", where=str(aside), do="Apply it again")
 
     def _expect_record(self, place: Place, aside: Place, entry: Entry) -> None:
         left = [digest for digest in entry.delete if digest_at(place, digest) is not None]
@@ -191,17 +204,27 @@ def _has_tag(place: Place, digest: Digest) -> bool:
 
 
 class Shelf:
-    """The quarantine of one repository, with what each of its records keeps. records: all that are believed."""
+    """The quarantine of one repository, with what each of its records keeps. records: all that are believed.
+
+    Another machine may set more aside meanwhile, and people may push there what they like: what a tag names that no
+    record put there stays, with its blobs.
+    """
 
     def __init__(self, aside: Place, records: Iterable[Record]) -> None:
         self.aside = aside
         self._records = {record.tag: record for record in records}
+        self._known = frozenset(self._records)
         self._needed = Counter(digest for record in self._records.values() for digest in record.held)
 
     def release(self, record: Record) -> set[Digest]:
         """Delete what a record keeps and no other one needs, the record last; the blobs that what went named. Raises
-        RegistryError; Unsupported where nothing is deleted at all."""
-        going = [Digest.parse(digest) for digest in reversed(record.held) if self._needed[digest] <= 1]
+        RegistryError; Unsupported where nothing is deleted at all; ContentError where a record came meanwhile."""
+        foreign = self._foreign()
+        going = [
+            Digest.parse(digest)
+            for digest in reversed(record.held)
+            if self._needed[digest] <= 1 and digest not in foreign
+        ]
         blobs = _blobs_of(self.aside, going)
         for digest in going:
             _delete_list(self.aside, digest, frozenset(going))
@@ -216,7 +239,7 @@ class Shelf:
     def free(self, blobs: Collection[Digest]) -> None:
         """Delete those of the blobs that nothing here names any more, where the registry lets us; most leave that to
         their own collection."""
-        kept = _blobs_of(self.aside, {Digest.parse(one) for each in self._records.values() for one in each.held})
+        kept = _blobs_below(self.aside, self._tags())
         for blob in set(blobs) - kept:
             try:
                 self.aside.registry.delete_blob(self.aside.repository, blob)
@@ -224,6 +247,25 @@ class Shelf:
                 continue
             except RegistryError:
                 return
+
+    def _foreign(self) -> set[Digest]:
+        """What tags name that are no record's, with all below it."""
+        tags = self._tags()
+        if fresh := [tag for tag in tags if tag.startswith(RECORD_TAG) and tag not in self._known]:
+            raise ClosureIncomplete(
+                f"the record {fresh[0]} came meanwhile, and what it keeps is not known yet",
+                where=str(self.aside),
+                do="Do it again",
+            )
+        others = [tag for tag in tags if not tag.startswith((RECORD_TAG, HELD_TAG)) and not companion_of(tag)]
+        named = (digest_at(self.aside, tag) for tag in others)
+        return {*read_pieces(self.aside, (digest for digest in named if digest)).digests} if others else set()
+
+    def _tags(self) -> list[str]:
+        try:
+            return list(self.aside.registry.tags(self.aside.repository))
+        except NotFound:
+            return []
 
 
 def _delete_list(aside: Place, subject: Digest, going: frozenset[Digest]) -> bool:
@@ -262,6 +304,12 @@ def _blobs_of(aside: Place, digests: Iterable[Digest]) -> set[Digest]:
             content = aside.registry.get_manifest(aside.repository, digest).content()
             blobs |= {one.digest for one in descriptors(content)}
     return blobs
+
+
+def _blobs_below(aside: Place, tags: Iterable[str]) -> set[Digest]:
+    """The blobs of all that tags name, also below indexes, and of what refers to it under a tag."""
+    named = (digest_at(aside, tag) for tag in tags)
+    return _blobs_of(aside, read_pieces(aside, (digest for digest in named if digest)).digests)
 
 
 def _list_under(place: Place, tag: str, digest: Digest) -> KeptList | None:

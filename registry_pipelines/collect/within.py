@@ -38,6 +38,8 @@ class Brought:
     manifests: int = 0
     manifest_locks: Locks = field(default_factory=Locks)
     blob_locks: Locks = field(default_factory=Locks)
+    whole: set[tuple[str, Digest]] = field(default_factory=set)
+    """Repository and manifest, of those that are known to be there with their blobs."""
 
 
 Attached = Callable[[Digest], Iterable[Digest]]
@@ -89,17 +91,21 @@ def bring(
     tags: Mapping[Digest, str] | None = None,
 ) -> None:
     """Store all of them at the target, with their blobs: by digest, or under a tag of ``tags``, which is read back.
-    What is there already is not touched. Raises RegistryError, ContentError; whatever was stored until then stays, and
-    a second call goes on."""
+    What is there already is not touched, but its blobs are looked for: a registry may have lost them. Raises
+    RegistryError, ContentError; whatever was stored until then stays, and a second call goes on."""
     for digest, manifest in pieces.manifests.items():
         tag = tags.get(digest, "") if tags else ""
         with brought.manifest_locks.of(digest):
-            if digest_at(target, tag or digest) == digest:
+            is_there = digest_at(target, tag or digest) == digest
+            if is_there and (target.repository, digest) in brought.whole:
                 continue
             content = manifest.content()
             if isinstance(content, Manifest):
                 blobs = {blob.digest: blob for blob in descriptors(content) if not blob.urls}
                 list(pool.map(lambda blob: _bring_blob(blob, source, target, brought), blobs.values()))
+            brought.whole.add((target.repository, digest))
+            if is_there:
+                continue
             if tag:
                 put_tag(target, manifest, tag)
             else:

@@ -6,15 +6,18 @@ On the embedded server (referrers API), ECR, docker-registry (lists of referrers
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from registry_pipelines.collect.apply import Applied, apply_plan
-from registry_pipelines.collect.plan import RetentionPlan
+from registry_pipelines.collect.names import Names
+from registry_pipelines.collect.plan import Entry, RetentionPlan
 from registry_pipelines.collect.quarantine import Quarantine, Restored, Shelf, restore
 from registry_pipelines.collect.records import Found, Record, find_records, write_record
 from registry_pipelines.errors import ClosureIncomplete, NotFound, RegistryPipelinesError
@@ -342,3 +345,77 @@ def test_what_could_not_go_keeps_what_it_shares(tmp_path: Path, signer: Signer) 
         assert sorted(content_of(whole).tags)[-3:] == ["v2", "v3", "v9"]
         faults.clear()
         assert apply(registry, found, signer)[0].ok and list(whole.registry.tags("team/app")) == ["v9"]
+
+
+@pytest.mark.parametrize(
+    "registry",
+    ["embedded", pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry"))],
+    indirect=True,
+)
+def test_what_people_pushed_into_a_quarantine_stays_whole(registry: Registry, signer: Signer) -> None:
+    """A repository of theirs has that name: an image that is set aside as well, and one that shares its layers."""
+    place = Place(registry, "team/app")
+    furnish(place)
+    apply(registry, plan(registry, KEEP_ONE), signer)
+    aside = quarantine_of(place)
+    held = {tag: Digest.parse(record.digest) for record in records(place, signer) for tag in record.tags}
+    for tag, theirs in (("v1", "theirs"), ("v2", "also-theirs")):
+        registry.put_manifest(aside.repository, registry.get_manifest(aside.repository, held[tag]), tag=theirs)
+    shelf, every = Shelf(aside, records(place, signer)), records(place, signer)
+    blobs = {blob for record in every for blob in shelf.release(record)}
+    shelf.free(blobs)
+    left = content_of(aside)
+    assert {"theirs", "also-theirs"} <= left.tags.keys() and left.tags["theirs"] == held["v1"]
+    assert not any(tag.startswith("rp-record-") for tag in left.tags)
+
+
+@pytest.mark.parametrize("registry", ["embedded"], indirect=True)
+def test_a_record_that_another_machine_writes_meanwhile_keeps_what_it_names(registry: Registry, signer: Signer) -> None:
+    place = Place(registry, "team/app")
+    furnish(place)
+    apply(registry, plan(registry, KEEP_ONE), signer)
+    before = records(place, signer)
+    shelf = Shelf(quarantine_of(place), before)
+    another = msgspec.structs.replace(before[0], plan=str(Digest.of(b"another plan")))
+    write_record(quarantine_of(place), another, signer)
+    with pytest.raises(ClosureIncomplete, match="came meanwhile"):
+        shelf.release(before[0])
+    assert len(records(place, signer)) == len(before) + 1
+    assert all(registry.resolve(quarantine_of(place).repository, digest) for digest in another.held)
+
+
+@pytest.mark.parametrize("registry", ["embedded"], indirect=True)
+def test_what_is_not_set_aside_any_more_is_not_deleted(registry: Registry, signer: Signer) -> None:
+    """Between the copy and the deletion somebody empties the quarantine."""
+    place = Place(registry, "team/app")
+    furnish(place)
+    found = plan(registry, KEEP_ONE)
+
+    class Emptied(Quarantine):
+        def hold(self, place: Place, entry: Entry, names: Names, pool: Executor) -> None:
+            super().hold(place, entry, names, pool)
+            if "v1" in entry.tags:
+                registry.delete_manifest(quarantine_of(place).repository, entry.digest)
+
+    done = apply_plan(registry, found, now=NOW, aside=Emptied(found.digest, 14, signer, verifier_of(signer), NOW))
+    assert [why for why in done.refused if "is not set aside any more" in why]
+    assert {"v1", "old"} <= content_of(place).tags.keys(), "it is whole at its place"
+
+
+@pytest.mark.parametrize("registry", ["embedded"], indirect=True)
+def test_content_that_a_quarantine_lost_is_brought_anew(registry: Registry, signer: Signer) -> None:
+    """The manifest is there by an earlier record, and a layer is not."""
+    place, aside = Place(registry, "team/app"), quarantine_of(Place(registry, "team/app"))
+    furnish(place)
+    before = content_of(place)
+    found = plan(registry, KEEP_ONE)
+    apply(registry, found, signer)
+    undone = [each for each in records(place, signer) if "v1" in each.tags]
+    with Pool(2, "undo") as pool:
+        restore(undone[0], aside, pool)
+    [config, *_] = descriptors(registry.get_manifest("team/app", "v1").content())
+    registry.delete_blob(aside.repository, config.digest)
+    assert apply(registry, found, signer)[0].ok
+    for tag in ("v3", "old", "v2"):
+        assert undo(place, signer, tag).problems == []
+    assert content_of(place) == before

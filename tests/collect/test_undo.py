@@ -7,6 +7,7 @@ import signal
 import subprocess
 import threading
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +181,29 @@ def test_a_plan_says_what_is_sent_where_nothing_is_mounted(tmp_path: Path, monke
         assert not any("mounts" in note for note in made["notes"])
         [applied] = shop.collect("apply", "here", made["digest"])
         assert applied["facts"]["sent_bytes"] == 0 and applied["facts"]["mounted"] > 0
+
+
+def test_what_runs_by_now_is_not_deleted_for_good(shop: Shop) -> None:
+    """The source of usage came after the plan; then it is silent; then nothing runs any more."""
+    plan = emptied(shop)
+    signer = load_signer(shop.folder / ".registry-pipelines" / "keys" / "signing.key")
+    held = {tag: record for record in records(shop.place, signer) for tag in record.tags}
+    for record in held.values():
+        over = msgspec.structs.replace(record, until="2026-01-01T00:00:00Z")
+        write_record(quarantine_of(shop.place), over, signer)
+    uses = shop.folder / "uses.json"
+    shop.configure(more="signing: {generate: true}\nusage: {a: {kind: file, path: uses.json}}\n")
+    [silent] = shop.collect("purge", "here", code=3)
+    assert not silent["changed"] and all("who runs what is not known" in each for each in silent["reasons"])
+    running = f"{shop.place.registry.name}/team/app@{held['v0'].digest}"
+    uses.write_text(msgspec.json.encode(_said(running)).decode())
+    [dry] = shop.collect("purge", "here", "--dry-run", code=3)
+    [purged] = shop.collect("purge", "here", code=3)
+    assert (dry["facts"]["images"], purged["facts"]["images"]) == (1, 1)
+    assert f"team/app@{held['v0'].digest}: it stays set aside" in purged["reasons"][0]
+    shop.collect("undo", "here", "--plan", plan)
+    assert shop.tags == ["v0", "v2"]
+
+
+def _said(*images: str) -> dict[str, Any]:
+    return {"schema": 1, "at": datetime.now(UTC).isoformat(), "uses": [{"image": each} for each in images]}
