@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,13 @@ from registry_pipelines.chain.bundle_wanted import Found, artifact, find_wanted
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config, Mirror, Size
-from registry_pipelines.errors import InputError, RegistryPipelinesError, exit_code_of_many
+from registry_pipelines.errors import (
+    ContentError,
+    EvidenceError,
+    InputError,
+    RegistryPipelinesError,
+    exit_code_of_many,
+)
 from registry_pipelines.mirror.bundle.contents import Draft, Gathered, Numbered, compose, gather
 from registry_pipelines.mirror.bundle.format import Bundle, LeftOut
 from registry_pipelines.mirror.bundle.making import Made, Making, make_again
@@ -71,6 +77,8 @@ def create(session: Session, name: str, asked: Creating) -> StageResult:
         tool = tool_of(session, mirror, near.folder) if asked.with_tool else Tool()
         draft, found, gathered = near.draft(), Found(), Gathered()
         if draft is None:
+            if near.renew_line():
+                notes.append("a receipt names a bundle that is not known here, as after a backup: a new line begins")
             found = find_wanted(session, mirror)
             draft, gathered = _plan(session, mirror, near, asked, found, tool)
             if asked.only_new and (same := _same(near, draft.bundle)):
@@ -90,8 +98,25 @@ def create_in_folder(session: Session, name: str) -> StageResult:
     folder = session.mirror(name).bundle.folder
     if folder is None:
         raise InputError(f"the mirror {name} names no folder", do=f"Write it to mirrors.{name}.bundle.folder")
-    receipts = sorted(folder.glob(f"{name}-receipt-*.json"))
-    return create(session, name, Creating(folders=[folder], receipts=receipts, only_new=True))
+    receipts, alerts = _usable(session, session.mirror(name), sorted(folder.glob(f"{name}-receipt-*.json")))
+    made = create(session, name, Creating(folders=[folder], receipts=receipts, only_new=True))
+    return replace(made, alerts=[*made.alerts, *alerts])
+
+
+def _usable(session: Session, mirror: Mirror, files: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Receipts that can be read and are believed, and a sentence for each of the others: a file that lies about in a
+    folder stops no night's bundle, which without it is larger and not wrong."""
+    usable, alerts = list[Path](), list[str]()
+    if not files:
+        return usable, alerts
+    verifier = believed_files(session, mirror.bundle.receipts)
+    for path in files:
+        try:
+            read_receipt_file(path, verifier=verifier, mirror=mirror.name)
+            usable.append(path)
+        except (EvidenceError, ContentError, InputError) as error:
+            alerts.append(f"a receipt is not used: {error}")
+    return usable, alerts
 
 
 def _require_near(mirror: Mirror, asked: Creating) -> None:

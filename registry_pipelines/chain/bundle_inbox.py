@@ -94,7 +94,7 @@ def _load_each(session: Session, name: str, looked: list[Looked]) -> tuple[list[
     for each in looked:
         try:
             result = load_found(session, name, [each.found])
-        except ContentError as error:
+        except (ContentError, InputError) as error:
             reasons.append(str(error))
             continue
         if result.ok:

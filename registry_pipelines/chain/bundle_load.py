@@ -101,8 +101,9 @@ def load_found(session: Session, name: str, found: Sequence[Found], *, move_back
 
 
 def require_inside(found: Iterable[Found], mirror: Mirror) -> None:
-    """The near side's key opens what this side's ``prefix`` says, and nothing else of the registry. Raises InputError,
-    which names all repositories outside."""
+    """The near side's key opens what this side's ``prefix`` says, and nothing else of the registry. Content that a
+    bundle leaves out is taken from there alone: else it could name a layer of another team's image, and have it put
+    where its own readers get it. Raises InputError, which names all repositories outside."""
     below = f"{mirror.prefix}/" if mirror.prefix else ""
     outside = {
         f"{each.bundle.name}: {image.repository}": None
@@ -110,11 +111,13 @@ def require_inside(found: Iterable[Found], mirror: Mirror) -> None:
         for image in each.bundle.images
         if not image.repository.startswith(below) or is_quarantine(image.repository)
     }
+    read = {need.repository: None for each in found for need in each.bundle.needs}
+    outside |= {f"{name} (to take content from)": None for name in read if not name.startswith(below)}
     if outside:
         named = ", ".join(list(outside)[:MAX_NAMED])
         more = f" and {len(outside) - MAX_NAMED} more" if len(outside) > MAX_NAMED else ""
         raise InputError(
-            f"repositories that bundles of {mirror.name} may not write: {named}{more}",
+            f"repositories that are not for bundles of {mirror.name}: {named}{more}",
             where=f"mirrors.{mirror.name}.prefix",
             do=f"Give both sides' mirrors one prefix (here it is {mirror.prefix or 'none'}); nothing was written",
         )

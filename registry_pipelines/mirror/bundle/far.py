@@ -73,14 +73,21 @@ class FarState(msgspec.Struct):
     """Of the last receipt."""
     loaded: dict[str, list[int]] = {}
     """Numbers of the bundles that were loaded whole, by line, sorted."""
+    marks: dict[str, str] = {}
+    """``Bundle.mark`` of each, by line and number with a slash between."""
     repositories: dict[str, FarRepository] = {}
 
     def has_loaded(self, bundle: Bundle) -> bool:
-        """Whether it was loaded whole before."""
-        return bundle.number in self.loaded.get(bundle.line, ())
+        """Whether it was loaded whole before: this one, and not another with its number."""
+        return bundle.number in self.loaded.get(bundle.line, ()) and not self.number_taken(bundle)
+
+    def number_taken(self, bundle: Bundle) -> bool:
+        """Whether another bundle of its line has its number."""
+        return self.marks.get(f"{bundle.line}/{bundle.number}", bundle.mark) != bundle.mark
 
     def note_loaded(self, bundle: Bundle) -> None:
         """It was loaded whole."""
+        self.marks[f"{bundle.line}/{bundle.number}"] = bundle.mark
         numbers = {*self.loaded.get(bundle.line, ()), bundle.number}
         self.loaded[bundle.line] = sorted(numbers)
 
@@ -106,12 +113,14 @@ class FarState(msgspec.Struct):
 def newer(origin: Origin, known: Origin, now: datetime) -> bool:
     """Whether a bundle may move a tag that another one set: it is the same bundle or a later one.
 
-    In one line numbers decide. A new line begins where the near side lost its state, and then what counts first is
-    which receipt of ours each side knew, by our own counting; then when they were made, by the near sides' clocks. A
-    time in the future decides nothing: the tag stays.
+    In one line numbers decide, as long as none is given twice. A new line begins where the near side lost its state,
+    and then what counts first is which receipt of ours each side knew, by our own counting; then when they were made,
+    by the near sides' clocks. A time in the future decides nothing: the tag stays.
     """
-    if origin.line == known.line:
-        return origin.number >= known.number
+    if origin.line == known.line and origin.number != known.number:
+        return origin.number > known.number
+    if origin.line == known.line and origin.made_at == known.made_at:
+        return True
     if origin.builds_on != known.builds_on:
         return origin.builds_on > known.builds_on
     made, before = read_time(origin.made_at), read_time(known.made_at)

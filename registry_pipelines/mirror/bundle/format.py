@@ -15,6 +15,7 @@ side says are there; they are the document's ``needs``.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 
@@ -159,6 +160,12 @@ class Bundle(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     def name(self) -> str:
         """``foreign-0007``: how its files' names begin."""
         return bundle_name(self.mirror, self.number)
+
+    @property
+    def mark(self) -> str:
+        """SHA-256 over its parts' sums, in hex: tells two bundles apart that a near side gave one number, because its
+        state came back from a backup in between."""
+        return hashlib.sha256("\n".join(part.sha256 for part in self.parts).encode()).hexdigest()
 
     @property
     def manifests(self) -> Iterator[BundleBlob]:

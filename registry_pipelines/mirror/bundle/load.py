@@ -147,6 +147,11 @@ def _notes(bundle: Bundle, state: FarState, now: datetime) -> Iterator[str]:
             f"{bundle.name} says that it was made at {bundle.made_at}, which is in the future here: one of the clocks "
             "is wrong"
         )
+    if state.number_taken(bundle):
+        yield (
+            f"another {bundle.name} was loaded before: the near side's state came back from a backup. Take a receipt "
+            "of now there (`bundle receipt`), by which it notices"
+        )
     later = max(state.loaded.get(bundle.line, [0]))
     if later > bundle.number:
         yield f"{bundle.name} is older than number {later}, which was loaded before: no tag moves back"

@@ -25,10 +25,11 @@ from registry_pipelines.mirror.bundle.format import (
     read_bundle,
     read_document_name,
 )
-from registry_pipelines.mirror.bundle.receipt import SignedReceipt, peek_receipt
+from registry_pipelines.mirror.bundle.receipt import BundleReceipt, SignedReceipt, peek_receipt
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.files import held_alone, local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.oci.times import read_time
 
 _T = TypeVar("_T")
 
@@ -160,10 +161,20 @@ class NearState:
     def keep_receipt(self, receipt: SignedReceipt) -> bool:
         """Keep a receipt that is believed; False where a later one of the same far side is here already, which stays.
         Raises LocalError."""
-        for known in self.receipts():
-            if known.receipt.far == receipt.receipt.far and known.receipt.sequence > receipt.receipt.sequence:
-                return False
+        if any(_later(known.receipt, receipt.receipt) for known in self.receipts()):
+            return False
         self._put(f"receipts/{receipt.receipt.far}.json", receipt.raw)
+        return True
+
+    def renew_line(self) -> bool:
+        """Begin another line where a far side loaded a bundle of this one that is not known here: this state came back
+        from a backup, and would give a number twice. Numbers go on, so no two files have one name. Whether it did."""
+        line = self.line()
+        loaded = [each for one in self.receipts() for each in one.receipt.loaded if each.line == line.line]
+        last = max((each.number for each in loaded), default=0)
+        if last <= line.last:
+            return False
+        self._write(self._line, Line(uuid.uuid4().hex, last))
         return True
 
     def _put(self, name: str, content: bytes) -> None:
@@ -190,6 +201,15 @@ class NearState:
                 where=str(path),
                 do="Move the folder away: a new line of bundles begins",
             ) from error
+
+
+def _later(known: BundleReceipt, other: BundleReceipt) -> bool:
+    """Whether a receipt is known that replaces another: of the same far side, with a higher sequence. By a far state
+    that came back from a backup sequences begin again; then the far side's own clock decides."""
+    if known.far != other.far or known.sequence < other.sequence or known == other:
+        return False
+    made, before = read_time(other.made_at), read_time(known.made_at)
+    return made is None or before is None or made <= before
 
 
 def brought(near: NearState, line: str, wanted: Sequence[str]) -> dict[str, int]:
