@@ -11,7 +11,6 @@ import os
 import select
 import socket
 import ssl
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -200,6 +199,8 @@ def _load(context: ssl.SSLContext, block: Block) -> None:
     if block.label != "TRUSTED CERTIFICATE":
         context.load_verify_locations(cadata=block.content)
         return
+    import tempfile  # brings shutil, bz2 and lzma, and almost no file of authorities distrusts
+
     with tempfile.NamedTemporaryFile("wb") as file:
         lines = base64.encodebytes(block.content)
         file.write(b"-----BEGIN TRUSTED CERTIFICATE-----\n" + lines + b"-----END TRUSTED CERTIFICATE-----\n")

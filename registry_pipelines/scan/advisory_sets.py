@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -275,6 +274,8 @@ def put_in_place(state: Path, pieces: Sequence[Piece], *, now: datetime, old: Ad
 
 def _fill(target: Path, paths: Sequence[Path]) -> None:
     """Make the folder, whole or not at all."""
+    import shutil  # brings bz2 and lzma, which a scan that only reads sets has no use for
+
     fresh = target.parent.parent / "partial" / BEING_FILLED
     shutil.rmtree(fresh, ignore_errors=True)
     fresh.mkdir(parents=True)
@@ -297,6 +298,8 @@ def _fill(target: Path, paths: Sequence[Path]) -> None:
 
 def use(state: Path, chosen: AdvisorySet) -> None:
     """From now on this set is the one in use; what was being made is removed, and so are sets before the last one."""
+    import shutil
+
     root = root_of(state)
     with local_errors(root):
         write_file(root / "current", f"{chosen.folder.name}\n".encode())
