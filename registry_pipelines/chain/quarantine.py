@@ -170,6 +170,9 @@ def undo(session: Session, registry: str, references: Sequence[str], *, plan: st
         facts={"registry": registry, "images": len(results), "whole": len(back), "bytes": _bytes(back)},
         rows=[_row(record) for record, _ in results],
         reasons=[f"{record.repository}: {problem}" for record, problems in results for problem in problems],
+        notes=[
+            "the next plan judges it by the same rules, and may let it go again: `protect` in a rule keeps its tags"
+        ],
         ok=len(back) == len(results),
     )
 

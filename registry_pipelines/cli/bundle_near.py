@@ -79,7 +79,7 @@ def create(
             if restart or full or with_tool or receipts or part_size is not None or len(folders) > 1:
                 raise InputError("--again takes one --to, and nothing that makes a new bundle")
             if request is None:
-                results = [chain.bundle_again(name, number or 0, _numbers(parts), folders[0])]
+                results = [chain.bundle_again(name, *_parts_of(number, parts), folders[0])]
             else:
                 wanted = _requested(request, name, number, parts)
                 results = [
@@ -103,16 +103,18 @@ def create(
     answer_all(options, results, not_ok=INCOMPLETE)
 
 
-def _numbers(text: str | None) -> list[int]:
-    """``3,7-9`` as numbers."""
+def _parts_of(number: int | None, text: str | None) -> tuple[int, list[int]]:
+    """A bundle's number, and ``3,7-9`` as numbers of its parts. Raises InputError."""
+    if number is None or text is None:
+        raise InputError("parts are made again of one bundle", do="Write --again NUMBER --parts 3,7")
     numbers: list[int] = []
     try:
-        for piece in (text or "").split(","):
+        for piece in text.split(","):
             first, dash, last = piece.strip().partition("-")
             numbers += range(int(first), int(last if dash else first) + 1)
     except ValueError as error:
-        raise InputError(f"{text or ''!r} names no parts", do="Write --again NUMBER --parts 3,7") from error
-    return numbers
+        raise InputError(f"{text!r} names no parts", do="Write --again NUMBER --parts 3,7") from error
+    return number, numbers
 
 
 def _requested(request: Path, name: str, number: int | None, parts: str | None) -> list[WantedParts]:

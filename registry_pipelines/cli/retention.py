@@ -20,7 +20,14 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.errors import EvidenceError, InputError
 
-COLUMNS = ("repository", "tags", "action", "freed_bytes", "rule", "why")
+COLUMNS = {
+    "retention": ("plan for {}", ("repository", "tags", "action", "freed_bytes", "rule", "why")),
+    "collect": ("deleted in {}", ("repository", "tags", "digest")),
+    "quarantined": ("set aside in {}", ("repository", "tags", "digest", "freed_bytes", "at", "until", "plan")),
+    "undo": ("undone in {}", ("repository", "tags", "digest", "manifests")),
+    "purge": ("over in {}", ("repository", "tags", "digest", "manifests", "freed_bytes")),
+}
+"""What a person sees of the rows of each stage: a title, and columns."""
 
 
 @click.group("collect")
@@ -142,15 +149,20 @@ def _answer(options: Options, results: list[StageResult]) -> None:
 
 def _show(results: list[StageResult]) -> None:
     out = console()
+    applied = {result.digest for result in results if result.stage.startswith("collect:")}
     for result in results:
-        if result.stage.startswith("retention:") and result.rows:
-            rows = [{name: row[name] for name in COLUMNS} for row in result.rows]
-            out.print(rows_table(rows, title=f"plan for {result.subject}"))
+        if result.rows:
+            title, columns = COLUMNS[result.stage.partition(":")[0]]
+            rows = [{name: row[name] for name in columns} for row in result.rows]
+            out.print(rows_table(rows, title=title.format(result.subject)))
     out.print(results_table(results))
     for result in results:
         print_lines([*result.reasons, *result.notes])
-        if result.stage.startswith("retention:") and result.facts["delete"]:
+        if result.stage.startswith("retention:") and result.facts["delete"] and result.digest not in applied:
             out.print(f"to apply it: registry-pipelines collect apply {result.subject} {result.digest}", markup=False)
+        if result.stage.startswith("quarantined:") and result.rows:
+            last = f"{result.rows[-1]['repository']}@{result.rows[-1]['digest']}"
+            out.print(f"to bring one back: registry-pipelines collect undo {result.subject} {last}", markup=False)
 
 
 collect_group.add_command(garbage.garbage)

@@ -151,8 +151,8 @@ def _with_hidden(
 def said_aside(count: int) -> str:
     """What is said of repositories of the quarantine."""
     return (
-        f"{count_text(count, 'repository', 'repositories')} of what was set aside before "
-        "are left out; layers that they share are freed when their time is over"
+        f"left out: {count_text(count, 'repository', 'repositories')} of what was set aside before; "
+        "layers shared with that are freed when its time is over"
     )
 
 

@@ -147,6 +147,8 @@ def test_parts_are_made_again_by_number_and_by_request(gap: Gap) -> None:
     for words, said in (
         (("--again", 1, "--parts", "x"), "names no parts"),
         (("--again", 1, "--parts", "99"), "no part 99"),
+        (("--parts", "1"), "--again NUMBER --parts 3,7"),
+        (("--again", 1), "--again NUMBER --parts 3,7"),
         (("--again", 1, "--parts", "1", "--full"), "nothing that makes a new bundle"),
         (("--again", 5, "--parts", "1"), "no bundle 5 of upstreams is remembered here; known: 1"),
     ):

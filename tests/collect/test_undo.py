@@ -63,6 +63,23 @@ def test_what_is_set_aside_is_listed_and_comes_back(shop: Shop) -> None:
     assert "name images, or a plan" in shop.collect("undo", "here", code=8)["what"]
 
 
+def test_a_person_reads_what_went_until_when_and_how_it_comes_back(shop: Shop) -> None:
+    def shown(*words: str) -> str:
+        words = ("collect", *words, "--config", str(shop.folder / "rp.yaml"))
+        done = CliRunner().invoke(main, [*words], env={"COLUMNS": "220"})
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    made = shown("apply", "here", "--now")
+    assert "deleted in here" in made and "to apply it" not in made
+    listed = shown("quarantined")
+    [command] = [line for line in listed.splitlines() if line.startswith("to bring one back: ")]
+    assert "set aside in here" in listed and listed.count("team/app ") == 2
+    assert "may let it go again" in shown(*command.partition(" collect ")[2].split())
+    assert len(shop.tags) == 2
+    assert "to apply it: registry-pipelines collect apply here sha256:" in shown("plan")
+
+
 def test_purge_takes_only_what_is_over(shop: Shop) -> None:
     shop.configure(more="signing: {generate: true}\ncollect: {quarantine: 1}\n")
     [made] = shop.collect("plan", "here")
