@@ -27,8 +27,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from measure import MIB, Sample, comparison, interleave, run, write_page
-
+from benchmarks.measure import MIB, Sample, comparison, interleave, run, write_page
 from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest

@@ -15,7 +15,9 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config, load
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from tests.collect.test_garbage import grow_old
 from tests.collect.test_retention import note, push
+from tests.disk import bytes_below
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 SETTINGS = """
@@ -93,6 +95,21 @@ def test_nothing_goes_that_nobody_approved(tmp_path: Path, place: Place) -> None
     assert len(list(place.registry.tags("team/app"))) == 3
     defs = build_definitions(config)
     assert "collect_schedule" not in {each.name for each in defs.schedules or ()}
+
+
+def test_by_night_what_is_over_goes_and_its_bytes_are_free(tmp_path: Path, place: Place) -> None:
+    config = configured(tmp_path, "collect: {quarantine: 0}\n")
+    content = tmp_path / "content"
+    before = bytes_below(content)
+    with dg.DagsterInstance.ephemeral() as instance:
+        plan = metadata(run(config, instance, retention))
+        assert run(config, instance, collected, plan=plan["digest"]).success
+        assert metadata(run(config, instance, quarantine))["blobs_freed"] == 0, "somebody may push just now"
+        grow_old(content)
+        done = metadata(run(config, instance, quarantine))
+        assert done["blobs_freed"] > 0 and done["blob_bytes_freed"] > 0
+        assert bytes_below(content) <= before - plan["freed_bytes"]
+        assert list(place.registry.tags("team/app")) == ["v2.0.0"]
 
 
 def test_where_the_configuration_says_so_it_goes_by_itself_each_week(tmp_path: Path, place: Place) -> None:
