@@ -40,8 +40,12 @@ if TYPE_CHECKING:  # signatures bring the cryptography along
 MAX_PLAN_AGE = timedelta(hours=24)
 """An older plan is refused: what runs, and which signatures exist, is known by the plan's time only."""
 
+FEW_TAGS = 256
+"""Up to so many tags all are read before each :data:`AT_ONCE` images are deleted: a request for each."""
+
 LOOK_EVERY = 8
-"""Times :data:`AT_ONCE` images go between two looks at all tags."""
+"""Of a repository with more tags: times :data:`AT_ONCE` images go between two looks at what all of them name. What is
+new among the names is looked at each time."""
 
 AT_ONCE = 16
 """Images that are set aside at once, before the first of them is deleted."""
@@ -155,27 +159,33 @@ class _Application:
 
     def _go(self, pool: Executor, blobs: Executor) -> None:
         entries = [entry for entry in self._planned.entries if not entry.reasons]
-        for number, start in enumerate(range(0, len(entries), AT_ONCE), 1):
+        for number, start in enumerate(range(0, len(entries), AT_ONCE)):
             together = entries[start : start + AT_ONCE]
-            held = pool.map(lambda entry: self._hold(entry, blobs), together)
+            held = list(pool.map(lambda entry: self._hold(entry, blobs), together))
+            # Setting aside takes its time, and who deletes a manifest deletes the tags that it got meanwhile.
+            whole = len(self._planned.tags) <= FEW_TAGS or not number % LOOK_EVERY
+            if not self._look_again(blobs, whole=whole):
+                return
             if not all(self._let_go(*each) for each in zip(together, held, strict=True)):
                 return
-            if not number % LOOK_EVERY:
-                self._look_again(blobs)
 
-    def _look_again(self, pool: Executor) -> None:
-        """What came meanwhile gets back what it needs."""
+    def _look_again(self, pool: Executor, *, whole: bool = True) -> bool:
+        """What came meanwhile gets back what it needs. False where that is not known: nothing more goes then."""
         repository = self._planned.repository
         try:
-            self._meanwhile.look(pool)
+            if whole:
+                self._meanwhile.look(pool)
+            else:
+                self._meanwhile.look_for_new()
             back = self._meanwhile.give_back()
         except (RegistryError, ContentError) as error:
             self._done.refused.append(f"{repository}: {error}")
-            return
+            return False
         self._done.refused += [f"{repository}@{digest}: {why}; it was put back" for digest, why in back.items()]
         self._done.deleted = [
             each for each in self._done.deleted if each.repository != repository or each.digest not in back
         ]
+        return True
 
     def _hold(self, entry: Entry, pool: Executor) -> RegistryPipelinesError | None:
         """Set an image aside; why that was not done."""
@@ -225,6 +235,8 @@ class _Application:
     def _check(self, entry: Entry) -> None:
         """Just before: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
         place = self._place
+        if len(self._planned.tags) <= FEW_TAGS:
+            self._meanwhile.look_for_new()
         spared = self._all_spared or next((self._spared[one] for one in entry.delete if one in self._spared), "")
         if why := spared or self._meanwhile.why(entry.delete):
             raise ContentError(why, where=f"{place}@{entry.digest}", do="Make a new plan")

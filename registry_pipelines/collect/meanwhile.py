@@ -35,6 +35,7 @@ class Meanwhile:
         self._place, self._before, self._going = place, dict(tags), frozenset(going)
         self._gone: dict[Digest, ManifestBytes] = {}
         self._needed: dict[Digest, str] = {}
+        self._seen = set(tags)
 
     def look(self, pool: Executor) -> None:
         """Read all tags. Raises RegistryError, ContentError: a tag vanished, or an image that the plan counted has none
@@ -50,11 +51,26 @@ class Meanwhile:
                     do="Make a new plan",
                 )
         for tag, digest in sorted(now.items()):
-            if self._before.get(tag) != digest:
-                change = "moved" if tag in self._before else "is new"
-                for one in self._leads_to(digest):
-                    if one in self._going:
-                        self._needed.setdefault(one, f"tag {tag} {change} since the plan was made, and needs {one}")
+            self._need(tag, digest)
+        self._seen |= now.keys()
+
+    def look_for_new(self) -> None:
+        """Read the names of all tags, and what those name that no look saw before: of a large repository that is what
+        can be afforded often. Raises RegistryError."""
+        with suppress(NotFound):
+            for tag in sorted({*self._place.registry.tags(self._place.repository)} - self._seen):
+                if (digest := digest_at(self._place, tag)) is not None:
+                    self._need(tag, digest)
+                    self._seen.add(tag)
+
+    def _need(self, tag: str, digest: Digest) -> None:
+        """What a tag leads to that is not the plan's stays."""
+        if self._before.get(tag) == digest:
+            return
+        change = "moved" if tag in self._before else "is new"
+        for one in self._leads_to(digest):
+            if one in self._going:
+                self._needed.setdefault(one, f"tag {tag} {change} since the plan was made, and needs {one}")
 
     def why(self, digests: Iterable[Digest]) -> str:
         """Why one of them has to stay, by the last look; empty when none has."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 import pytest
 
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.heal import bring_needed, missing
+from registry_pipelines.collect.names import Names
+from registry_pipelines.collect.plan import Entry
 from registry_pipelines.collect.quarantine import Quarantine
 from registry_pipelines.errors import Refused
 from registry_pipelines.evidence.keys import verifier_of
@@ -67,6 +70,40 @@ def test_an_index_that_came_meanwhile_has_its_platforms(registry: Registry, sign
     tags = {tag for tag in content.tags if not tag.startswith("sha256-")}
     assert tags == {"keep", "new"} and content.manifests[child.digest] == child.raw
     assert content.referrers[child.digest] == {about.digest}
+
+
+@pytest.mark.parametrize("quarantine", [True, False])
+def test_a_tag_that_came_to_an_old_image_while_others_went_stays(
+    registry: Registry, signer: Signer, quarantine: bool
+) -> None:
+    """Who deletes a manifest deletes all its tags: one that came a moment before would be lost without a word."""
+    place = Place(registry, "team/app")
+    first = push(place, "v1", days_ago=300)
+    for number in range(2, 5):
+        push(place, f"v{number}", days_ago=300 - number)
+    found = plan(registry, KEEP_ONE)
+    aside = Quarantine(found.digest, 14, signer, verifier_of(signer), NOW) if quarantine else None
+    late = AfterFirst(lambda: registry.put_manifest("team/app", first, tag="release"))
+    done = apply_plan(registry, found, now=NOW, aside=aside, progress=late)
+    assert len(done.deleted) == 2 and "tag release is new since the plan" in done.refused[0]
+    assert {"v1", "v4", "release"} == content_of(place).tags.keys()
+
+
+def test_a_tag_that_goes_back_to_an_old_image_while_it_is_set_aside_stays(registry: Registry, signer: Signer) -> None:
+    """A roll-back: a channel moves, and its name is known."""
+    place = Place(registry, "team/app")
+    old, newest = push(place, "v1", days_ago=300), push(place, "v2", days_ago=200)
+    registry.put_manifest("team/app", newest, tag="latest")
+    found = plan(registry, KEEP_ONE)
+
+    class RolledBack(Quarantine):
+        def hold(self, place: Place, entry: Entry, names: Names, pool: Executor) -> None:
+            super().hold(place, entry, names, pool)
+            registry.put_manifest("team/app", old, tag="latest")
+
+    done = apply_plan(registry, found, now=NOW, aside=RolledBack(found.digest, 14, signer, verifier_of(signer), NOW))
+    assert done.deleted == [] and "tag latest moved since the plan" in done.refused[0]
+    assert content_of(place).tags == {"v1": old.digest, "v2": newest.digest, "latest": old.digest}
 
 
 def test_what_a_new_tag_needs_stays_and_the_rest_goes(registry: Registry) -> None:

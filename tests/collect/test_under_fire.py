@@ -12,7 +12,7 @@ import pytest
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.heal import bring_needed
 from registry_pipelines.collect.make import plan_retention
-from registry_pipelines.collect.quarantine import Quarantine, release
+from registry_pipelines.collect.quarantine import Quarantine, Shelf
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.evidence.keys import verifier_of
 from registry_pipelines.evidence.model import Signer
@@ -55,8 +55,8 @@ class Collector:
         with Pool(4, "heal") as pool:
             self.healed += len(bring_needed(self.place, aside, kept, pool))
         while len(kept) > 10:  # the last ones may be needed again
-            record = kept.pop(0)
-            self.purged += release(record, aside, kept)
+            Shelf(aside, kept).release(kept.pop(0))
+            self.purged += 1
 
 
 def under_fire(root: Path, signer: Signer, *, old_images: int, seconds: float) -> Collector:
