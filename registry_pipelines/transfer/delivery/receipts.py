@@ -7,6 +7,7 @@ has no signatures, and says so by that.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import re
@@ -23,6 +24,7 @@ from registry_pipelines.errors import ClosureIncomplete, ManifestInvalid, NotFou
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.times import read_time
 from registry_pipelines.registry.protocol import BlobSizes, ManifestBatches, Place
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Closure
@@ -38,6 +40,13 @@ MAX_RECEIPT_BYTES = 64 * 1024 * 1024
 SMALL_RECEIPT_BYTES = 16 * 1024
 """A receipt up to this, which is one of forty blobs, is kept for the run: it is read to plan, and again to report."""
 MAX_RECENT = 2000
+
+BELIEVED_S = 7 * 24 * 3600
+"""Seconds for which a receipt is believed, and up to as many more by its root's digest: registries lose blobs (a
+collector gone wrong, a disk), and not all targets of a fleet are to be asked in one night."""
+
+SKEW_S = 300.0
+"""Seconds by which clocks of machines that share a state folder differ."""
 
 MAX_NAME_CHARACTERS = 200
 """Of a target's folder; file systems take 255, which a repository alone may have. Longer ones end with a digest."""
@@ -260,7 +269,11 @@ class ReceiptStore:
         except ManifestInvalid:
             return None
         wanted = receipt_document(closure, target, {})
-        if known is None or any(known.document.get(name) != wanted[name] for name in ("target", "manifests", "blobs")):
+        if (
+            known is None
+            or not _is_fresh(known)
+            or any(known.document.get(name) != wanted[name] for name in ("target", "manifests", "blobs"))
+        ):
             return None
         # One of before this was told says nothing of what was left out, and nothing wrong.
         return known if known.document.get("left_out", wanted["left_out"]) == wanted["left_out"] else None
@@ -270,10 +283,10 @@ class ReceiptStore:
         return _is_file(self.path(target, root))
 
     def blobs(self, target: Place, root: Digest) -> frozenset[str]:
-        """Digests of the blobs that the stored receipt found at the target; empty without a readable one."""
+        """Digests of the blobs that the stored receipt found at the target; empty without a readable one of late."""
         try:
             known = self.load(target, root)
-            if known is None or known.document["target"] != str(target):
+            if known is None or not _is_fresh(known) or known.document["target"] != str(target):
                 return frozenset()
             return frozenset(item["digest"] for item in known.document["blobs"])
         except (ManifestInvalid, KeyError, TypeError):
@@ -307,6 +320,16 @@ class ReceiptStore:
         if len(envelope) <= SMALL_RECEIPT_BYTES and len(self._recent) < MAX_RECENT:
             self._recent[_key(target, root)] = receipt
         return receipt
+
+
+def _is_fresh(receipt: Receipt) -> bool:
+    """Whether it is still believed; never one of the future, or without a time."""
+    at = read_time(str(receipt.document.get("read_back_at") or ""))
+    root = str(receipt.document.get("root") or "")
+    if at is None:
+        return False
+    more = int.from_bytes(hashlib.sha256(root.encode()).digest()[:4]) % BELIEVED_S
+    return -SKEW_S <= (datetime.now(UTC) - at).total_seconds() <= BELIEVED_S + more
 
 
 def _key(target: Place, root: Digest) -> tuple[str, str, Digest]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import pytest
 from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.transfer.copying import copy_closure
-from registry_pipelines.transfer.delivery.receipts import ReceiptStore
+from registry_pipelines.transfer.delivery.receipts import ReceiptStore, make_receipt
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 
@@ -56,6 +57,31 @@ def test_a_blob_that_the_target_lost_is_sent_again(
     (result,) = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path / "new")).per_target
     assert result.blobs_moved == 1
     assert compare(here, there, "v1", content=True) == []
+
+
+@pytest.mark.parametrize(
+    ("age", "sent"), [(timedelta(days=6), 0), (timedelta(days=15), 1), (timedelta(days=-1), 1), (None, 1)]
+)
+def test_a_receipt_is_believed_for_a_while(
+    age: timedelta | None, sent: int, source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    """An image that nothing changed at, whose layer the registry lost, is found; and its new receipt is of now."""
+    here, there, store = source.place("app"), target.place("app"), ReceiptStore(tmp_path / "receipts")
+    top = graphs.image(here, graphs.noise(5000), tag="v1")
+    content = top.content()
+    assert isinstance(content, Manifest)
+    copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
+    written = store.load(there, top.digest)
+    assert written is not None
+    at = (datetime.now(UTC) - age).isoformat(timespec="seconds") if age is not None else ""
+    store.save(there, top.digest, make_receipt({**written.document, "read_back_at": at}, None))
+    lose(target, content.layers[0].digest)
+    (result,) = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path)).per_target
+    assert result.blobs_moved == sent
+    if sent:
+        assert compare(here, there, "v1", content=True) == []
+        again = ReceiptStore(tmp_path / "receipts").load(there, top.digest)
+        assert again is not None and again.document["read_back_at"] not in (at, "")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{}", b'{"payloadType": "x"}'])
