@@ -16,6 +16,7 @@ from registry_pipelines.transfer.closure.manifests import ManifestFolder
 
 if TYPE_CHECKING:
     from registry_pipelines.mirror.lock import Difference
+    from registry_pipelines.mirror.upstreams import MirrorProblem
 
 
 def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = False) -> StageResult:
@@ -45,7 +46,7 @@ def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = Fa
             settings.lock.parent.mkdir(parents=True, exist_ok=True)
             write_file(settings.lock, made.text.encode())
     total = sum(each.size for each in made.tags)
-    failed = [f"{each.upstream}{f':{each.tag}' if each.tag else ''}: {each.error}" for each in problems]
+    failed = [_said(each) for each in problems]
     reasons = [*failed, *((each.sentence for each in changes) if check else ())]
     done = "written" if reads else "to be written"
     return StageResult(
@@ -71,6 +72,12 @@ def lock(session: Session, name: str, *, dry_run: bool = False, check: bool = Fa
         ok=not reasons,
         exit_code=ContentError.exit_code if reasons else 0,
     )
+
+
+def _said(problem: MirrorProblem) -> str:
+    """What failed, with its upstream once: errors of a registry often say where themselves."""
+    where, error = f"{problem.upstream}{f':{problem.tag}' if problem.tag else ''}", str(problem.error)
+    return error if error.startswith(f"{where}: ") else f"{where}: {error}"
 
 
 def _forecast(session: Session, plan: MirrorPlan) -> list[str]:

@@ -13,6 +13,7 @@ from registry_pipelines.cli.names import IMAGES, names_of
 from registry_pipelines.errors import InputError
 from registry_pipelines.mirror.model import CLUSTER_FORMS, ClusterForm
 
+_OF_A_CHANGE = ("change", "upstream", "tag", "before", "now", "size_bytes", "repository")
 DEFAULT = "run"
 """What ``mirror NAME`` means; ``mirror run NAME`` says it for a mirror that has a command's name."""
 
@@ -114,8 +115,12 @@ def lock(options: Options, name: str, dry_run: bool, check: bool) -> None:
     """
     with options.chain() as chain:
         result = chain.lock_mirror(name, dry_run=dry_run, check=check)
+    from registry_pipelines.cli.output import console, rows_table
     from registry_pipelines.cli.releases import answer_all
 
+    if result.rows and not options.as_json:
+        changes = [{name: row[name] for name in _OF_A_CHANGE} for row in result.rows]
+        console().print(rows_table(changes, title=f"changes of {result.facts['file']}"))
     answer_all(options, [result], not_ok=INCOMPLETE)
 
 

@@ -116,6 +116,8 @@ def test_a_mirror_takes_exactly_what_its_lock_says(fleet: Fleet) -> None:
     assert answer(fleet, "mirror", "lock", "airgap", "--dry-run")["facts"]["changes"] == 2
     assert answer(fleet, "mirror", "lock", "airgap", "--check", code=6)["facts"]["appeared"] == 2
     assert not file.exists()
+    shown = run(fleet, "mirror", "lock", "airgap", "--dry-run").stdout
+    assert shown.count("appeared") == 2 and "changes of " in shown
     written = answer(fleet, "mirror", "lock", "airgap")
     lines = file.read_text().splitlines()
     assert written["changed"] and lines[0] == f"{HEAD}airgap"
@@ -178,6 +180,9 @@ def test_a_lock_and_a_configuration_that_part(fleet: Fleet) -> None:
     fleet.chain = fleet.reload(("us/up/stream", "us/up/new"))
     reasons = " ".join(fleet.chain.mirror("airgap").reasons)
     assert "the lock brings it to in/up/stream, and the mirror does not" in reasons and "has no line of it" in reasons
+    fleet.chain = fleet.reload(("us/up/new", "us/up/none"))
+    [unread] = answer(fleet, "mirror", "lock", "airgap", code=6)["reasons"]
+    assert unread.count("/up/none: ") == 1, "its name stands there once"
     file = fleet.folder / "airgap.lock"
     file.write_text(file.read_text().replace("lock 1: airgap", "lock 1: other"))
     assert "the lock of mirror 'other'" in run(fleet, "mirror", "airgap", code=8).output
