@@ -26,6 +26,9 @@ RECEIPTS = click.option(
     help="A receipt that came back from the far side; it is kept for later bundles, too.",
 )
 
+MAX_PARTS = 200_000
+"""As many files as a medium may have that is read (``bundle.media``)."""
+
 
 @click.command("create", short_help="Write a mirror's next bundle onto media.")
 @NAME
@@ -111,9 +114,12 @@ def _parts_of(number: int | None, text: str | None) -> tuple[int, list[int]]:
     try:
         for piece in text.split(","):
             first, dash, last = piece.strip().partition("-")
-            numbers += range(int(first), int(last if dash else first) + 1)
+            named = range(int(first), int(last if dash else first) + 1)
+            if not named or named.stop > MAX_PARTS:
+                raise ValueError(piece)
+            numbers += named
     except ValueError as error:
-        raise InputError(f"{text!r} names no parts", do="Write --again NUMBER --parts 3,7") from error
+        raise InputError(f"{text[:80]!r} names no parts", do="Write --again NUMBER --parts 3,7") from error
     return number, numbers
 
 

@@ -146,7 +146,10 @@ def test_parts_are_made_again_by_number_and_by_request(gap: Gap) -> None:
     gap.far("bundle", "load", "upstreams", disk, more)
     for words, said in (
         (("--again", 1, "--parts", "x"), "names no parts"),
+        (("--again", 1, "--parts", "7-3"), "names no parts"),
+        (("--again", 1, "--parts", "1-99999999"), "names no parts"),
         (("--again", 1, "--parts", "99"), "no part 99"),
+        (("--again", 1, "--parts", "90-150"), "no part 90, 91, 92, 93, 94 and others"),
         (("--parts", "1"), "--again NUMBER --parts 3,7"),
         (("--again", 1), "--again NUMBER --parts 3,7"),
         (("--again", 1, "--parts", "1", "--full"), "nothing that makes a new bundle"),

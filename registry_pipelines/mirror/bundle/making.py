@@ -41,6 +41,9 @@ from registry_pipelines.registry.protocol import BUFFER_BYTES, Place
 RESTART = "`bundle create --restart` makes a bundle of what is there now"
 """What to do about a half made bundle whose content is not there any more."""
 
+MAX_NAMED = 5
+"""Parts that one message names."""
+
 Reopen = Callable[[str], Place]
 """Opens a place by what a draft calls it."""
 
@@ -189,7 +192,8 @@ def make_again(
     """
     if wrong := [number for number in numbers if not 1 <= number <= len(bundle.parts)]:
         raise InputError(
-            f"the bundle has the parts 1 to {len(bundle.parts)}, and no part {', '.join(map(str, wrong))}",
+            f"the bundle has the parts 1 to {len(bundle.parts)}, and no part {', '.join(map(str, wrong[:MAX_NAMED]))}"
+            f"{' and others' if len(wrong) > MAX_NAMED else ''}",
             where=bundle.name,
         )
     where = document_name(bundle.mirror, bundle.number)
