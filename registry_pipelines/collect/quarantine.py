@@ -100,12 +100,18 @@ class Quarantine:
 
     def _expect_record(self, place: Place, aside: Place, entry: Entry) -> None:
         left = [digest for digest in entry.delete if digest_at(place, digest) is not None]
-        if left and not self._has_record(aside, entry):
+        if not left:
+            return
+        try:
+            record = read_record(aside, record_tag(self.plan, entry.digest), self.verifier)
+        except NotFound as error:
             raise ClosureIncomplete(
                 f"it is gone, and not by this plan; {left[0]} of it is still there",
                 where=f"{place}@{entry.digest}",
                 do="Make a new plan",
-            )
+            ) from error
+        # A record is written before what it names is copied, and somebody else may have deleted the image in between.
+        self._held[entry.digest] = tuple(digest for digest in left if digest in record.held)
 
     def _has_record(self, aside: Place, entry: Entry) -> bool:
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -419,3 +419,25 @@ def test_content_that_a_quarantine_lost_is_brought_anew(registry: Registry, sign
     for tag in ("v3", "old", "v2"):
         assert undo(place, signer, tag).problems == []
     assert content_of(place) == before
+
+
+@pytest.mark.parametrize("registry", ["embedded"], indirect=True)
+def test_what_a_record_names_and_nobody_copied_is_not_deleted(registry: Registry, signer: Signer) -> None:
+    """Killed after the record; then somebody deletes the index by hand, and the plan is applied again."""
+    place = Place(registry, "team/app")
+    furnish(place)
+    found = plan(registry, KEEP_ONE)
+    [planned] = found.repositories
+    [entry] = [each for each in planned.entries if each.tags == ("v2",)]
+    aside = Quarantine(found.digest, 14, signer, verifier_of(signer), NOW)
+    with Pool(2, "hold") as pool:
+        aside.hold(place, entry, Names(planned.tags), pool)
+    held = quarantine_of(place)
+    for tag in [tag for tag in registry.tags(held.repository) if tag.startswith("rp-held-")]:
+        with suppress(NotFound):
+            registry.delete_manifest(held.repository, registry.resolve(held.repository, tag).digest)
+    registry.delete_manifest("team/app", entry.digest)
+    left = [digest for digest in entry.delete if digest != entry.digest]
+    done, _ = apply(registry, found, signer)
+    assert left and any("is not set aside any more" in why for why in done.refused)
+    assert all(registry.resolve("team/app", digest) for digest in left)
