@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from registry_pipelines.collect.live import Live
-from registry_pipelines.collect.reasons import Ruled, keep_by_rule, keep_needed, keep_unruled, say_incomplete
+from registry_pipelines.collect.reasons import (
+    Ruled,
+    is_of_the_future,
+    keep_by_rule,
+    keep_needed,
+    keep_unruled,
+    say_incomplete,
+)
 from registry_pipelines.collect.rules import RetentionRule, label
 from registry_pipelines.collect.steps import sequence
 from registry_pipelines.collect.units import Unit, units_of
@@ -47,6 +54,8 @@ def decide_ruled(
         keep_needed(unit, survey, plain, in_use, stop)
         if unit.created is None and not unit.reasons and unit.kind == "image":
             unit.keep("its age is unknown")
+        elif unit.kind == "image" and is_of_the_future(unit, now):
+            unit.keep("its time lies in the future")
     for each in covering:
         keep_by_rule(units, survey, each, now)
     for unit in units:

@@ -19,6 +19,10 @@ SIGNATURES = ("application/vnd.dev.cosign.artifact.sig", "application/vnd.dev.si
 attestation as well, which vouches, too)."""
 
 
+FUTURE = timedelta(days=1)
+"""By so much clocks of builders may be ahead."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What a cloud's policy says of one image. goes: whether it deletes it by every reading; why: a sentence that names
@@ -117,7 +121,7 @@ def _keep_by_number_and_age(units: Sequence[Unit], ruled: Ruled, now: datetime) 
     newest, span = ruled.rule.newest, timedelta(days=ruled.rule.days)
     rank = 0
     for unit in units:
-        if unit.created is None or not ruled.rule.speaks_of(unit.tags):
+        if unit.created is None or is_of_the_future(unit, now) or not ruled.rule.speaks_of(unit.tags):
             continue
         rank += 1
         if rank <= newest:
@@ -126,6 +130,12 @@ def _keep_by_number_and_age(units: Sequence[Unit], ruled: Ruled, now: datetime) 
             unit.keep(f"younger than {count_text(ruled.rule.days, 'day')}", ruled.label)
         if not unit.reasons and ruled.rule.policy is None:
             _may_go(unit, ruled, f"number {rank}, {count_text((now - unit.created).days, 'day')} old")
+
+
+def is_of_the_future(unit: Unit, now: datetime) -> bool:
+    """Whether an image says that it will be made later, by a wrong clock or for a year that somebody chose. It stays,
+    and takes no place among the newest: the newest image that runs would go for it."""
+    return unit.created is not None and unit.created - now > FUTURE
 
 
 def _keep_by_days(unit: Unit, ruled: Ruled, days: int | None, now: datetime, what: str) -> None:

@@ -352,3 +352,13 @@ def test_a_policy_that_nobody_asked_keeps_all(registry: Registry, tmp_path: Path
     found = decide(survey(place), [ours], now=NOW, in_use=Live())
     assert found.steps == {} and "the policy was not asked" in found.units[0].reasons[0]
     assert set(why(plan(registry, ours))) == {"dev-0"}
+
+
+def test_an_image_of_the_future_takes_no_place_among_the_newest(registry: Registry) -> None:
+    place = Place(registry, "team/app")
+    push(place, "wrong-clock", days_ago=-26_000)
+    push(place, "ahead", days_ago=-0.5)
+    push(place, "old", days_ago=100)
+    found = judged(plan(registry, rule(ALL, 1, 0)))
+    assert (found["wrong-clock"], found["old"]) == ("its time lies in the future", "")
+    assert found["ahead"].startswith("number 1 of the newest 1")
