@@ -67,6 +67,7 @@ GROUPS = {
             "admission",
             "Write what may start in clusters for other programs, or check objects by it",
         ),
+        "node": ("node", "Keep the images of a node for its container runtime"),
     },
     "Images": {
         "ls": ("listing", "List the tags of a repository, with digest, age and size"),

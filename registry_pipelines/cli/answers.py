@@ -42,7 +42,7 @@ class Served(TypedDict):
 
 
 class Listening(TypedDict):
-    """The webhook for clusters is listening now; printed while the command goes on."""
+    """A webhook for clusters, or a node's socket, is listening now; printed while the command goes on."""
 
     url: str
 
@@ -480,6 +480,7 @@ ANSWERS: dict[str, Any] = {
     "collect undo": Results,
     "collect purge": Results,
     "serve-admission": Listening,
+    "node serve": Listening,
     "admission write": WrittenFiles,
     "admission check": CheckedObjects,
 }

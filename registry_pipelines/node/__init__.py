@@ -1,4 +1,6 @@
 """Images on a node, under container runtimes that nobody changed: what containerd asks a snapshotter for.
 
+- ``serving`` is the process that containerd asks, ``wire`` its messages and calls, ``filters`` those of a list
+- ``snapshots`` has the files of all snapshots and says what is mounted, ``store`` what is known of them
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 """

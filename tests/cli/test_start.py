@@ -71,6 +71,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "events": (["check"], 8),
     "rescan": (["ap"], 8),
     "admission": (["write", "webhook", "out"], 8),
+    "node": (["serve", "--socket", "nowhere"], 8),
     "config": (["check", "--json"], 0),
     "schema": (["scan"], 0),
 }

@@ -1,0 +1,88 @@
+"""The process that containerd asks: a server of gRPC on a Unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from registry_pipelines.errors import InputError, LocalError, StateLocked, ToolMissing
+from registry_pipelines.node.lazy_images import LazyImages
+from registry_pipelines.node.snapshots import Snapshots
+from registry_pipelines.oci.files import held_alone, local_errors
+
+SOCKET = Path("/run/registry-pipelines/snapshots.sock")
+ROOT = Path("/var/lib/registry-pipelines/node")
+"""Where it is unless told: containerd's configuration names the socket."""
+MAX_SOCKET_BYTES = 107
+"""unix(7)."""
+THREADS = 16
+"""Calls at once; one that mounts an image waits for a registry."""
+END_S = 1.0
+"""For calls that are under way when it ends; containerd asks again."""
+
+
+@contextlib.contextmanager
+def served(
+    socket_path: Path, root: Path, *, log: Callable[[str], None], lazy: LazyImages | None = None
+) -> Iterator[None]:
+    """Serve in the background until the block ends. socket_path: absolute, with its folder made; only root may ask
+    there. root: the folder with all snapshots. log: see ``wire.handlers``.
+
+    Raises InputError, LocalError, StateLocked where another process serves either of them, ToolMissing without grpcio.
+    """
+    if not socket_path.is_absolute() or len(os.fsencode(socket_path)) > MAX_SOCKET_BYTES:
+        raise InputError(
+            f"containerd takes an absolute path of at most {MAX_SOCKET_BYTES} bytes for a socket",
+            where=str(socket_path),
+            do=f"Name another with --socket, as {SOCKET}",
+        )
+    try:
+        import grpc  # an extra; nothing else of a stage needs it
+    except ImportError as error:
+        raise ToolMissing(
+            "grpcio is not installed, by which containerd asks", do="Install it: pip install 'registry-pipelines[node]'"
+        ) from error
+    from registry_pipelines.node.wire import Service, handlers
+
+    lock = socket_path.with_name(f"{socket_path.name}.lock")
+    with held_alone(lock, "another process serves this socket"), Snapshots(root.absolute(), lazy) as snapshots:
+        _make_free(socket_path)
+        server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots"))
+        server.add_generic_rpc_handlers((handlers(Service(snapshots), log),))
+        before = os.umask(0o177)
+        try:
+            server.add_insecure_port(f"unix://{socket_path}")
+        except RuntimeError as error:
+            raise LocalError("the socket cannot be made", where=str(socket_path), do="Check its folder") from error
+        finally:
+            os.umask(before)
+        server.start()
+        try:
+            yield
+        finally:
+            server.stop(END_S).wait()
+            socket_path.unlink(missing_ok=True)
+
+
+def _make_free(path: Path) -> None:
+    """Take away what a killed process left. Raises InputError, StateLocked."""
+    with local_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not os.path.lexists(path):
+            return
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise InputError("that is no socket", where=str(path), do="Name another with --socket")
+        with socket.socket(socket.AF_UNIX) as asked:
+            if asked.connect_ex(str(path)) == 0:
+                raise StateLocked(
+                    "another program serves this socket", where=str(path), do="Name another with --socket"
+                )
+        path.unlink()
+
+
+__all__ = ["ROOT", "SOCKET", "served"]

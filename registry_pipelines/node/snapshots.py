@@ -1,0 +1,288 @@
+"""The snapshots of a node: what containerd's own overlay snapshotter does, and layers that an image serves instead.
+
+A snapshot's files are in ``snapshots/ID/fs`` below the root, as that of containerd keeps them; a container's, which has
+parents, are the upper folder of an overlay over theirs. A layer that a LazyImage serves has no files: at its first
+mention it stands there as committed, and what stands on it is mounted over the image's one tree.
+
+Rules: containerd's ``core/snapshots`` and ``plugins/snapshots/overlay``; "Remote snapshotter" in its
+``docs/remote-snapshotter.md`` (Prepare answers ALREADY_EXISTS).
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from subprocess import TimeoutExpired
+from tempfile import TemporaryDirectory
+from typing import Literal, NamedTuple
+
+from registry_pipelines.errors import LocalError, Unavailable
+from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
+from registry_pipelines.node.store import Info, Refused, Store
+from registry_pipelines.oci.files import held_alone, local_errors
+from registry_pipelines.stream.lazy.mounting import mount, unmount
+from registry_pipelines.threads import run_child
+
+UIDS_LABEL, GIDS_LABEL = "containerd.io/snapshot/uidmapping", "containerd.io/snapshot/gidmapping"
+"""Of a container in a user namespace: ``container:host:size``, several with commas."""
+LABELS_PATH = "labels"
+_OVERLAY = Path("/sys/module/overlay/parameters")
+_BLOCK = 512
+DELETE_S = 600.0
+"""For the files of one snapshot; containerd waits for no removal."""
+
+
+class Mount(NamedTuple):
+    """What containerd is to mount; see mount(8)."""
+
+    kind: Literal["bind", "overlay"]
+    source: str
+    options: tuple[str, ...]
+
+
+class Snapshots:
+    """All of a node, below one folder that no other process uses meanwhile. Safe for many threads. lazy: images that
+    serve layers; without it every layer is pulled as usual.
+
+    Calls raise Refused for what the rules forbid, else RegistryPipelinesError: LocalError, DiskFull, Unavailable where
+    an image that serves layers cannot be found any more. As a context it is closed in the end.
+    """
+
+    def __init__(self, root: Path, lazy: LazyImages | None = None) -> None:
+        self._folder, self._lazy = root / "snapshots", lazy
+        with ExitStack() as undo:
+            undo.enter_context(held_alone(root / "lock", "another process serves this folder's snapshots"))
+            with local_errors(self._folder):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._folder.chmod(0o700)
+            self._options = _options_of(self._folder)
+            self._store = Store(root / "snapshots.db")
+            undo.callback(self._store.close)
+            self.cleanup()
+            self._undo = undo.pop_all()
+
+    def __enter__(self) -> Snapshots:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def stat(self, name: str) -> Info:
+        """One snapshot."""
+        return self._store.get(name)
+
+    def everything(self) -> Sequence[Info]:
+        """All, oldest first."""
+        return self._store.everything()
+
+    def update(self, name: str, labels: Mapping[str, str], paths: Sequence[str]) -> Info:
+        """Change labels: all of them without paths or with ``labels``, else those of ``labels.NAME``; an empty value
+        takes one away. Nothing else of a snapshot can be changed."""
+        with self._store.change():
+            told = dict(self._store.get(name).labels)
+            if not paths or LABELS_PATH in paths:
+                told = dict(labels)
+            for path in paths:
+                label = path.removeprefix(f"{LABELS_PATH}.")
+                if path == LABELS_PATH:
+                    continue
+                if label == path:
+                    raise Refused("INVALID_ARGUMENT", f"{path} of a snapshot cannot be changed")
+                told[label] = labels.get(label, "")
+            return self._store.label(name, {label: text for label, text in told.items() if text})
+
+    def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
+        """Begin what can be written to. A layer that an image serves is refused as ALREADY_EXISTS, and is there:
+        whoever asked looks for it by its label."""
+        chain_id = labels.get(REF_LABEL, "")
+        if chain_id and (image := self._find(labels, chain_id)):
+            self._adopt(image, chain_id, key, parent, labels)
+        return self._begin(key, parent, labels, read_only=False)
+
+    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
+        """Begin what is only read."""
+        return self._begin(key, parent, labels, read_only=True)
+
+    def mounts(self, key: str) -> list[Mount]:
+        """The same as when it began, also after a restart of the machine."""
+        info = self._store.get(key)
+        if info.kind == "committed":
+            raise Refused("FAILED_PRECONDITION", f"the snapshot {key} is committed, and has no mounts")
+        return self._mounts(info, self._lowers(info.parent))
+
+    def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
+        """What was written becomes a layer. parent: where it is told, it must be what the snapshot stands on."""
+        info = self._store.get(key)
+        if parent and parent != info.parent:
+            raise Refused("INVALID_ARGUMENT", f"the snapshot {key} does not stand on {parent}")
+        size, inodes = _used(self._files(info))
+        with self._store.change():
+            self._store.commit(key, name, labels, size, inodes)
+
+    def remove(self, key: str) -> None:
+        """Forget a snapshot on which nothing stands, and delete its files."""
+        with self._store.change():
+            info = self._store.remove(key)
+            unused = bool(info.image) and not self._store.of_image(info.image)
+        if unused and (image := self._find(info.labels, info.chain_id)):
+            image.release()
+        if not info.image:
+            self._delete(self._folder / str(info.id))
+
+    def usage(self, key: str) -> tuple[int, int]:
+        """Bytes on the disk and inodes of its own files. None of a layer that an image serves: what was fetched of it
+        is kept for all images and counted there."""
+        info = self._store.get(key)
+        if info.image or info.kind == "view":
+            return 0, 0
+        return (info.size, info.inodes) if info.kind == "committed" else _used(self._files(info))
+
+    def cleanup(self) -> None:
+        """Delete folders that no snapshot has any more: of a removal or a beginning that was killed."""
+        with self._store.change(), local_errors(self._folder):
+            known = {str(info.id) for info in self._store.everything()}
+            gone = [each for each in self._folder.iterdir() if each.name not in known]
+        for each in gone:
+            self._delete(each)
+
+    def _find(self, labels: Mapping[str, str], chain_id: str) -> LazyImage | None:
+        return self._lazy.find(labels, chain_id) if self._lazy is not None else None
+
+    def _adopt(self, image: LazyImage, chain_id: str, key: str, parent: str, labels: Mapping[str, str]) -> None:
+        if chain_id not in image.layers:
+            return
+        # The key is what containerd may ask for again when it was killed before it looked for the layer.
+        name = f"{key} {chain_id} {secrets.token_hex(8)}"
+        with self._store.change():
+            self._store.add(name, parent, "committed", labels, chain_id=chain_id, image=image.name)
+        raise Refused("ALREADY_EXISTS", f"{image.name} serves the layer {chain_id}")
+
+    def _begin(self, key: str, parent: str, labels: Mapping[str, str], *, read_only: bool) -> list[Mount]:
+        lowers = self._lowers(parent)
+        with self._store.change(), local_errors(self._folder):
+            info = self._store.add(key, parent, "view" if read_only else "active", labels)
+            files = self._files(info)
+            if files.parent.exists():  # of one that was not kept, whose number is free again
+                self._delete(files.parent)
+            files.mkdir(parents=True)
+            _like(files, lowers, labels)
+            if lowers and not read_only:
+                files.with_name("work").mkdir(mode=0o711)
+        return self._mounts(info, lowers)
+
+    def _lowers(self, parent: str) -> list[Path]:
+        """Folders to be seen through a snapshot's own, topmost first. An image's tree has all that is below it."""
+        found: list[Path] = []
+        for info in self._store.above(self._store.get(parent)) if parent else ():
+            if info.image:
+                return [*found, self._serving(info).mount(info.chain_id)]
+            found.append(self._files(info))
+        return found
+
+    def _serving(self, info: Info) -> LazyImage:
+        image = self._find(info.labels, info.chain_id)
+        if image is None:
+            raise Unavailable(
+                f"the layer {info.chain_id} was served before it was fetched, and cannot be now",
+                where=info.image,
+                do="Remove the image, and pull it again",
+            )
+        return image
+
+    def _mounts(self, info: Info, lowers: Sequence[Path]) -> list[Mount]:
+        ids = [("uidmap", UIDS_LABEL), ("gidmap", GIDS_LABEL)]
+        options = [f"{name}={info.labels[label]}" for name, label in ids if label in info.labels]
+        if not lowers:
+            rights = "ro" if info.kind == "view" else "rw"
+            return [Mount("bind", str(self._files(info)), (*options, rights, "rbind"))]
+        if info.kind == "view" and len(lowers) == 1:
+            return [Mount("bind", str(lowers[0]), (*options, "ro", "rbind"))]
+        if info.kind == "active":
+            options += [f"workdir={self._folder / str(info.id) / 'work'}", f"upperdir={self._files(info)}"]
+        options.append(f"lowerdir={':'.join(map(str, lowers))}")
+        return [Mount("overlay", "overlay", (*options, *self._options))]
+
+    def _files(self, info: Info) -> Path:
+        return self._folder / str(info.id) / "fs"
+
+    def _delete(self, folder: Path) -> None:
+        """What cannot be deleted now is deleted by the next cleanup. By rm, for a container's folders may be deeper
+        than Python's own way goes."""
+        with suppress(OSError, TimeoutExpired):
+            run_child(["rm", "-rf", "--", str(folder)], timeout_s=DELETE_S)
+
+
+def _like(files: Path, lowers: Sequence[Path], labels: Mapping[str, str]) -> None:
+    """Give an upper folder, which is what a container sees as its root, the rights of the root below it. In a user
+    namespace its owner is whom the container sees as that owner."""
+    files.chmod(0o755)
+    owner = [0, 0]
+    if lowers:
+        below = lowers[0].stat()
+        files.chmod(below.st_mode & 0o7777)
+        owner = [below.st_uid, below.st_gid]
+    mapped = [
+        _mapped(number, labels.get(label, "")) for number, label in zip(owner, (UIDS_LABEL, GIDS_LABEL), strict=True)
+    ]
+    os.lchown(files, *mapped)
+
+
+def _mapped(number: int, mapping: str) -> int:
+    """The host's number of a container's. mapping: empty for the same. Raises Refused."""
+    try:
+        ranges = [tuple(map(int, each.split(":"))) for each in mapping.split(",")] if mapping else []
+        for inside, outside, size in ranges:
+            if inside <= number < inside + size:
+                return outside + number - inside
+    except ValueError as error:
+        raise Refused("INVALID_ARGUMENT", f"{mapping[:100]!r} is no mapping of users") from error
+    return number
+
+
+def _used(folder: Path) -> tuple[int, int]:
+    """Bytes on the disk and inodes, each once, the folder itself too."""
+    seen: set[tuple[int, int]] = set()
+    size = 0
+    waiting: list[Path | os.DirEntry[str]] = [folder]
+    with local_errors(folder):
+        while waiting:
+            entry = waiting.pop()
+            try:
+                found = entry.lstat() if isinstance(entry, Path) else entry.stat(follow_symlinks=False)
+                if (found.st_dev, found.st_ino) not in seen:
+                    seen.add((found.st_dev, found.st_ino))
+                    size += found.st_blocks * _BLOCK
+                if isinstance(entry, Path) or entry.is_dir(follow_symlinks=False):
+                    with os.scandir(entry) as below:
+                        waiting += below
+            except FileNotFoundError:  # a container runs on meanwhile
+                if entry is folder:
+                    raise
+    return size, len(seen)
+
+
+def _options_of(folder: Path) -> tuple[str, ...]:
+    """Of every overlay here: those of containerd's own. Raises LocalError where none can be made."""
+    if os.geteuid() != 0:
+        raise LocalError("snapshots are mounted by root", do="Start it as root, as containerd is")
+    with local_errors(folder), TemporaryDirectory(dir=folder.parent, prefix="try-") as tried:
+        names = ("lower", "upper", "work", "merged")
+        lower, upper, work, merged = (Path(tried) / name for name in names)
+        for each in (lower, upper, work, merged):
+            each.mkdir()
+        try:
+            mount("overlay", merged, "overlay", data=f"lowerdir={lower},upperdir={upper},workdir={work}")
+        except OSError as error:
+            raise LocalError(
+                f"an overlay cannot be mounted there: {error.strerror}",
+                where=str(folder),
+                do="Name a folder on ext4 or XFS, not on an overlay; in a container give it a volume and CAP_SYS_ADMIN",
+            ) from error
+        unmount(merged)
+    return ("index=off",) if (_OVERLAY / "index").exists() else ()
+
+
+__all__ = ["GIDS_LABEL", "UIDS_LABEL", "Mount", "Snapshots"]

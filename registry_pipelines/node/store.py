@@ -1,0 +1,203 @@
+"""What is known of the snapshots of a node, in SQLite: names, parents, kinds, labels. Their files are in ``snapshots``.
+
+Rules: containerd's ``core/snapshots`` (Snapshotter) and its ``storage`` (which call is refused, and how).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from registry_pipelines.errors import LocalError
+from registry_pipelines.versions import claim_file
+
+VERSION = 1
+Kind = Literal["view", "active", "committed"]
+Code = Literal["NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "INVALID_ARGUMENT"]
+_TABLES = """
+CREATE TABLE snapshots (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, parent INTEGER REFERENCES snapshots (id),
+    kind TEXT NOT NULL, created INTEGER NOT NULL, updated INTEGER NOT NULL, labels TEXT NOT NULL,
+    chain_id TEXT NOT NULL, image TEXT NOT NULL, size INTEGER NOT NULL, inodes INTEGER NOT NULL
+);
+CREATE INDEX children ON snapshots (parent);
+CREATE INDEX images ON snapshots (image) WHERE image != '';
+"""
+_SELECT = """SELECT one.id, one.name, coalesce(above.name, ''), one.kind, one.created, one.updated, one.labels,
+    one.chain_id, one.image, one.size, one.inodes, one.parent FROM snapshots one
+    LEFT JOIN snapshots above ON one.parent = above.id"""
+
+
+class Refused(Exception):
+    """A call that the rules forbid. code: gRPC's word for it, by which containerd knows what to do."""
+
+    def __init__(self, code: Code, what: str) -> None:
+        super().__init__(what)
+        self.code = code
+
+
+class Info(NamedTuple):
+    """A snapshot. id: of its folder. parent: a name, empty for none. created, updated: nanoseconds since 1970. chain_id
+    and image: of a layer that is served by an image and has no files here; else empty. size, inodes: of a committed
+    one's own files, in bytes. above: the parent's id."""
+
+    id: int
+    name: str
+    parent: str
+    kind: Kind
+    created: int
+    updated: int
+    labels: Mapping[str, str]
+    chain_id: str = ""
+    image: str = ""
+    size: int = 0
+    inodes: int = 0
+    above: int | None = None
+
+
+class Store:
+    """The table. One process at a time; safe for many threads. Every change is on the disk when a call returns, for
+    containerd's own is, too, and would else name snapshots that a power cut took.
+
+    Raises LocalError where the file cannot be used, StateTooNew.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._lock = path, threading.RLock()
+        with self._errors():
+            self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        try:
+            with self._errors():
+                claim_file(self._database, VERSION, what="the node's list of snapshots", path=path)
+                self._database.execute("PRAGMA journal_mode = WAL")
+                self._database.execute("PRAGMA synchronous = FULL")
+                self._database.execute("PRAGMA foreign_keys = ON")
+                if not self._database.execute("PRAGMA user_version").fetchone()[0]:
+                    self._database.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
+        except BaseException:
+            self._database.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file."""
+        with self._lock:
+            self._database.close()
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """One transaction: all calls in the block, or none where it raises."""
+        with self._lock, self._errors():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:  # a full disk may have ended it
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def get(self, name: str) -> Info:
+        """Raises Refused."""
+        rows = self._rows(f"{_SELECT} WHERE one.name = ?", name)
+        if not rows:
+            raise Refused("NOT_FOUND", f"there is no snapshot {name}")
+        return rows[0]
+
+    def everything(self) -> list[Info]:
+        """All, oldest first."""
+        return self._rows(f"{_SELECT} ORDER BY one.id")
+
+    def above(self, info: Info) -> list[Info]:
+        """It and what it stands on, topmost first."""
+        found = [info]
+        while found[-1].above is not None:
+            found += self._rows(f"{_SELECT} WHERE one.id = ?", found[-1].above)
+        return found
+
+    def of_image(self, image: str) -> list[Info]:
+        """The layers that an image serves."""
+        return self._rows(f"{_SELECT} WHERE one.image = ?", image)
+
+    def add(
+        self,
+        name: str,
+        parent: str,
+        kind: Kind,
+        labels: Mapping[str, str],
+        *,
+        chain_id: str = "",
+        image: str = "",
+    ) -> Info:
+        """Begin a snapshot. parent: empty, or a committed one. Raises Refused."""
+        above = self.get(parent) if parent else None
+        if above is not None and above.kind != "committed":
+            raise Refused("INVALID_ARGUMENT", f"the parent {parent} is not committed")
+        if self._rows(f"{_SELECT} WHERE one.name = ?", name):
+            raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
+        now = time.time_ns()
+        row = (name, above.id if above else None, kind, now, now, json.dumps(dict(labels)), chain_id, image)
+        self._do(
+            "INSERT INTO snapshots (name, parent, kind, created, updated, labels, chain_id, image, size, inodes) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
+            row,
+        )
+        return self.get(name)
+
+    def commit(self, key: str, name: str, labels: Mapping[str, str], size: int, inodes: int) -> None:
+        """Make an active snapshot a committed one with another name; labels are those of this call alone. Raises
+        Refused."""
+        info = self.get(key)
+        if info.kind != "active":
+            raise Refused("FAILED_PRECONDITION", f"the snapshot {key} is not active")
+        if self._rows(f"{_SELECT} WHERE one.name = ?", name):
+            raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
+        now = time.time_ns()
+        self._do(
+            "UPDATE snapshots SET name = ?, kind = 'committed', created = ?, updated = ?, labels = ?, size = ?, "
+            "inodes = ? WHERE id = ?",
+            (name, now, now, json.dumps(dict(labels)), size, inodes, info.id),
+        )
+
+    def label(self, name: str, labels: Mapping[str, str]) -> Info:
+        """Replace the labels. Raises Refused."""
+        info = self.get(name)
+        now = max(time.time_ns(), info.updated + 1)
+        self._do("UPDATE snapshots SET labels = ?, updated = ? WHERE id = ?", (json.dumps(dict(labels)), now, info.id))
+        return self.get(name)
+
+    def remove(self, name: str) -> Info:
+        """Forget one on which nothing stands; what it was. Raises Refused."""
+        info = self.get(name)
+        if self._rows(f"{_SELECT} WHERE one.parent = ? LIMIT 1", info.id):
+            raise Refused("FAILED_PRECONDITION", f"other snapshots stand on {name}")
+        self._do("DELETE FROM snapshots WHERE id = ?", (info.id,))
+        return info
+
+    def _rows(self, query: str, *values: str | int) -> list[Info]:
+        with self._lock, self._errors():
+            rows = self._database.execute(query, values).fetchall()
+        return [Info(*row)._replace(labels=json.loads(row[6])) for row in rows]
+
+    def _do(self, query: str, values: Sequence[str | int | None]) -> None:
+        with self._lock, self._errors():
+            self._database.execute(query, values)
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise LocalError(
+                f"the list of snapshots cannot be kept: {error}",
+                where=str(self._path),
+                do="Make room on the disk, or name another folder",
+            ) from error
+
+
+__all__ = ["Code", "Info", "Kind", "Refused", "Store"]

@@ -1,0 +1,243 @@
+"""containerd's snapshots service on the wire: its messages, made at run time, and the calls over Snapshots.
+
+Source: containerd's ``api/services/snapshots/v1/snapshots.proto`` and ``api/types/mount.proto`` (the same numbers from
+1.0 to 2.x). PyPI has no stubs that today's protobuf takes.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.node.filters import parse_filters
+from registry_pipelines.node.snapshots import Mount, Snapshots
+from registry_pipelines.node.store import Info, Refused
+
+SERVICE = "containerd.services.snapshots.v1.Snapshots"
+LIST_BATCH = 100
+"""Snapshots in one message of a list, as containerd's own server sends them."""
+_PACKAGE, _, _ = SERVICE.rpartition(".")
+_KINDS = {"view": 1, "active": 2, "committed": 3}
+_TYPES = {"string": 9, "int64": 3, "enum": 14, "message": 11}
+_OWNER = ("snapshotter", 1, "string")
+_LABELS = ("labels", 4, "map")
+_INFO, _MOUNTS = f".{_PACKAGE}.Info", (("mounts", 1, "*.containerd.types.Mount"),)
+_BEGIN = (_OWNER, ("key", 2, "string"), ("parent", 3, "string"), _LABELS)
+_KEY = (_OWNER, ("key", 2, "string"))
+_MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
+    "Info": (
+        ("name", 1, "string"),
+        ("parent", 2, "string"),
+        ("kind", 3, f"enum .{_PACKAGE}.Kind"),
+        ("created_at", 4, ".google.protobuf.Timestamp"),
+        ("updated_at", 5, ".google.protobuf.Timestamp"),
+        ("labels", 6, "map"),
+    ),
+    "PrepareSnapshotRequest": _BEGIN,
+    "PrepareSnapshotResponse": _MOUNTS,
+    "ViewSnapshotRequest": _BEGIN,
+    "ViewSnapshotResponse": _MOUNTS,
+    "MountsRequest": _KEY,
+    "MountsResponse": _MOUNTS,
+    "CommitSnapshotRequest": (
+        _OWNER,
+        ("name", 2, "string"),
+        ("key", 3, "string"),
+        _LABELS,
+        ("parent", 5, "string"),
+    ),
+    "RemoveSnapshotRequest": _KEY,
+    "StatSnapshotRequest": _KEY,
+    "StatSnapshotResponse": (("info", 1, _INFO),),
+    "UpdateSnapshotRequest": (_OWNER, ("info", 2, _INFO), ("update_mask", 3, ".google.protobuf.FieldMask")),
+    "UpdateSnapshotResponse": (("info", 1, _INFO),),
+    "ListSnapshotsRequest": (_OWNER, ("filters", 2, "*string")),
+    "ListSnapshotsResponse": (("info", 1, f"*{_INFO}"),),
+    "UsageRequest": _KEY,
+    "UsageResponse": (("size", 1, "int64"), ("inodes", 2, "int64")),
+    "CleanupRequest": (_OWNER,),
+}
+"""Name, number and type of each field: ``*`` many of it, ``map`` from string to string."""
+
+
+@functools.cache
+def message(name: str) -> Any:
+    """The class of a message of the service, or ``Empty``."""
+    from google.protobuf import empty_pb2, message_factory
+
+    if name == "Empty":
+        return empty_pb2.Empty
+    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+
+
+@functools.cache
+def _pool() -> Any:
+    """Descriptors of our own, so that other stubs of containerd may be loaded beside them."""
+    from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2, field_mask_pb2, timestamp_pb2
+
+    pool = descriptor_pool.DescriptorPool()
+    known = [each.DESCRIPTOR for each in (empty_pb2, field_mask_pb2, timestamp_pb2)]
+    for each in known:
+        pool.AddSerializedFile(each.serialized_pb)
+    types = descriptor_pb2.FileDescriptorProto(name="mount.proto", package="containerd.types", syntax="proto3")
+    _fill(types.message_type.add(name="Mount"), [*_texts("type", "source", "target"), ("options", 4, "*string")])
+    file = descriptor_pb2.FileDescriptorProto(name="snapshots.proto", package=_PACKAGE, syntax="proto3")
+    file.dependency.extend([types.name, *(each.name for each in known)])
+    kinds = file.enum_type.add(name="Kind")
+    for word, number in (("UNKNOWN", 0), ("VIEW", 1), ("ACTIVE", 2), ("COMMITTED", 3)):
+        kinds.value.add(name=word, number=number)
+    for name, fields in _MESSAGES.items():
+        _fill(file.message_type.add(name=name), fields)
+    for each in (types, file):
+        pool.AddSerializedFile(each.SerializeToString())
+    return pool
+
+
+def _texts(*names: str) -> list[tuple[str, int, str]]:
+    return [(name, number, "string") for number, name in enumerate(names, 1)]
+
+
+def _fill(found: Any, fields: Sequence[tuple[str, int, str]]) -> None:
+    for name, number, kind in fields:
+        field = found.field.add(name=name, number=number, label=3 if kind[0] == "*" or kind == "map" else 1)
+        if kind == "map":  # as the language defines it: entries of a message with an option
+            entry = found.nested_type.add(name=f"{name.capitalize()}Entry")
+            entry.options.map_entry = True
+            _fill(entry, _texts("key", "value"))
+            # Relative to the message, which lies in the file's package.
+            field.type, field.type_name = _TYPES["message"], f"{found.name}.{entry.name}"
+            continue
+        word, _, target = kind.lstrip("*").rpartition(" ")
+        field.type = _TYPES["enum" if word else "message" if target[0] == "." else target]
+        if target[0] == ".":
+            field.type_name = target
+
+
+class Service:
+    """The calls, each from a request to its answer."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+
+    def prepare(self, request: Any) -> Any:
+        """Mounts of what can be written to."""
+        found = self._snapshots.prepare(request.key, request.parent, dict(request.labels))
+        return message("PrepareSnapshotResponse")(mounts=_mounts(found))
+
+    def view(self, request: Any) -> Any:
+        """Mounts of what is only read."""
+        found = self._snapshots.view(request.key, request.parent, dict(request.labels))
+        return message("ViewSnapshotResponse")(mounts=_mounts(found))
+
+    def mounts(self, request: Any) -> Any:
+        """The same again."""
+        return message("MountsResponse")(mounts=_mounts(self._snapshots.mounts(request.key)))
+
+    def commit(self, request: Any) -> Any:
+        """Make it a layer."""
+        self._snapshots.commit(request.name, request.key, dict(request.labels), request.parent)
+        return message("Empty")()
+
+    def remove(self, request: Any) -> Any:
+        """Forget it."""
+        self._snapshots.remove(request.key)
+        return message("Empty")()
+
+    def stat(self, request: Any) -> Any:
+        """What is known of it."""
+        return message("StatSnapshotResponse")(info=_info(self._snapshots.stat(request.key)))
+
+    def update(self, request: Any) -> Any:
+        """Change its labels."""
+        paths = list(request.update_mask.paths)
+        changed = self._snapshots.update(request.info.name, dict(request.info.labels), paths)
+        return message("UpdateSnapshotResponse")(info=_info(changed))
+
+    def list(self, request: Any) -> Iterator[Any]:
+        """All that a filter fits."""
+        fits = parse_filters(list(request.filters))
+        found = (_info(info) for info in self._snapshots.everything() if fits(info))
+        while batch := list(itertools.islice(found, LIST_BATCH)):
+            yield message("ListSnapshotsResponse")(info=batch)
+
+    def usage(self, request: Any) -> Any:
+        """What its files take."""
+        size, inodes = self._snapshots.usage(request.key)
+        return message("UsageResponse")(size=size, inodes=inodes)
+
+    def cleanup(self, request: Any) -> Any:
+        """Delete what no snapshot has any more."""
+        self._snapshots.cleanup()
+        return message("Empty")()
+
+
+def handlers(service: Service, log: Callable[[str], None]) -> Any:
+    """The service for a server of gRPC. log: told of every call that failed by this machine or a registry, not of what
+    containerd asked wrongly."""
+    import grpc
+
+    calls: dict[str, tuple[Callable[[Any], Any], str, str]] = {
+        "Prepare": (service.prepare, "PrepareSnapshotRequest", "PrepareSnapshotResponse"),
+        "View": (service.view, "ViewSnapshotRequest", "ViewSnapshotResponse"),
+        "Mounts": (service.mounts, "MountsRequest", "MountsResponse"),
+        "Commit": (service.commit, "CommitSnapshotRequest", "Empty"),
+        "Remove": (service.remove, "RemoveSnapshotRequest", "Empty"),
+        "Stat": (service.stat, "StatSnapshotRequest", "StatSnapshotResponse"),
+        "Update": (service.update, "UpdateSnapshotRequest", "UpdateSnapshotResponse"),
+        "List": (service.list, "ListSnapshotsRequest", "ListSnapshotsResponse"),
+        "Usage": (service.usage, "UsageRequest", "UsageResponse"),
+        "Cleanup": (service.cleanup, "CleanupRequest", "Empty"),
+    }
+
+    def failed(context: Any, name: str, error: Exception) -> None:
+        if isinstance(error, Refused):
+            context.abort(getattr(grpc.StatusCode, error.code), str(error))
+        log(f"{name}: {error}")
+        code = grpc.StatusCode.UNAVAILABLE if isinstance(error, Unavailable) else grpc.StatusCode.INTERNAL
+        context.abort(code, str(error))
+
+    def one(name: str, call: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
+        def answer(request: Any, context: Any) -> Any:
+            try:
+                return call(request)
+            except (Refused, RegistryPipelinesError, OSError) as error:
+                return failed(context, name, error)
+
+        return answer
+
+    def many(name: str, call: Callable[[Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
+        def answer(request: Any, context: Any) -> Iterator[Any]:
+            try:
+                yield from call(request)
+            except (Refused, RegistryPipelinesError, OSError) as error:
+                failed(context, name, error)
+
+        return answer
+
+    found = {}
+    for name, (call, asked, answered) in calls.items():
+        streamed = name == "List"
+        make = grpc.unary_stream_rpc_method_handler if streamed else grpc.unary_unary_rpc_method_handler
+        found[name] = make(
+            (many if streamed else one)(name, call),
+            request_deserializer=message(asked).FromString,
+            response_serializer=message(answered).SerializeToString,
+        )
+    return grpc.method_handlers_generic_handler(SERVICE, found)
+
+
+def _mounts(found: Sequence[Mount]) -> list[dict[str, Any]]:
+    return [{"type": each.kind, "source": each.source, "options": each.options} for each in found]
+
+
+def _info(info: Info) -> Any:
+    made = message("Info")(name=info.name, parent=info.parent, kind=_KINDS[info.kind], labels=info.labels)
+    made.created_at.FromNanoseconds(info.created)
+    made.updated_at.FromNanoseconds(info.updated)
+    return made
+
+
+__all__ = ["SERVICE", "Service", "handlers", "message"]
