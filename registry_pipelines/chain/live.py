@@ -28,7 +28,7 @@ def live_digests(session: Session, registry: str) -> Live:
     found = running(session, registry)
     looks, unknown = pushes(session, registry)
     return Live(
-        {**locked_digests(session, registry), **found.digests, **dict.fromkeys(channel_digests(session), "in use")},
+        {**locked_digests(session, registry), **channel_digests(session), **found.digests},
         contents=found.contents,
         named=found.named,
         busy=uploading(session, registry),
