@@ -59,7 +59,9 @@ def brought_back(context: dg.OpExecutionContext, chain: ChainParam, config: ToUn
     with refusals(context):
         result = chain.undo_collect(config.registry, config.images, plan=config.plan.strip())
         keys = remember_restored(context.instance, chain, config.registry, result)
-        context.log.info("releases again: %s", ", ".join(keys) or "none")
+        for row in result.rows:
+            context.log.info("asked back: %s@%s (%s)", row["repository"], row["digest"], row["tags"] or "no tag")
+        context.log.info("%s; releases again: %s", result.action, ", ".join(keys) or "none")
         succeeded(context, result)
 
 

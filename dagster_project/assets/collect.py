@@ -41,7 +41,7 @@ def retention(registry: str) -> dg.AssetsDefinition:
     def retention(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
         with refusals(context):
             result = chain.retention_plan(registry)
-        return materialized(result, more=bars(result))
+        return materialized(result, more={**approval(registry, result), **bars(result)})
 
     return retention
 
@@ -113,6 +113,15 @@ def quarantine(registry: str) -> dg.AssetsDefinition:
         return materialized(left, outcome(BELIEVED, passed=passed, reasons=reasons), more=more)
 
     return quarantine
+
+
+def approval(registry: str, result: StageResult) -> Metadata:
+    """What approves a plan of which something goes: its digest, and what is pasted into the launchpad of collected."""
+    if not result.facts["delete"]:
+        return {}
+    step = dg.AssetKey(["collected", registry]).to_python_identifier()
+    config = f"ops:\n  {step}:\n    config:\n      plan: {result.digest}"
+    return {"digest": result.digest, "launchpad": dg.MetadataValue.md(f"```yaml\n{config}\n```")}
 
 
 def bars(result: StageResult) -> Metadata:

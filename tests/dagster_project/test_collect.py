@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import yaml
 
 from dagster_project.assets.collect import collected, quarantine, retention
 from dagster_project.definitions import build_definitions
@@ -69,6 +70,8 @@ def test_a_plan_is_approved_by_its_digest_and_undone(tmp_path: Path, place: Plac
         assert len(keys) == 3
         plan = metadata(run(config, instance, retention))
         assert "stays" in plan["before_and_after"] and plan["delete"] == 2
+        pasted = yaml.safe_load(plan["launchpad"].removeprefix("```yaml").removesuffix("```"))
+        assert pasted == {"ops": {collected("here").op.name: {"config": {"plan": plan["digest"]}}}}
         applied = metadata(run(config, instance, collected, plan=plan["digest"]))
         assert (applied["releases_forgotten"], applied["quarantine_days"]) == (2, 14)
         assert [key.split("@")[0] for key in release_keys(instance)] == ["app:v2.0.0"]
