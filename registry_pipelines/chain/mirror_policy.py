@@ -58,23 +58,35 @@ class Examiner:
     def admit(self, pinned: PinnedTag, place: Place, digest: Digest) -> Place:
         """See :data:`~registry_pipelines.mirror.upstreams.Admit`. Raises PromotionDenied, AdvisoriesMissing, InputError
         (no key that verdicts are signed with), RegistryError."""
-        name = pinned.upstream.settings.policy or self._mirror.policy
-        if name is None:
+        names = self._policies(pinned)
+        if not names:
             return place
         own = place if self._mirror.via or pinned.kept_at else with_evidence_aside(place, self._beside())
         settings = pinned.upstream.settings
         seen = Place(remembered(own.registry), own.repository)  # each stage reads the same evidence anew
         seen = only_platforms(seen, digest, settings.platforms) if settings.selection == "sparse" else seen
-        verdict = self._judged(seen, pinned, digest, self._session.named_policy(name))
-        if not verdict.allow:
-            raise PromotionDenied(
-                f"held by policy {name}",
-                reasons=verdict.reasons,
-                steps=verdict.steps,
-                where=f"{pinned.upstream.source}:{pinned.tag}",
-                do="It comes when its publisher mends it, or the policy accepts it; what was there before stays",
-            )
+        for name in names:
+            verdict = self._judged(seen, pinned, digest, self._session.named_policy(name))
+            if not verdict.allow:
+                raise PromotionDenied(
+                    f"held by policy {name}",
+                    reasons=verdict.reasons,
+                    steps=verdict.steps,
+                    where=f"{pinned.upstream.source}:{pinned.tag}",
+                    do="It comes when its publisher mends it, or the policy accepts it; what was there before stays",
+                )
         return own
+
+    def _policies(self, pinned: PinnedTag) -> list[str]:
+        """By name, its own first. An image may be written twice, with other tags and another policy: a tag that both
+        take is one tag at the private registry, so what one of them holds must not come by the other."""
+        config, mirror, upstream = self._session.config, self._mirror, pinned.upstream
+        others = [
+            each.policy or mirror.policy
+            for each in mirror.upstreams
+            if config.mirrored_repository(mirror, each) == upstream.repository and each.selector.select([pinned.tag])
+        ]
+        return [name for name in dict.fromkeys([upstream.settings.policy or mirror.policy, *others]) if name]
 
     def _judged(self, place: Place, pinned: PinnedTag, digest: Digest, policy: Policy) -> Verdict:
         from registry_pipelines.promote import verdicts

@@ -132,6 +132,20 @@ def test_an_upstream_has_its_own_policy_or_none_is_asked(fleet: Fleet) -> None:
     assert states["up/free"] == "copied" and states["up/stream"].startswith("held: ")
 
 
+def test_a_tag_that_is_written_twice_must_satisfy_both_policies(fleet: Fleet) -> None:
+    fleet.chain = fleet.reload(
+        ("\nsigning:", POLICY), ('tags: ["1.*"], newest: 2', 'tags: ["1.*"], policy: scanned'),
+        ("    upstreams:\n", "    upstreams:\n      - {image: us/up/stream, tags: ['1.0', '2.0']}\n"),
+    )  # fmt: skip
+    generate_key(fleet.folder / "publisher.key")
+    upstream = Place(fleet.chain.registry("us"), "up/stream")
+    for tag in ("1.0", "2.0"):
+        push(upstream, tag, package="badwheel", provenance=False)
+    states = [(row["tag"], row["state"].partition(":")[0]) for row in fleet.chain.mirror("airgap").rows]
+    assert sorted(states) == [("1.0", "held"), ("1.0", "held"), ("2.0", "copied")]
+    assert versions(at(fleet, "private")) == ["2.0"]
+
+
 @pytest.mark.peer("cosign", "cosign2", "docker-registry")
 @pytest.mark.parametrize("version", [pytest.param("cosign2", marks=pytest.mark.long), "cosign"])
 def test_what_a_publisher_signed_with_cosign_is_let_in(
