@@ -11,7 +11,13 @@ import pytest
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.mirror.bundle.near import NearState
-from registry_pipelines.mirror.bundle.receipt import BundleReceipt, HeldRepository, SignedReceipt, sign_receipt
+from registry_pipelines.mirror.bundle.receipt import (
+    BundleReceipt,
+    HeldRepository,
+    LoadedBundle,
+    SignedReceipt,
+    sign_receipt,
+)
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
 from tests.cli.test_bundle_far import Side
@@ -97,6 +103,23 @@ def test_a_far_side_that_came_from_a_backup_is_believed_again(make_key: MakeKey,
     ]
     assert taken == [True, True, False, True, False, True, False]
     assert [each.receipt.made_at[11:13] for each in near.receipts()] == ["12"]
+
+
+def test_a_receipt_that_lies_about_numbers_moves_them_by_nothing(make_key: MakeKey, tmp_path: Path) -> None:
+    near = NearState(tmp_path, "upstreams")
+    line = near.line()
+    for sequence, number, last in ((1, 10**12, 0), (2, 7, 7)):
+        told = BundleReceipt(
+            mirror="upstreams",
+            far="a" * 32,
+            sequence=sequence,
+            made_at="2026-11-29T10:00:00+00:00",
+            registry="private",
+            loaded=(LoadedBundle(near.line().line, number),),
+        )
+        near.keep_receipt(sign_receipt(told, make_key("far").signer))
+        assert near.renew_line() and near.line().last == last and near.line().line != line.line
+        assert not near.renew_line()
 
 
 def test_an_inbox_goes_on_behind_a_bundle_for_repositories_of_others(side: Side) -> None:

@@ -39,6 +39,9 @@ SCHEMA = 1
 MAX_DOCUMENT_BYTES = 256 * 1024 * 1024
 """Of an envelope. A blob has about 150 bytes in the document: room for a million of them, in base64."""
 
+MAX_NUMBER = 10**9
+"""Above the highest number that a document's file is named by."""
+
 TOOL_FOLDER = "tool"
 """Where the tool's files are, beside the parts."""
 
@@ -246,7 +249,7 @@ def _problems(bundle: Bundle) -> Iterator[str]:
         yield f"its form is {bundle.schema}"
     if not re.fullmatch(r"[0-9a-f]{32}", bundle.line):
         yield "its line is not 32 hex digits"
-    if bundle.number < 1:
+    if not 1 <= bundle.number < MAX_NUMBER:
         yield f"its number is {bundle.number}"
     if read_time(bundle.made_at) is None:
         yield f"it was made at {bundle.made_at[:80]!r}, which is no time"

@@ -37,6 +37,10 @@ KEPT = 50
 """Bundles that can be made again in part; of older ones the documents go."""
 
 
+MAX_LOST = 10_000
+"""Bundles that may have been made since a backup; a receipt that tells of more says nothing that is counted on."""
+
+
 class Line(msgspec.Struct, frozen=True):
     """The line that this state counts. last: number of the newest bundle, 0 before the first."""
 
@@ -174,7 +178,7 @@ class NearState:
         last = max((each.number for each in loaded), default=0)
         if last <= line.last:
             return False
-        self._write(self._line, Line(uuid.uuid4().hex, last))
+        self._write(self._line, Line(uuid.uuid4().hex, last if last < line.last + MAX_LOST else line.last))
         return True
 
     def _put(self, name: str, content: bytes) -> None:

@@ -92,6 +92,7 @@ def test_what_is_sealed_is_read_and_believed_of_the_promoter(make_key: MakeKey) 
         ({"mirror": "../up"}, "is none"),
         ({"line": "x"}, "32 hex digits"),
         ({"number": 0}, "its number is 0"),
+        ({"number": 10**9}, "its number is 1000000000"),
         ({"part_size": 0}, "no parts"),
         ({"stream_size": 5000}, "3 parts of 2000, and 2 listed"),
         ({"stream_size": 3001}, "part 2 has 1000 bytes"),
