@@ -106,6 +106,15 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
         except (DigestInvalid, TypeError) as error:
             raise ManifestInvalid(f"rootfs.diff_ids of the image config: {error}") from error
 
+    @property
+    def chain_ids(self) -> tuple[Digest, ...]:
+        """What runtimes call a layer and all below it, base first (OCI image-spec 1.1, ``config.md``, "Layer ChainID").
+        Raises ManifestInvalid."""
+        made: list[Digest] = []
+        for diff_id in self.diff_ids:
+            made.append(Digest.of(f"{made[-1]} {diff_id}".encode()) if made else diff_id)
+        return tuple(made)
+
 
 @dataclass(frozen=True)
 class ManifestBytes:

@@ -48,10 +48,11 @@ class OpenImage:
         filler: Filler,
         whole: Mapping[Digest, str],
         pack: PackStream | None = None,
+        left_out: str = "",
     ) -> None:
         """layers: base first, as the tree counts them. whole: why layers were fetched whole, by digest; with a pack it
-        grows while they are read."""
-        self.image = image
+        grows while they are read. left_out: see ``tables.ImageTables``."""
+        self.image, self.left_out = image, left_out
         self._pack = pack
         self.tree, self.layers = tree, layers
         self._filler, self._whole = filler, whole
@@ -175,20 +176,23 @@ def open_image(
     log: Callable[[str], object],
     progress: Progress | None = None,
     patience_s: float = PATIENCE_S,
+    lowest: int | None = None,
+    most_whole_bytes: int | None = None,
 ) -> Iterator[OpenImage]:
     """An image of this machine's platform, while the context lasts; nobody may be forked meanwhile.
 
     selector: tag or digest. state: the folder with what this node keeps (``lazy``, and records of layers). verifier:
     whose indexes and hot packs are believed; None for nobody's. use_pack: with a believed hot pack nothing else is
     fetched before the image is open. log: is told in one line what a person must know. patience_s: how long a reader
-    waits for a registry that gives nothing.
+    waits for a registry that gives nothing. lowest: of the layers only so many from the base on, without a pack, which
+    has all. most_whole_bytes: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
     folder = state / "lazy"
     store = BlockStore(folder / "blocks")
     kept = Place(kept_registry(place.registry, folder / "manifests", log), place.repository)
-    finding = _FindingPack(kept, verifier if use_pack else None, log)
+    finding = _FindingPack(kept, verifier if use_pack and lowest is None else None, log)
     image = image_for(kept, selector, seen=finding.begin)
     pack = finding.wait(image)
     with Filler(place, store, log=log, patience_s=patience_s) as filler:
@@ -208,16 +212,17 @@ def open_image(
         tables = image_tables(
             kept,
             image.descriptor.digest,
-            image.layers,
+            image.layers[:lowest],
             verifier=verifier,
             records=LayerStore(state / "layers"),
             blocks=store,
             folder=folder,
             progress=progress,
+            most_whole_bytes=most_whole_bytes,
         )
         layers = [filler.open(table.digest, table.pieces, table=table.voucher) for table in tables.layers]
         whole = {table.digest: table.why for table in tables.layers if table.why}
-        yield OpenImage(image, tables.tree, layers, filler, whole)
+        yield OpenImage(image, tables.tree, layers, filler, whole, left_out=tables.left_out)
 
 
 def _with_pack(

@@ -99,6 +99,11 @@ class Mounted:
         self._image.fill_rest()
         self._carrier.fill_rest()
 
+    @property
+    def gone(self) -> bool:
+        """Whether somebody unmounted it, and nobody uses it any more."""
+        return self._gone.is_set()
+
     def wait(self) -> None:
         """Until somebody unmounts it."""
         self._gone.wait()

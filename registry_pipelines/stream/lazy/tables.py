@@ -100,6 +100,8 @@ class ImageTables:
     tree: Tree
     layers: tuple[LayerTable, ...]
     """Base first, as the tree counts them."""
+    left_out: str = ""
+    """Why the tree lacks the layers above these; empty where there is none."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,17 @@ class _Found:
 
     table: LayerTable
     files: Iterable[FileMetadata]
+
+
+@dataclass(frozen=True)
+class _Unread:
+    """A layer that has to be fetched whole, and why."""
+
+    layer: Descriptor
+    diff_id: Digest
+    why: str
+    by_range: bool = True
+    """Whether its registry sends parts of it later."""
 
 
 def image_tables(
@@ -121,12 +134,15 @@ def image_tables(
     folder: Path,
     progress: Progress | None = None,
     own_tables_first: bool = False,
+    most_whole_bytes: int | None = None,
 ) -> ImageTables:
     """Read or fetch the tables of an image's layers, and merge them; layers that have none are fetched whole meanwhile.
 
     image: the manifest of one platform. layers: each with its diffID, base first. verifier: whose indexes are believed;
     None for nobody's. folder: of this node, for tables and trees; where layers wait until they are verified.
     own_tables_first: layers of eStargz by their own table, as other nodes read them, whatever this one found in them.
+    most_whole_bytes: a layer that would have to be fetched whole and has more compressed bytes is left out, with all
+    above it, and smaller ones are fetched only for those above them; None fetches any.
 
     Raises LayerInvalid: a layer cannot be read here, or the image not be unpacked; DigestMismatch: a layer is not what
     the image says; LocalError, DiskFull; the RegistryError family.
@@ -134,9 +150,9 @@ def image_tables(
     with ExitStack() as open_tables:
         finder = _Finder(place, image, verifier, records, blocks, folder, progress or Silent(), open_tables)
         finder.own_tables_first = own_tables_first
-        found = finder.all(layers)
+        found, left_out = finder.all(layers, most_whole_bytes)
         tables = tuple(each.table for each in found)
-        return ImageTables(_tree([each.files for each in found], tables, folder), tables)
+        return ImageTables(_tree([each.files for each in found], tables, folder), tables, left_out)
 
 
 def _tree(files: Sequence[Iterable[FileMetadata]], tables: Sequence[LayerTable], folder: Path) -> Tree:
@@ -222,17 +238,30 @@ class _Finder:
         self._ztocs: dict[str, Descriptor] | None = None
         self._no_index = ""
 
-    def all(self, layers: Sequence[tuple[Descriptor, Digest]]) -> list[_Found]:
-        """In the order of the layers."""
+    def all(
+        self, layers: Sequence[tuple[Descriptor, Digest]], most_whole_bytes: int | None
+    ) -> tuple[list[_Found], str]:
+        """In the order of the layers; and why the last ones are not among them."""
         for layer, _ in layers:
             if refused := unreadable(layer):
                 raise LayerInvalid(
                     f"the image cannot be mounted, for a layer cannot be read: {refused.detail}", where=self._at(layer)
                 )
-        unranged = self.unranged(layers)
-        found = [self._whole_or_known(*pair, unranged) if unranged else self._lazy(*pair) for pair in layers]
+        unranged, left_out = self.unranged(layers), ""
+        found: list[_Found | _Unread] = []
+        for pair in layers:
+            one = self._whole_or_known(*pair, unranged) if unranged else self._lazy(*pair)
+            if isinstance(one, _Unread) and most_whole_bytes is not None and one.layer.size > most_whole_bytes:
+                left_out = one.why
+                break
+            found.append(one)
+        if most_whole_bytes is not None and (left_out or all(isinstance(each, _Unread) for each in found)):
+            while found and isinstance(last := found[-1], _Unread):  # it helps nothing that would be read by pieces
+                left_out = left_out or last.why
+                found.pop()
         with Pool(FETCHERS, "lazy-layer") as pool:
-            return list(pool.map(lambda each: each() if callable(each) else each, found))
+            read = pool.map(lambda each: self._fetched(each) if isinstance(each, _Unread) else each, found)
+            return list(read), left_out
 
     def late(self, layer: Descriptor, diff_id: Digest, table: Digest | None) -> tuple[Pieces | None, str]:
         """The pieces of a layer in the layout of a table of eStargz, or of the tar; or why there are none."""
@@ -263,8 +292,8 @@ class _Finder:
             pass
         return ""
 
-    def _lazy(self, layer: Descriptor, diff_id: Digest) -> _Found | Callable[[], _Found]:
-        """By the first table that is believed; else what fetches the layer."""
+    def _lazy(self, layer: Descriptor, diff_id: Digest) -> _Found | _Unread:
+        """By the first table that is believed; else the layer is to be fetched."""
         record = self._records.get(diff_id, layer.digest)
         if record and not (self.own_tables_first and TOC_ANNOTATION in (layer.annotations or {})):
             return self._recorded(layer, diff_id, record)
@@ -278,9 +307,9 @@ class _Finder:
         if found is None:
             found, reason = self._indexed(layer)
             why = why or reason
-        return found or (lambda: self._fetched(layer, diff_id, why))
+        return found or _Unread(layer, diff_id, why)
 
-    def _recorded(self, layer: Descriptor, diff_id: Digest, record: LayerRecord) -> _Found | Callable[[], _Found]:
+    def _recorded(self, layer: Descriptor, diff_id: Digest, record: LayerRecord) -> _Found | _Unread:
         files = record_files(record)
         try:
             pieces = SpanPieces(record_spans(record), table=None, where=self._at(layer))
@@ -288,14 +317,14 @@ class _Finder:
             return self._whole_or_known(layer, diff_id, error.what)
         return _Found(LayerTable(layer, pieces), files)
 
-    def _whole_or_known(self, layer: Descriptor, diff_id: Digest, why: str) -> _Found | Callable[[], _Found]:
+    def _whole_or_known(self, layer: Descriptor, diff_id: Digest, why: str) -> _Found | _Unread:
         """A layer that cannot be read in parts: from the node where all of it is here."""
         record = self._records.get(diff_id, layer.digest)
         if record is not None:
             with self._blocks.open(layer.digest, record.archive_end) as known:
                 if known.complete:
                     return self._whole(layer, record, why)
-        return lambda: self._fetched(layer, diff_id, why, by_range=False)
+        return _Unread(layer, diff_id, why, by_range=False)
 
     def _whole(self, layer: Descriptor, record: LayerRecord, why: str) -> _Found:
         pieces = WholeLayer(layer, record.archive_end, where=self._at(layer))
@@ -358,8 +387,9 @@ class _Finder:
         with local_errors(path):
             return _checked(path, descriptor, where)
 
-    def _fetched(self, layer: Descriptor, diff_id: Digest, why: str, *, by_range: bool = True) -> _Found:
+    def _fetched(self, unread: _Unread) -> _Found:
         """Fetch a layer whole; its tar is in the store afterwards, and its record."""
+        layer, diff_id, why = unread.layer, unread.diff_id, unread.why
         where, task = self._at(layer), f"fetch {layer.digest.short}"
         self._progress.begin(task, total_bytes=layer.size)
         with local_errors(self._folder), tempfile.TemporaryFile(dir=self._waiting) as file:
@@ -369,7 +399,7 @@ class _Finder:
             file.seek(0)
             self._keep(layer, record, file)
         self._progress.end(task)
-        if by_range:
+        if unread.by_range:
             with suppress(ContentError):
                 pieces = SpanPieces(record_spans(record), table=None, where=where)
                 return _Found(LayerTable(layer, pieces, why), record_files(record))

@@ -1,0 +1,218 @@
+"""The images that this node serves before they are fetched, found by what containerd says of a layer.
+
+An image is opened once, by the digest of its manifest, with the rooms of ``stream.lazy``: what is served chains to that
+digest, or to a signature that is believed. What it was served by is kept, so that a new process serves it again. An
+image or a layer that cannot be read by pieces is left to the normal pull, and why is said once.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as TooLate
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import msgspec
+
+from registry_pipelines.errors import (
+    ContentError,
+    DigestInvalid,
+    DiskFull,
+    InputError,
+    LocalError,
+    RegistryPipelinesError,
+)
+from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
+from registry_pipelines.node.served import ServedImage
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.mounting import check_folder
+from registry_pipelines.stream.lazy.opened import OpenImage, open_image
+
+MOST_WHOLE_BYTES = 10 << 20
+"""Of a layer that is fetched whole for an image that is served: indexes leave out those below 10 MiB unless told
+otherwise, and one of them must not send all above it to the normal pull."""
+
+WAIT_S = 10.0
+"""How long a pull waits for what an image is served by; then it goes on as usual, and what comes late is for the next
+layer."""
+
+AGAIN_S = 60.0
+"""For so long an image that could not be served is not looked at again: a pull asks once for each layer."""
+
+
+class _Kept(msgspec.Struct, frozen=True):
+    """What a new process needs to serve an image again."""
+
+    reference: str
+    digest: str
+    layers: tuple[str, ...]
+    """Chain IDs of those that were served."""
+
+
+class NodeImages:
+    """See the module, and ``lazy_images.LazyImages``. Close it with the process: what is mounted goes."""
+
+    def __init__(
+        self,
+        locate: Callable[[str], Place],
+        *,
+        state: Path,
+        verifier: Verifier | None,
+        log: Callable[[str], object],
+        use_pack: bool = True,
+        fill: bool = True,
+        wait_s: float = WAIT_S,
+    ) -> None:
+        """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
+        this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
+        what a person must know. fill: see ``served.ServedImage``. Raises LocalError."""
+        self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
+        self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
+        self._folder = state / "lazy" / "node"
+        make_own(self._folder)
+        self._lock = threading.Lock()
+        self._found: dict[str, Future[ServedImage | None]] = {}
+        self._not_before: dict[str, float] = {}
+        """By digest, in monotonic seconds."""
+        self._closed = False
+        self._clear_left()
+
+    def __enter__(self) -> NodeImages:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._closed = True
+            found, self._found = list(self._found.values()), {}
+        for each in found:
+            if each.done() and (image := each.result()) is not None:
+                image.close()
+
+    def find(self, labels: Mapping[str, str], chain_id: str) -> ServedImage | None:
+        """See LazyImages."""
+        reference, digest = labels.get(IMAGE_LABEL, ""), labels.get(MANIFEST_LABEL, "")
+        if reference and digest:
+            image = self._image(reference, digest)
+            return image if image is not None and chain_id in image.layers else None
+        for kept in self._kept():
+            if chain_id in kept.layers and (image := self._image(kept.reference, kept.digest)) is not None:
+                return image
+        return None
+
+    def _image(self, reference: str, digest: str) -> ServedImage | None:
+        with self._lock:
+            if self._closed:
+                return None
+            found = self._found.get(digest)
+            if found is not None and found.done() and found.result() is None:
+                found = None if time.monotonic() >= self._not_before[digest] else found
+            if found is None:
+                found = self._found[digest] = Future()
+                threading.Thread(
+                    target=self._open, args=(reference, digest, found), name="node_image", daemon=True
+                ).start()
+        try:
+            return found.result(self._wait_s)
+        except TooLate:
+            self._log(f"{reference}@{digest} is pulled as usual: its registry takes longer than {self._wait_s:g} s")
+            return None
+
+    def _open(self, reference: str, digest: str, found: Future[ServedImage | None]) -> None:
+        """In a thread."""
+        image: ServedImage | None = None
+        try:
+            image = self._opened(reference, Digest.parse(digest))
+            if not image.layers:
+                self._log(f"{image.name} is pulled as usual: {image.left_out or 'it has no layers'}")
+                image.close()
+                image = None
+            else:
+                self._log(image.told)
+        except RegistryPipelinesError as error:
+            self._log(f"{reference}@{digest} is pulled as usual: {error}")
+        except Exception as error:
+            self._log(f"{reference}@{digest} is pulled as usual: {type(error).__name__}: {error}")
+        with self._lock:
+            closed = self._closed
+            self._not_before[digest] = time.monotonic() + AGAIN_S
+        if image is not None and closed:
+            image.close()
+            image = None
+        found.set_result(image)
+
+    def _opened(self, reference: str, digest: Digest) -> ServedImage:
+        kept = self._read(self._path(digest))
+        if kept is not None:  # one name for one image, under however many references it is pulled
+            reference = kept.reference
+        place = self._locate(reference)
+
+        @contextmanager
+        def open_layers(count: int | None) -> Iterator[OpenImage]:
+            with open_image(
+                place,
+                digest,
+                state=self._state,
+                verifier=self._verifier,
+                use_pack=self._use_pack,
+                log=self._log,
+                lowest=count,
+                most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
+            ) as opened:
+                yield opened
+
+        image = ServedImage(
+            reference,
+            open_layers,
+            folder=self._folder,
+            state=self._state / "lazy",
+            log=self._log,
+            fill=self._fill,
+            ended=self._forget,
+        )
+        if kept is not None:
+            image.promise(len(kept.layers))
+        if image.layers:
+            self._keep(_Kept(reference, digest, image.layers))
+        return image
+
+    def _keep(self, kept: _Kept) -> None:
+        with suppress(DiskFull), local_errors(self._folder):
+            write_file(self._path(Digest(kept.digest)), encode_json(kept), mode=0o600)
+
+    def _forget(self, image: ServedImage) -> None:
+        with self._lock:
+            self._found.pop(image.digest, None)
+        with suppress(OSError):
+            self._path(image.digest).unlink(missing_ok=True)
+
+    def _path(self, digest: Digest) -> Path:
+        return self._folder / f"{digest.hex}.json"
+
+    def _read(self, path: Path) -> _Kept | None:
+        with suppress(OSError, ContentError, DigestInvalid):
+            return decode_json(path.read_bytes(), _Kept, what="note of a served image")
+        return None
+
+    def _kept(self) -> Iterator[_Kept]:
+        for path in sorted(self._folder.glob("*.json")):
+            if (kept := self._read(path)) is not None:
+                yield kept
+
+    def _clear_left(self) -> None:
+        """Take away what a killed process left mounted. What another one serves stays."""
+        for folder in self._folder.iterdir():
+            if not folder.suffix:
+                with suppress(InputError, LocalError, OSError):
+                    check_folder(folder)
+                    folder.rmdir()
+
+
+__all__ = ["NodeImages"]

@@ -1,0 +1,156 @@
+"""An image that this node serves before it is fetched: one tree, one mount and one page cache, however many containers
+and layers ask for it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, suppress
+from pathlib import Path
+
+from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import count_text
+from registry_pipelines.stream.lazy.mounting import check_folder, end_mount
+from registry_pipelines.stream.lazy.opened import OpenImage
+from registry_pipelines.stream.lazy.serving import Mounted
+
+Open = Callable[[int | None], AbstractContextManager[OpenImage]]
+"""Opens the image with so many layers from the base on, whatever has to be fetched whole for it; None: with those that
+can be read by pieces."""
+
+
+class _Tree:
+    """The tree of some layers, open, and mounted once it is asked for."""
+
+    def __init__(self, opened: AbstractContextManager[OpenImage]) -> None:
+        self._stack = ExitStack()
+        self.image = self._stack.enter_context(opened)
+        self._mounted: Mounted | None = None
+        self._folder: Path | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was mounted, and somebody else unmounted it."""
+        return self._mounted is not None and self._mounted.gone
+
+    def mount(self, reference: str, folder: Path, notes: Path, log: Callable[[str], object], *, fill: bool) -> Path:
+        """Where it is mounted, from now on. Raises LocalError, InputError, ToolMissing."""
+        if self._mounted is None:
+            check_folder(folder)
+            note = self.image.note(reference, folder)
+            self._mounted = self._stack.enter_context(
+                Mounted(self.image, folder, notes, note, self.image.count, log=log)
+            )
+            self._folder = folder
+            if fill:
+                self._mounted.fill_rest()
+        return folder
+
+    def end(self) -> None:
+        """Take the mount away; who has files of it open is served on until it closes them."""
+        if self._mounted is None or self._folder is None:
+            self._stack.close()
+            return
+        end_mount(self._folder)
+        with suppress(OSError):
+            self._folder.rmdir()
+        threading.Thread(target=self._close_later, args=(self._mounted,), name="tree_end", daemon=True).start()
+
+    def _close_later(self, mounted: Mounted) -> None:
+        mounted.wait()
+        self._stack.close()
+
+    def close(self) -> None:
+        """At the end of the process: who still reads gets an error."""
+        self._stack.close()
+        if self._folder is not None:
+            with suppress(OSError):
+                self._folder.rmdir()
+
+
+class ServedImage:
+    """See the module, and ``lazy_images.LazyImage``. For many threads."""
+
+    def __init__(
+        self,
+        reference: str,
+        open_layers: Open,
+        *,
+        folder: Path,
+        state: Path,
+        log: Callable[[str], object],
+        fill: bool,
+        ended: Callable[[ServedImage], object],
+    ) -> None:
+        """reference: as the runtime pulled it. folder: for the folders that it is mounted on. state: what this node
+        keeps of lazy images. fill: also fetch what nobody reads, from the first mount on. ended: is told of
+        :meth:`release`.
+
+        Raises what ``opened.open_image`` does.
+        """
+        self._reference, self._open, self._folder, self._notes = reference, open_layers, folder, state / "mounts"
+        self._log, self._fill, self._ended, self._lock = log, fill, ended, threading.Lock()
+        first = _Tree(open_layers(None))
+        self.digest = first.image.image.descriptor.digest
+        self._chain: tuple[Digest, ...] = first.image.image.config.chain_ids
+        self._served = len(first.image.layers)
+        self._trees = {self._served: first}
+        self.left_out = first.image.left_out
+
+    @property
+    def name(self) -> str:
+        """See LazyImage."""
+        return f"{self._reference}@{self.digest}"
+
+    @property
+    def layers(self) -> tuple[Digest, ...]:
+        """See LazyImage."""
+        return self._chain[: self._served]
+
+    @property
+    def told(self) -> str:
+        """What is served, for a person."""
+        if self._served == len(self._chain):
+            return f"{self.name} is served before it is fetched"
+        return f"{self._served} of {count_text(len(self._chain), 'layer')} of {self.name} are served: {self.left_out}"
+
+    def promise(self, count: int) -> None:
+        """So many layers were served before: snapshots may stand on them, so they are served again."""
+        self._served = max(self._served, min(count, len(self._chain)))
+
+    def mount(self, chain_id: str) -> Path:
+        """See LazyImage."""
+        if chain_id not in self.layers:
+            raise NotFound(f"the image serves no layer {chain_id}", where=self.name)
+        count = self.layers.index(Digest(chain_id)) + 1
+        with self._lock:
+            tree = self._trees.get(count)
+            if tree is not None and tree.lost:
+                del self._trees[count]
+                tree.close()
+                tree = None
+            if tree is None:
+                tree = self._trees[count] = _Tree(self._open(count))
+            where = self._folder / f"{self.digest.hex}-{count}"
+            try:
+                return tree.mount(self._reference, where, self._notes, self._log, fill=self._fill)
+            except RegistryPipelinesError:
+                del self._trees[count]
+                tree.close()
+                raise
+
+    def release(self) -> None:
+        """See LazyImage."""
+        with self._lock:
+            trees, self._trees = list(self._trees.values()), {}
+            for tree in trees:
+                tree.end()
+            self._ended(self)
+
+    def close(self) -> None:
+        """At the end of the process: what is mounted is unmounted."""
+        with self._lock:
+            trees, self._trees = list(self._trees.values()), {}
+            for tree in trees:
+                tree.close()

@@ -1,0 +1,252 @@
+"""Images of a node: found by what containerd says of a layer, mounted once, and there again after a restart."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry_pipelines.errors import NotFound
+from registry_pipelines.node.images import MOST_WHOLE_BYTES, NodeImages
+from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, MANIFEST_LABEL, LazyImages
+from registry_pipelines.node.served import ServedImage
+from registry_pipelines.oci.manifests import Descriptor, Manifest
+from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.platforms import image_config
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import HoldAnswer, NoRange, Status
+from tests.evidence.parts import Counted, Key
+from tests.patience import patient
+from tests.stream.layers import pack
+from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.parts import until
+from tests.stream.lazy.starts import file, image
+from tests.stream.releases import ESTARGZ, INDEXED, Layer, Streamer, push
+
+REFERENCE = "registry.example/team/app:v1"
+
+SERVING = f"""
+import sys, time
+from pathlib import Path
+from registry_pipelines.evidence.keys import load_verifier
+from registry_pipelines.node.images import NodeImages
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+address, state, key, digest, top, reference = sys.argv[1:]
+place = Place(DistributionRegistry(address), "team/app")
+images = NodeImages(lambda _: place, state=Path(state), verifier=load_verifier([Path(key)]), log=sys.stderr.write)
+folder = images.find({{"{IMAGE_LABEL}": reference, "{MANIFEST_LABEL}": digest}}, top).mount(top)
+sys.stdout.write((folder / "etc/motd").read_text())
+sys.stdout.flush()
+time.sleep(600)
+"""
+"""A node in a process of its own, until it is killed."""
+
+
+def labels(image: Descriptor) -> dict[str, str]:
+    return {IMAGE_LABEL: REFERENCE, MANIFEST_LABEL: image.digest, LAYER_LABEL: "sha256:" + "0" * 64}
+
+
+def chain(place: Place, image: Descriptor) -> tuple[str, ...]:
+    manifest = place.registry.get_manifest(place.repository, image.digest).content()
+    return image_config(place, manifest).chain_ids  # type: ignore[arg-type]
+
+
+@contextmanager
+def node(
+    place: Place, state: Path, key: Key | None, said: list[str] | None = None, **more: Any
+) -> Iterator[NodeImages]:
+    verifier = key.verifier if key else None
+    log = print if said is None else said.append
+    with NodeImages(lambda reference: place, state=state, verifier=verifier, log=log, fill=False, **more) as images:
+        yield images
+
+
+def ours(state: Path) -> list[Path]:
+    return [each.folder for each in mounts() if each.kind == KIND and state in each.folder.parents]
+
+
+def found(images: LazyImages, image: Descriptor, chain_id: str) -> ServedImage:
+    served = images.find(labels(image), chain_id)
+    assert isinstance(served, ServedImage)
+    return served
+
+
+def test_layers_of_an_image_have_one_tree_each_that_is_mounted_once(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    base, top = chain(counted.place, release)
+    with node(counted.place, tmp_path / "node", key) as images:
+        served = found(images, release, base)
+        assert served.layers == (base, top) and str(release.digest) in served.name
+        assert found(images, release, top) is served and not ours(tmp_path)
+        folder = served.mount(top)
+        assert (folder / "etc/motd").read_text() == "hello\n" and not (folder / "etc/gone").exists()
+        assert served.mount(top) == folder and ours(tmp_path) == [folder]
+        below = served.mount(base)  # another image may stand on the base alone
+        assert (below / "etc/motd").read_text() == "old\n" and (below / "etc/gone").exists()
+        assert not (below / "data").exists()
+        with pytest.raises(NotFound):
+            served.mount("sha256:" + "0" * 64)
+        assert images.find(labels(release), "sha256:" + "0" * 64) is None
+        end_mount(folder)  # by whoever it was
+        until(lambda: len(ours(tmp_path)) == 1)
+        until(lambda: served.mount(top).joinpath("motd").is_symlink())
+    assert not ours(tmp_path)
+
+
+def test_what_is_open_when_an_image_is_released_can_be_read_on(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    *_, top = chain(counted.place, release)
+    with node(counted.place, tmp_path / "node", key) as images:
+        served = found(images, release, top)
+        with (served.mount(top) / "data/1").open("rb") as open_file:
+            served.release()
+            assert not ours(tmp_path) and not list((tmp_path / "node/lazy/node").iterdir())
+            assert len(open_file.read()) == 1 << 20  # nothing of it was here
+        again = found(images, release, top)
+        assert again is not served and again.name == served.name
+        assert (again.mount(top) / "motd").read_text() == "hello\n"
+        assert images.find({}, top) is again
+
+
+def test_a_new_process_serves_what_the_killed_one_did_without_the_registry(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    *_, top = chain(counted.place, release)
+    state = tmp_path / "node"
+    words = [counted.server.address, str(state), str(key.public), release.digest, top, REFERENCE]
+    killed = subprocess.Popen([sys.executable, "-c", SERVING, *words], stdout=subprocess.PIPE)
+    assert killed.stdout is not None and killed.stdout.readline() == b"hello\n"
+    killed.kill()
+    killed.wait()
+    [dead] = ours(tmp_path)
+    with pytest.raises(OSError, match=r"not connected|abort"):
+        (dead / "bin/cat").read_bytes()
+    with FaultRegistry(counted.server.address) as faults:
+        gone = Place(DistributionRegistry(faults.address), "team/app")
+        faults.play("GET", r"/v2/.*", Status(503))
+        faults.play("HEAD", r"/v2/.*", Status(503))
+        with node(gone, state, key, wait_s=patient(60)) as images:
+            assert not ours(tmp_path)
+            for told in (labels(release), {}):
+                served = images.find(told, top)
+                assert served is not None and (served.mount(top) / "etc/motd").read_text() == "hello\n"
+        gone.registry.close()  # type: ignore[attr-defined]
+
+
+def test_a_large_layer_that_nobody_indexed_ends_what_is_served(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    """Small ones do not, for indexes leave those out; but they alone are not worth it."""
+    need_fuse()
+    base, small, large = (
+        pack([file(name, os.urandom(size)), file("last", name.encode())])
+        for name, size in (("base", 1 << 20), ("small", 1000), ("large", MOST_WHOLE_BYTES + 1))
+    )
+    plain = {tar: Layer(gzip.compress(tar, 1, mtime=0), tar) for tar in (base, small, large)}
+    derived = streamer.convert(push(counted.place, plain[base], tag="base"), ESTARGZ).derived
+    assert derived is not None
+    manifest = counted.place.registry.get_manifest("team/app", derived.digest).content()
+    assert isinstance(manifest, Manifest)
+    [told] = manifest.layers
+    blob = read_blob(counted.place, told, limit=2 << 20)
+    lazy = Layer(blob, gzip.decompress(blob), more={"annotations": told.annotations})
+    release = push(counted.place, lazy, plain[small], lazy, plain[small], plain[large], plain[small], tag="v1")
+    ids = chain(counted.place, release)
+    said: list[str] = []
+    with node(counted.place, tmp_path / "node", None, said) as images:
+        served = found(images, release, ids[0])
+        assert served.layers == ids[:3] and images.find(labels(release), ids[3]) is None
+        assert (served.mount(ids[1]) / "last").read_text() == "small"
+        assert (served.mount(ids[2]) / "last").read_text() == "base"
+        assert any("3 of 6 layers" in line and "no index" in line for line in said), said
+        for nothing in (push(counted.place, plain[small], tag="v2"), push(counted.place, plain[small], plain[large])):
+            assert images.find(labels(nothing), chain(counted.place, nothing)[0]) is None
+            assert f"{nothing.digest} is pulled as usual" in said[-1]
+
+
+@pytest.mark.parametrize("trouble", ["unsigned", "another's key", "no ranges", "not there", "denied", "no digest"])
+def test_what_cannot_be_served_is_left_to_the_normal_pull_and_said_once(
+    counted: Counted, streamer: Streamer, key: Key, other_key: Key, tmp_path: Path, trouble: str
+) -> None:
+    release = image(counted.place, more_mib=2)
+    ids = chain(counted.place, release)
+    if trouble != "unsigned":
+        streamer.index(release, INDEXED)
+    told = labels(release)
+    if trouble == "not there":
+        told[MANIFEST_LABEL] = "sha256:" + "0" * 64
+    if trouble == "no digest":
+        told[MANIFEST_LABEL] = "../../etc"
+    said: list[str] = []
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        if trouble == "no ranges":
+            faults.play("GET", r"/v2/team/app/blobs/.*", NoRange())
+        if trouble == "denied":
+            faults.play("GET", r"/v2/.*", Status(403))
+        with node(place, tmp_path / "node", other_key if trouble == "another's key" else key, said) as images:
+            assert images.find(told, ids[0]) is None
+            asked = len(faults.seen)
+            assert images.find(told, ids[1]) is None and images.find({}, ids[1]) is None
+            assert len(faults.seen) == asked
+        place.registry.close()  # type: ignore[attr-defined]
+    [line] = said
+    assert f"{REFERENCE}@{told[MANIFEST_LABEL]} is pulled as usual: " in line
+    assert not list((tmp_path / "node/lazy/node").iterdir())
+
+
+def test_a_pull_does_not_wait_for_a_registry_that_hangs(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    base, top = chain(counted.place, release)
+    said: list[str] = []
+    answer = threading.Event()
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        faults.play("GET", r"/v2/team/app/manifests/.*", HoldAnswer(answer))
+        with node(place, tmp_path / "node", key, said, wait_s=0.05) as images:
+            assert images.find(labels(release), base) is None
+            assert "takes longer than 0.05 s" in said[0]
+            answer.set()
+            until(lambda: images.find(labels(release), top) is not None)  # what comes late is for the layers above
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_layers_that_are_asked_for_at_once_open_their_image_once(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    ids = chain(counted.place, release)
+    with (
+        node(counted.place, tmp_path / "node", key) as images,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        served = list(pool.map(lambda number: images.find(labels(release), ids[number % 2]), range(16)))
+        assert len(set(map(id, served))) == 1 and served[0] is not None
