@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from registry_pipelines import interrupts
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
 from registry_pipelines.cli.output import harmless
 from registry_pipelines.node.serving import ROOT, SOCKET
+
+if TYPE_CHECKING:
+    from registry_pipelines.node.images import NodeImages
 
 
 @click.group("node")
@@ -37,8 +43,18 @@ def node() -> None:
     metavar="DIR",
     help="Folder for all layers and what containers write; on ext4 or XFS.",
 )
+@BELIEVED_KEYS
+@click.option(
+    "--lazy/--no-lazy", default=True, show_default=True, help="Serve what can be read by pieces before it is fetched."
+)
+@click.option(
+    "--fill/--no-fill",
+    default=True,
+    show_default=True,
+    help="Fetch the rest of an image, too, once a container uses it and nobody waits for anything.",
+)
 @common
-def serve(options: Options, socket_path: Path, root: Path) -> None:
+def serve(options: Options, socket_path: Path, root: Path, keys: tuple[Path, ...], lazy: bool, fill: bool) -> None:
     """Be a snapshotter of containerd's (1.6 to 2.x), until Ctrl-C or TERM: keep layers and what containers write.
 
     containerd's configuration names the socket, under a name that pulls and containers then choose:
@@ -48,6 +64,12 @@ def serve(options: Options, socket_path: Path, root: Path) -> None:
       type = "snapshot"
       address = "/run/registry-pipelines/snapshots.sock"
       capabilities = ["remap-ids"]
+      [proxy_plugins.registry-pipelines.exports]
+        enable_remote_snapshot_annotations = "true"
+
+    With these annotations a pull fetches nothing of layers that can be read by pieces: those of eStargz, or of an index
+    that a trusted indexer signed (`stream index`, `stream convert`). Other layers are pulled as usual, and why is said
+    on stderr. Registries are asked with this user's Docker credentials; `stream status` tells what is mounted.
 
     It can end and start again while containers run; containers that start meanwhile fail. Needs root and the extra
     `node`.
@@ -57,13 +79,31 @@ def serve(options: Options, socket_path: Path, root: Path) -> None:
     def say(line: str) -> None:
         click.echo(harmless(line), err=True)
 
-    with served(socket_path, root, log=say):
+    with ExitStack() as stack:
+        images = stack.enter_context(_images(options, keys, say, fill=fill)) if lazy else None
+        stack.enter_context(served(socket_path, root, log=say, lazy=images))
         interrupts.mark_wanted()
         if options.as_json:
             print_json_now({"url": f"unix://{socket_path}"})
         else:
             click.echo(harmless(f"snapshots of {root} are served on {socket_path}"))
         threading.Event().wait()
+
+
+@contextmanager
+def _images(
+    options: Options, keys: Sequence[Path], say: Callable[[str], object], *, fill: bool
+) -> Iterator[NodeImages]:
+    from registry_pipelines.node.images import NodeImages
+
+    verifier, state = options.believed(keys), options.state.parent
+    with (
+        options.places([]) as places,
+        NodeImages(
+            lambda reference: places.locate(reference).place, state=state, verifier=verifier, log=say, fill=fill
+        ) as images,
+    ):
+        yield images
 
 
 COMMANDS = [node]

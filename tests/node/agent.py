@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,8 @@ PLUGINS = """
   type = "snapshot"
   address = "{0}/snap.sock"
   capabilities = ["remap-ids"]
+  [proxy_plugins.rp.exports]
+    enable_remote_snapshot_annotations = "true"
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
   snapshotter = "rp"
@@ -39,13 +42,14 @@ _LIBRARY = re.compile(r"(/\S+) \(0x")
 class Agent:
     """The process, in a folder with a short name."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.root = folder, folder / "node"
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder, self.root, self._options = folder, folder / "node", options
 
     def start(self) -> None:
-        command = [*SERVE, "--socket", str(self.folder / "snap.sock"), "--root", str(self.root)]
+        command = [*SERVE, "--socket", str(self.folder / "snap.sock"), "--root", str(self.root), *self._options]
+        own = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state")}
         with (self.folder / "node.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=own)
         assert self.process.stdout is not None
         said = b""
         while piece := self.process.stdout.readline():
@@ -68,12 +72,12 @@ class Agent:
 
 
 @contextmanager
-def node(peer: Callable[[str], str], programs: tuple[str, str]) -> Iterator[tuple[Containerd, Agent]]:
+def node(peer: Callable[[str], str], programs: tuple[str, str], *options: str) -> Iterator[tuple[Containerd, Agent]]:
     found = [peer(each) for each in programs]
     with tempfile.TemporaryDirectory(prefix="node-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # a user namespace passes through
-        agent = Agent(folder)
+        agent = Agent(folder, *options)
         agent.start()
         try:
             with containerd(found[0], found[1], folder, plugins=PLUGINS.format(folder)) as client:

@@ -1,7 +1,7 @@
-"""A registry to pull from."""
+"""A registry to pull from, with keys, and what indexes."""
 
 from __future__ import annotations
 
-from tests.evidence.conftest import counted
+from tests.stream.conftest import any_place, counted, key, make_key, other_key, place, streamer
 
-__all__ = ["counted"]
+__all__ = ["any_place", "counted", "key", "make_key", "other_key", "place", "streamer"]

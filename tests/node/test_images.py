@@ -22,6 +22,7 @@ from registry_pipelines.node.served import ServedImage
 from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.platforms import image_config
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
@@ -137,18 +138,18 @@ def test_a_new_process_serves_what_the_killed_one_did_without_the_registry(
     streamer.index(release, INDEXED)
     *_, top = chain(counted.place, release)
     state = tmp_path / "node"
-    words = [counted.server.address, str(state), str(key.public), release.digest, top, REFERENCE]
-    killed = subprocess.Popen([sys.executable, "-c", SERVING, *words], stdout=subprocess.PIPE)
-    assert killed.stdout is not None and killed.stdout.readline() == b"hello\n"
-    killed.kill()
-    killed.wait()
-    [dead] = ours(tmp_path)
-    with pytest.raises(OSError, match=r"not connected|abort"):
-        (dead / "bin/cat").read_bytes()
     with FaultRegistry(counted.server.address) as faults:
-        gone = Place(DistributionRegistry(faults.address), "team/app")
-        faults.play("GET", r"/v2/.*", Status(503))
-        faults.play("HEAD", r"/v2/.*", Status(503))
+        words = [faults.address, str(state), str(key.public), release.digest, top, REFERENCE]
+        killed = subprocess.Popen([sys.executable, "-c", SERVING, *words], stdout=subprocess.PIPE)
+        assert killed.stdout is not None and killed.stdout.readline() == b"hello\n"
+        killed.kill()
+        killed.wait()
+        [dead] = ours(tmp_path)
+        with pytest.raises(OSError, match=r"not connected|abort"):
+            (dead / "bin/cat").read_bytes()
+        gone = Place(DistributionRegistry(faults.address, retries=NEVER), "team/app")
+        for method in ("GET", "HEAD"):
+            faults.play(method, r"/v2/.*", Status(503))
         with node(gone, state, key, wait_s=patient(60)) as images:
             assert not ours(tmp_path)
             for told in (labels(release), {}):
@@ -183,7 +184,9 @@ def test_a_large_layer_that_nobody_indexed_ends_what_is_served(
         assert (served.mount(ids[1]) / "last").read_text() == "small"
         assert (served.mount(ids[2]) / "last").read_text() == "base"
         assert any("3 of 6 layers" in line and "no index" in line for line in said), said
-        for nothing in (push(counted.place, plain[small], tag="v2"), push(counted.place, plain[small], plain[large])):
+        other = pack([file("other", b"small")])
+        tiny = Layer(gzip.compress(other, 1, mtime=0), other)
+        for nothing in (push(counted.place, tiny), push(counted.place, tiny, plain[large])):
             assert images.find(labels(nothing), chain(counted.place, nothing)[0]) is None
             assert f"{nothing.digest} is pulled as usual" in said[-1]
 
