@@ -143,7 +143,7 @@ def test_a_new_process_serves_what_the_killed_one_did_without_the_registry(
         killed = subprocess.Popen([sys.executable, "-c", SERVING, *words], stdout=subprocess.PIPE)
         assert killed.stdout is not None and killed.stdout.readline() == b"hello\n"
         killed.kill()
-        killed.wait()
+        killed.communicate()
         [dead] = ours(tmp_path)
         with pytest.raises(OSError, match=r"not connected|abort"):
             (dead / "bin/cat").read_bytes()
