@@ -83,8 +83,10 @@ def _mounts(session: Session, registry: str, plan: RetentionPlan) -> bool | None
 
 @contextmanager
 def alone(session: Session, registry: str) -> Iterator[None]:
-    """One process of this machine at a time changes what a registry set aside. Raises StateLocked."""
-    with held_alone(session.config.state / "collect" / f"{registry}.lock", f"another process collects {registry}"):
+    """One process of this machine at a time changes what a registry set aside, under whatever names the configuration
+    has it. Raises StateLocked, InputError (no such registry)."""
+    host = Digest.of(session.places.registry(registry).name.encode()).hex[:16]
+    with held_alone(session.config.state / "collect" / f"{host}.lock", f"another process collects {registry}"):
         yield
 
 

@@ -441,3 +441,23 @@ def test_what_a_record_names_and_nobody_copied_is_not_deleted(registry: Registry
     done, _ = apply(registry, found, signer)
     assert left and any("is not set aside any more" in why for why in done.refused)
     assert all(registry.resolve("team/app", digest) for digest in left)
+
+
+@pytest.mark.parametrize(
+    "registry",
+    ["embedded", pytest.param("docker-registry", marks=pytest.mark.peer("docker-registry"))],
+    indirect=True,
+)
+def test_two_machines_that_apply_one_plan_lose_nothing(registry: Registry, signer: Signer) -> None:
+    """What one of them could not do is told and left, and all comes back."""
+    place = Place(registry, "team/app")
+    furnish(place)
+    before = content_of(place)
+    found = plan(registry, KEEP_ONE)
+    with Pool(2, "machines") as pool:
+        list(pool.map(lambda _: apply(registry, found, signer), range(2)))
+    assert apply(registry, found, signer)[0].ok, "a third run finishes what is left"
+    assert sorted(registry.tags("team/app")) == ["v9"]
+    for tag in ("v3", "old", "v2"):
+        assert undo(place, signer, tag).problems == []
+    assert content_of(place) == before

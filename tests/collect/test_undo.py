@@ -16,10 +16,13 @@ import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.quarantine import alone
+from registry_pipelines.chain.session import Session
 from registry_pipelines.cli import main
 from registry_pipelines.collect.records import write_record
 from registry_pipelines.config import load
 from registry_pipelines.evidence.keys import load_signer
+from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
@@ -224,3 +227,15 @@ def test_what_runs_by_now_is_not_deleted_for_good(shop: Shop) -> None:
 
 def _said(*images: str) -> dict[str, Any]:
     return {"schema": 1, "at": datetime.now(UTC).isoformat(), "uses": [{"image": each} for each in images]}
+
+
+def test_one_registry_under_two_names_is_collected_once_at_a_time(shop: Shop) -> None:
+    path = shop.configure()
+    text = path.read_text()
+    here = text.splitlines()[1]
+    path.write_text(text.replace(here, f"{here}\n{here.replace('here:', 'there:')}"))
+    [made] = shop.collect("plan", "here")
+    with alone(Session(load(path, {}), Silent()), "there"):
+        assert shop.collect("apply", "here", made["digest"], code=9)["what"] == "another process collects here"
+    [applied] = shop.collect("apply", "here", made["digest"])
+    assert applied["facts"]["deleted"] == 2
