@@ -55,7 +55,7 @@ def test_an_image_is_pulled_run_and_removed(
 ) -> None:
     pushed(counted.place)
     name = f"{counted.place}:v1"
-    with node(peer, programs) as (ctr, agent):
+    with node(peer, programs, "--no-lazy") as (ctr, agent):
         pull(ctr, name)
         listed = [line.split() for line in ctr("snapshots", "--snapshotter", NAME, "ls").splitlines()[1:]]
         assert [row[-1] for row in listed] == ["Committed"] * 3
@@ -88,7 +88,7 @@ def test_a_container_runs_on_while_the_agent_is_killed_and_comes_back(
 ) -> None:
     pushed(counted.place)
     name = f"{counted.place}:v1"
-    with node(peer, programs) as (ctr, agent):
+    with node(peer, programs, "--no-lazy") as (ctr, agent):
         pull(ctr, name)
         long = fresh()
         run(ctr, name, long, "echo mine > /old; sleep 1000", "--detach")
@@ -131,7 +131,7 @@ def test_a_container_in_a_user_namespace_owns_its_files(counted: Counted, peer: 
     pushed(counted.place)
     name = f"{counted.place}:v1"
     options = ("--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536", "--remap-labels", "--detach")
-    with node(peer, ("../containerd2/containerd", "../containerd2/ctr")) as (ctr, agent):
+    with node(peer, ("../containerd2/containerd", "../containerd2/ctr"), "--no-lazy") as (ctr, agent):
         pull(ctr, name)
         mapped = fresh()
         run(ctr, name, mapped, "echo mine > /old; cat /old; sleep 1000", *options)
