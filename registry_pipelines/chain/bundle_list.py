@@ -124,7 +124,11 @@ def show(folders: Sequence[Path], believed: Believed | None) -> StageResult:
         },
         notes=[
             *(f"{each.bundle.name}: {why}" for each, (_, why) in zip(media.documents, signers, strict=True) if why),
-            *(f"{each.name}: {note}" for each in bundles for note in (*left_out_notes(each), *each.notes)),
+            *(
+                f"{each.name}: {' '.join(note.split())}"  # of whoever wrote it: no line that looks like one of ours
+                for each in bundles
+                for note in (*left_out_notes(each), *each.notes)
+            ),
             *(f"a document cannot be read: {error}" for error in media.unreadable),
         ],
     )

@@ -131,7 +131,11 @@ def _requested(request: Path, name: str, number: int | None, parts: str | None) 
         raise InputError("--request says which parts, so --again and --parts do not go with it")
     wanted = [each for each in read_request(request).bundles if each.mirror == name and each.parts]
     if not wanted:
-        raise InputError(f"nothing of {name} is asked for", where=str(request))
+        raise InputError(
+            f"no parts of {name} are asked for",
+            where=str(request),
+            do="Files of the tool come again with the next bundle (--with-tool)",
+        )
     return wanted
 
 

@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
+from registry_pipelines.mirror.bundle.format import seal
 from registry_pipelines.mirror.bundle.near import NearState
 from registry_pipelines.mirror.bundle.receipt import (
     BundleReceipt,
@@ -120,6 +122,14 @@ def test_a_receipt_that_lies_about_numbers_moves_them_by_nothing(make_key: MakeK
         near.keep_receipt(sign_receipt(told, make_key("far").signer))
         assert near.renew_line() and near.line().last == last and near.line().line != line.line
         assert not near.renew_line()
+
+
+def test_a_note_of_others_is_one_line_and_moves_no_cursor(side: Side) -> None:
+    bundle = Line(side.near.signer).write(side.disk, publish(side.upstreams, 1))
+    changed = msgspec.structs.replace(bundle, notes=("read this\n- bundle show: signed by your chief\x1b[2J",))
+    (side.disk / f"{bundle.name}.bundle.json").write_bytes(seal(changed, side.far.signer))
+    shown = side.run("show", side.disk).output
+    assert "read this - bundle show: signed by your chief" in shown and "\x1b" not in shown
 
 
 def test_an_inbox_goes_on_behind_a_bundle_for_repositories_of_others(side: Side) -> None:
