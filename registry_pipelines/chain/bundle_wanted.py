@@ -79,7 +79,7 @@ def _upstreams(session: Session, mirror: Mirror, found: Found) -> None:
     plan = pinned_at(mirror, opened)
     for problem in plan.problems:
         name = f"{problem.upstream}:{problem.tag}" if problem.tag else problem.upstream
-        found.problems.append((name, problem.error))
+        found.problems.append((name, _not_yet_there(mirror, problem.error)))
     for pinned in _admitted(session, mirror, plan.pinned, found):
         upstream, settings = pinned.upstream, pinned.upstream.settings
         found.wanted.append(
@@ -95,6 +95,17 @@ def _upstreams(session: Session, mirror: Mirror, found: Found) -> None:
                 foreign_layers=settings.foreign_layers,
             )
         )
+
+
+def _not_yet_there(mirror: Mirror, error: RegistryPipelinesError) -> RegistryPipelinesError:
+    """What a DMZ registry lacks is brought there by the mirror: whoever pins it anew finds the same lack again."""
+    if not mirror.via or not isinstance(error, NotFound):
+        return error
+    return NotFound(
+        f"{mirror.via} does not have it: {error.what}",
+        where=error.where,
+        do=f"Run `registry-pipelines mirror {mirror.name}` first, which fills {mirror.via}",
+    )
 
 
 def _admitted(session: Session, mirror: Mirror, pinned: Sequence[PinnedTag], found: Found) -> Iterator[PinnedTag]:

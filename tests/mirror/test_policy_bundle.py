@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.config import load
-from registry_pipelines.errors import ConfigInvalid, NotFound
+from registry_pipelines.errors import ConfigInvalid, InputError, NotFound
 from registry_pipelines.mirror.bundle.format import read_bundle
 from registry_pipelines.registry.protocol import Place
 from tests.chain.conftest import fleet
@@ -28,6 +28,8 @@ def test_what_is_held_is_left_out_of_the_bundle_and_named(fleet: Fleet, tmp_path
         ("    images: [app]\n", ""),
     )
     assert chain.lock_mirror("airgap").facts["tags"] == 2
+    with pytest.raises(InputError, match=r"dmz does not have it: .*Run `registry-pipelines mirror airgap` first"):
+        chain.create_bundle("airgap", [tmp_path / "early"])
     push(upstream, "1.0", version="moved", provenance=False)
     done = chain.mirror("airgap")
     assert {row["tag"]: row["state"].partition(":")[0] for row in done.rows} == {"1.0": "copied", "1.1": "held"}
