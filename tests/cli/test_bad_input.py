@@ -323,7 +323,7 @@ def test_options_that_do_not_fit(fleet: Fleet, tmp_path: Path) -> None:
     fails(8, "has no embedded registry", "serve", "--config", empty)
     fails(8, "together", "serve", "--root", tmp_path, "--tls-cert", "x")
     fails(8, "takes no release", "sign", "app", "--generate-key", *config)
-    fails(8, "needs a REGISTRY", "collect", "plan", "--save", "x", *config)
+    fails(8, "need a REGISTRY", "collect", "plan", "--save", "x", *config)
     fails(8, "no trusted key is named", "verify", "127.0.0.1:1/a/b:x")
     fails(8, "judged by its policy", "scan", "app:v1.0.0", "--max-age", "3", *config)
     for usage in (["copy"], ["nothing"], ["inspect"], ["scan", "x", "--max-age", "many"], ["serve", "--port", "70000"]):
