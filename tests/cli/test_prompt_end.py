@@ -52,8 +52,9 @@ mirrors:
   airgap: {{to: away, prefix: in, images: [app], upstreams: [{{image: near/up/stream, tags: ["*"]}}]}}
 syncs:
   all: {{source: near, repositories: ["up/*"], targets: [away]}}
+collect: {{recent: 0s}}
 retention:
-  - {{registry: near, repositories: ["up/*"], keep_newest: 1, keep_days: 0}}
+  - {{registry: near, repositories: ["old/*"], keep_newest: 1, keep_days: 0}}
 signing: {{generate: true}}
 advisories: {{source: advisories}}
 """
@@ -96,7 +97,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         chain = Chain(load(path, {}))
         made = push(chain.place("app"), "v1")
         for number in range(3):
-            push(Place(chain.registry("near"), "up/stream"), f"1.{number}", version=f"{number}", provenance=False)
+            for repository in ("up/stream", "old/stream"):  # what a sync or a mirror has still to bring elsewhere stays
+                push(Place(chain.registry("near"), repository), f"1.{number}", version=f"{number}", provenance=False)
         release = Release("app", "v1", made.digest)
         for stage in (chain.sbom, chain.vulnerabilities, chain.sign, chain.judge, chain.promote):
             assert stage(release).ok
