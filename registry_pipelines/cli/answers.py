@@ -53,6 +53,13 @@ class WrittenFiles(TypedDict):
     files: list[str]
 
 
+class WrittenSettings(TypedDict):
+    """Files that were written for other programs, and what is to be done with them, a sentence each."""
+
+    files: list[str]
+    notes: list[str]
+
+
 class CheckedObjects(TypedDict):
     """Objects that were checked, and a row for each reason against one."""
 
@@ -481,6 +488,7 @@ ANSWERS: dict[str, Any] = {
     "collect purge": Results,
     "serve-admission": Listening,
     "node serve": Listening,
+    "node setup": WrittenSettings,
     "admission write": WrittenFiles,
     "admission check": CheckedObjects,
 }

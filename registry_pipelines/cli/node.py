@@ -13,6 +13,7 @@ import click
 from registry_pipelines import interrupts
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
+from registry_pipelines.cli.node_setup import setup
 from registry_pipelines.cli.output import harmless
 from registry_pipelines.node.serving import ROOT, SOCKET
 
@@ -105,5 +106,7 @@ def _images(
     ):
         yield images
 
+
+node.add_command(setup)
 
 COMMANDS = [node]

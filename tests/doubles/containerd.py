@@ -16,7 +16,7 @@ CONFIG = """\
 version = 2
 root = "{0}/root"
 state = "{0}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
+disabled_plugins = {1}
 [grpc]
 address = "{0}/grpc.sock"
 [ttrpc]
@@ -41,11 +41,14 @@ class Containerd:
 
 
 @contextmanager
-def containerd(program: str, client: str, folder: Path, *, plugins: str = "") -> Iterator[Containerd]:
+def containerd(
+    program: str, client: str, folder: Path, *, plugins: str = "", cri: bool = False
+) -> Iterator[Containerd]:
     """Start, wait until it answers, stop. The folder's path must be short: it holds the sockets. plugins: more of its
-    configuration. The shim beside the program is its own."""
+    configuration. cri: with what a kubelet asks. The shim beside the program is its own."""
     config = folder / "config.toml"
-    config.write_text(CONFIG.format(folder) + plugins)
+    disabled = "[]" if cri else '["io.containerd.grpc.v1.cri"]'
+    config.write_text(CONFIG.format(folder, disabled) + plugins)
     with (folder / "log").open("wb") as log:
         own = {**os.environ, "PATH": f"{Path(program).parent}:{os.environ.get('PATH', '')}"}
         process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log, env=own)

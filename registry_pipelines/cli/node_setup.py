@@ -1,0 +1,78 @@
+"""``node setup``: files for the other programs of a node."""
+
+from __future__ import annotations
+
+import sys
+from inspect import cleandoc
+from pathlib import Path
+
+import click
+
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
+from registry_pipelines.cli.output import harmless
+from registry_pipelines.node.serving import ROOT, SOCKET
+from registry_pipelines.node.setup import FORMS, Form, Setup, write
+from registry_pipelines.oci.files import local_errors, write_file
+
+
+@click.command("setup", short_help="Write what containerd, Docker, systemd or Kubernetes is told.")
+@click.argument("form", type=click.Choice(list(FORMS)), metavar="FORM")
+@click.option(
+    "--to",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="Where the files are written.",
+)
+@click.option(
+    "--socket",
+    "socket_path",
+    type=click.Path(path_type=Path),
+    default=SOCKET,
+    show_default=True,
+    metavar="PATH",
+    help="As of `node serve`.",
+)
+@click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=ROOT,
+    show_default=True,
+    metavar="DIR",
+    help="As of `node serve`.",
+)
+@click.option("--image", default="", metavar="REF", help="kubernetes: the product's own image, which the pods run.")
+@common
+def setup(options: Options, form: Form, folder: Path, socket_path: Path, root: Path, image: str) -> None:
+    """Write the files by which other programs of a node use `node serve` as the snapshotter `registry-pipelines`, in
+    one of these forms. They are for review: nothing else is changed, and where each goes is said on stderr.
+
+    \b
+    {forms}
+
+    The unit runs the program that wrote it, with the configuration of --config where one is given.
+    """
+    config = options.config_file.absolute() if options.config_file is not None else None
+    program = Path(sys.executable).with_name("registry-pipelines")
+    written = write(form, Setup(program, socket_path, root, config, image))
+    for name, content in written.files.items():
+        path = folder / name
+        with local_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, content)
+    paths = [str(folder / name) for name in written.files]
+    if options.as_json:
+        print_json({"files": paths, "notes": written.notes})
+        return
+    for path_text in paths:
+        click.echo(harmless(path_text))
+    for note in written.notes:
+        click.echo(harmless(note), err=True)
+
+
+_WIDTH = max(map(len, FORMS))
+setup.help = cleandoc(setup.help or "").format(
+    forms="\n".join(f"{form.ljust(_WIDTH)}  {what}" for form, what in FORMS.items())
+)
