@@ -100,7 +100,7 @@ def quarantine(registry: str) -> dg.AssetsDefinition:
     def quarantine(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
         with refusals(context):
             ended = chain.purge(registry)
-            freed = chain.garbage(registry)
+            freed = chain.garbage(registry, if_here=True)
             left = chain.quarantined(registry)
         more: Metadata = {
             "purged": ended.facts["images"],

@@ -15,22 +15,31 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import unknown
 
+NOTHING: Mapping[str, Scalar] = {"freed_bytes": 0, "blobs": 0, "uploads": 0}
+"""What was freed where nothing was."""
 
-def garbage(session: Session, registry: str, *, dry_run: bool = False, grace_s: float | None = None) -> StageResult:
+
+def garbage(
+    session: Session, registry: str, *, dry_run: bool = False, grace_s: float | None = None, if_here: bool = False
+) -> StageResult:
     """Free unreferenced blobs and abandoned uploads of a registry whose files are here, served or not; beside pushes.
     For another one nothing is done, and the notes say who frees its bytes, and what breaks when they are freed wrongly.
 
-    grace_s: so long a blob or an upload must have been unused; a day unless told. Raises InputError (no such registry,
-    no such folder), LocalError.
+    grace_s: so long a blob or an upload must have been unused; a day unless told. if_here: files that lie on another
+    machine are no error: nothing is done, and said. Raises InputError (no such registry, no such folder), LocalError.
     """
     settings = session.config.registries.get(registry)
     if settings is None:
         raise InputError(unknown(registry, session.config.registries, "registry"), do="Name one of the configuration")
-    if isinstance(settings, EmbeddedRegistry):
-        return _free(registry, session.config.root(settings), dry_run, grace_s)
-    if isinstance(settings, LayoutRegistry):
-        return _free(registry, settings.root, dry_run, grace_s)
-    return _advise(session, registry)
+    if not isinstance(settings, EmbeddedRegistry | LayoutRegistry):
+        return _advise(session, registry)
+    root = session.config.root(settings) if isinstance(settings, EmbeddedRegistry) else settings.root
+    if if_here and not root.is_dir():
+        note = f"its files are not on this machine: run `collect garbage {registry}` where they are"
+        return StageResult(
+            stage="garbage", subject=registry, action="nothing is freed from here", facts=NOTHING, notes=[note]
+        )
+    return _free(registry, root, dry_run, grace_s)
 
 
 def _free(registry: str, root: Path, dry_run: bool, grace_s: float | None) -> StageResult:
@@ -75,7 +84,7 @@ def _advise(session: Session, registry: str) -> StageResult:
         stage="garbage",
         subject=registry,
         action=f"nothing is freed from here: {known.title} does that itself" if known else "nothing is freed from here",
-        facts={"family": family or "unknown", "freed_bytes": 0, "blobs": 0, "uploads": 0},
+        facts={"family": family or "unknown", **NOTHING},
         notes=[f"{each.title}: {sentence}" for each in told for sentence in each.advice],
     )
 

@@ -45,7 +45,7 @@ def _ask(session: Session, name: str) -> Answer:
         for use in source.uses():
             uses.append(use)  # what came before it failed counts
     except RegistryPipelinesError as error:
-        problem = f"{type(error).__name__}: {error}"
+        problem = str(error)
     at = source.answered if isinstance(source, Dated) else began
     return Answer(source=name, at=at, uses=tuple(uses), notes=tuple(source.notes) if source else (), problem=problem)
 
@@ -101,7 +101,7 @@ def _source_row(session: Session, answer: Answer) -> dict[str, Scalar]:
         "source": answer.source,
         "kind": settings.kind,
         "uses": len(answer.uses),
-        "answered": _ago(session, answer.at),
+        "answered": "" if answer.problem else _ago(session, answer.at),
         "registries": ", ".join(settings.registries) or "all",
         "repositories": ", ".join(settings.repositories),
         "problem": answer.problem,

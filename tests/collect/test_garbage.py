@@ -138,3 +138,5 @@ def test_what_is_not_here_is_said(config: Path) -> None:
     assert asked(config, "folder").exit_code == 8, "there is no such folder yet"
     assert asked(config, "fodler").exit_code == 8
     assert asked(config, "served", "--check", "/dev/null", "--dry-run").exit_code == 8
+    by_night = Chain(load(config)).garbage("folder", if_here=True)
+    assert by_night.ok and not by_night.changed and "not on this machine" in by_night.notes[0]

@@ -109,11 +109,13 @@ class Keeping(Base):
 
         return collect.apply_approved(self._session, registry, plan)
 
-    def garbage(self, registry: str, *, dry_run: bool = False, grace_s: float | None = None) -> StageResult:
+    def garbage(
+        self, registry: str, *, dry_run: bool = False, grace_s: float | None = None, if_here: bool = False
+    ) -> StageResult:
         """Free unreferenced blobs of a registry whose files are here; of others, say who does. Raises InputError."""
         from registry_pipelines.chain import garbage
 
-        return garbage.garbage(self._session, registry, dry_run=dry_run, grace_s=grace_s)
+        return garbage.garbage(self._session, registry, dry_run=dry_run, grace_s=grace_s, if_here=if_here)
 
     def check_garbage(self, registry: str, text: str) -> StageResult:
         """Whether what a registry's own collector says it would delete is needed. Raises InputError, RegistryError."""
