@@ -111,8 +111,8 @@ def nightly_upstreams(mirror: Mirror, asset: dg.AssetsDefinition) -> Job:
 
 
 def mirror_job(mirror: Mirror) -> str:
-    """Its name, ``nightly_mirror_<name>``; Dagster's have no hyphen."""
-    return f"nightly_mirror_{mirror.name.replace('-', '__')}"
+    """Its name, ``nightly_mirror_<name>``: without hyphens, which Dagster does not take and no two names differ by."""
+    return f"nightly_mirror_{mirror.name.replace('-', '_')}"
 
 
 def way(mirror: Mirror) -> str:

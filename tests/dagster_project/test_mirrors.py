@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from conftest import World
 
 GOOD = {"calm": "1.0"}
-JOB = "nightly_mirror_for__eign"
+JOB = "nightly_mirror_for_eign"
 
 
 @pytest.fixture
