@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -146,6 +147,7 @@ def test_the_far_side_scans_with_what_the_near_side_fetched(gap: Gap, export: Os
     near, far = (current_set(chain.config.state) for chain in (gap.near, gap.far))
     assert near and far and near.description.digest == far.description.digest and far.is_whole()
     assert gap.far.pull_advisories("private/in/advisories").bytes_moved == 0
+    time.sleep(1.05)  # how old a set is is told to the second
     # One record more: of the files only those of its ecosystem are sent, and read on the other side.
     export.put(malicious("MAL-2026-77", "stolen"))
     gap.near.update_advisories()

@@ -74,12 +74,12 @@ def test_the_graph_shows_the_chain_by_stage(page: Page) -> None:
         expect(page.get_by_text(asset, exact=True).last).to_be_attached(timeout=PATIENCE_MS)
 
 
-def test_materialize_all_on_lineage_asks_for_releases(page: Page) -> None:
-    """Although images are built here: their partitions are the configuration's, and nobody can add one."""
+def test_materialize_all_on_lineage_says_that_it_is_several_things(page: Page) -> None:
+    """Releases and upstreams have partitions of different kinds; images, which are built here, are not among them."""
     page.goto("/asset-groups")
     page.get_by_role("button", name="Materialize all").click()
     dialog = page.get_by_role("dialog")
-    expect(dialog.get_by_text("Add a partition")).to_be_visible(timeout=PATIENCE_MS)
+    expect(dialog.get_by_text("different partition definitions")).to_be_visible(timeout=PATIENCE_MS)
     expect(dialog.get_by_text("image", exact=True)).to_have_count(0)
     dialog.get_by_role("button", name="Cancel").click()
 
