@@ -13,9 +13,8 @@ import click
 from registry_pipelines import interrupts
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
-from registry_pipelines.cli.node_setup import setup
+from registry_pipelines.cli.node_setup import root_option, setup, socket_option
 from registry_pipelines.cli.output import harmless
-from registry_pipelines.node.serving import ROOT, SOCKET
 
 if TYPE_CHECKING:
     from registry_pipelines.node.images import NodeImages
@@ -27,23 +26,8 @@ def node() -> None:
 
 
 @node.command("serve", short_help="Be a snapshotter of containerd's.")
-@click.option(
-    "--socket",
-    "socket_path",
-    type=click.Path(path_type=Path),
-    default=SOCKET,
-    show_default=True,
-    metavar="PATH",
-    help="Where containerd asks; only root may.",
-)
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT,
-    show_default=True,
-    metavar="DIR",
-    help="Folder for all layers and what containers write; on ext4 or XFS.",
-)
+@socket_option("Where containerd asks; only root may.")
+@root_option("Folder for all layers and what containers write; on ext4 or XFS.")
 @BELIEVED_KEYS
 @click.option(
     "--lazy/--no-lazy", default=True, show_default=True, help="Serve what can be read by pieces before it is fetched."
@@ -72,7 +56,8 @@ def serve(options: Options, socket_path: Path, root: Path, keys: tuple[Path, ...
     that a trusted indexer signed (`stream index`, `stream convert`). Other layers are pulled as usual, and why is said
     on stderr. Registries are asked with this user's Docker credentials; `stream status` tells what is mounted.
 
-    It can end and start again while containers run; containers that start meanwhile fail. Needs root and the extra
+    It can end and start again while containers run. Containers that start meanwhile fail, and those of an image that
+    was served before it was fetched read errors of it from then on: drain the node first. Needs root and the extra
     `node`.
     """
     from registry_pipelines.node.serving import served

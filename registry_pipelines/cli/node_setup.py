@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from inspect import cleandoc
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -14,6 +16,22 @@ from registry_pipelines.cli.output import harmless
 from registry_pipelines.node.serving import ROOT, SOCKET
 from registry_pipelines.node.setup import FORMS, Form, Setup, write
 from registry_pipelines.oci.files import local_errors, write_file
+
+Command = Callable[..., Any]
+
+
+def socket_option(told: str) -> Callable[[Command], Command]:
+    """``--socket``, of all commands that are about the agent."""
+    kind = click.Path(path_type=Path)
+    return click.option(
+        "--socket", "socket_path", type=kind, default=SOCKET, show_default=True, metavar="PATH", help=told
+    )
+
+
+def root_option(told: str) -> Callable[[Command], Command]:
+    """``--root``, likewise."""
+    kind = click.Path(path_type=Path, file_okay=False)
+    return click.option("--root", type=kind, default=ROOT, show_default=True, metavar="DIR", help=told)
 
 
 @click.command("setup", short_help="Write what containerd, Docker, systemd or Kubernetes is told.")
@@ -26,23 +44,8 @@ from registry_pipelines.oci.files import local_errors, write_file
     metavar="DIR",
     help="Where the files are written.",
 )
-@click.option(
-    "--socket",
-    "socket_path",
-    type=click.Path(path_type=Path),
-    default=SOCKET,
-    show_default=True,
-    metavar="PATH",
-    help="As of `node serve`.",
-)
-@click.option(
-    "--root",
-    type=click.Path(path_type=Path, file_okay=False),
-    default=ROOT,
-    show_default=True,
-    metavar="DIR",
-    help="As of `node serve`.",
-)
+@socket_option("As of `node serve`.")
+@root_option("As of `node serve`.")
 @click.option("--image", default="", metavar="REF", help="kubernetes: the product's own image, which the pods run.")
 @common
 def setup(options: Options, form: Form, folder: Path, socket_path: Path, root: Path, image: str) -> None:

@@ -11,6 +11,7 @@ Referrers: ECR brings those of the upstream only for who asks it for them (ECR u
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator
 from typing import Protocol, runtime_checkable
 
@@ -43,13 +44,13 @@ class Served(Protocol):
         ...
 
 
-class ReadOnly:
+class ReadOnly(ABC):
     """The writing half of Registry for places that are only read: it raises Unsupported. Who inherits says why in
     :meth:`refusal`."""
 
+    @abstractmethod
     def refusal(self, repository: str) -> Unsupported:
         """Why nothing is written, and what to do instead."""
-        raise NotImplementedError
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
         """See Registry. Raises Unsupported, as all that writes."""

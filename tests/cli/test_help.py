@@ -17,10 +17,9 @@ COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "approve", "break-glass", "promote", "revoke", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
-    "advisories", "bases", "bundle", "completion", "diff", "infra",
-    "advise", "doctor", "pin", "events", "findings", "init", "login", "logout", "schema", "ship", "status", "stream",
-    "advisories", "bases", "completion", "diff", "node", "wheels",
-    "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema", "ship", "status", "stream",
+    "advisories", "bases", "bundle", "completion", "diff", "infra", "advise", "doctor", "pin", "events", "node",
+    "wheels", "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema",
+    "ship", "status", "stream",
 )  # fmt: skip
 
 
