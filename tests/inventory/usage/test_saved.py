@@ -203,7 +203,8 @@ def test_what_did_not_answer_when_it_was_saved_stops_deletions_later(world: Worl
     invoke(world.config, "usage", "--save", str(kept), code=7)
     world.configure(f"{{kind: file, path: {kept.name}}}")
     found = run(world.config, "usage", code=7)
-    assert "saved without what did not answer then: b: InputError" in found["reasons"][0]
+    assert "saved without what did not answer then: b: " in found["reasons"][0]
+    assert "nowhere.json: cannot be read" in found["reasons"][0]
     assert set(world.actions(code=3).values()) == {"keep"}
 
 

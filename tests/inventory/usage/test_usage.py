@@ -235,11 +235,11 @@ def test_a_source_that_refuses_is_told_in_its_own_words(google: UsageApis, tmp_p
     google.fail = {RUN: (403, json.dumps({"error": {"message": "run.services.list is missing"}}))}
     config = of_google(tmp_path, google, "cloud-run")
     found = run(config, "usage", code=7)
-    assert found["reasons"][0].startswith("g: Forbidden: ") and "run.services.list is missing" in found["reasons"][0]
+    assert found["reasons"][0].startswith("g: ") and "HTTP 403: run.services.list is missing" in found["reasons"][0]
     google.fail = {RUN: (401, "<html>Sign in</html>")}
-    assert "Unauthorized" in run(config, "usage", code=7)["reasons"][0]
+    assert "gave no token" in run(config, "usage", code=7)["reasons"][0]
     google.fail, google.lists = {}, {}
-    assert "NotFound" in run(config, "usage", code=7)["reasons"][0]
+    assert "HTTP 404" in run(config, "usage", code=7)["reasons"][0]
 
 
 def test_a_list_that_leaves_a_place_out_is_no_answer(google: UsageApis, tmp_path: Path) -> None:
