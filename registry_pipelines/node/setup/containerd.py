@@ -1,0 +1,73 @@
+"""containerd 1.6 to 2.x: a proxy plugin, and what CRI is told.
+
+Rules: containerd's ``docs/PLUGINS.md`` ("Proxy Plugins"), ``docs/cri/config.md`` and ``docs/remote-snapshotter.md``.
+"""
+
+from __future__ import annotations
+
+import json
+
+from registry_pipelines.node.setup.model import HEAD, NAME, Setup, Written
+
+_PROXY = """\
+# {head}
+version = {version}
+
+[proxy_plugins.{name}]
+  type = "snapshot"
+  address = {socket}
+  capabilities = ["remap-ids"]
+  [proxy_plugins.{name}.exports]
+    enable_remote_snapshot_annotations = "true"
+"""
+_CRI_2 = """
+# Pulls say which image a layer is of.
+[plugins."io.containerd.cri.v1.images"]
+  disable_snapshot_annotations = false
+  [plugins."io.containerd.cri.v1.images".runtime_platforms.{name}]
+    snapshotter = "{name}"
+
+# Only pods of this runtime depend on the agent.
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{name}]
+  runtime_type = "io.containerd.runc.v2"
+  snapshotter = "{name}"
+{unpack}"""
+_UNPACK = """
+[[plugins."io.containerd.transfer.v1.local".unpack_config]]
+  platform = "linux/{architecture}"
+  snapshotter = "{snapshotter}"
+  differ = "walking"
+"""
+_CRI_1 = """\
+# {head}
+# By hand into /etc/containerd/config.toml, into the section that is there: as a file of `imports` it would replace all
+# of that section. Pods have one snapshotter then; containerd 1.6 knows none of a runtime's own.
+[plugins."io.containerd.grpc.v1.cri".containerd]
+  snapshotter = "{name}"
+  disable_snapshot_annotations = false
+"""
+
+
+def containerd(setup: Setup) -> Written:
+    """A file for each of the two generations, and what 1.x takes by hand only."""
+    socket = json.dumps(str(setup.socket), ensure_ascii=False)
+    one, two = (_PROXY.format(head=HEAD, version=each, name=NAME, socket=socket) for each in (2, 3))
+    unpack = "# `ctr` and Docker pull for either; a list in another file would replace this one.\n" + "\n".join(
+        _UNPACK.format(architecture=architecture, snapshotter=snapshotter).strip("\n") + "\n"
+        for architecture in ("amd64", "arm64")
+        for snapshotter in ("overlayfs", NAME)
+    )
+    files = {
+        f"containerd-2/{NAME}.toml": two + _CRI_2.format(name=NAME, unpack=f"\n{unpack}"),
+        f"containerd-1/{NAME}.toml": one,
+        "containerd-1/cri.toml": _CRI_1.format(head=HEAD, name=NAME),
+    }
+    folder = "/etc/containerd/conf.d"
+    notes = [
+        f"containerd 2: containerd-2/{NAME}.toml into {folder}; 1.6 and 1.7: containerd-1/{NAME}.toml there, and "
+        "for pods what cri.toml says",
+        f'name that folder in /etc/containerd/config.toml, above its first section: imports = ["{folder}/*.toml"]; '
+        "restart containerd once, running containers stay",
+        "a list `unpack_config` of your own in config.toml does not count beside ours: move its entries there",
+    ]
+    return Written({name: text.encode() for name, text in files.items()}, notes)

@@ -1,0 +1,90 @@
+"""A DaemonSet (apps/v1) that runs the agent, and the RuntimeClass (node.k8s.io/v1) by which pods ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from registry_pipelines.node.setup.model import ENDED_S, HEAD, NAME, STATE, Setup, Written
+from registry_pipelines.oci.references import Reference
+from registry_pipelines.yaml_text import to_yaml
+
+LOGIN_FOLDER = "/etc/registry-pipelines/docker"
+
+
+def kubernetes(setup: Setup) -> Written:
+    """Both objects. Raises ReferenceInvalid."""
+    Reference.parse(setup.image)
+    runtime = {
+        "apiVersion": "node.k8s.io/v1",
+        "kind": "RuntimeClass",
+        "metadata": {"name": NAME},
+        "handler": NAME,
+    }
+    files = {
+        "daemonset.yaml": to_yaml(_daemon_set(setup), comment=HEAD),
+        "runtimeclass.yaml": to_yaml(runtime, comment=HEAD),
+    }
+    notes = [
+        "each node needs what `node setup containerd` writes, and containerd restarted; then `kubectl apply -f` both",
+        f"a pod asks for it by `runtimeClassName: {NAME}` and, so that its images are pulled for it, by the annotation "
+        f"io.containerd.cri.runtime-handler: {NAME}",
+        f"accounts of registries: a secret {NAME}-node in kube-system of type kubernetes.io/dockerconfigjson",
+        "a new version starts on a node when its pod is deleted: drain the node first, since containers of images that "
+        "it serves get errors for what is not read yet",
+    ]
+    return Written(files, notes)
+
+
+def _daemon_set(setup: Setup) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/name": f"{NAME}-node"}
+    folders = _outermost([setup.socket.parent, setup.root, STATE / NAME])
+    # What it mounts is for the host; the same paths there, since containerd mounts what it is told.
+    mounted: list[dict[str, Any]] = [
+        {"name": f"host-{number}", "mountPath": str(path), "mountPropagation": "Bidirectional"}
+        for number, path in enumerate(folders)
+    ]
+    volumes: list[dict[str, Any]] = [
+        {"name": f"host-{number}", "hostPath": {"path": str(path), "type": "DirectoryOrCreate"}}
+        for number, path in enumerate(folders)
+    ]
+    login = {"key": ".dockerconfigjson", "path": "config.json"}
+    volumes.append({"name": "login", "secret": {"secretName": f"{NAME}-node", "optional": True, "items": [login]}})
+    container = {
+        "name": "agent",
+        "image": setup.image,
+        "args": setup.arguments,
+        "env": [
+            {"name": "XDG_STATE_HOME", "value": str(STATE)},
+            {"name": "DOCKER_CONFIG", "value": LOGIN_FOLDER},
+        ],
+        "securityContext": {"privileged": True, "runAsUser": 0, "runAsGroup": 0},
+        "volumeMounts": [*mounted, {"name": "login", "mountPath": LOGIN_FOLDER, "readOnly": True}],
+    }
+    pod = {
+        "hostNetwork": True,
+        "automountServiceAccountToken": False,
+        "priorityClassName": "system-node-critical",
+        "terminationGracePeriodSeconds": ENDED_S,
+        "nodeSelector": {"kubernetes.io/os": "linux"},
+        "tolerations": [{"operator": "Exists"}],
+        "containers": [container],
+        "volumes": volumes,
+    }
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": f"{NAME}-node", "namespace": "kube-system", "labels": labels},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "updateStrategy": {"type": "OnDelete"},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+def _outermost(folders: Sequence[Path]) -> list[Path]:
+    """Without those that lie in another."""
+    every = sorted(set(folders))
+    return [each for each in every if not any(each != other and each.is_relative_to(other) for other in every)]
