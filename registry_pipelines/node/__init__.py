@@ -1,6 +1,7 @@
 """Images on a node, under container runtimes that nobody changed: what containerd asks a snapshotter for.
 
-- ``serving`` is the process that containerd asks, ``wire`` its messages and calls, ``filters`` those of a list
+- ``serving`` is the process that containerd asks, ``wire`` its messages (made by ``messages``) and calls,
+  ``filters`` those of a list
 - ``snapshots`` has the files of all snapshots and says what is mounted, ``store`` what is known of them
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users

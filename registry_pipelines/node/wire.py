@@ -6,13 +6,13 @@ Source: containerd's ``api/services/snapshots/v1/snapshots.proto`` and ``api/typ
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.node.filters import parse_filters
+from registry_pipelines.node.messages import Fields, classes
 from registry_pipelines.node.snapshots import Mount, Snapshots
 from registry_pipelines.node.store import Info, Refused
 
@@ -21,13 +21,12 @@ LIST_BATCH = 100
 """Snapshots in one message of a list, as containerd's own server sends them."""
 _PACKAGE, _, _ = SERVICE.rpartition(".")
 _KINDS = {"view": 1, "active": 2, "committed": 3}
-_TYPES = {"string": 9, "int64": 3, "enum": 14, "message": 11}
 _OWNER = ("snapshotter", 1, "string")
 _LABELS = ("labels", 4, "map")
 _INFO, _MOUNTS = f".{_PACKAGE}.Info", (("mounts", 1, "*.containerd.types.Mount"),)
 _BEGIN = (_OWNER, ("key", 2, "string"), ("parent", 3, "string"), _LABELS)
 _KEY = (_OWNER, ("key", 2, "string"))
-_MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
+_MESSAGES: dict[str, Fields] = {
     "Info": (
         ("name", 1, "string"),
         ("parent", 2, "string"),
@@ -60,60 +59,27 @@ _MESSAGES: dict[str, tuple[tuple[str, int, str], ...]] = {
     "UsageResponse": (("size", 1, "int64"), ("inodes", 2, "int64")),
     "CleanupRequest": (_OWNER,),
 }
-"""Name, number and type of each field: ``*`` many of it, ``map`` from string to string."""
 
 
-@functools.cache
+_find = classes(
+    {
+        "containerd.types": {
+            "Mount": (
+                ("type", 1, "string"),
+                ("source", 2, "string"),
+                ("target", 3, "string"),
+                ("options", 4, "*string"),
+            )
+        },
+        _PACKAGE: _MESSAGES,
+    },
+    {_PACKAGE: {"Kind": ("UNKNOWN", "VIEW", "ACTIVE", "COMMITTED")}},
+)
+
+
 def message(name: str) -> Any:
     """The class of a message of the service, or ``Empty``."""
-    from google.protobuf import empty_pb2, message_factory
-
-    if name == "Empty":
-        return empty_pb2.Empty
-    return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-
-
-@functools.cache
-def _pool() -> Any:
-    """Descriptors of our own, so that other stubs of containerd may be loaded beside them."""
-    from google.protobuf import descriptor_pb2, descriptor_pool, empty_pb2, field_mask_pb2, timestamp_pb2
-
-    pool = descriptor_pool.DescriptorPool()
-    known = [each.DESCRIPTOR for each in (empty_pb2, field_mask_pb2, timestamp_pb2)]
-    for each in known:
-        pool.AddSerializedFile(each.serialized_pb)
-    types = descriptor_pb2.FileDescriptorProto(name="mount.proto", package="containerd.types", syntax="proto3")
-    _fill(types.message_type.add(name="Mount"), [*_texts("type", "source", "target"), ("options", 4, "*string")])
-    file = descriptor_pb2.FileDescriptorProto(name="snapshots.proto", package=_PACKAGE, syntax="proto3")
-    file.dependency.extend([types.name, *(each.name for each in known)])
-    kinds = file.enum_type.add(name="Kind")
-    for word, number in (("UNKNOWN", 0), ("VIEW", 1), ("ACTIVE", 2), ("COMMITTED", 3)):
-        kinds.value.add(name=word, number=number)
-    for name, fields in _MESSAGES.items():
-        _fill(file.message_type.add(name=name), fields)
-    for each in (types, file):
-        pool.AddSerializedFile(each.SerializeToString())
-    return pool
-
-
-def _texts(*names: str) -> list[tuple[str, int, str]]:
-    return [(name, number, "string") for number, name in enumerate(names, 1)]
-
-
-def _fill(found: Any, fields: Sequence[tuple[str, int, str]]) -> None:
-    for name, number, kind in fields:
-        field = found.field.add(name=name, number=number, label=3 if kind[0] == "*" or kind == "map" else 1)
-        if kind == "map":  # as the language defines it: entries of a message with an option
-            entry = found.nested_type.add(name=f"{name.capitalize()}Entry")
-            entry.options.map_entry = True
-            _fill(entry, _texts("key", "value"))
-            # Relative to the message, which lies in the file's package.
-            field.type, field.type_name = _TYPES["message"], f"{found.name}.{entry.name}"
-            continue
-        word, _, target = kind.lstrip("*").rpartition(" ")
-        field.type = _TYPES["enum" if word else "message" if target[0] == "." else target]
-        if target[0] == ".":
-            field.type_name = target
+    return _find("google.protobuf.Empty" if name == "Empty" else f"{_PACKAGE}.{name}")
 
 
 class Service:
