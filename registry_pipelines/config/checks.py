@@ -18,6 +18,7 @@ from registry_pipelines.config.trust import trust_problems
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.mirror.model import MIN_PART_BYTES, Bundles
+from registry_pipelines.node.model import LEAST_AGAIN_S
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOUT_S
 from registry_pipelines.registry.client.origins import is_loopback
@@ -68,6 +69,7 @@ def check(
             *trust_problems(config),
             *_notify(config),
             *_admission(config),
+            *_node(config),
             *(_infra(config) if config.infra else ()),
         ):
             problems.add(line_at(root, path), path, message)
@@ -534,3 +536,14 @@ def _admission(config: Config) -> Iterable[tuple[str, str]]:
     channels = {each.name for image in config.images.values() for each in image.order}
     if admission.channel is not None and admission.channel not in channels:
         yield "admission.channel", unknown(admission.channel, channels, "channel")
+
+
+def _node(config: Config) -> Iterable[tuple[str, str]]:
+    announce = config.node.announce
+    if announce.again.total_seconds() < LEAST_AGAIN_S:
+        yield "node.announce.again", f"registries are asked every {LEAST_AGAIN_S} seconds at most"
+    if announce.target and not announce.channels:
+        yield "node.announce.target", "is for `channels: true` alone"
+    for name, image in config.images.items() if announce.channels else ():
+        if announce.target and announce.target not in image.targets:
+            yield "node.announce.target", f"the image {name} is not copied there"

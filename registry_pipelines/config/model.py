@@ -29,6 +29,7 @@ from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.infra.model import Infra
 from registry_pipelines.mirror.model import Upstream, host_path
+from registry_pipelines.node.model import Node
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
@@ -444,6 +445,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Who is told of a release that does not ship."""
     admission: Admission = Admission()
     """What may start in clusters."""
+    node: Node = Node()
+    """What `node serve` does on a machine that runs containers."""
     reports: Annotated[str, REPORTS] | None = None
     """Where Dagster also keeps each release's page, as JSON: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` (extra
     `dagster-clouds`), or `file:///FOLDER`; in its own database alone unless told (docs/dagster.md)."""

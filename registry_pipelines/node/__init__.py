@@ -6,4 +6,5 @@
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
 - ``setup`` writes what the other programs of a node are told of it
+- ``model`` is what a configuration says of all this
 """

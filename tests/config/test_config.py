@@ -347,6 +347,10 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         ),
         (("targets:\n", "policies: {p: {undeclared: deny, limits: {unknowns: 3}}}\ntargets:\n"), ""),
         (("targets:\n", "policies: {p: {undeclared: refuse}}\ntargets:\n"), "unknown value `refuse`"),
+        (("targets:\n", "node: {announce: {images: ['here/a:v1', 'h:5000/a/b@sha256:1']}}\ntargets:\n"), "images[1]"),
+        (("targets:\n", "node: {announce: {again: 5s}}\ntargets:\n"), "asked every 10 seconds at most"),
+        (("targets:\n", "node: {announce: {target: eu}}\ntargets:\n"), "is for `channels: true` alone"),
+        (("targets:\n", "node: {announce: {channels: true, target: eu}}\ntargets:\n"), ""),
         (
             ("registries:\n", "registries:\n  empty: {kind: }\n"),
             "registries.empty.kind: expected one of embedded, distribution, ecr, ecr-public, gar, layout, found empty",
