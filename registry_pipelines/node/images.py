@@ -70,12 +70,15 @@ class NodeImages:
         use_pack: bool = True,
         fill: bool = True,
         wait_s: float = WAIT_S,
+        end_mounts: bool = True,
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
-        what a person must know. fill: see ``served.ServedImage``. Raises LocalError."""
+        what a person must know. fill: see ``served.ServedImage``. end_mounts: at the end
+        what is mounted goes; else it stays for the next process. Raises LocalError."""
         self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
         self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
+        self._end_mounts = end_mounts
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
         self._lock = threading.Lock()
@@ -94,7 +97,7 @@ class NodeImages:
             found, self._found = list(self._found.values()), {}
         for each in found:
             if each.done() and (image := each.result()) is not None:
-                image.close()
+                (image.close if self._end_mounts else image.leave)()
 
     def find(self, labels: Mapping[str, str], chain_id: str) -> ServedImage | None:
         """See LazyImages."""

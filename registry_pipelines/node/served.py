@@ -61,6 +61,12 @@ class _Tree:
         mounted.wait()
         self._stack.close()
 
+    def leave(self) -> None:
+        """At the end of the process: what is mounted stays, for the next one."""
+        if self._mounted is not None:
+            self._mounted.leave()
+        self._stack.close()
+
     def close(self) -> None:
         """At the end of the process: who still reads gets an error."""
         self._stack.close()
@@ -147,6 +153,12 @@ class ServedImage:
             for tree in trees:
                 tree.end()
             self._ended(self)
+
+    def leave(self) -> None:
+        """At the end of the process: what is mounted stays, and the next process serves it."""
+        with self._lock:
+            for tree in self._trees.values():
+                tree.leave()
 
     def close(self) -> None:
         """At the end of the process: what is mounted is unmounted."""

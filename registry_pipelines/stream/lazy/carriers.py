@@ -124,6 +124,11 @@ class Carrier(Protocol):
         """Unmount it. Safe to call twice."""
         ...
 
+    def leave(self) -> None:
+        """Serve no more, and let the mount be: another process takes it over from whoever keeps it. What is read
+        meanwhile waits. Where nobody keeps it, it is as if this process had been killed."""
+        ...
+
     def close(self) -> None:
         """Let it go, behind :meth:`run`."""
         ...
@@ -223,6 +228,10 @@ class FuseCarrier:
         """See :class:`Carrier`."""
         end_mount(self._folder)
 
+    def leave(self) -> None:
+        """See :class:`Carrier`."""
+        self._server.leave()
+
     def close(self) -> None:
         """See :class:`Carrier`."""
         os.close(self._device)
@@ -266,6 +275,9 @@ class _Complete:
             unmount(self._folder, detach=True)
         self._ended.set()
 
+    def leave(self) -> None:
+        """See :class:`Carrier`. The kernel needs nobody for a complete file."""
+
     def close(self) -> None:
         """See :class:`Carrier`."""
         self._file.close()
@@ -294,6 +306,9 @@ class _Watched:
         set_read_ahead(real, WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES)
         if image.comes_ahead:  # in a thread: what came until now is much, and the start reads other things first
             threading.Thread(target=image.tell_ahead, args=(self._came,), name="copy_ahead", daemon=True).start()
+
+    def leave(self) -> None:
+        """See :class:`Carrier`. The end of this process is all that its holder waits for."""
 
     def _came(self, layer: int, extents: Extents) -> None:
         with suppress(RegistryPipelinesError, ValueError):  # it is copied when it is read, or that fails; or is closed

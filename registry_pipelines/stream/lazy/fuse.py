@@ -222,6 +222,7 @@ class FuseServer:
         """See :meth:`pages_ahead`."""
         self.failed_reads = 0
         """Reads that ended with EIO."""
+        self._left = False
         self.ready = threading.Event()
         """The kernel has begun to ask."""
         self._answers: dict[int, Callable[[int, memoryview], Sequence[bytes | memoryview]]] = {
@@ -259,6 +260,10 @@ class FuseServer:
             self.ahead.close()
         if self._passthrough is not None:
             self._passthrough.close()
+
+    def leave(self) -> None:
+        """Answer nothing any more with an error: this process ends, and another one will serve the mount."""
+        self._left = True
 
     def pages_ahead(self, placed: Placed) -> PagesAhead:
         """What gives the kernel pages before it asks for them, while this serves; before :meth:`run`."""
@@ -324,6 +329,8 @@ class FuseServer:
         self._send([wire.REPLY.pack(length, 0, unique), *parts])
 
     def _fail(self, unique: int, number: int) -> None:
+        if self._left:
+            return
         self._send([wire.REPLY.pack(wire.REPLY.size, -number, unique)])
 
     def _send(self, parts: Sequence[bytes | memoryview]) -> None:

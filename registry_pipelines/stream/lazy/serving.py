@@ -64,7 +64,7 @@ class Mounted:
         for each in read_notes(notes):
             if not each.alive and each.note.folder == note.folder:  # what it told of was taken over
                 forget(each.path)
-        self._gone = threading.Event()
+        self._gone, self._left = threading.Event(), False
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._serve, self._tell)]
 
     def __enter__(self) -> Mounted:
@@ -74,12 +74,19 @@ class Mounted:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._left:
+            return
         if not self._gone.is_set():
             self._carrier.end()
         self._file.__exit__()
         # Where files are still open the kernel asks on; what it asks by ends with the process then.
         if self._gone.wait(END_S):
             self._carrier.close()
+
+    def leave(self) -> None:
+        """Serve no more, and let the mount be, also at the end of the context: see ``carriers.Carrier.leave``."""
+        self._left = True
+        self._carrier.leave()
 
     @property
     def note(self) -> MountNote:
