@@ -534,8 +534,10 @@ def _admission(config: Config) -> Iterable[tuple[str, str]]:
     if admission.nearest and "replica" not in admission.mutate:
         yield "admission.nearest", "is for `mutate: [replica]` alone"
     channels = {each.name for image in config.images.values() for each in image.order}
-    if admission.channel is not None and admission.channel not in channels:
-        yield "admission.channel", unknown(admission.channel, channels, "channel")
+    gate = config.node.gate
+    for path, told in (("admission.channel", admission.channel), ("node.gate.channel", gate.channel if gate else None)):
+        if told is not None and told not in channels:
+            yield path, unknown(told, channels, "channel")
 
 
 def _node(config: Config) -> Iterable[tuple[str, str]]:

@@ -5,6 +5,7 @@
 - ``snapshots`` has the files of all snapshots and says what is mounted, ``store`` what is known of them
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
+- ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start
 - ``setup`` writes what the other programs of a node are told of it
 - ``model`` is what a configuration says of all this
 """

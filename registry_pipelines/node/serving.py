@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from registry_pipelines.errors import InputError, LocalError, StateLocked, ToolMissing
+from registry_pipelines.node.judging import Gate
 from registry_pipelines.node.lazy_images import LazyImages
 from registry_pipelines.node.snapshots import Snapshots
 from registry_pipelines.oci.files import held_alone, local_errors
@@ -28,7 +29,12 @@ END_S = 1.0
 
 @contextlib.contextmanager
 def served(
-    socket_path: Path, root: Path, *, log: Callable[[str], None], lazy: LazyImages | None = None
+    socket_path: Path,
+    root: Path,
+    *,
+    log: Callable[[str], None],
+    lazy: LazyImages | None = None,
+    gate: Gate | None = None,
 ) -> Iterator[None]:
     """Serve in the background until the block ends. socket_path: absolute, with its folder made; only root may ask
     there. root: the folder with all snapshots. log: see ``wire.handlers``.
@@ -50,7 +56,7 @@ def served(
     from registry_pipelines.node.wire import Service, handlers
 
     lock = socket_path.with_name(f"{socket_path.name}.lock")
-    with held_alone(lock, "another process serves this socket"), Snapshots(root.absolute(), lazy) as snapshots:
+    with held_alone(lock, "another process serves this socket"), Snapshots(root.absolute(), lazy, gate) as snapshots:
         _make_free(socket_path)
         server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots"))
         server.add_generic_rpc_handlers((handlers(Service(snapshots), log),))

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 from registry_pipelines.errors import LocalError, Unavailable
+from registry_pipelines.node.judging import Gate, named, named_so, stands_on
 from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
 from registry_pipelines.node.store import Info, Refused, Store
 from registry_pipelines.oci.files import held_alone, local_errors
@@ -45,14 +46,14 @@ class Mount(NamedTuple):
 
 class Snapshots:
     """All of a node, below one folder that no other process uses meanwhile. Safe for many threads. lazy: images that
-    serve layers; without it every layer is pulled as usual.
+    serve layers; without it every layer is pulled as usual. gate: what may come here and start; everything unless told.
 
     Calls raise Refused for what the rules forbid, else RegistryPipelinesError: LocalError, DiskFull, Unavailable where
     an image that serves layers cannot be found any more. As a context it is closed in the end.
     """
 
-    def __init__(self, root: Path, lazy: LazyImages | None = None) -> None:
-        self._folder, self._lazy = root / "snapshots", lazy
+    def __init__(self, root: Path, lazy: LazyImages | None = None, gate: Gate | None = None) -> None:
+        self._folder, self._lazy, self._gate = root / "snapshots", lazy, gate
         with ExitStack() as undo:
             undo.enter_context(held_alone(root / "lock", "another process serves this folder's snapshots"))
             with local_errors(self._folder):
@@ -98,12 +99,15 @@ class Snapshots:
         """Begin what can be written to. A layer that an image serves is refused as ALREADY_EXISTS, and is there:
         whoever asked looks for it by its label."""
         chain_id = labels.get(REF_LABEL, "")
-        if chain_id and (image := self._find(labels, chain_id)):
+        if chain_id and (image := self._judged(labels, chain_id)):
             self._adopt(image, chain_id, key, parent, labels)
+        if not chain_id:
+            self._may_start(key, parent)
         return self._begin(key, parent, labels, read_only=False)
 
     def view(self, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
         """Begin what is only read."""
+        self._may_start(key, parent)
         return self._begin(key, parent, labels, read_only=True)
 
     def mounts(self, key: str) -> list[Mount]:
@@ -150,6 +154,23 @@ class Snapshots:
 
     def _find(self, labels: Mapping[str, str], chain_id: str) -> LazyImage | None:
         return self._lazy.find(labels, chain_id) if self._lazy is not None else None
+
+    def _judged(self, labels: Mapping[str, str], chain_id: str) -> LazyImage | None:
+        """The image that serves a layer, where the gate lets it come here at all. Raises Refused."""
+        told = named(labels)
+        if self._gate is not None and told is not None:
+            self._gate.pulled(told)
+        image = self._find(labels, chain_id)
+        if self._gate is not None and told is None:
+            self._gate.pulled(named_so(image.name) if image else None)
+        return image
+
+    def _may_start(self, key: str, parent: str) -> None:
+        """Whether something may stand on an image here. Raises Refused."""
+        if self._gate is None or not parent:
+            return
+        info = self._store.get(parent)
+        self._gate.started(stands_on(info), info.labels.get(REF_LABEL, ""), key.partition("/")[0])
 
     def _adopt(self, image: LazyImage, chain_id: str, key: str, parent: str, labels: Mapping[str, str]) -> None:
         if chain_id not in image.layers:

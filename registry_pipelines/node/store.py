@@ -19,7 +19,7 @@ from registry_pipelines.versions import claim_file
 
 VERSION = 1
 Kind = Literal["view", "active", "committed"]
-Code = Literal["NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "INVALID_ARGUMENT"]
+Code = Literal["NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "PERMISSION_DENIED"]
 _TABLES = """
 CREATE TABLE snapshots (
     id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE, parent INTEGER REFERENCES snapshots (id),
