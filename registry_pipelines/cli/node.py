@@ -17,6 +17,7 @@ from registry_pipelines.cli.node_setup import root_option, setup, socket_option
 from registry_pipelines.cli.output import harmless
 
 if TYPE_CHECKING:
+    from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.images import NodeImages
 
 
@@ -60,14 +61,17 @@ def serve(options: Options, socket_path: Path, root: Path, keys: tuple[Path, ...
     was served before it was fetched read errors of it from then on: drain the node first. Needs root and the extra
     `node`.
     """
+    from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.serving import served
 
     def say(line: str) -> None:
         click.echo(harmless(line), err=True)
 
     with ExitStack() as stack:
-        images = stack.enter_context(_images(options, keys, say, fill=fill)) if lazy else None
-        stack.enter_context(served(socket_path, root, log=say, lazy=images))
+        counts, state = Counts(), options.state.parent / "lazy"
+        images = stack.enter_context(_images(options, keys, say, counts, fill=fill)) if lazy else None
+        told = state if lazy else None
+        stack.enter_context(served(socket_path, root, log=say, lazy=images, counts=counts, lazy_state=told))
         interrupts.mark_wanted()
         if options.as_json:
             print_json_now({"url": f"unix://{socket_path}"})
@@ -78,7 +82,7 @@ def serve(options: Options, socket_path: Path, root: Path, keys: tuple[Path, ...
 
 @contextmanager
 def _images(
-    options: Options, keys: Sequence[Path], say: Callable[[str], object], *, fill: bool
+    options: Options, keys: Sequence[Path], say: Callable[[str], object], counts: Counts, *, fill: bool
 ) -> Iterator[NodeImages]:
     from registry_pipelines.node.images import NodeImages
 
@@ -86,7 +90,12 @@ def _images(
     with (
         options.places([]) as places,
         NodeImages(
-            lambda reference: places.locate(reference).place, state=state, verifier=verifier, log=say, fill=fill
+            lambda reference: places.locate(reference).place,
+            state=state,
+            verifier=verifier,
+            log=say,
+            fill=fill,
+            counts=counts,
         ) as images,
     ):
         yield images

@@ -13,8 +13,8 @@ import click
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import harmless
-from registry_pipelines.node.serving import ROOT, SOCKET
 from registry_pipelines.node.setup import FORMS, Form, Setup, write
+from registry_pipelines.node.where import ROOT, SOCKET
 from registry_pipelines.oci.files import local_errors, write_file
 
 Command = Callable[..., Any]

@@ -6,6 +6,8 @@
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start
+- ``where`` says where an agent is unless told
 - ``setup`` writes what the other programs of a node are told of it
 - ``model`` is what a configuration says of all this
+- ``counts`` counts what happens, and ``status`` keeps what other commands read of a running agent
 """

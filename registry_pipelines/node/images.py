@@ -26,6 +26,7 @@ from registry_pipelines.errors import (
     RegistryPipelinesError,
 )
 from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.node.counts import Counts, Reason, reason_of
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.served import ServedImage
 from registry_pipelines.oci.digest import Digest
@@ -71,14 +72,16 @@ class NodeImages:
         fill: bool = True,
         wait_s: float = WAIT_S,
         end_mounts: bool = True,
+        counts: Counts | None = None,
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
-        what a person must know. fill: see ``served.ServedImage``. end_mounts: at the end
-        what is mounted goes; else it stays for the next process. Raises LocalError."""
+        what a person must know. fill: see ``served.ServedImage``. end_mounts: at the end what is mounted goes; else it
+        stays for the next process. counts: is told what was served, and what was not and why. Raises LocalError."""
         self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
         self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
         self._end_mounts = end_mounts
+        self._counts = counts or Counts()
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
         self._lock = threading.Lock()
@@ -125,8 +128,13 @@ class NodeImages:
         try:
             return found.result(self._wait_s)
         except TooLate:
-            self._log(f"{reference}@{digest} is pulled as usual: its registry takes longer than {self._wait_s:g} s")
+            self._as_usual(f"{reference}@{digest}", "slow", f"its registry takes longer than {self._wait_s:g} s")
             return None
+
+    def _as_usual(self, image: str, reason: Reason, why: str) -> None:
+        """An image is left to the normal pull: said, and counted."""
+        self._counts.fall_back(image, reason, why)
+        self._log(f"{image} is pulled as usual: {why}")
 
     def _open(self, reference: str, digest: str, found: Future[ServedImage | None]) -> None:
         """In a thread."""
@@ -134,15 +142,18 @@ class NodeImages:
         try:
             image = self._opened(reference, Digest.parse(digest))
             if not image.layers:
-                self._log(f"{image.name} is pulled as usual: {image.left_out or 'it has no layers'}")
+                self._as_usual(image.name, "not-indexed", image.left_out or "it has no layers")
                 image.close()
                 image = None
             else:
                 self._log(image.told)
+                if image.left_out:
+                    self._counts.fall_back(image.name, "not-indexed", image.told)
         except RegistryPipelinesError as error:
-            self._log(f"{reference}@{digest} is pulled as usual: {error}")
+            self._as_usual(f"{reference}@{digest}", reason_of(error), str(error))
         except Exception as error:
-            self._log(f"{reference}@{digest} is pulled as usual: {type(error).__name__}: {error}")
+            self._as_usual(f"{reference}@{digest}", "other", f"{type(error).__name__}: {error}")
+        self._counts.count("images", served="none" if image is None else "part" if image.left_out else "all")
         with self._lock:
             closed = self._closed
             self._not_before[digest] = time.monotonic() + AGAIN_S

@@ -8,17 +8,20 @@ import socket
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
+from registry_pipelines import __version__
 from registry_pipelines.errors import InputError, LocalError, StateLocked, ToolMissing
+from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.judging import Gate
 from registry_pipelines.node.lazy_images import LazyImages
 from registry_pipelines.node.snapshots import Snapshots
+from registry_pipelines.node.status import NodeStatus, Reporter
+from registry_pipelines.node.where import SOCKET
 from registry_pipelines.oci.files import held_alone, local_errors
+from registry_pipelines.oci.times import write_time
 
-SOCKET = Path("/run/registry-pipelines/snapshots.sock")
-ROOT = Path("/var/lib/registry-pipelines/node")
-"""Where it is unless told: containerd's configuration names the socket."""
 MAX_SOCKET_BYTES = 107
 """unix(7)."""
 THREADS = 16
@@ -35,9 +38,12 @@ def served(
     log: Callable[[str], None],
     lazy: LazyImages | None = None,
     gate: Gate | None = None,
-) -> Iterator[None]:
+    counts: Counts | None = None,
+    lazy_state: Path | None = None,
+) -> Iterator[Reporter]:
     """Serve in the background until the block ends. socket_path: absolute, with its folder made; only root may ask
-    there. root: the folder with all snapshots. log: see ``wire.handlers``.
+    there. root: the folder with all snapshots. log: see ``wire.handlers``. counts: those of the whole agent.
+    lazy_state: see ``status.Reporter``, which is given.
 
     Raises InputError, LocalError, StateLocked where another process serves either of them, ToolMissing without grpcio.
     """
@@ -56,7 +62,14 @@ def served(
     from registry_pipelines.node.wire import Service, handlers
 
     lock = socket_path.with_name(f"{socket_path.name}.lock")
-    with held_alone(lock, "another process serves this socket"), Snapshots(root.absolute(), lazy, gate) as snapshots:
+    counts, root = counts or Counts(), root.absolute()
+    with (
+        held_alone(lock, "another process serves this socket"),
+        Snapshots(root, lazy, gate, counts) as snapshots,
+        Reporter(
+            root, _first(socket_path, root, lazy), snapshots.everything, counts=counts, lazy_state=lazy_state
+        ) as reporter,
+    ):
         _make_free(socket_path)
         server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots"))
         server.add_generic_rpc_handlers((handlers(Service(snapshots), log),))
@@ -69,10 +82,21 @@ def served(
             os.umask(before)
         server.start()
         try:
-            yield
+            yield reporter
         finally:
             server.stop(END_S).wait()
             socket_path.unlink(missing_ok=True)
+
+
+def _first(socket_path: Path, root: Path, lazy: LazyImages | None) -> NodeStatus:
+    return NodeStatus(
+        process=os.getpid(),
+        started=write_time(datetime.now(UTC)),
+        version=__version__,
+        socket=str(socket_path),
+        root=str(root),
+        lazy=lazy is not None,
+    )
 
 
 def _make_free(path: Path) -> None:
@@ -91,4 +115,4 @@ def _make_free(path: Path) -> None:
         path.unlink()
 
 
-__all__ = ["ROOT", "SOCKET", "served"]
+__all__ = ["served"]

@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from typing import Literal, NamedTuple
 
 from registry_pipelines.errors import LocalError, Unavailable
+from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.judging import Gate, named, named_so, stands_on
 from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
 from registry_pipelines.node.store import Info, Refused, Store
@@ -47,13 +48,21 @@ class Mount(NamedTuple):
 class Snapshots:
     """All of a node, below one folder that no other process uses meanwhile. Safe for many threads. lazy: images that
     serve layers; without it every layer is pulled as usual. gate: what may come here and start; everything unless told.
+    counts: is told of each layer.
 
     Calls raise Refused for what the rules forbid, else RegistryPipelinesError: LocalError, DiskFull, Unavailable where
     an image that serves layers cannot be found any more. As a context it is closed in the end.
     """
 
-    def __init__(self, root: Path, lazy: LazyImages | None = None, gate: Gate | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        lazy: LazyImages | None = None,
+        gate: Gate | None = None,
+        counts: Counts | None = None,
+    ) -> None:
         self._folder, self._lazy, self._gate = root / "snapshots", lazy, gate
+        self._counts = counts or Counts()
         with ExitStack() as undo:
             undo.enter_context(held_alone(root / "lock", "another process serves this folder's snapshots"))
             with local_errors(self._folder):
@@ -99,9 +108,11 @@ class Snapshots:
         """Begin what can be written to. A layer that an image serves is refused as ALREADY_EXISTS, and is there:
         whoever asked looks for it by its label."""
         chain_id = labels.get(REF_LABEL, "")
-        if chain_id and (image := self._judged(labels, chain_id)):
-            self._adopt(image, chain_id, key, parent, labels)
-        if not chain_id:
+        if chain_id:
+            if image := self._judged(labels, chain_id):
+                self._adopt(image, chain_id, key, parent, labels)
+            self._counts.count("layers", way="normal")
+        else:
             self._may_start(key, parent)
         return self._begin(key, parent, labels, read_only=False)
 
@@ -179,6 +190,7 @@ class Snapshots:
         name = f"{key} {chain_id} {secrets.token_hex(8)}"
         with self._store.change():
             self._store.add(name, parent, "committed", labels, chain_id=chain_id, image=image.name)
+        self._counts.count("layers", way="lazy")
         raise Refused("ALREADY_EXISTS", f"{image.name} serves the layer {chain_id}")
 
     def _begin(self, key: str, parent: str, labels: Mapping[str, str], *, read_only: bool) -> list[Mount]:

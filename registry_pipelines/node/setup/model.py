@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from registry_pipelines.node.serving import ROOT, SOCKET
+from registry_pipelines.node.where import ROOT, SOCKET
 
 NAME = "registry-pipelines"
 """Of the snapshotter, the runtime of containerd and the RuntimeClass that use it, the unit and the DaemonSet."""

@@ -107,7 +107,7 @@ def read_notes(folder: Path) -> Iterator[Noted]:
             note = decode_json(path.read_bytes(), MountNote, what="note of a mount")
         except (OSError, ContentError):  # it has just ended, or is another build's
             continue
-        alive = _is_locked(path.with_suffix(".lock"))
+        alive = is_locked(path.with_suffix(".lock"))
         if alive or note.folder in mounted:
             yield Noted(note, alive, path)
         else:
@@ -120,7 +120,8 @@ def forget(path: Path) -> None:
         each.unlink(missing_ok=True)
 
 
-def _is_locked(path: Path) -> bool:
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a lock file (flock). Who takes it must wait for it: it is held here for a moment."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except OSError:

@@ -1,0 +1,222 @@
+"""What an agent says of itself to other commands: a file below its root, written again whenever something changed.
+
+The last one stays when the agent is gone, so that `node status` tells what was there. Whether it lives is told by a
+lock beside the file, for process numbers mean nothing between a pod and its host. Containers that use an image are
+those whose snapshots stand on its layers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.node.counts import Counted, Counts, Fallback
+from registry_pipelines.node.store import Info
+from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.oci.times import write_time
+from registry_pipelines.stream.lazy.notes import MountNote, is_locked, read_notes
+
+FILE, LOCK = "status.json", "status.lock"
+"""In the root of a node's snapshots, which only root may read."""
+
+EVERY_S = 1.0
+"""How often the agent looks whether something changed; so old is what is told of it at most."""
+
+_ADDED = {
+    "pack_bytes": ("fetched_bytes", {"way": "pack"}),
+    "demand_bytes": ("fetched_bytes", {"way": "demand"}),
+    "background_bytes": ("fetched_bytes", {"way": "background"}),
+    "requests": ("requests", {}),
+    "stalls": ("stalls", {}),
+    "stalled_s": ("stalled_seconds", {}),
+    "failed_reads": ("failed_reads", {}),
+}
+"""Counters of a mount's note, and those of the agent to which they are added: they go on when a mount ends."""
+
+
+class ImageStatus(msgspec.Struct):
+    """An image of which layers are served before they are fetched."""
+
+    image: str
+    """Reference and digest of its manifest."""
+    layers: int
+    """Snapshots that are served."""
+    containers: list[str] = []
+    """Keys of the snapshots of containers that stand on them: as containerd names them, for CRI the container's ID."""
+    mounts: list[MountNote] = []
+
+
+class DrainStatus(msgspec.Struct):
+    """How far a drain is (`node drain`)."""
+
+    since: str
+    """RFC 3339, UTC."""
+    missing_bytes: int = 0
+    """Of what is mounted, not yet on this node."""
+    done: bool = False
+    """Whether nothing that runs needs a registry any more."""
+
+
+class NodeStatus(msgspec.Struct, kw_only=True):
+    """All that an agent says of itself."""
+
+    process: int
+    started: str
+    """RFC 3339, UTC, as all times here."""
+    updated: str = ""
+    ended: str = ""
+    """Empty while it runs, and of one that was killed."""
+    version: str
+    """Of this product."""
+    socket: str
+    root: str
+    lazy: bool
+    """Whether it serves anything before it is fetched."""
+    drain: DrainStatus | None = None
+    snapshots: int = 0
+    containers: int = 0
+    """Snapshots that containers write to."""
+    images: list[ImageStatus] = []
+    counters: list[Counted] = []
+    fallbacks: list[Fallback] = []
+
+
+class Told(NamedTuple):
+    """The last status of a node, and whether its agent lives."""
+
+    status: NodeStatus
+    alive: bool
+
+
+def read_status(root: Path) -> Told:
+    """What the agent of a root said last. Raises NotFound where none ever served it, LocalError, ContentError."""
+    path = root / FILE
+    if not path.exists():
+        raise NotFound(
+            "no agent has served this folder yet",
+            where=str(root),
+            do="Name the folder of `node serve` with --root, as the user who runs it",
+        )
+    alive = is_locked(root / LOCK)
+    with local_errors(path):
+        return Told(decode_json(path.read_bytes(), NodeStatus, what="status of a node's agent"), alive)
+
+
+def users_of(snapshots: Sequence[Info]) -> dict[str, ImageStatus]:
+    """Images that serve layers, by name, with who stands on them; in the order of their first layer."""
+    by_id = {each.id: each for each in snapshots}
+    found: dict[str, ImageStatus] = {}
+    for each in snapshots:
+        if each.image:
+            found.setdefault(each.image, ImageStatus(each.image, 0)).layers += 1
+    for each in snapshots:
+        below: Info | None = each
+        while below is not None and not below.image:
+            below = by_id.get(below.above) if below.above is not None else None
+        if each.kind == "active" and below is not None:
+            found[below.image].containers.append(each.name)
+    return found
+
+
+class Reporter:
+    """Keeps the file of a root, while the context lasts. Its counts go on with what mounts count."""
+
+    def __init__(
+        self,
+        root: Path,
+        first: NodeStatus,
+        snapshots: Callable[[], Sequence[Info]],
+        *,
+        counts: Counts,
+        lazy_state: Path | None,
+    ) -> None:
+        """first: what does not change. snapshots: all there are. lazy_state: the folder of lazy images of this node
+        (``NodeImages.state``), None where nothing is served before it is fetched."""
+        self._root, self._first, self._snapshots, self._counts = root, first, snapshots, counts
+        self._lazy_state = lazy_state
+        self.drain: DrainStatus | None = None
+        self._last: bytes = b""
+        self._seen: dict[tuple[str, str], MountNote] = {}
+        self._lock, self._ended = threading.Lock(), threading.Event()
+        self._thread = threading.Thread(target=self._run, name="node_status", daemon=True)
+
+    def __enter__(self) -> Reporter:
+        with local_errors(self._root):
+            self._held = os.open(self._root / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(self._held, fcntl.LOCK_EX)  # others hold it for a moment, to see whether it is held
+        self.write()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        self.write(ended=write_time(datetime.now(UTC)))
+        os.close(self._held)
+
+    def now(self) -> NodeStatus:
+        """As of now."""
+        with self._lock:
+            snapshots = self._snapshots()
+            images = users_of(snapshots)
+            for note in self._notes():
+                self._add(note)
+                name = f"{note.image}@{note.digest}"
+                images.setdefault(name, ImageStatus(name, 0)).mounts.append(note)
+            return msgspec.structs.replace(
+                self._first,
+                drain=self.drain,
+                snapshots=len(snapshots),
+                containers=sum(each.kind == "active" for each in snapshots),
+                images=list(images.values()),
+                counters=list(self._counts.counters()),
+                fallbacks=list(self._counts.fallbacks()),
+            )
+
+    def write(self, *, ended: str = "") -> None:
+        """Write the file where something changed. A full disk keeps the old one: what is served is worth more."""
+        status = msgspec.structs.replace(self.now(), ended=ended)
+        content = encode_json(status)
+        if content == self._last:
+            return
+        with suppress(RegistryPipelinesError), local_errors(self._root):
+            told = encode_json(msgspec.structs.replace(status, updated=write_time(datetime.now(UTC))))
+            write_file(self._root / FILE, told, mode=0o600, lasting=False)
+            self._last = content
+
+    def _run(self) -> None:
+        while not self._ended.wait(EVERY_S):
+            with suppress(RegistryPipelinesError):
+                self.write()
+
+    def _notes(self) -> Iterator[MountNote]:
+        """Of this agent's mounts."""
+        if self._lazy_state is None:
+            return
+        own = self._lazy_state / "node"
+        for each in read_notes(self._lazy_state / "mounts"):
+            if own in Path(each.note.folder).parents:
+                yield each.note
+
+    def _add(self, note: MountNote) -> None:
+        key = note.folder, note.since
+        before = self._seen.get(key)
+        self._seen[key] = note
+        if before is None:
+            self._counts.count("mounts")
+            if note.pack:
+                self._counts.count("packs")
+        for field, (name, labels) in _ADDED.items():
+            had, has = getattr(before, field, 0), getattr(note, field)
+            if has != had:  # where it began again all of it is new
+                self._counts.count(name, has - had if has > had else has, **labels)
