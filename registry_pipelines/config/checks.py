@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,13 +13,13 @@ import yaml
 
 from registry_pipelines.config.document import Problems, child, line_at, line_of
 from registry_pipelines.config.model import VERSION, Config, Image
-from registry_pipelines.config.overlaps import overlaps
+from registry_pipelines.config.overlaps import filled, overlaps
 from registry_pipelines.config.registries import EcrRegistry, EmbeddedRegistry, GarRegistry, RemoteRegistry, Upstream
 from registry_pipelines.config.trust import trust_problems
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.mirror.model import MIN_PART_BYTES, Bundles
-from registry_pipelines.node.model import LEAST_AGAIN_S
+from registry_pipelines.node.model import LEAST_AGAIN_S, record_problems
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOUT_S
 from registry_pipelines.registry.client.origins import is_loopback
@@ -549,3 +550,22 @@ def _node(config: Config) -> Iterable[tuple[str, str]]:
     for name, image in config.images.items() if announce.channels else ():
         if announce.target and announce.target not in image.targets:
             yield "node.announce.target", f"the image {name} is not copied there"
+    if config.node.record is not None:
+        yield from ((f"node.record.{field}", problem) for field, problem in record_problems(config.node.record))
+        yield from (("node.record.inbox", problem) for problem in _inbox(config))
+
+
+def _inbox(config: Config) -> Iterable[str]:
+    """What is in there nobody believes, so nothing else is, and nobody takes it elsewhere."""
+    inbox = config.inbox_at
+    for name, image in config.images.items():
+        if inbox in ((image.registry, image.repository), (image.registry, image.moving)):
+            yield f"is the repository of the image {name}; recordings need one of their own"
+    for name, mirror in config.mirrors.items():
+        for upstream in mirror.upstreams:
+            with suppress(ReferenceInvalid):  # another check's to tell of
+                if inbox is not None and config.is_at(config.upstream_at(upstream), inbox):
+                    yield f"the mirror {name} copies it, and recordings of nodes are never copied"
+    if inbox is not None:
+        for path in filled(config, *inbox):
+            yield f"`{path}` brings images there; recordings need a repository of their own"

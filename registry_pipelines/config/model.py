@@ -564,10 +564,33 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         own = [image for image in self.images.values() if image.registry == sync.source]
         targets = [self.targets[name] for name in sync.targets]
         prefixes = [target.prefix for target in targets if target.registry == sync.source]
+        inbox = self.inbox_at
         return {
             **{image.repository: f"releases of {image.name} travel when they are promoted" for image in own},
             **{f"{prefix}/*": "this sync writes there itself" for prefix in prefixes},
+            **({inbox[1]: "recordings of nodes are never copied"} if inbox and inbox[0] == sync.source else {}),
         }
+
+    @property
+    def inbox_at(self) -> tuple[str, str] | None:
+        """Registry and repository of `node.record.inbox`: the name of a registry of this file where it is one of them,
+        else its host. None where nothing is recorded."""
+        if self.node.record is None:
+            return None
+        first, _, repository = self.node.record.inbox.partition("/")
+        return self._registry_named(first), repository
+
+    def is_at(self, one: tuple[str, str], other: tuple[str, str]) -> bool:
+        """Whether two places, each a registry's name or host with a repository, are one."""
+        return (self._registry_named(one[0]), one[1]) == (self._registry_named(other[0]), other[1])
+
+    def _registry_named(self, first: str) -> str:
+        """The name of a registry of this file by its name or host; another host as it is."""
+        for name, registry in self.registries.items():
+            host = getattr(registry, "client_address", None) or getattr(registry, "host", None)
+            if first in (name, host):
+                return name
+        return first
 
 
 def _believed(told: KeyAtHand, trusted: tuple[Path, ...], key: Path | None) -> tuple[Path, ...]:

@@ -120,6 +120,12 @@ def overlaps(config: Config) -> Iterable[tuple[str, str]]:
         there.append(writer)
 
 
+def filled(config: Config, registry: str, repository: str) -> Iterable[str]:
+    """Paths of what may fill one repository."""
+    writers = (each for each in _writers(config) if each.registry == registry)
+    yield from dict.fromkeys(each.path for each in writers if each.fills(repository))
+
+
 def _writers(config: Config) -> Iterable[_Writer]:
     for image in config.images.values():
         source = f"{image.registry}/{image.repository}"

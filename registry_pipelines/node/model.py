@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
 
 from registry_pipelines.promote.admission.model import Approved
-from registry_pipelines.settings import TAG, Duration, Names, Pattern, Short
+from registry_pipelines.settings import TAG, Duration, Names, Pattern, Short, Size
+from registry_pipelines.stream.model import QUIET_S
 
 IMAGE = Pattern(
     r"^([A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?/)?[a-z0-9._-]+(/[a-z0-9._-]+)*"
@@ -66,6 +68,45 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     was refused stays so until the registry says otherwise."""
 
 
+INBOX = Pattern(
+    r"^[A-Za-z0-9][A-Za-z0-9.-]*(:[0-9]{1,5})?(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)+$",
+    "a repository",
+    "write registry/repository, without a tag",
+)
+MOST_AN_HOUR = 1000
+LEAST_RECORDED, MOST_RECORDED = Size(1 << 20), Size(4 << 30)
+"""The second is what a recording can name (``recording.MAX_PAGES``)."""
+
+
+class RecordStarts(msgspec.Struct, frozen=True, kw_only=True):
+    """What starts on a node read of their images is recorded and sent to an inbox, for hot packs. A list of an image's
+    files and pages, never a byte of them, and nothing of who runs it (docs/nodes.md)."""
+
+    inbox: Annotated[str, INBOX]
+    """Repository for the recordings and nothing else, `<registry>/<repository>` with a name of `registries` or a host:
+    the only place that a node needs to push to. It is never copied."""
+    per_hour: Annotated[int, msgspec.Meta(ge=1, le=MOST_AN_HOUR)] = 4
+    """Most starts that a node records in an hour; while one is recorded it reads page by page, and is slower."""
+    max_bytes: Size = Size(1 << 30)
+    """Most that a start reads of its image; one that reads more is not recorded."""
+    images: tuple[str, ...] = ("*",)
+    """Which images, as patterns of `<registry>/<repository>`; all that are served before they are fetched unless
+    told."""
+    timeout: Duration = Duration(minutes=10)
+    """How long a start may take, from the first read of the image on. It is over when nothing new was read for 30
+    seconds."""
+
+
+def record_problems(record: RecordStarts) -> Iterator[tuple[str, str]]:
+    """What does not go together: the field, and what is wrong with it."""
+    if not LEAST_RECORDED <= record.max_bytes <= MOST_RECORDED:
+        yield "max_bytes", f"{record.max_bytes} is not between {LEAST_RECORDED} and {MOST_RECORDED}"
+    if record.timeout.total_seconds() <= QUIET_S:
+        yield "timeout", f"{record.timeout} are not longer than the {QUIET_S} seconds after which a start is over"
+    if not record.images:
+        yield "images", "names none: leave out `record`, or write patterns"
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """A machine that runs containers, and what `node serve` does there (docs/nodes.md)."""
 
@@ -73,3 +114,6 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Images that are known before they are pulled."""
     gate: Annotated[Gate, Short("mode")] | None = None
     """What a node takes; everything unless told. `gate: enforce` is one with its other values as they are."""
+    record: Annotated[RecordStarts, Short("inbox")] | None = None
+    """Where nodes send what starts read; nothing is recorded unless told. `record: <registry>/<repository>` is one with
+    its other values as they are."""

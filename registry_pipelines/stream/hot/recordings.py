@@ -110,15 +110,22 @@ class PublishedRecording:
     """Beyond those that were attached before."""
 
 
-def publish_recording(place: Place, image: Descriptor, recording: Recording, signer: Signer) -> PublishedRecording:
+def publish_recording(
+    place: Place, image: Descriptor, recording: Recording, signer: Signer, *, ordered: bool = False
+) -> PublishedRecording:
     """Attach a recording, with all pages of those that this key signed before; sign that. Where it says nothing new
-    nothing is written. Raises RecordingInvalid: it is of another image, or tells of other files; RegistryError."""
+    nothing is written. ordered: its order counts, and not that of those before. Raises RecordingInvalid: it is of
+    another image, or tells of other files; RegistryError."""
     if recording.image != image.digest:
         raise RecordingInvalid(f"it is a recording of {recording.image}, not of {image.digest}", where=str(place))
     there = find_recordings(place, image.digest, verifier_of(signer))
     before = there.merged
-    merged = merge_recordings([before, recording]) if before else recording
-    if before is not None and (merged.pages, merged.files) == (before.pages, before.files):
+    merged = recording
+    if before is not None:
+        merged = merge_recordings([recording, before] if ordered else [before, recording])
+        if ordered:  # the words of the first are those of the person, or of the command, that began
+            merged = msgspec.structs.replace(merged, command=before.command, until=before.until, tool=before.tool)
+    if before is not None and (merged.pages, set(merged.files)) == (before.pages, set(before.files)):
         return PublishedRecording(there.believed[0].descriptor, before, changed=False, new_pages=0)
     raw = encode(merged)
     descriptor, attached = attach_once(
