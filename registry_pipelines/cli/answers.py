@@ -53,6 +53,25 @@ class WrittenFiles(TypedDict):
     files: list[str]
 
 
+class ProbedPart(TypedDict):
+    """A part of the kernel, and what came of trying it. without: what follows where it does not work."""
+
+    name: str
+    works: bool
+    tried: str
+    came: str
+    without: str
+
+
+class Probed(TypedDict):
+    """What images can be mounted by on this machine. carriers: those that work, the one that `auto` takes first."""
+
+    kernel: str
+    file_system: str
+    carriers: list[str]
+    parts: list[ProbedPart]
+
+
 class WrittenSettings(TypedDict):
     """Files that were written for other programs, and what is to be done with them, a sentence each."""
 
@@ -489,6 +508,7 @@ ANSWERS: dict[str, Any] = {
     "serve-admission": Listening,
     "node serve": Listening,
     "node setup": WrittenSettings,
+    "node probe": Probed,
     "admission write": WrittenFiles,
     "admission check": CheckedObjects,
 }

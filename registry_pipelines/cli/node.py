@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +20,9 @@ from registry_pipelines.cli.output import harmless
 if TYPE_CHECKING:
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.images import NodeImages
+
+NO_CARRIER = 1
+"""Exit code where images cannot be served before they are fetched."""
 
 
 @click.group("node")
@@ -99,6 +103,23 @@ def _images(
         ) as images,
     ):
         yield images
+
+
+@node.command("probe", short_help="Try which parts of the kernel images can be mounted by.")
+@common
+def probe(options: Options) -> None:
+    """Try what `node serve` mounts images by (FUSE, fanotify with EROFS, writable layers above them, users of their
+    own), and say of each what was done, what came, and what follows where it does not work.
+
+    Nothing is told by the name or the number of a kernel. It takes a second, on the disk where this node keeps lazy
+    images, and leaves nothing there. Most needs root.
+
+    Exit 0: images can be served before they are fetched. Exit 1: they cannot, and are pulled.
+    """
+    from registry_pipelines.cli.node_probe import show
+
+    if not show(options):
+        sys.exit(NO_CARRIER)
 
 
 node.add_command(setup)

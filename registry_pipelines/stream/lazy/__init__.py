@@ -11,6 +11,7 @@
 - ``pages_ahead`` gives the kernel what a hot pack brings before it asks
 - ``erofs`` writes a tree as metadata of EROFS, in the parts of ``erofs_wire``, for kernels that read it from a file;
   ``backing`` keeps such files and fills them from the layers, by ``sharing`` blocks of the disk where it can
+- ``probing`` tries which of all this the kernel can carry (``probing_fuse`` is the tree for that)
 - ``running`` starts a program of an image, with ``program_root`` as its root; who is not root does it in a user
   namespace (``namespaces``), and what nobody knows yet runs in a ``sandbox``, without the calls of ``seccomp``; ``gpu``
   finds what of the machine's driver a program sees

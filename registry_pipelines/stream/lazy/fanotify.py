@@ -62,6 +62,7 @@ REST_S = 30.0
 END_S = 2.0
 """How long those that fill are waited for at the end."""
 
+TEST_BYTES = 3 * 4096
 TEST_S = 20.0
 """How long the kernel may take to ask, in the test."""
 
@@ -357,27 +358,33 @@ def self_test(folder: Path) -> None:
         _test(place, stack)
 
 
-def _test(place: Path, stack: ExitStack) -> None:
-    data = os.open(place / "data", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def small_file(path: Path, stack: ExitStack) -> tuple[int, Metadata]:
+    """A file of EROFS with one file, ``file``, whose content is a hole of ``TEST_BYTES``; open until the stack ends.
+    Raises OSError."""
+    data = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     stack.callback(os.close, data)
-    size = 3 * 4096
     writer = TreeWriter(1)
     top = Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 2, 0, 0, 0, b"", {})
     writer.add(top, ROOT)
-    number = writer.add(top._replace(mode=stat.S_IFREG | 0o600, nlink=1, size=size), ROOT)
+    number = writer.add(top._replace(mode=stat.S_IFREG | 0o600, nlink=1, size=TEST_BYTES), ROOT)
     writer.children(ROOT, [(b"file", number)])
-    metadata = Metadata(writer.finish(), [size])
+    metadata = Metadata(writer.finish(), [TEST_BYTES])
     with os.fdopen(os.dup(data), "wb") as out:
         metadata.write(out)
     os.ftruncate(data, metadata.layout.size)
+    return data, metadata
+
+
+def _test(place: Path, stack: ExitStack) -> None:
+    data, metadata = small_file(place / "data", stack)
     group = _test_group(data, stack, place)
     (place / "top").mkdir()
     try:
         mount(str(place / "data"), place / "top", EROFS_KIND, MS_RDONLY)
     except OSError as error:
-        raise LocalError(_why_no_mount(error)) from error
+        raise LocalError(why_no_mount(error)) from error
     stack.callback(unmount, place / "top", detach=True)
-    content = os.urandom(size)
+    content = os.urandom(TEST_BYTES)
     if _read(place / "top" / "file", group, lambda: fan.DENY_EIO) is not None:
         raise LocalError("the kernel does not ask before it reads")
 
@@ -407,7 +414,8 @@ def _test_group(data: int, stack: ExitStack, place: Path) -> int:
     return group
 
 
-def _why_no_mount(error: OSError) -> str:
+def why_no_mount(error: OSError) -> str:
+    """What a refused mount of a plain file as EROFS means."""
     if error.errno == errno.ENODEV:
         return "the kernel has no EROFS (module erofs)"
     if error.errno == errno.ENOTBLK:
@@ -439,4 +447,4 @@ def _read(path: Path, group: int, answered: Callable[[], int]) -> bytes | None:
     return found[0] if found else None
 
 
-__all__ = ["WatchedMount", "mount_file", "self_test"]
+__all__ = ["WatchedMount", "mount_file", "self_test", "small_file", "why_no_mount"]

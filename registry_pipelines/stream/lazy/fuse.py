@@ -347,24 +347,27 @@ class FuseServer:
         if major > wire.MAJOR:  # the kernel asks again with ours
             return (wire.INIT_OUT.pack(wire.MAJOR, wire.MINOR, *[0] * 15),)
         background = WAITING_THREADS
-        wanted, more = flags & wire.WANTED, 0
-        if self._copies is not None and self._may_pass(flags, body):
-            wanted, more = wanted | wire.INIT_EXT, wire.PASSTHROUGH_2
+        offered = self._offered(flags, body)
+        wanted, more = flags & wire.WANTED, offered & wire.ALLOW_IDMAP_2
+        if self._copies is not None and offered & wire.PASSTHROUGH_2:
+            more |= wire.PASSTHROUGH_2
             self._passthrough = Passthrough(self._device, self._copies)
+        if more:
+            wanted |= wire.INIT_EXT
         self.ready.set()
         return (
             wire.INIT_OUT.pack(
                 *(wire.MAJOR, wire.MINOR, self._read_ahead_bytes, wanted),
                 *(background, background * 3 // 4, 4096, 1, 0, 0, more),
-                *(int(bool(more)), *[0] * 6),
+                *(int(bool(more & wire.PASSTHROUGH_2)), *[0] * 6),
             ),
         )
 
-    def _may_pass(self, flags: int, body: memoryview) -> bool:
-        """Whether the kernel reads backing files by itself, for root of the machine."""
+    def _offered(self, flags: int, body: memoryview) -> int:
+        """The kernel's second word of flags, for root of the machine; others may use nothing of it."""
         if not flags & wire.INIT_EXT or os.geteuid() != 0 or not self._users.every:
-            return False
-        return bool(wire.INIT_IN_2.unpack_from(body, wire.INIT_IN.size)[0] & wire.PASSTHROUGH_2)
+            return 0
+        return int(wire.INIT_IN_2.unpack_from(body, wire.INIT_IN.size)[0])
 
     def _open(self, node: int, body: memoryview) -> Sequence[bytes]:
         if self._passthrough is None:

@@ -65,6 +65,8 @@ INIT_EXT = 1 << 30
 """There is a second word of flags."""
 PASSTHROUGH_2 = 1 << 5
 """Of the second word: the kernel reads backing files by itself."""
+ALLOW_IDMAP_2 = 1 << 8
+"""Of the same: users of the tree may be mapped to others, as containers in user namespaces need (Linux 6.12)."""
 
 HEAD = struct.Struct("=IIQQIIIHH")
 """Length, operation, unique number, node, user, group, process, extensions, padding."""
