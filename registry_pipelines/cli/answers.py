@@ -353,6 +353,30 @@ class Mounts(TypedDict):
     files_disk_bytes: int
 
 
+class NodeStatus(TypedDict):
+    """What an agent of this machine says of itself (``node.status.NodeStatus``), whether it runs, and what its disk has
+    of layers that are read by pieces. images: of each its layers, containers and mounts, as ``stream status`` has
+    them. counters: since it started, by name and labels, as Prometheus gets them."""
+
+    alive: bool
+    process: int
+    started: str
+    updated: str
+    ended: str
+    version: str
+    socket: str
+    root: str
+    lazy_state: str
+    drain: dict[str, Any] | None
+    snapshots: int
+    containers: int
+    images: list[dict[str, Any]]
+    counters: list[dict[str, Any]]
+    fallbacks: list[dict[str, Any]]
+    layers_disk_bytes: int
+    files_disk_bytes: int
+
+
 class PullTimes(TypedDict):
     """How long two images take to be pulled, as ``stream.bench.pulls.document`` has it."""
 
@@ -509,6 +533,7 @@ ANSWERS: dict[str, Any] = {
     "node serve": Listening,
     "node setup": WrittenSettings,
     "node probe": Probed,
+    "node status": NodeStatus,
     "admission write": WrittenFiles,
     "admission check": CheckedObjects,
 }

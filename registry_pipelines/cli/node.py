@@ -15,7 +15,9 @@ from registry_pipelines import interrupts
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
 from registry_pipelines.cli.node_setup import root_option, setup, socket_option
+from registry_pipelines.cli.node_status import status
 from registry_pipelines.cli.output import harmless
+from registry_pipelines.node.where import check_socket
 
 if TYPE_CHECKING:
     from registry_pipelines.node.counts import Counts
@@ -43,8 +45,26 @@ def node() -> None:
     show_default=True,
     help="Fetch the rest of an image, too, once a container uses it and nobody waits for anything.",
 )
+@click.option(
+    "--metrics", default="", metavar="HOST:PORT", help="Where Prometheus asks for /metrics; nobody can unless told."
+)
+@click.option(
+    "--metrics-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PATH",
+    help="The same numbers as a file for the node exporter's textfile collector: NAME.prom.",
+)
 @common
-def serve(options: Options, socket_path: Path, root: Path, keys: tuple[Path, ...], lazy: bool, fill: bool) -> None:
+def serve(
+    options: Options,
+    socket_path: Path,
+    root: Path,
+    keys: tuple[Path, ...],
+    lazy: bool,
+    fill: bool,
+    metrics: str,
+    metrics_file: Path | None,
+) -> None:
     """Be a snapshotter of containerd's (1.6 to 2.x), until Ctrl-C or TERM: keep layers and what containers write.
 
     containerd's configuration names the socket, under a name that pulls and containers then choose:
@@ -59,12 +79,13 @@ def serve(options: Options, socket_path: Path, root: Path, keys: tuple[Path, ...
 
     With these annotations a pull fetches nothing of layers that can be read by pieces: those of eStargz, or of an index
     that a trusted indexer signed (`stream index`, `stream convert`). Other layers are pulled as usual, and why is said
-    on stderr. Registries are asked with this user's Docker credentials; `stream status` tells what is mounted.
+    on stderr. Registries are asked with this user's Docker credentials; `node status` tells what is served.
 
     It can end and start again while containers run. Containers that start meanwhile fail, and those of an image that
     was served before it was fetched read errors of it from then on: drain the node first. Needs root and the extra
     `node`.
     """
+    check_socket(socket_path)
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.serving import served
 
@@ -75,7 +96,11 @@ def serve(options: Options, socket_path: Path, root: Path, keys: tuple[Path, ...
         counts, state = Counts(), options.state.parent / "lazy"
         images = stack.enter_context(_images(options, keys, say, counts, fill=fill)) if lazy else None
         told = state if lazy else None
-        stack.enter_context(served(socket_path, root, log=say, lazy=images, counts=counts, lazy_state=told))
+        reporter = stack.enter_context(served(socket_path, root, log=say, lazy=images, counts=counts, lazy_state=told))
+        if metrics or metrics_file:
+            from registry_pipelines.node.metrics import metrics_of
+
+            stack.enter_context(metrics_of(reporter, address=metrics, file=metrics_file))
         interrupts.mark_wanted()
         if options.as_json:
             print_json_now({"url": f"unix://{socket_path}"})
@@ -122,6 +147,7 @@ def probe(options: Options) -> None:
         sys.exit(NO_CARRIER)
 
 
-node.add_command(setup)
+for _command in (setup, status):
+    node.add_command(_command)
 
 COMMANDS = [node]

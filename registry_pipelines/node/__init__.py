@@ -9,5 +9,6 @@
 - ``where`` says where an agent is unless told
 - ``setup`` writes what the other programs of a node are told of it
 - ``model`` is what a configuration says of all this
-- ``counts`` counts what happens, and ``status`` keeps what other commands read of a running agent
+- ``counts`` counts what happens, ``status`` keeps what other commands read of a running agent, and ``metrics`` tells
+  Prometheus
 """

@@ -18,12 +18,10 @@ from registry_pipelines.node.judging import Gate
 from registry_pipelines.node.lazy_images import LazyImages
 from registry_pipelines.node.snapshots import Snapshots
 from registry_pipelines.node.status import NodeStatus, Reporter
-from registry_pipelines.node.where import SOCKET
+from registry_pipelines.node.where import check_socket
 from registry_pipelines.oci.files import held_alone, local_errors
 from registry_pipelines.oci.times import write_time
 
-MAX_SOCKET_BYTES = 107
-"""unix(7)."""
 THREADS = 16
 """Calls at once; one that mounts an image waits for a registry."""
 END_S = 1.0
@@ -47,12 +45,7 @@ def served(
 
     Raises InputError, LocalError, StateLocked where another process serves either of them, ToolMissing without grpcio.
     """
-    if not socket_path.is_absolute() or len(os.fsencode(socket_path)) > MAX_SOCKET_BYTES:
-        raise InputError(
-            f"containerd takes an absolute path of at most {MAX_SOCKET_BYTES} bytes for a socket",
-            where=str(socket_path),
-            do=f"Name another with --socket, as {SOCKET}",
-        )
+    check_socket(socket_path)
     try:
         import grpc  # an extra; nothing else of a stage needs it
     except ImportError as error:
@@ -67,7 +60,7 @@ def served(
         held_alone(lock, "another process serves this socket"),
         Snapshots(root, lazy, gate, counts) as snapshots,
         Reporter(
-            root, _first(socket_path, root, lazy), snapshots.everything, counts=counts, lazy_state=lazy_state
+            root, _first(socket_path, root), snapshots.everything, counts=counts, lazy_state=lazy_state
         ) as reporter,
     ):
         _make_free(socket_path)
@@ -88,14 +81,13 @@ def served(
             socket_path.unlink(missing_ok=True)
 
 
-def _first(socket_path: Path, root: Path, lazy: LazyImages | None) -> NodeStatus:
+def _first(socket_path: Path, root: Path) -> NodeStatus:
     return NodeStatus(
         process=os.getpid(),
         started=write_time(datetime.now(UTC)),
         version=__version__,
         socket=str(socket_path),
         root=str(root),
-        lazy=lazy is not None,
     )
 
 

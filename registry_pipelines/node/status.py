@@ -80,8 +80,8 @@ class NodeStatus(msgspec.Struct, kw_only=True):
     """Of this product."""
     socket: str
     root: str
-    lazy: bool
-    """Whether it serves anything before it is fetched."""
+    lazy_state: str = ""
+    """Folder of what it keeps of images that are served before they are fetched; empty where it serves none."""
     drain: DrainStatus | None = None
     snapshots: int = 0
     containers: int = 0
@@ -141,10 +141,13 @@ class Reporter:
         lazy_state: Path | None,
     ) -> None:
         """first: what does not change. snapshots: all there are. lazy_state: the folder of lazy images of this node
-        (``NodeImages.state``), None where nothing is served before it is fetched."""
-        self._root, self._first, self._snapshots, self._counts = root, first, snapshots, counts
+        (``lazy`` in ``NodeImages``'s state), None where nothing is served before it is fetched."""
+        self._root, self._snapshots, self._counts = root, snapshots, counts
+        self._first = msgspec.structs.replace(first, lazy_state=str(lazy_state or ""))
         self._lazy_state = lazy_state
         self.drain: DrainStatus | None = None
+        self.told: list[Callable[[NodeStatus], object]] = []
+        """Who is told each new status; what they raise is theirs."""
         self._last: bytes = b""
         self._seen: dict[tuple[str, str], MountNote] = {}
         self._lock, self._ended = threading.Lock(), threading.Event()
@@ -189,6 +192,9 @@ class Reporter:
         content = encode_json(status)
         if content == self._last:
             return
+        for each in tuple(self.told):
+            with suppress(RegistryPipelinesError, OSError):
+                each(status)
         with suppress(RegistryPipelinesError), local_errors(self._root):
             told = encode_json(msgspec.structs.replace(status, updated=write_time(datetime.now(UTC))))
             write_file(self._root / FILE, told, mode=0o600, lasting=False)

@@ -23,9 +23,7 @@ from registry_pipelines.node.store import Info, Kind
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile
 from tests.stream.lazy.parts import until
 
-FIRST = NodeStatus(
-    process=7, started="2026-01-01T00:00:00+00:00", version="1", socket="/run/s", root="/var/n", lazy=True
-)
+FIRST = NodeStatus(process=7, started="2026-01-01T00:00:00+00:00", version="1", socket="/run/s", root="/var/n")
 
 
 def snapshot(number: int, kind: Kind, above: int | None = None, image: str = "") -> Info:

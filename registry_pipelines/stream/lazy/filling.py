@@ -69,6 +69,8 @@ class FillCounts(msgspec.Struct):
     """Seconds that they waited, all together."""
     failures: int = 0
     """Reads that ended with an error."""
+    waiting: int = 0
+    """Reads that wait now."""
 
 
 class Filler:
@@ -195,6 +197,8 @@ class Filler:
     def _have(self, layer: Filled, start: int, stop: int) -> memoryview | None:
         """See ``blocks.Fill``."""
         began = time.monotonic()
+        with self._changed:
+            self.counts.waiting += 1
         try:
             jobs = self._jobs(layer, start, stop)
             for job in jobs:
@@ -209,6 +213,7 @@ class Filler:
         finally:
             with self._changed:
                 self.counts.stalls += 1
+                self.counts.waiting -= 1
                 self.counts.stall_s += time.monotonic() - began
 
     def _jobs(self, layer: Filled, start: int, stop: int) -> list[Job]:

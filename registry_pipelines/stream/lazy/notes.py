@@ -56,6 +56,8 @@ class MountNote(msgspec.Struct, kw_only=True):
     stalls: int = 0
     """Reads that waited for the registry."""
     stalled_s: float = 0.0
+    waiting: int = 0
+    """Reads that wait for the registry now."""
     carrier: str = "fuse"
     """What serves it: fuse, fanotify, or none, where all was fetched before."""
     carrier_why: str = ""

@@ -160,6 +160,7 @@ class OpenImage:
             background_bytes=counts.background.bytes,
             requests=counts.pack.requests + counts.demand.requests + counts.background.requests,
             stalls=counts.stalls,
+            waiting=counts.waiting,
             stalled_s=round(counts.stall_s, 3),
             **self._how(),
         )
