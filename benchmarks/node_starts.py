@@ -105,7 +105,7 @@ def clear(folder: Path) -> None:
 
 
 def cool(bench: Bench, node: NodeRig, form: str, *, local: bool = False) -> None:
-    """As ``stream bench start`` does: all files are forgotten; then the registry's are in memory again, which is another
+    """As ``stream bench start`` does: all files are forgotten; then the registry's are in memory, which is another
     machine's, and those of the programs that start containers."""
     drop_caches()
     if not local:

@@ -7,7 +7,7 @@ Source: the grammar in containerd's ``pkg/filters/parser.go``; the fields of a s
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from registry_pipelines.node.store import Info, Refused
@@ -46,10 +46,27 @@ class _Selector(NamedTuple):
                 return self.expression is not None and self.expression.search(found or "") is not None
 
 
-def parse_filters(texts: Sequence[str]) -> Callable[[Info], bool]:
-    """Whether any of the filters fits a snapshot; without one, and for an empty one, all do. Raises Refused."""
-    every = [_parse(text) for text in texts]
-    return lambda info: not every or any(all(one.fits(info) for one in selectors) for selectors in every)
+class Filters(NamedTuple):
+    """All filters of one list."""
+
+    every: tuple[tuple[_Selector, ...], ...]
+
+    def __call__(self, info: Info) -> bool:
+        """Whether any of them fits a snapshot; without one, and for an empty one, all do."""
+        return not self.every or any(all(one.fits(info) for one in selectors) for selectors in self.every)
+
+    @property
+    def parent(self) -> str | None:
+        """What every snapshot that fits stands on, empty for nothing; None where that differs. containerd looks so
+        for a layer that is there already, once for each layer of a pull, and a node may have thousands."""
+        found = {one.value for selectors in self.every for one in selectors if one[:2] == (("parent",), "==")}
+        named = all(any(one[:2] == (("parent",), "==") for one in selectors) for selectors in self.every)
+        return found.pop() if named and len(found) == 1 else None
+
+
+def parse_filters(texts: Sequence[str]) -> Filters:
+    """Raises Refused."""
+    return Filters(tuple(tuple(_parse(text)) for text in texts))
 
 
 def _value(info: Info, path: Sequence[str]) -> str | None:
@@ -148,4 +165,4 @@ def _wrong(text: str, at: int) -> Refused:
     return Refused("INVALID_ARGUMENT", f"a filter cannot be read at its character {at + 1}: {text[:200]!r}")
 
 
-__all__ = ["parse_filters"]
+__all__ = ["Filters", "parse_filters"]

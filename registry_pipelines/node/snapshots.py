@@ -84,9 +84,9 @@ class Snapshots:
         """One snapshot."""
         return self._store.get(name)
 
-    def everything(self) -> Sequence[Info]:
-        """All, oldest first."""
-        return self._store.everything()
+    def everything(self, parent: str | None = None) -> Sequence[Info]:
+        """All, oldest first; or those that stand on a parent, empty for nothing."""
+        return self._store.everything(parent)
 
     def update(self, name: str, labels: Mapping[str, str], paths: Sequence[str]) -> Info:
         """Change labels: all of them without paths or with ``labels``, else those of ``labels.NAME``; an empty value

@@ -109,9 +109,15 @@ class Store:
             raise Refused("NOT_FOUND", f"there is no snapshot {name}")
         return rows[0]
 
-    def everything(self) -> list[Info]:
-        """All, oldest first."""
-        return self._rows(f"{_SELECT} ORDER BY one.id")
+    def everything(self, parent: str | None = None) -> list[Info]:
+        """All, oldest first; or those that stand on a parent, empty for nothing."""
+        if parent is None:
+            return self._rows(f"{_SELECT} ORDER BY one.id")
+        if not parent:
+            return self._rows(f"{_SELECT} WHERE one.parent IS NULL ORDER BY +one.id")
+        # With a plus SQLite sorts the few, and does not go through all in order.
+        below = "(SELECT id FROM snapshots WHERE name = ?)"
+        return self._rows(f"{_SELECT} WHERE one.parent = {below} ORDER BY +one.id", parent)
 
     def above(self, info: Info) -> list[Info]:
         """It and what it stands on, topmost first."""

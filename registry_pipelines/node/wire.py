@@ -125,7 +125,7 @@ class Service:
     def list(self, request: Any) -> Iterator[Any]:
         """All that a filter fits."""
         fits = parse_filters(list(request.filters))
-        found = (_info(info) for info in self._snapshots.everything() if fits(info))
+        found = (_info(info) for info in self._snapshots.everything(fits.parent) if fits(info))
         while batch := list(itertools.islice(found, LIST_BATCH)):
             yield message("ListSnapshotsResponse")(info=batch)
 

@@ -82,3 +82,33 @@ def test_whatever_a_label_is_it_is_found_by_its_quoted_name(labels: dict[str, st
 def test_any_text_is_a_filter_or_refused(text: str) -> None:
     with contextlib.suppress(Refused):
         assert parse_filters([text])(INFO) in (True, False)
+
+
+_SELECTORS = st.sampled_from(['parent=="p"', 'parent==""', 'parent=="q"', 'parent!="p"', "name", "kind==committed"])
+
+
+@pytest.mark.parametrize(
+    ("filters", "parent"),
+    [
+        ([f'labels."{REF}"==sha256:aa,parent=="default/0/p"'], "default/0/p"),
+        (['kind==view,parent==""'], ""),
+        ([], None),
+        (["parent"], None),
+        (["parent!=p"], None),
+        (["parent~=p"], None),
+        (["parent==p", "name==p"], None),
+        (["parent==p", "parent==q"], None),
+        (["parent==p,name==a", "name==b,parent==p"], "p"),
+    ],
+)
+def test_a_filter_names_the_parent_of_all_that_fit(filters: list[str], parent: str | None) -> None:
+    assert parse_filters(filters).parent == parent
+
+
+@given(
+    st.lists(st.lists(_SELECTORS, min_size=1, max_size=3).map(",".join), max_size=3), st.sampled_from(["", "p", "q"])
+)
+def test_nothing_that_fits_stands_on_another_parent(filters: list[str], parent: str) -> None:
+    found = parse_filters(filters)
+    if found(INFO._replace(parent=parent)):
+        assert found.parent in (None, parent)

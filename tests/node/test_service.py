@@ -125,6 +125,8 @@ def test_layers_stack_and_containers_write_over_them(client: Client) -> None:
     assert client.usage("c")[1] == 1 and client.usage("v") == (0, 0)
     assert client.names() == ["A", "B", "c", "v", "w"]
     assert client.names("parent==B,kind==active", "name==A") == ["A", "c"]
+    assert client.names("parent==B") == ["c", "w"] and client.names('parent==""') == ["A"]
+    assert client.names("parent==B,name==w") == ["w"] and client.names("parent==C") == []
 
 
 def test_what_the_rules_forbid_is_refused_by_its_code(client: Client) -> None:
