@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from registry_pipelines.chain.places import address, one_name
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.signed_releases import signed_releases
-from registry_pipelines.config import Config, Image
+from registry_pipelines.config import Image
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.judging import THREADS, Judge, Site
@@ -24,8 +24,11 @@ class ConfiguredSites:
     """The places of every image, by host and repository; see :class:`~registry_pipelines.promote.admission.judging.
     Sites`. Safe to use from many threads. Raises InputError for keys that cannot be read."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, session: Session, *, channel: str | None = None, policy: str | None = None) -> None:
+        """channel: that a release must have been promoted to, of images that have it; ``admission.channel`` unless
+        told. policy: whose verdict counts for every image; that of its channel unless told."""
+        self._session, self._policy = session, policy
+        self._wanted = channel or session.config.admission.channel
         session.verifier()  # one that cannot be read is said at the start
         hosts = {name: address(settings) for name, settings in session.config.registries.items()}
         self._sites: dict[tuple[str, str], Site] = {}
@@ -45,11 +48,12 @@ class ConfiguredSites:
     def ruling(self, image: str, digest: Digest) -> Ruling:
         """See Sites."""
         settings = self._session.image(image)
-        channel = _channel(self._session.config, settings)
+        channel = _channel(self._wanted, settings)
+        named = self._session.named_policy(self._policy) if self._policy else None
         return ruling_of(
             self._session.places.source(settings),
             digest,
-            self._session.policy_of(settings, channel),
+            named or self._session.policy_of(settings, channel),
             self._session.verifier(),
             image=image,
             channel=channel.name,
@@ -89,9 +93,9 @@ def webhook(session: Session, told: Told | None = None) -> Iterator[HttpServer]:
         pool.stop()
 
 
-def _channel(config: Config, image: Image) -> Channel:
+def _channel(wanted: str | None, image: Image) -> Channel:
     """The channel that a release must have been promoted to: the one told, of an image that has it, else its last."""
-    return next((each for each in image.order if each.name == config.admission.channel), image.order[-1])
+    return next((each for each in image.order if each.name == wanted), image.order[-1])
 
 
 def _places(session: Session, image: Image) -> Iterator[tuple[str, Place]]:

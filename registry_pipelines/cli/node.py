@@ -14,6 +14,7 @@ import click
 from registry_pipelines import interrupts
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
+from registry_pipelines.cli.node_gate import gate_of
 from registry_pipelines.cli.node_setup import root_option, setup, socket_option
 from registry_pipelines.cli.node_status import status
 from registry_pipelines.cli.output import harmless
@@ -54,6 +55,11 @@ def node() -> None:
     metavar="PATH",
     help="The same numbers as a file for the node exporter's textfile collector: NAME.prom.",
 )
+@click.option(
+    "--policy",
+    metavar="NAME",
+    help="Refuse what no verdict by this policy of the configuration allows; see `node.gate` there.",
+)
 @common
 def serve(
     options: Options,
@@ -64,6 +70,7 @@ def serve(
     fill: bool,
     metrics: str,
     metrics_file: Path | None,
+    policy: str | None,
 ) -> None:
     """Be a snapshotter of containerd's (1.6 to 2.x), until Ctrl-C or TERM: keep layers and what containers write.
 
@@ -96,7 +103,10 @@ def serve(
         counts, state = Counts(), options.state.parent / "lazy"
         images = stack.enter_context(_images(options, keys, say, counts, fill=fill)) if lazy else None
         told = state if lazy else None
-        reporter = stack.enter_context(served(socket_path, root, log=say, lazy=images, counts=counts, lazy_state=told))
+        gate = stack.enter_context(gate_of(options, policy, say, counts))
+        reporter = stack.enter_context(
+            served(socket_path, root, log=say, lazy=images, gate=gate, counts=counts, lazy_state=told)
+        )
         if metrics or metrics_file:
             from registry_pipelines.node.metrics import metrics_of
 

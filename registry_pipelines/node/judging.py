@@ -22,6 +22,15 @@ class Named(NamedTuple):
     digest: str
 
 
+class Layer(NamedTuple):
+    """A layer as containerd knows it. chain_id: empty where it has another name. namespace: of containerd's, which has
+    images of its own. snapshotter: what containerd calls this agent."""
+
+    chain_id: str
+    namespace: str
+    snapshotter: str
+
+
 class Gate(Protocol):
     """Answers for all images of a node. Called by many threads at once."""
 
@@ -30,10 +39,9 @@ class Gate(Protocol):
         Refused with every reason, in words for whoever waits for the pull."""
         ...
 
-    def started(self, image: Named | None, layer: str, namespace: str) -> None:
+    def started(self, image: Named | None, layer: Layer) -> None:
         """A container of it is about to start. image: for which its topmost layer came here; None where that is not
-        known. layer: the chain ID of that layer, empty where it has another name. namespace: of containerd's, in which
-        it starts. Raises Refused."""
+        known. layer: on which it stands. Raises Refused."""
         ...
 
 
@@ -58,9 +66,16 @@ def stands_on(parent: Info) -> Named | None:
     return named(parent.labels) or named_so(parent.image)
 
 
+def layer_of(parent: Info, key: str, snapshotter: str) -> Layer:
+    """The layer on which something with this key stands. containerd's names are ``NAMESPACE/NUMBER/NAME`` (its
+    ``core/metadata/snapshot.go``), and a layer's own name is its chain ID."""
+    name = parent.chain_id or parent.name.split("/", 2)[-1]
+    return Layer(name if name.startswith("sha256:") else "", key.partition("/")[0], snapshotter)
+
+
 def denied(reasons: str) -> Refused:
     """What a gate raises."""
     return Refused("PERMISSION_DENIED", reasons)
 
 
-__all__ = ["Gate", "Named", "denied", "named", "named_so", "stands_on"]
+__all__ = ["Gate", "Layer", "Named", "denied", "layer_of", "named", "named_so", "stands_on"]

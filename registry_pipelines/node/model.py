@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -63,6 +64,9 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     keep: Duration = Duration(seconds=30)
     """How long an allowing answer counts before the registry is asked again: so long a revoked release may still
     start."""
+    containerd: Path = Path("/run/containerd/containerd.sock")
+    """containerd's own socket, where it is asked which images a container may be of: it names none with it. Where it
+    cannot be asked, that image counts for which the container's topmost layer was pulled."""
     max_age: Duration = Duration(hours=24)
     """How long the last allowing answer counts where the registry cannot be reached; then its images are refused. What
     was refused stays so until the registry says otherwise."""

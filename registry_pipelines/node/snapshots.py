@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from registry_pipelines.errors import LocalError, Unavailable
 from registry_pipelines.node.counts import Counts
-from registry_pipelines.node.judging import Gate, named, named_so, stands_on
+from registry_pipelines.node.judging import Gate, layer_of, named, named_so, stands_on
 from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
 from registry_pipelines.node.store import Info, Refused, Store
 from registry_pipelines.oci.files import held_alone, local_errors
@@ -104,21 +104,21 @@ class Snapshots:
                 told[label] = labels.get(label, "")
             return self._store.label(name, {label: text for label, text in told.items() if text})
 
-    def prepare(self, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
+    def prepare(self, key: str, parent: str, labels: Mapping[str, str], snapshotter: str = "") -> list[Mount]:
         """Begin what can be written to. A layer that an image serves is refused as ALREADY_EXISTS, and is there:
-        whoever asked looks for it by its label."""
+        whoever asked looks for it by its label. snapshotter: what containerd calls this one."""
         chain_id = labels.get(REF_LABEL, "")
         if chain_id:
             if image := self._judged(labels, chain_id):
                 self._adopt(image, chain_id, key, parent, labels)
             self._counts.count("layers", way="normal")
         else:
-            self._may_start(key, parent)
+            self._may_start(key, parent, snapshotter)
         return self._begin(key, parent, labels, read_only=False)
 
-    def view(self, key: str, parent: str, labels: Mapping[str, str]) -> list[Mount]:
+    def view(self, key: str, parent: str, labels: Mapping[str, str], snapshotter: str = "") -> list[Mount]:
         """Begin what is only read."""
-        self._may_start(key, parent)
+        self._may_start(key, parent, snapshotter)
         return self._begin(key, parent, labels, read_only=True)
 
     def mounts(self, key: str) -> list[Mount]:
@@ -176,12 +176,12 @@ class Snapshots:
             self._gate.pulled(named_so(image.name) if image else None)
         return image
 
-    def _may_start(self, key: str, parent: str) -> None:
+    def _may_start(self, key: str, parent: str, snapshotter: str) -> None:
         """Whether something may stand on an image here. Raises Refused."""
         if self._gate is None or not parent:
             return
         info = self._store.get(parent)
-        self._gate.started(stands_on(info), info.labels.get(REF_LABEL, ""), key.partition("/")[0])
+        self._gate.started(stands_on(info), layer_of(info, key, snapshotter))
 
     def _adopt(self, image: LazyImage, chain_id: str, key: str, parent: str, labels: Mapping[str, str]) -> None:
         if chain_id not in image.layers:

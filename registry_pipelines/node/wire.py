@@ -90,12 +90,12 @@ class Service:
 
     def prepare(self, request: Any) -> Any:
         """Mounts of what can be written to."""
-        found = self._snapshots.prepare(request.key, request.parent, dict(request.labels))
+        found = self._snapshots.prepare(request.key, request.parent, dict(request.labels), request.snapshotter)
         return message("PrepareSnapshotResponse")(mounts=_mounts(found))
 
     def view(self, request: Any) -> Any:
         """Mounts of what is only read."""
-        found = self._snapshots.view(request.key, request.parent, dict(request.labels))
+        found = self._snapshots.view(request.key, request.parent, dict(request.labels), request.snapshotter)
         return message("ViewSnapshotResponse")(mounts=_mounts(found))
 
     def mounts(self, request: Any) -> Any:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.methods import Base
@@ -16,6 +17,9 @@ from registry_pipelines.release import Release
 if TYPE_CHECKING:
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.node.counts import Counts
+    from registry_pipelines.node.gate import NodeGate
+    from registry_pipelines.node.model import Gate
     from registry_pipelines.promote.admission.model import Form
     from registry_pipelines.promote.admission.webhook import Told
     from registry_pipelines.promote.person import Person
@@ -224,6 +228,15 @@ class Judging(Base):
         from registry_pipelines.chain import admission
 
         return admission.webhook(self._session, told)
+
+    def node_gate(
+        self, settings: Gate, folder: Path, log: Callable[[str], object], counts: Counts | None = None
+    ) -> AbstractContextManager[NodeGate]:
+        """What the agent of a node asks before an image comes or starts. folder: for the last answers. Raises
+        InputError, LocalError."""
+        from registry_pipelines.chain import node_gate
+
+        return node_gate.node_gate(self._session, settings, folder, log, counts)
 
     def admission_files(self, form: Form) -> dict[str, bytes]:
         """The rules of the webhook in another program's form: content by path below a folder. Raises InputError,

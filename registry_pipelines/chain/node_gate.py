@@ -1,0 +1,44 @@
+"""The gate of a node over one configuration: the answers of the webhook (``admission``), asked by the snapshotter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from registry_pipelines.chain.admission import ConfiguredSites
+from registry_pipelines.chain.session import Session
+from registry_pipelines.node.counts import Counts
+from registry_pipelines.node.gate import NodeGate
+from registry_pipelines.node.model import Gate
+from registry_pipelines.node.runtime_images import Containerd
+from registry_pipelines.promote.admission.judging import THREADS
+from registry_pipelines.threads import Pool
+
+
+@contextmanager
+def node_gate(
+    session: Session, settings: Gate, folder: Path, log: Callable[[str], object], counts: Counts | None = None
+) -> Iterator[NodeGate]:
+    """A gate with these settings. folder: for the last answers, which only this user can write to. log: see NodeGate.
+    Raises InputError for keys or a policy that cannot be read, LocalError."""
+    sites = ConfiguredSites(session, channel=settings.channel, policy=settings.policy)
+    channel = settings.channel or session.config.admission.channel or ""
+    pool = Pool(THREADS, "gate")
+    try:
+        yield NodeGate(
+            settings,
+            sites,
+            pool,
+            folder=folder,
+            approved=session.config.admission.approved,
+            scope=f"policy {settings.policy or 'of the channel'}, channel {channel or 'the last'}",
+            runtime=Containerd(settings.containerd),
+            log=log,
+            counts=counts,
+        )
+    finally:
+        pool.stop()
+
+
+__all__ = ["node_gate"]

@@ -1,0 +1,284 @@
+"""A node takes what the gate of releases lets start, and nothing else: over a real fleet, as the snapshotter asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from registry_pipelines.chain.admission import ConfiguredSites
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import LocalError, Unavailable
+from registry_pipelines.node.gate import NodeGate
+from registry_pipelines.node.judging import Layer, Named, named_so, stands_on
+from registry_pipelines.node.last_answers import LastAnswers
+from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL, MANIFEST_LABEL
+from registry_pipelines.node.model import Gate
+from registry_pipelines.node.store import Info, Refused
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.oci.references import Reference
+from registry_pipelines.progress import Silent
+from registry_pipelines.promote.admission.judging import Site
+from registry_pipelines.promote.admission.model import Approved
+from registry_pipelines.promote.admission.rulings import Ruling
+from registry_pipelines.release import Release
+from registry_pipelines.settings import Duration
+from registry_pipelines.threads import Pool
+from tests.chain.entries import index
+from tests.chain.fleet import Fleet, attach_provenance, push, start
+
+LAYER = Layer("sha256:" + "1" * 64, "k8s.io", "rp")
+
+
+@dataclass
+class World:
+    fleet: Fleet
+    good: Release
+    waiting: Release
+    evil: Release
+
+    def named(self, release: Release, where: str = "us", *, tag: str = "", digest: str = "") -> Named:
+        chain = self.fleet.chain
+        place = chain.place("app") if where == "us" else chain.target_place("app", where)
+        return Named(f"{place}:{tag or release.tag}", digest or release.digest)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("gate")
+    with ExitStack() as stack:
+        fleet = start(folder, stack)
+        good, waiting = fleet.release("v1.0.0"), fleet.release("v1.1.0", package="otherwheel")
+        evil = fleet.release("v2.0.0", package="badwheel")
+        assert [fleet.judged(each) for each in (good, waiting, evil)] == [True, True, False]
+        fleet.chain.promote(good)
+        assert fleet.chain.replicate(good, "eu").ok
+        yield World(fleet, good, waiting, evil)
+
+
+@dataclass
+class Asked:
+    gate: NodeGate
+    said: list[str] = field(default_factory=list)
+
+    def refusal(self, image: Named | None) -> str:
+        """Empty where it may come and start."""
+        try:
+            self.gate.pulled(image)
+            self.gate.started(image, LAYER)
+        except Refused as error:
+            assert error.code == "PERMISSION_DENIED"
+            return str(error)
+        return ""
+
+
+@pytest.fixture
+def asked(world: World, tmp_path: Path) -> Iterator[Callable[..., Asked]]:
+    with ExitStack() as stack:
+
+        def open_gate(**settings: object) -> Asked:
+            said: list[str] = []
+            told = Gate(**{"containerd": tmp_path / "none.sock", **settings})  # type: ignore[arg-type]
+            return Asked(stack.enter_context(world.fleet.chain.node_gate(told, tmp_path / "last", said.append)), said)
+
+        yield open_gate
+
+
+def test_an_image_comes_by_its_verdict_at_each_of_its_places(world: World, asked: Callable[..., Asked]) -> None:
+    node = asked()
+    for where in ("us", "eu"):
+        assert node.refusal(world.named(world.good, where)) == ""
+    assert "[not-promoted]" in node.refusal(world.named(world.waiting))
+    refused = node.refusal(world.named(world.evil))
+    assert "[not-allowed]" in refused and "badwheel" in refused and world.evil.digest in refused
+    assert len([line for line in node.said if world.evil.digest in line]) == 1
+
+
+def test_a_denied_image_under_the_name_of_a_good_one_is_refused(world: World, asked: Callable[..., Asked]) -> None:
+    """Labels that lie, or a tag that moved since."""
+    node = asked()
+    lies = world.named(world.good, digest=world.evil.digest)
+    assert "[not-found]" in (said := node.refusal(lies)) and "pull it again" in said
+    pinned = Named(f"{lies.reference}@{world.good.digest}", world.evil.digest)
+    assert "[not-found]" in node.refusal(pinned)
+    assert "[not-allowed]" in node.refusal(Named(f"{lies.reference}@{world.evil.digest}", world.evil.digest))
+    for wrong in ("", "sha256:1", "../../etc"):
+        assert "[no-reference]" in node.refusal(Named(lies.reference, wrong))
+    assert "[no-reference]" in node.refusal(Named("a b", world.good.digest))
+
+
+def test_others_are_refused_or_pulled_and_some_are_approved(world: World, asked: Callable[..., Asked]) -> None:
+    pause = Named("registry.k8s.io/pause:3.9", "sha256:" + "2" * 64)
+    other = Named("registry.k8s.io/pauses/other:3.9", "sha256:" + "2" * 64)
+    approved = (Approved(images="registry.k8s.io/pause", reason="each pod's own"),)
+    node = asked(approved=approved)
+    assert node.refusal(pause) == "" and "[not-approved]" in node.refusal(other)
+    assert "does not say of which image" in node.refusal(None)
+    lax = asked(unknown="pull")
+    assert lax.refusal(other) == lax.refusal(None) == ""
+    assert "[not-allowed]" in lax.refusal(world.named(world.evil))
+
+
+def test_audit_says_what_would_be_refused(world: World, asked: Callable[..., Asked]) -> None:
+    node = asked(mode="audit")
+    assert node.refusal(world.named(world.evil)) == "" and node.refusal(None) == ""
+    assert any("badwheel" in line and "audit" in line for line in node.said)
+
+
+def test_a_policy_whose_verdict_nobody_made_lets_nothing_in(world: World, tmp_path: Path) -> None:
+    text = world.fleet.path.read_text() + "policies: {strict: {}}\n"
+    path = world.fleet.path.with_name("strict.yaml")
+    path.write_text(text)
+    from registry_pipelines.chain import Chain
+    from registry_pipelines.config import load
+
+    settings = Gate(policy="strict", containerd=tmp_path / "none.sock")
+    with Chain(load(path, {})).node_gate(settings, tmp_path / "last", print) as gate:
+        assert "[not-allowed]" in Asked(gate).refusal(world.named(world.good))
+
+
+def test_a_manifest_of_a_platform_counts_as_the_release_that_has_it(world: World, tmp_path: Path) -> None:
+    """containerd names the manifest; the verdict is about the index. A tag that moved leads there no more, and what was
+    found before still does."""
+    fleet, place = world.fleet, world.fleet.chain.place("tool")
+    inner = push(place, "inner", provenance=False)
+    platform = Platform(os="linux", architecture="amd64")
+    top = index(place, replace(inner, platform=platform), tag="v5.0.0")
+    attach_provenance(place, top)
+    release = Release("tool", "v5.0.0", top.digest)
+    assert fleet.judged(release)
+    fleet.chain.promote(release)
+    stable, unasked = (Named(f"{place}:stable", each.digest) for each in (inner, push(place, "x", package="x")))
+
+    def refusal(image: Named, last: str = "last") -> str:
+        with fleet.chain.node_gate(Gate(containerd=tmp_path / "none"), tmp_path / last, print) as gate:
+            return Asked(gate).refusal(image)
+
+    assert refusal(stable) == refusal(Named(f"{place}@{top.digest}", inner.digest)) == ""
+    assert "[not-allowed]" in refusal(Named(f"{place}@{inner.digest}", inner.digest))
+    assert "[not-found]" in refusal(unasked)
+    moved = place.registry.get_manifest(place.repository, unasked.digest)
+    place.registry.put_manifest(place.repository, moved, tag="stable")
+    assert refusal(stable) == "" and "[not-found]" in refusal(stable, "another node")
+
+
+class Doors:
+    """Registries that a gate asks, which can be shut."""
+
+    def __init__(self, sites: ConfiguredSites) -> None:
+        self._sites, self.shut, self.asked = sites, False, 0
+
+    def find(self, reference: Reference) -> Site | None:
+        return self._sites.find(reference)
+
+    def ruling(self, image: str, digest: Digest) -> Ruling:
+        self.asked += 1
+        if self.shut:
+            raise Unavailable("the registry cannot be reached", where=image)
+        return self._sites.ruling(image, digest)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def shut(world: World, tmp_path: Path) -> Iterator[Callable[..., tuple[Asked, Doors, Clock]]]:
+    """A gate with its own time, whose source registry can be shut."""
+    with ExitStack() as stack:
+
+        def open_gate(**more: str) -> tuple[Asked, Doors, Clock]:
+            pool, clock, said = Pool(4, "test-gate"), Clock(), list[str]()
+            stack.callback(pool.stop)
+            doors = Doors(ConfiguredSites(Session(world.fleet.config, Silent())))
+            settings = Gate(keep=Duration(seconds=30), max_age=Duration(hours=1))
+            gate = NodeGate(
+                settings, doors, pool, folder=tmp_path / "doors", log=said.append, now=clock, clock=clock, **more
+            )
+            return Asked(gate, said), doors, clock
+
+        yield open_gate
+
+
+def test_the_last_answer_counts_while_the_registry_is_away_for_so_long(
+    world: World, shut: Callable[..., tuple[Asked, Doors, Clock]]
+) -> None:
+    node, doors, clock = shut()
+    good, evil = (
+        Named(world.named(each).reference + f"@{each.digest}", each.digest) for each in (world.good, world.evil)
+    )
+    assert node.refusal(good) == "" and node.refusal(good) == "" and doors.asked == 1
+    assert "[not-allowed]" in node.refusal(evil)
+    doors.shut = True
+    clock.now += 20
+    assert node.refusal(good) == "" and doors.asked == 2  # kept, not asked
+    clock.now += 20
+    assert node.refusal(good) == "" and doors.asked == 3
+    assert "cannot be asked" in node.said[-1]
+    assert "[unreachable]" in node.refusal(evil)
+    again, other_doors, later = shut()  # the agent began anew
+    other_doors.shut, later.now = True, clock.now + 1800
+    assert again.refusal(good) == ""
+    later.now += 1800
+    assert "[unreachable]" in (said := again.refusal(good)) and "no allowing answer of the last 1h" in said
+    back, shut_doors, set_back = shut()
+    shut_doors.shut, set_back.now = True, clock.now - 86400
+    assert "[unreachable]" in back.refusal(good)  # its age is not known
+    elsewhere, closed, _ = shut(scope="another policy")
+    closed.shut = True
+    assert "[unreachable]" in elsewhere.refusal(good)
+
+
+def test_what_is_revoked_is_refused_when_the_answer_is_over_and_stays_so(
+    world: World, shut: Callable[..., tuple[Asked, Doors, Clock]]
+) -> None:
+    fleet = world.fleet
+    release = fleet.release("v3.0.0")
+    assert fleet.judged(release)
+    fleet.chain.promote(release)
+    image = Named(f"{fleet.chain.place('app')}@{release.digest}", release.digest)
+    node, doors, clock = shut()
+    assert node.refusal(image) == ""
+    fleet.chain.revoke(release, reason="leaks")
+    assert node.refusal(image) == ""
+    clock.now += 31
+    assert "[revoked]" in node.refusal(image)
+    doors.shut = True
+    clock.now += 31
+    assert "[unreachable]" in node.refusal(image)
+
+
+def test_answers_are_kept_by_this_user_alone(tmp_path: Path) -> None:
+    (tmp_path / "open").mkdir(mode=0o777)
+    (tmp_path / "open").chmod(0o777)
+    with pytest.raises(LocalError):
+        LastAnswers(tmp_path / "open")
+    last = LastAnswers(tmp_path / "own")
+    last.put("one", True, 1000.0)
+    assert last.allowed("one", now=1010.0, max_age_s=20) == 10.0
+    [path] = (tmp_path / "own").iterdir()
+    for torn in (b"", b"{", path.read_bytes().replace(b"one", b"two"), b"null"):
+        path.write_bytes(torn)
+        assert last.allowed("one", now=1010.0, max_age_s=20) is None
+
+
+def test_a_container_is_of_the_image_whose_topmost_layer_it_stands_on() -> None:
+    top, below = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+    labels = {IMAGE_LABEL: "r.example/app:v1", MANIFEST_LABEL: top, LAYER_LABEL: top, LAYERS_LABEL: top}
+
+    def parent(image: str = "", **more: str) -> Info:
+        return Info(1, "n/1/x", "", "committed", 0, 0, {**labels, **more}, image=image)
+
+    assert stands_on(parent()) == Named("r.example/app:v1", top)
+    assert stands_on(parent(**{LAYERS_LABEL: f"{below},{top}", LAYER_LABEL: below})) is None
+    nothing = Info(1, "n/1/x", "", "committed", 0, 0, {}, image=f"r.example:5/app@{top}")
+    assert stands_on(nothing) == Named("r.example:5/app", top) and named_so("") is None
