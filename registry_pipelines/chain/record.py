@@ -199,7 +199,7 @@ class _Work:
 
     def _is_of(self, note: PackNote, told: Recording) -> bool:
         """Whether a pack was cut of all that was recorded."""
-        return (note.recorded, note.pages) == (told.image, told.pages)
+        return (note.recorded, note.pages) == (told.image, told.pages) and note.gpu >= told.gpu
 
     def _cannot_start(self, entry: Entry) -> str:
         here = Platform.here()

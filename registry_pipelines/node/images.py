@@ -28,6 +28,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.node.counts import Counts, Reason, reason_of
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
+from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.node.served import ServedImage
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
@@ -73,14 +74,16 @@ class NodeImages:
         wait_s: float = WAIT_S,
         end_mounts: bool = True,
         counts: Counts | None = None,
+        recorder: StartRecorder | None = None,
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
         what a person must know. fill: see ``served.ServedImage``. end_mounts: at the end what is mounted goes; else it
-        stays for the next process. counts: is told what was served, and what was not and why. Raises LocalError."""
+        stays for the next process. counts: is told what was served, and what was not and why. recorder: of
+        starts. Raises LocalError."""
         self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
         self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
-        self._end_mounts = end_mounts
+        self._end_mounts, self._recorder = end_mounts, recorder
         self._counts = counts or Counts()
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
@@ -95,6 +98,8 @@ class NodeImages:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
         with self._lock:
             self._closed = True
             found, self._found = list(self._found.values()), {}
@@ -190,6 +195,7 @@ class NodeImages:
             log=self._log,
             fill=self._fill,
             ended=self._forget,
+            recorder=self._recorder,
         )
         if kept is not None:
             image.promise(len(kept.layers))

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.lazy.mounting import check_folder, end_mount
@@ -34,17 +35,30 @@ class _Tree:
         """Whether it was mounted, and somebody else unmounted it."""
         return self._mounted is not None and self._mounted.gone
 
-    def mount(self, reference: str, folder: Path, notes: Path, log: Callable[[str], object], *, fill: bool) -> Path:
-        """Where it is mounted, from now on. Raises LocalError, InputError, ToolMissing."""
+    def mount(
+        self,
+        reference: str,
+        folder: Path,
+        notes: Path,
+        log: Callable[[str], object],
+        *,
+        fill: bool,
+        recorder: StartRecorder | None,
+    ) -> Path:
+        """Where it is mounted, from now on. recorder: of its first start, before anything fills it. Raises LocalError,
+        InputError, ToolMissing."""
         if self._mounted is None:
             check_folder(folder)
             note = self.image.note(reference, folder)
-            self._mounted = self._stack.enter_context(
-                Mounted(self.image, folder, notes, note, self.image.count, log=log)
+            watched = recorder.watch(self.image, reference) if recorder else None
+            mounted = self._mounted = self._stack.enter_context(
+                Mounted(watched or self.image, folder, notes, note, self.image.count, log=log)
             )
             self._folder = folder
-            if fill:
-                self._mounted.fill_rest()
+            if recorder and watched:
+                recorder.begin(watched, mounted, reference, mounted.fill_rest if fill else lambda: None)
+            elif fill:
+                mounted.fill_rest()
         return folder
 
     def end(self) -> None:
@@ -88,15 +102,17 @@ class ServedImage:
         log: Callable[[str], object],
         fill: bool,
         ended: Callable[[ServedImage], object],
+        recorder: StartRecorder | None = None,
     ) -> None:
         """reference: as the runtime pulled it. folder: for the folders that it is mounted on. state: what this node
         keeps of lazy images. fill: also fetch what nobody reads, from the first mount on. ended: is told of
-        :meth:`release`.
+        :meth:`release`. recorder: of the first start of the whole image.
 
         Raises what ``opened.open_image`` does.
         """
         self._reference, self._open, self._folder, self._notes = reference, open_layers, folder, state / "mounts"
         self._log, self._fill, self._ended, self._lock = log, fill, ended, threading.Lock()
+        self._recorder = recorder
         first = _Tree(open_layers(None))
         self.digest = first.image.image.descriptor.digest
         self._chain: tuple[Digest, ...] = first.image.image.config.chain_ids
@@ -140,7 +156,8 @@ class ServedImage:
                 tree = self._trees[count] = _Tree(self._open(count))
             where = self._folder / f"{self.digest.hex}-{count}"
             try:
-                return tree.mount(self._reference, where, self._notes, self._log, fill=self._fill)
+                recorder = self._recorder if count == len(self._chain) else None
+                return tree.mount(self._reference, where, self._notes, self._log, fill=self._fill, recorder=recorder)
             except RegistryPipelinesError:
                 del self._trees[count]
                 tree.close()

@@ -207,7 +207,7 @@ def _publish(
     raw = encode_head(head)
     there = find_packs(uploads.target, image.descriptor.digest, verifier_of(signer))
     for each in there.believed[:1]:
-        if each.head.digest == Digest.of(raw):
+        if each.head.digest == Digest.of(raw) and each.note.gpu >= recording.gpu:
             return each.descriptor, False, 0
     note = PackNote(
         image=image.descriptor.digest,

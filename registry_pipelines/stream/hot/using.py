@@ -164,6 +164,8 @@ class PackStream:
         self.layers = layers
         self.digest = str(pack.found.descriptor.digest)
         """Of the pack."""
+        self.gpu = pack.found.note.gpu
+        """Whether a GPU was there when it was recorded."""
         self._place, self._head, self._layers, self._store = place, pack.head, layers, store
         self._count, self._log = count, log
         self._lock = threading.Condition()

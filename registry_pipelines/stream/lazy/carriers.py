@@ -27,7 +27,7 @@ from registry_pipelines.stream.lazy.mounting import (
     unmount,
 )
 from registry_pipelines.stream.lazy.notes import read_notes
-from registry_pipelines.stream.lazy.pages_ahead import Extents, Placed
+from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, Extents, Placed
 from registry_pipelines.stream.lazy.passthrough import Copies
 
 if TYPE_CHECKING:
@@ -62,6 +62,12 @@ class Lazy(Served, Copies, Placed, Protocol):
 
     def metadata(self) -> ReadyMetadata | None:
         """The tree as EROFS, where somebody believed made it; None: it is to be made."""
+        ...
+
+    @property
+    def watched(self) -> Callable[[int, int, int], object] | None:
+        """Who wants to know which layer, position and size the kernel asks for, for now: then it asks for single pages.
+        A FUSE mount asks by ``view``, and tells this nothing. None: nobody."""
         ...
 
     @property
@@ -198,8 +204,7 @@ class FuseCarrier:
         self._why = why
         self._folder = where.folder
         self._device = mount_fuse(where.folder, where.name)
-        read_ahead = WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES
-        self._server = FuseServer(self._device, image, copies=image, read_ahead_bytes=read_ahead)
+        self._server = FuseServer(self._device, image, copies=image, read_ahead_bytes=_read_ahead(image, whole))
         if image.comes_ahead:
             image.tell_ahead(self._server.pages_ahead(image).came)
 
@@ -300,12 +305,19 @@ class _Watched:
         self._file = file
         sockets = None if where.below else where.lazy / "holders"
         real = absolute(where.folder)
-        self._mount = WatchedMount(file, real, log=log, below=where.below, sockets=sockets, taken=taken)
+        self._image = image
+        asked = None if image.watched is None else self._asked
+        self._mount = WatchedMount(file, real, log=log, below=where.below, sockets=sockets, taken=taken, asked=asked)
         self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
         self.close, self._folder = self._mount.close, real
-        set_read_ahead(real, WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES)
+        set_read_ahead(real, _read_ahead(image, whole))
         if image.comes_ahead:  # in a thread: what came until now is much, and the start reads other things first
             threading.Thread(target=image.tell_ahead, args=(self._came,), name="copy_ahead", daemon=True).start()
+
+    def _asked(self, start: int, size: int) -> None:
+        if (watched := self._image.watched) is not None:
+            for part in self._file.layout.parts(start, start + size):
+                watched(part.layer, part.position, part.size)
 
     def leave(self) -> None:
         """See :class:`Carrier`. The end of this process is all that its holder waits for."""
@@ -328,6 +340,13 @@ class _Watched:
         """See :class:`Carrier`."""
         why = "" if self._mount.watched else "the file is complete, and nobody is asked any more"
         return Told("fanotify", why, self._file.twice_bytes)
+
+
+def _read_ahead(image: Lazy, whole: bool) -> int:
+    """Bytes that the kernel reads beyond what is asked for."""
+    if image.watched is not None:
+        return PAGE_BYTES
+    return WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES
 
 
 def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: TakenOver | None, whole: bool) -> Carrier:

@@ -93,10 +93,12 @@ class WatchedMount:
         told: str = "",
         patience_s: float = PATIENCE_S,
         taken: TakenOver | None = None,
+        asked: Callable[[int, int], object] | None = None,
     ) -> None:
         """It mounts the file on the folder; or goes on with a mount of the same file that was ``taken`` over. log: is
         told in one line what a person must know. below, told: see ``guard.Guard``. sockets: the folder of the socket
-        where another process can take over, when this one was killed; None: none can, and reads fail then.
+        where another process can take over, when this one was killed; None: none can, and reads fail then. asked: is
+        told offset and size of each read before it is answered; quick, for readers wait for it.
 
         Raises LocalError: nothing is mounted then.
         """
@@ -105,6 +107,7 @@ class WatchedMount:
         self.watched = True
         """Whether the kernel still asks: not, once the file is complete and synced."""
         self._file, self._folder, self._log_line = file, folder, log
+        self._asked = asked
         self._answering = threading.Lock()
         self._pending: dict[int, Event] = {}
         """Reads that are taken, by their number; what was not taken by this process may lose its number to another."""
@@ -217,6 +220,9 @@ class WatchedMount:
         for event in events:
             if event.descriptor < fan.SLOTS:
                 self._taken.add(event)
+        if self._asked is not None:
+            for event in events:
+                self._asked(event.offset, event.size)
         for event in events:
             if event.descriptor >= fan.SLOTS or not event.size:
                 fan.answer(self._group, event.descriptor, fan.DENY_EIO)

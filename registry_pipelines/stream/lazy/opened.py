@@ -99,10 +99,18 @@ class OpenImage:
         """See ``carriers.Lazy``."""
         return self._pack.metadata() if self._pack else None
 
+    watched = None
+    """See ``carriers.Lazy``."""
+
     @property
     def comes_ahead(self) -> bool:
         """See ``carriers.Lazy``."""
         return self._pack is not None
+
+    @property
+    def knows_gpus(self) -> bool:
+        """Whether there is a hot pack of it that was recorded where a GPU was."""
+        return self._pack is not None and self._pack.gpu
 
     def tell_ahead(self, came: Callable[[int, Extents], object]) -> None:
         """See ``carriers.Lazy``."""

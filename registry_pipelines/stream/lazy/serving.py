@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from registry_pipelines.stream.lazy.carriers import Kind, Lazy, Where, open_carrier
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES
+from registry_pipelines.stream.lazy.mounting import set_read_ahead
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, forget, read_notes
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ class Mounted:
         ``carriers.open_carrier`` and ``carriers.Where``. Raises what that does: nothing is mounted then."""
         self._count = count
         self._note = note
+        self._folder = folder
         self._image = image
         self._file = NoteFile(notes)
         list(read_notes(notes))  # before the folder is a mount again: what a killed process told of it is forgotten
@@ -106,6 +109,10 @@ class Mounted:
         self._image.fill_rest()
         self._carrier.fill_rest()
 
+    def read_ahead(self) -> None:
+        """Have the kernel read ahead as usual, once nobody watches the image any more (``carriers.Lazy.watched``)."""
+        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES if self._whole else READ_AHEAD_BYTES)
+
     @property
     def gone(self) -> bool:
         """Whether somebody unmounted it, and nobody uses it any more."""
@@ -129,7 +136,7 @@ class Mounted:
             if counted != last:
                 self._file.write(note)
                 last = counted
-            if not self._whole and _is_whole(counted):
+            if not self._whole and self._image.watched is None and _is_whole(counted):
                 self._whole = True
                 self._carrier.read_far_ahead()
 
