@@ -60,6 +60,11 @@ def node() -> None:
     metavar="NAME",
     help="Refuse what no verdict by this policy of the configuration allows; see `node.gate` there.",
 )
+@click.option(
+    "--unproven",
+    is_flag=True,
+    help="Serve eStargz layers also where no trusted indexer vouches for what they unpack to; see `node.unproven`.",
+)
 @common
 def serve(
     options: Options,
@@ -71,6 +76,7 @@ def serve(
     metrics: str,
     metrics_file: Path | None,
     policy: str | None,
+    unproven: bool,
 ) -> None:
     """Be a snapshotter of containerd's (1.6 to 2.x), until Ctrl-C or TERM: keep layers and what containers write.
 
@@ -84,9 +90,10 @@ def serve(
       [proxy_plugins.registry-pipelines.exports]
         enable_remote_snapshot_annotations = "true"
 
-    With these annotations a pull fetches nothing of layers that can be read by pieces: those of eStargz, or of an index
-    that a trusted indexer signed (`stream index`, `stream convert`). Other layers are pulled as usual, and why is said
-    on stderr. Registries are asked with this user's Docker credentials; `node status` tells what is served.
+    With these annotations a pull fetches nothing of layers that can be read by pieces: those of an index, or of a
+    conversion to eStargz, that a trusted indexer signed (`stream index`, `stream convert`). Other layers are pulled as
+    usual, and why is said on stderr. Registries are asked with this user's Docker credentials; `node status` tells what
+    is served.
 
     It can end and start again while containers run. Containers that start meanwhile fail, and those of an image that
     was served before it was fetched read errors of it from then on: drain the node first. Needs root and the extra
@@ -101,7 +108,9 @@ def serve(
 
     with ExitStack() as stack:
         counts, state = Counts(), options.state.parent / "lazy"
-        images = stack.enter_context(_images(options, keys, say, counts, fill=fill)) if lazy else None
+        images = (
+            stack.enter_context(_images(options, keys, say, counts, fill=fill, unproven=unproven)) if lazy else None
+        )
         told = state if lazy else None
         gate = stack.enter_context(gate_of(options, policy, say, counts))
         reporter = stack.enter_context(
@@ -121,11 +130,18 @@ def serve(
 
 @contextmanager
 def _images(
-    options: Options, keys: Sequence[Path], say: Callable[[str], object], counts: Counts, *, fill: bool
+    options: Options,
+    keys: Sequence[Path],
+    say: Callable[[str], object],
+    counts: Counts,
+    *,
+    fill: bool,
+    unproven: bool,
 ) -> Iterator[NodeImages]:
     from registry_pipelines.node.images import NodeImages
 
-    verifier, state = options.believed(keys), options.state.parent
+    verifier, state, config = options.believed(keys), options.state.parent, options.config_if_any()
+    unproven = unproven or (config is not None and config.node.unproven == "serve")
     with (
         options.places([]) as places,
         NodeImages(
@@ -135,6 +151,7 @@ def _images(
             log=say,
             fill=fill,
             counts=counts,
+            unproven=unproven,
         ) as images,
     ):
         yield images

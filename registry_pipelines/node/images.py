@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -33,10 +34,12 @@ from registry_pipelines.node.served import ServedImage
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.mounting import check_folder
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
+from registry_pipelines.stream.lazy.proving import proven_here
 
 MOST_WHOLE_BYTES = 10 << 20
 """Of a layer that is fetched whole for an image that is served: indexes leave out those below 10 MiB unless told
@@ -75,16 +78,18 @@ class NodeImages:
         end_mounts: bool = True,
         counts: Counts | None = None,
         recorder: StartRecorder | None = None,
+        unproven: bool = False,
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
         what a person must know. fill: see ``served.ServedImage``. end_mounts: at the end what is mounted goes; else it
-        stays for the next process. counts: is told what was served, and what was not and why. recorder: of
-        starts. Raises LocalError."""
+        stays for the next process. counts: is told what was served, and what was not and why. recorder: of starts.
+        unproven: serve layers of eStargz also where no believed indexer says that they are what the config claims; see
+        ``proving``. Raises LocalError."""
         self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
         self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
         self._end_mounts, self._recorder = end_mounts, recorder
-        self._counts = counts or Counts()
+        self._counts, self._unproven = counts or Counts(), unproven
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
         self._lock = threading.Lock()
@@ -172,6 +177,14 @@ class NodeImages:
         if kept is not None:  # one name for one image, under however many references it is pulled
             reference = kept.reference
         place = self._locate(reference)
+        name = Reference.parse(reference)
+        proven = partial(
+            proven_here,
+            *(place, digest, self._verifier),
+            selector=str(name.digest or name.tag),
+            folder=self._state / "lazy",
+            log=self._log,
+        )
 
         @contextmanager
         def open_layers(count: int | None) -> Iterator[OpenImage]:
@@ -184,6 +197,7 @@ class NodeImages:
                 log=self._log,
                 lowest=count,
                 most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
+                proven=None if self._unproven else proven,
             ) as opened:
                 yield opened
 

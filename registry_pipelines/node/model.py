@@ -121,3 +121,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     record: Annotated[RecordStarts, Short("inbox")] | None = None
     """Where nodes send what starts read; nothing is recorded unless told. `record: <registry>/<repository>` is one with
     its other values as they are."""
+    unproven: Literal["pull", "serve"] = "pull"
+    """Layers of eStargz of which no trusted indexer says that they unpack to what their image's config claims (a signed
+    index, hot pack or conversion). A runtime gives a layer to every image that claims the same, so `serve` is for nodes
+    on which nobody starts images that others must not trust."""

@@ -19,7 +19,7 @@ from registry_pipelines.errors import NotFound
 from registry_pipelines.node.images import MOST_WHOLE_BYTES, NodeImages
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, MANIFEST_LABEL, LazyImages
 from registry_pipelines.node.served import ServedImage
-from registry_pipelines.oci.manifests import Descriptor, Manifest
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
@@ -34,7 +34,7 @@ from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file, image
-from tests.stream.releases import ESTARGZ, INDEXED, Layer, Streamer, push
+from tests.stream.releases import ESTARGZ, INDEXED, Layer, Streamer, push, push_index
 
 REFERENCE = "registry.example/team/app:v1"
 
@@ -178,7 +178,7 @@ def test_a_large_layer_that_nobody_indexed_ends_what_is_served(
     release = push(counted.place, lazy, plain[small], lazy, plain[small], plain[large], plain[small], tag="v1")
     ids = chain(counted.place, release)
     said: list[str] = []
-    with node(counted.place, tmp_path / "node", None, said) as images:
+    with node(counted.place, tmp_path / "node", None, said, unproven=True) as images:
         served = found(images, release, ids[0])
         assert served.layers == ids[:3] and images.find(labels(release), ids[3]) is None
         assert (served.mount(ids[1]) / "last").read_text() == "small"
@@ -253,3 +253,63 @@ def test_layers_that_are_asked_for_at_once_open_their_image_once(
     ):
         served = list(pool.map(lambda number: images.find(labels(release), ids[number % 2]), range(16)))
         assert len(set(map(id, served))) == 1 and served[0] is not None
+
+
+def stolen(place: Place, streamer: Streamer, victim: bytes) -> Descriptor:
+    """An eStargz image whose config claims that it unpacks to somebody else's layer."""
+    evil = pack([file("bin/sh", b"evil")])
+    made = streamer.convert(push(place, Layer(gzip.compress(evil, 1, mtime=0), evil), tag="base"), ESTARGZ).derived
+    assert made is not None
+    manifest = place.registry.get_manifest(place.repository, made.digest).content()
+    assert isinstance(manifest, Manifest)
+    [told] = manifest.layers
+    blob = read_blob(place, told, limit=2 << 20)
+    return push(place, Layer(blob, victim, more={"annotations": told.annotations}), tag="evil")
+
+
+def test_an_image_that_claims_the_layers_of_another_one_gives_it_no_content(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    """containerd names a layer by what the config claims, and takes it for every image that claims the same: a table
+    that only this image's own manifest names must not fill it."""
+    victim = pack([file("bin/sh", b"good" * 1000)])
+    honest = push(counted.place, Layer(gzip.compress(victim, 1, mtime=0), victim), tag="v1")
+    evil = stolen(counted.place, streamer, victim)
+    [name] = chain(counted.place, honest)
+    assert chain(counted.place, evil) == (name,) and evil.digest != honest.digest
+    said: list[str] = []
+    with node(counted.place, tmp_path / "node", key, said) as images:
+        assert images.find(labels(evil), name) is None and images.find({}, name) is None
+        assert "its config claims" in said[-1] or "image's config claims" in said[-1]
+    with node(counted.place, tmp_path / "other", key, said, unproven=True) as images:
+        assert images.find(labels(evil), name) is not None  # what it is about
+
+
+def test_what_an_indexer_converted_is_served_by_its_word_which_is_kept(
+    counted: Counted, streamer: Streamer, key: Key, other_key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    derived = streamer.convert(image(counted.place, more_mib=2), ESTARGZ).derived
+    assert derived is not None
+    both = push_index(counted.place, {"amd64": image(counted.place, tag="v2", more_mib=1)}, tag="v2")
+    listed = streamer.convert(both, ESTARGZ, tag="v2").derived
+    assert listed is not None
+    top = counted.place.registry.get_manifest("team/app", listed.digest).content()
+    assert isinstance(top, Index)
+    below = top.manifests[0]
+    named = {**labels(below), IMAGE_LABEL: f"registry.example/team/app@{listed.digest}"}
+    with node(counted.place, tmp_path / "others", other_key) as images:
+        assert images.find(labels(derived), chain(counted.place, derived)[0]) is None
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address, retries=NEVER), "team/app")
+        with node(place, tmp_path / "node", key) as images:
+            for told, made in ((labels(derived), derived), (named, below)):
+                top_id = chain(counted.place, made)[-1]
+                served = images.find(told, top_id)
+                assert served is not None and (served.mount(top_id) / "etc/motd").read_text() == "hello\n"
+        for method in ("GET", "HEAD"):
+            faults.play(method, r"/v2/team/app/(manifests|referrers)/.*", Status(503))
+        with node(place, tmp_path / "node", key, wait_s=patient(60)) as images:
+            for told, made in ((labels(derived), derived), (named, below)):
+                assert images.find(told, chain(counted.place, made)[-1]) is not None
+        place.registry.close()  # type: ignore[attr-defined]

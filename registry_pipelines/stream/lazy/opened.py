@@ -187,6 +187,7 @@ def open_image(
     patience_s: float = PATIENCE_S,
     lowest: int | None = None,
     most_whole_bytes: int | None = None,
+    proven: Callable[[], bool] | None = None,
 ) -> Iterator[OpenImage]:
     """An image of this machine's platform, while the context lasts; nobody may be forked meanwhile.
 
@@ -194,7 +195,7 @@ def open_image(
     whose indexes and hot packs are believed; None for nobody's. use_pack: with a believed hot pack nothing else is
     fetched before the image is open. log: is told in one line what a person must know. patience_s: how long a reader
     waits for a registry that gives nothing. lowest: of the layers only so many from the base on, without a pack, which
-    has all. most_whole_bytes: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`.
+    has all. most_whole_bytes, proven: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
@@ -228,6 +229,7 @@ def open_image(
             folder=folder,
             progress=progress,
             most_whole_bytes=most_whole_bytes,
+            proven=proven,
         )
         layers = [filler.open(table.digest, table.pieces, table=table.voucher) for table in tables.layers]
         whole = {table.digest: table.why for table in tables.layers if table.why}

@@ -46,6 +46,7 @@ from registry_pipelines.stream.lazy.chunked import chunk_pieces, toc_files
 from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.merging import merge_layers
 from registry_pipelines.stream.lazy.pieces import Pieces, SpanPieces, WholeLayer
+from registry_pipelines.stream.lazy.proving import UNPROVEN
 from registry_pipelines.stream.lazy.tree import Tree
 from registry_pipelines.stream.lazy.vouching import vouched
 from registry_pipelines.stream.left_out import unreadable
@@ -135,6 +136,7 @@ def image_tables(
     progress: Progress | None = None,
     own_tables_first: bool = False,
     most_whole_bytes: int | None = None,
+    proven: Callable[[], bool] | None = None,
 ) -> ImageTables:
     """Read or fetch the tables of an image's layers, and merge them; layers that have none are fetched whole meanwhile.
 
@@ -142,14 +144,16 @@ def image_tables(
     None for nobody's. folder: of this node, for tables and trees; where layers wait until they are verified.
     own_tables_first: layers of eStargz by their own table, as other nodes read them, whatever this one found in them.
     most_whole_bytes: a layer that would have to be fetched whole and has more compressed bytes is left out, with all
-    above it, and smaller ones are fetched only for those above them; None fetches any.
+    above it, and smaller ones are fetched only for those above them; None fetches any. proven: is asked once whether a
+    layer of eStargz may be read by its own table where this node did not read it whole (see ``proving``); any may
+    unless told.
 
     Raises LayerInvalid: a layer cannot be read here, or the image not be unpacked; DigestMismatch: a layer is not what
     the image says; LocalError, DiskFull; the RegistryError family.
     """
     with ExitStack() as open_tables:
         finder = _Finder(place, image, verifier, records, blocks, folder, progress or Silent(), open_tables)
-        finder.own_tables_first = own_tables_first
+        finder.own_tables_first, finder.proven = own_tables_first, proven
         found, left_out = finder.all(layers, most_whole_bytes)
         tables = tuple(each.table for each in found)
         return ImageTables(_tree([each.files for each in found], tables, folder), tables, left_out)
@@ -235,6 +239,8 @@ class _Finder:
         self._waiting = folder / "tables"
         self._kept = KeptFiles(self._waiting, max_bytes=MAX_KEPT_BYTES)
         self.own_tables_first = False
+        self.proven: Callable[[], bool] | None = None
+        self._is_proven: bool | None = None
         self._ztocs: dict[str, Descriptor] | None = None
         self._no_index = ""
 
@@ -331,10 +337,15 @@ class _Finder:
         return _Found(LayerTable(layer, pieces, why), record_files(record))
 
     def _chunked(self, layer: Descriptor) -> _Found | None:
-        """By its own table; None where its manifest names none. Raises IndexInvalid; the RegistryError family."""
+        """By its own table; None where its manifest names none. Raises IndexInvalid, also where nobody vouches for it;
+        the RegistryError family."""
         told = (layer.annotations or {}).get(TOC_ANNOTATION)
         if not told:
             return None
+        if self._is_proven is None:
+            self._is_proven = self.proven is None or self.proven()
+        if not self._is_proven:
+            raise IndexInvalid(UNPROVEN, where=self._at(layer))
         ranges = blob_ranges(self._place, layer.digest)
         toc = read_toc(ranges, layer.size, expected=Digest.parse(told), where=self._at(layer), folder=self._waiting)
         self._open_tables.callback(toc.close)
