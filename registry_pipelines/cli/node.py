@@ -14,10 +14,12 @@ import click
 from registry_pipelines import interrupts
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
+from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, references
 from registry_pipelines.cli.node_gate import gate_of
 from registry_pipelines.cli.node_setup import root_option, setup, socket_option
 from registry_pipelines.cli.node_status import status
 from registry_pipelines.cli.output import harmless
+from registry_pipelines.errors import InputError
 from registry_pipelines.node.where import check_socket
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ def node() -> None:
     is_flag=True,
     help="Serve eStargz layers also where no trusted indexer vouches for what they unpack to; see `node.unproven`.",
 )
+@ANNOUNCE
 @common
 def serve(
     options: Options,
@@ -77,6 +80,7 @@ def serve(
     metrics_file: Path | None,
     policy: str | None,
     unproven: bool,
+    announce: tuple[str, ...],
 ) -> None:
     """Be a snapshotter of containerd's (1.6 to 2.x), until Ctrl-C or TERM: keep layers and what containers write.
 
@@ -95,6 +99,10 @@ def serve(
     usual, and why is said on stderr. Registries are asked with this user's Docker credentials; `node status` tells what
     is served.
 
+    Without these annotations, as CRI of containerd 1.6 and 1.7 is unless told, a layer is known by its chain ID alone:
+    then `--announce` names the images. Where their tags point is looked at again and again, and a registry that cannot
+    be reached is asked later.
+
     It can end and start again while containers run. Containers that start meanwhile fail, and those of an image that
     was served before it was fetched read errors of it from then on: drain the node first. Needs root and the extra
     `node`.
@@ -106,11 +114,14 @@ def serve(
     def say(line: str) -> None:
         click.echo(harmless(line), err=True)
 
+    if announce and not lazy:
+        raise InputError("nothing is served before it is fetched", where="--announce", do="Leave out --no-lazy")
     with ExitStack() as stack:
         counts, state = Counts(), options.state.parent / "lazy"
-        images = (
-            stack.enter_context(_images(options, keys, say, counts, fill=fill, unproven=unproven)) if lazy else None
-        )
+        images = None
+        if lazy:
+            found = _images(options, keys, say, counts, announce, fill=fill, unproven=unproven)
+            images = stack.enter_context(found)
         told = state if lazy else None
         gate = stack.enter_context(gate_of(options, policy, say, counts))
         reporter = stack.enter_context(
@@ -134,6 +145,7 @@ def _images(
     keys: Sequence[Path],
     say: Callable[[str], object],
     counts: Counts,
+    announce: Sequence[str],
     *,
     fill: bool,
     unproven: bool,
@@ -142,8 +154,9 @@ def _images(
 
     verifier, state, config = options.believed(keys), options.state.parent, options.config_if_any()
     unproven = unproven or (config is not None and config.node.unproven == "serve")
+    wanted = references(options, announce)
     with (
-        options.places([]) as places,
+        options.places(wanted) as places,
         NodeImages(
             lambda reference: places.locate(reference).place,
             state=state,
@@ -153,6 +166,7 @@ def _images(
             counts=counts,
             unproven=unproven,
         ) as images,
+        announcing(options, images, wanted, state, say),
     ):
         yield images
 

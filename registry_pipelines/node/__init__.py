@@ -8,6 +8,7 @@
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start
 - ``where`` says where an agent is unless told
 - ``setup`` writes what the other programs of a node are told of it
+- ``announcing`` knows images before they are pulled, where containerd says nothing but a layer's chain ID
 - ``model`` is what a configuration says of all this
 - ``counts`` counts what happens, ``status`` keeps what other commands read of a running agent, and ``metrics`` tells
   Prometheus

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from registry_pipelines.errors import (
     RegistryPipelinesError,
 )
 from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.node.announcing import Looked
 from registry_pipelines.node.counts import Counts, Reason, reason_of
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.recording import StartRecorder
@@ -36,7 +37,9 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.mounting import check_folder
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
 from registry_pipelines.stream.lazy.proving import proven_here
@@ -96,6 +99,7 @@ class NodeImages:
         self._found: dict[str, Future[ServedImage | None]] = {}
         self._not_before: dict[str, float] = {}
         """By digest, in monotonic seconds."""
+        self._announced: Callable[[str], Sequence[tuple[str, str]]] = lambda chain_id: ()
         self._closed = False
         self._clear_left()
 
@@ -120,6 +124,10 @@ class NodeImages:
             return image if image is not None and chain_id in image.layers else None
         for kept in self._kept():
             if chain_id in kept.layers and (image := self._image(kept.reference, kept.digest)) is not None:
+                return image
+        for reference, digest in self._announced(chain_id):
+            image = self._image(reference, digest)
+            if image is not None and chain_id in image.layers:
                 return image
         return None
 
@@ -176,29 +184,11 @@ class NodeImages:
         kept = self._read(self._path(digest))
         if kept is not None:  # one name for one image, under however many references it is pulled
             reference = kept.reference
-        place = self._locate(reference)
-        name = Reference.parse(reference)
-        proven = partial(
-            proven_here,
-            *(place, digest, self._verifier),
-            selector=str(name.digest or name.tag),
-            folder=self._state / "lazy",
-            log=self._log,
-        )
+        place, selector = self._locate(reference), _selector(reference)
 
         @contextmanager
         def open_layers(count: int | None) -> Iterator[OpenImage]:
-            with open_image(
-                place,
-                digest,
-                state=self._state,
-                verifier=self._verifier,
-                use_pack=self._use_pack,
-                log=self._log,
-                lowest=count,
-                most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
-                proven=None if self._unproven else proven,
-            ) as opened:
+            with self._layers(place, selector, digest, count) as opened:
                 yield opened
 
         image = ServedImage(
@@ -216,6 +206,39 @@ class NodeImages:
         if image.layers:
             self._keep(_Kept(reference, digest, image.layers))
         return image
+
+    def _layers(
+        self, place: Place, selector: str, digest: Digest, count: int | None, *, ahead: bool = True
+    ) -> AbstractContextManager[OpenImage]:
+        """See ``opened.open_image``; selector: what the image was named by."""
+        folder = self._state / "lazy"
+        proven = partial(proven_here, place, digest, self._verifier, selector=selector, folder=folder, log=self._log)
+        return open_image(
+            place,
+            digest,
+            state=self._state,
+            verifier=self._verifier,
+            use_pack=self._use_pack,
+            log=self._log,
+            lowest=count,
+            most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
+            proven=None if self._unproven else proven,
+            ahead=ahead,
+        )
+
+    def look(self, reference: str) -> Looked:
+        """Where a reference points, and what of that could be served. What says how its layers are read is here then,
+        and nothing else of them. Raises what ``opened.open_image`` does."""
+        place, selector = self._locate(reference), _selector(reference)
+        kept = Place(kept_registry(place.registry, self._state / "lazy" / "manifests", self._log), place.repository)
+        image = image_for(kept, selector)
+        digest, chain = image.descriptor.digest, image.config.chain_ids
+        with self._layers(place, selector, digest, None, ahead=False) as opened:
+            return Looked(digest, tuple(chain[: len(opened.layers)]), len(chain), opened.left_out)
+
+    def know(self, announced: Callable[[str], Sequence[tuple[str, str]]]) -> None:
+        """Images are found by the chain ID of a layer from now on, too. announced: see ``Announcing.having``."""
+        self._announced = announced
 
     def _keep(self, kept: _Kept) -> None:
         with suppress(DiskFull), local_errors(self._folder):
@@ -247,6 +270,11 @@ class NodeImages:
                 with suppress(InputError, LocalError, OSError):
                     check_folder(folder)
                     folder.rmdir()
+
+
+def _selector(reference: str) -> str:
+    name = Reference.parse(reference)
+    return str(name.digest or name.tag)
 
 
 __all__ = ["NodeImages"]

@@ -13,7 +13,7 @@ from tests.patience import patient
 
 START_TIMEOUT_S = patient(60)
 CONFIG = """\
-version = 2
+version = {2}
 root = "{0}/root"
 state = "{0}/state"
 disabled_plugins = {1}
@@ -42,13 +42,14 @@ class Containerd:
 
 @contextmanager
 def containerd(
-    program: str, client: str, folder: Path, *, plugins: str = "", cri: bool = False
+    program: str, client: str, folder: Path, *, plugins: str = "", cri: bool = False, version: int = 2
 ) -> Iterator[Containerd]:
     """Start, wait until it answers, stop. The folder's path must be short: it holds the sockets. plugins: more of its
-    configuration. cri: with what a kubelet asks. The shim beside the program is its own."""
+    configuration. cri: with what a kubelet asks. version: of the configuration's form. The shim beside the
+    program is its own."""
     config = folder / "config.toml"
     disabled = "[]" if cri else '["io.containerd.grpc.v1.cri"]'
-    config.write_text(CONFIG.format(folder, disabled) + plugins)
+    config.write_text(CONFIG.format(folder, disabled, version) + plugins)
     with (folder / "log").open("wb") as log:
         own = {**os.environ, "PATH": f"{Path(program).parent}:{os.environ.get('PATH', '')}"}
         process = subprocess.Popen([program, "--config", str(config)], stdout=log, stderr=log, env=own)

@@ -188,6 +188,7 @@ def open_image(
     lowest: int | None = None,
     most_whole_bytes: int | None = None,
     proven: Callable[[], bool] | None = None,
+    ahead: bool = True,
 ) -> Iterator[OpenImage]:
     """An image of this machine's platform, while the context lasts; nobody may be forked meanwhile.
 
@@ -195,7 +196,8 @@ def open_image(
     whose indexes and hot packs are believed; None for nobody's. use_pack: with a believed hot pack nothing else is
     fetched before the image is open. log: is told in one line what a person must know. patience_s: how long a reader
     waits for a registry that gives nothing. lowest: of the layers only so many from the base on, without a pack, which
-    has all. most_whole_bytes, proven: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`.
+    has all. most_whole_bytes, proven: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`. ahead: what a
+    pack has comes at once; else nobody may read of the image.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
@@ -211,6 +213,8 @@ def open_image(
             tables_at = Place(kept_registry(filler.place.registry, folder / "manifests", log), place.repository)
             late = _Late(tables_at, image, state, store, verifier, whole.__setitem__)
             stream = _with_pack(pack, image, filler, late, store, verifier, log)
+            if ahead:
+                stream.start()
             try:
                 yield OpenImage(image, pack.tree, stream.layers, filler, whole, stream)
             finally:
@@ -245,7 +249,7 @@ def _with_pack(
     verifier: Verifier,
     log: Callable[[str], object],
 ) -> PackStream:
-    """Open the layers, and have the frames that the node lacks come."""
+    """Open the layers, and what brings the frames that the node lacks."""
     from registry_pipelines.stream.hot.using import PackStream
 
     layers = [
@@ -261,7 +265,6 @@ def _with_pack(
     for number in range(len(layers)):
         if ahead := stream.of_layer(number):
             filler.expect(number, ahead)
-    stream.start()
     return stream
 
 

@@ -1,0 +1,47 @@
+"""Images that ``node serve`` knows before they are pulled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from registry_pipelines.cli.context import Options
+
+if TYPE_CHECKING:  # loaded where it is used
+    from registry_pipelines.node.announcing import Announcing
+    from registry_pipelines.node.images import NodeImages
+
+ANNOUNCE = click.option(
+    "--announce",
+    "announce",
+    multiple=True,
+    metavar="REF",
+    help="An image that is known before it is pulled, besides those of the configuration (`node.announce`): for a "
+    "containerd that does not say which image a layer is of. May be repeated.",
+)
+
+
+def references(options: Options, more: Sequence[str]) -> list[str]:
+    """Of the command line and of the configuration."""
+    from registry_pipelines.chain.node import announced
+
+    return announced(options.config_if_any(), more)
+
+
+def announcing(
+    options: Options, images: NodeImages, wanted: Sequence[str], state: Path, say: Callable[[str], object]
+) -> Announcing:
+    """A context that looks at them, and makes them known."""
+    from registry_pipelines.node.announcing import AGAIN_S, Announcing
+
+    config = options.config_if_any()
+    again_s = config.node.announce.again.total_seconds() if config is not None else AGAIN_S
+    known = Announcing(wanted, images.look, state=state, log=say, again_s=again_s)
+    images.know(known.having)
+    return known
+
+
+__all__ = ["ANNOUNCE", "announcing", "references"]

@@ -1,0 +1,92 @@
+"""Pods, as a kubelet asks for them: their images start before they are fetched, and what they take is told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+from tests.doubles.fault_registry import FaultRegistry
+from tests.evidence.parts import Counted, Key
+from tests.needs import missing, needed_module
+from tests.node.pods import SYSTEM, Kubelet, kubelet, push_pause
+from tests.node.test_containerd import in_the_end
+from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.starts import image
+from tests.stream.releases import INDEXED, Streamer
+
+pytestmark = pytest.mark.peer("containerd", "ctr")
+FILE = 1 << 20
+
+
+@dataclass
+class Node:
+    """A kubelet's runtime with an indexed image that nothing was fetched of."""
+
+    kubelet: Kubelet
+    image: str
+    faults: FaultRegistry
+
+    def fetched_bytes(self) -> int:
+        return sum(seen.bytes_down for seen in self.faults.seen if seen.range)
+
+
+@contextmanager
+def ready(
+    counted: Counted,
+    streamer: Streamer,
+    key: Key,
+    peer: Callable[[str], str],
+    programs: tuple[str, str],
+    *,
+    annotations: bool,
+) -> Iterator[Node]:
+    needed_module("grpc", "node")
+    need_fuse()
+    if os.geteuid() != 0:
+        missing("containerd needs root")
+    release = image(counted.place, more_mib=8)
+    streamer.index(release, INDEXED)
+    push_pause(counted.place)
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), counted.place.repository)
+        name = f"{place}:v1"
+        options = ("--key", str(key.public), "--no-fill", *(() if annotations else ("--announce", name)))
+        with kubelet(peer, programs, f"{place}:pause", *options, annotations=annotations) as found:
+            if not annotations:
+                in_the_end(lambda: "is announced" in found.agent.said())
+            yield Node(found, name, faults)
+
+
+def test_pods_start_lazily_where_containerd_names_a_layer_by_its_chain_id_alone(
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str]
+) -> None:
+    with ready(counted, streamer, key, peer, SYSTEM, annotations=False) as node:
+        cri, agent = node.kubelet.cri, node.kubelet.agent
+        cri.pull(node.image)
+        assert agent.folders() == set() and node.fetched_bytes() < FILE
+        with cri.pod() as pod, ThreadPoolExecutor(2) as pool:
+            script = "sha256sum /data/0 /data/1; echo mine > /motd; sleep 1000"
+            first, second = pool.map(lambda _: pod.start(node.image, script), range(2))
+            read = [cri.exec(each, "/bin/sha256sum", "/data/0", "/data/7") for each in (first, second)]
+            assert read[0] == read[1]
+            for each in (first, second):
+                in_the_end(lambda each=each: cri.exec(each, "/bin/cat", "/etc/motd") == "mine\n")  # type: ignore[misc]
+            cri.remove_image(node.image)  # as a kubelet's clean-up never does, and a person may
+            assert cri.exec(second, "/bin/cat", "/motd") == "mine\n"
+            assert cri.exec(second, "/bin/sha256sum", "/data/3")
+            for each in (first, second):
+                pod.remove(each)
+        in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
+        assert len(cri.images()) == 1
+        cri.pull(node.image)
+        with cri.pod() as pod:
+            third = pod.start(node.image, "sleep 1000")
+            assert cri.exec(third, "/bin/cat", "/etc/motd") == "hello\n"
+        assert "is pulled as usual" not in agent.said()
