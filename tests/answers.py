@@ -13,6 +13,7 @@ from registry_pipelines.cli.answers import schema_of
 MANY = (
     *("build", "scan", "replicate", "mirror run", "mirror check", "sync"),
     *("collect plan", "collect apply", "collect quarantined", "collect purge"),
+    "stream recordings collect",
 )
 """Commands that may answer with several results."""
 

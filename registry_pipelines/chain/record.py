@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from registry_pipelines.chain.measure import measured_where_missing
 from registry_pipelines.chain.promote import require_allowed
+from registry_pipelines.chain.recordings import taken_of
 from registry_pipelines.chain.releases import find_tags
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -80,14 +81,15 @@ def record(session: Session, release: Release, wanted: Record | None = None) -> 
     wanted: how the start is recorded here in any case; the image's ``stream.record`` unless told, which runs nothing
     where the pack can be had without: it is there; a recording is, of which it can be cut; or the release before read
     mostly files that this one has, too. A platform that this machine cannot start is left out, with the reason. What
-    the policy wants measured is measured, too.
+    the policy wants measured is measured, too. Before that what nodes recorded is taken out of the inbox of
+    ``node.record``; where there is one, an image without ``stream.record`` has packs by that alone.
     ``facts["platforms_covered"]``, and a row for each platform. ``ok``: no program failed to start. Raises
     PromotionDenied (the verdict is not allow), InputError (the indexer's key is not here), LayerInvalid, RegistryError.
     """
     started = time.monotonic()
     image = session.image(release.image)
     settings = wanted or (image.stream.record if image.stream else None)
-    if settings is None:
+    if settings is None and session.config.node.record is None:
         return StageResult(
             stage="record",
             subject=release.key,
@@ -100,8 +102,9 @@ def record(session: Session, release: Release, wanted: Record | None = None) -> 
     place = session.source(release)
     images = read_images(place, place.registry.get_manifest(place.repository, release.digest))
     failures: list[str] = []
+    taken = taken_of(session, place, [entry.digest for entry in images])
     rows = [work.covered(entry, failures) for entry in images]
-    notes = [note for row in rows for note in row.notes]
+    notes = [*taken, *(note for row in rows for note in row.notes)]
     if session.policy(release).max_start_time is not None and not failures:
         try:
             notes += measured_where_missing(session, release, images)
@@ -165,9 +168,10 @@ def _action(rows: Sequence[_Row], failures: Sequence[str]) -> str:
 class _Work:
     """The packs of one release."""
 
-    def __init__(self, session: Session, release: Release, settings: Record, *, again: bool) -> None:
-        """again: a start is recorded in any case."""
-        self._session, self._release, self._settings, self._again = session, release, settings, again
+    def __init__(self, session: Session, release: Release, settings: Record | None, *, again: bool) -> None:
+        """settings: None where nothing is run here. again: a start is recorded in any case."""
+        self._session, self._release, self._again = session, release, again
+        self._settings, self._runs = settings or Record(), settings is not None
         self._place = session.source(release)
         self._signer, self._verifier = session.keys.signer("indexer"), session.verifier()
         self._earlier: list[Release] | None = None
@@ -185,7 +189,7 @@ class _Work:
                 return self._cut(entry, told, "merged")
             if (row := self._taken_over(entry, LEAST_FOUND)) is not None:
                 return row
-        why = self._cannot_start(entry)
+        why = self._cannot_start(entry) if self._runs else "no node has recorded a start of it yet"
         if not why:
             try:
                 return self._cut(entry, self._recorded(entry), "recorded")

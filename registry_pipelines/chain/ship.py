@@ -294,9 +294,10 @@ class _Work:
         return self.wanted[-1] == "index" or (settings is not None and not settings.derives)
 
     def _is_recorded(self, release: Release) -> bool:
-        """Whether the stage has something to say: the image has ``stream.record``, or somebody asks for just that."""
-        settings = self.session.image(release.image).stream
-        return self.wanted[-1] == "record" or (settings is not None and settings.record is not None)
+        """Whether the stage has something to say: the image has ``stream.record``, nodes record, or somebody asks for
+        just that."""
+        settings, by_nodes = self.session.image(release.image).stream, self.session.config.node.record is not None
+        return self.wanted[-1] == "record" or by_nodes or (settings is not None and settings.record is not None)
 
     def _copies(self, release: Release, stopped: str) -> None:
         from registry_pipelines.chain.channels import reached

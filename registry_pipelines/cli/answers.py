@@ -466,6 +466,7 @@ ANSWERS: dict[str, Any] = {
     "stream bench start": StartTimes,
     "stream bench pull": PullTimes,
     "stream record": Results | RecordedStart,
+    "stream recordings collect": Results,
     "sbom": Results,
     "scan": Results,
     "findings": Written | Results,

@@ -16,6 +16,7 @@ from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
 from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, references
 from registry_pipelines.cli.node_gate import gate_of
+from registry_pipelines.cli.node_recording import RECORD_TO, recorder_of
 from registry_pipelines.cli.node_setup import root_option, setup, socket_option
 from registry_pipelines.cli.node_status import status
 from registry_pipelines.cli.output import harmless
@@ -68,6 +69,7 @@ def node() -> None:
     help="Serve eStargz layers also where no trusted indexer vouches for what they unpack to; see `node.unproven`.",
 )
 @ANNOUNCE
+@RECORD_TO
 @common
 def serve(
     options: Options,
@@ -81,6 +83,7 @@ def serve(
     policy: str | None,
     unproven: bool,
     announce: tuple[str, ...],
+    record_to: str | None,
 ) -> None:
     """Be a snapshotter of containerd's (1.6 to 2.x), until Ctrl-C or TERM: keep layers and what containers write.
 
@@ -120,7 +123,7 @@ def serve(
         counts, state = Counts(), options.state.parent / "lazy"
         images = None
         if lazy:
-            found = _images(options, keys, say, counts, announce, fill=fill, unproven=unproven)
+            found = _images(options, keys, record_to, say, counts, announce, fill=fill, unproven=unproven)
             images = stack.enter_context(found)
         told = state if lazy else None
         gate = stack.enter_context(gate_of(options, policy, say, counts))
@@ -143,6 +146,7 @@ def serve(
 def _images(
     options: Options,
     keys: Sequence[Path],
+    record_to: str | None,
     say: Callable[[str], object],
     counts: Counts,
     announce: Sequence[str],
@@ -165,6 +169,7 @@ def _images(
             fill=fill,
             counts=counts,
             unproven=unproven,
+            recorder=recorder_of(options, record_to, places, say, counts),
         ) as images,
         announcing(options, images, wanted, state, say),
     ):

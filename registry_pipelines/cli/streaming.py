@@ -49,6 +49,7 @@ _LATER = {
     "pull": "pulling",
     "bench": "streambench",
     "record": "recording",
+    "recordings": "node_recordings",
 }
 """Commands of other modules, which are loaded when they are called."""
 

@@ -118,6 +118,7 @@ def notes(root: yaml.Node, config: Config) -> Iterable[str]:
         yield from (f"{config.path}:{line_at(root, path)}: {path}: {note}" for note in value.notes())
     for name, image in config.images.items():
         recorded = image.stream is not None and image.stream.record is not None
+        recorded = recorded or config.node.record is not None
         if not recorded and "hot-pack" in config.policies[image.policy].required:
             path = f"images.{name}.policy"
             note = "it requires `hot-pack`, and without `stream.record` each release is held until somebody records it"

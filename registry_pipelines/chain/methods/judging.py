@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +15,7 @@ from registry_pipelines.errors import PromotionDenied, PromotionHeld
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
+    from registry_pipelines.chain.recordings import InboxLook
     from registry_pipelines.config.model import NotifyEvent
     from registry_pipelines.evidence.model import Signer
     from registry_pipelines.node.counts import Counts
@@ -54,12 +55,26 @@ class Judging(Base):
         return replace(result, notes=[*result.notes, *problems])
 
     def record(self, release: Release, wanted: Record | None = None) -> StageResult:
-        """The hot pack of each platform of an allowed release: of a start that is recorded here, or of what the release
-        before it read; after :meth:`judge`, before :meth:`promote`. Nothing where the image has no ``stream.record``,
-        unless ``wanted``. ``facts["platforms_covered"]``. Raises PromotionDenied: it may not be run."""
+        """The hot pack of each platform of an allowed release: of a start that is recorded here, of what the release
+        before it read, or of what nodes sent; after :meth:`judge`, before :meth:`promote`. Nothing where the image has
+        no ``stream.record``, unless ``wanted`` or nodes record. ``facts["platforms_covered"]``. Raises PromotionDenied:
+        it may not be run."""
         from registry_pipelines.chain import record
 
         return record.record(self._session, release, wanted)
+
+    def recorded_by_nodes(self) -> InboxLook:
+        """What nodes recorded since the last time, and of which releases; read only. Raises InputError: no inbox is
+        configured; RegistryError."""
+        from registry_pipelines.chain import recordings
+
+        return recordings.look(self._session)
+
+    def collect_recordings(self, releases: Collection[Release] = ()) -> list[StageResult]:
+        """Take what nodes recorded out of the inbox, of all releases unless told, and cut their packs anew."""
+        from registry_pipelines.chain import recordings
+
+        return recordings.collect(self._session, releases)
 
     def measure(self, release: Release) -> StageResult:
         """Start an allowed release on this machine with nothing of it here, and attach how long that took, where that
