@@ -79,6 +79,30 @@ class WrittenSettings(TypedDict):
     notes: list[str]
 
 
+class NodeDiskRow(TypedDict):
+    """A disk of a node's container runtime: sizes in bytes, the volume in GiB, thresholds in percent of it."""
+
+    way: str
+    images: int
+    largest: int
+    writable: int
+    volume_gib: int
+    gc_low_percent: int
+    gc_high_percent: int
+    evicted_percent: int
+    fits: bool
+
+
+class NodeSizes(TypedDict):
+    """What a node's images take, an image with its layers each, and the disk for them: in the way that was asked for,
+    and in the others."""
+
+    platform: str
+    images: list[Row]
+    disk: NodeDiskRow
+    others: list[NodeDiskRow]
+
+
 class CheckedObjects(TypedDict):
     """Objects that were checked, and a row for each reason against one."""
 
@@ -533,6 +557,7 @@ ANSWERS: dict[str, Any] = {
     "serve-admission": Listening,
     "node serve": Listening,
     "node setup": WrittenSettings,
+    "node size": NodeSizes,
     "node probe": Probed,
     "node status": NodeStatus,
     "admission write": WrittenFiles,

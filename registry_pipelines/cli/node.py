@@ -18,6 +18,7 @@ from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, reference
 from registry_pipelines.cli.node_gate import gate_of
 from registry_pipelines.cli.node_recording import RECORD_TO, recorder_of
 from registry_pipelines.cli.node_setup import root_option, setup, socket_option
+from registry_pipelines.cli.node_size import size
 from registry_pipelines.cli.node_status import status
 from registry_pipelines.cli.output import harmless
 from registry_pipelines.errors import InputError
@@ -193,7 +194,7 @@ def probe(options: Options) -> None:
         sys.exit(NO_CARRIER)
 
 
-for _command in (setup, status):
+for _command in (setup, size, status):
     node.add_command(_command)
 
 COMMANDS = [node]

@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import harmless
-from registry_pipelines.node.setup import FORMS, Form, Setup, write
+from registry_pipelines.node.setup import CARRIES, FORMS, Form, Setup, write
+from registry_pipelines.node.sizing import read_disk
 from registry_pipelines.node.where import ROOT, SOCKET
 from registry_pipelines.oci.files import local_errors, write_file
 
@@ -34,7 +35,7 @@ def root_option(told: str) -> Callable[[Command], Command]:
     return click.option("--root", type=kind, default=ROOT, show_default=True, metavar="DIR", help=told)
 
 
-@click.command("setup", short_help="Write what containerd, Docker, systemd or Kubernetes is told.")
+@click.command("setup", short_help="Write what containerd, Docker, Kubernetes or a cloud's nodes are told.")
 @click.argument("form", type=click.Choice(list(FORMS)), metavar="FORM")
 @click.option(
     "--to",
@@ -47,19 +48,50 @@ def root_option(told: str) -> Callable[[Command], Command]:
 @socket_option("As of `node serve`.")
 @root_option("As of `node serve`.")
 @click.option("--image", default="", metavar="REF", help="kubernetes: the product's own image, which the pods run.")
+@BELIEVED_KEYS
+@click.option(
+    "--size",
+    "size_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What `node size --json` wrote: its size of a disk and thresholds go into the files.",
+)
 @common
-def setup(options: Options, form: Form, folder: Path, socket_path: Path, root: Path, image: str) -> None:
+def setup(
+    options: Options,
+    form: Form,
+    folder: Path,
+    socket_path: Path,
+    root: Path,
+    image: str,
+    keys: tuple[Path, ...],
+    size_file: Path | None,
+) -> None:
     """Write the files by which other programs of a node use `node serve` as the snapshotter `registry-pipelines`, in
     one of these forms. They are for review: nothing else is changed, and where each goes is said on stderr.
 
     \b
     {forms}
 
-    The unit runs the program that wrote it, with the configuration of --config where one is given.
+    The unit runs the program that wrote it, with the configuration of --config and the keys of --key where they are
+    given. `kubernetes`, `eks` and `karpenter` carry these files with them.
     """
     config = options.config_file.absolute() if options.config_file is not None else None
-    program = Path(sys.executable).with_name("registry-pipelines")
-    written = write(form, Setup(program, socket_path, root, config, image))
+    # Where it is kept counts only on another machine, and a configuration need not be readable here.
+    state = options.config().state if config is not None and form in CARRIES else None
+    written = write(
+        form,
+        Setup(
+            program=Path(sys.executable).with_name("registry-pipelines"),
+            socket=socket_path,
+            root=root,
+            config=config,
+            state=state,
+            keys=tuple(key.absolute() for key in keys),
+            image=image,
+            disk=read_disk(size_file) if size_file is not None else None,
+        ),
+    )
     for name, content in written.files.items():
         path = folder / name
         with local_errors(path):

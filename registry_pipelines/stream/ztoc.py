@@ -303,6 +303,19 @@ def read_ztoc(raw: Any, *, where: str = "") -> Ztoc:
     return Ztoc(root, spans, where=where)
 
 
+HEAD_BYTES = 4096
+"""Of a ztoc, for :func:`tar_bytes`: builders write the root table first."""
+
+
+def tar_bytes(head: bytes, *, where: str = "") -> int:
+    """What a layer unpacks to, without the padding behind its tar, by the first bytes of its ztoc. Nothing else is
+    read, so nothing is known of the rest. Raises IndexInvalid, also where its writer put the numbers further behind."""
+    root = Reader(head, where=where).root()
+    if root.number(2) < 1 or (size := root.number(3)) < 0:
+        raise _invalid("its layer has no size", where)
+    return size
+
+
 def _invalid(why: str, where: str) -> IndexInvalid:
     return IndexInvalid(f"the SOCI index of a layer is damaged: {why}", where=where, do="Make the index again")
 
@@ -377,4 +390,16 @@ def _file(table: Table, archive_end: int, where: str) -> FileMetadata:
     return found
 
 
-__all__ = ["GZIP", "TOOL", "UNCOMPRESSED", "VERSION", "Spans", "Ztoc", "read_ztoc", "record_spans", "write_ztoc"]
+__all__ = [
+    "GZIP",
+    "HEAD_BYTES",
+    "TOOL",
+    "UNCOMPRESSED",
+    "VERSION",
+    "Spans",
+    "Ztoc",
+    "read_ztoc",
+    "record_spans",
+    "tar_bytes",
+    "write_ztoc",
+]

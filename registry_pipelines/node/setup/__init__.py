@@ -4,7 +4,7 @@ Nothing on this machine is changed, and no file holds an account. ``model`` says
 has one file, ``forms`` knows them all.
 """
 
-from registry_pipelines.node.setup.forms import FORMS, Form, write
+from registry_pipelines.node.setup.forms import CARRIES, FORMS, SIZED, Form, write
 from registry_pipelines.node.setup.model import NAME, Setup, Written
 
-__all__ = ["FORMS", "NAME", "Form", "Setup", "Written", "write"]
+__all__ = ["CARRIES", "FORMS", "NAME", "SIZED", "Form", "Setup", "Written", "write"]

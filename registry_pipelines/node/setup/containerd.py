@@ -6,19 +6,24 @@ Rules: containerd's ``docs/PLUGINS.md`` ("Proxy Plugins"), ``docs/cri/config.md`
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from registry_pipelines.node.setup.model import HEAD, NAME, Setup, Written
 
-_PROXY = """\
+_HEAD = """\
 # {head}
 version = {version}
 
+"""
+_PLUGIN = """\
 [proxy_plugins.{name}]
   type = "snapshot"
   address = {socket}
   capabilities = ["remap-ids"]
   [proxy_plugins.{name}.exports]
     enable_remote_snapshot_annotations = "true"
+    # By it kubelet finds the disk that images fill.
+    root = {root}
 """
 _CRI_2 = """
 # Pulls say which image a layer is of.
@@ -48,18 +53,31 @@ _CRI_1 = """\
 """
 
 
-def containerd(setup: Setup) -> Written:
-    """A file for each of the two generations, and what 1.x takes by hand only."""
-    socket = json.dumps(str(setup.socket), ensure_ascii=False)
-    one, two = (_PROXY.format(head=HEAD, version=each, name=NAME, socket=socket) for each in (2, 3))
+def plugin_2(setup: Setup) -> str:
+    """What containerd 2 is told, without its version: also for platforms that take it into their own."""
     unpack = "# `ctr` and Docker pull for either; a list in another file would replace this one.\n" + "\n".join(
         _UNPACK.format(architecture=architecture, snapshotter=snapshotter).strip("\n") + "\n"
         for architecture in ("amd64", "arm64")
         for snapshotter in ("overlayfs", NAME)
     )
+    return _plugin(setup) + _CRI_2.format(name=NAME, unpack=f"\n{unpack}")
+
+
+def _plugin(setup: Setup) -> str:
+    return _PLUGIN.format(name=NAME, socket=quoted(setup.socket), root=quoted(setup.root))
+
+
+def quoted(path: Path) -> str:
+    """As a string of TOML, which writes as JSON does what stands in a path."""
+    return json.dumps(str(path), ensure_ascii=False)
+
+
+def containerd(setup: Setup) -> Written:
+    """A file for each of the two generations, and what 1.x takes by hand only."""
+    one, two = (_HEAD.format(head=HEAD, version=each) for each in (2, 3))
     files = {
-        f"containerd-2/{NAME}.toml": two + _CRI_2.format(name=NAME, unpack=f"\n{unpack}"),
-        f"containerd-1/{NAME}.toml": one,
+        f"containerd-2/{NAME}.toml": two + plugin_2(setup),
+        f"containerd-1/{NAME}.toml": one + _plugin(setup),
         "containerd-1/cri.toml": _CRI_1.format(head=HEAD, name=NAME),
     }
     folder = "/etc/containerd/conf.d"

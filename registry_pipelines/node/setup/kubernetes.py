@@ -1,4 +1,9 @@
-"""A DaemonSet (apps/v1) that runs the agent, and the RuntimeClass (node.k8s.io/v1) by which pods ask for it."""
+"""A DaemonSet (apps/v1) that runs the agent, and the RuntimeClass (node.k8s.io/v1) by which pods ask for it.
+
+The agent's configuration and the public keys that it believes go into a ConfigMap: accounts do not, they are a Secret
+that
+somebody else makes.
+"""
 
 from __future__ import annotations
 
@@ -6,16 +11,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from registry_pipelines.node.setup.model import ENDED_S, HEAD, NAME, STATE, Setup, Written
+from registry_pipelines.errors import InputError
+from registry_pipelines.node.setup.model import ENDED_S, HEAD, NAME, STATE, Setup, Written, carried
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.yaml_text import to_yaml
 
 LOGIN_FOLDER = "/etc/registry-pipelines/docker"
+CONFIG_FOLDER = "/etc/registry-pipelines/config"
+MAX_CONFIG_BYTES = 1_000_000
+"""Of a ConfigMap (Kubernetes: 1 MiB), with room for its own fields."""
 
 
 def kubernetes(setup: Setup) -> Written:
-    """Both objects. Raises ReferenceInvalid."""
+    """All objects. Raises ReferenceInvalid, LocalError, InputError for what no ConfigMap may have."""
     Reference.parse(setup.image)
+    config = _config_map(setup)
     runtime = {
         "apiVersion": "node.k8s.io/v1",
         "kind": "RuntimeClass",
@@ -25,9 +35,11 @@ def kubernetes(setup: Setup) -> Written:
     files = {
         "daemonset.yaml": to_yaml(_daemon_set(setup), comment=HEAD),
         "runtimeclass.yaml": to_yaml(runtime, comment=HEAD),
+        **({"configmap.yaml": to_yaml(config, comment=HEAD)} if config else {}),
     }
     notes = [
-        "each node needs what `node setup containerd` writes, and containerd restarted; then `kubectl apply -f` both",
+        "each node needs what `node setup containerd` writes, and containerd restarted; then `kubectl apply -f` all "
+        "of these",
         f"a pod asks for it by `runtimeClassName: {NAME}` and, so that its images are pulled for it, by the annotation "
         f"io.containerd.cri.runtime-handler: {NAME}",
         f"accounts of registries: a secret {NAME}-node in kube-system of type kubernetes.io/dockerconfigjson",
@@ -37,9 +49,24 @@ def kubernetes(setup: Setup) -> Written:
     return Written(files, notes)
 
 
+def _config_map(setup: Setup) -> dict[str, Any] | None:
+    """The configuration and the keys as files of one folder; None without either."""
+    texts = carried(setup)
+    if sum(map(len, texts.values())) > MAX_CONFIG_BYTES:
+        raise InputError("a ConfigMap holds 1 MiB at most", where=", ".join(texts))
+    if not texts:
+        return None
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": f"{NAME}-node", "namespace": "kube-system"},
+        "data": texts,
+    }
+
+
 def _daemon_set(setup: Setup) -> dict[str, Any]:
     labels = {"app.kubernetes.io/name": f"{NAME}-node"}
-    folders = _outermost([setup.socket.parent, setup.root, STATE / NAME])
+    folders = _outermost([setup.socket.parent, setup.root, setup.state or STATE / NAME])
     # What it mounts is for the host; the same paths there, since containerd mounts what it is told.
     mounted: list[dict[str, Any]] = [
         {"name": f"host-{number}", "mountPath": str(path), "mountPropagation": "Bidirectional"}
@@ -51,16 +78,20 @@ def _daemon_set(setup: Setup) -> dict[str, Any]:
     ]
     login = {"key": ".dockerconfigjson", "path": "config.json"}
     volumes.append({"name": "login", "secret": {"secretName": f"{NAME}-node", "optional": True, "items": [login]}})
+    own = [{"name": "login", "mountPath": LOGIN_FOLDER, "readOnly": True}]
+    if setup.config or setup.keys:
+        volumes.append({"name": "config", "configMap": {"name": f"{NAME}-node"}})
+        own.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
     container = {
         "name": "agent",
         "image": setup.image,
-        "args": setup.arguments,
+        "args": setup.with_files_in(CONFIG_FOLDER),
         "env": [
             {"name": "XDG_STATE_HOME", "value": str(STATE)},
             {"name": "DOCKER_CONFIG", "value": LOGIN_FOLDER},
         ],
         "securityContext": {"privileged": True, "runAsUser": 0, "runAsGroup": 0},
-        "volumeMounts": [*mounted, {"name": "login", "mountPath": LOGIN_FOLDER, "readOnly": True}],
+        "volumeMounts": [*mounted, *own],
     }
     pod = {
         "hostNetwork": True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from registry_pipelines.errors import InputError
 from registry_pipelines.node.setup.model import ENDED_S, HEAD, NAME, STATE, Setup, Written
 
@@ -30,9 +32,11 @@ WantedBy=multi-user.target
 """
 
 
-def systemd(setup: Setup) -> Written:
-    """The unit. Raises InputError for a name that its command lines cannot say."""
-    arguments = [*setup.arguments, *(["--config", str(setup.config)] if setup.config else [])]
+def systemd(setup: Setup, *, arguments: Sequence[str] = ()) -> Written:
+    """The unit. arguments: those of this machine unless told. Raises InputError for a name that its command lines
+    cannot
+    say."""
+    arguments = arguments or setup.on_host
     if any(each in text for text in (str(setup.program), *arguments) for each in "\"'\\"):
         raise InputError(
             "systemd takes no quotes and no backslashes in the name of a program",

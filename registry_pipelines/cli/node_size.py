@@ -1,0 +1,201 @@
+"""``node size``: the disk that a node's images need."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, SizeType, common
+from registry_pipelines.cli.envelope import print_json
+from registry_pipelines.cli.output import console, harmless, rows_table
+from registry_pipelines.cli.references import whole
+from registry_pipelines.errors import InputError
+from registry_pipelines.node.sizing import GIB, WAYS, WRITABLE, Way
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.settings import Size
+
+if TYPE_CHECKING:
+    from registry_pipelines.chain.places import Places
+    from registry_pipelines.node.image_sizes import Named
+    from registry_pipelines.node.sizing import ImageSize, NodeDisk, NodeSize
+
+MOST_IMAGES = 1000
+"""kubelet tells its API server of 50; a list that is longer is none of a node's."""
+
+
+@click.command("size", short_help="Compute the disk that a node's images need.")
+@click.argument("images", metavar="[IMAGE]...", nargs=-1)
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
+    metavar="FILE",
+    help="A file with an image on each line; - for stdin.",
+)
+@click.option("--platform", default="", metavar="OS/ARCH", help="Of the nodes; this machine's unless told.")
+@BELIEVED_KEYS
+@click.option(
+    "--way",
+    type=click.Choice(list(WAYS)),
+    default="filled",
+    show_default=True,
+    help="How the nodes get them: pulled whole; served lazily and filled later, as `node serve` does; never filled.",
+)
+@click.option(
+    "--writable",
+    type=SizeType(),
+    default=f"{WRITABLE // GIB}GiB",
+    show_default=True,
+    metavar="SIZE",
+    help="What containers write beside volumes, with their logs.",
+)
+@click.option(
+    "--disk",
+    "given_gib",
+    type=click.IntRange(min=1, max=65_536),
+    metavar="GIB",
+    help="A disk that is there: its thresholds, and whether the images fit.",
+)
+@common
+def size(
+    options: Options,
+    images: tuple[str, ...],
+    source: Path | None,
+    platform: str,
+    keys: tuple[Path, ...],
+    way: Way,
+    writable: Size,
+    given_gib: int | None,
+) -> None:
+    """Compute the disk for the container runtime of a node that is to keep these images, and at what fill kubelet clears
+    images there. Without an image: those of the configuration, at their channel tags.
+
+    \b
+    kubectl get pods -A -o jsonpath='{range .items[*].spec.containers[*]}{.image}{"\\n"}{end}' |
+      sort -u | registry-pipelines node size --from - --json >size.json
+    registry-pipelines node setup karpenter --size size.json --to here
+
+    Each layer counts once. A disk holds all images, what containers write, and the largest image once more: a new
+    release comes while the old one runs. Sizes that no registry tells are estimated, and marked. Nothing is fetched but
+    manifests, configs, and some bytes of layers and indexes.
+    """
+    from registry_pipelines.node.image_sizes import image_sizes
+    from registry_pipelines.node.sizing import NodeSize, disk
+    from registry_pipelines.oci.platforms import Platform
+
+    wanted = Platform.parse(platform) if platform else Platform.here()
+    verifier = options.believed(keys)
+    texts = _texts(options, images, source)
+    with options.places(list(texts.values())) as places:
+        named = [_named(places, name, text) for name, text in texts.items()]
+        sizes = image_sizes(named, platform=wanted, verifier=verifier)
+    disks = {each: disk(sizes, way=each, writable=writable, given_gib=given_gib) for each in WAYS}
+    found = NodeSize(
+        platform=str(wanted),
+        images=sizes,
+        disk=disks[way],
+        others=tuple(each for name, each in disks.items() if name != way),
+    )
+    if options.as_json:
+        print_json(_plain(found))
+    else:
+        _show(found)
+
+
+def _lines(path: Path) -> list[str]:
+    if str(path) == "-":
+        text = sys.stdin.read()
+    else:
+        with local_errors(path):
+            text = path.read_text(encoding="utf-8", errors="replace")
+    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _texts(options: Options, images: Sequence[str], source: Path | None) -> dict[str, str]:
+    """What was named, with the reference that it means."""
+    config = options.config_if_any()
+    found = {each: whole(config, each) for each in images}
+    # Lines are from clusters, and follow their rules: no image of the configuration is meant.
+    found |= {each: each for each in (_lines(source) if source is not None else ())}
+    if not images and source is None and config is not None:
+        found = {
+            f"{name}:{image.channel}": f"{image.registry}/{image.repository}:{image.channel}"
+            for name, image in config.images.items()
+        }
+    if not found:
+        raise InputError("no image is named", do="Name images, give --from FILE, or have a configuration with some")
+    if len(found) > MOST_IMAGES:
+        raise InputError(
+            f"{len(found)} images are none of one node's; {MOST_IMAGES} are taken", where=str(source or "")
+        )
+    return found
+
+
+def _named(places: Places, name: str, text: str) -> Named:
+    from registry_pipelines.node.image_sizes import Named
+
+    located = places.locate(text)
+    return Named(name, located.place, located.selector)
+
+
+def _plain(found: NodeSize) -> dict[str, Any]:
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins(found)
+    return plain
+
+
+def _show(found: NodeSize) -> None:
+    out = console()
+    out.print(rows_table([_row(each) for each in found.images], title=f"images for {found.platform}"))
+    disks = sorted([found.disk, *found.others], key=lambda each: list(WAYS).index(each.way))
+    out.print(rows_table([_disk_row(each) for each in disks], title="disk of the container runtime"))
+    for line in told(found):
+        click.echo(harmless(line))
+
+
+def _row(image: ImageSize) -> dict[str, Any]:
+    mark = "" if image.exact else "about "
+    first = f"{'' if image.packed else 'about '}{size_text(image.first)}" if image.form else ""
+    return {
+        "image": image.name,
+        "compressed": size_text(image.compressed),
+        "unpacked": f"{mark}{size_text(image.unpacked)}",
+        "served lazily": image.form or "no",
+        "read at its start": first,
+    }
+
+
+def _disk_row(disk: NodeDisk) -> dict[str, Any]:
+    return {
+        "way": disk.way,
+        "images": size_text(disk.images),
+        "a new release": size_text(disk.largest),
+        "writable": size_text(disk.writable),
+        "disk": f"{disk.volume_gib} GiB{'' if disk.fits else ', too small'}",
+        "cleared from": f"{disk.gc_high_percent} %",
+        "down to": f"{disk.gc_low_percent} %",
+    }
+
+
+def told(found: NodeSize) -> list[str]:
+    """In sentences: what the numbers are for, and what is not known."""
+    disk = found.disk
+    lines = [
+        f"{count_text(len(found.images), 'image')}, {WAYS[disk.way]}: {disk.volume_gib} GiB; kubelet clears images from "
+        f"{disk.gc_high_percent} % down to {disk.gc_low_percent} %"
+    ]
+    if not disk.fits:
+        lines.append("they do not fit: kubelet will clear images that the node needs, or pulls will fail")
+    if guessed := [each.name for each in found.images if not each.exact]:
+        lines.append(f"what {count_text(len(guessed), 'image')} unpack to is estimated: no registry tells it")
+    if pulled := [each.name for each in found.images if not each.form]:
+        lines.append(
+            f"{count_text(len(pulled), 'image')} cannot be served lazily and counts as pulled: {', '.join(pulled)}"
+        )
+    return lines
