@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from registry_pipelines.cli.references import whole
 from registry_pipelines.errors import InputError
 from registry_pipelines.node.sizing import GIB, WAYS, WRITABLE, Way
 from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.settings import Size
 
@@ -72,8 +74,8 @@ def size(
     writable: Size,
     given_gib: int | None,
 ) -> None:
-    """Compute the disk for the container runtime of a node that is to keep these images, and at what fill kubelet clears
-    images there. Without an image: those of the configuration, at their channel tags.
+    """Compute the disk for the container runtime of a node that is to keep these images, and at what fill kubelet
+    clears images there. Without an image: those of the configuration, at their channel tags.
 
     \b
     kubectl get pods -A -o jsonpath='{range .items[*].spec.containers[*]}{.image}{"\\n"}{end}' |
@@ -94,7 +96,7 @@ def size(
     with options.places(list(texts.values())) as places:
         named = [_named(places, name, text) for name, text in texts.items()]
         sizes = image_sizes(named, platform=wanted, verifier=verifier)
-    disks = {each: disk(sizes, way=each, writable=writable, given_gib=given_gib) for each in WAYS}
+    disks = {each: disk(sizes, way=each, writable=int(writable), given_gib=given_gib) for each in WAYS}
     found = NodeSize(
         platform=str(wanted),
         images=sizes,
@@ -102,7 +104,7 @@ def size(
         others=tuple(each for name, each in disks.items() if name != way),
     )
     if options.as_json:
-        print_json(_plain(found))
+        print_json(json.loads(encode_json(found)))
     else:
         _show(found)
 
@@ -143,13 +145,6 @@ def _named(places: Places, name: str, text: str) -> Named:
     return Named(name, located.place, located.selector)
 
 
-def _plain(found: NodeSize) -> dict[str, Any]:
-    import msgspec
-
-    plain: dict[str, Any] = msgspec.to_builtins(found)
-    return plain
-
-
 def _show(found: NodeSize) -> None:
     out = console()
     out.print(rows_table([_row(each) for each in found.images], title=f"images for {found.platform}"))
@@ -187,8 +182,8 @@ def told(found: NodeSize) -> list[str]:
     """In sentences: what the numbers are for, and what is not known."""
     disk = found.disk
     lines = [
-        f"{count_text(len(found.images), 'image')}, {WAYS[disk.way]}: {disk.volume_gib} GiB; kubelet clears images from "
-        f"{disk.gc_high_percent} % down to {disk.gc_low_percent} %"
+        f"{count_text(len(found.images), 'image')}, {WAYS[disk.way]}: {disk.volume_gib} GiB; kubelet clears images "
+        f"from {disk.gc_high_percent} % down to {disk.gc_low_percent} %"
     ]
     if not disk.fits:
         lines.append("they do not fit: kubelet will clear images that the node needs, or pulls will fail")

@@ -7,7 +7,8 @@
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start
 - ``where`` says where an agent is unless told
-- ``setup`` writes what the other programs of a node are told of it
+- ``setup`` writes what the other programs of a node are told of it, with the disk that ``sizing`` computes from what
+  ``image_sizes`` finds
 - ``announcing`` knows images before they are pulled, where containerd says nothing but a layer's chain ID
 - ``model`` is what a configuration says of all this
 - ``counts`` counts what happens, ``status`` keeps what other commands read of a running agent, and ``metrics`` tells

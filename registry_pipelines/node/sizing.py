@@ -16,10 +16,10 @@ from typing import Literal
 
 import msgspec
 
-from registry_pipelines.errors import InputError
-from registry_pipelines.oci.decoding import ready
+from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.manifests import decode_json
 
 GIB = 1 << 30
 HIGH_PERCENT = 85
@@ -121,10 +121,10 @@ def read_disk(path: Path) -> NodeDisk:
     with local_errors(path):
         raw = path.read_bytes()
     try:
-        return msgspec.json.decode(raw, type=ready(_Document)).result.disk
-    except msgspec.MsgspecError as error:
+        return decode_json(raw, _Document).result.disk
+    except ManifestInvalid as error:
         raise InputError(
-            f"is not what `node size --json` writes: {error}", where=str(path), do="Write it again"
+            "is not what `node size --json` writes", where=f"{path}: {error.what}", do="Write it again"
         ) from None
 
 
