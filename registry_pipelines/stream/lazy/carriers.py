@@ -17,6 +17,7 @@ from registry_pipelines.errors import InputError, LocalError, RegistryPipelinesE
 from registry_pipelines.progress import size_text
 from registry_pipelines.stream.lazy import mounting
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer, Served
+from registry_pipelines.stream.lazy.fuse_memory import ENDED, Memory
 from registry_pipelines.stream.lazy.mounting import (
     EROFS_KIND,
     absolute,
@@ -38,11 +39,14 @@ if TYPE_CHECKING:
     from registry_pipelines.stream.lazy.blocks import LazyLayer
     from registry_pipelines.stream.lazy.erofs import ReadyMetadata
     from registry_pipelines.stream.lazy.guard import TakenOver
+    from registry_pipelines.stream.lazy.keeping import Keep
     from registry_pipelines.stream.lazy.tree import Tree
 
 Kind = Literal["fuse", "fanotify", "auto"]
 
 LOOK_EVERY_S = 0.5
+READY_S = 10.0
+"""How long the kernel may take to ask for the first time: it does at once."""
 _NAMES_TOLD = 5
 
 
@@ -91,6 +95,8 @@ class Where(NamedTuple):
     """The folder with what this node keeps of lazy images."""
     below: Path | None = None
     """A folder that is gone with the mount, and whose mounts only this process and its program see."""
+    keep: Keep | None = None
+    """How a FUSE mount outlives this process, and where another one left it; None: it ends with this one."""
 
 
 class Told(NamedTuple):
@@ -118,6 +124,10 @@ class Carrier(Protocol):
         """Serve until nobody has the mount any more. Blocks."""
         ...
 
+    def hold(self) -> None:
+        """Behind the begin of :meth:`run`: from now on the mount outlives this process, where it is to."""
+        ...
+
     def fill_rest(self) -> None:
         """What is fetched will be complete."""
         ...
@@ -128,6 +138,10 @@ class Carrier(Protocol):
 
     def end(self) -> None:
         """Unmount it. Safe to call twice."""
+        ...
+
+    def detached(self) -> None:
+        """Its name was taken away; it lasts as long as anybody uses it."""
         ...
 
     def leave(self) -> None:
@@ -203,8 +217,21 @@ class FuseCarrier:
         """Raises LocalError, ToolMissing: nothing is mounted then."""
         self._why = why
         self._folder = where.folder
-        self._device = mount_fuse(where.folder, where.name)
-        self._server = FuseServer(self._device, image, copies=image, read_ahead_bytes=_read_ahead(image, whole))
+        self._keep, kept = where.keep, where.keep.kept if where.keep else None
+        self._name = kept.name if kept else ""
+        self._left = False
+        if kept is not None:
+            self._device, self._memory = kept.device, kept.memory
+        else:
+            self._memory = Memory()
+            self._memory.tell(where.keep.told if where.keep else b"")
+            self._device = mount_fuse(where.folder, where.name)
+        if self._keep is not None and kept is not None:
+            self._keep.keeper.serve(self._name)
+            self._memory.recover(self._device)
+        self._server = FuseServer(
+            self._device, image, copies=image, read_ahead_bytes=_read_ahead(image, whole), memory=self._memory
+        )
         if image.comes_ahead:
             image.tell_ahead(self._server.pages_ahead(image).came)
 
@@ -221,6 +248,17 @@ class FuseCarrier:
     def run(self) -> None:
         """See :class:`Carrier`."""
         self._server.run()
+        if self._keep is not None and self._name and not self._left:
+            self._keep.keeper.drop(self._name)
+
+    def hold(self) -> None:
+        """See :class:`Carrier`."""
+        if self._keep is not None and not self._name and self._server.ready.wait(READY_S):
+            self._name = self._keep.keeper.keep(self._device, self._memory)
+
+    def detached(self) -> None:
+        """See :class:`Carrier`."""
+        self._memory.set(ENDED)
 
     def fill_rest(self) -> None:
         """It serves from what is fetched."""
@@ -235,11 +273,13 @@ class FuseCarrier:
 
     def leave(self) -> None:
         """See :class:`Carrier`."""
+        self._left = True
         self._server.leave()
 
     def close(self) -> None:
         """See :class:`Carrier`."""
         os.close(self._device)
+        self._memory.close()
 
 
 class _Complete:
@@ -280,8 +320,14 @@ class _Complete:
             unmount(self._folder, detach=True)
         self._ended.set()
 
-    def leave(self) -> None:
+    def hold(self) -> None:
         """See :class:`Carrier`. The kernel needs nobody for a complete file."""
+
+    def detached(self) -> None:
+        """See :class:`Carrier`."""
+
+    def leave(self) -> None:
+        """See :class:`Carrier`."""
 
     def close(self) -> None:
         """See :class:`Carrier`."""
@@ -318,6 +364,12 @@ class _Watched:
         if (watched := self._image.watched) is not None:
             for part in self._file.layout.parts(start, start + size):
                 watched(part.layer, part.position, part.size)
+
+    def hold(self) -> None:
+        """See :class:`Carrier`. It is held before it is mounted."""
+
+    def detached(self) -> None:
+        """See :class:`Carrier`."""
 
     def leave(self) -> None:
         """See :class:`Carrier`. The end of this process is all that its holder waits for."""

@@ -24,6 +24,7 @@ from typing import Protocol
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.stream.lazy import fuse_wire as wire
+from registry_pipelines.stream.lazy.fuse_memory import PASSES, READY, RESENDS, Memory
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
 from registry_pipelines.stream.lazy.namespaces import group_ids, user_ids
 from registry_pipelines.stream.lazy.pages_ahead import PagesAhead, Placed
@@ -207,8 +208,14 @@ class FuseServer:
         *,
         copies: Copies | None = None,
         read_ahead_bytes: int = READ_AHEAD_BYTES,
+        memory: Memory | None = None,
     ) -> None:
+        """memory: where this one leaves what the next server of the mount must know; or where another one left it,
+        which is gone and whose requests are asked again (``Memory.recover``). The tree is the same then, number by
+        number."""
         self._device = device
+        self._own_memory = Memory() if memory is None else None
+        self._memory = memory or self._own_memory or Memory()
         self._read_ahead_bytes = read_ahead_bytes
         self._sequence = _Sequence()
         self._copies = copies
@@ -222,7 +229,7 @@ class FuseServer:
         """See :meth:`pages_ahead`."""
         self.failed_reads = 0
         """Reads that ended with EIO."""
-        self._left = False
+        self._left = self._records = False
         self.ready = threading.Event()
         """The kernel has begun to ask."""
         self._answers: dict[int, Callable[[int, memoryview], Sequence[bytes | memoryview]]] = {
@@ -236,9 +243,11 @@ class FuseServer:
             Op.READDIRPLUS: self._readdirplus,
             Op.INIT: self._init,
             Op.OPEN: self._open,
-            Op.RELEASE: self._release,
             Op.DESTROY: lambda node, body: (),
         }
+        self._memory.begin()
+        if self._memory.flags & READY:
+            self._agreed()
 
     @property
     def copied_bytes(self) -> int:
@@ -248,7 +257,7 @@ class FuseServer:
     def run(self) -> None:
         """Serve until the mount is gone. Blocks; in a thread or in the main one."""
         threads = [
-            threading.Thread(target=self._serve, name=f"fuse-{number}", daemon=True)
+            threading.Thread(target=self._serve, args=(number,), name=f"fuse-{number}", daemon=True)
             for number in range(SERVING_THREADS)
         ]
         for thread in threads:
@@ -260,6 +269,8 @@ class FuseServer:
             self.ahead.close()
         if self._passthrough is not None:
             self._passthrough.close()
+        if self._own_memory is not None:
+            self._own_memory.close()
 
     def leave(self) -> None:
         """Answer nothing any more with an error: this process ends, and another one will serve the mount."""
@@ -285,22 +296,23 @@ class FuseServer:
             return error.errno != errno.ENOENT
         return True
 
-    def _serve(self) -> None:
-        buffer = bytearray(wire.REQUEST_BYTES)
-        view = memoryview(buffer)
+    def _serve(self, reader: int) -> None:
+        view = self._memory.reading(reader)
         while True:
             try:
-                count = os.readv(self._device, [buffer])
+                count = os.readv(self._device, [view])
             except OSError as error:
                 if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):  # an interrupted request
                     continue
                 if error.errno != errno.ENODEV:  # ENODEV: unmounted
                     _log.error("the kernel does not talk to the mount any more: %s", error.strerror)
                 return
-            if count < wire.HEAD.size:
+            if count < wire.HEAD.size or self._left:  # who comes next is asked it again
                 return
-            _, operation, unique, node, _, _, process, _, _ = wire.HEAD.unpack_from(buffer)
+            _, operation, unique, node, _, _, process, _, _ = wire.HEAD.unpack_from(view)
             self._answer(operation, unique, node, process, view[wire.HEAD.size : count])
+            if self._records and not self._left:
+                self._memory.answered(reader)
 
     def _answer(self, operation: int, unique: int, node: int, process: int, body: memoryview) -> None:
         if operation in (Op.FORGET, Op.BATCH_FORGET):
@@ -311,6 +323,9 @@ class FuseServer:
         try:
             if operation == Op.READ:
                 self._read(unique, node, process, body)
+                return
+            if operation == Op.RELEASE:
+                self._release(unique, node, body)
                 return
             answer = self._answers.get(operation)
             if answer is None:
@@ -351,10 +366,11 @@ class FuseServer:
         wanted, more = flags & wire.WANTED, offered & wire.ALLOW_IDMAP_2
         if self._copies is not None and offered & wire.PASSTHROUGH_2:
             more |= wire.PASSTHROUGH_2
-            self._passthrough = Passthrough(self._device, self._copies)
+            self._memory.set(PASSES)
         if more:
             wanted |= wire.INIT_EXT
-        self.ready.set()
+        self._memory.set(READY | (RESENDS if offered & wire.HAS_RESEND_2 else 0))
+        self._agreed()
         return (
             wire.INIT_OUT.pack(
                 *(wire.MAJOR, wire.MINOR, self._read_ahead_bytes, wanted),
@@ -369,6 +385,14 @@ class FuseServer:
             return 0
         return int(wire.INIT_IN_2.unpack_from(body, wire.INIT_IN.size)[0])
 
+    def _agreed(self) -> None:
+        """What kernel and server know of each other is in the memory."""
+        flags = self._memory.flags
+        self._records = not flags & RESENDS
+        if flags & PASSES and self._copies is not None:
+            self._passthrough = Passthrough(self._device, self._copies, self._memory)
+        self.ready.set()
+
     def _open(self, node: int, body: memoryview) -> Sequence[bytes]:
         if self._passthrough is None:
             raise Refused(errno.ENOSYS)  # the kernel opens files without a question from now on
@@ -377,10 +401,11 @@ class FuseServer:
             self.ahead.opened(node)
         return (self._passthrough.open(node, found.mode, found.size),)
 
-    def _release(self, node: int, body: memoryview) -> Sequence[bytes]:
+    def _release(self, unique: int, node: int, body: memoryview) -> None:
+        (handle,) = RELEASE_IN.unpack_from(body)
+        self._reply(unique)  # first: who is killed in between counts it as open for ever, and never twice as closed
         if self._passthrough is not None:
-            self._passthrough.release(node, RELEASE_IN.unpack_from(body)[0])
-        return ()
+            self._passthrough.release(node, handle)
 
     def _attributes(self, number: int) -> bytes:
         node = self._served.node(number)
@@ -478,6 +503,9 @@ class FuseServer:
             return
         with self._waiting.lock:
             self._waiting.requests[unique] = process
+        if self._records and not self._memory.add(unique):
+            self._fetch(unique, number, offset, size)
+            return
         self._pool.submit(self._fetch, unique, number, offset, size)
 
     def _fetch(self, unique: int, number: int, offset: int, size: int) -> None:
@@ -498,6 +526,8 @@ class FuseServer:
             self._fail(unique, errno.EIO)
         else:
             self._reply(unique, found)
+        if self._records and not self._left:
+            self._memory.remove(unique)
 
     def _interrupt(self, own: int, unique: int) -> None:
         """A signal came for who waits. Reads of files are not interrupted for a handler's sake, so only who is being
@@ -510,6 +540,7 @@ class FuseServer:
                 waited = self._waiting.requests.pop(unique, None) is not None
             if waited:
                 self._fail(unique, errno.EINTR)
+                self._memory.remove(unique)
             return
         again = threading.Timer(AGAIN_S, self._fail, (own, errno.EAGAIN))
         again.daemon = True

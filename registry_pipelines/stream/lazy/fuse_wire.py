@@ -14,6 +14,7 @@ MAJOR, MINOR = 7, 31
 FOREVER_S = 10 * 365 * 86400
 """How long the kernel may believe an entry or an attribute: nothing in an image changes."""
 
+
 REQUEST_BYTES = 1 << 16
 """Of the buffer for a request; the kernel refuses less than 8 KiB."""
 
@@ -67,6 +68,8 @@ PASSTHROUGH_2 = 1 << 5
 """Of the second word: the kernel reads backing files by itself."""
 ALLOW_IDMAP_2 = 1 << 8
 """Of the same: users of the tree may be mapped to others, as containers in user namespaces need (Linux 6.12)."""
+HAS_RESEND_2 = 1 << 7
+"""Of the second word: the kernel sends unanswered requests again when it is asked to."""
 
 HEAD = struct.Struct("=IIQQIIIHH")
 """Length, operation, unique number, node, user, group, process, extensions, padding."""
@@ -97,6 +100,8 @@ STATFS_OUT = struct.Struct("=5Q10I")
 """Blocks, free, free for users, inodes, free; block size, bytes of a name, fragment size, unused."""
 NOTIFY_STORE = 4
 """In place of an error, in what is no reply: pages of a file for the kernel to keep."""
+NOTIFY_RESEND = 7
+"""The same: have all that was read and not answered asked again (Linux 6.9)."""
 STORE_OUT = struct.Struct("=QQII")
 """Node, offset, size, padding; the content follows."""
 INTERRUPT_IN = struct.Struct("=Q")

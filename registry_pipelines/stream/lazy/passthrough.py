@@ -10,6 +10,7 @@ The kernel refuses a file (EIO) that is open in both ways at once: while one way
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -20,6 +21,8 @@ from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
+
+from registry_pipelines.stream.lazy.fuse_memory import MOST_FILES, Memory, OpenFile
 
 LEAST_BYTES = 16 << 20
 """Of a file that gets a copy of its own."""
@@ -57,13 +60,16 @@ class _Opened:
     passed: int = 0
     backing: int = 0
     """The kernel's number of its copy."""
+    slot: int = -1
+    """Where it stands in the memory."""
 
 
 class Passthrough:
-    """How the files of one mount are opened; for many threads."""
+    """How the files of one mount are opened; for many threads. It goes on with what ``memory`` says of that: the kernel
+    refuses a file that it has open one way, and is now told of in another."""
 
-    def __init__(self, device: int, copies: Copies) -> None:
-        self._device, self._copies = device, copies
+    def __init__(self, device: int, copies: Copies, memory: Memory) -> None:
+        self._device, self._copies, self._memory = device, copies, memory
         self._lock = threading.Lock()
         self._files: defaultdict[int, _Opened] = defaultdict(_Opened)
         self._copying, self._closed = threading.Lock(), False
@@ -71,6 +77,10 @@ class Passthrough:
         """Files whose copies were asked for."""
         self._sizes: dict[int, int] = {}
         self._refused = False
+        self._free = set(range(MOST_FILES))
+        for slot, told in memory.files():
+            self._files[told.number] = _Opened(told.cached, told.passed, told.backing, slot)
+            self._free.discard(slot)
 
     @property
     def copied_bytes(self) -> int:
@@ -87,10 +97,16 @@ class Passthrough:
             return OPEN_OUT.pack(_SMALL, _KEEP_CACHE | _NO_FLUSH, 0)
         with self._lock:
             file = self._files[number]
+            if file.slot < 0:
+                if not self._free:
+                    raise OSError(errno.ENFILE, "so many large files are open")
+                file.slot = self._free.pop()
             if not file.cached and (file.backing or self._backed(number, file)):
                 file.passed += 1
+                self._keep(number, file)
                 return OPEN_OUT.pack(_PASSED, _PASSTHROUGH | _NO_FLUSH, file.backing)
             file.cached += 1
+            self._keep(number, file)
         return OPEN_OUT.pack(_CACHED, _KEEP_CACHE | _NO_FLUSH, 0)
 
     def release(self, number: int, handle: int) -> None:
@@ -104,8 +120,11 @@ class Passthrough:
             else:
                 file.passed -= 1
             if file.cached or file.passed:
+                self._keep(number, file)
                 return
             del self._files[number]
+            self._memory.put_file(file.slot, None)
+            self._free.add(file.slot)
             if file.backing:
                 with suppress(OSError):
                     fcntl.ioctl(self._device, _BACKING_CLOSE, struct.pack("=I", file.backing))
@@ -113,6 +132,9 @@ class Passthrough:
                 self._wanted.add(number)
                 # A program's end waits for no copy: that is when its libraries are closed.
                 threading.Thread(target=self._unpack, args=(number,), name="lazy-unpack", daemon=True).start()
+
+    def _keep(self, number: int, file: _Opened) -> None:
+        self._memory.put_file(file.slot, OpenFile(number, file.cached, file.passed, file.backing))
 
     def _backed(self, number: int, file: _Opened) -> bool:
         """Give the kernel the copy of a file; one that is not there is made meanwhile."""

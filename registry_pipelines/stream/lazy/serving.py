@@ -19,6 +19,7 @@ from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, forget, re
 
 if TYPE_CHECKING:
     from registry_pipelines.stream.lazy.guard import TakenOver
+    from registry_pipelines.stream.lazy.keeping import Keep
 
 NOTE_EVERY_S = 1.0
 """How often the note's counters are written while they change."""
@@ -48,9 +49,10 @@ class Mounted:
         log: Callable[[str], object],
         taken: TakenOver | None = None,
         below: Path | None = None,
+        keep: Keep | None = None,
     ) -> None:
-        """notes: the folder of notes, in that of what this node keeps of lazy images. carrier, log, taken, below: see
-        ``carriers.open_carrier`` and ``carriers.Where``. Raises what that does: nothing is mounted then."""
+        """notes: the folder of notes, in that of what this node keeps of lazy images. carrier, log, taken, below, keep:
+        see ``carriers.open_carrier`` and ``carriers.Where``. Raises what that does: nothing is mounted then."""
         self._count = count
         self._note = note
         self._folder = folder
@@ -58,7 +60,7 @@ class Mounted:
         self._file = NoteFile(notes)
         list(read_notes(notes))  # before the folder is a mount again: what a killed process told of it is forgotten
         try:
-            where = Where(folder, note.image, notes.parent, below)
+            where = Where(folder, note.image, notes.parent, below, keep)
             self._whole = _is_whole(count(note))
             self._carrier = open_carrier(carrier, image, where, log=log, taken=taken, whole=self._whole)
         except BaseException:
@@ -74,6 +76,7 @@ class Mounted:
         self._file.write(self.note)
         for thread in self._threads:
             thread.start()
+        self._carrier.hold()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,6 +93,10 @@ class Mounted:
         """Serve no more, and let the mount be, also at the end of the context: see ``carriers.Carrier.leave``."""
         self._left = True
         self._carrier.leave()
+
+    def detached(self) -> None:
+        """Its name was taken away: see ``carriers.Carrier.detached``."""
+        self._carrier.detached()
 
     @property
     def note(self) -> MountNote:

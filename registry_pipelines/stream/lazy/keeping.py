@@ -1,0 +1,305 @@
+"""The keeper of an agent's mounts (``keeper``) as the agent sees it: started, told of mounts, taken over from.
+
+A node whose systemd keeps descriptors for the unit (``FileDescriptorStoreMax``) gives them there, too (``fdstore``):
+what all other processes lose is still there.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from registry_pipelines import __version__
+from registry_pipelines.errors import LocalError, StateLocked
+from registry_pipelines.stream.lazy import fdstore, keeper
+from registry_pipelines.stream.lazy.fuse_memory import Memory
+from registry_pipelines.stream.lazy.sockets import connect, listen
+
+PATIENCE_S = 60.0
+"""How long reads wait for another agent; then they end with EIO."""
+
+PROTOCOL = 1
+"""Of what an agent and a keeper say to each other; it stands in the name of the socket."""
+
+BUSY_S = 5.0
+"""How long an agent that ends may still be there when the next one comes."""
+
+ANSWER_S = 5.0
+START_S = 30.0
+TRIES = 3
+
+_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from registry_pipelines.stream.lazy.keeper import main"
+_PACKAGES = Path(__file__).parents[3]
+_NOBODY = "no process can keep what is mounted when this one ends"
+
+
+class Kept(NamedTuple):
+    """A mount that a former agent left."""
+
+    name: str
+    device: int
+    memory: Memory
+
+
+class Keep(NamedTuple):
+    """How a mount is kept. told: what a next agent must know of it. kept: the mount is there, and was taken over."""
+
+    keeper: Keeping
+    told: bytes
+    kept: Kept | None = None
+
+
+class Keeping:
+    """See the module. For many threads."""
+
+    def __init__(self, folder: Path, *, patience_s: float = PATIENCE_S, log: Callable[[str], object]) -> None:
+        """folder: where its socket is; one for each agent. log: is told in one line what a person must know.
+
+        Raises StateLocked: another agent serves what is mounted there; LocalError.
+        """
+        self._path = folder / f"keeper.{PROTOCOL}.sock"
+        self._patience_s, self._log = patience_s, log
+        self._lock = threading.Lock()
+        self._mounts: dict[str, Kept] = {}
+        self._served: set[str] = set()
+        self._closed = False
+        self.left: Sequence[Kept] = ()
+        """What a former agent left mounted; nobody serves it yet, see :meth:`serve`."""
+        self._socket, build = self._take()
+        self._tell_of_others(folder)
+        with self._lock:
+            old = self._socket if self._mounts and build != __version__ else None
+            if old is not None:  # it is an older program, as long as it lives
+                self._socket = self._started()
+                with suppress(OSError):
+                    old.send(b"done")
+                    old.recv(keeper.MOST_TOLD_BYTES)
+                old.close()
+        self.left = list(self._mounts.values())
+        threading.Thread(target=self._watch, name="keeper", daemon=True).start()
+
+    def keep(self, device: int, memory: Memory) -> str:
+        """From now on a mount outlives this process, which serves it; the name by which it is known. Descriptors stay
+        the caller's. It never raises: what cannot be kept is served all the same, and that is said."""
+        name = uuid.uuid4().hex
+        with self._lock:
+            self._mounts[name] = Kept(name, device, memory)
+            self._served.add(name)
+            self._say(f"keep {name}", [device, memory.descriptor])
+            fdstore.store(name, device, memory.descriptor)
+        return name
+
+    def serve(self, name: str) -> None:
+        """This process serves a mount that was left: from the answer on nobody else reads its requests."""
+        with self._lock:
+            self._served.add(name)
+            self._say(f"serve {name}")
+
+    def fail(self, name: str) -> None:
+        """It cannot be served: have reads end with EIO, as long as anybody has it."""
+        with self._lock:
+            self._served.discard(name)
+            self._say(f"fail {name}")
+
+    def drop(self, name: str) -> None:
+        """Nobody has the mount any more."""
+        with self._lock:
+            self._mounts.pop(name, None)
+            self._served.discard(name)
+            self._say(f"drop {name}")
+            fdstore.remove(name)
+
+    def close(self, *, end: bool) -> None:
+        """At the end of the process. end: nothing is to be kept; what is in use ends with errors."""
+        with self._lock:
+            self._closed = True
+            if end:
+                self._say("done")
+                for name in self._mounts:
+                    fdstore.remove(name)
+            self._socket.close()
+
+    def _take(self) -> tuple[socket.socket, str]:
+        """From the keeper that is there, else from one that is started; and what build it is."""
+        until = time.monotonic() + BUSY_S
+        while True:
+            try:
+                asked = connect(self._path, ANSWER_S)
+            except OSError:  # nobody
+                break
+            try:
+                build = self._hear_mounts(asked)
+                if build:
+                    self._add_stored()
+                    return asked, build
+            except OSError:  # it has just ended, or its twin takes its place
+                asked.close()
+                self._forget()
+            if time.monotonic() > until:
+                raise StateLocked(
+                    "another process serves the images that are mounted there",
+                    where=str(self._path.parent),
+                    do="End it first, or name another folder",
+                )
+            time.sleep(0.05)
+        self._add_stored()
+        with self._lock:
+            return self._started(), __version__
+
+    def _hear_mounts(self, asked: socket.socket) -> str:
+        """The build of a keeper, which has told of all mounts; nothing where it is another agent's. Raises OSError."""
+        asked.send(f"take {self._patience_s}".encode())
+        while True:
+            said, numbers, _, _ = socket.recv_fds(asked, keeper.MOST_TOLD_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+            what, _, rest = said.decode().partition(" ")
+            if what == "end":
+                return rest
+            if what == "mount" and len(numbers) == 2:
+                self._add(rest, *numbers)
+            elif said == keeper.BUSY:
+                asked.close()
+                return ""
+            else:
+                raise OSError("it ended")
+
+    def _add(self, name: str, device: int, memory: int) -> None:
+        """A mount that was left. One that another version made is not known here, and stays the keeper's."""
+        try:
+            self._mounts[name] = Kept(name, device, Memory(memory))
+        except (ValueError, OSError) as error:
+            self._log(f"a mount of containers that run is not served on, and reads of it end with errors: {error}")
+            os.close(device)
+            os.close(memory)
+
+    def _add_stored(self) -> None:
+        """What only systemd has."""
+        for name, device, memory in fdstore.stored():
+            if name in self._mounts:
+                os.close(device)
+                os.close(memory)
+            else:
+                self._add(name, device, memory)
+
+    def _forget(self) -> None:
+        for each in self._mounts.values():
+            os.close(each.device)
+            each.memory.close()
+        self._mounts.clear()
+
+    def _tell_of_others(self, folder: Path) -> None:
+        """Of keepers that say other things than this program understands."""
+        for path in folder.glob("keeper.*.sock"):
+            if path != self._path:
+                with suppress(OSError):
+                    connect(path, ANSWER_S).close()
+                    self._log(
+                        "images of containers that run are kept by another version of this program, and are not served "
+                        f"on: reads of them end with errors ({path})"
+                    )
+
+    def _say(self, what: str, numbers: Sequence[int] = ()) -> None:
+        """Say it until it is heard, if need be to another keeper. The lock is held."""
+        for _ in range(TRIES):
+            with suppress(OSError):
+                self._socket.settimeout(ANSWER_S)
+                socket.send_fds(self._socket, [what.encode()], numbers)
+                if self._socket.recv(keeper.MOST_TOLD_BYTES) == keeper.OK:
+                    return
+            if what == "done":
+                return
+            try:
+                if _is_gone(self._socket):
+                    self._socket.close()
+                    self._socket = self._started()
+            except LocalError as error:
+                self._log(f"{_NOBODY}: {error}")
+                return
+        self._log(f"{_NOBODY}: it does not answer")
+
+    def _started(self) -> socket.socket:
+        """To a new keeper that has all mounts. The lock is held. Raises LocalError."""
+        ours = _start(self._path, self._patience_s)
+        try:
+            for name, each in self._mounts.items():
+                socket.send_fds(ours, [f"keep {name}".encode()], [each.device, each.memory.descriptor])
+                ours.recv(keeper.MOST_TOLD_BYTES)
+                if name not in self._served:
+                    ours.send(f"wait {name}".encode())
+                    ours.recv(keeper.MOST_TOLD_BYTES)
+        except OSError as error:
+            ours.close()
+            raise LocalError(f"{_NOBODY}: {error.strerror or error}", where=sys.executable) from error
+        return ours
+
+    def _watch(self) -> None:
+        """In a thread: start another keeper, where the one and its twin were killed."""
+        while not self._closed:
+            watched = self._socket
+            poll = select.poll()
+            try:
+                poll.register(watched, select.POLLRDHUP)
+                poll.poll()
+            except (ValueError, OSError):  # closed, by this process
+                time.sleep(0.01)
+            with self._lock:
+                if self._closed or self._socket is not watched or not _is_gone(watched):
+                    continue
+                watched.close()
+                try:
+                    self._socket = self._started()
+                except LocalError as error:
+                    self._log(f"{_NOBODY}: {error}")
+                    return
+
+
+def _is_gone(other: socket.socket) -> bool:
+    """Whether the other end is closed."""
+    poll = select.poll()
+    try:
+        poll.register(other, select.POLLRDHUP)
+    except ValueError:  # closed here
+        return True
+    return bool(poll.poll(0))
+
+
+def _start(path: Path, patience_s: float) -> socket.socket:
+    """Start a keeper that listens at a path. Raises LocalError."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    python = [sys.executable, "-I", "-S", "-c", f"{_START}; main(sys.argv[1:])", str(_PACKAGES)]
+    with theirs, listen(path) as listener:
+        passed = [listener.fileno(), theirs.fileno()]
+        try:
+            process = subprocess.Popen(
+                [*python, *map(str, passed), str(patience_s), __version__],
+                pass_fds=passed,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=None if keeper.may_tell(2) else subprocess.DEVNULL,
+                start_new_session=True,
+                cwd="/",
+            )
+        except OSError as error:
+            ours.close()
+            raise LocalError(f"{_NOBODY}: {error.strerror}", where=sys.executable) from error
+    process.returncode = 0  # it outlives this process, and nobody waits for it
+    ours.settimeout(START_S)
+    try:
+        if ours.recv(keeper.MOST_TOLD_BYTES) == keeper.OK:
+            return ours
+    except OSError:
+        pass
+    ours.close()
+    raise LocalError(f"{_NOBODY}: it ended, or says nothing", where=sys.executable)
+
+
+__all__ = ["PATIENCE_S", "Keep", "Keeping", "Kept"]
