@@ -22,8 +22,6 @@ from registry_pipelines.errors import (
     ContentError,
     DigestInvalid,
     DiskFull,
-    InputError,
-    LocalError,
     RegistryPipelinesError,
 )
 from registry_pipelines.evidence.model import Verifier
@@ -31,16 +29,18 @@ from registry_pipelines.node.announcing import Looked
 from registry_pipelines.node.counts import Counts, Reason, reason_of
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.recording import StartRecorder
-from registry_pipelines.node.served import ServedImage
+from registry_pipelines.node.served import Around, Left, ServedImage, left_of
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.fuse_memory import ENDED
 from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.stream.lazy.keeping import PATIENCE_S, Keeping, Kept
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.kept_registry import kept_registry
-from registry_pipelines.stream.lazy.mounting import check_folder
+from registry_pipelines.stream.lazy.mounting import end_mount
 from registry_pipelines.stream.lazy.opened import OpenImage, open_image
 from registry_pipelines.stream.lazy.proving import proven_here
 
@@ -51,6 +51,9 @@ otherwise, and one of them must not send all above it to the normal pull."""
 WAIT_S = 10.0
 """How long a pull waits for what an image is served by; then it goes on as usual, and what comes late is for the next
 layer."""
+
+RESUME_AGAIN_S = 5.0
+"""An image that containers use, and that cannot be served on, is tried again after that."""
 
 AGAIN_S = 60.0
 """For so long an image that could not be served is not looked at again: a pull asks once for each layer."""
@@ -79,6 +82,7 @@ class NodeImages:
         fill: bool = True,
         wait_s: float = WAIT_S,
         end_mounts: bool = True,
+        patience_s: float = PATIENCE_S,
         counts: Counts | None = None,
         recorder: StartRecorder | None = None,
         unproven: bool = False,
@@ -86,9 +90,12 @@ class NodeImages:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
         what a person must know. fill: see ``served.ServedImage``. end_mounts: at the end what is mounted goes; else it
-        stays for the next process. counts: is told what was served, and what was not and why. recorder: of starts.
-        unproven: serve layers of eStargz also where no believed indexer says that they are what the config claims; see
-        ``proving``. Raises LocalError."""
+        stays for the next process, for which readers wait so long (patience_s, in seconds). counts: is told what was
+        served, and what was not and why. recorder: of starts. unproven: serve layers of eStargz also where no believed
+        indexer says that they are what the config claims; see ``proving``.
+
+        Raises LocalError, StateLocked: another process serves what is mounted there.
+        """
         self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
         self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
         self._end_mounts, self._recorder = end_mounts, recorder
@@ -100,8 +107,12 @@ class NodeImages:
         self._not_before: dict[str, float] = {}
         """By digest, in monotonic seconds."""
         self._announced: Callable[[str], Sequence[tuple[str, str]]] = lambda chain_id: ()
-        self._closed = False
-        self._clear_left()
+        self._closed = threading.Event()
+        self._keeping = Keeping(state / "lazy" / "keeper", patience_s=patience_s, log=log)
+        self._around = Around(state / "lazy" / "mounts", log, self._keeping, set())
+        self._resuming: set[str] = set()
+        """Digests of images that a former agent served, and this one does not yet."""
+        self._resume_all()
 
     def __enter__(self) -> NodeImages:
         return self
@@ -110,11 +121,15 @@ class NodeImages:
         if self._recorder is not None:
             self._recorder.close()
         with self._lock:
-            self._closed = True
+            self._closed.set()
             found, self._found = list(self._found.values()), {}
+        if not self._end_mounts:
+            for mounted in list(self._around.mounted):
+                mounted.leave()
         for each in found:
             if each.done() and (image := each.result()) is not None:
-                (image.close if self._end_mounts else image.leave)()
+                image.close() if self._end_mounts else image.leave()
+        self._keeping.close(end=self._end_mounts)
 
     def find(self, labels: Mapping[str, str], chain_id: str) -> ServedImage | None:
         """See LazyImages."""
@@ -133,11 +148,13 @@ class NodeImages:
 
     def _image(self, reference: str, digest: str) -> ServedImage | None:
         with self._lock:
-            if self._closed:
+            if self._closed.is_set():
                 return None
             found = self._found.get(digest)
             if found is not None and found.done() and found.result() is None:
                 found = None if time.monotonic() >= self._not_before[digest] else found
+            if found is None and digest in self._resuming:
+                return None
             if found is None:
                 found = self._found[digest] = Future()
                 threading.Thread(
@@ -173,14 +190,15 @@ class NodeImages:
             self._as_usual(f"{reference}@{digest}", "other", f"{type(error).__name__}: {error}")
         self._counts.count("images", served="none" if image is None else "part" if image.left_out else "all")
         with self._lock:
-            closed = self._closed
+            closed = self._closed.is_set()
             self._not_before[digest] = time.monotonic() + AGAIN_S
         if image is not None and closed:
             image.close()
             image = None
         found.set_result(image)
 
-    def _opened(self, reference: str, digest: Digest) -> ServedImage:
+    def _opened(self, reference: str, digest: Digest, *, keep: bool = True) -> ServedImage:
+        """keep: a new process is to serve it again."""
         kept = self._read(self._path(digest))
         if kept is not None:  # one name for one image, under however many references it is pulled
             reference = kept.reference
@@ -195,15 +213,14 @@ class NodeImages:
             reference,
             open_layers,
             folder=self._folder,
-            state=self._state / "lazy",
-            log=self._log,
+            around=self._around,
             fill=self._fill,
             ended=self._forget,
             recorder=self._recorder,
         )
         if kept is not None:
             image.promise(len(kept.layers))
-        if image.layers:
+        if image.layers and keep:
             self._keep(_Kept(reference, digest, image.layers))
         return image
 
@@ -263,13 +280,70 @@ class NodeImages:
             if (kept := self._read(path)) is not None:
                 yield kept
 
-    def _clear_left(self) -> None:
-        """Take away what a killed process left mounted. What another one serves stays."""
+    def _resume_all(self) -> None:
+        """Serve on what a former agent left mounted, and take away what nobody can serve."""
+        left: dict[str, list[tuple[Kept, Left]]] = {}
+        for kept in self._keeping.left:
+            told = left_of(kept)
+            if told is None:
+                self._give_up(kept, "another version of this program mounted it")
+            else:
+                left.setdefault(told.digest, []).append((kept, told))
+        stays = {told.folder for each in left.values() for kept, told in each if not kept.memory.flags & ENDED}
         for folder in self._folder.iterdir():
-            if not folder.suffix:
-                with suppress(InputError, LocalError, OSError):
-                    check_folder(folder)
+            if not folder.suffix and str(folder) not in stays:
+                end_mount(folder)
+                with suppress(OSError):
                     folder.rmdir()
+        for digest, each in left.items():
+            self._resuming.add(digest)
+            found: Future[ServedImage | None] = Future()
+            if any(not kept.memory.flags & ENDED for kept, _ in each):
+                self._found[digest] = found
+            threading.Thread(target=self._resume, args=(digest, each, found), name="resume", daemon=True).start()
+
+    def _resume(self, digest: str, left: list[tuple[Kept, Left]], found: Future[ServedImage | None]) -> None:
+        """In a thread: until it is served. Who reads waits meanwhile, and then gets errors (``stream.lazy.keeper``)."""
+        lasts = any(not kept.memory.flags & ENDED for kept, _ in left)
+        image: ServedImage | None = None
+        while not self._closed.is_set():
+            try:
+                image = image or self._opened(left[0][1].reference, Digest.parse(digest), keep=lasts)
+                while left:
+                    kept, told = left[0]
+                    if not image.resume(kept, told):
+                        self._give_up(kept, "its tree is another one now", told)
+                    left.pop(0)
+            except Exception as error:
+                self._log(f"{left[0][1].reference}@{digest}, of which containers run, cannot be served on yet: {error}")
+                if not found.done():
+                    self._not_before[digest] = time.monotonic() + AGAIN_S
+                    found.set_result(None)
+                self._closed.wait(RESUME_AGAIN_S)
+                continue
+            self._resumed(digest, image, found, lasts=lasts)
+            return
+
+    def _resumed(self, digest: str, image: ServedImage, found: Future[ServedImage | None], *, lasts: bool) -> None:
+        with self._lock:
+            self._resuming.discard(digest)
+            if found.done():
+                found = Future()
+            if lasts and not self._closed.is_set():
+                self._found[digest] = found
+        found.set_result(image)
+        self._log(f"{image.name} is served on")
+        if not lasts:
+            image.let_go()
+
+    def _give_up(self, kept: Kept, why: str, left: Left | None = None) -> None:
+        """Have reads of a mount fail: with another tree they would give what is wrong. New containers get a new
+        mount."""
+        self._keeping.fail(kept.name)
+        if left is not None and not kept.memory.flags & ENDED:
+            end_mount(Path(left.folder))
+        name = f"{left.reference}@{left.digest}" if left is not None else "an image"
+        self._log(f"{name} is not served on: {why}; containers that run get errors for what they did not read yet")
 
 
 def _selector(reference: str) -> str:

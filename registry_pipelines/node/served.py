@@ -7,11 +7,18 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.node.recording import StartRecorder
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import count_text
+from registry_pipelines.stream.lazy.fuse_memory import ENDED
+from registry_pipelines.stream.lazy.keeping import Keep, Keeping, Kept
 from registry_pipelines.stream.lazy.mounting import check_folder, end_mount
 from registry_pipelines.stream.lazy.opened import OpenImage
 from registry_pipelines.stream.lazy.serving import Mounted
@@ -19,6 +26,35 @@ from registry_pipelines.stream.lazy.serving import Mounted
 Open = Callable[[int | None], AbstractContextManager[OpenImage]]
 """Opens the image with so many layers from the base on, whatever has to be fetched whole for it; None: with those that
 can be read by pieces."""
+
+
+class Left(msgspec.Struct, frozen=True):
+    """What a next agent must know of a mount, to serve it on."""
+
+    reference: str
+    digest: str
+    layers: int
+    """How many are in its tree."""
+    folder: str
+    tree: str
+    """Digest of the tree: the kernel knows its files by their numbers."""
+
+
+def left_of(kept: Kept) -> Left | None:
+    """What a former agent told of a mount; None where this program does not understand it."""
+    try:
+        return msgspec.json.decode(kept.memory.told, type=ready(Left))
+    except msgspec.MsgspecError:
+        return None
+
+
+class Around(NamedTuple):
+    """What all images of an agent share. mounted: all that is."""
+
+    notes: Path
+    log: Callable[[str], object]
+    keeping: Keeping
+    mounted: set[Mounted]
 
 
 class _Tree:
@@ -39,21 +75,27 @@ class _Tree:
         self,
         reference: str,
         folder: Path,
-        notes: Path,
-        log: Callable[[str], object],
+        around: Around,
         *,
         fill: bool,
-        recorder: StartRecorder | None,
+        recorder: StartRecorder | None = None,
+        kept: Kept | None = None,
     ) -> Path:
-        """Where it is mounted, from now on. recorder: of its first start, before anything fills it. Raises LocalError,
-        InputError, ToolMissing."""
+        """Where it is mounted, from now on. recorder: of its first start, before anything fills it. kept: it is mounted
+        there already. Raises LocalError, InputError, ToolMissing."""
         if self._mounted is None:
-            check_folder(folder)
+            if kept is None:
+                check_folder(folder)
             note = self.image.note(reference, folder)
+            left = Left(reference, note.digest, len(self.image.layers), str(folder), self.image.tree.digest)
+            keep = Keep(around.keeping, encode_json(left), kept)
             watched = recorder.watch(self.image, reference) if recorder else None
+            shown = watched or self.image
             mounted = self._mounted = self._stack.enter_context(
-                Mounted(watched or self.image, folder, notes, note, self.image.count, log=log)
+                Mounted(shown, folder, around.notes, note, self.image.count, log=around.log, keep=keep)
             )
+            around.mounted.add(mounted)
+            self._stack.callback(around.mounted.discard, mounted)
             self._folder = folder
             if recorder and watched:
                 recorder.begin(watched, mounted, reference, mounted.fill_rest if fill else lambda: None)
@@ -66,9 +108,14 @@ class _Tree:
         if self._mounted is None or self._folder is None:
             self._stack.close()
             return
+        self._mounted.detached()  # first: who takes it over must not take it for one that has a name
         end_mount(self._folder)
         with suppress(OSError):
             self._folder.rmdir()
+        self.close_later()
+
+    def close_later(self) -> None:
+        """Its name is gone: once nobody uses it any more."""
         threading.Thread(target=self._close_later, args=(self._mounted,), name="tree_end", daemon=True).start()
 
     def _close_later(self, mounted: Mounted) -> None:
@@ -76,9 +123,7 @@ class _Tree:
         self._stack.close()
 
     def leave(self) -> None:
-        """At the end of the process: what is mounted stays, for the next one."""
-        if self._mounted is not None:
-            self._mounted.leave()
+        """At the end of the process: let go of the image."""
         self._stack.close()
 
     def close(self) -> None:
@@ -98,20 +143,19 @@ class ServedImage:
         open_layers: Open,
         *,
         folder: Path,
-        state: Path,
-        log: Callable[[str], object],
+        around: Around,
         fill: bool,
         ended: Callable[[ServedImage], object],
         recorder: StartRecorder | None = None,
     ) -> None:
-        """reference: as the runtime pulled it. folder: for the folders that it is mounted on. state: what this node
-        keeps of lazy images. fill: also fetch what nobody reads, from the first mount on. ended: is told of
-        :meth:`release`. recorder: of the first start of the whole image.
+        """reference: as the runtime pulled it. folder: for the folders that it is mounted on. fill: also fetch what
+        nobody reads, from the first mount on. ended: is told of :meth:`release`. recorder: of the first start of the
+        whole image.
 
         Raises what ``opened.open_image`` does.
         """
-        self._reference, self._open, self._folder, self._notes = reference, open_layers, folder, state / "mounts"
-        self._log, self._fill, self._ended, self._lock = log, fill, ended, threading.Lock()
+        self._reference, self._open, self._folder, self._around = reference, open_layers, folder, around
+        self._fill, self._ended, self._lock = fill, ended, threading.Lock()
         self._recorder = recorder
         first = _Tree(open_layers(None))
         self.digest = first.image.image.descriptor.digest
@@ -157,7 +201,7 @@ class ServedImage:
             where = self._folder / f"{self.digest.hex}-{count}"
             try:
                 recorder = self._recorder if count == len(self._chain) else None
-                return tree.mount(self._reference, where, self._notes, self._log, fill=self._fill, recorder=recorder)
+                return tree.mount(self._reference, where, self._around, fill=self._fill, recorder=recorder)
             except RegistryPipelinesError:
                 del self._trees[count]
                 tree.close()
@@ -171,8 +215,42 @@ class ServedImage:
                 tree.end()
             self._ended(self)
 
+    def resume(self, kept: Kept, left: Left) -> bool:
+        """Serve on what a former agent left mounted. False: the tree is another one now, which the kernel would take
+        for the same. Raises what ``opened.open_image`` does, LocalError."""
+        ended = bool(kept.memory.flags & ENDED)
+        with self._lock:
+            tree = self._fitting(left, ended=ended)
+            if tree is None:
+                return False
+            tree.mount(left.reference, Path(left.folder), self._around, fill=self._fill and not ended, kept=kept)
+            if ended:
+                tree.close_later()
+            else:
+                self._trees[left.layers] = tree
+        return True
+
+    def _fitting(self, left: Left, *, ended: bool) -> _Tree | None:
+        first = self._trees.get(left.layers)
+        if not ended and first is not None and first.image.tree.digest == left.tree:
+            return first
+        for count in (None, left.layers):  # by a pack, or without
+            tree = _Tree(self._open(count))
+            if len(tree.image.layers) == left.layers and tree.image.tree.digest == left.tree:
+                return tree
+            tree.close()
+        return None
+
+    def let_go(self) -> None:
+        """Nothing is made of it, and what it serves of a former agent ends by itself."""
+        with self._lock:
+            trees, self._trees = list(self._trees.values()), {}
+            for tree in trees:
+                tree.close()
+
     def leave(self) -> None:
-        """At the end of the process: what is mounted stays, and the next process serves it."""
+        """At the end of the process: what is mounted stays, and the next process serves it. It was left already
+        (``Mounted.leave``)."""
         with self._lock:
             for tree in self._trees.values():
                 tree.leave()

@@ -142,19 +142,22 @@ def test_a_new_process_serves_what_the_killed_one_did_without_the_registry(
         words = [faults.address, str(state), str(key.public), release.digest, top, REFERENCE]
         killed = subprocess.Popen([sys.executable, "-c", SERVING, *words], stdout=subprocess.PIPE)
         assert killed.stdout is not None and killed.stdout.readline() == b"hello\n"
+        [folder] = ours(tmp_path)
+        opened = (folder / "data/1").open("rb", buffering=0)
+        opened.read(1 << 20)
         killed.kill()
         killed.communicate()
-        [dead] = ours(tmp_path)
-        with pytest.raises(OSError, match=r"not connected|abort"):
-            (dead / "bin/cat").read_bytes()
         gone = Place(DistributionRegistry(faults.address, retries=NEVER), "team/app")
         for method in ("GET", "HEAD"):
             faults.play(method, r"/v2/.*", Status(503))
-        with node(gone, state, key, wait_s=patient(60)) as images:
-            assert not ours(tmp_path)
+        with opened, ThreadPoolExecutor(1) as pool:
+            waits = pool.submit((folder / "etc/motd").read_text)
             for told in (labels(release), {}):
-                served = images.find(told, top)
-                assert served is not None and (served.mount(top) / "etc/motd").read_text() == "hello\n"
+                with node(gone, state, key, wait_s=patient(60)) as images:
+                    served = images.find(told, top)
+                    assert served is not None and served.mount(top) == folder and ours(tmp_path) == [folder]
+                    assert waits.result() == "hello\n"
+                    assert (folder / "motd").is_symlink() and (folder / "etc/motd").read_text() == "hello\n"
         gone.registry.close()  # type: ignore[attr-defined]
 
 

@@ -65,10 +65,13 @@ class Memory:
         """descriptor: of a memory that another process made; else it is made. Raises ValueError: another version made
         it; OSError."""
         made = descriptor is None
-        self.descriptor = os.memfd_create("registry-pipelines-mount", os.MFD_CLOEXEC) if made else descriptor
-        if made:
+        self.descriptor: int
+        if descriptor is None:
+            self.descriptor = os.memfd_create("registry-pipelines-mount", os.MFD_CLOEXEC)
             os.ftruncate(self.descriptor, _BYTES)
-        elif os.fstat(self.descriptor).st_size != _BYTES:
+        else:
+            self.descriptor = descriptor
+        if os.fstat(self.descriptor).st_size != _BYTES:
             raise ValueError("another version of this program made it")
         self._map = mmap.mmap(self.descriptor, _BYTES)
         if made:

@@ -163,9 +163,10 @@ class Keeper:
             return
         if what == "keep":
             self._keep(rest, numbers)
-        each = self._mounts.get(rest)
-        if each is None:
-            return
+        if rest in self._mounts:
+            self._set(what, rest, self._mounts[rest])
+
+    def _set(self, what: str, name: str, each: _Kept) -> None:
         if what == "serve":
             os.set_blocking(each.device, True)
             each.served, each.failing = True, False
@@ -174,7 +175,7 @@ class Keeper:
         elif what == "fail":
             each.served, each.until = False, 0.0
         elif what == "drop":
-            self._mounts.pop(rest).close()
+            self._mounts.pop(name).close()
 
     def _keep(self, name: str, numbers: list[int]) -> None:
         if name not in self._mounts:

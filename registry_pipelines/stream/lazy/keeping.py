@@ -15,14 +15,16 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from registry_pipelines import __version__
 from registry_pipelines.errors import LocalError, StateLocked
+from registry_pipelines.oci.files import held_alone
 from registry_pipelines.stream.lazy import fdstore, keeper
 from registry_pipelines.stream.lazy.fuse_memory import Memory
+from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.sockets import connect, listen
 
 PATIENCE_S = 60.0
@@ -34,7 +36,9 @@ PROTOCOL = 1
 BUSY_S = 5.0
 """How long an agent that ends may still be there when the next one comes."""
 
-ANSWER_S = 5.0
+ANSWER_S = 2.0
+LOOK_EVERY_MS = 1000
+"""Whether the keeper that is watched is still the one that is used."""
 START_S = 30.0
 TRIES = 3
 
@@ -72,21 +76,14 @@ class Keeping:
         self._lock = threading.Lock()
         self._mounts: dict[str, Kept] = {}
         self._served: set[str] = set()
-        self._closed = False
-        self.left: Sequence[Kept] = ()
-        """What a former agent left mounted; nobody serves it yet, see :meth:`serve`."""
-        self._socket, build = self._take()
+        self._closed = self._watched = False
+        self._socket: socket.socket | None = None
+        make_own(folder)
+        self._alone = self._wait_until_alone(folder)
+        self._socket = self._taken()
         self._tell_of_others(folder)
-        with self._lock:
-            old = self._socket if self._mounts and build != __version__ else None
-            if old is not None:  # it is an older program, as long as it lives
-                self._socket = self._started()
-                with suppress(OSError):
-                    old.send(b"done")
-                    old.recv(keeper.MOST_TOLD_BYTES)
-                old.close()
-        self.left = list(self._mounts.values())
-        threading.Thread(target=self._watch, name="keeper", daemon=True).start()
+        self.left: Sequence[Kept] = list(self._mounts.values())
+        """What a former agent left mounted; nobody serves it yet, see :meth:`serve`."""
 
     def keep(self, device: int, memory: Memory) -> str:
         """From now on a mount outlives this process, which serves it; the name by which it is known. Descriptors stay
@@ -122,42 +119,63 @@ class Keeping:
     def close(self, *, end: bool) -> None:
         """At the end of the process. end: nothing is to be kept; what is in use ends with errors."""
         with self._lock:
+            if end and self._socket is not None:
+                self._say("done")
             self._closed = True
             if end:
-                self._say("done")
                 for name in self._mounts:
                     fdstore.remove(name)
-            self._socket.close()
+            if self._socket is not None:
+                self._socket.close()
+        self._alone.close()
 
-    def _take(self) -> tuple[socket.socket, str]:
-        """From the keeper that is there, else from one that is started; and what build it is."""
+    def _wait_until_alone(self, folder: Path) -> ExitStack:
+        """The lock that the agent has as long as it lives."""
         until = time.monotonic() + BUSY_S
         while True:
+            stack = ExitStack()
+            try:
+                stack.enter_context(held_alone(folder / "agent.lock", "another agent serves what is mounted there"))
+            except StateLocked:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(0.05)
+            else:
+                return stack
+
+    def _taken(self) -> socket.socket | None:
+        """To the keeper that is there, which has told of all mounts; None: there is none, and no mount."""
+        for _ in range(TRIES):
             try:
                 asked = connect(self._path, ANSWER_S)
             except OSError:  # nobody
                 break
             try:
                 build = self._hear_mounts(asked)
-                if build:
-                    self._add_stored()
-                    return asked, build
             except OSError:  # it has just ended, or its twin takes its place
                 asked.close()
                 self._forget()
-            if time.monotonic() > until:
-                raise StateLocked(
-                    "another process serves the images that are mounted there",
-                    where=str(self._path.parent),
-                    do="End it first, or name another folder",
-                )
-            time.sleep(0.05)
-        self._add_stored()
+                time.sleep(0.05)
+                continue
+            stored = self._add_stored()
+            if build == __version__ and not stored:
+                self._begin_to_watch()
+                return asked
+            with self._lock:  # it is an older program, as long as it lives
+                newer = self._started()
+            with suppress(OSError):
+                asked.send(b"done")
+                asked.recv(keeper.MOST_TOLD_BYTES)
+            asked.close()
+            return newer
+        if not self._add_stored():
+            return None
         with self._lock:
-            return self._started(), __version__
+            return self._started()
 
     def _hear_mounts(self, asked: socket.socket) -> str:
-        """The build of a keeper, which has told of all mounts; nothing where it is another agent's. Raises OSError."""
+        """The build of a keeper, which has told of all mounts. Raises OSError: it ended, or has not yet seen that its
+        agent did."""
         asked.send(f"take {self._patience_s}".encode())
         while True:
             said, numbers, _, _ = socket.recv_fds(asked, keeper.MOST_TOLD_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
@@ -166,11 +184,8 @@ class Keeping:
                 return rest
             if what == "mount" and len(numbers) == 2:
                 self._add(rest, *numbers)
-            elif said == keeper.BUSY:
-                asked.close()
-                return ""
             else:
-                raise OSError("it ended")
+                raise OSError("it ended, or has an agent")
 
     def _add(self, name: str, device: int, memory: int) -> None:
         """A mount that was left. One that another version made is not known here, and stays the keeper's."""
@@ -181,14 +196,16 @@ class Keeping:
             os.close(device)
             os.close(memory)
 
-    def _add_stored(self) -> None:
-        """What only systemd has."""
+    def _add_stored(self) -> bool:
+        """What only systemd has; whether there is any."""
+        before = len(self._mounts)
         for name, device, memory in fdstore.stored():
             if name in self._mounts:
                 os.close(device)
                 os.close(memory)
             else:
                 self._add(name, device, memory)
+        return len(self._mounts) > before
 
     def _forget(self) -> None:
         for each in self._mounts.values():
@@ -208,26 +225,26 @@ class Keeping:
                     )
 
     def _say(self, what: str, numbers: Sequence[int] = ()) -> None:
-        """Say it until it is heard, if need be to another keeper. The lock is held."""
-        for _ in range(TRIES):
-            with suppress(OSError):
-                self._socket.settimeout(ANSWER_S)
+        """Say it until it is heard, if need be to another keeper, which is told of all mounts. The lock is held."""
+        for _ in range(0 if self._closed else TRIES):
+            try:
+                if self._socket is None or _is_gone(self._socket):
+                    self._socket = self._started()
                 socket.send_fds(self._socket, [what.encode()], numbers)
                 if self._socket.recv(keeper.MOST_TOLD_BYTES) == keeper.OK:
                     return
-            if what == "done":
-                return
-            try:
-                if _is_gone(self._socket):
-                    self._socket.close()
-                    self._socket = self._started()
             except LocalError as error:
                 self._log(f"{_NOBODY}: {error}")
                 return
-        self._log(f"{_NOBODY}: it does not answer")
+            except OSError:  # it was killed meanwhile; its twin, or another one, hears it again
+                pass
+        if not self._closed:
+            self._log(f"{_NOBODY}: it does not answer")
 
     def _started(self) -> socket.socket:
         """To a new keeper that has all mounts. The lock is held. Raises LocalError."""
+        if self._socket is not None:
+            self._socket.close()
         ours = _start(self._path, self._patience_s)
         try:
             for name, each in self._mounts.items():
@@ -239,22 +256,28 @@ class Keeping:
         except OSError as error:
             ours.close()
             raise LocalError(f"{_NOBODY}: {error.strerror or error}", where=sys.executable) from error
+        self._begin_to_watch()
         return ours
+
+    def _begin_to_watch(self) -> None:
+        if not self._watched:
+            self._watched = True
+            threading.Thread(target=self._watch, name="keeper", daemon=True).start()
 
     def _watch(self) -> None:
         """In a thread: start another keeper, where the one and its twin were killed."""
         while not self._closed:
             watched = self._socket
-            poll = select.poll()
-            try:
-                poll.register(watched, select.POLLRDHUP)
-                poll.poll()
-            except (ValueError, OSError):  # closed, by this process
+            if watched is not None:
+                poll = select.poll()
+                with suppress(ValueError, OSError):  # it was closed meanwhile
+                    poll.register(watched, select.POLLRDHUP)
+                    poll.poll(LOOK_EVERY_MS)
+            else:
                 time.sleep(0.01)
             with self._lock:
-                if self._closed or self._socket is not watched or not _is_gone(watched):
+                if self._closed or watched is None or self._socket is not watched or not _is_gone(watched):
                     continue
-                watched.close()
                 try:
                     self._socket = self._started()
                 except LocalError as error:
@@ -293,11 +316,10 @@ def _start(path: Path, patience_s: float) -> socket.socket:
             raise LocalError(f"{_NOBODY}: {error.strerror}", where=sys.executable) from error
     process.returncode = 0  # it outlives this process, and nobody waits for it
     ours.settimeout(START_S)
-    try:
+    with suppress(OSError):
         if ours.recv(keeper.MOST_TOLD_BYTES) == keeper.OK:
+            ours.settimeout(ANSWER_S)
             return ours
-    except OSError:
-        pass
     ours.close()
     raise LocalError(f"{_NOBODY}: it ended, or says nothing", where=sys.executable)
 

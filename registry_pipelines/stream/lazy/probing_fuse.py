@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry_pipelines.stream.lazy import fuse_wire as wire
+from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
 from registry_pipelines.stream.lazy.passthrough import LEAST_BYTES, OPEN_OUT, RELEASE_IN, Passthrough
 
@@ -118,7 +119,7 @@ class TriedFuse:
             self.offers = wire.INIT_IN_2.unpack_from(body, wire.INIT_IN.size)[0]
         more = self.offers & (wire.PASSTHROUGH_2 | wire.ALLOW_IDMAP_2)
         if self.offers & wire.PASSTHROUGH_2:
-            self._passthrough = Passthrough(self._device, self)
+            self._passthrough = Passthrough(self._device, self, Memory())
         wanted = flags & wire.INIT_EXT
         self.ready.set()
         return wire.INIT_OUT.pack(

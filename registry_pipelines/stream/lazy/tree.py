@@ -6,10 +6,12 @@ node, and loaded in a fraction of the time that merging takes.
 
 from __future__ import annotations
 
+import hashlib
 import stat
 import struct
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import msgspec
@@ -167,6 +169,14 @@ class Tree:
         for name in filter(None, path.split(b"/")):
             found = self.lookup(found, name) if found else None
         return found
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that it says, in hex: trees with the same have the same numbers for the same files."""
+        hashed = hashlib.sha256(msgspec.msgpack.encode((self.layers, self._extras)))
+        for each in (self._rows, self._names, self._name_ends, self._numbers, self._firsts):
+            hashed.update(memoryview(each).cast("B"))
+        return hashed.hexdigest()
 
     def dump(self) -> bytes:
         """The whole tree, compressed; :meth:`load` reads it."""
