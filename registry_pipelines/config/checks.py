@@ -15,7 +15,6 @@ from registry_pipelines.config.document import Problems, child, line_at, line_of
 from registry_pipelines.config.model import VERSION, Config, Image
 from registry_pipelines.config.overlaps import filled, overlaps
 from registry_pipelines.config.registries import EcrRegistry, EmbeddedRegistry, GarRegistry, RemoteRegistry, Upstream
-from registry_pipelines.config.trust import trust_problems
 from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.mirror.model import MIN_PART_BYTES, Bundles
@@ -67,7 +66,7 @@ def check(
             *_policies(config),
             *_signing(config),
             *_attestor(config),
-            *trust_problems(config),
+            *_trust(config),
             *_notify(config),
             *_admission(config),
             *_node(config),
@@ -80,6 +79,14 @@ def _infra(config: Config) -> Iterable[tuple[str, str]]:
     from registry_pipelines.config.declared import problems  # most configurations declare no settings of clouds
 
     return problems(config)
+
+
+def _trust(config: Config) -> Iterable[tuple[str, str]]:
+    if not config.trust.attestors and not any(policy.attestors for policy in config.policies.values()):
+        return ()
+    from registry_pipelines.config.trust import trust_problems  # most configurations name no attestors
+
+    return trust_problems(config)
 
 
 def _native(config: Config) -> Iterable[tuple[str, str]]:
