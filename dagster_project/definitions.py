@@ -33,6 +33,7 @@ from dagster_project.moving import keys_sensor
 from dagster_project.new_bases import bases_sensor, rebuild_sensor
 from dagster_project.partitions import built_images, derived_images, recorded_images
 from dagster_project.promoting import promotion_sensor
+from dagster_project.recordings import recordings_sensors, sweep_job
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import (
     by_bucket,
@@ -41,6 +42,7 @@ from dagster_project.schedules import (
     measure_job,
     measured,
     nightly,
+    packs_job,
     promote_job,
     release_job,
 )
@@ -65,7 +67,7 @@ def arrivals(config: Config) -> Assets:
         scan.vulnerabilities,
         sign.signature,
         promote.verdict,
-        *([start.hot_pack] if recorded_images(config) else []),
+        *([start.hot_pack] if recorded_images(config) or config.node.record else []),
         page.release_page,
     ]
 
@@ -128,6 +130,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     hours = [job("open_interventions", watched, "List what persons let go, or revoked.")] if watched else []
     recorded = recorded_images(config)
     starts = [measure_job(config, [start.start_time])] if recorded else []
+    packs = [packs_job(config, [start.hot_pack])] if config.node.record and config.images else []
     plannings = [job("retention", plans, "Plan what registries can let go; nothing is deleted.")] if plans else []
     weekly = let_gone if config.collect.apply == "auto" else []
     collections = [job("collect", weekly, "Plan, and let go what was planned.")] if weekly else []
@@ -180,6 +183,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *lags,
             *hearings,
             *starts,
+            *packs,
+            *([sweep_job] if packs else []),
             *looks,
             *hours,
             *(deciding_jobs() if config.images else []),
@@ -191,6 +196,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             promotion_sensor(config, release),
             keys_sensor(),
             *(inbox_sensor(config, inboxes, each) for each in loads),
+            *(each for cutting in packs for each in recordings_sensors(config, cutting)),
             *(bases_sensor(config, look) for look in looks),
             *(rebuild_sensor(config, each, names) for each in builds if looks),
         ],

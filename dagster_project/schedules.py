@@ -73,6 +73,20 @@ def measure_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     )
 
 
+def packs_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
+    """The hot packs of one release, of what nodes recorded."""
+    return dg.define_asset_job(
+        "packs",
+        dg.AssetSelection.assets(*assets),
+        description="Make the hot packs of a release of what nodes recorded of its starts.",
+        config=dg.PartitionedConfig(
+            partitions_def=RELEASES,
+            run_config_for_partition_key_fn=lambda _: {},
+            tags_for_partition_key_fn=partial(run_tags, config),
+        ),
+    )
+
+
 def by_bucket(job: Job, config: Config) -> dg.ScheduleDefinition:
     """The schedule that has every bucket with an image rescanned: 256 runs at most, whatever the fleet's size."""
     if config.spared:

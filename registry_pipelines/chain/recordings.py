@@ -184,6 +184,12 @@ def collect(session: Session, wanted: Collection[Release] = ()) -> list[StageRes
     return results
 
 
+def sweep(session: Session) -> StageResult:
+    """Delete what is of no release. Raises as :func:`look`."""
+    started = time.monotonic()
+    return _cleared(session, look(session), delete=True, seconds=time.monotonic() - started)
+
+
 def _cleared(session: Session, found: InboxLook, *, delete: bool, seconds: float) -> StageResult:
     """What became of what is of no release."""
     from registry_pipelines.stream.hot.taking import delete_message
@@ -230,4 +236,4 @@ def collect_any(
     return results
 
 
-__all__ = ["InboxLook", "collect", "collect_any", "inbox_of", "look", "taken_of"]
+__all__ = ["InboxLook", "collect", "collect_any", "inbox_of", "look", "sweep", "taken_of"]

@@ -76,6 +76,12 @@ class Judging(Base):
 
         return recordings.collect(self._session, releases)
 
+    def sweep_recordings(self) -> StageResult:
+        """Delete from the inbox what nodes sent of images that are no release's."""
+        from registry_pipelines.chain import recordings
+
+        return recordings.sweep(self._session)
+
     def measure(self, release: Release) -> StageResult:
         """Start an allowed release on this machine with nothing of it here, and attach how long that took, where that
         is news. ``facts["started_s"]``, ``facts["result_s"]``. Raises PromotionDenied: it may not be run."""
