@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from registry_pipelines.chain.admission import ConfiguredSites
+from registry_pipelines.chain.places import address
 from registry_pipelines.chain.session import Session
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.gate import NodeGate
 from registry_pipelines.node.model import Gate
 from registry_pipelines.node.runtime_images import Containerd
+from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.judging import THREADS
 from registry_pipelines.threads import Pool
 
@@ -34,11 +37,20 @@ def node_gate(
             approved=session.config.admission.approved,
             scope=f"policy {settings.policy or 'of the channel'}, channel {channel or 'the last'}",
             runtime=Containerd(settings.containerd),
+            read=partial(_reference, session),
             log=log,
             counts=counts,
         )
     finally:
         pool.stop()
+
+
+def _reference(session: Session, text: str) -> Reference:
+    """What a reference names: announced images may be told with a registry's name of the configuration. Raises
+    ReferenceInvalid."""
+    first, slash, rest = text.partition("/")
+    settings = session.config.registries.get(first) if slash else None
+    return Reference.parse(f"{address(settings)}/{rest}" if settings is not None else text)
 
 
 __all__ = ["node_gate"]

@@ -175,9 +175,8 @@ class Places:
 
     def host(self, host: str) -> Registry:
         """The registry at a host: one of the configuration where it has that address, else as any client asks it."""
-        for name, settings in (self._config.registries if self._config else {}).items():
-            if one_name(address(settings)) == one_name(host):
-                return self.registry(name)
+        if name := self.configured(host):
+            return self.registry(name)
         cache = self._cache(host)
         inside = self.registry(cache.registry) if cache else None
         with self._lock:
@@ -186,6 +185,11 @@ class Places:
                 opened = limited(remote_registry(host), self.limits)
                 self._open[key] = _through(opened, inside, cache.prefix) if cache and inside else opened
             return self._open[key]
+
+    def configured(self, host: str) -> str:
+        """The name of the configuration's registry with that address; empty for none."""
+        known = self._config.registries if self._config else {}
+        return next((name for name, each in known.items() if one_name(address(each)) == one_name(host)), "")
 
     def _cache(self, host: str) -> Cache | None:
         """The declared cache of an upstream that is no configured registry."""

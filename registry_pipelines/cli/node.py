@@ -65,6 +65,15 @@ def node() -> None:
     help="Refuse what no verdict by this policy of the configuration allows; see `node.gate` there.",
 )
 @click.option(
+    "--hosts-dir",
+    "hosts",
+    type=click.Path(path_type=Path, file_okay=False),
+    multiple=True,
+    metavar="DIR",
+    help="containerd's config_path, which says where the images of a host are asked for; `node.hosts` of the "
+    "configuration, or /etc/containerd/certs.d, unless told. May be repeated.",
+)
+@click.option(
     "--unproven",
     is_flag=True,
     help="Serve eStargz layers also where no trusted indexer vouches for what they unpack to; see `node.unproven`.",
@@ -83,6 +92,7 @@ def serve(
     metrics_file: Path | None,
     policy: str | None,
     unproven: bool,
+    hosts: tuple[Path, ...],
     announce: tuple[str, ...],
     record_to: str | None,
 ) -> None:
@@ -124,7 +134,7 @@ def serve(
         counts, state = Counts(), options.state.parent / "lazy"
         images = None
         if lazy:
-            found = _images(options, keys, record_to, say, counts, announce, fill=fill, unproven=unproven)
+            found = _images(options, keys, record_to, say, counts, announce, fill=fill, unproven=unproven, hosts=hosts)
             images = stack.enter_context(found)
         told = state if lazy else None
         gate = stack.enter_context(gate_of(options, policy, say, counts))
@@ -154,16 +164,21 @@ def _images(
     *,
     fill: bool,
     unproven: bool,
+    hosts: Sequence[Path],
 ) -> Iterator[NodeImages]:
+    from registry_pipelines.node.hosts_files import FOLDER
     from registry_pipelines.node.images import NodeImages
 
     verifier, state, config = options.believed(keys), options.state.parent, options.config_if_any()
     unproven = unproven or (config is not None and config.node.unproven == "serve")
     wanted = references(options, announce)
+    from registry_pipelines.chain.node_places import NodePlaces
+
+    told = config.node.hosts if config is not None else (FOLDER,)
     with (
         options.places(wanted) as places,
         NodeImages(
-            lambda reference: places.locate(reference).place,
+            NodePlaces(places, hosts or told, say).place,
             state=state,
             verifier=verifier,
             log=say,

@@ -111,6 +111,7 @@ class NodeGate:
         approved: Sequence[Approved] = (),
         scope: str = "",
         runtime: Runtime | None = None,
+        read: Callable[[str], Reference] = Reference.parse,
         log: Callable[[str], object],
         counts: Counts | None = None,
         wait_s: float = WAIT_S,
@@ -119,12 +120,13 @@ class NodeGate:
     ) -> None:
         """pool: whose threads ask, and no other gate's. folder: for the last answers. approved: beside those of the
         settings. scope: by which policy and for which channel is asked, in words; other words have other last answers.
-        runtime: is asked what a container is of; without it the labels of its layer say so. log: is told in one line of
+        runtime: is asked what a container is of; without it the labels of its layer say so. read: what a reference
+        names; raises ReferenceInvalid. log: is told in one line of
         each refusal and each answer that is old. now: seconds since 1970. Raises LocalError."""
         self._settings, self._sites, self._log, self._scope = settings, sites, log, scope
         self._approved = (*settings.approved, *approved)
         self._runtime, self._wait_s, self._now, self._clock = runtime, wait_s, now, clock
-        self._counts, self._last = counts, LastAnswers(folder)
+        self._counts, self._read, self._last = counts, read, LastAnswers(folder)
         keep_s, self._max_age_s = settings.keep.total_seconds(), settings.max_age.total_seconds()
         self._rulings: Kept[tuple[str, Digest], _Asked] = Kept(
             self._ask,
@@ -184,7 +186,7 @@ class NodeGate:
         if image is None:
             return self._unknown("no-reference", "the runtime does not say of which image it is")
         try:
-            reference = Reference.parse(image.reference)
+            reference = self._read(image.reference)
             digest = Digest.parse(image.digest)
         except (ReferenceInvalid, DigestInvalid) as error:
             return _Answer("no-reference", (error.what,))

@@ -93,6 +93,7 @@ def test_an_image_comes_by_its_verdict_at_each_of_its_places(world: World, asked
     node = asked()
     for where in ("us", "eu"):
         assert node.refusal(world.named(world.good, where)) == ""
+    assert node.refusal(Named("us/team/app:v1.0.0", world.good.digest)) == ""  # as announced
     assert "[not-promoted]" in node.refusal(world.named(world.waiting))
     refused = node.refusal(world.named(world.evil))
     assert "[not-allowed]" in refused and "badwheel" in refused and world.evil.digest in refused

@@ -57,7 +57,8 @@ class HttpRegistry:
     Docker's config.json (docker_config names another file), or what ``finder`` finds. plain_http: None is plain for
     loopback hosts (and no ca_file), TLS for all others. ca_file: PEM certificates trusted besides the system's.
     redirects: where in inner networks it may send us (``host``, ``host:port``, ``*.domain``, ``10.1.0.0/16``).
-    dial: ``host[:port]`` it is reached by, where that is not its name (a private link, a double).
+    dial: ``host[:port]`` it is reached by, where that is not its name (a private link, a double). transport: one that
+    was made for it, which knows whom to trust by itself.
     """
 
     def __init__(
@@ -75,10 +76,11 @@ class HttpRegistry:
         finder: CredentialFinder | None = None,
         redirects: Sequence[str] = (),
         dial: str = "",
+        transport: Transport | None = None,
     ) -> None:
         self.name = _check_host(host)
         self._timeouts = timeouts or Timeouts()
-        transport = Transport(ca_file=ca_file, timeouts=self._timeouts, environ=environ)
+        transport = transport or Transport(ca_file=ca_file, timeouts=self._timeouts, environ=environ)
         base = base_url(dial or host, plain_http=plain_http, tls_wanted=ca_file is not None)
         source = finder or CredentialSource(
             host, username=username, password=password, docker_config=docker_config, environ=environ

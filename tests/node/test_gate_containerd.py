@@ -1,0 +1,80 @@
+"""containerd, as it is, pulls and starts what the gate of its node lets in, and shows people why not."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.release import Release
+from tests.chain.fleet import Fleet, start
+from tests.doubles.containerd import Containerd, containerd
+from tests.needs import needed_module
+from tests.node.agent import NAME, PLUGINS, Agent
+from tests.node.test_containerd import fresh, in_the_end
+from tests.stream.pull.test_runtimes import VERSIONS
+
+pytestmark = pytest.mark.peer("containerd", "ctr")
+
+
+@contextmanager
+def gated(
+    fleet: Fleet, peer: Callable[[str], str], programs: tuple[str, str], settings: str
+) -> Iterator[tuple[Containerd, Agent]]:
+    found = [peer(each) for each in programs]
+    with tempfile.TemporaryDirectory(prefix="node-") as name, ExitStack() as stack:
+        folder = Path(name)
+        config = fleet.path.with_name("node.yaml")
+        gate = f"node:\n  gate: {{containerd: {folder}/grpc.sock, {settings}}}\n"
+        config.write_text(fleet.path.read_text() + gate)
+        agent = Agent(folder, "--no-lazy", "--config", str(config))
+        agent.start()
+        stack.callback(lambda: agent.process.poll() is None and agent.end())
+        yield stack.enter_context(containerd(found[0], found[1], folder, plugins=PLUGINS.format(folder))), agent
+
+
+def pull(ctr: Containerd, name: str) -> str:
+    """What it says where it does not; empty where it does."""
+    return _said(ctr, "images", "pull", "--plain-http", "--snapshotter", NAME, name)
+
+
+def create(ctr: Containerd, name: str) -> str:
+    """A container that is not started: its snapshot is made."""
+    return _said(ctr, "containers", "create", "--snapshotter", NAME, name, fresh(), "/bin/true")
+
+
+def _said(ctr: Containerd, *words: str) -> str:
+    done = subprocess.run([*ctr._command, *words], capture_output=True, text=True)
+    assert done.returncode == 0 or done.stderr
+    return done.stderr if done.returncode else ""
+
+
+@VERSIONS
+def test_what_may_not_start_does_not_and_containerd_shows_why(
+    peer: Callable[[str], str], programs: tuple[str, str], tmp_path: Path
+) -> None:
+    needed_module("grpc", "node")
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        good, evil = fleet.release("v1.0.0"), fleet.release("v2.0.0", package="badwheel")
+        assert fleet.judged(good) and not fleet.judged(evil)
+        fleet.chain.promote(good)
+        place = fleet.chain.place("app")
+
+        def name(release: Release) -> str:
+            return f"{place}@{release.digest}"
+
+        with gated(fleet, peer, programs, "unknown: pull, keep: 1s") as (ctr, agent):
+            assert pull(ctr, name(good)) == "" and create(ctr, name(good)) == ""
+            refused = pull(ctr, name(evil))
+            assert bool(refused) == ("containerd2" in programs[0])  # 1.6 does not say what it pulls
+            refused = refused or create(ctr, name(evil))
+            assert "[not-allowed]" in refused and "badwheel" in refused
+            assert "refused" in agent.said() and "badwheel" in agent.said()
+            fleet.chain.revoke(good, reason="leaks keys")
+            in_the_end(lambda: "[revoked]" in create(ctr, name(good)))
+            assert "leaks keys" in create(ctr, name(good))
