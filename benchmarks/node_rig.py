@@ -79,6 +79,8 @@ class NodeRig:
         self._root, self._agent_options, self._disk = root, agent, disk
         self._started: list[subprocess.Popen[bytes]] = []
         self.agent: subprocess.Popen[bytes] | None = None
+        self.agent_s = 0.0
+        """When the agent was there, in monotonic seconds."""
 
     def __enter__(self) -> NodeRig:
         """Raises Failed."""
@@ -120,6 +122,7 @@ class NodeRig:
         command += ["--key", str(self._key)] if self._key else []
         self.agent = self._start(command, "agent.log", {"PYTHONDONTWRITEBYTECODE": ""})
         self._wait((self.folder / "s.sock").exists, self.agent, "agent.log")
+        self.agent_s = time.monotonic()
 
     def ctr(self, *arguments: str) -> str:
         """What a call of containerd's client printed. Raises Failed."""
