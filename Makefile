@@ -64,7 +64,7 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff check --fix .
 
 bench: $(READY) ## Run the benchmarks against the peers and write docs/benchmarks
-	@for script in $(filter-out benchmarks/measure.py benchmarks/gpu_start.py benchmarks/next_release.py benchmarks/start_images.py,$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out benchmarks/measure.py benchmarks/gpu_start.py benchmarks/next_release.py benchmarks/start_images.py $(wildcard benchmarks/node_*.py),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: $(READY) ## Write the generated pages, then build the documentation with its search into site/
 	@$(BIN)/python -m tests.doubles.families

@@ -8,7 +8,6 @@ import json
 import random
 import tarfile
 from collections.abc import Sequence
-from pathlib import Path
 
 from isal import igzip
 from msgspec.structs import replace
