@@ -30,8 +30,8 @@ def sections(folder: Path) -> Iterator[str]:
     yield (
         "One containerd on one node at one end of a link of 1 Gbit/s, the registry at the other end. A start begins "
         "when `ctr images pull` is called, on a node that has nothing of the image, with all files forgotten; then "
-        "comes `ctr run`. Beside it `ctr run` of the same image by the same containerd, which pulled it before, with a cold cache: its "
-        "RESULT has no pull in it, those of the others have theirs."
+        "comes `ctr run`. Beside it `ctr run` of the same image by the same containerd, which pulled it before, with a "
+        "cold cache: its RESULT has no pull in it, those of the others have theirs."
     )
     if verdicts := list(_verdicts(starts, agent, plain)):
         yield "\n".join(["| | measured | bar | |", "|---|---|---|---|", *verdicts])
@@ -141,7 +141,7 @@ def _second_table(said: Said) -> str:
             lines.append(f"| {way} | {' | '.join(cells)} |")
     lines.append(
         "\nThe last column counts calls of read(2) by the agent, of which each brings a question: by FUSE files are "
-        "opened and closed at the agent, so that large ones can be read without it; of a file's content nothing is asked."
+        "opened and closed at the agent, so that large ones can be read without it; of their content nothing is asked."
     )
     return "\n".join(lines)
 

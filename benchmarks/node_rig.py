@@ -105,9 +105,9 @@ class NodeRig:
         self._clear()
         for each in reversed(self._started):
             _end(each)
-        for each in _left(self.folder):  # a holder outlives its agent
+        for left in _left(self.folder):  # a holder outlives its agent
             with suppress(OSError):
-                os.kill(each, signal.SIGTERM)
+                os.kill(left, signal.SIGTERM)
         for found in reversed([each.folder for each in mounts() if each.folder.is_relative_to(self.folder)]):
             with suppress(OSError):
                 unmount(found, detach=True)
