@@ -152,7 +152,7 @@ class NodeRig:
 
     def processes(self) -> list[int]:
         """The agent, and what it started for its mounts."""
-        return ([self.agent.pid] if self.agent else []) + _left(self.folder / "agent")
+        return sorted({*([self.agent.pid] if self.agent else []), *_left(self.folder / "agent")})
 
     def _start_containerd(self) -> None:
         root = self._root or self.folder / "containerd"
