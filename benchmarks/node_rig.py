@@ -103,14 +103,15 @@ class NodeRig:
         trace: TracebackType | None = None,
     ) -> None:
         self._clear()
+        keepers = self.processes()[1:]  # they outlive the agent
         for each in reversed(self._started):
             _end(each)
-        for left in _left(self.folder):  # a holder outlives its agent
-            with suppress(OSError):
-                os.kill(left, signal.SIGTERM)
         for found in reversed([each.folder for each in mounts() if each.folder.is_relative_to(self.folder)]):
             with suppress(OSError):
                 unmount(found, detach=True)
+        for keeper in keepers:
+            with suppress(OSError):
+                os.kill(keeper, signal.SIGTERM)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start_agent(self) -> None:
@@ -152,7 +153,7 @@ class NodeRig:
 
     def processes(self) -> list[int]:
         """The agent, and what it started for its mounts."""
-        return sorted({*([self.agent.pid] if self.agent else []), *_left(self.folder / "agent")})
+        return _family(self.agent.pid) if self.agent else []
 
     def _start_containerd(self) -> None:
         root = self._root or self.folder / "containerd"
@@ -197,14 +198,16 @@ class NodeRig:
                 self.ctr("images", "rm", "--sync", name)
 
 
-def _left(folder: Path) -> list[int]:
-    """Other processes that were started with a path below a folder."""
-    found = []
+def _family(process: int) -> list[int]:
+    """A process, and those that it and its children started, as far as they have not left it."""
+    above: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            words = (path / "cmdline").read_bytes().split(b"\0")
-            if any(word.startswith(os.fsencode(folder) + b"/") for word in words) and int(path.name) != os.getpid():
-                found.append(int(path.name))
+            parent = (path / "stat").read_text().rpartition(")")[2].split()[1]
+            above.setdefault(int(parent), []).append(int(path.name))
+    found = [process]
+    for each in found:
+        found += above.get(each, ())
     return found
 
 
