@@ -10,13 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.node.judging import Layer, Named
+from registry_pipelines.node.runtime_images import Containerd as Runtime
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, start
 from tests.doubles.containerd import Containerd, containerd
+from tests.evidence.parts import Counted
 from tests.needs import needed_module
-from tests.node.agent import NAME, PLUGINS, Agent
+from tests.node.agent import NAME, PLUGINS, Agent, node
 from tests.node.test_containerd import fresh, in_the_end
+from tests.node.test_images import chain
 from tests.stream.pull.test_runtimes import VERSIONS
+from tests.stream.releases import layer, push, push_index
 
 pytestmark = pytest.mark.peer("containerd", "ctr")
 
@@ -78,3 +83,28 @@ def test_what_may_not_start_does_not_and_containerd_shows_why(
             fleet.chain.revoke(good, reason="leaks keys")
             in_the_end(lambda: "[revoked]" in create(ctr, name(good)))
             assert "leaks keys" in create(ctr, name(good))
+
+
+@pytest.mark.long
+@VERSIONS
+def test_the_images_of_a_layer_are_those_whose_names_lead_to_it(
+    counted: Counted, peer: Callable[[str], str], programs: tuple[str, str]
+) -> None:
+    """Also by way of an index, whose digest is what the name stands for."""
+    needed_module("grpc", "node")
+    one = push(counted.place, layer("one"), tag="one")
+    both = push_index(counted.place, {"amd64": one}, tag="both")
+    push(counted.place, layer("one"), layer("two"), tag="above")
+    [name] = chain(counted.place, one)
+    with node(peer, programs, "--no-lazy") as (ctr, agent):
+        runtime, layer_of = Runtime(agent.folder / "grpc.sock"), Layer(name, "default", NAME)
+        assert runtime.images(layer_of) == []
+        for tag in ("one", "both", "above"):
+            assert pull(ctr, f"{counted.place}:{tag}") == ""
+        found = [
+            Named(f"{counted.place}:{tag}@{each.digest}", each.digest) for tag, each in (("both", both), ("one", one))
+        ]
+        assert runtime.images(layer_of) == found
+        for nothing in (layer_of._replace(namespace="other"), layer_of._replace(snapshotter="overlayfs")):
+            assert runtime.images(nothing) == []
+    assert runtime.images(layer_of) is None
