@@ -401,6 +401,14 @@ class NodeStatus(TypedDict):
     files_disk_bytes: int
 
 
+class NodeDrain(TypedDict):
+    """How far a drain is, and who uses what is still served. drain: None once it was taken back."""
+
+    reached: bool
+    drain: dict[str, Any] | None
+    images: list[dict[str, Any]]
+
+
 class PullTimes(TypedDict):
     """How long two images take to be pulled, as ``stream.bench.pulls.document`` has it."""
 
@@ -560,6 +568,7 @@ ANSWERS: dict[str, Any] = {
     "node size": NodeSizes,
     "node probe": Probed,
     "node status": NodeStatus,
+    "node drain": NodeDrain,
     "admission write": WrittenFiles,
     "admission check": CheckedObjects,
 }

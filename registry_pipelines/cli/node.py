@@ -19,7 +19,7 @@ from registry_pipelines.cli.node_gate import gate_of
 from registry_pipelines.cli.node_recording import RECORD_TO, recorder_of
 from registry_pipelines.cli.node_setup import root_option, setup, socket_option
 from registry_pipelines.cli.node_size import size
-from registry_pipelines.cli.node_status import status
+from registry_pipelines.cli.node_status import drain, status
 from registry_pipelines.cli.output import harmless
 from registry_pipelines.errors import InputError
 from registry_pipelines.node.where import check_socket
@@ -209,7 +209,7 @@ def probe(options: Options) -> None:
         sys.exit(NO_CARRIER)
 
 
-for _command in (setup, size, status):
+for _command in (setup, size, status, drain):
     node.add_command(_command)
 
 COMMANDS = [node]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -68,7 +70,7 @@ def _print(told: Told, taken: dict[str, int], now: datetime) -> None:
         f"{size_text(taken['layers_disk_bytes'] + taken['files_disk_bytes'])}"
     )
     if found.drain is not None:
-        say(drain_text(found))
+        say(_drain_text(found))
     for image in found.images:
         print_below(_image_text(image), [_row(each, now) for each in image.mounts])
         for each in image.mounts:
@@ -123,16 +125,66 @@ def _age(text: str, now: datetime) -> str:
     return age_text((now - moment).total_seconds()) if moment else "?"
 
 
-def drain_text(found: NodeStatus) -> str:
+def _drain_text(found: NodeStatus) -> str:
     """How far a drain is, in one line."""
     drain = found.drain
     if drain is None:
         return "it is not being drained"
     if drain.done:
-        return "drained: nothing that runs needs the agent, nor a registry"
+        return "drained: no container uses an image that is served"
     users = sum(len(each.containers) for each in found.images)
     missing = f"{size_text(drain.missing_bytes)} still to come" if drain.missing_bytes else "all that runs is here"
     return f"draining: {missing}, {count_text(users, 'container')} of images that are served"
 
 
-COMMANDS = [status]
+@click.command("drain", short_help="Have what runs fetched whole, and wait until nothing needs the agent.")
+@root_option("As of `node serve`.")
+@click.option(
+    "--until",
+    type=click.Choice(["filled", "unused"]),
+    default="unused",
+    show_default=True,
+    help="Come back when all that containers use is on this node, or when no container uses what is served.",
+)
+@click.option("--timeout", "timeout_s", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait no longer.")
+@click.option("--undo", is_flag=True, help="Serve further images again, as before.")
+@common
+def drain(options: Options, root: Path, until: str, timeout_s: float | None, undo: bool) -> None:
+    """Prepare the end of this node's agent: what is pulled from now on is pulled as usual, what containers use is
+    fetched whole, so that nothing needs a registry, and the rest is waiting for containers to end. As root.
+
+    It ends no container: move them away first (`kubectl drain`). They go on meanwhile, and further ones of images that
+    are here start. What was drained until `unused` is unmounted when the agent is ended. A drain stays when this
+    command is ended; --undo takes it back, and so does a new start of the agent.
+
+    Exit 1: it was not reached in time.
+    """
+    from registry_pipelines.node.draining import ask, look
+
+    ask(root, undo=undo)
+    began, last = time.monotonic(), ""
+    while True:
+        found = look(root).status
+        reached = found.drain is None if undo else found.drain is not None and getattr(found.drain, _REACHED[until])
+        if (line := _drain_text(found)) != last and (undo is (found.drain is None)):
+            last = line
+            if not options.quiet:
+                click.echo(harmless(line), err=True)
+        if reached or (timeout_s is not None and time.monotonic() - began >= timeout_s):
+            break
+        time.sleep(LOOK_S)
+    if options.as_json:
+        import msgspec
+
+        images = [{"image": each.image, "containers": each.containers} for each in found.images]
+        print_json({"reached": reached, "drain": msgspec.to_builtins(found.drain), "images": images})
+    if not reached:
+        sys.exit(NOT_REACHED)
+
+
+LOOK_S = 0.2
+NOT_REACHED = 1
+"""Exit code of a drain that took too long."""
+_REACHED = {"filled": "filled", "unused": "done"}
+
+COMMANDS = [status, drain]

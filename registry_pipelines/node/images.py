@@ -98,7 +98,8 @@ class NodeImages:
         """
         self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
         self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
-        self._end_mounts, self._recorder = end_mounts, recorder
+        self._end_mounts = self._ends_anyway = end_mounts
+        self._recorder = recorder
         self._counts, self._unproven = counts or Counts(), unproven
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
@@ -145,6 +146,15 @@ class NodeImages:
             if image is not None and chain_id in image.layers:
                 return image
         return None
+
+    def drain(self, *, wanted: bool, done: bool) -> None:
+        """See LazyImages."""
+        with self._lock:
+            self._end_mounts = self._ends_anyway or done
+            found = [each.result() for each in self._found.values() if each.done()] if wanted else []
+        for image in found:
+            if image is not None:
+                image.fill()
 
     def _image(self, reference: str, digest: str) -> ServedImage | None:
         with self._lock:

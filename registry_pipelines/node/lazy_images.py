@@ -58,3 +58,8 @@ class LazyImages(Protocol):
         Never raises for what an image or a registry does.
         """
         ...
+
+    def drain(self, *, wanted: bool, done: bool) -> None:
+        """wanted: what is mounted is fetched whole, also where nobody reads it; else as before. done: nobody uses any
+        of it, so it is unmounted at the end of the process. Called again and again (``draining``)."""
+        ...

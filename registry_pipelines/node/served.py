@@ -65,6 +65,7 @@ class _Tree:
         self.image = self._stack.enter_context(opened)
         self._mounted: Mounted | None = None
         self._folder: Path | None = None
+        self._filling = False
 
     @property
     def lost(self) -> bool:
@@ -98,10 +99,16 @@ class _Tree:
             self._stack.callback(around.mounted.discard, mounted)
             self._folder = folder
             if recorder and watched:
-                recorder.begin(watched, mounted, reference, mounted.fill_rest if fill else lambda: None)
+                recorder.begin(watched, mounted, reference, self.fill if fill else lambda: None)
             elif fill:
-                mounted.fill_rest()
+                self.fill()
         return folder
+
+    def fill(self) -> None:
+        """Fetch the rest of it, too, from now on, where it is mounted."""
+        if self._mounted is not None and not self._filling:
+            self._filling = True
+            self._mounted.fill_rest()
 
     def end(self) -> None:
         """Take the mount away; who has files of it open is served on until it closes them."""
@@ -206,6 +213,12 @@ class ServedImage:
                 del self._trees[count]
                 tree.close()
                 raise
+
+    def fill(self) -> None:
+        """Fetch what nobody reads, too, of what is mounted now."""
+        with self._lock:
+            for tree in self._trees.values():
+                tree.fill()
 
     def release(self) -> None:
         """See LazyImage."""

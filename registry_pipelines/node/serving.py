@@ -14,6 +14,7 @@ from pathlib import Path
 from registry_pipelines import __version__
 from registry_pipelines.errors import InputError, LocalError, StateLocked, ToolMissing
 from registry_pipelines.node.counts import Counts
+from registry_pipelines.node.draining import Drain
 from registry_pipelines.node.judging import Gate
 from registry_pipelines.node.lazy_images import LazyImages
 from registry_pipelines.node.snapshots import Snapshots
@@ -63,6 +64,7 @@ def served(
             root, _first(socket_path, root), snapshots.everything, counts=counts, lazy_state=lazy_state
         ) as reporter,
     ):
+        reporter.drain = Drain(root, snapshots, lazy).look
         _make_free(socket_path)
         server = grpc.server(ThreadPoolExecutor(THREADS, thread_name_prefix="snapshots"))
         server.add_generic_rpc_handlers((handlers(Service(snapshots), log),))

@@ -63,6 +63,8 @@ class Snapshots:
     ) -> None:
         self._folder, self._lazy, self._gate = root / "snapshots", lazy, gate
         self._counts = counts or Counts()
+        self.draining = False
+        """Whether further layers are pulled as usual (``draining``)."""
         with ExitStack() as undo:
             undo.enter_context(held_alone(root / "lock", "another process serves this folder's snapshots"))
             with local_errors(self._folder):
@@ -171,7 +173,10 @@ class Snapshots:
         told = named(labels)
         if self._gate is not None and told is not None:
             self._gate.pulled(told)
-        image = self._find(labels, chain_id)
+        image = self._find(labels, chain_id) if not self.draining else None
+        if self.draining and self._lazy is not None:
+            name = f"{told.reference}@{told.digest}" if told else chain_id
+            self._counts.fall_back(name, "draining", "this node is being drained")
         if self._gate is not None and told is None:
             self._gate.pulled(named_so(image.name) if image else None)
         return image

@@ -62,9 +62,11 @@ class DrainStatus(msgspec.Struct):
     since: str
     """RFC 3339, UTC."""
     missing_bytes: int = 0
-    """Of what is mounted, not yet on this node."""
-    done: bool = False
+    """Of what containers use, not yet on this node."""
+    filled: bool = False
     """Whether nothing that runs needs a registry any more."""
+    done: bool = False
+    """Whether no container uses an image that is served: nothing that runs needs the agent."""
 
 
 class NodeStatus(msgspec.Struct, kw_only=True):
@@ -145,7 +147,8 @@ class Reporter:
         self._root, self._snapshots, self._counts = root, snapshots, counts
         self._first = msgspec.structs.replace(first, lazy_state=str(lazy_state or ""))
         self._lazy_state = lazy_state
-        self.drain: DrainStatus | None = None
+        self.drain: Callable[[Sequence[ImageStatus]], DrainStatus | None] = lambda images: None
+        """Says how far a drain is, of all images that are served; asked each time something is told."""
         self.told: list[Callable[[NodeStatus], object]] = []
         """Who is told each new status; what they raise is theirs."""
         self._last: bytes = b""
@@ -178,7 +181,7 @@ class Reporter:
                 images.setdefault(name, ImageStatus(name, 0)).mounts.append(note)
             return msgspec.structs.replace(
                 self._first,
-                drain=self.drain,
+                drain=self.drain(list(images.values())),
                 snapshots=len(snapshots),
                 containers=sum(each.kind == "active" for each in snapshots),
                 images=list(images.values()),
