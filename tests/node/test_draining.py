@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL, REF
 from registry_pipelines.node.serving import served
 from registry_pipelines.node.status import read_status
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.stream.lazy.mounting import end_mount
 from tests.evidence.parts import Counted, Key
 from tests.needs import needed_module
 from tests.node.test_images import REFERENCE, chain, ours
@@ -52,8 +54,9 @@ def test_what_runs_comes_whole_and_what_comes_is_pulled(counted: Counted, stream
     ids = chain(counted.place, release)
     said: list[str] = []
     counts = Counts()
-    with tempfile.TemporaryDirectory(prefix="node-") as name:
+    with tempfile.TemporaryDirectory(prefix="node-") as name, ExitStack() as undo:
         folder = Path(name)
+        undo.callback(lambda: [end_mount(each) for each in ours(folder)])  # whatever fails, nobody waits for it
         root, state = folder / "node", folder / "state"
         more: dict[str, Any] = {"state": state, "verifier": key.verifier, "log": said.append, "fill": False}
         with NodeImages(lambda reference: counted.place, counts=counts, end_mounts=False, **more) as images:
@@ -78,6 +81,7 @@ def test_what_runs_comes_whole_and_what_comes_is_pulled(counted: Counted, stream
                 assert client.prepare("extract again", "", **labels), "it would be served"
                 assert counts.value("fallbacks", reason="draining") == 1
 
+                until(lambda: len(read_status(root).status.images[0].containers) == 2)
                 unused = drain(root, "--timeout", "0")
                 assert unused.exit_code == 1 and "2 containers of images that are served" in unused.output
                 waiting = threading.Timer(0.3, lambda: [client.remove(each) for each in ("run", "more")])
