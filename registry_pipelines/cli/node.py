@@ -16,6 +16,7 @@ from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
 from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, references
 from registry_pipelines.cli.node_gate import gate_of
+from registry_pipelines.cli.node_keeping import keeping
 from registry_pipelines.cli.node_recording import RECORD_TO, recorder_of
 from registry_pipelines.cli.node_setup import root_option, setup, socket_option
 from registry_pipelines.cli.node_size import size
@@ -80,6 +81,7 @@ def node() -> None:
 )
 @ANNOUNCE
 @RECORD_TO
+@keeping
 @common
 def serve(
     options: Options,
@@ -95,6 +97,8 @@ def serve(
     hosts: tuple[Path, ...],
     announce: tuple[str, ...],
     record_to: str | None,
+    patience: float,
+    end_mounts: bool,
 ) -> None:
     """Be a snapshotter of containerd's (1.6 to 2.x), until Ctrl-C or TERM: keep layers and what containers write.
 
@@ -117,13 +121,14 @@ def serve(
     then `--announce` names the images. Where their tags point is looked at again and again, and a registry that cannot
     be reached is asked later.
 
-    It can end and start again while containers run. Containers that start meanwhile fail, and those of an image that
-    was served before it was fetched read errors of it from then on: drain the node first. Needs root and the extra
-    `node`.
+    It can end, be killed and start again while containers run, also as another version: a small process keeps what is
+    mounted, reads of it wait (`--patience`), and the next agent serves them. Containers that start meanwhile fail. For
+    good it ends by `--end-mounts`, on a node that is drained. Needs root and the extra `node`.
     """
     check_socket(socket_path)
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.serving import served
+    from registry_pipelines.stream.lazy import fdstore
 
     def say(line: str) -> None:
         click.echo(harmless(line), err=True)
@@ -134,7 +139,18 @@ def serve(
         counts, state = Counts(), options.state.parent / "lazy"
         images = None
         if lazy:
-            found = _images(options, keys, record_to, say, counts, announce, fill=fill, unproven=unproven, hosts=hosts)
+            found = _images(
+                options,
+                keys,
+                record_to,
+                say,
+                counts,
+                announce,
+                fill=fill,
+                unproven=unproven,
+                hosts=hosts,
+                lasting=(patience, end_mounts),
+            )
             images = stack.enter_context(found)
         told = state if lazy else None
         gate = stack.enter_context(gate_of(options, policy, say, counts))
@@ -146,6 +162,7 @@ def serve(
 
             stack.enter_context(metrics_of(reporter, address=metrics, file=metrics_file))
         interrupts.mark_wanted()
+        fdstore.notify("READY=1")
         if options.as_json:
             print_json_now({"url": f"unix://{socket_path}"})
         else:
@@ -165,6 +182,7 @@ def _images(
     fill: bool,
     unproven: bool,
     hosts: Sequence[Path],
+    lasting: tuple[float, bool],
 ) -> Iterator[NodeImages]:
     from registry_pipelines.node.hosts_files import FOLDER
     from registry_pipelines.node.images import NodeImages
@@ -185,6 +203,8 @@ def _images(
             fill=fill,
             counts=counts,
             unproven=unproven,
+            patience_s=lasting[0],
+            end_mounts=lasting[1],
             recorder=recorder_of(options, record_to, places, say, counts),
         ) as images,
         announcing(options, images, wanted, state, say),

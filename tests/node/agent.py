@@ -16,6 +16,7 @@ from pathlib import Path
 
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
 from tests.doubles.containerd import Containerd, containerd
 from tests.patience import patient
 from tests.stream.layers import pack
@@ -85,6 +86,14 @@ def node(peer: Callable[[str], str], programs: tuple[str, str], *options: str) -
         finally:
             if agent.process.poll() is None:
                 agent.end()
+            sweep(folder)
+
+
+def sweep(folder: Path) -> None:
+    """Take away what an agent left mounted, for good: what keeps it ends then."""
+    while left := [each.folder for each in mounts() if each.kind == KIND and folder in each.folder.parents]:
+        for each in left:
+            end_mount(each)
 
 
 def shell(*programs: str) -> list[tuple[tarfile.TarInfo, bytes]]:

@@ -42,10 +42,12 @@ def test_a_pull_fetches_no_layer_and_its_containers_run(
         run(ctr, name, long, "echo mine > /motd; sleep 1000", "--detach")
         for _ in range(2):
             assert run(ctr, name, fresh(), "cat /etc/motd; ls /etc/gone; echo more >> /data/0", "--rm") == "hello\n"
+        look = ("tasks", "exec", "--exec-id", "look", long, "/bin/sha256sum", "/data/2")
         agent.end(kill=True)
         with pytest.raises(AssertionError):
             run(ctr, name, fresh(), "exit 0", "--rm")
         agent.start()
+        assert "/data/2" in ctr(*look)
         in_the_end(lambda: started(lambda: run(ctr, name, fresh(), "cat /etc/motd", "--rm")))
         end(ctr, long)
         ctr("images", "rm", "--sync", name)

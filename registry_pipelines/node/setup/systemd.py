@@ -16,12 +16,16 @@ Wants=network-online.target
 Before=containerd.service docker.service
 
 [Service]
-Type=exec
+Type=notify
 ExecStart={command}
 Environment=XDG_STATE_HOME={state}
 Restart=always
 RestartSec=1
 TimeoutStopSec={ended_s}
+# What keeps the mounts of containers that run stays when the agent is restarted, or killed; so do their descriptors.
+KillMode=process
+FileDescriptorStoreMax=4096
+NotifyAccess=main
 # Its mounts are those of the host: no PrivateMounts, and nothing that implies it.
 LimitNOFILE=1048576
 TasksMax=infinity
@@ -48,7 +52,7 @@ def systemd(setup: Setup, *, arguments: Sequence[str] = ()) -> Written:
     notes = [
         f"{NAME}-node.service into /etc/systemd/system, then `systemctl enable --now {NAME}-node`; what it says is in "
         f"`journalctl -u {NAME}-node`",
-        "when it ends, containers of images that it serves get errors for what is not read yet: drain the node first",
+        "it can be restarted, also with another version, while containers run; to end it for good drain the node first",
     ]
     return Written({f"{NAME}-node.service": text.encode()}, notes)
 
