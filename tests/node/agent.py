@@ -65,6 +65,14 @@ class Agent:
         self.process.stdout.close()
         return self.process.wait(patient(30))
 
+    def close(self) -> None:
+        """End it, and take away what it leaves mounted for the next one: what keeps that ends then."""
+        if self.process.poll() is None:
+            self.end()
+        while left := [each.folder for each in mounts() if each.kind == KIND and self.folder in each.folder.parents]:
+            for each in left:
+                end_mount(each)
+
     def said(self) -> str:
         return (self.folder / "node.log").read_text()
 
@@ -84,16 +92,7 @@ def node(peer: Callable[[str], str], programs: tuple[str, str], *options: str) -
             with containerd(found[0], found[1], folder, plugins=PLUGINS.format(folder)) as client:
                 yield client, agent
         finally:
-            if agent.process.poll() is None:
-                agent.end()
-            sweep(folder)
-
-
-def sweep(folder: Path) -> None:
-    """Take away what an agent left mounted, for good: what keeps it ends then."""
-    while left := [each.folder for each in mounts() if each.kind == KIND and folder in each.folder.parents]:
-        for each in left:
-            end_mount(each)
+            agent.close()
 
 
 def shell(*programs: str) -> list[tuple[tarfile.TarInfo, bytes]]:

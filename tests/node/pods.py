@@ -110,8 +110,7 @@ def kubelet(
         finally:
             if running:
                 end()
-            if agent.process.poll() is None:
-                agent.end()
+            agent.close()
 
 
 def push_pause(place: Place) -> str:

@@ -29,8 +29,7 @@ def agent(*options: str) -> Iterator[Agent]:
         try:
             yield found
         finally:
-            if found.process.poll() is None:
-                found.end()
+            found.close()
 
 
 def told(root: Path, *words: str, code: int = 0) -> str:

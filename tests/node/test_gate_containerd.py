@@ -38,7 +38,7 @@ def gated(
         config.write_text(fleet.path.read_text() + gate)
         agent = Agent(folder, "--no-lazy", "--config", str(config))
         agent.start()
-        stack.callback(lambda: agent.process.poll() is None and agent.end())
+        stack.callback(agent.close)
         yield stack.enter_context(containerd(found[0], found[1], folder, plugins=PLUGINS.format(folder))), agent
 
 
