@@ -98,6 +98,8 @@ class _Tree:
             around.mounted.add(mounted)
             self._stack.callback(around.mounted.discard, mounted)
             self._folder = folder
+            if kept is not None:  # whoever had it may have recorded its start
+                mounted.read_ahead()
             if recorder and watched:
                 recorder.begin(watched, mounted, reference, self.fill if fill else lambda: None)
             elif fill:

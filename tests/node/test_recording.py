@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
+from registry_pipelines.errors import NotFound
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.images import NodeImages
 from registry_pipelines.node.model import RecordStarts
@@ -32,7 +34,7 @@ from registry_pipelines.stream.lazy.serving import Mounted
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
 from tests.evidence.parts import Counted, Key
-from tests.node.test_images import REFERENCE, chain, found, ours
+from tests.node.test_images import REFERENCE, SERVING, chain, found, ours
 from tests.stream.hot.packing import cut, recording
 from tests.stream.hot.pythons import python_image
 from tests.stream.lazy.mounts import need_fanotify, need_fuse
@@ -261,6 +263,40 @@ def test_an_agent_that_ends_meanwhile_sends_nothing(
         (found(images, release, top).mount(top) / "etc/motd").read_text()
     assert not [line for line in said if "recorded" in line] and not counts.value("recordings")
     until(lambda: not [each for each in threading.enumerate() if each.name == "record_start"])
+
+
+HALF = SERVING.replace(
+    "import sys, time\n", "import sys, time\nfrom tests.node.test_recording import StartRecorder, settings\n"
+).replace(
+    "log=sys.stderr.write)",
+    "log=sys.stderr.write, recorder=StartRecorder(settings(), lambda: place, state=Path(state), log=print))",
+)
+"""A node that is killed while it records."""
+
+
+def test_a_start_that_a_killed_agent_recorded_goes_on_as_any_other_under_the_next_one(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=1)
+    streamer.index(release, INDEXED)
+    *_, top = chain(counted.place, release)
+    words = [counted.server.address, str(tmp_path / "node"), str(key.public), release.digest, top, REFERENCE]
+    killed = subprocess.Popen(
+        [sys.executable, "-c", HALF, *words], stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
+    )
+    assert killed.stdout is not None and killed.stdout.readline() == b"hello\n"
+    [folder] = ours(tmp_path)
+    assert read_ahead(folder) == PAGE_BYTES
+    killed.kill()
+    killed.communicate()
+    with recording_node(counted, tmp_path / "node", key) as (images, _, counts, over):
+        over.set()
+        assert found(images, release, top).mount(top) == folder
+        until(lambda: read_ahead(folder) == READ_AHEAD_BYTES)
+        assert (folder / "data/0").read_bytes() and not counts.value("recordings")
+    with pytest.raises(NotFound):
+        messages(counted)
 
 
 def test_both_carriers_and_each_time_tell_the_same_pages_of_a_real_start(counted: Counted, tmp_path: Path) -> None:
