@@ -51,6 +51,9 @@ MOST_LEVELS = 4
 MOST_INNER = 8
 """Of those in one index: nobody has more, and each is a request."""
 
+UNKNOWN = "unknown"
+"""What others' images are let in as, where ``unknown`` says ``pull``."""
+
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
@@ -152,16 +155,18 @@ class NodeGate:
         self._act("the pull", self._answers([image]))
 
     def started(self, image: Named | None, layer: Layer) -> None:
-        """See judging.Gate. Of several images with the same layers one that may start is enough: what starts is made of
+        """See judging.Gate. Of several images with the same layers one with a verdict is enough: what starts is made of
         these layers."""
         found = self._runtime.images(layer) if self._runtime and layer.chain_id else None
         self._act("the start", self._answers(found or [image]))
 
     def _answers(self, images: Sequence[Named | None]) -> Mapping[Named | None, _Answer]:
+        """Of each; of one alone where a verdict or an approval lets it in. Another name that nobody knows anything of
+        takes no refusal away."""
         answers: dict[Named | None, _Answer] = {}
         for image in images:
             answers[image] = self._one(image)
-            if not answers[image].code:
+            if not answers[image].code and answers[image].why != UNKNOWN:
                 return {image: answers[image]}
         return answers
 
@@ -200,7 +205,7 @@ class NodeGate:
         return top if isinstance(top, _Answer) else self._ruled(site, top)
 
     def _unknown(self, code: Code, reason: str) -> _Answer:
-        return _Answer(why="unknown") if self._settings.unknown == "pull" else _Answer(code, (reason,))
+        return _Answer(why=UNKNOWN) if self._settings.unknown == "pull" else _Answer(code, (reason,))
 
     def _release(self, site: Site, reference: Reference, digest: Digest) -> Digest | _Answer:
         """The release that a manifest is of: itself, or an index that names it."""

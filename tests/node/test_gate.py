@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from msgspec.structs import replace
 
 from registry_pipelines.chain.admission import ConfiguredSites
 from registry_pipelines.chain.session import Session
+from registry_pipelines.cli import main
 from registry_pipelines.errors import LocalError, Unavailable
 from registry_pipelines.node.gate import NodeGate
 from registry_pipelines.node.judging import Layer, Named, named_so, stands_on
@@ -283,3 +285,56 @@ def test_a_container_is_of_the_image_whose_topmost_layer_it_stands_on() -> None:
     assert stands_on(parent(**{LAYERS_LABEL: f"{below},{top}", LAYER_LABEL: below})) is None
     nothing = Info(1, "n/1/x", "", "committed", 0, 0, {}, image=f"r.example:5/app@{top}")
     assert stands_on(nothing) == Named("r.example:5/app", top) and named_so("") is None
+
+
+def test_of_images_with_the_same_layers_a_verdict_is_enough_and_another_name_is_not(
+    world: World, asked: Callable[..., Asked]
+) -> None:
+    good, evil = (
+        Named(f"{world.named(each).reference}@{each.digest}", each.digest) for each in (world.good, world.evil)
+    )
+    other = Named(f"docker.io/library/other@{world.evil.digest}", world.evil.digest)
+
+    class Told:
+        def __init__(self, *images: Named) -> None:
+            self._images = images
+
+        def images(self, layer: Layer) -> tuple[Named, ...]:
+            assert layer == LAYER
+            return self._images
+
+    for unknown in ("pull", "refuse"):
+        node = asked(unknown=unknown)
+        for images, may in (((evil, good), True), ((evil, other), False), ((other,), unknown == "pull")):
+            node.gate._runtime = Told(*images)
+            if may:
+                node.gate.started(None, LAYER)
+                continue
+            with pytest.raises(Refused) as caught:
+                node.gate.started(good, LAYER)  # what the labels of its layer say counts where nobody can be asked
+            assert images[0].digest in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "said"),
+    [
+        (None, ["--policy", "x"], "there is no configuration"),
+        ("", ["--policy", "defalt"], "did you mean `default`?"),
+        ("node: {gate: enforce}", [], "cannot be read"),
+        ("node: {gate: enforced}", [], "did you mean `enforce`?"),
+        ("node: {gate: {policy: strict}}", [], "strict"),
+        ("node: {gate: {channel: prd}}", [], "prd"),
+    ],
+)
+def test_an_agent_whose_gate_cannot_be_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: str | None, words: list[str], said: str
+) -> None:
+    """The third: keys that are believed are not there."""
+    monkeypatch.chdir(tmp_path)
+    if settings is not None:
+        image = "images: {app: {registry: us, repository: team/app}}"
+        registry = "registries: {us: {kind: distribution, host: 127.0.0.1:9}}"
+        Path("registry-pipelines.yaml").write_text(f"{registry}\n{image}\n{settings}\n")
+    command = ["node", "serve", "--no-lazy", "--socket", str(tmp_path / "s"), "--root", str(tmp_path / "r"), *words]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 8 and said in done.output

@@ -12,12 +12,14 @@ import pytest
 
 from registry_pipelines.node.judging import Layer, Named
 from registry_pipelines.node.runtime_images import Containerd as Runtime
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
-from tests.chain.fleet import Fleet, start
+from tests.chain.fleet import Fleet, attach_provenance, start
 from tests.doubles.containerd import Containerd, containerd
 from tests.evidence.parts import Counted
 from tests.needs import needed_module
-from tests.node.agent import NAME, PLUGINS, Agent, node
+from tests.node.agent import NAME, PLUGINS, Agent, node, pushed
+from tests.node.pods import SYSTEM, TWO, kubelet, push_pause
 from tests.node.test_containerd import fresh, in_the_end
 from tests.node.test_images import chain
 from tests.stream.pull.test_runtimes import VERSIONS
@@ -108,3 +110,47 @@ def test_the_images_of_a_layer_are_those_whose_names_lead_to_it(
         for nothing in (layer_of._replace(namespace="other"), layer_of._replace(snapshotter="overlayfs")):
             assert runtime.images(nothing) == []
     assert runtime.images(layer_of) is None
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("annotations", [True, False])
+@pytest.mark.parametrize("programs", [SYSTEM, TWO])
+def test_pods_are_refused_with_their_pull_or_with_their_container(
+    peer: Callable[[str], str], programs: tuple[str, str], tmp_path: Path, annotations: bool
+) -> None:
+    """With everything of others refused, and the pause image approved. Where the runtime does not say what it pulls,
+    the container is refused."""
+    needed_module("grpc", "node")
+    with ExitStack() as stack, tempfile.TemporaryDirectory(prefix="node-") as short:
+        fleet = start(tmp_path, stack)
+        place = fleet.chain.place("app")
+        pause = push_pause(Place(place.registry, "others/pause"))
+        made = pushed(place, "v1.0.0")
+        attach_provenance(place, made)
+        good, evil = Release("app", "v1.0.0", made.digest), fleet.release("v2.0.0", package="badwheel")
+        assert fleet.judged(good) and not fleet.judged(evil)
+        fleet.chain.promote(good)
+        other = f"{Place(place.registry, 'team/unheard')}:v1"
+        push(Place(place.registry, "team/unheard"), layer("unheard"), tag="v1")
+        config, socket = fleet.path.with_name("node.yaml"), Path(short) / "containerd.sock"
+        approved = f"[{{images: {place.registry.name}/others, reason: pause}}]"
+        config.write_text(f"{fleet.path.read_text()}node: {{gate: {{containerd: {socket}, approved: {approved}}}}}\n")
+        options = ("--no-lazy", "--config", str(config))
+        node = stack.enter_context(kubelet(peer, programs, pause, *options, annotations=annotations))
+        socket.symlink_to(node.agent.folder / "grpc.sock")
+        cri = node.cri
+        cri.pull(f"{place}:v1.0.0")
+        with cri.pod() as pod:
+            running = pod.start(f"{place}:v1.0.0", "sleep 1000")
+            for name, code, word in (
+                (f"{place}:v2.0.0", "not-allowed", "badwheel"),
+                (other, "not-approved", "unheard"),
+            ):
+                with pytest.raises(cri.errors) as caught:
+                    cri.pull(name)
+                    assert not annotations
+                    pod.start(name, "exit 0")
+                assert f"[{code}]" in str(caught.value) and word in str(caught.value)
+            assert cri.exec(running, "/bin/cat", "/old") == "new\n"
+            fleet.chain.revoke(good, reason="leaks keys")
+            assert cri.exec(running, "/bin/cat", "/old") == "new\n"
