@@ -318,10 +318,12 @@ class PackStream:
                 continue
             with self._lock:
                 self._errors = 0
-                each.done.set()
                 told = self._told
-            if told is not None:
-                told(self._head.parts[each.part].layer, each.frame.extents)
+            try:
+                if told is not None:
+                    told(self._head.parts[each.part].layer, each.frame.extents)
+            finally:  # who waits for it needs what lies beside it next
+                each.done.set()
             if self._closed:
                 return
 
@@ -351,7 +353,7 @@ class PackStream:
 
     def tell(self, came: Callable[[int, Sequence[tuple[int, int]]], object]) -> None:
         """Tell of the extents of each frame that the start needs, by layer: first of those that are here, in the order
-        of need, then of each when it comes."""
+        of need, then of each when it comes, before those that wait for it go on."""
         with self._lock:
             self._told = came
             here = [(part, frame) for part, frame in self._head.order if _is_here(self._parts[part][frame])]

@@ -8,7 +8,7 @@
 - ``filling`` fetches it: what somebody waits for first, the rest in the background, as ``jobs``
 - ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``, and large ones by ``passthrough``;
   ``mounting`` mounts it, ``serving`` does both, and ``notes`` tells other processes of it
-- ``pages_ahead`` gives the kernel what a hot pack brings before it asks
+- ``pages_ahead`` gives the kernel what a hot pack brings before it asks; of EROFS ``mount_ahead`` has it read that
 - ``erofs`` writes a tree as metadata of EROFS, in the parts of ``erofs_wire``, for kernels that read it from a file;
   ``backing`` keeps such files and fills them from the layers, by ``sharing`` blocks of the disk where it can
 - ``probing`` tries which of all this the kernel can carry (``probing_fuse`` is the tree for that)

@@ -21,7 +21,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
-from registry_pipelines.stream.lazy.erofs import ALIGNMENT, FORMAT, Layout, Metadata, ReadyMetadata
+from registry_pipelines.stream.lazy.erofs import ALIGNMENT, FORMAT, Layout, Metadata, ReadyMetadata, Region
 from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.mounting import mounts
 from registry_pipelines.stream.lazy.pages_ahead import Extents
@@ -190,11 +190,21 @@ class BackingFile:
         region, source, written = self.layout.regions[layer], self._layers[layer], []
         for position, size in extents:
             start, stop = self._whole(region.offset + position, region.offset + position + size)
+            if self._blocks.holds(start, stop):
+                continue
+            # A block at an end, of which the rest is not here, comes with that.
+            start += 0 if self._has(source, region, start) else BLOCK_BYTES
+            stop -= 0 if self._has(source, region, stop - BLOCK_BYTES) else BLOCK_BYTES
             first, last = max(start, region.offset), min(stop, region.offset + region.size)
-            if not self._blocks.holds(start, stop) and source.holds(first - region.offset, last - region.offset):
+            if first < last and source.holds(first - region.offset, last - region.offset):
                 self._put(first, source.view(first - region.offset, last - first))
                 written.append((start, stop))
         self._blocks.mark_all(written)
+
+    def _has(self, source: LazyLayer, region: Region, block: int) -> bool:
+        """Whether a layer has all of a block that is its own."""
+        first = max(block, region.offset) - region.offset
+        return source.holds(first, min(block + BLOCK_BYTES - region.offset, region.size))
 
     def copy_held(self, most: int) -> int:
         """Copy some of what the layers have and the file has not, in the background. Returns the bytes, none when there

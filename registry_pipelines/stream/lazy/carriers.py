@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from registry_pipelines.stream.lazy.erofs import ReadyMetadata
     from registry_pipelines.stream.lazy.guard import TakenOver
     from registry_pipelines.stream.lazy.keeping import Keep
+    from registry_pipelines.stream.lazy.mount_ahead import MountAhead
     from registry_pipelines.stream.lazy.tree import Tree
 
 Kind = Literal["fuse", "fanotify", "auto"]
@@ -357,7 +358,12 @@ class _Watched:
         self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
         self.close, self._folder = self._mount.close, real
         set_read_ahead(real, _read_ahead(image, whole))
+        self._ahead: MountAhead | None = None
         if image.comes_ahead:  # in a thread: what came until now is much, and the start reads other things first
+            if image.watched is None:  # what is read ahead would never be seen
+                from registry_pipelines.stream.lazy.mount_ahead import MountAhead
+
+                self._ahead = MountAhead(real, image.tree, image, file)
             threading.Thread(target=image.tell_ahead, args=(self._came,), name="copy_ahead", daemon=True).start()
 
     def _asked(self, start: int, size: int) -> None:
@@ -377,6 +383,8 @@ class _Watched:
     def _came(self, layer: int, extents: Extents) -> None:
         with suppress(RegistryPipelinesError, ValueError):  # it is copied when it is read, or that fails; or is closed
             self._file.copy_extents(layer, extents)
+        if self._ahead is not None:
+            self._ahead.came(layer, extents)
 
     def read_far_ahead(self) -> None:
         """See :class:`Carrier`."""

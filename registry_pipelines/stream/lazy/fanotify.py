@@ -115,7 +115,7 @@ class WatchedMount:
         self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll, self._polled = select.poll(), list[int]()
         self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
-        self._told_full = False
+        self._told_full, self._own = False, os.getpid()
         self._foreign: set[int] = set()
         """Numbers of them that mean something else in this process."""
         with ExitStack() as undo:
@@ -237,11 +237,13 @@ class WatchedMount:
                 fan.answer(self._group, event.descriptor, fan.DENY_EIO)
                 self._foreign.discard(event.descriptor)
                 self.failed_reads += 1
-            elif not self._ended.is_set() and self._file.holds(event.offset, event.offset + event.size):
-                fan.answer(self._group, event.descriptor, fan.FAN_ALLOW)
-                self._taken.remove(event.descriptor)
-                os.close(event.descriptor)
-                return True
+            elif not self._ended.is_set():
+                is_here = self._file.holds(event.offset, event.offset + event.size)
+                if is_here or event.process == self._own:  # what reads ahead must not wait for itself (``mount_ahead``)
+                    fan.answer(self._group, event.descriptor, fan.FAN_ALLOW if is_here else fan.DENY_EIO)
+                    self._taken.remove(event.descriptor)
+                    os.close(event.descriptor)
+                    return True
             self._pending[event.descriptor] = event
             return False
 

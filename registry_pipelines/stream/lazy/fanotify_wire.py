@@ -36,7 +36,7 @@ _ANSWER = struct.Struct("=iI")
 _SLOT = struct.Struct("=QQ")
 """Offset, and bytes; no bytes: free."""
 _VERSION = 3
-_READ_BYTES = 1 << 14
+_READ_BYTES = 1 << 12
 _F_SETSIG = 10
 _SIGURG = 23
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -52,6 +52,8 @@ class Event(NamedTuple):
     offset: int
     size: int
     """Bytes of the file that are to be read; none where the kernel does not say."""
+    process: int = 0
+    """Of who reads, where that is known."""
 
 
 def open_group() -> int:
@@ -82,13 +84,13 @@ def events(group: int) -> list[Event]:
     count = _keeping_lock.read(group, raw, ctypes.c_size_t(_READ_BYTES))
     if count < 0 and ctypes.get_errno() == errno.EAGAIN:
         return []
-    return list(_parsed(raw.raw[: _checked(count)]))
+    return list(_parsed(ctypes.string_at(raw, _checked(count))))
 
 
 def _parsed(raw: bytes) -> Iterator[Event]:
     at = 0
     while at < len(raw):
-        length, version, _, head, _, descriptor, _ = _METADATA.unpack_from(raw, at)
+        length, version, _, head, _, descriptor, process = _METADATA.unpack_from(raw, at)
         if version != _VERSION:
             raise OSError(errno.EPROTO, "the kernel speaks another version of fanotify")
         offset = size = 0
@@ -100,7 +102,7 @@ def _parsed(raw: bytes) -> Iterator[Event]:
             info += info_length
         at += length
         if descriptor >= 0:
-            yield Event(descriptor, offset, size)
+            yield Event(descriptor, offset, size, process)
 
 
 def answer(group: int, descriptor: int, what: int) -> None:

@@ -2,8 +2,8 @@
 
 A start from a hot pack reads its bytes in thousands of small pieces, and each would be a question and an answer. So
 when bytes of a pack are here, and the kernel knows a file that has them, it gets them as pages of it (``Store``). It
-gets whole pages of verified content alone. What it has not got in time it asks for as ever. (A mount of EROFS could
-be made to read them by ``posix_fadvise``, 128 KiB at once; measured, that takes the processor from the start.)
+gets whole pages of verified content alone. What it has not got in time it asks for as ever. (``mount_ahead`` does so
+for EROFS.)
 """
 
 from __future__ import annotations
@@ -50,6 +50,44 @@ class Placed(Protocol):
         ...
 
 
+class Here:
+    """Which bytes are here of which files. For one thread at a time."""
+
+    def __init__(self, placed: Placed) -> None:
+        self._placed = placed
+        self._files: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
+        """By layer: position, end and number of those that the kernel knows."""
+        self._here: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        """By layer: from and to of what came, in order; none touches the next."""
+
+    def file(self, number: int) -> Iterator[tuple[int, int, int]]:
+        """A file is known from now on. What is here of it: its number, and two offsets that may lie outside of it."""
+        place = self._placed.place(number)
+        if place is None:
+            return
+        layer, position, size = place
+        insort(self._files[layer], (position, position + size, number))
+        here = self._here[layer]
+        for start, stop in here[max(0, bisect_left(here, (position, 0)) - 1) :]:
+            if start >= position + size:
+                break
+            if stop > position:
+                yield number, start - position, stop - position
+
+    def extents(self, layer: int, extents: Extents) -> Iterator[tuple[int, int, int]]:
+        """Bytes of a layer are here from now on. Of which known files they are, likewise."""
+        files = self._files[layer]
+        for begin, size in extents:
+            first, last = _joined(self._here[layer], begin, begin + size)
+            # Pages that are whole only now, for the rest of them came before.
+            start, end = max(first, begin - PAGE_BYTES), min(last, begin + size + PAGE_BYTES)
+            for position, stop, number in files[max(0, bisect_left(files, (start, 0, 0)) - 1) :]:
+                if position >= end:
+                    break
+                if stop > start:
+                    yield number, start - position, end - position
+
+
 class PagesAhead:
     """Gives pages in a thread of its own, in the order in which bytes and files become known. For many threads; it
     waits for no registry, and nobody waits for it. Close it."""
@@ -57,10 +95,7 @@ class PagesAhead:
     def __init__(self, placed: Placed, store: Store) -> None:
         self._placed, self._store = placed, store
         self._news: SimpleQueue[Callable[[], Iterable[tuple[int, int, int]]] | None] = SimpleQueue()
-        self._files: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
-        """By layer: position, end and number of those that the kernel knows."""
-        self._here: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        """By layer: from and to of what came, in order; none touches the next."""
+        self._here = Here(placed)
         self._known: set[int] = set()
         self._opened: set[int] = set()
         self._again: list[tuple[float, tuple[int, int, int, int]]] = []
@@ -71,7 +106,7 @@ class PagesAhead:
         """The kernel is told of a file."""
         if number not in self._known:
             self._known.add(number)
-            self._news.put(lambda: self._file(number))
+            self._news.put(lambda: self._here.file(number))
 
     def opened(self, number: int) -> None:
         """A file that the kernel knows is being opened, and will be read: a small one is given at once."""
@@ -85,7 +120,7 @@ class PagesAhead:
 
     def came(self, layer: int, extents: Extents) -> None:
         """These bytes of a layer are here from now on."""
-        self._news.put(lambda: self._extents(layer, extents))
+        self._news.put(lambda: self._here.extents(layer, extents))
 
     def close(self) -> None:
         """Give no more; what is under way ends by itself."""
@@ -103,33 +138,6 @@ class PagesAhead:
                     return
                 for number, start, stop in news():
                     self._give(number, start, stop)
-
-    def _file(self, number: int) -> Iterator[tuple[int, int, int]]:
-        """What is here of a file."""
-        place = self._placed.place(number)
-        if place is None:
-            return
-        layer, position, size = place
-        insort(self._files[layer], (position, position + size, number))
-        here = self._here[layer]
-        for start, stop in here[max(0, bisect_left(here, (position, 0)) - 1) :]:
-            if start >= position + size:
-                break
-            if stop > position:
-                yield number, start - position, stop - position
-
-    def _extents(self, layer: int, extents: Extents) -> Iterator[tuple[int, int, int]]:
-        """Of which known files they are."""
-        files = self._files[layer]
-        for begin, size in extents:
-            first, last = _joined(self._here[layer], begin, begin + size)
-            # Pages that are whole only now, for the rest of them came before.
-            start, end = max(first, begin - PAGE_BYTES), min(last, begin + size + PAGE_BYTES)
-            for position, stop, number in files[max(0, bisect_left(files, (start, 0, 0)) - 1) :]:
-                if position >= end:
-                    break
-                if stop > start:
-                    yield number, start - position, end - position
 
     def _give(self, number: int, start: int, stop: int, tries: int = 1) -> None:
         """Whole pages of a file between two offsets, which may lie outside of it."""
@@ -166,4 +174,4 @@ def _joined(ranges: list[tuple[int, int]], start: int, stop: int) -> tuple[int, 
     return start, stop
 
 
-__all__ = ["PagesAhead", "Placed", "Store"]
+__all__ = ["Here", "PagesAhead", "Placed", "Store"]

@@ -178,6 +178,20 @@ class Tree:
             hashed.update(memoryview(each).cast("B"))
         return hashed.hexdigest()
 
+    def large_files(self, least: int) -> list[int]:
+        """Regular files of so many bytes or more."""
+        rows = enumerate(_ROW.iter_unpack(self._rows), ROOT)
+        return [number for number, row in rows if row[6] >= least and stat.S_ISREG(row[0])]
+
+    def path(self, number: int) -> bytes:
+        """From the top; of several the first. Raises LookupError."""
+        names: list[bytes] = []
+        while number != ROOT:
+            above = self._row(number)[10]
+            names.append(next(name for name, child in self.children(above) if child == number))
+            number = above
+        return b"/".join(reversed(names))
+
     def dump(self) -> bytes:
         """The whole tree, compressed; :meth:`load` reads it."""
         children = len(self._numbers)

@@ -251,3 +251,23 @@ def test_what_came_ahead_is_copied_and_nobody_waits_for_what_did_not(tmp_path: P
         with file.path.open("rb") as raw:
             raw.seek(offset + 20 * 4096)
             assert raw.read(10 * 4096) == content[20 * 4096 : 30 * 4096]
+
+
+def test_of_what_came_ahead_blocks_that_are_here_in_part_alone_are_left(tmp_path: Path) -> None:
+    content = os.urandom(8 * 4096)
+    with (
+        BlockStore(tmp_path / "blocks").open(Digest.of(content), len(content)) as layer,
+        BackingStore(tmp_path / "backing").open(watched.one_file(len(content)), [layer]) as file,
+    ):
+        offset = file.layout.regions[0].offset
+
+        def came(start: int, stop: int) -> list[int]:
+            layer.put(start, content[start:stop])
+            layer.mark(start, stop)
+            file.copy_extents(0, [(start, stop - start)])
+            return [block for block in range(64) if file.holds(offset + block * 512, offset + (block + 1) * 512)]
+
+        assert came(100, 5 * 512 + 100) == [1, 2, 3, 4]
+        assert came(5 * 512 + 100, 5 * 512 + 200) == [1, 2, 3, 4]
+        assert came(5 * 512 + 200, 6 * 512) == [1, 2, 3, 4, 5]
+        assert came(0, 100) == [0, 1, 2, 3, 4, 5]

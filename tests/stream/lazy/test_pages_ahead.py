@@ -19,7 +19,7 @@ from tests.stream.lazy.parts import until
 _PAGES = 40
 
 
-def _kept_pages(path: Path) -> int:
+def kept_pages(path: Path) -> int:
     """Of a file, pages in the kernel's memory."""
     if shutil.which("fincore") is None:
         missing("this needs fincore of util-linux")
@@ -49,9 +49,9 @@ def test_what_came_is_read_without_a_question(tmp_path: Path) -> None:
         ahead.came(0, [(512, 10 * PAGE_BYTES)])  # before the kernel knows the file
         path = tmp_path / "top" / "file"
         path.stat()
-        until(lambda: _kept_pages(path) == 10)
+        until(lambda: kept_pages(path) == 10)
         ahead.came(0, [(512 + 20 * PAGE_BYTES, len(content))])
-        until(lambda: _kept_pages(path) == 10 + 21)
+        until(lambda: kept_pages(path) == 10 + 21)
         tree.asked.clear()
         with path.open("rb", buffering=0) as file:
             # Without what is read ahead behind it, of which nothing came.
@@ -70,7 +70,7 @@ def test_a_small_file_is_given_when_it_is_opened(tmp_path: Path) -> None:
     placed = _Placed({2: (0, len(content))})
     with mounts.mounted(tree, tmp_path / "top", copies=True, ahead=placed):
         path = tmp_path / "top" / "file"
-        assert _kept_pages(path) == 4  # it opens it
+        assert kept_pages(path) == 4  # it opens it
         assert path.read_bytes() == content
         assert tree.asked == [2]  # to give it
 
