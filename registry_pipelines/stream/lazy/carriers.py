@@ -364,6 +364,7 @@ class _Watched:
                 from registry_pipelines.stream.lazy.mount_ahead import MountAhead
 
                 self._ahead = MountAhead(real, image.tree, image, file)
+                self._mount.ahead = self._ahead.threads
             threading.Thread(target=image.tell_ahead, args=(self._came,), name="copy_ahead", daemon=True).start()
 
     def _asked(self, start: int, size: int) -> None:

@@ -19,7 +19,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -104,6 +104,8 @@ class WatchedMount:
         """
         self.failed_reads = 0
         """Reads that ended with EIO."""
+        self.ahead: Container[int] = ()
+        """Threads of this process that only read ahead: what is not in the file is refused to them."""
         self.watched = True
         """Whether the kernel still asks: not, once the file is complete and synced."""
         self._file, self._folder, self._log_line = file, folder, log
@@ -115,7 +117,7 @@ class WatchedMount:
         self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll, self._polled = select.poll(), list[int]()
         self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
-        self._told_full, self._own = False, os.getpid()
+        self._told_full = False
         self._foreign: set[int] = set()
         """Numbers of them that mean something else in this process."""
         with ExitStack() as undo:
@@ -239,7 +241,7 @@ class WatchedMount:
                 self.failed_reads += 1
             elif not self._ended.is_set():
                 is_here = self._file.holds(event.offset, event.offset + event.size)
-                if is_here or event.process == self._own:  # what reads ahead must not wait for itself (``mount_ahead``)
+                if is_here or event.thread in self.ahead:  # else it would wait for itself
                     fan.answer(self._group, event.descriptor, fan.FAN_ALLOW if is_here else fan.DENY_EIO)
                     self._taken.remove(event.descriptor)
                     os.close(event.descriptor)

@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 FAN_CLOEXEC, FAN_NONBLOCK, FAN_CLASS_PRE_CONTENT, FAN_UNLIMITED_QUEUE = 0x1, 0x2, 0x8, 0x10
+FAN_REPORT_TID = 0x100
 FAN_MARK_ADD, FAN_MARK_REMOVE = 0x1, 0x2
 FAN_PRE_ACCESS = 0x100000
 FAN_ALLOW, FAN_DENY = 1, 2
@@ -27,7 +28,7 @@ SLOTS = 1 << 16
 """Numbers that the descriptor of an event may have."""
 
 _METADATA = struct.Struct("=IBBHQii")
-"""Length with all that follows, version, reserved, length of this, mask, descriptor, process."""
+"""Length with all that follows, version, reserved, length of this, mask, descriptor, thread."""
 _INFO = struct.Struct("=BBH")
 """Kind, padding, length."""
 _RANGE, _RANGE_BODY = 6, struct.Struct("=4x4xQQ")
@@ -52,14 +53,14 @@ class Event(NamedTuple):
     offset: int
     size: int
     """Bytes of the file that are to be read; none where the kernel does not say."""
-    process: int = 0
+    thread: int = 0
     """Of who reads, where that is known."""
 
 
 def open_group() -> int:
     """A descriptor that events are read from; its queue has no limit, for a full one lets readers through. Raises
     OSError: EINVAL where the kernel has no such events, EPERM without CAP_SYS_ADMIN."""
-    flags = FAN_CLASS_PRE_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE
+    flags = FAN_CLASS_PRE_CONTENT | FAN_CLOEXEC | FAN_NONBLOCK | FAN_UNLIMITED_QUEUE | FAN_REPORT_TID
     return _checked(_libc.fanotify_init(ctypes.c_uint(flags), ctypes.c_uint(os.O_RDONLY | os.O_CLOEXEC)))
 
 
@@ -90,7 +91,7 @@ def events(group: int) -> list[Event]:
 def _parsed(raw: bytes) -> Iterator[Event]:
     at = 0
     while at < len(raw):
-        length, version, _, head, _, descriptor, process = _METADATA.unpack_from(raw, at)
+        length, version, _, head, _, descriptor, thread = _METADATA.unpack_from(raw, at)
         if version != _VERSION:
             raise OSError(errno.EPROTO, "the kernel speaks another version of fanotify")
         offset = size = 0
@@ -102,7 +103,7 @@ def _parsed(raw: bytes) -> Iterator[Event]:
             info += info_length
         at += length
         if descriptor >= 0:
-            yield Event(descriptor, offset, size, process)
+            yield Event(descriptor, offset, size, thread)
 
 
 def answer(group: int, descriptor: int, what: int) -> None:

@@ -22,12 +22,13 @@ LEAST_BYTES = 1 << 20
 
 
 class MountAhead:
-    """Has one mount read; for many threads, but never that which answers the kernel's questions. To what this process
-    asks there is never an answer to wait for: ``fanotify`` refuses what is not in the file."""
+    """Has one mount read; for many threads, but never that which answers the kernel's questions."""
 
     def __init__(self, folder: Path, tree: Tree, placed: Placed, file: BackingFile) -> None:
         self._folder, self._tree, self._placed, self._file = os.fsencode(folder), tree, placed, file
         self._lock, self._here = threading.Lock(), Here(placed)
+        self.threads: set[int] = set()
+        """Those that read now. What is not in the file must be refused to them: it may be them that bring it."""
         self._paths: dict[int, bytes] = {}
         for number in tree.large_files(LEAST_BYTES):
             list(self._here.file(number))
@@ -37,9 +38,14 @@ class MountAhead:
         has read them."""
         with self._lock:
             wanted = list(self._here.extents(layer, extents))
-        for number, start, stop in wanted:
-            with suppress(OSError):  # unmounted
-                self._read(number, start, stop)
+        thread = threading.get_native_id()
+        self.threads.add(thread)
+        try:
+            for number, start, stop in wanted:
+                with suppress(OSError):  # unmounted
+                    self._read(number, start, stop)
+        finally:
+            self.threads.discard(thread)
 
     def _read(self, number: int, start: int, stop: int) -> None:
         """Whole pages of a file between two offsets, which may lie outside of it. Nobody waits for a layer: what is not

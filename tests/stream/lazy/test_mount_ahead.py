@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -67,15 +66,13 @@ def served(folder: Path, size: int) -> Iterator[Served]:
         thread = threading.Thread(target=mount.run, daemon=True)
         thread.start()
         try:
-            yield Served(tree, content, layer, file, top)
+            here = Served(tree, content, layer, file, top)
+            mount.ahead = here.ahead.threads
+            yield here
         finally:
             mount.end()
             thread.join()
             mount.close()
-
-
-def others_read(path: Path) -> bytes:
-    return subprocess.run(["cat", path], stdout=subprocess.PIPE, check=True).stdout
 
 
 def test_pages_of_a_large_file_are_there_before_it_is_read(tmp_path: Path) -> None:
@@ -85,7 +82,7 @@ def test_pages_of_a_large_file_are_there_before_it_is_read(tmp_path: Path) -> No
         assert kept_pages(path) == 18
         here.came((8 * PAGE, 2 * PAGE), (end - end % PAGE - PAGE, end % PAGE + PAGE))
         assert kept_pages(path) == 22 and not here.asked
-        assert others_read(path) == here.content and here.asked
+        assert path.read_bytes() == here.content and here.asked
 
 
 def test_pages_that_are_here_in_part_are_left_until_the_rest_comes(tmp_path: Path) -> None:
@@ -104,15 +101,14 @@ def test_a_small_file_is_left(tmp_path: Path) -> None:
         assert kept_pages(here.top / "file") == 0
 
 
-def test_who_serves_is_refused_what_is_not_here_and_others_get_it(tmp_path: Path) -> None:
+def test_a_thread_that_reads_ahead_is_refused_what_is_not_here_and_others_get_it(tmp_path: Path) -> None:
     """It would wait for itself."""
-    with served(tmp_path, LEAST_BYTES) as here:
-        file = os.open(here.top / "file", os.O_RDONLY)
-        try:
-            with pytest.raises(OSError, match="Input/output"):
-                os.pread(file, PAGE, 0)
-            assert not here.asked and others_read(here.top / "file") == here.content
-            here.came((0, PAGE))
-            assert os.pread(file, PAGE, 0) == here.content[:PAGE]
-        finally:
-            os.close(file)
+    with served(tmp_path, LEAST_BYTES) as here, (here.top / "file").open("rb", buffering=0) as file:
+        here.ahead.threads.add(threading.get_native_id())
+        with pytest.raises(OSError, match="Input/output"):
+            file.read(PAGE)
+        assert not here.asked
+        here.came((0, PAGE))
+        assert file.read(PAGE) == here.content[:PAGE] and not here.asked
+        here.ahead.threads.clear()
+        assert file.read(PAGE) == here.content[PAGE : 2 * PAGE] and here.asked
