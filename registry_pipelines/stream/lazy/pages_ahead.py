@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_left, insort
+from array import array
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -55,8 +56,8 @@ class Here:
 
     def __init__(self, placed: Placed) -> None:
         self._placed = placed
-        self._files: defaultdict[int, list[tuple[int, int, int]]] = defaultdict(list)
-        """By layer: position, end and number of those that the kernel knows."""
+        self._files: defaultdict[int, _Files] = defaultdict(_Files)
+        """By layer, those that the kernel knows."""
         self._here: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         """By layer: from and to of what came, in order; none touches the next."""
 
@@ -66,9 +67,10 @@ class Here:
         if place is None:
             return
         layer, position, size = place
-        insort(self._files[layer], (position, position + size, number))
+        self._files[layer].add(position, position + size, number)
         here = self._here[layer]
-        for start, stop in here[max(0, bisect_left(here, (position, 0)) - 1) :]:
+        for index in range(max(0, bisect_left(here, (position, 0)) - 1), len(here)):
+            start, stop = here[index]
             if start >= position + size:
                 break
             if stop > position:
@@ -81,11 +83,8 @@ class Here:
             first, last = _joined(self._here[layer], begin, begin + size)
             # Pages that are whole only now, for the rest of them came before.
             start, end = max(first, begin - PAGE_BYTES), min(last, begin + size + PAGE_BYTES)
-            for position, stop, number in files[max(0, bisect_left(files, (start, 0, 0)) - 1) :]:
-                if position >= end:
-                    break
-                if stop > start:
-                    yield number, start - position, end - position
+            for position, number in files.between(start, end):
+                yield number, start - position, end - position
 
 
 class PagesAhead:
@@ -96,24 +95,19 @@ class PagesAhead:
         self._placed, self._store = placed, store
         self._news: SimpleQueue[Callable[[], Iterable[tuple[int, int, int]]] | None] = SimpleQueue()
         self._here = Here(placed)
-        self._known: set[int] = set()
-        self._opened: set[int] = set()
+        self._known, self._opened = _Numbers(), _Numbers()
         self._again: list[tuple[float, tuple[int, int, int, int]]] = []
         self._thread = threading.Thread(target=self._work, name="pages_ahead", daemon=True)
         self._thread.start()
 
     def known(self, number: int) -> None:
         """The kernel is told of a file."""
-        if number not in self._known:
-            self._known.add(number)
+        if self._known.add(number):
             self._news.put(lambda: self._here.file(number))
 
     def opened(self, number: int) -> None:
         """A file that the kernel knows is being opened, and will be read: a small one is given at once."""
-        if number in self._opened:
-            return
-        self._opened.add(number)
-        place = self._placed.place(number)
+        place = self._placed.place(number) if self._opened.add(number) else None
         if place is not None and place[2] <= SMALL_BYTES:
             with suppress(OSError):
                 self._store(number, 0, place[2])
@@ -159,6 +153,41 @@ class PagesAhead:
                 self._give(*what)
             else:
                 self._again.append((when, what))
+
+
+class _Numbers:
+    """Numbers of files, a byte for each that there may be: a set takes sixty, and a kernel knows tens of thousands."""
+
+    def __init__(self) -> None:
+        self._flags = bytearray()
+
+    def add(self, number: int) -> bool:
+        """False: it was in it."""
+        if number >= len(self._flags):
+            self._flags.extend(bytes(max(number + 1, 2 * len(self._flags)) - len(self._flags)))
+        new = not self._flags[number]
+        self._flags[number] = 1
+        return new
+
+
+class _Files:
+    """Files of a layer by position; none lies in another."""
+
+    def __init__(self) -> None:
+        self._starts, self._stops, self._numbers = array("Q"), array("Q"), array("I")
+
+    def add(self, start: int, stop: int, number: int) -> None:
+        at = bisect_left(self._starts, start)
+        for column, value in ((self._starts, start), (self._stops, stop), (self._numbers, number)):
+            column.insert(at, value)
+
+    def between(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Position and number of those that have bytes between two positions."""
+        for at in range(max(0, bisect_left(self._starts, start) - 1), len(self._starts)):
+            if self._starts[at] >= stop:
+                break
+            if self._stops[at] > start:
+                yield self._starts[at], self._numbers[at]
 
 
 def _joined(ranges: list[tuple[int, int]], start: int, stop: int) -> tuple[int, int]:

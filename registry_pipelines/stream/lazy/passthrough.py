@@ -77,10 +77,11 @@ class Passthrough:
         """Files whose copies were asked for."""
         self._sizes: dict[int, int] = {}
         self._refused = False
-        self._free = set(range(MOST_FILES))
         for slot, told in memory.files():
             self._files[told.number] = _Opened(told.cached, told.passed, told.backing, slot)
-            self._free.discard(slot)
+        taken = {file.slot for file in self._files.values()}
+        self._fresh = (slot for slot in range(MOST_FILES) if slot not in taken)
+        self._freed: list[int] = []
 
     @property
     def copied_bytes(self) -> int:
@@ -98,9 +99,10 @@ class Passthrough:
         with self._lock:
             file = self._files[number]
             if file.slot < 0:
-                if not self._free:
+                file.slot = self._freed.pop() if self._freed else next(self._fresh, -1)
+                if file.slot < 0:
+                    del self._files[number]
                     raise OSError(errno.ENFILE, "so many large files are open")
-                file.slot = self._free.pop()
             if not file.cached and (file.backing or self._backed(number, file)):
                 file.passed += 1
                 self._keep(number, file)
@@ -124,7 +126,7 @@ class Passthrough:
                 return
             del self._files[number]
             self._memory.put_file(file.slot, None)
-            self._free.add(file.slot)
+            self._freed.append(file.slot)
             if file.backing:
                 with suppress(OSError):
                     fcntl.ioctl(self._device, _BACKING_CLOSE, struct.pack("=I", file.backing))
