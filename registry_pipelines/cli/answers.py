@@ -409,6 +409,12 @@ class NodeDrain(TypedDict):
     images: list[dict[str, Any]]
 
 
+class NodeFindings(TypedDict):
+    """What was looked at on a node, each with about, state (ok, note, failed), what, where, do and exit_code."""
+
+    findings: list[dict[str, Any]]
+
+
 class PullTimes(TypedDict):
     """How long two images take to be pulled, as ``stream.bench.pulls.document`` has it."""
 
@@ -569,6 +575,7 @@ ANSWERS: dict[str, Any] = {
     "node probe": Probed,
     "node status": NodeStatus,
     "node drain": NodeDrain,
+    "node doctor": NodeFindings,
     "admission write": WrittenFiles,
     "admission check": CheckedObjects,
 }

@@ -15,6 +15,7 @@ from registry_pipelines import interrupts
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json_now
 from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, references
+from registry_pipelines.cli.node_doctor import doctor
 from registry_pipelines.cli.node_gate import gate_of
 from registry_pipelines.cli.node_keeping import keeping
 from registry_pipelines.cli.node_recording import RECORD_TO, recorder_of
@@ -229,7 +230,7 @@ def probe(options: Options) -> None:
         sys.exit(NO_CARRIER)
 
 
-for _command in (setup, size, status, drain):
+for _command in (setup, size, status, doctor, drain):
     node.add_command(_command)
 
 COMMANDS = [node]

@@ -40,7 +40,8 @@ def told(root: Path, *words: str, code: int = 0) -> str:
 
 def told_json(root: Path, *words: str, code: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(told(root, *words, "--json", code=code))
-    return found["result"] if code == 0 else found
+    result: dict[str, Any] = found["result"]
+    return result
 
 
 def test_status_is_told_also_of_an_agent_that_was_killed_or_ended(tmp_path: Path) -> None:
