@@ -3,6 +3,7 @@
 - ``serving`` is the process that containerd asks, ``wire`` its messages (made by ``messages``) and calls,
   ``filters`` those of a list
 - ``snapshots`` has the files of all snapshots and says what is mounted, ``store`` what is known of them
+- ``mapped`` shows what is below a container in a user namespace with its owners
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start

@@ -23,6 +23,7 @@ from registry_pipelines.errors import LocalError, Unavailable
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.judging import Gate, layer_of, named, named_so, stands_on
 from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
+from registry_pipelines.node.mapped import Mapped
 from registry_pipelines.node.store import Info, Refused, Store
 from registry_pipelines.oci.files import held_alone, local_errors
 from registry_pipelines.stream.lazy.mounting import mount, unmount
@@ -62,7 +63,7 @@ class Snapshots:
         counts: Counts | None = None,
     ) -> None:
         self._folder, self._lazy, self._gate = root / "snapshots", lazy, gate
-        self._counts = counts or Counts()
+        self._counts, self._mapped = counts or Counts(), Mapped(root / "mapped")
         self.draining = False
         """Whether further layers are pulled as usual (``draining``)."""
         with ExitStack() as undo:
@@ -147,6 +148,7 @@ class Snapshots:
         if unused and (image := self._find(info.labels, info.chain_id)):
             image.release()
         if not info.image:
+            self._mapped.end(info.id)
             self._delete(self._folder / str(info.id))
 
     def usage(self, key: str) -> tuple[int, int]:
@@ -162,6 +164,7 @@ class Snapshots:
         with self._store.change(), local_errors(self._folder):
             known = {str(info.id) for info in self._store.everything()}
             gone = [each for each in self._folder.iterdir() if each.name not in known]
+            self._mapped.keep(map(int, known))
         for each in gone:
             self._delete(each)
 
@@ -238,6 +241,9 @@ class Snapshots:
             return [Mount("bind", str(self._files(info)), (*options, rights, "rbind"))]
         if info.kind == "view" and len(lowers) == 1:
             return [Mount("bind", str(lowers[0]), (*options, "ro", "rbind"))]
+        if options and any(not each.is_relative_to(self._folder) for each in lowers):
+            lowers = self._mapped.lowers(info.id, lowers, *(info.labels.get(label, "") for _, label in ids))
+            options = []
         if info.kind == "active":
             options += [f"workdir={self._folder / str(info.id) / 'work'}", f"upperdir={self._files(info)}"]
         options.append(f"lowerdir={':'.join(map(str, lowers))}")

@@ -163,8 +163,9 @@ class Cri:
 
     @contextmanager
     def pod(self, *, mapped: int | None = None, handler: str = "") -> Iterator[Pod]:
-        """A pod in the machine's network. mapped: in a user namespace, whose root is this user of the machine."""
-        options: dict[str, Any] = {"network": NODE}
+        """A pod in the machine's network. mapped: in a user namespace, whose root is this user of the machine, and in a
+        network of its own, since the two go together."""
+        options: dict[str, Any] = {"network": NODE if mapped is None else 0}
         if mapped is not None:
             ids = [{"host_id": mapped, "container_id": 0, "length": 65536}]
             options["userns_options"] = {"mode": 0, "uids": ids, "gids": ids}

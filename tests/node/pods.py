@@ -32,7 +32,7 @@ CONFIGS = {
     snapshotter = "rp"
     disable_snapshot_annotations = {quiet}
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "{folder}/cni"
+    bin_dir = "{folder}/cni-bin"
     conf_dir = "{folder}/cni"
 """,
     3: """
@@ -46,15 +46,27 @@ CONFIGS = {
     config_path = "{folder}/certs.d"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      BinaryName = "{runc}"
   [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dir = "{folder}/cni"
+    bin_dir = "{folder}/cni-bin"
     conf_dir = "{folder}/cni"
 [plugins."io.containerd.grpc.v1.cri"]
   stream_server_address = "127.0.0.1"
   stream_server_port = "0"
 """,
 }
-"""containerd 1's, and containerd 2's. The folders of CNI are empty: pods use the machine's network."""
+"""containerd 1's, and containerd 2's."""
+NETWORK = '{"cniVersion": "0.4.0", "name": "none", "plugins": [{"type": "none"}]}'
+PLUGIN = """#!/bin/sh
+[ "$CNI_COMMAND" = VERSION ] && echo '{"cniVersion": "0.4.0", "supportedVersions": ["0.4.0"]}'
+[ "$CNI_COMMAND" = ADD ] && echo '{"cniVersion": "0.4.0", "interfaces": [{"name": "eth0", "sandbox": "/"}],
+  "ips": [{"version": "4", "interface": 0, "address": "192.0.2.2/24"}]}'
+exit 0
+"""
+"""Of CNI: an address that nothing has. A pod without the machine's network has none."""
 
 
 @dataclass
@@ -75,15 +87,19 @@ def kubelet(
     pause: str,
     *options: str,
     annotations: bool = False,
-    more: str = "",
+    runc: str = "runc",
 ) -> Iterator[Kubelet]:
-    """annotations: whether containerd says which image a layer is of. options: of the agent. more: of containerd's
-    configuration."""
+    """annotations: whether containerd says which image a layer is of. options: of the agent. runc: that program."""
     found = [peer(each) for each in programs]
     with tempfile.TemporaryDirectory(prefix="node-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # a user namespace passes through
-        (folder / "cni").mkdir()
+        for each in ("cni", "cni-bin"):
+            (folder / each).mkdir()
+        (folder / "cni/10-none.conflist").write_text(NETWORK)
+        for each in ("none", "loopback"):
+            (folder / "cni-bin" / each).write_text(PLUGIN)
+            (folder / "cni-bin" / each).chmod(0o755)
         host = pause.partition("/")[0]
         # containerd 2 would wait ten seconds for TLS.
         (folder / "certs.d" / host).mkdir(parents=True)
@@ -92,7 +108,9 @@ def kubelet(
         agent.start()
         quiet = "false" if annotations else "true"
         version = 2 if programs == SYSTEM else 3
-        plugins = PLUGINS.format(folder) + CONFIGS[version].format(pause=pause, quiet=quiet, folder=folder) + more
+        plugins = PLUGINS.format(folder) + CONFIGS[version].format(
+            pause=pause, quiet=quiet, folder=folder, runc=peer(runc)
+        )
         running: list[object] = []
 
         def start() -> Containerd:

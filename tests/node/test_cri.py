@@ -15,7 +15,7 @@ from registry_pipelines.registry.protocol import Place
 from tests.doubles.fault_registry import FaultRegistry
 from tests.evidence.parts import Counted, Key
 from tests.needs import missing, needed_module
-from tests.node.pods import SYSTEM, Kubelet, kubelet, push_pause
+from tests.node.pods import SYSTEM, TWO, Kubelet, kubelet, push_pause
 from tests.node.test_containerd import in_the_end
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.starts import image
@@ -46,6 +46,7 @@ def ready(
     programs: tuple[str, str],
     *,
     annotations: bool,
+    runc: str = "runc",
 ) -> Iterator[Node]:
     needed_module("grpc", "node")
     need_fuse()
@@ -58,7 +59,7 @@ def ready(
         place = Place(DistributionRegistry(faults.address), counted.place.repository)
         name = f"{place}:v1"
         options = ("--key", str(key.public), "--no-fill", *(() if annotations else ("--announce", name)))
-        with kubelet(peer, programs, f"{place}:pause", *options, annotations=annotations) as found:
+        with kubelet(peer, programs, f"{place}:pause", *options, annotations=annotations, runc=runc) as found:
             if not annotations:
                 in_the_end(lambda: "is announced" in found.agent.said())
             yield Node(found, name, faults)
@@ -90,3 +91,49 @@ def test_pods_start_lazily_where_containerd_names_a_layer_by_its_chain_id_alone(
             third = pod.start(node.image, "sleep 1000")
             assert cri.exec(third, "/bin/cat", "/etc/motd") == "hello\n"
         assert "is pulled as usual" not in agent.said()
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("annotations", [False, True], ids=["transfer", "local pull"])
+def test_containerd_2_starts_pods_lazily_and_is_restarted_below_them(
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str], annotations: bool
+) -> None:
+    with ready(counted, streamer, key, peer, TWO, annotations=annotations) as node:
+        cri, agent = node.kubelet.cri, node.kubelet.agent
+        cri.pull(node.image)
+        assert agent.folders() == set() and node.fetched_bytes() < FILE
+        with cri.pod() as pod:
+            first = pod.start(node.image, "echo mine > /motd; sleep 1000")
+            node.kubelet.end()
+            node.kubelet.start()
+            in_the_end(lambda: answers(node, first))
+            second = pod.start(node.image, "sleep 1000")
+            assert cri.exec(second, "/bin/cat", "/etc/motd") == "hello\n"
+            read = {cri.exec(each, "/bin/sha256sum", "/data/0", "/data/7") for each in (first, second)}
+            assert len(read) == 1
+        cri.remove_image(node.image)
+        in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
+
+
+def answers(node: Node, container: str) -> bool:
+    try:
+        return node.kubelet.cri.exec(container, "/bin/cat", "/etc/motd") == "mine\n"
+    except (node.kubelet.cri.errors, AssertionError):
+        return False
+
+
+@pytest.mark.long
+def test_a_pod_with_users_of_its_own_copies_nothing(
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str]
+) -> None:
+    with ready(counted, streamer, key, peer, TWO, annotations=True, runc="../runc1.3/runc") as node:
+        cri, agent = node.kubelet.cri, node.kubelet.agent
+        cri.pull(node.image)
+        with cri.pod(mapped=100000) as pod:
+            mapped = pod.start(node.image, "echo mine > /motd; sleep 1000")
+            assert cri.exec(mapped, "/bin/ls", "-ln", "/etc/motd", "/data/0").split()[2:4] == ["0", "0"]
+            assert cri.exec(mapped, "/bin/cat", "/proc/self/uid_map").split() == ["0", "100000", "65536"]
+            assert cri.exec(mapped, "/bin/sha256sum", "/data/0")
+            [upper] = (agent.root / "snapshots").glob("*/fs/etc/motd")
+            assert upper.stat().st_uid == 100000
+            assert sum(1 for _ in upper.parents[1].rglob("*")) < 12, "files were copied up"

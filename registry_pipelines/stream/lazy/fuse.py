@@ -445,7 +445,9 @@ class FuseServer:
 
     def _getxattr(self, node: int, body: memoryview) -> Sequence[bytes]:
         if not self._served.any_xattrs:
-            raise Refused(errno.ENOSYS)  # the kernel asks for none any more
+            # Not ENOSYS, with which the kernel would ask no more: programs would read EOPNOTSUPP then, by which a
+            # container's changes cannot be found (containerd's differ, Docker's commit and build).
+            raise Refused(errno.ENODATA)
         size, _ = wire.XATTR_IN.unpack_from(body)
         value = self._served.node(node).xattrs.get(bytes(body[wire.XATTR_IN.size : -1]))
         if value is None:

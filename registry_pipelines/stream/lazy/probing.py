@@ -7,20 +7,16 @@ behind, and changes nothing that is mounted.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
-import struct
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import IO, NamedTuple, cast
+from typing import NamedTuple
 
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.stream.lazy import fanotify
+from registry_pipelines.stream.lazy import fanotify, owners
 from registry_pipelines.stream.lazy import probing_fuse as tried
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.mounting import (
@@ -38,11 +34,6 @@ FIRST_USER = 100_000
 """Of the machine's, root of the user namespace that is tried."""
 _USERS = 65_536
 _WAIT_S = 10.0
-_OPEN_TREE, _MOUNT_SETATTR, _AT_FDCWD = 428, 442, -100
-_CLONE, _CLOEXEC, _EMPTY_PATH, _IDMAP = 1, 0o2000000, 0x1000, 0x100000
-_NEW_USER = "import ctypes,sys; c=ctypes.CDLL(None,use_errno=True); "
-_NEW_USER += "print(c.unshare(0x10000000) and ctypes.get_errno(),flush=True); sys.stdin.read()"
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Part(NamedTuple):
@@ -285,20 +276,11 @@ class Users:
     def see(self, folder: Path, name: str) -> str:
         """Show a mount with the namespace's users (mount_setattr(2), since Linux 5.12): its root's are those."""
         self.told()
-        tree = _checked(
-            _libc.syscall(ctypes.c_long(_OPEN_TREE), _AT_FDCWD, os.fsencode(folder), ctypes.c_uint(_CLONE | _CLOEXEC))
-        )
         try:
-            wanted = struct.pack("=QQQQ", _IDMAP, 0, 0, self._namespace)
-            _checked(
-                _libc.syscall(
-                    ctypes.c_long(_MOUNT_SETATTR),
-                    *(tree, b"", ctypes.c_uint(_EMPTY_PATH), wanted, ctypes.c_size_t(len(wanted))),
-                )
-            )
-            owner = os.stat(name, dir_fd=tree).st_uid
-        finally:
-            os.close(tree)
+            with owners.mapped_tree(folder, self._namespace) as tree:
+                owner = os.stat(name, dir_fd=tree).st_uid
+        except OSError as error:
+            raise _No(error.strerror or repr(error)) from error
         if owner != FIRST_USER:
             raise _No(f"root is user {owner} there, not {FIRST_USER}")
         return ""
@@ -307,32 +289,13 @@ class Users:
 @contextmanager
 def user_namespace() -> Iterator[Users]:
     """One that lasts as long as the context."""
-    python = [sys.executable, "-I", "-S", "-c", _NEW_USER]
-    with subprocess.Popen(python, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
-        says, ends = cast("IO[bytes]", process.stdout), cast("IO[bytes]", process.stdin)
-        number, why = int(says.readline() or b"-1"), ""
-        namespace = -1
+    lines = f"0 {FIRST_USER} {_USERS}\n"
+    with ExitStack() as stack:
         try:
-            if number:
-                raise OSError(number, os.strerror(number))
-            for name in ("uid_map", "gid_map"):
-                Path(f"/proc/{process.pid}/{name}").write_text(f"0 {FIRST_USER} {_USERS}")
-            namespace = os.open(f"/proc/{process.pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            users = Users(stack.enter_context(owners.user_namespace(lines, lines)), "")
         except OSError as error:
-            why = error.strerror or repr(error)
-        try:
-            yield Users(namespace, why)
-        finally:
-            ends.close()
-            if namespace >= 0:
-                os.close(namespace)
-
-
-def _checked(result: int) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return result
+            users = Users(-1, error.strerror or repr(error))
+        yield users
 
 
 __all__ = ["Part", "Probe", "Users", "probe", "user_namespace"]
