@@ -147,7 +147,9 @@ def test_kubernetes_takes_its_objects(tmp_path: Path) -> None:
     hosts = {each["name"]: each["hostPath"]["path"] for each in spec["volumes"] if "hostPath" in each}
     # containerd mounts what it is told, on the host: each folder has the same path there.
     assert {path for path, name in mounted.items() if name in hosts} == set(hosts.values())
-    assert set(hosts.values()) == {"/run/registry-pipelines", "/data/node", "/var/lib/registry-pipelines"}
+    own = {"/run/registry-pipelines", "/data/node", "/var/lib/registry-pipelines"}
+    assert set(hosts.values()) == {*own, "/etc/containerd/certs.d"}
+    assert all(each["readOnly"] for each in container["volumeMounts"] if each["name"] == "hosts")
     with pytest.raises(Exception, match="Additional properties"):
         check({**daemon, "spec": {**daemon["spec"], "replica": 1}}, "io.k8s.api.apps.v1.DaemonSet")
 
@@ -155,7 +157,7 @@ def test_kubernetes_takes_its_objects(tmp_path: Path) -> None:
 def test_one_folder_in_another_is_mounted_once(tmp_path: Path) -> None:
     assert setup("kubernetes", "--to", str(tmp_path), "--image", "eu.example.com/tools/rp:v1").exit_code == 0
     spec = yaml.safe_load((tmp_path / "daemonset.yaml").read_bytes())["spec"]["template"]["spec"]
-    assert len(spec["volumes"]) == 3
+    assert len(spec["volumes"]) == 4
 
 
 @pytest.mark.parametrize("form", list(FORMS))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.node.hosts_files import FOLDER as HOSTS
 from registry_pipelines.node.setup.model import ENDED_S, HEAD, NAME, STATE, Setup, Written, carried
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.yaml_text import to_yaml
@@ -78,7 +79,11 @@ def _daemon_set(setup: Setup) -> dict[str, Any]:
     ]
     login = {"key": ".dockerconfigjson", "path": "config.json"}
     volumes.append({"name": "login", "secret": {"secretName": f"{NAME}-node", "optional": True, "items": [login]}})
-    own = [{"name": "login", "mountPath": LOGIN_FOLDER, "readOnly": True}]
+    volumes.append({"name": "hosts", "hostPath": {"path": str(HOSTS), "type": "DirectoryOrCreate"}})
+    own = [
+        {"name": "login", "mountPath": LOGIN_FOLDER, "readOnly": True},
+        {"name": "hosts", "mountPath": str(HOSTS), "readOnly": True},
+    ]
     if setup.config or setup.keys:
         volumes.append({"name": "config", "configMap": {"name": f"{NAME}-node"}})
         own.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
