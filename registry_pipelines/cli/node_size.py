@@ -133,7 +133,7 @@ def _texts(options: Options, images: Sequence[str], source: Path | None) -> dict
         raise InputError("no image is named", do="Name images, give --from FILE, or have a configuration with some")
     if len(found) > MOST_IMAGES:
         raise InputError(
-            f"{len(found)} images are none of one node's; {MOST_IMAGES} are taken", where=str(source or "")
+            f"no node has {count_text(len(found), 'image')}; it takes {MOST_IMAGES} at most", where=str(source or "")
         )
     return found
 

@@ -23,6 +23,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz_toc import SIZE_ANNOTATION
 from registry_pipelines.stream.hot.packs import find_packs
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
+from registry_pipelines.stream.lazy.proving import is_proven
 from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.signed_index import find_index
 from registry_pipelines.stream.ztoc import HEAD_BYTES, tar_bytes
@@ -66,7 +67,7 @@ def image_sizes(
     """
     with Pool(THREADS, "size") as pool:
         found = list(pool.map(lambda each: image_for(each.place, each.selector, platform), images))
-        served = list(pool.map(lambda image: _served(image, verifier), found))
+        served = list(pool.map(lambda image, of: _served(image, verifier, of.selector), found, images))
         wanted = {
             layer.digest: (image.place, layer, diff_id, of.ztocs.get(layer.digest))
             for image, of in zip(found, served, strict=True)
@@ -92,11 +93,12 @@ def _image(named: Named, image: NodeImage, layers: tuple[LayerSize, ...], served
     )
 
 
-def _served(image: NodeImage, verifier: Verifier | None) -> _Served:
-    chunked = any(TOC_ANNOTATION in (layer.annotations or {}) for layer in image.manifest.layers)
+def _served(image: NodeImage, verifier: Verifier | None, selector: str) -> _Served:
     if verifier is None:
-        return _Served("estargz" if chunked else "", {}, 0)
+        return _Served("", {}, 0)
     place, digest = image.place, image.descriptor.digest
+    chunked = any(TOC_ANNOTATION in (layer.annotations or {}) for layer in image.manifest.layers)
+    chunked = chunked and is_proven(place, digest, verifier, selector=selector)
     signed = find_index(place, digest, verifier).signed
     form = signed[0].note.format if signed else "estargz" if chunked else ""
     packs = find_packs(place, digest, verifier, first=True).believed if form else ()

@@ -48,7 +48,7 @@ def debian_root(folder: Path, release: str, debootstrap: str) -> Path:
     """A small Debian with its own Python, from the mirror that this machine uses. Needs root."""
     if os.getuid() != 0:
         missing("only root can make the root folder of another system")
-    _run(debootstrap, "--variant=minbase", "--include=python3,ca-certificates", release, str(folder), _mirror())
+    _run(debootstrap, "--variant=minbase", "--include=python3,ca-certificates", release, str(folder), mirror())
     return folder
 
 
@@ -58,7 +58,7 @@ def add_running_python(root: Path) -> None:
     It stands where official Python images have theirs; nothing of it comes from this machine.
     """
     newer = root / "etc/apt/sources.list.d/source.list"
-    newer.write_text(f"deb-src [trusted=yes] {_mirror()} {_codename()} main\n")
+    newer.write_text(f"deb-src [trusted=yes] {mirror()} {_codename()} main\n")
     _run("chroot", str(root), "sh", "-ec", _COMPILE)
     newer.unlink()
 
@@ -103,7 +103,8 @@ def _codename() -> str:
     return known.get(RUNNING_PYTHON) or missing(f"no known Debian release has the source of Python {RUNNING_PYTHON}")
 
 
-def _mirror() -> str:
+def mirror() -> str:
+    """Debian's, as this machine's apt names it."""
     listed = subprocess.run(["apt-get", "indextargets", "--format", "$(REPO_URI)"], capture_output=True, text=True)
     mirrors = [address for address in listed.stdout.splitlines() if "security" not in address]
     return mirrors[0] if mirrors else missing("apt has no mirror to make a Debian root from")

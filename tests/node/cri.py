@@ -29,7 +29,7 @@ _MESSAGES = {
         ("ipc", 3, "int32"),
         ("userns_options", 5, f"{_P}UserNamespace"),
     ),
-    "LinuxSandboxSecurityContext": (("namespace_options", 1, f"{_P}NamespaceOption"),),
+    "LinuxSandboxSecurityContext": (("namespace_options", 1, f"{_P}NamespaceOption"), ("privileged", 6, "bool")),
     "LinuxPodSandboxConfig": (
         ("cgroup_parent", 1, "string"),
         ("security_context", 2, f"{_P}LinuxSandboxSecurityContext"),
@@ -44,7 +44,17 @@ _MESSAGES = {
     ),
     "ImageSpec": (("image", 1, "string"), ("annotations", 2, "map"), ("runtime_handler", 19, "string")),
     "ContainerMetadata": (("name", 1, "string"), ("attempt", 2, "uint32")),
+    "Number": (("value", 1, "int64"),),
+    "KeyValue": (("key", 1, "string"), ("value", 2, "string")),
+    "Mount": (
+        ("container_path", 1, "string"),
+        ("host_path", 2, "string"),
+        ("readonly", 3, "bool"),
+        ("propagation", 5, "int32"),
+    ),
     "LinuxContainerSecurityContext": (
+        ("privileged", 2, "bool"),
+        ("run_as_user", 5, f"{_P}Number"),
         ("namespace_options", 3, f"{_P}NamespaceOption"),
         ("run_as_username", 6, "string"),
     ),
@@ -54,6 +64,8 @@ _MESSAGES = {
         ("image", 2, f"{_P}ImageSpec"),
         ("command", 3, "*string"),
         ("args", 4, "*string"),
+        ("envs", 6, f"*{_P}KeyValue"),
+        ("mounts", 7, f"*{_P}Mount"),
         ("log_path", 11, "string"),
         ("linux", 15, f"{_P}LinuxContainerConfig"),
     ),
@@ -162,7 +174,7 @@ class Cri:
         return str(done.stdout.decode())
 
     @contextmanager
-    def pod(self, *, mapped: int | None = None, handler: str = "") -> Iterator[Pod]:
+    def pod(self, *, mapped: int | None = None, handler: str = "", privileged: bool = False) -> Iterator[Pod]:
         """A pod in the machine's network. mapped: in a user namespace, whose root is this user of the machine, and in a
         network of its own, since the two go together."""
         options: dict[str, Any] = {"network": NODE if mapped is None else 0}
@@ -173,7 +185,7 @@ class Cri:
         config = {
             "metadata": {"name": f"node-{word}", "uid": word, "namespace": "default"},
             "log_directory": str(self._folder),
-            "linux": {"security_context": {"namespace_options": options}},
+            "linux": {"security_context": {"namespace_options": options, "privileged": privileged}},
         }
         number = self.call("RunPodSandbox", config=config, runtime_handler=handler).pod_sandbox_id
         try:
@@ -191,13 +203,16 @@ class Pod:
 
     def start(self, image: str, script: str) -> str:
         """A container's id."""
+        return self.run({"image": {"image": image}, "command": ["/bin/sh", "-c", script]})
+
+    def run(self, container: dict[str, Any], **security: Any) -> str:
+        """The same for a container of any kind. security: its own part of that."""
         name = uuid.uuid4().hex[:12]
         config = {
             "metadata": {"name": name},
-            "image": {"image": image},
-            "command": ["/bin/sh", "-c", script],
             "log_path": f"{name}.log",
-            "linux": {"security_context": {"namespace_options": self._options}},
+            "linux": {"security_context": {"namespace_options": self._options, **security}},
+            **container,
         }
         made = self._cri.call(
             "CreateContainer", pod_sandbox_id=self._id, config=config, sandbox_config=self.config

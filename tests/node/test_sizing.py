@@ -143,8 +143,9 @@ def test_sizes_are_those_of_the_layers(counted: Counted, streamer: Streamer, key
     assert 0 < indexed["images"][0]["first"] < sum(map(len, tars))
 
     streamer.convert(release, Stream(format="estargz"))
-    chunked = told(f"{counted.place}:v1-estargz")["images"][0]
+    chunked = told(f"{counted.place}:v1-estargz", "--key", str(key.public))["images"][0]
     assert chunked["form"] == "estargz" and all(each["exact"] for each in chunked["layers"])
+    assert told(f"{counted.place}:v1-estargz")["images"][0]["form"] == ""  # nodes would not believe it
 
     both = tmp_path / "images.txt"
     both.write_text(f"# of a cluster\n{counted.place}:v1\n\n{counted.place}@{release.digest}\n")
