@@ -250,7 +250,8 @@ def _say(other: socket.socket, what: bytes) -> None:
 
 
 def main(words: list[str]) -> NoReturn:
-    """words: the descriptors of the listener and of the agent's socket, seconds, and the build."""
+    """words: the descriptors of the listener and of the agent's socket, seconds, the build, and whose it is, which is
+    for who lists processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
     with suppress(OSError):  # whoever is killed for its memory, not this one

@@ -303,7 +303,7 @@ def _start(path: Path, patience_s: float) -> socket.socket:
         passed = [listener.fileno(), theirs.fileno()]
         try:
             process = subprocess.Popen(
-                [*python, *map(str, passed), str(patience_s), __version__],
+                [*python, *map(str, passed), str(patience_s), __version__, str(path.parent)],
                 pass_fds=passed,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,

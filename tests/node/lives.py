@@ -1,0 +1,131 @@
+"""Agents in processes of their own, which end and are killed while others read what they mounted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
+from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
+from tests.evidence.parts import Key
+from tests.patience import patient
+
+REFERENCE = "registry.example/team/app:v1"
+
+SERVING = f"""
+import sys
+from pathlib import Path
+from registry_pipelines.evidence.keys import load_verifier
+from registry_pipelines.node.images import NodeImages
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+address, state, key, digest, patience, *chain_ids = sys.argv[1:]
+place = Place(DistributionRegistry(address), "team/app")
+log = lambda line: print(line, file=sys.stderr, flush=True)
+with NodeImages(
+    lambda _: place, state=Path(state), verifier=load_verifier([Path(key)]), log=log, fill=False, wait_s=60,
+    end_mounts=False, patience_s=float(patience),
+) as images:
+    found = None
+    for chain_id in chain_ids:
+        found = images.find({{"{IMAGE_LABEL}": "{REFERENCE}", "{MANIFEST_LABEL}": digest}}, chain_id)
+        print(found.mount(chain_id), flush=True)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        if line == "release\\n":
+            found.release()
+        print("done", flush=True)
+"""
+"""One agent. It ends when its input does, and leaves what is mounted to the next."""
+
+
+class Lives:
+    """One agent after the other, of one image."""
+
+    def __init__(self, state: Path, address: str, key: Key, digest: str, *, patience_s: float = 60.0) -> None:
+        self.state, self._log = state, state.parent / "agents.log"
+        self._words = [address, str(state), str(key.public), digest, str(patience_s)]
+        self.process: subprocess.Popen[str] | None = None
+
+    def begin(
+        self, *chain_ids: str, before: str = "", through: Sequence[str] = (), fds: Sequence[int] = ()
+    ) -> list[Path]:
+        """Where the layers are mounted, in the order of their chain IDs. before: what is run first in its process.
+        through: the program that starts it."""
+        command = [*through, sys.executable, "-c", before + SERVING, *self._words, *chain_ids]
+        with self._log.open("a") as log:
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=fds
+            )
+        found: list[Path] = []
+        while (line := self._line()) != "ready":
+            found.append(Path(line))
+        return found
+
+    def tell(self, what: str) -> None:
+        """And wait until it is done."""
+        assert self.process is not None and self.process.stdin is not None
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+        assert self._line() == "done"
+
+    def kill(self) -> None:
+        assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
+        self.process.kill()
+        self._over()
+
+    def end(self) -> None:
+        """It hands over."""
+        assert self.process is not None and self.process.stdin is not None
+        self.process.stdin.close()
+        assert self._over() == 0, self.said()
+
+    def keepers(self) -> list[int]:
+        """The processes that keep its mounts: one, and its twin, the older first."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                words = path.read_bytes().split(b"\0")
+                if os.fsencode(self.state / "lazy/keeper") in words and any(b"lazy.keeper" in each for each in words):
+                    found.append(int(path.parent.name))
+        return sorted(found)
+
+    def kill_keeper(self, which: int) -> None:
+        with suppress(IndexError, ProcessLookupError):  # it begins another one just now
+            os.kill(self.keepers()[which], signal.SIGKILL)
+
+    def said(self) -> str:
+        return self._log.read_text()
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        for each in [each.folder for each in mounts() if each.kind == KIND and self.state in each.folder.parents]:
+            end_mount(each)
+        until = time.monotonic() + patient(30)
+        while self.keepers():
+            assert time.monotonic() < until, "what kept mounts is still there"
+            time.sleep(0.02)
+
+    def _line(self) -> str:
+        assert self.process is not None and self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.said()
+        return line.rstrip("\n")
+
+    def _over(self) -> int:
+        assert self.process is not None and self.process.stdin is not None and self.process.stdout is not None
+        code = self.process.wait(patient(30))
+        with suppress(BrokenPipeError):
+            self.process.stdin.close()
+        self.process.stdout.close()
+        return code
+
+
+__all__ = ["REFERENCE", "Lives"]

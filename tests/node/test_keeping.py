@@ -1,0 +1,430 @@
+"""What is mounted outlives the agent: served on by the next one, or an error; never zeros, never lost."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.errors import StateLocked
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.stream.lazy.fuse import FuseServer
+from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
+from registry_pipelines.stream.lazy.keeping import Keeping
+from registry_pipelines.stream.lazy.mounting import end_mount, mount, mount_fuse, mounts, unmount
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import HoldAnswer
+from tests.evidence.parts import Counted, Key
+from tests.node.lives import Lives
+from tests.node.test_images import chain
+from tests.patience import patient
+from tests.stream.layers import pack
+from tests.stream.lazy.mounts import need_fuse, one_file
+from tests.stream.lazy.parts import until
+from tests.stream.lazy.starts import file
+from tests.stream.releases import INDEXED, Layer, Streamer, push
+
+READER = """
+import json, mmap, os, random, select, sys
+top, truth, how, seed = sys.argv[1:]
+chance, counts = random.Random(seed), {"served": 0, "wrong": 0}
+names = sorted(os.listdir(truth))
+while not select.select([sys.stdin], [], [], 0.0005)[0]:
+    name = chance.choice(names)
+    start, size = chance.randrange(os.stat(f"{truth}/{name}").st_size), chance.choice([1, 700, 4096, 70_000, 1 << 20])
+    with open(f"{truth}/{name}", "rb") as file:
+        good = os.pread(file.fileno(), size, start)
+    try:
+        with open(f"{top}/data/{name}", "rb") as file:
+            if how == "map":
+                with mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+                    found = mapped[start : start + size]
+            else:
+                found = b""
+                while piece := os.pread(file.fileno(), size - len(found), start + len(found)):
+                    found += piece
+            if chance.random() < 0.5:  # so that it is asked for again
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    except OSError as error:
+        counts[str(error.errno)] = counts.get(str(error.errno), 0) + 1
+        print(name, start, size, error, file=sys.stderr)
+        continue
+    counts["served" if found == good else "wrong"] += 1
+print(json.dumps(counts))
+"""
+"""Reads parts of files until its input ends, and compares."""
+
+OLDER_KERNEL = """
+from registry_pipelines.stream.lazy import fuse_wire
+fuse_wire.HAS_RESEND_2 = 0
+"""
+"""What a kernel before 6.9 does not say."""
+
+
+@pytest.fixture(autouse=True)
+def _fuse() -> None:
+    need_fuse()
+
+
+def contents(chance: random.Random, count: int = 40) -> dict[str, bytes]:
+    sizes = (1, 511, 5000, 40_000, 300_000)
+    return {f"{number}": chance.randbytes(chance.choice(sizes)) for number in range(count)}
+
+
+def pushed(counted: Counted, streamer: Streamer, files: dict[str, bytes]) -> Descriptor:
+    """An image of two layers, indexed."""
+    base = pack([file("etc/motd", b"old\n")] + [file(f"data/{name}", raw) for name, raw in files.items()])
+    above = pack([file("etc/motd", b"hello\n"), file("more", random.Random(1).randbytes(100_000))])
+    release = push(counted.place, *(Layer(gzip.compress(tar, 1, mtime=0), tar) for tar in (base, above)), tag="v1")
+    streamer.index(release, INDEXED)
+    return release
+
+
+@contextmanager
+def overlay(lower: Path, folder: Path) -> Iterator[Path]:
+    """As a container has it."""
+    names = ("upper", "work", "merged")
+    for name in names:
+        (folder / name).mkdir(parents=True)
+    upper, work, merged = (folder / name for name in names)
+    mount("overlay", merged, "overlay", data=f"lowerdir={lower},upperdir={upper},workdir={work}")
+    try:
+        yield merged
+    finally:
+        unmount(merged, detach=True)
+
+
+@contextmanager
+def reading(top: Path, truth: Path, seeds: list[int], told: Counter[str]) -> Iterator[None]:
+    """Programs that read all the while; then what they saw is told."""
+    command = [sys.executable, "-ISc", READER, str(top), str(truth)]
+    pipe = subprocess.PIPE
+    started = [
+        subprocess.Popen([*command, "map" if seed % 2 else "part", str(seed)], stdin=pipe, stdout=pipe, stderr=pipe)
+        for seed in seeds
+    ]
+    try:
+        yield
+        for each in started:
+            output, errors = each.communicate(timeout=patient(60))
+            assert each.returncode == 0, (each.returncode, errors)
+            told.update(json.loads(output))
+            assert not errors, errors
+    finally:
+        for each in started:
+            each.kill()
+            each.communicate()
+
+
+@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+def test_agents_and_keepers_are_killed_at_random_points_and_every_read_is_served(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, kills: int
+) -> None:
+    chance = random.Random(kills)
+    files = contents(chance)
+    truth = tmp_path / "truth"
+    truth.mkdir()
+    for name, raw in files.items():
+        (truth / name).write_bytes(raw)
+    release = pushed(counted, streamer, files)
+    *_, top = chain(counted.place, release)
+    told = Counter[str]()
+    with ExitStack() as stack:
+        lives = Lives(tmp_path / "node", counted.server.address, key, release.digest)
+        stack.callback(lives.close)
+        [folder] = lives.begin(top)
+        merged = stack.enter_context(overlay(folder, tmp_path / "container"))
+        with reading(merged, truth, [chance.randrange(1 << 30) for _ in range(3)], told):
+            for number in range(kills):
+                time.sleep(chance.uniform(0, 0.15))
+                victim = ("agent", "keeper", "twin", "both", "end")[number % 5]
+                told[victim] += 1
+                if victim in ("keeper", "twin", "both"):
+                    lives.kill_keeper(0 if victim == "keeper" else -1)
+                if victim in ("agent", "both", "end"):
+                    (lives.end if victim == "end" else lives.kill)()
+                    time.sleep(chance.uniform(0, 0.1))
+                    assert lives.begin(top) == [folder]
+        assert {path.name: path.read_bytes() for path in (merged / "data").iterdir()} == files
+    print(dict(told))
+    assert told["served"] > 10 * kills and set(told) <= {"served", "wrong", *("agent", "keeper", "twin", "both", "end")}
+    assert not told["wrong"]
+
+
+def test_an_image_that_was_released_is_served_on_by_the_next_agent_as_long_as_it_is_in_use(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = pushed(counted, streamer, {"a": os.urandom(300_000)})
+    base, top = chain(counted.place, release)
+    lives = Lives(tmp_path / "node", counted.server.address, key, release.digest)
+    with ExitStack() as stack:
+        stack.callback(lives.close)
+        below, folder = lives.begin(base, top)
+        opened = stack.enter_context((folder / "more").open("rb", buffering=0))
+        lives.tell("release")
+        assert not folder.exists() and not below.exists()
+        lives.kill()
+        lives.begin()
+        assert hashlib.sha256(opened.read()).digest() == hashlib.sha256(random.Random(1).randbytes(100_000)).digest()
+        lives.end()
+        again = lives.begin(top)  # a new mount, beside the one that is in use
+        assert (again[0] / "etc/motd").read_text() == "hello\n"
+        os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        assert os.pread(opened.fileno(), 10, 0) == random.Random(1).randbytes(100_000)[:10]
+        opened.close()
+        end_mount(again[0])
+        until(lambda: "is served on" in lives.said())
+        lives.end()
+        until(lambda: not lives.keepers())
+
+
+@pytest.mark.parametrize("older", ["", OLDER_KERNEL], ids=["resends", "older kernel"])
+def test_who_waits_for_a_registry_when_the_agent_is_killed_is_served_or_gets_an_error(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, older: str
+) -> None:
+    raw = os.urandom(300_000)
+    release = pushed(counted, streamer, {"a": raw})
+    *_, top = chain(counted.place, release)
+    answer = threading.Event()
+    with FaultRegistry(counted.server.address) as faults, ThreadPoolExecutor(2) as pool, ExitStack() as stack:
+        lives = Lives(tmp_path / "node", faults.address, key, release.digest)
+        stack.callback(lives.close)
+        stack.callback(answer.set)
+        [folder] = lives.begin(top, before=older)
+        seen = len(faults.seen)
+        faults.play("GET", r"/v2/team/app/blobs/.*", HoldAnswer(answer))
+        waits = pool.submit((folder / "data/a").read_bytes)
+        until(lambda: len(faults.seen) > seen)
+        lives.kill()
+        if older:
+            with pytest.raises(OSError) as raised:
+                waits.result(patient(30))
+            assert raised.value.errno == errno.EIO
+        answer.set()
+        assert lives.begin(top, before=older) == [folder]
+        assert (folder / "data/a").read_bytes() == raw
+        assert older or waits.result(patient(30)) == raw
+
+
+def test_who_waits_for_an_agent_that_is_gone_can_be_killed(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = pushed(counted, streamer, {"a": os.urandom(300_000)})
+    *_, top = chain(counted.place, release)
+    answer = threading.Event()
+    with FaultRegistry(counted.server.address) as faults, ExitStack() as stack:
+        lives = Lives(tmp_path / "node", faults.address, key, release.digest)
+        stack.callback(lives.close)
+        stack.callback(answer.set)
+        [folder] = lives.begin(top)
+        seen = len(faults.seen)
+        faults.play("GET", r"/v2/team/app/blobs/.*", HoldAnswer(answer))
+        with subprocess.Popen(["cat", str(folder / "data/a")], stdout=subprocess.DEVNULL) as waits:
+            until(lambda: len(faults.seen) > seen)
+            lives.kill()
+            waits.kill()
+            assert waits.wait(patient(30)) == -signal.SIGKILL
+
+
+def test_when_no_agent_comes_reads_end_with_errors_until_one_does(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    raw = os.urandom(300_000)
+    release = pushed(counted, streamer, {"a": raw})
+    *_, top = chain(counted.place, release)
+    lives = Lives(tmp_path / "node", counted.server.address, key, release.digest, patience_s=0.1)
+    with ExitStack() as stack:
+        stack.callback(lives.close)
+        [folder] = lives.begin(top)
+        opened = stack.enter_context((folder / "data/a").open("rb", buffering=0))
+        lives.kill()
+        with pytest.raises(OSError) as raised:
+            opened.read()
+        assert raised.value.errno == errno.EIO
+        until(lambda: "nobody serves a mount any more" in lives.said())
+        assert '"folder":' in lives.said()
+        assert lives.begin(top) == [folder]
+        assert opened.read() == raw and (folder / "data/a").read_bytes() == raw
+
+
+def test_a_large_file_is_read_by_its_copy_on_either_side_of_a_restart(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    raw = random.Random(3).randbytes(17 << 20)
+    release = pushed(counted, streamer, {"large": raw})
+    *_, top = chain(counted.place, release)
+    with ExitStack() as stack:
+        lives = Lives(tmp_path / "node", counted.server.address, key, release.digest)
+        stack.callback(lives.close)
+        [folder] = lives.begin(top)
+        large = folder / "data/large"
+        assert large.read_bytes() == raw
+        copies = tmp_path / "node/lazy/blocks"
+        until(lambda: any(each.stat().st_size == len(raw) for each in copies.rglob("*") if each.is_file()))
+        first = stack.enter_context(large.open("rb"))
+        lives.kill()
+        lives.begin(top)
+        assert first.read(5) == raw[:5]
+        for _ in range(2):  # it is open by its copy, and may not be opened in another way
+            assert large.read_bytes() == raw
+        first.close()
+        assert large.read_bytes() == raw
+
+
+class Systemd:
+    """Keeps descriptors, as a unit has them with FileDescriptorStoreMax."""
+
+    def __init__(self, folder: Path) -> None:
+        import socket
+
+        self.path = folder / "notify"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.bind(str(self.path))
+        self.kept: dict[str, int] = {}
+
+    def hear(self) -> None:
+        """What was told until now."""
+        import socket
+
+        self._socket.setblocking(False)
+        with suppress(BlockingIOError):
+            while True:
+                said, numbers, _, _ = socket.recv_fds(self._socket, 4096, 1)
+                lines = dict(line.split("=", 1) for line in said.decode().splitlines())
+                if "FDSTORE" in lines:
+                    self.kept[lines["FDNAME"]] = numbers[0]
+                if "FDSTOREREMOVE" in lines:
+                    os.close(self.kept.pop(lines["FDNAME"]))
+
+    def close(self) -> None:
+        self._socket.close()
+        for each in self.kept.values():
+            os.close(each)
+
+
+GIVEN = """
+import os, sys
+names, numbers = sys.argv[1], [int(each) for each in sys.argv[2].split(",")]
+high = [os.dup2(number, 200 + place) for place, number in enumerate(numbers)]
+for place, number in enumerate(high):
+    os.dup2(number, 3 + place)
+os.environ.update(LISTEN_FDS=str(len(high)), LISTEN_FDNAMES=names, LISTEN_PID=str(os.getpid()))
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Start a program as systemd does that has descriptors for it."""
+
+
+def test_what_systemd_keeps_outlives_agent_and_keepers(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = os.urandom(300_000)
+    release = pushed(counted, streamer, {"a": raw})
+    *_, top = chain(counted.place, release)
+    with ExitStack() as stack:
+        systemd = Systemd(tmp_path)
+        stack.callback(systemd.close)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(systemd.path))
+        lives = Lives(tmp_path / "node", counted.server.address, key, release.digest)
+        stack.callback(lives.close)
+        [folder] = lives.begin(top)
+        systemd.hear()
+        assert len(systemd.kept) == 2
+        opened = stack.enter_context((folder / "data/a").open("rb", buffering=0))
+        lives.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]  # it would begin another keeper
+        for _ in range(2):
+            for each in lives.keepers():
+                os.kill(each, signal.SIGKILL)
+            until(lambda: True)
+        lives.kill()
+        until(lambda: not lives.keepers())
+        names, numbers = ":".join(systemd.kept), ",".join(map(str, systemd.kept.values()))
+        given = [sys.executable, "-ISc", GIVEN, names, numbers]
+        assert lives.begin(top, through=given, fds=list(systemd.kept.values())) == [folder]
+        assert opened.read() == raw
+        end_mount(folder)
+        opened.close()
+        until(lambda: systemd.hear() is None and not systemd.kept)
+
+
+@contextmanager
+def kept(tmp_path: Path) -> Iterator[tuple[Keeping, Path, Memory]]:
+    """A small tree that this process mounted and gave away."""
+    keeping = Keeping(tmp_path / "keeper", log=print)
+    device, memory = mount_fuse_at(tmp_path / "top"), Memory()
+    server = FuseServer(device, one_file(b"content"), memory=memory)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert server.ready.wait(patient(30))
+    keeping.keep(device, memory)
+    try:
+        yield keeping, tmp_path / "top", memory
+    finally:
+        end_mount(tmp_path / "top")
+        thread.join()
+        os.close(device)
+
+
+def mount_fuse_at(folder: Path) -> int:
+    folder.mkdir()
+    return mount_fuse(folder, "a test")
+
+
+def test_one_agent_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kept(tmp_path) as (keeping, _, _):
+        monkeypatch.setattr("registry_pipelines.stream.lazy.keeping.BUSY_S", 0.1)
+        with pytest.raises(StateLocked):
+            Keeping(tmp_path / "keeper", log=print)
+        keeping.close(end=True)
+
+
+def test_a_mount_of_another_version_is_not_served_on_and_that_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    with kept(tmp_path) as (keeping, _, memory):
+        keeping.close(end=False)
+        os.pwrite(memory.descriptor, b"\x02", 7)
+        again = Keeping(tmp_path / "keeper", log=said.append)
+        assert not again.left and "another version" in said[0]
+        os.pwrite(memory.descriptor, b"\x01", 7)
+        again.close(end=True)
+
+
+def test_what_is_noted_of_requests_and_files_is_there_for_the_next_one() -> None:
+    memory = Memory()
+    memory.begin()
+    memory.tell(b"told")
+    memory.set(RESENDS)
+    assert memory.add(7) and memory.add(9)
+    memory.remove(7)
+    memory.reading(1)[8:16] = (11).to_bytes(8, "little")
+    memory.put_file(3, OpenFile(5, 1, 2, 4))
+    other = Memory(os.dup(memory.descriptor))
+    assert sorted(other.unanswered()) == [9, 11] and other.told == b"told" and other.flags == RESENDS
+    assert list(other.files()) == [(3, OpenFile(5, 1, 2, 4))]
+    memory.answered(1)
+    memory.put_file(3, None)
+    assert other.unanswered() == [9] and not list(other.files())
+    assert all(memory.add(each) for each in range(100, 100 + MOST_UNANSWERED - 1)) and not memory.add(1)
+    other.begin()
+    assert not memory.unanswered() and other.add(1)
+    with pytest.raises(ValueError, match="too much"):
+        memory.tell(bytes(5000))
+    with pytest.raises(ValueError, match="another version"):
+        Memory(os.memfd_create("short"))
+    memory.close()
+    other.close()
+    assert mounts
