@@ -112,7 +112,7 @@ class NodeImages:
         self._keeping = Keeping(state / "lazy" / "keeper", patience_s=patience_s, log=log)
         self._around = Around(state / "lazy" / "mounts", log, self._keeping, set())
         self._resuming: set[str] = set()
-        """Digests of images that a former agent served, and this one does not yet."""
+        """Digests of images that a former agent has mounted, and this one does not serve yet."""
         self._resume_all()
 
     def __enter__(self) -> NodeImages:
@@ -306,9 +306,9 @@ class NodeImages:
                 with suppress(OSError):
                     folder.rmdir()
         for digest, each in left.items():
-            self._resuming.add(digest)
             found: Future[ServedImage | None] = Future()
             if any(not kept.memory.flags & ENDED for kept, _ in each):
+                self._resuming.add(digest)
                 self._found[digest] = found
             threading.Thread(target=self._resume, args=(digest, each, found), name="resume", daemon=True).start()
 

@@ -9,6 +9,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.stream.lazy.fuse import FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
 from registry_pipelines.stream.lazy.keeping import Keeping
-from registry_pipelines.stream.lazy.mounting import end_mount, mount, mount_fuse, mounts, unmount
+from registry_pipelines.stream.lazy.mounting import end_mount, mount, mount_fuse, unmount
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer
 from tests.evidence.parts import Counted, Key
@@ -211,16 +212,16 @@ def test_who_waits_for_a_registry_when_the_agent_is_killed_is_served_or_gets_an_
         waits = pool.submit((folder / "data/a").read_bytes)
         until(lambda: len(faults.seen) > seen)
         lives.kill()
-        if older:
-            with pytest.raises(OSError) as raised:
-                waits.result(patient(30))
-            assert raised.value.errno == errno.EIO
         answer.set()
         assert lives.begin(top, before=older) == [folder]
         assert (folder / "data/a").read_bytes() == raw
-        assert older or waits.result(patient(30)) == raw
+        try:  # of what was read ahead nobody gets an error: the kernel asks for a page again that it did not get
+            assert waits.result(patient(30)) == raw
+        except OSError as error:
+            assert older and error.errno == errno.EIO
 
 
+@pytest.mark.long
 def test_who_waits_for_an_agent_that_is_gone_can_be_killed(
     counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
 ) -> None:
@@ -262,6 +263,7 @@ def test_when_no_agent_comes_reads_end_with_errors_until_one_does(
         assert opened.read() == raw and (folder / "data/a").read_bytes() == raw
 
 
+@pytest.mark.long
 def test_a_large_file_is_read_by_its_copy_on_either_side_of_a_restart(
     counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
 ) -> None:
@@ -290,8 +292,6 @@ class Systemd:
     """Keeps descriptors, as a unit has them with FileDescriptorStoreMax."""
 
     def __init__(self, folder: Path) -> None:
-        import socket
-
         self.path = folder / "notify"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(self.path))
@@ -299,8 +299,6 @@ class Systemd:
 
     def hear(self) -> None:
         """What was told until now."""
-        import socket
-
         self._socket.setblocking(False)
         with suppress(BlockingIOError):
             while True:
@@ -346,12 +344,12 @@ def test_what_systemd_keeps_outlives_agent_and_keepers(
         assert len(systemd.kept) == 2
         opened = stack.enter_context((folder / "data/a").open("rb", buffering=0))
         lives.process.send_signal(signal.SIGSTOP)  # type: ignore[union-attr]  # it would begin another keeper
-        for _ in range(2):
-            for each in lives.keepers():
-                os.kill(each, signal.SIGKILL)
-            until(lambda: True)
+        while found := lives.keepers():
+            for number in (signal.SIGSTOP, signal.SIGKILL):  # none begins a twin meanwhile
+                for each in found:
+                    with suppress(ProcessLookupError):
+                        os.kill(each, number)
         lives.kill()
-        until(lambda: not lives.keepers())
         names, numbers = ":".join(systemd.kept), ",".join(map(str, systemd.kept.values()))
         given = [sys.executable, "-ISc", GIVEN, names, numbers]
         assert lives.begin(top, through=given, fds=list(systemd.kept.values())) == [folder]
@@ -427,4 +425,3 @@ def test_what_is_noted_of_requests_and_files_is_there_for_the_next_one() -> None
         Memory(os.memfd_create("short"))
     memory.close()
     other.close()
-    assert mounts
