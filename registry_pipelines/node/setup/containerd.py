@@ -22,13 +22,15 @@ _PLUGIN = """\
   capabilities = ["remap-ids"]
   [proxy_plugins.{name}.exports]
     enable_remote_snapshot_annotations = "true"
-    # By it kubelet finds the disk that images fill.
+    # By it kubelet finds the disk that images fill, where this is the snapshotter of all pods.
     root = {root}
 """
 _CRI_2 = """
 # Pulls say which image a layer is of.
 [plugins."io.containerd.cri.v1.images"]
   disable_snapshot_annotations = false
+  # An image that the node has for other pods is not pulled again for ours, but unpacked from its layers.
+  discard_unpacked_layers = false
   [plugins."io.containerd.cri.v1.images".runtime_platforms.{name}]
     snapshotter = "{name}"
 

@@ -41,9 +41,8 @@ def kubelet(setup: Setup) -> Written:
         "DIR`; leave out the provider whose program is not in DIR, since kubelet does not start without it",
         "accounts that kubelet has reach containerd alone: the agent takes its own from Docker's file or the node's "
         "role",
-        "a disk of its own for images: mount it at containerd's and the agent's folder; kubelet then sees imagefs "
-        "beside "
-        "nodefs, by what containerd says of the snapshotter",
+        "a disk of its own for images: mount it below containerd's *and* the agent's folder. containerd tells kubelet "
+        "of the folder of its default snapshotter alone, so an agent's disk beside it would never be cleared",
         sized(setup.disk),
     ]
     return Written(files, notes)
