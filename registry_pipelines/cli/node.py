@@ -29,6 +29,7 @@ from registry_pipelines.node.where import check_socket
 if TYPE_CHECKING:
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.images import NodeImages
+    from registry_pipelines.stream.lazy.carriers import Kind
 
 NO_CARRIER = 1
 """Exit code where images cannot be served before they are fetched."""
@@ -51,6 +52,11 @@ def node() -> None:
     default=True,
     show_default=True,
     help="Fetch the rest of an image, too, once a container uses it and nobody waits for anything.",
+)
+@click.option(
+    "--carrier",
+    type=click.Choice(["fuse", "fanotify", "auto"]),
+    help="By what images are mounted; `node.carrier` of the configuration, or fuse, unless told. See `node probe`.",
 )
 @click.option(
     "--metrics", default="", metavar="HOST:PORT", help="Where Prometheus asks for /metrics; nobody can unless told."
@@ -91,6 +97,7 @@ def serve(
     keys: tuple[Path, ...],
     lazy: bool,
     fill: bool,
+    carrier: Kind | None,
     metrics: str,
     metrics_file: Path | None,
     policy: str | None,
@@ -151,6 +158,7 @@ def serve(
                 unproven=unproven,
                 hosts=hosts,
                 lasting=(patience, end_mounts),
+                carrier=carrier,
             )
             images = stack.enter_context(found)
         told = state if lazy else None
@@ -184,7 +192,9 @@ def _images(
     unproven: bool,
     hosts: Sequence[Path],
     lasting: tuple[float, bool],
+    carrier: Kind | None,
 ) -> Iterator[NodeImages]:
+    from registry_pipelines.node.carrier import usable_carrier
     from registry_pipelines.node.hosts_files import FOLDER
     from registry_pipelines.node.images import NodeImages
 
@@ -206,6 +216,7 @@ def _images(
             unproven=unproven,
             patience_s=lasting[0],
             end_mounts=lasting[1],
+            carrier=usable_carrier(carrier or (config.node.carrier if config is not None else "fuse"), state, say),
             recorder=recorder_of(options, record_to, places, say, counts),
         ) as images,
         announcing(options, images, wanted, state, say),

@@ -5,6 +5,7 @@
 - ``snapshots`` has the files of all snapshots and says what is mounted, ``store`` what is known of them
 - ``mapped`` shows what is below a container in a user namespace with its owners
 - ``lazy_images`` says what an image must offer to be served before it is fetched
+- ``carrier`` says by what they are mounted
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start
 - ``examining`` looks for what keeps a node from all this

@@ -29,15 +29,16 @@ from registry_pipelines.node.announcing import Looked
 from registry_pipelines.node.counts import Counts, Reason, reason_of
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.recording import StartRecorder
-from registry_pipelines.node.served import Around, Left, ServedImage, left_of
+from registry_pipelines.node.served import Around, Found, Left, ServedImage, left_by_fanotify, left_by_fuse
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.fuse_memory import ENDED
+from registry_pipelines.stream.lazy.carriers import KEPT, Kind
+from registry_pipelines.stream.lazy.guard import take_all
 from registry_pipelines.stream.lazy.image import image_for
-from registry_pipelines.stream.lazy.keeping import PATIENCE_S, Keeping, Kept
+from registry_pipelines.stream.lazy.keeping import PATIENCE_S, Keeping
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.mounting import end_mount
@@ -86,12 +87,14 @@ class NodeImages:
         counts: Counts | None = None,
         recorder: StartRecorder | None = None,
         unproven: bool = False,
+        carrier: Kind = "fuse",
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
         what a person must know. fill: see ``served.ServedImage``. end_mounts: at the end what is mounted goes; else it
         stays for the next process, for which readers wait so long (patience_s, in seconds). counts: is told what was
-        served, and what was not and why. recorder: of starts. unproven: serve layers of eStargz also where no believed
+        served, and what was not and why. carrier: of what is mounted from now on; what a former agent left keeps its
+        own. recorder: of starts. unproven: serve layers of eStargz also where no believed
         indexer says that they are what the config claims; see ``proving``.
 
         Raises LocalError, StateLocked: another process serves what is mounted there.
@@ -110,7 +113,7 @@ class NodeImages:
         self._announced: Callable[[str], Sequence[tuple[str, str]]] = lambda chain_id: ()
         self._closed = threading.Event()
         self._keeping = Keeping(state / "lazy" / "keeper", patience_s=patience_s, log=log)
-        self._around = Around(state / "lazy" / "mounts", log, self._keeping, set())
+        self._around = Around(state / "lazy" / "mounts", log, self._keeping, set(), carrier)
         self._resuming: set[str] = set()
         """Digests of images that a former agent has mounted, and this one does not serve yet."""
         self._resume_all()
@@ -130,6 +133,9 @@ class NodeImages:
         for each in found:
             if each.done() and (image := each.result()) is not None:
                 image.close() if self._end_mounts else image.leave()
+        if self._end_mounts:  # of those that are left the name is gone
+            for mounted in list(self._around.mounted):
+                mounted.abandon()
         self._keeping.close(end=self._end_mounts)
 
     def find(self, labels: Mapping[str, str], chain_id: str) -> ServedImage | None:
@@ -292,37 +298,37 @@ class NodeImages:
 
     def _resume_all(self) -> None:
         """Serve on what a former agent left mounted, and take away what nobody can serve."""
-        left: dict[str, list[tuple[Kept, Left]]] = {}
-        for kept in self._keeping.left:
-            told = left_of(kept)
-            if told is None:
-                self._give_up(kept, "another version of this program mounted it")
+        left: dict[str, list[tuple[Found, Left]]] = {}
+        taken = take_all(self._state / "lazy" / KEPT)
+        for found in (*map(left_by_fuse, self._keeping.left), *map(left_by_fanotify, taken)):
+            if found.left is None:
+                self._give_up(found, "another version of this program mounted it")
             else:
-                left.setdefault(told.digest, []).append((kept, told))
-        stays = {told.folder for each in left.values() for kept, told in each if not kept.memory.flags & ENDED}
+                left.setdefault(found.left.digest, []).append((found, found.left))
+        stays = {told.folder for each in left.values() for found, told in each if not found.ended}
         for folder in self._folder.iterdir():
             if not folder.suffix and str(folder) not in stays:
                 end_mount(folder)
                 with suppress(OSError):
                     folder.rmdir()
         for digest, each in left.items():
-            found: Future[ServedImage | None] = Future()
-            if any(not kept.memory.flags & ENDED for kept, _ in each):
+            answer: Future[ServedImage | None] = Future()
+            if any(not found.ended for found, _ in each):
                 self._resuming.add(digest)
-                self._found[digest] = found
-            threading.Thread(target=self._resume, args=(digest, each, found), name="resume", daemon=True).start()
+                self._found[digest] = answer
+            threading.Thread(target=self._resume, args=(digest, each, answer), name="resume", daemon=True).start()
 
-    def _resume(self, digest: str, left: list[tuple[Kept, Left]], found: Future[ServedImage | None]) -> None:
+    def _resume(self, digest: str, left: list[tuple[Found, Left]], found: Future[ServedImage | None]) -> None:
         """In a thread: until it is served. Who reads waits meanwhile, and then gets errors (``stream.lazy.keeper``)."""
-        lasts = any(not kept.memory.flags & ENDED for kept, _ in left)
+        lasts = any(not each.ended for each, _ in left)
         image: ServedImage | None = None
         while not self._closed.is_set():
             try:
                 image = image or self._opened(left[0][1].reference, Digest.parse(digest), keep=lasts)
                 while left:
-                    kept, told = left[0]
-                    if not image.resume(kept, told):
-                        self._give_up(kept, "its tree is another one now", told)
+                    each, told = left[0]
+                    if not image.resume(each, told):
+                        self._give_up(each, "its tree is another one now")
                     left.pop(0)
             except Exception as error:
                 self._log(f"{left[0][1].reference}@{digest}, of which containers run, cannot be served on yet: {error}")
@@ -346,12 +352,16 @@ class NodeImages:
         if not lasts:
             image.let_go()
 
-    def _give_up(self, kept: Kept, why: str, left: Left | None = None) -> None:
+    def _give_up(self, found: Found, why: str) -> None:
         """Have reads of a mount fail: with another tree they would give what is wrong. New containers get a new
         mount."""
-        self._keeping.fail(kept.name)
-        if left is not None and not kept.memory.flags & ENDED:
+        left, named = found.left, found.left is not None and not found.ended
+        if found.kept is not None:
+            self._keeping.fail(found.kept.name)
+        if left is not None and named:
             end_mount(Path(left.folder))
+        if found.taken is not None:
+            found.taken.end(None)
         name = f"{left.reference}@{left.digest}" if left is not None else "an image"
         self._log(f"{name} is not served on: {why}; containers that run get errors for what they did not read yet")
 

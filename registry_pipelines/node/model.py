@@ -125,6 +125,10 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Layers of eStargz of which no trusted indexer says that they unpack to what their image's config claims (a signed
     index, hot pack or conversion). A runtime gives a layer to every image that claims the same, so `serve` is for nodes
     on which nobody starts images that others must not trust."""
+    carrier: Literal["fuse", "fanotify", "auto"] = "fuse"
+    """By what images are mounted: FUSE, which fails closed whatever is killed; `fanotify`, by which the kernel reads by
+    itself what is here (Linux 6.14, see `node probe`), and which is refused where it does not work; `auto` takes FUSE
+    there."""
     hosts: tuple[Path, ...] = (Path("/etc/containerd/certs.d"),)
     """containerd's `config_path`: folders whose `hosts.toml` files say where the images of a host are asked for. They
     are followed, so that what is read comes from where containerd would pull."""

@@ -3,6 +3,7 @@ and layers ask for it."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
@@ -17,9 +18,11 @@ from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import count_text
+from registry_pipelines.stream.lazy.carriers import Kind
 from registry_pipelines.stream.lazy.fuse_memory import ENDED
+from registry_pipelines.stream.lazy.guard import TakenOver
 from registry_pipelines.stream.lazy.keeping import Keep, Keeping, Kept
-from registry_pipelines.stream.lazy.mounting import check_folder, end_mount
+from registry_pipelines.stream.lazy.mounting import EROFS_KIND, absolute, check_folder, end_mount, mounts
 from registry_pipelines.stream.lazy.opened import OpenImage
 from registry_pipelines.stream.lazy.serving import Mounted
 
@@ -40,21 +43,48 @@ class Left(msgspec.Struct, frozen=True):
     """Digest of the tree: the kernel knows its files by their numbers."""
 
 
-def left_of(kept: Kept) -> Left | None:
-    """What a former agent told of a mount; None where this program does not understand it."""
+class Found(NamedTuple):
+    """A mount that a former agent left: by FUSE (kept), or watched by fanotify (taken)."""
+
+    left: Left | None
+    """None: this program does not understand what was told of it."""
+    ended: bool
+    """Its name was taken away, and containers use it still."""
+    kept: Kept | None = None
+    taken: TakenOver | None = None
+
+
+def left_by_fuse(kept: Kept) -> Found:
+    """See :class:`Found`."""
+    return Found(_left(kept.memory.told), bool(kept.memory.flags & ENDED), kept)
+
+
+def left_by_fanotify(taken: TakenOver) -> Found:
+    """Likewise."""
+    left, data = _left(taken.told.encode()), os.fstat(taken.held.data)
+    named = False
+    for each in mounts():
+        if left is not None and each.kind == EROFS_KIND and each.folder == absolute(Path(left.folder)):
+            with suppress(OSError):
+                named = os.path.samestat(Path(each.source).stat(), data)
+    return Found(left, not named, taken=taken)
+
+
+def _left(told: bytes) -> Left | None:
     try:
-        return msgspec.json.decode(kept.memory.told, type=ready(Left))
+        return msgspec.json.decode(told, type=ready(Left))
     except msgspec.MsgspecError:
         return None
 
 
 class Around(NamedTuple):
-    """What all images of an agent share. mounted: all that is."""
+    """What all images of an agent share. mounted: all that is. carrier: of what is mounted from now on."""
 
     notes: Path
     log: Callable[[str], object]
     keeping: Keeping
     mounted: set[Mounted]
+    carrier: Kind = "fuse"
 
 
 class _Tree:
@@ -80,25 +110,42 @@ class _Tree:
         *,
         fill: bool,
         recorder: StartRecorder | None = None,
-        kept: Kept | None = None,
+        found: Found | None = None,
     ) -> Path:
-        """Where it is mounted, from now on. recorder: of its first start, before anything fills it. kept: it is mounted
-        there already. Raises LocalError, InputError, ToolMissing."""
+        """Where it is mounted, from now on. recorder: of its first start, before anything fills it. found: it is
+        mounted already. Raises LocalError, InputError, ToolMissing."""
         if self._mounted is None:
-            if kept is None:
+            carrier: Kind = around.carrier
+            if found is None:
                 check_folder(folder)
+            else:
+                carrier = "fanotify" if found.taken else "fuse"
             note = self.image.note(reference, folder)
             left = Left(reference, note.digest, len(self.image.layers), str(folder), self.image.tree.digest)
-            keep = Keep(around.keeping, encode_json(left), kept)
+            keep = Keep(around.keeping, encode_json(left), found.kept if found else None)
             watched = recorder.watch(self.image, reference) if recorder else None
             shown = watched or self.image
             mounted = self._mounted = self._stack.enter_context(
-                Mounted(shown, folder, around.notes, note, self.image.count, log=around.log, keep=keep)
+                Mounted(
+                    shown,
+                    folder,
+                    around.notes,
+                    note,
+                    self.image.count,
+                    carrier=carrier,
+                    log=around.log,
+                    taken=found.taken if found else None,
+                    keep=keep,
+                )
             )
+            if found is not None and found.ended:
+                mounted.detached()
+            if carrier != "fuse" and mounted.note.carrier == "fuse":
+                around.log(f"{reference} is mounted by FUSE: {mounted.note.carrier_why}")
             around.mounted.add(mounted)
             self._stack.callback(around.mounted.discard, mounted)
             self._folder = folder
-            if kept is not None:  # whoever had it may have recorded its start
+            if found is not None and not found.ended:  # whoever had it may have recorded its start
                 mounted.read_ahead()
             if recorder and watched:
                 recorder.begin(watched, mounted, reference, self.fill if fill else lambda: None)
@@ -230,15 +277,15 @@ class ServedImage:
                 tree.end()
             self._ended(self)
 
-    def resume(self, kept: Kept, left: Left) -> bool:
+    def resume(self, found: Found, left: Left) -> bool:
         """Serve on what a former agent left mounted. False: the tree is another one now, which the kernel would take
         for the same. Raises what ``opened.open_image`` does, LocalError."""
-        ended = bool(kept.memory.flags & ENDED)
+        ended = found.ended
         with self._lock:
             tree = self._fitting(left, ended=ended)
             if tree is None:
                 return False
-            tree.mount(left.reference, Path(left.folder), self._around, fill=self._fill and not ended, kept=kept)
+            tree.mount(left.reference, Path(left.folder), self._around, fill=self._fill and not ended, found=found)
             if ended:
                 tree.close_later()
             else:

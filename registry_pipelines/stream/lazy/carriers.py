@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import threading
+import uuid
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypedDict
 
 from registry_pipelines.errors import InputError, LocalError, RegistryPipelinesError
 from registry_pipelines.progress import size_text
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from registry_pipelines.stream.lazy.tree import Tree
 
 Kind = Literal["fuse", "fanotify", "auto"]
+
+KEPT = "node-holders"
+"""Below what a node keeps of lazy images: the sockets of mounts that an agent takes over (``guard.take_all``)."""
 
 LOOK_EVERY_S = 0.5
 READY_S = 10.0
@@ -97,7 +101,8 @@ class Where(NamedTuple):
     below: Path | None = None
     """A folder that is gone with the mount, and whose mounts only this process and its program see."""
     keep: Keep | None = None
-    """How a FUSE mount outlives this process, and where another one left it; None: it ends with this one."""
+    """How the mount of an agent outlives it, and where another one left it by FUSE; None: it ends with this process, or
+    who mounts on its folder takes it over."""
 
 
 class Told(NamedTuple):
@@ -143,6 +148,11 @@ class Carrier(Protocol):
 
     def detached(self) -> None:
         """Its name was taken away; it lasts as long as anybody uses it."""
+        ...
+
+    def abandon(self) -> None:
+        """Behind :meth:`detached`, at the end of the process: who still uses it gets errors. By FUSE it is the keeper
+        of all mounts that is told so."""
         ...
 
     def leave(self) -> None:
@@ -261,6 +271,9 @@ class FuseCarrier:
         """See :class:`Carrier`."""
         self._memory.set(ENDED)
 
+    def abandon(self) -> None:
+        """See :class:`Carrier`."""
+
     def fill_rest(self) -> None:
         """It serves from what is fetched."""
 
@@ -327,6 +340,9 @@ class _Complete:
     def detached(self) -> None:
         """See :class:`Carrier`."""
 
+    def abandon(self) -> None:
+        """See :class:`Carrier`."""
+
     def leave(self) -> None:
         """See :class:`Carrier`."""
 
@@ -350,14 +366,21 @@ class _Watched:
         from registry_pipelines.stream.lazy.fanotify import WatchedMount
 
         self._file = file
-        sockets = None if where.below else where.lazy / "holders"
         real = absolute(where.folder)
         self._image = image
-        asked = None if image.watched is None else self._asked
-        self._mount = WatchedMount(file, real, log=log, below=where.below, sockets=sockets, taken=taken, asked=asked)
+        self._mount = WatchedMount(
+            file,
+            real,
+            log=log,
+            below=where.below,
+            taken=taken,
+            asked=None if image.watched is None else self._asked,
+            **_held_by(where),
+        )
         self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
-        self.close, self._folder = self._mount.close, real
-        set_read_ahead(real, _read_ahead(image, whole))
+        self.close, self.leave, self._folder = self._mount.close, self._mount.leave, real
+        with suppress(FileNotFoundError):  # the name of one that was taken over may be gone
+            set_read_ahead(real, _read_ahead(image, whole))
         self._ahead: MountAhead | None = None
         if image.comes_ahead:  # in a thread: what came until now is much, and the start reads other things first
             if image.watched is None:  # what is read ahead would never be seen
@@ -377,9 +400,11 @@ class _Watched:
 
     def detached(self) -> None:
         """See :class:`Carrier`."""
+        self._mount.named = False
 
-    def leave(self) -> None:
-        """See :class:`Carrier`. The end of this process is all that its holder waits for."""
+    def abandon(self) -> None:
+        """See :class:`Carrier`."""
+        self._mount.end()
 
     def _came(self, layer: int, extents: Extents) -> None:
         with suppress(RegistryPipelinesError, ValueError):  # it is copied when it is read, or that fails; or is closed
@@ -401,6 +426,21 @@ class _Watched:
         """See :class:`Carrier`."""
         why = "" if self._mount.watched else "the file is complete, and nobody is asked any more"
         return Told("fanotify", why, self._file.twice_bytes)
+
+
+class _HeldBy(TypedDict, total=False):
+    sockets: Path | None
+    socket: str
+    told: str
+    patience_s: float
+
+
+def _held_by(where: Where) -> _HeldBy:
+    """Who can take a mount over: nobody, or who mounts on its folder, or an agent, which knows all of a node."""
+    if where.keep is not None:
+        told, patience_s = where.keep.told.decode(), where.keep.keeper.patience_s
+        return {"sockets": where.lazy / KEPT, "socket": uuid.uuid4().hex, "told": told, "patience_s": patience_s}
+    return {"sockets": None if where.below else where.lazy / "holders"}
 
 
 def _read_ahead(image: Lazy, whole: bool) -> int:
@@ -490,4 +530,4 @@ def _let_go(taken: TakenOver | None, folder: Path) -> None:
         check_folder(folder)
 
 
-__all__ = ["Carrier", "Kind", "Lazy", "Told", "Where", "free_folder", "open_carrier"]
+__all__ = ["KEPT", "Carrier", "Kind", "Lazy", "Told", "Where", "free_folder", "open_carrier"]

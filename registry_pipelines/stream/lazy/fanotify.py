@@ -30,7 +30,7 @@ from registry_pipelines.stream.lazy import fanotify_wire as fan
 from registry_pipelines.stream.lazy.backing import BackingFile
 from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.fanotify_wire import Event, Taken
-from registry_pipelines.stream.lazy.guard import PATIENCE_S, Guard, TakenOver, listen
+from registry_pipelines.stream.lazy.guard import PATIENCE_S, Guard, TakenOver, listen_for
 from registry_pipelines.stream.lazy.holder import Held
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.mounting import (
@@ -90,6 +90,7 @@ class WatchedMount:
         log: Callable[[str], object],
         below: Path | None = None,
         sockets: Path | None = None,
+        socket: str = "",
         told: str = "",
         patience_s: float = PATIENCE_S,
         taken: TakenOver | None = None,
@@ -97,8 +98,9 @@ class WatchedMount:
     ) -> None:
         """It mounts the file on the folder; or goes on with a mount of the same file that was ``taken`` over. log: is
         told in one line what a person must know. below, told: see ``guard.Guard``. sockets: the folder of the socket
-        where another process can take over, when this one was killed; None: none can, and reads fail then. asked: is
-        told offset and size of each read before it is answered; quick, for readers wait for it.
+        where another process can take over, when this one was killed; None: none can, and reads fail then. socket: its
+        name there, see ``guard.listen_for``. asked: is told offset and size of each read before it is answered; quick,
+        for readers wait for it.
 
         Raises LocalError: nothing is mounted then.
         """
@@ -106,6 +108,8 @@ class WatchedMount:
         """Reads that ended with EIO."""
         self.ahead: Container[int] = ()
         """Threads of this process that only read ahead: what is not in the file is refused to them."""
+        self.named = True
+        """Whether it is mounted on its folder still: another mount may be there."""
         self.watched = True
         """Whether the kernel still asks: not, once the file is complete and synced."""
         self._file, self._folder, self._log_line = file, folder, log
@@ -129,7 +133,7 @@ class WatchedMount:
                 self._taken = Taken()
                 undo.callback(self._taken.close)
             self._guard = Guard(
-                Held(self._group, *file.descriptors, self._taken.memory, self._listener(sockets, taken, undo)),
+                Held(self._group, *file.descriptors, self._taken.memory, self._listener(sockets, socket, taken, undo)),
                 folder,
                 below=below,
                 patience_s=patience_s if sockets else 0.0,
@@ -151,12 +155,12 @@ class WatchedMount:
             raise LocalError(f"the file cannot be watched: {error.strerror}", where=str(self._file.path)) from error
         return group
 
-    def _listener(self, sockets: Path | None, taken: TakenOver | None, undo: ExitStack) -> int:
+    def _listener(self, sockets: Path | None, name: str, taken: TakenOver | None, undo: ExitStack) -> int:
         if taken is not None:
             return taken.held.listener
         if sockets is None:
             return -1
-        listener = listen(sockets, self._folder)
+        listener = listen_for(sockets, self._folder, name)
         undo.callback(os.close, listener)
         return listener
 
@@ -325,8 +329,9 @@ class WatchedMount:
 
     def end(self) -> None:
         """Unmount it. Who still has files open gets EIO for what is not there, from the holder. Safe to call twice."""
-        with suppress(OSError):  # somebody else did it
-            unmount(self._folder, detach=True)
+        if self.named:
+            with suppress(OSError):  # somebody else did it
+                unmount(self._folder, detach=True)
         with self._answering:
             if self._ended.is_set():
                 return
@@ -334,6 +339,15 @@ class WatchedMount:
             if self.watched:
                 in_use = fan.is_read(self._file.descriptors[0])
                 self._guard.end() if in_use else self._guard.done()
+        os.eventfd_write(self._woken, 1)
+
+    def leave(self) -> None:
+        """Answer no more: who reads what is not there waits for the process that takes the mount over."""
+        with self._answering:
+            if self._ended.is_set() or not self.watched:
+                return
+            self._ended.set()
+            self._guard.leave()
         os.eventfd_write(self._woken, 1)
 
     def close(self) -> None:

@@ -7,8 +7,8 @@ import select
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import time
+from contextlib import suppress
 from pathlib import Path
 
 from registry_pipelines.errors import InputError, LocalError
@@ -16,8 +16,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.stream.lazy import holder
 from registry_pipelines.stream.lazy.holder import Held
-from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.mounting import unmount
+from registry_pipelines.stream.lazy.sockets import connect, listen
 
 PATIENCE_S = 60.0
 """How long reads wait for another process to take over; then they end with EIO."""
@@ -27,6 +27,8 @@ START_S = 30.0
 
 ANSWER_S = 20.0
 """And to answer: it may have a long list of reads to deny."""
+
+TRIES, AGAIN_S = 40, 0.05
 
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from registry_pipelines.stream.lazy.holder import main"
 _NO_HOLDER = "the process that keeps readers safe when this one is killed does not start"
@@ -41,10 +43,11 @@ class TakenOver:
         self.held, self.filler, self.told = held, filler, told
         self._is_ours = True
 
-    def end(self, folder: Path) -> None:
-        """Take the mount away, and let all reads end with EIO."""
-        with suppress(OSError):
-            unmount(folder, detach=True)
+    def end(self, folder: Path | None) -> None:
+        """Take the mount away, which has no name any more where no folder is told, and let all reads end with EIO."""
+        if folder is not None:
+            with suppress(OSError):
+                unmount(folder, detach=True)
         with suppress(OSError):
             self.filler.send(holder.END)
         self.close()
@@ -109,6 +112,10 @@ class Guard:
         """This process ends, and reads are to end with EIO."""
         self._say(holder.END)
 
+    def leave(self) -> None:
+        """This process fills no more, and others may: as if it had been killed."""
+        self._filler.close()
+
     def _say(self, what: bytes) -> None:
         with suppress(OSError):
             self._filler.send(what)
@@ -144,19 +151,10 @@ class Guard:
             raise LocalError(f"{_NO_HOLDER}: it ended, or says nothing", where=sys.executable)
 
 
-def listen(sockets: Path, folder: Path) -> int:
-    """A socket where another process can take over the mount on a folder. Raises LocalError."""
-    make_own(sockets)
-    with local_errors(sockets):
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with listener, _short(sockets) as below:
-            path = sockets / _name(folder)
-            path.unlink(missing_ok=True)
-            listener.bind(f"{below}/{path.name}")
-            path.chmod(0o600)
-            listener.listen()
-            listener.setblocking(False)
-            return listener.detach()
+def listen_for(sockets: Path, folder: Path, name: str = "") -> int:
+    """A socket where another process can take over the mount on a folder. name: of the socket; that of the folder
+    unless told, which :func:`find_holder` knows. Raises LocalError."""
+    return listen(sockets / (name or _name(folder))).detach()
 
 
 def find_holder(folder: Path, sockets: Path, *, take: bool) -> TakenOver | None:
@@ -165,42 +163,59 @@ def find_holder(folder: Path, sockets: Path, *, take: bool) -> TakenOver | None:
     path = sockets / _name(folder)
     if not path.exists():
         return None
-    with _short(sockets) as below:
-        asked = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            asked.settimeout(ANSWER_S)
-            asked.connect(f"{below}/{path.name}")
-            asked.send(holder.TAKE if take else holder.LOOK)
-            told, numbers, _, _ = socket.recv_fds(asked, holder.MOST_TOLD_BYTES, len(Held._fields))
-        except TimeoutError as error:
-            asked.close()
-            raise LocalError("the process that holds the mount does not answer", where=str(folder)) from error
-        except OSError:  # nobody listens: it was killed, too
-            asked.close()
-            return None
+    try:
+        told, taken = _ask(path, holder.TAKE if take else holder.LOOK)
+    except TimeoutError as error:
+        raise LocalError("the process that holds the mount does not answer", where=str(folder)) from error
+    except OSError:  # nobody listens: it was killed, too
+        return None
+    if told == holder.BUSY:
+        raise InputError("an image is mounted there already", where=str(folder), do=f"Unmount it: `umount {folder}`")
+    return taken
+
+
+def take_all(sockets: Path) -> list[TakenOver]:
+    """What all holders below a folder hand over, of one process that was killed and used no other folder. Names of
+    holders that are gone go. Raises LocalError."""
+    found = []
+    with local_errors(sockets):
+        for path in sorted(sockets.iterdir()) if sockets.exists() else ():
+            for _ in range(TRIES):
+                try:
+                    told, taken = _ask(path, holder.TAKE)
+                except TimeoutError as error:
+                    raise LocalError("a process that holds a mount does not answer", where=str(path)) from error
+                except OSError:  # nobody listens any more
+                    path.unlink(missing_ok=True)
+                    break
+                if taken is not None:
+                    found.append(taken)
+                if told != holder.BUSY:
+                    break
+                time.sleep(AGAIN_S)  # it has yet to see that its filler is gone
+    return found
+
+
+def _ask(path: Path, what: bytes) -> tuple[bytes, TakenOver | None]:
+    """Raises OSError."""
+    asked = connect(path, ANSWER_S)
+    try:
+        asked.send(what)
+        told, numbers, _, _ = socket.recv_fds(asked, holder.MOST_TOLD_BYTES, len(Held._fields))
+    except BaseException:
+        asked.close()
+        raise
     for number in numbers:
         os.set_inheritable(number, False)
     if len(numbers) == len(Held._fields):
         asked.settimeout(None)
-        return TakenOver(Held(*numbers), asked, told.decode())
+        return told, TakenOver(Held(*numbers), asked, told.decode())
     asked.close()
-    if told == holder.BUSY:
-        raise InputError("an image is mounted there already", where=str(folder), do=f"Unmount it: `umount {folder}`")
-    return None
-
-
-@contextmanager
-def _short(folder: Path) -> Iterator[str]:
-    """Another name for a folder: addresses of sockets have at most 108 bytes."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{descriptor}"
-    finally:
-        os.close(descriptor)
+    return told, None
 
 
 def _name(folder: Path) -> str:
     return Digest.of(os.fsencode(folder)).hex[:32]
 
 
-__all__ = ["PATIENCE_S", "Guard", "TakenOver", "find_holder", "listen"]
+__all__ = ["PATIENCE_S", "Guard", "TakenOver", "find_holder", "listen_for", "take_all"]

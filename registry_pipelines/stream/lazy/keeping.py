@@ -72,7 +72,7 @@ class Keeping:
         Raises StateLocked: another agent serves what is mounted there; LocalError.
         """
         self._path = folder / f"keeper.{PROTOCOL}.sock"
-        self._patience_s, self._log = patience_s, log
+        self.patience_s, self._log = patience_s, log
         self._lock = threading.Lock()
         self._mounts: dict[str, Kept] = {}
         self._served: set[str] = set()
@@ -176,7 +176,7 @@ class Keeping:
     def _hear_mounts(self, asked: socket.socket) -> str:
         """The build of a keeper, which has told of all mounts. Raises OSError: it ended, or has not yet seen that its
         agent did."""
-        asked.send(f"take {self._patience_s}".encode())
+        asked.send(f"take {self.patience_s}".encode())
         while True:
             said, numbers, _, _ = socket.recv_fds(asked, keeper.MOST_TOLD_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
             what, _, rest = said.decode().partition(" ")
@@ -245,7 +245,7 @@ class Keeping:
         """To a new keeper that has all mounts. The lock is held. Raises LocalError."""
         if self._socket is not None:
             self._socket.close()
-        ours = _start(self._path, self._patience_s)
+        ours = _start(self._path, self.patience_s)
         try:
             for name, each in self._mounts.items():
                 socket.send_fds(ours, [f"keep {name}".encode()], [each.device, each.memory.descriptor])

@@ -98,6 +98,10 @@ class Mounted:
         """Its name was taken away: see ``carriers.Carrier.detached``."""
         self._carrier.detached()
 
+    def abandon(self) -> None:
+        """At the end of the process: see ``carriers.Carrier.abandon``."""
+        self._carrier.abandon()
+
     @property
     def note(self) -> MountNote:
         """The note as of now."""
