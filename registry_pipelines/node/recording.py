@@ -185,6 +185,8 @@ class StartRecorder:
         while not watched.touched:  # a pull may mount it long before a container starts
             if mounted.gone or self._closed.wait(LOOK_EVERY_S):
                 return begun, "it was unmounted before anything was read"
+            if (note := mounted.note).carrier != "fuse" and note.carrier_why:
+                return begun, f"on carrier {note.carrier} nobody is asked: {note.carrier_why}"
             begun = time.monotonic()
         until = begun + self._settings.timeout.total_seconds()
         while (now := time.monotonic()) < until and not self._is_over(now - watched.newest_s):

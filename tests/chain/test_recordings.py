@@ -97,6 +97,7 @@ def answer_all(fleet: Fleet, *words: str) -> list[dict[str, Any]]:
     return list(found)
 
 
+@pytest.mark.long
 def test_an_inbox_that_does_not_answer_holds_no_release_up(nodes: Fleet) -> None:
     release = pushed(nodes, "v1.0.0")
     with FaultRegistry(nodes.chain.place("app").registry.name) as faults:

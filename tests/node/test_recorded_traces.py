@@ -72,7 +72,7 @@ def in_order(what: Recording) -> list[tuple[str, int]]:
 @pytest.mark.parametrize(
     ("name", "carrier"),
     [
-        ("stdlib-4", "fuse"),
+        pytest.param("stdlib-4", "fuse", marks=pytest.mark.long),
         ("stdlib-4", "fanotify"),
         *(
             pytest.param(name, carrier, marks=pytest.mark.long)
