@@ -28,7 +28,7 @@ def recorder_of(
     options: Options, record_to: str | None, places: Places, say: Callable[[str], object], counts: Counts
 ) -> StartRecorder | None:
     """What records starts; None where nothing is recorded. Raises InputError: that is no repository."""
-    settings = _settings(options, record_to)
+    settings = settings_of(options, record_to)
     if settings is None:
         return None
     from registry_pipelines.node.recording import StartRecorder
@@ -38,7 +38,8 @@ def recorder_of(
     return StartRecorder(settings, lambda: place, state=options.state.parent, log=say, counts=counts)
 
 
-def _settings(options: Options, record_to: str | None) -> RecordStarts | None:
+def settings_of(options: Options, record_to: str | None) -> RecordStarts | None:
+    """How starts are recorded; None where they are not. Raises InputError."""
     import msgspec
 
     from registry_pipelines.node.model import INBOX, RecordStarts
@@ -56,4 +57,4 @@ def _settings(options: Options, record_to: str | None) -> RecordStarts | None:
     return msgspec.structs.replace(configured, inbox=record_to)
 
 
-__all__ = ["RECORD_TO", "recorder_of"]
+__all__ = ["RECORD_TO", "recorder_of", "settings_of"]

@@ -15,7 +15,11 @@ from typing import NamedTuple
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
+from registry_pipelines.cli import main
+from registry_pipelines.cli.context import Options
+from registry_pipelines.cli.node_recording import settings_of
 from registry_pipelines.errors import NotFound
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.images import NodeImages
@@ -355,3 +359,26 @@ def test_timeouts(counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
         reader.join()
         file.close()
     assert 5 <= messages(counted)[0].recording.pages < 200
+
+
+def test_where_recordings_go_is_said_by_the_option_and_else_by_the_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for wrong in ("inbox", "registry.example/inbox:v1", "registry.example/Inbox"):
+        shown = CliRunner().invoke(main, ["node", "serve", "--record-to", wrong, "--socket", str(tmp_path / "s")])
+        assert shown.exit_code == 8 and "--record-to" in shown.stderr and "without a tag" in shown.stderr
+    options = Options(None)
+    assert settings_of(options, None) is None
+    told = settings_of(options, "registry.example/inbox")
+    assert told is not None and (told.inbox, told.per_hour) == ("registry.example/inbox", 4)
+    text = "registries: {here: {kind: embedded, port: 5999}}\nnode: {record: {inbox: here/recorded, per_hour: 9}}\n"
+    (tmp_path / "registry-pipelines.yaml").write_text(text)
+    assert [
+        (each.inbox, each.per_hour)
+        for each in (settings_of(Options(None), None), settings_of(Options(None), "a.b/c"))
+        if each
+    ] == [
+        ("here/recorded", 9),
+        ("a.b/c", 9),
+    ]
