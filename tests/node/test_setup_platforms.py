@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Callable
@@ -20,7 +22,7 @@ from jsonschema import Draft202012Validator
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.node.setup import CARRIES, FORMS, NAME, SIZED, Form, Setup, write
 from registry_pipelines.node.sizing import GIB, NodeDisk, disk
-from tests.needs import needed_module
+from tests.needs import missing, needed_module
 from tests.node.test_setup import dumped, setup
 
 SCHEMAS = json.loads(gzip.decompress((Path(__file__).parents[1] / "data" / "node-platforms.json.gz").read_bytes()))
@@ -90,6 +92,50 @@ def test_a_node_of_eks_sets_itself_up(tmp_path: Path) -> None:
     assert (
         "--config /etc/registry-pipelines/registry-pipelines.yaml --key /etc/registry-pipelines/indexer.pem" in command
     )
+
+
+def test_a_disk_of_its_own_takes_over_what_is_there_and_comes_back(tmp_path: Path) -> None:
+    """The script, on a disk that is a file, with ``mkfs.ext4`` where the machine has no other; twice mounted by what it
+    wrote for the next boot."""
+    found = shutil.which("losetup")
+    if os.geteuid() != 0 or found is None or subprocess.run([found, "-f"], capture_output=True).returncode:
+        missing("only root makes a disk of a file, with a loop device")
+    script = parts(written("eks")["user-data.txt"].decode())["text/x-shellscript"]
+    (tmp_path / "disk").touch()
+    os.truncate(tmp_path / "disk", 64 << 20)
+    (tmp_path / "var/lib/containerd").mkdir(parents=True)
+    (tmp_path / "var/lib/containerd/pause").write_text("of the machine's image\n")
+    (tmp_path / "etc/systemd/system").mkdir(parents=True)
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name in ("dnf", "python3.11", "systemctl", "mkfs.xfs", "pip"):
+        does = 'exec mkfs.ext4 "$@"' if name == "mkfs.xfs" else "exit 0"
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    for old, new in (("/var/lib/", f"{tmp_path}/var/lib/"), ("/etc/", f"{tmp_path}/etc/"), ("/opt/", f"{tmp_path}/")):
+        script = script.replace(old, new)
+    script = script.replace(f"{tmp_path}/registry-pipelines/bin/pip", "pip")
+    lines = [
+        "set -e",
+        f"device=$(losetup -f --show {tmp_path}/disk)",
+        "trap 'umount -R -q \"$0\"/var/lib/images; losetup -d $device' EXIT",
+        f"touch {tmp_path}/etc/fstab; mount --bind {tmp_path}/etc/fstab /etc/fstab",
+        f'PATH={programs}:$PATH bash -s <<"SCRIPT"',
+        script.replace("/dev/xvdb", "$device"),
+        "SCRIPT",
+        f"cat {tmp_path}/var/lib/containerd/pause; echo new >{tmp_path}/var/lib/containerd/new",
+        f"umount {tmp_path}/var/lib/containerd {tmp_path}/var/lib/registry-pipelines {tmp_path}/var/lib/images",
+        f"test ! -e {tmp_path}/var/lib/containerd/new",
+        f"mount {tmp_path}/var/lib/images; mount {tmp_path}/var/lib/containerd",
+        f"cat {tmp_path}/var/lib/containerd/new; umount {tmp_path}/var/lib/containerd",
+    ]
+    text = "\n".join(lines).replace("bash -s", "device=$device bash -s")
+    done = subprocess.run(
+        ["unshare", "--mount", "--propagation", "private", "bash", "-c", text, str(tmp_path)],
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "of the machine's image\nnew\n"), done.stderr
 
 
 def test_karpenter_takes_the_class_with_the_size_of_the_disk() -> None:

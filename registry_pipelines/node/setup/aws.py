@@ -44,10 +44,14 @@ set -euo pipefail
 if [ -b {device} ]; then
   blkid {device} >/dev/null || mkfs.xfs -q {device}
   mkdir -p /var/lib/images
-  mount {device} /var/lib/images
+  echo "UUID=$(blkid -s UUID -o value {device}) /var/lib/images auto defaults 0 2" >>/etc/fstab
+  mount /var/lib/images
   for folder in /var/lib/containerd {state}; do
-    mkdir -p "/var/lib/images$folder" "$folder"
-    mount --bind "/var/lib/images$folder" "$folder"
+    mkdir -p "$folder" "/var/lib/images$folder"
+    # Also what the machine's image has there: the pause image, which no registry has under its name.
+    cp -a "$folder/." "/var/lib/images$folder/"
+    echo "/var/lib/images$folder $folder none bind,x-systemd.requires-mounts-for=/var/lib/images 0 0" >>/etc/fstab
+    mount "$folder"
   done
 fi
 
