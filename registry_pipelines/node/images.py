@@ -27,6 +27,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.node.announcing import Looked
 from registry_pipelines.node.counts import Counts, Reason, reason_of
+from registry_pipelines.node.freeing import Freeing
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.node.served import Around, Found, Left, ServedImage, left_by_fanotify, left_by_fuse
@@ -35,6 +36,7 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.blocks import layer_usage
 from registry_pipelines.stream.lazy.carriers import KEPT, Kind
 from registry_pipelines.stream.lazy.guard import take_all
 from registry_pipelines.stream.lazy.image import image_for
@@ -67,6 +69,8 @@ class _Kept(msgspec.Struct, frozen=True):
     digest: str
     layers: tuple[str, ...]
     """Chain IDs of those that were served."""
+    folders: tuple[str, ...] = ()
+    """Where what was fetched of them is."""
 
 
 class NodeImages:
@@ -110,6 +114,7 @@ class NodeImages:
         self._found: dict[str, Future[ServedImage | None]] = {}
         self._not_before: dict[str, float] = {}
         """By digest, in monotonic seconds."""
+        self._freeing = Freeing(state / "lazy" / "blocks", self._needed)
         self._announced: Callable[[str], Sequence[tuple[str, str]]] = lambda chain_id: ()
         self._closed = threading.Event()
         self._keeping = Keeping(state / "lazy" / "keeper", patience_s=patience_s, log=log)
@@ -124,6 +129,7 @@ class NodeImages:
     def __exit__(self, *_: object) -> None:
         if self._recorder is not None:
             self._recorder.close()
+        self._freeing.close()
         with self._lock:
             self._closed.set()
             found, self._found = list(self._found.values()), {}
@@ -237,7 +243,7 @@ class NodeImages:
         if kept is not None:
             image.promise(len(kept.layers))
         if image.layers and keep:
-            self._keep(_Kept(reference, digest, image.layers))
+            self._keep(_Kept(reference, digest, image.layers, image.folders))
         return image
 
     def _layers(
@@ -258,6 +264,12 @@ class NodeImages:
             proven=None if self._unproven else proven,
             ahead=ahead,
         )
+
+    def usage(self, image: str, chain_id: str) -> tuple[int, int]:
+        """See LazyImages."""
+        kept = self._read(self._folder / f"{image.rpartition(':')[2]}.json")
+        found = dict(zip(kept.layers, kept.folders, strict=False)) if kept is not None else {}
+        return layer_usage(Path(found[chain_id])) if chain_id in found else (0, 0)
 
     def look(self, reference: str) -> Looked:
         """Where a reference points, and what of that could be served. What says how its layers are read is here then,
@@ -280,8 +292,10 @@ class NodeImages:
     def _forget(self, image: ServedImage) -> None:
         with self._lock:
             self._found.pop(image.digest, None)
+        kept = self._read(self._path(image.digest))
         with suppress(OSError):
             self._path(image.digest).unlink(missing_ok=True)
+        self._freeing.free(kept.folders if kept is not None else image.folders)
 
     def _path(self, digest: Digest) -> Path:
         return self._folder / f"{digest.hex}.json"
@@ -295,6 +309,9 @@ class NodeImages:
         for path in sorted(self._folder.glob("*.json")):
             if (kept := self._read(path)) is not None:
                 yield kept
+
+    def _needed(self) -> set[str]:
+        return {folder for kept in self._kept() for folder in kept.folders}
 
     def _resume_all(self) -> None:
         """Serve on what a former agent left mounted, and take away what nobody can serve."""

@@ -63,3 +63,8 @@ class LazyImages(Protocol):
         """wanted: what is mounted is fetched whole, also where nobody reads it; else as before. done: nobody uses any
         of it, so it is unmounted at the end of the process. Called again and again (``draining``)."""
         ...
+
+    def usage(self, image: str, chain_id: str) -> tuple[int, int]:
+        """Bytes on the disk and inodes of what is here of a layer that an image serves (``LazyImage.name``): what was
+        fetched, and what is kept beside it. Nothing is opened or asked for it; 0, 0 where nothing is here."""
+        ...

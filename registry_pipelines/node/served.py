@@ -217,6 +217,8 @@ class ServedImage:
         self.digest = first.image.image.descriptor.digest
         self._chain: tuple[Digest, ...] = first.image.image.config.chain_ids
         self._served = len(first.image.layers)
+        self.folders = tuple(str(layer.folder) for layer in first.image.layers)
+        """Where what is fetched of the layers goes, as ``BlockStore`` names it."""
         self._trees = {self._served: first}
         self.left_out = first.image.left_out
 

@@ -152,10 +152,11 @@ class Snapshots:
             self._delete(self._folder / str(info.id))
 
     def usage(self, key: str) -> tuple[int, int]:
-        """Bytes on the disk and inodes of its own files. None of a layer that an image serves: what was fetched of it
-        is kept for all images and counted there."""
+        """Bytes on the disk and inodes of its own files; of a layer that an image serves, of what was fetched of it."""
         info = self._store.get(key)
-        if info.image or info.kind == "view":
+        if info.image:
+            return self._lazy.usage(info.image, info.chain_id) if self._lazy is not None else (0, 0)
+        if info.kind == "view":
             return 0, 0
         return (info.size, info.inodes) if info.kind == "committed" else _used(self._files(info))
 

@@ -75,6 +75,7 @@ class Kubelet:
 
     cri: Cri
     agent: Agent
+    ctr: Containerd
     start: Callable[[], Containerd]
     """containerd."""
     end: Callable[[], None]
@@ -122,9 +123,9 @@ def kubelet(
             running.pop().__exit__(None, None, None)  # type: ignore[attr-defined]
 
         try:
-            start()
+            ctr = start()
             with closing(Cri(folder / "grpc.sock", folder)) as cri:
-                yield Kubelet(cri, agent, start, end)
+                yield Kubelet(cri, agent, ctr, start, end)
         finally:
             if running:
                 end()

@@ -15,6 +15,7 @@ from registry_pipelines.registry.protocol import Place
 from tests.doubles.fault_registry import FaultRegistry
 from tests.evidence.parts import Counted, Key
 from tests.needs import missing, needed_module
+from tests.node.agent import NAME
 from tests.node.pods import SYSTEM, TWO, Kubelet, kubelet, push_pause
 from tests.node.test_containerd import in_the_end
 from tests.stream.lazy.mounts import need_fuse
@@ -79,6 +80,9 @@ def test_pods_start_lazily_where_containerd_names_a_layer_by_its_chain_id_alone(
             assert read[0] == read[1]
             for each in (first, second):
                 in_the_end(lambda each=each: cri.exec(each, "/bin/cat", "/etc/motd") == "mine\n")  # type: ignore[misc]
+            # What was fetched is what the image takes of the disk, and what was written what the container does.
+            assert usage(node) > 3 * FILE
+            in_the_end(lambda: 0 < cri.written_bytes(first) < FILE)
             cri.remove_image(node.image)  # as a kubelet's clean-up never does, and a person may
             assert cri.exec(second, "/bin/cat", "/motd") == "mine\n"
             assert cri.exec(second, "/bin/sha256sum", "/data/3")
@@ -86,11 +90,19 @@ def test_pods_start_lazily_where_containerd_names_a_layer_by_its_chain_id_alone(
                 pod.remove(each)
         in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
         assert len(cri.images()) == 1
+        blocks = agent.folder / "state/registry-pipelines/lazy/blocks"
+        in_the_end(lambda: not list(blocks.glob("v*/*/*")))  # the disk has room again
         cri.pull(node.image)
         with cri.pod() as pod:
             third = pod.start(node.image, "sleep 1000")
             assert cri.exec(third, "/bin/cat", "/etc/motd") == "hello\n"
         assert "is pulled as usual" not in agent.said()
+
+
+def usage(node: Node) -> int:
+    """Bytes of all snapshots. CRI's own sum has those of a layer as they were when it first saw it."""
+    words = ("--namespace", "k8s.io", "snapshots", "--snapshotter", NAME, "usage", "-b")
+    return sum(int(line.split()[1]) for line in node.kubelet.ctr(*words).splitlines()[1:])
 
 
 @pytest.mark.long

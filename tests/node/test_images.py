@@ -36,6 +36,7 @@ from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file, image
 from tests.stream.releases import ESTARGZ, INDEXED, Layer, Streamer, push, push_index
 
+FILE = 1 << 20
 REFERENCE = "registry.example/team/app:v1"
 
 SERVING = f"""
@@ -316,3 +317,37 @@ def test_what_an_indexer_converted_is_served_by_its_word_which_is_kept(
             for told, made in ((labels(derived), derived), (named, below)):
                 assert images.find(told, chain(counted.place, made)[-1]) is not None
         place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_what_is_here_of_a_layer_is_counted_and_goes_with_the_image_unless_another_needs_it(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    first = image(counted.place, more_mib=2)
+    second = image(counted.place, tag="v2", more_mib=2)
+    for each in (first, second):
+        streamer.index(each, INDEXED)
+    base, top = chain(counted.place, first)
+    _, other_top = chain(counted.place, second)
+    blocks = tmp_path / "node/lazy/blocks"
+
+    def here() -> int:
+        return sum(path.stat().st_blocks * 512 for path in blocks.rglob("*") if path.name == "data")
+
+    with node(counted.place, tmp_path / "node", key) as images:
+        one, other = found(images, first, top), found(images, second, other_top)
+        before = images.usage(one.name, top)
+        assert len((one.mount(top) / "data/0").read_bytes()) == FILE
+        grown = images.usage(one.name, top)
+        assert grown[0] - before[0] >= FILE and grown[1] == before[1] >= 4
+        assert images.usage(one.name, base) == images.usage(other.name, base) > (0, 0)
+        assert images.usage(one.name, other_top) == images.usage("x/app@sha256:00", base) == (0, 0)
+        with (one.mount(top) / "data/1").open("rb") as still:
+            one.release()
+            assert images.usage(one.name, top) == (0, 0)
+            assert len(still.read()) == FILE
+        with_base = images.usage(other.name, base)
+        until(lambda: here() < FILE)
+        assert images.usage(other.name, base) == with_base > (0, 0)
+        other.release()
+        until(lambda: not list(blocks.glob("v*/*/*")))

@@ -8,6 +8,7 @@
 - ``filling`` fetches it: what somebody waits for first, the rest in the background, as ``jobs``
 - ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``, and large ones by ``passthrough``;
   ``mounting`` mounts it, ``serving`` does both, and ``notes`` tells other processes of it
+- ``owners`` shows a tree with other owners, for containers in user namespaces
 - ``pages_ahead`` gives the kernel what a hot pack brings before it asks; of EROFS ``mount_ahead`` has it read that
 - ``erofs`` writes a tree as metadata of EROFS, in the parts of ``erofs_wire``, for kernels that read it from a file;
   ``backing`` keeps such files and fills them from the layers, by ``sharing`` blocks of the disk where it can

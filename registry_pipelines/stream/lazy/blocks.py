@@ -103,6 +103,10 @@ class BlockStore:
         self.is_full = freed < excess
         return freed
 
+    def drop(self, path: Path) -> bool:
+        """Delete a layer (``LazyLayer.folder``) now. False where somebody has it open, or it is not there."""
+        return path.is_relative_to(self._folder) and self._evict(path)
+
     def path(self, digest: Digest, size: int, *, table: Digest | None = None) -> Path:
         """The folder of a layer, whether it is there or not; see :meth:`open`."""
         name = Digest.of(f"{digest} {size} {table or ''}".encode()).hex
@@ -138,6 +142,13 @@ class BlockStore:
 def disk_bytes(folder: Path) -> int:
     """What the store below ``folder`` takes of the disk; nothing is made or deleted for that."""
     return sum(_disk_bytes(path) for path in folder.glob("v*/??/*"))
+
+
+def layer_usage(folder: Path) -> tuple[int, int]:
+    """Bytes of the disk and inodes that a layer (``LazyLayer.folder``) takes."""
+    with suppress(OSError):
+        return _disk_bytes(folder), 1 + sum(1 for _ in folder.iterdir())
+    return 0, 0
 
 
 def _disk_bytes(path: Path) -> int:
@@ -514,4 +525,4 @@ def boot_id() -> str:
     return ""
 
 
-__all__ = ["BlockStore", "LazyLayer", "boot_id"]
+__all__ = ["BlockStore", "LazyLayer", "boot_id", "layer_usage"]
