@@ -45,6 +45,18 @@ with NodeImages(
 """One agent. It ends when its input does, and leaves what is mounted to the next."""
 
 
+def keepers(folder: Path) -> list[int]:
+    """The processes that keep the mounts of an agent with its state below a folder: one, and its twin, older first."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().split(b"\0")
+            ours = any(each.startswith(os.fsencode(folder) + b"/") for each in words)
+            if ours and any(b"lazy.keeper" in each for each in words):
+                found.append(int(path.parent.name))
+    return sorted(found)
+
+
 class Lives:
     """One agent after the other, of one image."""
 
@@ -87,14 +99,8 @@ class Lives:
         assert self._over() == 0, self.said()
 
     def keepers(self) -> list[int]:
-        """The processes that keep its mounts: one, and its twin, the older first."""
-        found = []
-        for path in Path("/proc").glob("[0-9]*/cmdline"):
-            with suppress(OSError):
-                words = path.read_bytes().split(b"\0")
-                if os.fsencode(self.state / "lazy/keeper") in words and any(b"lazy.keeper" in each for each in words):
-                    found.append(int(path.parent.name))
-        return sorted(found)
+        """See :func:`keepers`."""
+        return keepers(self.state)
 
     def kill_keeper(self, which: int) -> None:
         with suppress(IndexError, ProcessLookupError):  # it begins another one just now
@@ -128,4 +134,4 @@ class Lives:
         return code
 
 
-__all__ = ["REFERENCE", "Lives"]
+__all__ = ["REFERENCE", "Lives", "keepers"]

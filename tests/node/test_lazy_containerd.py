@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import os
+import random
+import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.mounting import KIND, mounts
 from tests.doubles.fault_registry import FaultRegistry
 from tests.evidence.parts import Counted, Key
 from tests.needs import needed_module
 from tests.node.agent import NAME, node
+from tests.node.lives import keepers
 from tests.node.test_containerd import end, fresh, in_the_end, pull, run
+from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.starts import image
-from tests.stream.releases import INDEXED, Streamer
+from tests.stream.lazy.starts import file, image, programs
+from tests.stream.releases import INDEXED, Layer, Streamer, push
 
 pytestmark = pytest.mark.peer("containerd", "ctr")
 PROGRAMS = ("../containerd2/containerd", "../containerd2/ctr")
@@ -53,6 +63,60 @@ def test_a_pull_fetches_no_layer_and_its_containers_run(
         ctr("images", "rm", "--sync", name)
         in_the_end(lambda: not agent.folders())
         assert agent.end() == 0
+
+
+READ = "while sha256sum -c /sums > /dev/null 2>&1; do :; done; echo wrong > /wrong; sleep 1000"
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_agents_are_killed_while_containers_read(
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str]
+) -> None:
+    """Twenty times, at any moment; the image is removed meanwhile."""
+    needed_module("grpc", "node")
+    need_fuse()
+    chance = random.Random(20)
+    data = {f"data/{number}": chance.randbytes(300_000) for number in range(40)}
+    sums = "".join(f"{hashlib.sha256(raw).hexdigest()}  /{name}\n" for name, raw in data.items())
+    tars = [pack(programs()), pack([*(file(name, raw) for name, raw in data.items()), file("sums", sums.encode())])]
+    release = push(counted.place, *(Layer(gzip.compress(tar, 1, mtime=0), tar) for tar in tars), tag="v1")
+    streamer.index(release, INDEXED)
+    name = f"{counted.place}:v1"
+    with node(peer, PROGRAMS, "--key", str(key.public), "--no-fill") as (ctr, agent):
+        pull(ctr, name)
+        containers = [fresh() for _ in range(2)]
+        for each in containers:
+            run(ctr, name, each, READ, "--detach")
+        [folder] = [each.folder for each in mounts() if each.kind == KIND and agent.folder in each.folder.parents]
+        for number in range(20):
+            time.sleep(chance.uniform(0, 0.3))
+            forget(folder)
+            if number == 7:
+                ctr("images", "rm", "--sync", name)
+            if number % 4 < 2:
+                for keeper in keepers(agent.folder)[number % 4 :][:1]:
+                    os.kill(keeper, signal.SIGKILL)
+            if number % 4:
+                agent.end(kill=number % 4 < 3)
+                time.sleep(chance.uniform(0, 0.1))
+                agent.start()
+        for each in containers:
+            forget(folder)
+            checked = ctr("tasks", "exec", "--exec-id", "check", each, "/bin/sha256sum", "-c", "/sums")
+            assert checked.count(": OK") == len(data)
+            with pytest.raises(AssertionError):
+                ctr("tasks", "exec", "--exec-id", "look", each, "/bin/ls", "/wrong")
+            end(ctr, each)
+        in_the_end(lambda: not agent.folders())
+        in_the_end(lambda: not [each for each in mounts() if agent.folder in each.folder.parents and each.kind == KIND])
+
+
+def forget(folder: Path) -> None:
+    """Have the kernel ask for the content of files again."""
+    for path in (folder / "data").iterdir():
+        with path.open("rb") as opened:
+            os.posix_fadvise(opened.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def started(run: Callable[[], str]) -> bool:

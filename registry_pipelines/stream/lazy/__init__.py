@@ -9,6 +9,8 @@
 - ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``, and large ones by ``passthrough``;
   ``mounting`` mounts it, ``serving`` does both, and ``notes`` tells other processes of it
 - ``owners`` shows a tree with other owners, for containers in user namespaces
+- a mount of an agent outlives it: ``keeper`` is the process that has its device meanwhile, ``keeping`` how an agent
+  talks to it (``sockets``), ``fuse_memory`` what the next server must know, ``fdstore`` the same at systemd
 - ``pages_ahead`` gives the kernel what a hot pack brings before it asks; of EROFS ``mount_ahead`` has it read that
 - ``erofs`` writes a tree as metadata of EROFS, in the parts of ``erofs_wire``, for kernels that read it from a file;
   ``backing`` keeps such files and fills them from the layers, by ``sharing`` blocks of the disk where it can
