@@ -122,6 +122,7 @@ class NodeImages:
         self._resuming: set[str] = set()
         """Digests of images that a former agent has mounted, and this one does not serve yet."""
         self._resume_all()
+        threading.Thread(target=_load, name="node_load", daemon=True).start()
 
     def __enter__(self) -> NodeImages:
         return self
@@ -386,6 +387,13 @@ class NodeImages:
 def _selector(reference: str) -> str:
     name = Reference.parse(reference)
     return str(name.digest or name.tag)
+
+
+def _load() -> None:
+    """What looks for indexes and hot packs: else the first pull would wait for it (0.1 s)."""
+    import registry_pipelines.oci.layer.store
+    import registry_pipelines.stream.hot.using
+    import registry_pipelines.stream.lazy.tables  # noqa: F401
 
 
 __all__ = ["NodeImages"]

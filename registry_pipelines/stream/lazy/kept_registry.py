@@ -28,6 +28,10 @@ MAX_BYTES = 512 << 20
 DOWN_S = 10.0
 """A registry that could not be reached, though it was asked again and again, is not asked for so long."""
 
+FRESH_S = 5.0
+"""For so long one opening of an image does not ask again which referrers it has: its pack and its index are looked for
+one after the other, and a pull waits for both."""
+
 _MAX_BLOB_BYTES = 64 << 20
 
 
@@ -55,6 +59,8 @@ class _Kept:
         self._told = False
         self._down_until = 0.0
         """In monotonic seconds: until then it counts as one that cannot be reached."""
+        self._fresh: dict[str, tuple[float, _Listed]] = {}
+        """Answers of the registry by key, with when they came."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._registry, name)
@@ -88,11 +94,13 @@ class _Kept:
             return kept
         key = f"tag {self._registry.name} {repository} {reference}"
         last = self._last(key) if reference.startswith("sha256-") else None
+        if (fresh := self._just_heard(key)) and not fresh.digest:
+            raise NotFound("there is none", where=f"{self._registry.name}/{repository}:{reference}")
         try:
             self._check_up(last)
             found = self._registry.get_manifest(repository, reference)
         except NotFound:
-            self._put(key, encode_json(_Listed()))
+            self._heard(key, _Listed())
             raise
         except Unavailable as error:
             self._is_down(error, last)
@@ -111,6 +119,8 @@ class _Kept:
     ) -> list[Descriptor]:
         """See Registry; the last answer where there is none now."""
         key = f"referrers {self._registry.name} {repository} {digest} {artifact_type}"
+        if fresh := self._just_heard(key):
+            return list(fresh.referrers)
         last = self._last(key)
         try:
             self._check_up(last)
@@ -120,7 +130,7 @@ class _Kept:
             if last is None:
                 raise
             return list(last.referrers)
-        self._put(key, encode_json(_Listed(referrers=tuple(found))))
+        self._heard(key, _Listed(referrers=tuple(found)))
         return found
 
     def recall_blob(self, repository: str, digest: Digest) -> bytes | None:
@@ -132,6 +142,14 @@ class _Kept:
         """See ``remembered.Remembers``."""
         if len(content) <= _MAX_BLOB_BYTES:
             self._put(f"blob {digest}", content)
+
+    def _heard(self, key: str, answer: _Listed) -> None:
+        self._fresh[key] = time.monotonic(), answer
+        self._put(key, encode_json(answer))
+
+    def _just_heard(self, key: str) -> _Listed | None:
+        at, answer = self._fresh.get(key, (0.0, None))
+        return answer if answer is not None and time.monotonic() < at + FRESH_S else None
 
     def _check_up(self, last: _Listed | None) -> None:
         """Raises Unavailable where that was just found, and there is a last answer."""
