@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from registry_pipelines import interrupts
-from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
+from registry_pipelines.cli.context import BELIEVED_KEYS, Options, SizeType, common
 from registry_pipelines.cli.envelope import print_json_now
 from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, references
 from registry_pipelines.cli.node_doctor import doctor
@@ -24,11 +24,12 @@ from registry_pipelines.cli.node_size import size
 from registry_pipelines.cli.node_status import drain, status
 from registry_pipelines.cli.output import harmless
 from registry_pipelines.errors import InputError
-from registry_pipelines.node.where import check_socket
+from registry_pipelines.node.where import KEPT_FREE, check_socket
 
 if TYPE_CHECKING:
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.images import NodeImages
+    from registry_pipelines.settings import Size
     from registry_pipelines.stream.lazy.carriers import Kind
 
 NO_CARRIER = 1
@@ -68,6 +69,20 @@ def node() -> None:
     help="The same numbers as a file for the node exporter's textfile collector: NAME.prom.",
 )
 @click.option(
+    "--store-size",
+    type=SizeType(),
+    metavar="SIZE",
+    help="Of layers that were fetched by pieces: what nobody uses gives way to it; 64GiB.",
+)
+@click.option(
+    "--keep-free",
+    type=click.FloatRange(0, 90),
+    default=KEPT_FREE,
+    show_default=True,
+    metavar="PERCENT",
+    help="Of the disk: below it, what was fetched and nobody uses gives way.",
+)
+@click.option(
     "--policy",
     metavar="NAME",
     help="Refuse what no verdict by this policy of the configuration allows; see `node.gate` there.",
@@ -100,6 +115,8 @@ def serve(
     carrier: Kind | None,
     metrics: str,
     metrics_file: Path | None,
+    store_size: Size | None,
+    keep_free: float,
     policy: str | None,
     unproven: bool,
     hosts: tuple[Path, ...],
@@ -135,8 +152,10 @@ def serve(
     """
     check_socket(socket_path)
     from registry_pipelines.node.counts import Counts
+    from registry_pipelines.node.room import Room
     from registry_pipelines.node.serving import served
     from registry_pipelines.stream.lazy import fdstore
+    from registry_pipelines.stream.lazy.blocks import MAX_BYTES
 
     def say(line: str) -> None:
         click.echo(harmless(line), err=True)
@@ -159,8 +178,11 @@ def serve(
                 hosts=hosts,
                 lasting=(patience, end_mounts),
                 carrier=carrier,
+                store_bytes=store_size or MAX_BYTES,
             )
             images = stack.enter_context(found)
+            room = Room(state, counts=counts, log=say, max_bytes=store_size or MAX_BYTES, kept_free=keep_free)
+            stack.enter_context(room)
         told = state if lazy else None
         gate = stack.enter_context(gate_of(options, policy, say, counts))
         reporter = stack.enter_context(
@@ -193,6 +215,7 @@ def _images(
     hosts: Sequence[Path],
     lasting: tuple[float, bool],
     carrier: Kind | None,
+    store_bytes: int,
 ) -> Iterator[NodeImages]:
     from registry_pipelines.node.carrier import usable_carrier
     from registry_pipelines.node.hosts_files import FOLDER
@@ -217,6 +240,7 @@ def _images(
             patience_s=lasting[0],
             end_mounts=lasting[1],
             carrier=usable_carrier(carrier or (config.node.carrier if config is not None else "fuse"), state, say),
+            store_bytes=store_bytes,
             recorder=recorder_of(options, record_to, places, say, counts),
         ) as images,
         announcing(options, images, wanted, state, say),

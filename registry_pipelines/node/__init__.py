@@ -9,6 +9,7 @@
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start
 - ``examining`` looks for what keeps a node from all this
+- ``room`` keeps some free on the disk
 - ``draining`` prepares the end of an agent
 - ``where`` says where an agent is unless told
 - ``setup`` writes what the other programs of a node are told of it, with the disk that ``sizing`` computes from what

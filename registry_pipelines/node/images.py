@@ -36,7 +36,7 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.blocks import layer_usage
+from registry_pipelines.stream.lazy.blocks import MAX_BYTES, layer_usage
 from registry_pipelines.stream.lazy.carriers import KEPT, Kind
 from registry_pipelines.stream.lazy.guard import take_all
 from registry_pipelines.stream.lazy.image import image_for
@@ -92,6 +92,7 @@ class NodeImages:
         recorder: StartRecorder | None = None,
         unproven: bool = False,
         carrier: Kind = "fuse",
+        store_bytes: int = MAX_BYTES,
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
@@ -99,7 +100,8 @@ class NodeImages:
         stays for the next process, for which readers wait so long (patience_s, in seconds). counts: is told what was
         served, and what was not and why. carrier: of what is mounted from now on; what a former agent left keeps its
         own. recorder: of starts. unproven: serve layers of eStargz also where no believed
-        indexer says that they are what the config claims; see ``proving``.
+        indexer says that they are what the config claims; see ``proving``. store_bytes: what layers may take
+        of the disk; more is fetched only while it is read.
 
         Raises LocalError, StateLocked: another process serves what is mounted there.
         """
@@ -108,6 +110,7 @@ class NodeImages:
         self._end_mounts = self._ends_anyway = end_mounts
         self._recorder = recorder
         self._counts, self._unproven = counts or Counts(), unproven
+        self._store_bytes = store_bytes
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
         self._lock = threading.Lock()
@@ -264,6 +267,7 @@ class NodeImages:
             most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
             proven=None if self._unproven else proven,
             ahead=ahead,
+            store_bytes=self._store_bytes,
         )
 
     def usage(self, image: str, chain_id: str) -> tuple[int, int]:

@@ -1,4 +1,5 @@
-"""Where an agent of a node is unless told: containerd's configuration names the socket."""
+"""Where an agent of a node is unless told, and what else commands say of it: containerd's configuration names the
+socket."""
 
 import os
 from pathlib import Path
@@ -9,6 +10,8 @@ SOCKET = Path("/run/registry-pipelines/snapshots.sock")
 ROOT = Path("/var/lib/registry-pipelines/node")
 """With all layers and what containers write."""
 
+KEPT_FREE = 20.0
+"""Per cent of the disk (``room``)."""
 MAX_SOCKET_BYTES = 107
 """unix(7)."""
 
@@ -23,4 +26,4 @@ def check_socket(path: Path) -> None:
         )
 
 
-__all__ = ["ROOT", "SOCKET", "check_socket"]
+__all__ = ["KEPT_FREE", "ROOT", "SOCKET", "check_socket"]

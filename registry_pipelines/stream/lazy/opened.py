@@ -19,7 +19,7 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.kept_registry import kept_registry
@@ -187,6 +187,7 @@ def open_image(
     patience_s: float = PATIENCE_S,
     lowest: int | None = None,
     most_whole_bytes: int | None = None,
+    store_bytes: int = MAX_BYTES,
     proven: Callable[[], bool] | None = None,
     ahead: bool = True,
 ) -> Iterator[OpenImage]:
@@ -197,12 +198,12 @@ def open_image(
     fetched before the image is open. log: is told in one line what a person must know. patience_s: how long a reader
     waits for a registry that gives nothing. lowest: of the layers only so many from the base on, without a pack, which
     has all. most_whole_bytes, proven: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`. ahead: what a
-    pack has comes at once; else nobody may read of the image.
+    pack has comes at once; else nobody may read of the image. store_bytes: of all layers on the disk.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
     folder = state / "lazy"
-    store = BlockStore(folder / "blocks")
+    store = BlockStore(folder / "blocks", max_bytes=store_bytes)
     kept = Place(kept_registry(place.registry, folder / "manifests", log), place.repository)
     finding = _FindingPack(kept, verifier if use_pack and lowest is None else None, log)
     image = image_for(kept, selector, seen=finding.begin)
