@@ -132,7 +132,7 @@ def reading(top: Path, truth: Path, seeds: list[int], told: Counter[str]) -> Ite
             each.communicate()
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
 def test_agents_and_keepers_are_killed_at_random_points_and_every_read_is_served(
     counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, kills: int
 ) -> None:
@@ -194,7 +194,9 @@ def test_an_image_that_was_released_is_served_on_by_the_next_agent_as_long_as_it
         until(lambda: not lives.keepers())
 
 
-@pytest.mark.parametrize("older", ["", OLDER_KERNEL], ids=["resends", "older kernel"])
+@pytest.mark.parametrize(
+    "older", [pytest.param("", marks=pytest.mark.long), OLDER_KERNEL], ids=["resends", "older kernel"]
+)
 def test_who_waits_for_a_registry_when_the_agent_is_killed_is_served_or_gets_an_error(
     counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, older: str
 ) -> None:

@@ -28,9 +28,10 @@ def notify(text: str, numbers: tuple[int, ...] = ()) -> None:
 
 
 def store(name: str, device: int, memory: int) -> None:
-    """Have a mount kept. name: letters and digits."""
+    """Have a mount kept. name: letters and digits. It is not watched there: each request of the kernel's would wake
+    systemd."""
     for kind, number in ((_DEVICE, device), (_MEMORY, memory)):
-        notify(f"FDSTORE=1\nFDNAME={kind}{name}", (number,))
+        notify(f"FDSTORE=1\nFDNAME={kind}{name}\nFDPOLL=0", (number,))
 
 
 def remove(name: str) -> None:

@@ -200,9 +200,11 @@ class Keeping:
         """What only systemd has; whether there is any."""
         before = len(self._mounts)
         for name, device, memory in fdstore.stored():
-            if name in self._mounts:
+            if name in self._mounts or _is_over(device):
                 os.close(device)
                 os.close(memory)
+                if name not in self._mounts:
+                    fdstore.remove(name)
             else:
                 self._add(name, device, memory)
         return len(self._mounts) > before
@@ -283,6 +285,13 @@ class Keeping:
                 except LocalError as error:
                     self._log(f"{_NOBODY}: {error}")
                     return
+
+
+def _is_over(device: int) -> bool:
+    """Whether nobody has a mount any more."""
+    poll = select.poll()
+    poll.register(device, 0)
+    return bool(poll.poll(0))
 
 
 def _is_gone(other: socket.socket) -> bool:
