@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from registry_pipelines.node.image_sizes import Named
     from registry_pipelines.node.sizing import ImageSize, NodeDisk, NodeSize
 
+MAX_LIST_BYTES = 16 << 20
+"""Of ``--from``."""
 MOST_IMAGES = 1000
 """kubelet tells its API server of 50; a list that is longer is none of a node's."""
 
@@ -37,7 +39,7 @@ MOST_IMAGES = 1000
     "source",
     type=click.Path(path_type=Path, allow_dash=True, dir_okay=False),
     metavar="FILE",
-    help="A file with an image on each line; - for stdin.",
+    help="A file with an image on each line, or of `usage --save`; - for stdin.",
 )
 @click.option("--platform", default="", metavar="OS/ARCH", help="Of the nodes; this machine's unless told.")
 @BELIEVED_KEYS
@@ -110,12 +112,20 @@ def size(
 
 
 def _lines(path: Path) -> list[str]:
+    """An image on each line, before a space; or what ``usage --save`` kept."""
     if str(path) == "-":
-        text = sys.stdin.read()
+        raw = sys.stdin.buffer.read(MAX_LIST_BYTES + 1)
     else:
-        with local_errors(path):
-            text = path.read_text(encoding="utf-8", errors="replace")
-    return [line.strip() for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+        with local_errors(path), path.open("rb") as file:
+            raw = file.read(MAX_LIST_BYTES + 1)
+    if len(raw) > MAX_LIST_BYTES:
+        raise InputError(f"a list of images has {MAX_LIST_BYTES >> 20} MiB at most", where=str(path))
+    if raw.lstrip().startswith(b"{"):
+        from registry_pipelines.inventory.usage.files import read_bytes
+
+        return [use.image for use in read_bytes(raw, where=str(path)).uses if use.image]
+    words = (line.split() for line in raw.decode(errors="replace").splitlines())
+    return [first for first, *_ in filter(None, words) if not first.startswith("#")]
 
 
 def _texts(options: Options, images: Sequence[str], source: Path | None) -> dict[str, str]:

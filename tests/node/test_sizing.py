@@ -150,6 +150,9 @@ def test_sizes_are_those_of_the_layers(counted: Counted, streamer: Streamer, key
     both = tmp_path / "images.txt"
     both.write_text(f"# of a cluster\n{counted.place}:v1\n\n{counted.place}@{release.digest}\n")
     twice = told("--from", str(both), "--way", "whole")
+    saved = {"schema": 1, "at": "2026-11-29T10:00:00Z", "uses": [{"image": f"{counted.place}@{release.digest}"}]}
+    both.write_text(json.dumps(saved))
+    assert told("--from", str(both), "--way", "whole")["disk"] == twice["disk"]
     assert twice["disk"]["images"] == sum(len(tar) for tar in tars) + sum(len(each.blob) for each in made)
     assert {each["way"] for each in twice["others"]} == {"filled", "lazy"}
 
@@ -177,6 +180,12 @@ def test_a_person_reads_what_was_estimated_and_what_is_not_served(counted: Count
     assert done.exit_code == 0, done.output
     assert "1 image unpack to is estimated" in done.output and "cannot be served lazily" in done.output
     assert "too small" in done.output and "they do not fit" in done.output
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"{}", b'{"schema": 9}', b"# nothing\n \n", b"UPPER//\xff\n"])
+def test_a_list_without_an_image_is_refused(raw: bytes, tmp_path: Path) -> None:
+    (tmp_path / "list").write_bytes(raw)
+    assert told("--from", str(tmp_path / "list"), code=InputError.exit_code) == {}
 
 
 @pytest.mark.parametrize("arguments", [[], ["--from", "nowhere"], ["a.example/UPPER"], ["--disk", "0", "a.example/b"]])
