@@ -31,6 +31,7 @@ PLUGINS = """
   capabilities = ["remap-ids"]
   [proxy_plugins.rp.exports]
     enable_remote_snapshot_annotations = "true"
+    root = "{0}/node"
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/amd64"
   snapshotter = "rp"

@@ -156,10 +156,11 @@ class Cri:
     def remove_image(self, image: str) -> None:
         self.call("RemoveImage", image={"image": image})
 
-    def image_bytes(self) -> tuple[int, int]:
-        """Bytes and inodes of all snapshots, as the runtime last counted them."""
+    def image_disk(self) -> tuple[str, int]:
+        """The folder by which a kubelet finds the disk that images fill, and bytes of all snapshots as the runtime last
+        counted them."""
         [found] = self.call("ImageFsInfo").image_filesystems
-        return found.used_bytes.value, found.inodes_used.value
+        return found.fs_id.mountpoint, found.used_bytes.value
 
     def written_bytes(self, container: str) -> int:
         """Of a container's own layer."""

@@ -83,6 +83,7 @@ def test_pods_start_lazily_where_containerd_names_a_layer_by_its_chain_id_alone(
             # What was fetched is what the image takes of the disk, and what was written what the container does.
             assert usage(node) > 3 * FILE
             in_the_end(lambda: 0 < cri.written_bytes(first) < FILE)
+            assert cri.image_disk()[0].endswith("/root/io.containerd.snapshotter.v1.rp")  # which nobody makes
             cri.remove_image(node.image)  # as a kubelet's clean-up never does, and a person may
             assert cri.exec(second, "/bin/cat", "/motd") == "mine\n"
             assert cri.exec(second, "/bin/sha256sum", "/data/3")
@@ -123,6 +124,8 @@ def test_containerd_2_starts_pods_lazily_and_is_restarted_below_them(
             assert cri.exec(second, "/bin/cat", "/etc/motd") == "hello\n"
             read = {cri.exec(each, "/bin/sha256sum", "/data/0", "/data/7") for each in (first, second)}
             assert len(read) == 1
+            in_the_end(lambda: cri.image_disk()[1] > 0)
+            assert cri.image_disk()[0] == str(agent.root)
         cri.remove_image(node.image)
         in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
 

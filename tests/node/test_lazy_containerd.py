@@ -125,3 +125,20 @@ def started(run: Callable[[], str]) -> bool:
         return run() == "hello\n"
     except AssertionError:
         return False
+
+
+@pytest.mark.long
+def test_containerd_1_6_fetches_everything_for_ctr_also_of_an_announced_image(
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str]
+) -> None:
+    needed_module("grpc", "node")
+    need_fuse()
+    release = image(counted.place, more_mib=1)
+    streamer.index(release, INDEXED)
+    name = f"{counted.place}:v1"
+    options = ("--key", str(key.public), "--no-fill", "--announce", name)
+    with node(peer, ("containerd", "ctr"), *options) as (ctr, agent):
+        in_the_end(lambda: "is announced" in agent.said())
+        pull(ctr, name)
+        assert len(agent.folders()) == 2 and "is served before" not in agent.said()
+        assert run(ctr, name, fresh(), "cat /etc/motd", "--rm") == "hello\n"

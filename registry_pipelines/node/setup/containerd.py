@@ -89,5 +89,7 @@ def containerd(setup: Setup) -> Written:
         f'name that folder in /etc/containerd/config.toml, above its first section: imports = ["{folder}/*.toml"]; '
         "restart containerd once, running containers stay",
         "a list `unpack_config` of your own in config.toml does not count beside ours: move its entries there",
+        f"below a kubelet with 1.6 or 1.7, which tell it of a folder that nobody makes: `ln -s {setup.root} "
+        f"/var/lib/containerd/io.containerd.snapshotter.v1.{NAME}`",
     ]
     return Written({name: text.encode() for name, text in files.items()}, notes)
