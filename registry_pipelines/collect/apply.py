@@ -164,17 +164,17 @@ class _Application:
             held = list(pool.map(lambda entry: self._hold(entry, blobs), together))
             # Setting aside takes its time, and who deletes a manifest deletes the tags that it got meanwhile.
             whole = len(self._planned.tags) <= FEW_TAGS or not number % LOOK_EVERY
-            if not self._look_again(blobs, whole=whole):
+            if not self._look_again(blobs, whole=whole, last=False):
                 return
             if not all(self._let_go(*each) for each in zip(together, held, strict=True)):
                 return
 
-    def _look_again(self, pool: Executor, *, whole: bool = True) -> bool:
+    def _look_again(self, pool: Executor, *, whole: bool = True, last: bool = True) -> bool:
         """What came meanwhile gets back what it needs. False where that is not known: nothing more goes then."""
         repository = self._planned.repository
         try:
             if whole:
-                self._meanwhile.look(pool)
+                self._meanwhile.look(pool, last=last)
             else:
                 self._meanwhile.look_for_new()
             back = self._meanwhile.give_back()
@@ -192,8 +192,12 @@ class _Application:
         if self._aside is None:
             return None
         try:
-            self._check(entry)
-            self._aside.hold(self._place, entry, self._names, pool)
+            self._check_in_use(entry)
+            for tag in entry.tags:
+                _check_tag(self._place, tag, self._meanwhile.named(tag), entry)
+            self._aside.hold(
+                self._place, entry, self._names, pool, seen=lambda *each: self._check_referrers(entry, *each)
+            )
         except (RegistryError, ContentError, SignatureInvalid) as error:
             return error
         return None
@@ -233,10 +237,28 @@ class _Application:
         self._spared.update(dict.fromkeys(needed, why))
 
     def _check(self, entry: Entry) -> None:
-        """Just before: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for."""
+        """Just before: nothing of it is in use, no tag moved, and no signature arrived that nobody planned for. Before
+        it is set aside the same was asked of what was read by then."""
         place = self._place
         if len(self._planned.tags) <= FEW_TAGS:
             self._meanwhile.look_for_new()
+        self._check_in_use(entry)
+        for tag in entry.tags:
+            _check_tag(place, tag, digest_at(place, tag), entry)
+        for digest in entry.delete:
+            listed = (one.digest for one in place.registry.referrers(place.repository, digest))
+            fresh = [one for one in listed if one not in self._going]
+            self._check_referrers(entry, digest, [one for one in fresh if refers(place, one, digest)])
+
+    def _check_referrers(self, entry: Entry, digest: Digest, referrers: Iterable[Digest]) -> None:
+        """What refers to a manifest that goes has to go, too."""
+        if new := next((one for one in referrers if one not in self._going and digest in entry.delete), None):
+            raise ContentError(
+                f"{new} refers to {digest} and is not in the plan", where=str(self._place), do="Make a new plan"
+            )
+
+    def _check_in_use(self, entry: Entry) -> None:
+        place = self._place
         spared = self._all_spared or next((self._spared[one] for one in entry.delete if one in self._spared), "")
         if why := spared or self._meanwhile.why(entry.delete):
             raise ContentError(why, where=f"{place}@{entry.digest}", do="Make a new plan")
@@ -244,23 +266,18 @@ class _Application:
             raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
         if self._in_use.contents and (why := self._in_use.why_content(_configs(place, entry.delete))):
             raise ContentError(f"it is live now: {why}", where=f"{place}@{entry.digest}", do="Make a new plan")
-        for tag in entry.tags:
-            if digest_at(place, tag) not in (None, entry.digest):
-                raise ContentError(f"tag {tag} moved", where=str(place), do="Make a new plan")
-        for digest in entry.delete:
-            for referrer in place.registry.referrers(place.repository, digest):
-                if referrer.digest not in self._going and refers(place, referrer.digest, digest):
-                    raise ContentError(
-                        f"{referrer.digest} refers to {digest} and is not in the plan",
-                        where=str(place),
-                        do="Make a new plan",
-                    )
 
     def _delete(self, entry: Entry) -> None:
+        known = self._aside.read(entry) if self._aside else {}
         for digest in entry.delete:
             tags = tuple(sorted(self._names.of([digest])))
-            already = not self._meanwhile.delete(digest)
+            already = not self._meanwhile.delete(digest, known.get(digest))
             self._done.deleted.append(Deleted(self._place.repository, digest, tags, already))
+
+
+def _check_tag(place: Place, tag: str, named: Digest | None, entry: Entry) -> None:
+    if named not in (None, entry.digest):
+        raise ContentError(f"tag {tag} moved", where=str(place), do="Make a new plan")
 
 
 def _configs(place: Place, digests: Iterable[Digest]) -> Iterator[Digest]:

@@ -36,11 +36,13 @@ class Meanwhile:
         self._gone: dict[Digest, ManifestBytes] = {}
         self._needed: dict[Digest, str] = {}
         self._seen = set(tags)
+        self._named: Mapping[str, Digest] = {}
 
-    def look(self, pool: Executor) -> None:
-        """Read all tags. Raises RegistryError, ContentError: a tag vanished, or an image that the plan counted has none
+    def look(self, pool: Executor, *, last: bool = True) -> None:
+        """Read all tags. last: also those that went with what was deleted here, should the registry have one again and
+        not list it. Raises RegistryError, ContentError: a tag vanished, or an image that the plan counted has none
         any more, so that another one would be among the newest."""
-        now = self._read(pool)
+        now = self._named = self._read(pool, last=last)
         named = set(now.values())
         for tag, digest in sorted(self._before.items()):
             if digest not in named and digest not in self._going and not companion_of(tag):
@@ -53,6 +55,10 @@ class Meanwhile:
         for tag, digest in sorted(now.items()):
             self._need(tag, digest)
         self._seen |= now.keys()
+
+    def named(self, tag: str) -> Digest | None:
+        """What a tag named when all were read last."""
+        return self._named.get(tag)
 
     def look_for_new(self) -> None:
         """Read the names of all tags, and what those name that no look saw before: of a large repository that is what
@@ -76,11 +82,12 @@ class Meanwhile:
         """Why one of them has to stay, by the last look; empty when none has."""
         return next((self._needed[digest] for digest in digests if digest in self._needed), "")
 
-    def delete(self, digest: Digest) -> bool:
-        """Delete a manifest, and remember it; False when it was not there. Raises RegistryError."""
+    def delete(self, digest: Digest, known: ManifestBytes | None = None) -> bool:
+        """Delete a manifest, and remember it; False when it was not there. known: it, where it was read before. Raises
+        RegistryError."""
         registry, repository = self._place.registry, self._place.repository
         with suppress(NotFound):
-            stored = registry.get_manifest(repository, digest)
+            stored = known or registry.get_manifest(repository, digest)
             registry.delete_manifest(repository, digest)
             self._gone[digest] = stored
             if len(self._gone) > MOST_KEPT:
@@ -120,7 +127,7 @@ class Meanwhile:
         content = self._gone[digest].content()
         return content.subject is not None, isinstance(content, Index)
 
-    def _read(self, pool: Executor) -> dict[str, Digest]:
+    def _read(self, pool: Executor, *, last: bool) -> dict[str, Digest]:
         for attempt in range(1, TRIES + 1):
             try:
                 tags = read_tags(self._place, pool)
@@ -132,6 +139,8 @@ class Meanwhile:
                 if attempt == TRIES:
                     raise
         for tag in self._before.keys() - tags.keys():  # not every registry lists all it has
+            if not last and self._before[tag] in self._gone:
+                continue
             if (named := digest_at(self._place, tag)) is not None:
                 tags[tag] = named
         return tags

@@ -8,7 +8,7 @@ record last. After a kill between any two steps the same command does the rest.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -49,6 +49,7 @@ class Quarantine:
     brought: Brought = field(default_factory=Brought)
     _asked: set[str] = field(default_factory=set)
     _held: dict[Digest, tuple[Digest, ...]] = field(default_factory=dict)
+    _read: dict[Digest, Mapping[Digest, ManifestBytes]] = field(default_factory=dict)
 
     def check(self, place: Place) -> None:
         """Whether anything can be set aside beside a place, and deleted. Raises Unsupported, before content is copied
@@ -66,29 +67,63 @@ class Quarantine:
                 _try_to_delete(quarantine_of(place))
             self._asked.add(registry.name)
 
-    def hold(self, place: Place, entry: Entry, names: Names, pool: Executor) -> None:
-        """Set an image aside with all that belongs to it. names: the tags of its repository, by the plan.
+    def hold(
+        self,
+        place: Place,
+        entry: Entry,
+        names: Names,
+        pool: Executor,
+        *,
+        seen: Callable[[Digest, Sequence[Digest]], object] = lambda digest, referrers: None,
+    ) -> None:
+        """Set an image aside with all that belongs to it. names: the tags of its repository, by the plan. seen: is told
+        of each manifest and what refers to it, before anything is written; it may raise.
 
         Called again it goes on where it stopped. What an earlier run deleted already stays as its record says. Raises
         ClosureIncomplete where the image is gone and no record of this plan has it; RegistryError, ContentError.
         """
         aside = quarantine_of(place)
-        if digest_at(place, entry.digest) is None:
+        try:
+            image = place.registry.get_manifest(place.repository, entry.digest)
+        except NotFound:
             self._expect_record(place, aside, entry)
             return
+
+        def attached(digest: Digest) -> list[Digest]:
+            referrers = referring(place, digest)
+            seen(digest, referrers)
+            return [*referrers, *names.about(digest)]
+
         lists = {one.digest for tag, digest in names.lists(entry.delete) if (one := _list_under(place, tag, digest))}
         pieces = read_pieces(
             place,
             [one for one in entry.delete if one not in lists],
-            lambda digest: (*referring(place, digest), *names.about(digest)),
+            attached,
+            {entry.digest: image},
         )
-        if not self._has_record(aside, entry):
-            with self.brought.blob_locks.of(EMPTY.digest):  # all records have it, and some are being written
-                push_blob(aside, b"{}", media_type=media_types.OCI_EMPTY)
-            write_record(aside, self._record(place, entry, names, pieces.digests), self.signer)
         tags = {digest: HELD_TAG + digest.hex[:64] for digest in pieces.manifests}
-        bring(pieces, place, aside, pool, self.brought, tags)
-        self._held[entry.digest] = tuple(digest for digest in entry.delete if digest in tags)
+        held = tuple(digest for digest in entry.delete if digest in tags)
+        try:
+            if not self._has_record(aside, entry):
+                self._put_empty(aside)
+                record = self._record(place, entry, names, pieces.digests)
+                write_record(aside, record, self.signer, has_empty=True)
+            bring(pieces, place, aside, pool, self.brought, tags, unread=held)
+        except RegistryError:
+            self.brought.blobs.clear()  # who cleans up there may have taken what we know of
+            raise
+        self._held[entry.digest], self._read[entry.digest] = held, pieces.manifests
+
+    def read(self, entry: Entry) -> Mapping[Digest, ManifestBytes]:
+        """The manifests that :meth:`hold` read of an image, once."""
+        return self._read.pop(entry.digest, {})
+
+    def _put_empty(self, aside: Place) -> None:
+        known = (aside.repository, EMPTY.digest, EMPTY.size)
+        with self.brought.blob_locks.of(EMPTY.digest):  # all records have it, and some are being written
+            if known not in self.brought.blobs:
+                push_blob(aside, b"{}", media_type=media_types.OCI_EMPTY)
+                self.brought.blobs.add(known)
 
     def check_held(self, place: Place, entry: Entry) -> None:
         """Whether what :meth:`hold` set aside of an image is there still, just before it is deleted: another machine

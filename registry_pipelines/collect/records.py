@@ -20,9 +20,9 @@ from registry_pipelines.evidence.predicates import QUARANTINE_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Manifest, artifact_manifest
+from registry_pipelines.oci.manifests import Descriptor, Manifest, artifact_manifest
 from registry_pipelines.oci.times import read_time
-from registry_pipelines.registry.blobs import push_blob, read_blob
+from registry_pipelines.registry.blobs import BytesSource, push_blob, read_blob
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.set_aside import quarantine_of
 from registry_pipelines.registry.tags import put_tag
@@ -91,11 +91,14 @@ def record_tag(plan: Digest, image: Digest) -> str:
     return f"{RECORD_TAG}{plan.hex[:12]}-{image.hex[:64]}"
 
 
-def write_record(aside: Place, record: Record, signer: Signer) -> None:
-    """Sign a record and put it into the quarantine. Raises RegistryError."""
+def write_record(aside: Place, record: Record, signer: Signer, *, has_empty: bool = False) -> None:
+    """Sign a record and put it into the quarantine. has_empty: the empty blob, which every record names, is there.
+    Raises RegistryError."""
     raw = write_envelope(sign_envelope(msgspec.json.encode(record), signer, payload_type=QUARANTINE_TYPE))
-    push_blob(aside, b"{}", media_type=media_types.OCI_EMPTY)
-    layer = push_blob(aside, raw, media_type=QUARANTINE_TYPE)
+    if not has_empty:
+        push_blob(aside, b"{}", media_type=media_types.OCI_EMPTY)
+    layer = Descriptor(media_type=QUARANTINE_TYPE, digest=Digest.of(raw), size=len(raw))
+    aside.registry.upload_blob(aside.repository, layer, BytesSource(raw))  # nobody wrote the same before
     put_tag(aside, artifact_manifest(artifact_type=QUARANTINE_TYPE, layers=[layer], subject=None), record.tag)
 
 

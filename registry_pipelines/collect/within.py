@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -40,6 +40,8 @@ class Brought:
     blob_locks: Locks = field(default_factory=Locks)
     whole: set[tuple[str, Digest]] = field(default_factory=set)
     """Repository and manifest, of those that are known to be there with their blobs."""
+    blobs: set[tuple[str, Digest, int]] = field(default_factory=set)
+    """Repository, blob and its size, likewise: images share most of theirs, and each is looked for once."""
 
 
 Attached = Callable[[Digest], Iterable[Digest]]
@@ -59,10 +61,15 @@ class Pieces:
         return tuple(self.manifests)
 
 
-def read_pieces(place: Place, wanted: Iterable[Digest], attached: Attached | None = None) -> Pieces:
+def read_pieces(
+    place: Place,
+    wanted: Iterable[Digest],
+    attached: Attached | None = None,
+    known: Mapping[Digest, ManifestBytes] | None = None,
+) -> Pieces:
     """Manifests of a place, with the children of those that are indexes. What is not there is left out: a copy of
-    chosen platforms has indexes without some of their children. attached: gives what else belongs to a manifest. Raises
-    RegistryError, ContentError."""
+    chosen platforms has indexes without some of their children. attached: gives what else belongs to a manifest. known:
+    what was read before. Raises RegistryError, ContentError."""
     found: dict[Digest, ManifestBytes] = {}
     contents: dict[Digest, Manifest | Index] = {}
     waiting = list(dict.fromkeys(wanted))
@@ -70,8 +77,9 @@ def read_pieces(place: Place, wanted: Iterable[Digest], attached: Attached | Non
         digest = waiting.pop()
         if digest in found:
             continue
+        stored = known.get(digest) if known else None
         try:
-            stored = place.registry.get_manifest(place.repository, digest)
+            stored = stored or place.registry.get_manifest(place.repository, digest)
         except NotFound:
             continue
         content = stored.content()
@@ -89,8 +97,10 @@ def bring(
     pool: Executor,
     brought: Brought,
     tags: Mapping[Digest, str] | None = None,
+    unread: Collection[Digest] = (),
 ) -> None:
-    """Store all of them at the target, with their blobs: by digest, or under a tag of ``tags``, which is read back.
+    """Store all of them at the target, with their blobs: by digest, or under a tag of ``tags``, which is read back but
+    for those of ``unread``, which the caller reads later.
     What is there already is not touched, but its blobs are looked for: a registry may have lost them. Raises
     RegistryError, ContentError; whatever was stored until then stays, and a second call goes on."""
     for digest, manifest in pieces.manifests.items():
@@ -106,24 +116,29 @@ def bring(
             brought.whole.add((target.repository, digest))
             if is_there:
                 continue
-            if tag:
+            if tag and digest not in unread:
                 put_tag(target, manifest, tag)
             else:
-                target.registry.put_manifest(target.repository, manifest)
+                target.registry.put_manifest(target.repository, manifest, tag=tag)
             brought.manifests += 1
 
 
 def _bring_blob(blob: Descriptor, source: Place, target: Place, brought: Brought) -> None:
+    known = (target.repository, blob.digest, blob.size)
     with brought.blob_locks.of(blob.digest):
-        if target.registry.blob_size(target.repository, blob.digest) == blob.size:
+        if known in brought.blobs:
             return
-        if _mount(blob, source, target):
-            brought.mounted += 1
-            return
-        with BlobStream(source, blob) as content:
-            target.registry.upload_blob(target.repository, blob, content)
-        brought.sent += 1
-        brought.sent_bytes += blob.size
+        # Where all were mounted so far there is no need to look: what is there can be mounted, too.
+        mounts = bool(brought.mounted) and not brought.sent
+        if mounts or target.registry.blob_size(target.repository, blob.digest) != blob.size:
+            if _mount(blob, source, target):
+                brought.mounted += 1
+            else:
+                with BlobStream(source, blob) as content:
+                    target.registry.upload_blob(target.repository, blob, content)
+                brought.sent += 1
+                brought.sent_bytes += blob.size
+        brought.blobs.add(known)
 
 
 def _mount(blob: Descriptor, source: Place, target: Place) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Any
 
 import pytest
 
@@ -97,8 +98,8 @@ def test_a_tag_that_goes_back_to_an_old_image_while_it_is_set_aside_stays(regist
     found = plan(registry, KEEP_ONE)
 
     class RolledBack(Quarantine):
-        def hold(self, place: Place, entry: Entry, names: Names, pool: Executor) -> None:
-            super().hold(place, entry, names, pool)
+        def hold(self, place: Place, entry: Entry, names: Names, pool: Executor, **more: Any) -> None:
+            super().hold(place, entry, names, pool, **more)
             registry.put_manifest("team/app", old, tag="latest")
 
     done = apply_plan(registry, found, now=NOW, aside=RolledBack(found.digest, 14, signer, verifier_of(signer), NOW))

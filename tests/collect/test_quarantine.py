@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -392,8 +393,8 @@ def test_what_is_not_set_aside_any_more_is_not_deleted(registry: Registry, signe
     found = plan(registry, KEEP_ONE)
 
     class Emptied(Quarantine):
-        def hold(self, place: Place, entry: Entry, names: Names, pool: Executor) -> None:
-            super().hold(place, entry, names, pool)
+        def hold(self, place: Place, entry: Entry, names: Names, pool: Executor, **more: Any) -> None:
+            super().hold(place, entry, names, pool, **more)
             if "v1" in entry.tags:
                 registry.delete_manifest(quarantine_of(place).repository, entry.digest)
 
