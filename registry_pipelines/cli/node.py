@@ -217,7 +217,7 @@ def _images(
     carrier: Kind | None,
     store_bytes: int,
 ) -> Iterator[NodeImages]:
-    from registry_pipelines.node.carrier import usable_carrier
+    from registry_pipelines.node.carrier import fault_of, usable_carrier
     from registry_pipelines.node.hosts_files import FOLDER
     from registry_pipelines.node.images import NodeImages
 
@@ -227,6 +227,9 @@ def _images(
     from registry_pipelines.chain.node_places import NodePlaces
 
     told = config.node.hosts if config is not None else (FOLDER,)
+    kind = usable_carrier(carrier or (config.node.carrier if config is not None else "fuse"), state, say)
+    if fault := fault_of(kind, state):
+        say(f"all images are pulled as usual: {fault}; start the agent again then")
     with (
         options.places(wanted) as places,
         NodeImages(
@@ -239,7 +242,8 @@ def _images(
             unproven=unproven,
             patience_s=lasting[0],
             end_mounts=lasting[1],
-            carrier=usable_carrier(carrier or (config.node.carrier if config is not None else "fuse"), state, say),
+            carrier=kind,
+            fault=fault,
             store_bytes=store_bytes,
             recorder=recorder_of(options, record_to, places, say, counts),
         ) as images,

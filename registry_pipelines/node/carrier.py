@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.stream.lazy.carriers import Kind
+from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
 
 
 def usable_carrier(wanted: Kind, state: Path, log: Callable[[str], object]) -> Kind:
@@ -33,4 +37,20 @@ def usable_carrier(wanted: Kind, state: Path, log: Callable[[str], object]) -> K
     return "auto"
 
 
-__all__ = ["usable_carrier"]
+def fault_of(carrier: Kind, state: Path) -> str:
+    """Why nothing can be mounted by FUSE here, tried; empty where it can, or where :func:`usable_carrier` found that
+    fanotify works. Raises LocalError: the state's folder cannot be used."""
+    if carrier != "fuse":
+        return ""
+    make_own(state / "lazy")
+    with TemporaryDirectory(dir=state / "lazy", prefix="try-") as folder:
+        try:
+            device = mount_fuse(Path(folder), "try")
+        except RegistryPipelinesError as error:
+            return str(error)
+        os.close(device)
+        end_mount(Path(folder))
+    return ""
+
+
+__all__ = ["fault_of", "usable_carrier"]

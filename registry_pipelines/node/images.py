@@ -93,6 +93,7 @@ class NodeImages:
         unproven: bool = False,
         carrier: Kind = "fuse",
         store_bytes: int = MAX_BYTES,
+        fault: str = "",
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
@@ -101,7 +102,8 @@ class NodeImages:
         served, and what was not and why. carrier: of what is mounted from now on; what a former agent left keeps its
         own. recorder: of starts. unproven: serve layers of eStargz also where no believed
         indexer says that they are what the config claims; see ``proving``. store_bytes: what layers may take
-        of the disk; more is fetched only while it is read.
+        of the disk; more is fetched only while it is read. fault: why nothing can be mounted here
+        (``carrier.fault_of``): then all images are left to the normal pull.
 
         Raises LocalError, StateLocked: another process serves what is mounted there.
         """
@@ -110,7 +112,7 @@ class NodeImages:
         self._end_mounts = self._ends_anyway = end_mounts
         self._recorder = recorder
         self._counts, self._unproven = counts or Counts(), unproven
-        self._store_bytes = store_bytes
+        self._store_bytes, self._fault = store_bytes, fault
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
         self._lock = threading.Lock()
@@ -151,6 +153,10 @@ class NodeImages:
     def find(self, labels: Mapping[str, str], chain_id: str) -> ServedImage | None:
         """See LazyImages."""
         reference, digest = labels.get(IMAGE_LABEL, ""), labels.get(MANIFEST_LABEL, "")
+        if self._fault:
+            if reference and digest:
+                self._counts.fall_back(f"{reference}@{digest}", "this-machine", self._fault)
+            return None
         if reference and digest:
             image = self._image(reference, digest)
             return image if image is not None and chain_id in image.layers else None
