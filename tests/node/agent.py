@@ -16,7 +16,7 @@ from pathlib import Path
 
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
+from registry_pipelines.stream.lazy.mounting import EROFS_KIND, KIND, end_mount, mounts
 from tests.doubles.containerd import Containerd, containerd
 from tests.patience import patient
 from tests.stream.layers import pack
@@ -24,6 +24,7 @@ from tests.stream.lazy.stacks import entry
 from tests.stream.releases import Layer, push
 
 NAME = "rp"
+KINDS = (KIND, EROFS_KIND)
 PLUGINS = """
 [proxy_plugins.rp]
   type = "snapshot"
@@ -70,7 +71,7 @@ class Agent:
         """End it, and take away what it leaves mounted for the next one: what keeps that ends then."""
         if self.process.poll() is None:
             self.end()
-        while left := [each.folder for each in mounts() if each.kind == KIND and self.folder in each.folder.parents]:
+        while left := [each.folder for each in mounts() if each.kind in KINDS and self.folder in each.folder.parents]:
             for each in left:
                 end_mount(each)
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
-from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
+from registry_pipelines.stream.lazy.mounting import EROFS_KIND, KIND, end_mount, mounts
 from tests.evidence.parts import Key
 from tests.patience import patient
 
@@ -25,12 +25,12 @@ from registry_pipelines.evidence.keys import load_verifier
 from registry_pipelines.node.images import NodeImages
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
-address, state, key, digest, patience, *chain_ids = sys.argv[1:]
+address, state, key, digest, patience, carrier, *chain_ids = sys.argv[1:]
 place = Place(DistributionRegistry(address), "team/app")
 log = lambda line: print(line, file=sys.stderr, flush=True)
 with NodeImages(
     lambda _: place, state=Path(state), verifier=load_verifier([Path(key)]), log=log, fill=False, wait_s=60,
-    end_mounts=False, patience_s=float(patience),
+    end_mounts=False, patience_s=float(patience), carrier=carrier,
 ) as images:
     found = None
     for chain_id in chain_ids:
@@ -60,9 +60,11 @@ def keepers(folder: Path) -> list[int]:
 class Lives:
     """One agent after the other, of one image."""
 
-    def __init__(self, state: Path, address: str, key: Key, digest: str, *, patience_s: float = 60.0) -> None:
+    def __init__(
+        self, state: Path, address: str, key: Key, digest: str, *, patience_s: float = 60.0, carrier: str = "fuse"
+    ) -> None:
         self.state, self._log = state, state.parent / "agents.log"
-        self._words = [address, str(state), str(key.public), digest, str(patience_s)]
+        self._words = [address, str(state), str(key.public), digest, str(patience_s), carrier]
         self.process: subprocess.Popen[str] | None = None
 
     def begin(
@@ -112,7 +114,9 @@ class Lives:
     def close(self) -> None:
         if self.process is not None and self.process.poll() is None:
             self.kill()
-        for each in [each.folder for each in mounts() if each.kind == KIND and self.state in each.folder.parents]:
+        for each in [
+            each.folder for each in mounts() if each.kind in (KIND, EROFS_KIND) and self.state in each.folder.parents
+        ]:
             end_mount(each)
         until = time.monotonic() + patient(30)
         while self.keepers():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,7 +25,9 @@ from registry_pipelines.stream.lazy.notes import read_notes
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
 from tests.evidence.parts import Counted, Key
+from tests.node.lives import Lives
 from tests.node.test_images import REFERENCE, SERVING, chain, labels, node
+from tests.node.test_keeping import contents, overlay, pushed, reading
 from tests.patience import patient
 from tests.stream.lazy.mounts import need_fanotify
 from tests.stream.lazy.parts import until
@@ -158,6 +164,43 @@ def test_when_no_agent_follows_readers_get_errors_and_the_mount_goes(
     with node(counted.place, state, key, carrier="auto") as images:
         served = images.find(labels(release), top)
         assert served is not None and served.mount(top) == folder and len((folder / "data/1").read_bytes()) == 1 << 20
+
+
+@pytest.mark.parametrize("kills", [4, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])
+def test_agents_and_holders_are_killed_at_random_points_and_every_read_is_served(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, kills: int
+) -> None:
+    """One holder at a time: all at once is what nobody survives."""
+    chance = random.Random(kills)
+    files, truth, state = contents(chance), tmp_path / "truth", tmp_path / "node"
+    truth.mkdir()
+    for name, raw in files.items():
+        (truth / name).write_bytes(raw)
+    release = pushed(counted, streamer, files)
+    *_, top = chain(counted.place, release)
+    told = Counter[str]()
+    with ExitStack() as stack:
+        lives = Lives(state, counted.server.address, key, release.digest, carrier="auto")
+        stack.callback(lives.close)
+        [folder] = lives.begin(top)
+        assert erofs(state) == [folder]
+        merged = stack.enter_context(overlay(folder, tmp_path / "container"))
+        with reading(merged, truth, [chance.randrange(1 << 30) for _ in range(3)], told):
+            for number in range(kills):
+                time.sleep(chance.uniform(0, 0.4))
+                victim = ("agent", "holder", "both", "end")[number % 4]
+                told[victim] += 1
+                if victim in ("holder", "both"):
+                    until(lambda: len(holders(state)) == 2)  # the one before has another twin
+                    os.kill(chance.choice(holders(state)), signal.SIGKILL)
+                if victim in ("agent", "both", "end"):
+                    (lives.end if victim == "end" else lives.kill)()
+                    time.sleep(chance.uniform(0, 0.1))
+                    assert lives.begin(top) == [folder] and erofs(state) == [folder]
+        assert {path.name: path.read_bytes() for path in (merged / "data").iterdir()} == files
+    print(dict(told))
+    assert told["served"] > kills and not told["wrong"]
+    until(lambda: holders(state) == [])
 
 
 def test_where_fanotify_does_not_work_auto_is_fuse_and_who_insists_is_told(tmp_path: Path) -> None:

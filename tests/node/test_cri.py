@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from tests.needs import missing, needed_module
 from tests.node.agent import NAME
 from tests.node.pods import SYSTEM, TWO, Kubelet, kubelet, push_pause
 from tests.node.test_containerd import in_the_end
-from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.mounts import need_fanotify, need_fuse
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 
@@ -48,6 +49,7 @@ def ready(
     *,
     annotations: bool,
     runc: str = "runc",
+    carrier: str = "fuse",
 ) -> Iterator[Node]:
     needed_module("grpc", "node")
     need_fuse()
@@ -59,7 +61,14 @@ def ready(
     with FaultRegistry(counted.server.address) as faults:
         place = Place(DistributionRegistry(faults.address), counted.place.repository)
         name = f"{place}:v1"
-        options = ("--key", str(key.public), "--no-fill", *(() if annotations else ("--announce", name)))
+        options = (
+            "--key",
+            str(key.public),
+            "--no-fill",
+            "--carrier",
+            carrier,
+            *(() if annotations else ("--announce", name)),
+        )
         with kubelet(peer, programs, f"{place}:pause", *options, annotations=annotations, runc=runc) as found:
             if not annotations:
                 in_the_end(lambda: "is announced" in found.agent.said())
@@ -138,10 +147,14 @@ def answers(node: Node, container: str) -> bool:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("carrier", ["fuse", "fanotify"])
 def test_a_pod_with_users_of_its_own_copies_nothing(
-    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str]
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str], carrier: str, tmp_path: Path
 ) -> None:
-    with ready(counted, streamer, key, peer, TWO, annotations=True, runc="../runc1.3/runc") as node:
+    if carrier == "fanotify":
+        need_fanotify(tmp_path / "test")
+    runc = "../runc1.3/runc"
+    with ready(counted, streamer, key, peer, TWO, annotations=True, runc=runc, carrier=carrier) as node:
         cri, agent = node.kubelet.cri, node.kubelet.agent
         cri.pull(node.image)
         with cri.pod(mapped=100000) as pod:

@@ -23,7 +23,7 @@ from tests.node.agent import NAME, node
 from tests.node.lives import keepers
 from tests.node.test_containerd import end, fresh, in_the_end, pull, run
 from tests.stream.layers import pack
-from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.mounts import need_fanotify, need_fuse
 from tests.stream.lazy.starts import file, image, programs
 from tests.stream.releases import INDEXED, Layer, Streamer, push
 
@@ -32,16 +32,17 @@ PROGRAMS = ("../containerd2/containerd", "../containerd2/ctr")
 
 
 @pytest.mark.long  # containerd 2.1.9, which is built there; 1.6 asks for no layer by what an image is
+@pytest.mark.parametrize("carrier", ["fuse", "fanotify"])
 def test_a_pull_fetches_no_layer_and_its_containers_run(
-    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str]
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str], carrier: str, tmp_path: Path
 ) -> None:
     needed_module("grpc", "node")
-    need_fuse()
+    need_fuse() if carrier == "fuse" else need_fanotify(tmp_path / "test")
     release = image(counted.place, more_mib=8)
     streamer.index(release, INDEXED)
     with (
         FaultRegistry(counted.server.address) as faults,
-        node(peer, PROGRAMS, "--key", str(key.public), "--no-fill") as (ctr, agent),
+        node(peer, PROGRAMS, "--key", str(key.public), "--no-fill", "--carrier", carrier) as (ctr, agent),
     ):
         name = f"{Place(DistributionRegistry(faults.address), 'team/app')}:v1"
         pull(ctr, name)
