@@ -122,9 +122,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     """Where nodes send what starts read; nothing is recorded unless told. `record: <registry>/<repository>` is one with
     its other values as they are."""
     unproven: Literal["pull", "serve"] = "pull"
-    """Layers of eStargz of which no trusted indexer says that they unpack to what their image's config claims (a signed
-    index, hot pack or conversion). A runtime gives a layer to every image that claims the same, so `serve` is for nodes
-    on which nobody starts images that others must not trust."""
+    """Layers of eStargz of which no trusted indexer says that they unpack to what their image's config claims, in the
+    signed record of a conversion (`stream convert`). A runtime gives a layer to every image that claims the same, so
+    `serve` is for nodes on which nobody starts images that others must not trust."""
     carrier: Literal["fuse", "fanotify", "auto"] = "fuse"
     """By what images are mounted: FUSE, which fails closed whatever is killed; `fanotify`, by which the kernel reads by
     itself what is here (Linux 6.14, see `node probe`), and which is refused where it does not work; `auto` takes FUSE

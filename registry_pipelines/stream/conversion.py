@@ -98,6 +98,7 @@ class LayerConverter:
             try:
                 made = self._make(layer, diff_id, progress, task)
             except LayerUnlisted as error:
+                self._hold(layer, diff_id)
                 progress.end(task, note="kept")
                 return LayerOutcome(None, "kept", error.what)
             how, sent = "uploaded", made.descriptor.size
@@ -105,6 +106,12 @@ class LayerConverter:
         self._cache.remember_seen(made.descriptor.digest, place.registry.name, place.repository)
         progress.end(task, note=how)
         return LayerOutcome(made, how, why, bytes_sent=sent)
+
+    def _hold(self, layer: Descriptor, diff_id: Digest) -> None:
+        """What stays as it is is vouched for, too: hold it against its diffID. Raises DigestMismatch."""
+        if self._store.get(diff_id, layer.digest) is None:
+            with BlobStream(self._source, layer) as stream:
+                self._store.read(stream, layer, diff_id, where=f"{self._source}@{layer.digest}")
 
     def _existing(self, layer: Descriptor, diff_id: Digest) -> tuple[ConvertedLayer | None, str]:
         """The layer itself where it is eStargz, and its table is right; and why it is not, where it says it were."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.node.images import MOST_WHOLE_BYTES, NodeImages
@@ -25,16 +26,18 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.platforms import image_config
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import Size
 from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer, NoRange, Status
 from tests.evidence.parts import Counted, Key
 from tests.patience import patient
+from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file, image
-from tests.stream.releases import ESTARGZ, INDEXED, Layer, Streamer, push, push_index
+from tests.stream.releases import ESTARGZ, INDEXED, SOCI, Layer, Streamer, push, push_index
 
 FILE = 1 << 20
 REFERENCE = "registry.example/team/app:v1"
@@ -271,8 +274,8 @@ def test_layers_that_are_asked_for_at_once_open_their_image_once(
         assert len(set(map(id, served))) == 1 and served[0] is not None
 
 
-def stolen(place: Place, streamer: Streamer, victim: bytes) -> Descriptor:
-    """An eStargz image whose config claims that it unpacks to somebody else's layer."""
+def stolen(place: Place, streamer: Streamer, victim: bytes, *above: Layer) -> Descriptor:
+    """An eStargz image whose config claims that its lowest layer unpacks to somebody else's."""
     evil = pack([file("bin/sh", b"evil")])
     made = streamer.convert(push(place, Layer(gzip.compress(evil, 1, mtime=0), evil), tag="base"), ESTARGZ).derived
     assert made is not None
@@ -280,7 +283,32 @@ def stolen(place: Place, streamer: Streamer, victim: bytes) -> Descriptor:
     assert isinstance(manifest, Manifest)
     [told] = manifest.layers
     blob = read_blob(place, told, limit=2 << 20)
-    return push(place, Layer(blob, victim, more={"annotations": told.annotations}), tag="evil")
+    return push(place, Layer(blob, victim, more={"annotations": told.annotations}), *above, tag="evil")
+
+
+@pytest.mark.parametrize("how", ["index", "soci-v2", "pack"])
+def test_the_word_of_an_indexer_about_another_layer_does_not_count_for_such_a_claim(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, how: str
+) -> None:
+    """Indexes leave out small layers, and a hot pack is cut by an image's own tables: signed, and no proof of that."""
+    victim = pack([file("bin/sh", b"good" * 1000)])
+    honest = pack([file("data", os.urandom(300_000))])
+    evil = stolen(counted.place, streamer, victim, Layer(gzip.compress(honest, 1, mtime=0), honest))
+    if how == "index":
+        streamer.index(evil, replace(INDEXED, min_layer_size=Size(100_000)))
+    elif how == "soci-v2":
+        derived = streamer.convert(evil, replace(SOCI, min_layer_size=Size(100_000)), tag="evil").derived
+        assert derived is not None
+        top = counted.place.registry.get_manifest("team/app", derived.digest).content()
+        assert isinstance(top, Index)
+        evil = top.manifests[0]
+    else:
+        cut(counted.place, tmp_path / "cutter", key, recording(evil.digest, {"bin/sh": 4}))
+    name, *_ = chain(counted.place, evil)
+    with node(counted.place, tmp_path / "node", key) as images:
+        assert images.find(labels(evil), name) is None
+    with node(counted.place, tmp_path / "other", key, unproven=True) as images:
+        assert images.find(labels(evil), name) is not None  # what it is about
 
 
 def test_an_image_that_claims_the_layers_of_another_one_gives_it_no_content(

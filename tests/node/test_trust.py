@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.errors import ContentError
 from registry_pipelines.node.images import NodeImages
 from registry_pipelines.node.lazy_images import LAYER_LABEL, MANIFEST_LABEL
 from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.model import Stream
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt
 from tests.evidence.parts import Counted, Key
@@ -24,7 +26,7 @@ from tests.node.test_images import chain, labels, node
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.starts import file
-from tests.stream.releases import INDEXED, Layer, Streamer, push, put
+from tests.stream.releases import ESTARGZ, INDEXED, SOCI, Layer, Streamer, push, put
 
 CONTENT = {"app/main": os.urandom(300_000), "app/other": b"other\n" * 4000}
 
@@ -123,3 +125,22 @@ def test_labels_that_lie_give_the_content_of_the_manifest_or_none(
         assert images.find(wrong, one) is None
         found = images.find(wrong, two)
         assert found is not None and (found.mount(two) / "app/main").read_bytes() == OTHER
+
+
+@pytest.mark.parametrize("stream", [INDEXED, SOCI, ESTARGZ])
+def test_an_indexer_vouches_for_no_image_that_claims_the_layers_of_another_one(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, stream: Stream
+) -> None:
+    """Its word is what a node takes in place of reading a layer whole."""
+    victim, evil = (pack([file("app/main", os.urandom(300_000))]) for _ in range(2))
+    claims = push(counted.place, Layer(gzip.compress(evil, 1, mtime=0), victim), tag="v1")
+    made: Descriptor | None = None
+    with suppress(ContentError):
+        if stream is INDEXED:
+            streamer.index(claims, stream)
+        else:
+            made = streamer.convert(claims, stream).derived
+    [name] = chain(counted.place, claims)
+    with node(counted.place, tmp_path / "node", key) as images:
+        for each in filter(None, (claims, made)):
+            assert images.find(labels(each), name) is None

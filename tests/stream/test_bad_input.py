@@ -15,7 +15,14 @@ import msgspec
 import pytest
 import zstandard
 
-from registry_pipelines.errors import ContentError, InputError, LayerInvalid, ManifestOutdated, RegistryError
+from registry_pipelines.errors import (
+    ContentError,
+    DigestMismatch,
+    InputError,
+    LayerInvalid,
+    ManifestOutdated,
+    RegistryError,
+)
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest
@@ -127,6 +134,16 @@ def test_where_no_layer_can_be_listed_nothing_is_made_and_the_reason_is_told(
     assert not made.changed and counted.files() == before
     assert "sparse file of GNU tar" in made.rows[0].why
     assert made.why if stream.derives else made.platforms[0].why
+
+
+def test_a_layer_that_a_conversion_leaves_as_it_is_is_held_against_its_diff_id_too(
+    place: Place, streamer: Streamer
+) -> None:
+    """The record of the conversion is a node's proof that each layer unpacks to what the config claims."""
+    odd = vector("err-gnu-sparse")
+    claims = Layer(odd.blob, files("another"), odd.media_type, odd.more)
+    with pytest.raises(DigestMismatch):
+        streamer.convert(push(place, claims, layer("good"), tag="v1"), ESTARGZ)
 
 
 def odd_layers() -> list[Layer]:

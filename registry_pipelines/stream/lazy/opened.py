@@ -27,7 +27,7 @@ from registry_pipelines.stream.lazy.notes import MountNote
 from registry_pipelines.stream.lazy.pages_ahead import Extents
 from registry_pipelines.stream.lazy.serving import now_text
 from registry_pipelines.stream.lazy.tree import Inode, Tree
-from registry_pipelines.stream.lazy.vouching import vouched
+from registry_pipelines.stream.lazy.vouching import UNPROVEN, vouched
 
 if TYPE_CHECKING:  # loaded where it is used: a start from a pack needs no tables, one without needs no pack
     from registry_pipelines.oci.manifests import Descriptor
@@ -208,6 +208,9 @@ def open_image(
     finding = _FindingPack(kept, verifier if use_pack and lowest is None else None, log)
     image = image_for(kept, selector, seen=finding.begin)
     pack = finding.wait(image)
+    if pack is not None and proven is not None and any(layer.table for layer in pack.head.layers) and not proven():
+        log(f"the hot pack is not used, for a layer is read by its own table: {UNPROVEN}")
+        pack = None
     with Filler(place, store, log=log, patience_s=patience_s) as filler:
         if pack is not None and verifier is not None:
             whole: dict[Digest, str] = {}

@@ -4,7 +4,7 @@ A runtime names a layer by what the *config* says it unpacks to (its diffID, wit
 other image with the same names uses the same snapshot. Who fetches a layer whole holds it against its diffID. Who
 serves an eStargz layer by its own table cannot: the table's digest stands in the manifest, and whoever wrote that wrote
 the config, too, and may have claimed the diffIDs of somebody else's base. So on a node with several users such a layer
-needs the word of an indexer, who read it whole.
+needs the word of an indexer, who converted it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from registry_pipelines.errors import DiskFull
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Verifier
-from registry_pipelines.evidence.predicates import DERIVATION_TYPE, STREAMING_INDEX_TYPE
+from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.derivation import read_derivations
@@ -27,27 +27,28 @@ from registry_pipelines.stream.lazy.vouching import vouched
 MAX_KEPT_BYTES = 1 << 20
 """Of notes about images that are proven, each some bytes."""
 
-UNPROVEN = "nobody who is believed says that it unpacks to what the image's config claims, whose name others use, too"
-
 
 def is_proven(place: Place, image: Digest, verifier: Verifier | None, *, selector: str = "") -> bool:
-    """Whether a believed indexer signed an index, a hot pack or the conversion of a platform's manifest: each is made
-    out of layers that were held against their diffIDs. selector: a tag or digest that may name an index with the
-    manifest, whose conversion counts for it. Raises RegistryError, ClosureIncomplete."""
+    """Whether a believed indexer signed that it made a platform's manifest by converting to eStargz: each layer was
+    held against its diffID then, those that were eStargz before, too. Indexes prove nothing here, for they leave layers
+    out; nor do hot packs, which are cut by an image's own tables. selector: a tag or digest that may name an index with
+    the manifest, whose conversion counts for it. Raises RegistryError, ClosureIncomplete."""
     if verifier is None:
         return False
-    known = read_attestations(place, image, verifier)
-    if known.of_type(STREAMING_INDEX_TYPE) or read_derivations(known, image)[0]:
-        return True
-    from registry_pipelines.stream.hot.packs import find_packs
-
-    if find_packs(place, image, verifier, first=True).believed:
-        return True
-    top = place.registry.resolve(place.repository, selector).digest if selector else image
-    if top == image:
-        return False
-    records, _ = read_derivations(read_attestations(place, top, verifier, predicate_type=DERIVATION_TYPE), top)
-    return any(platform.derived == image for record, _ in records for platform in record.platforms)
+    tops = {image}
+    if selector:
+        tops.add(place.registry.resolve(place.repository, selector).digest)
+    for top in (image, *(tops - {image})):
+        known = read_attestations(place, top, verifier, predicate_type=DERIVATION_TYPE)
+        pairs = (
+            pair
+            for record, _ in read_derivations(known, top)[0]
+            if record.format == "estargz"
+            for pair in record.platforms
+        )
+        if any(pair.derived == image for pair in pairs):
+            return True
+    return False
 
 
 def proven_here(
@@ -69,4 +70,4 @@ def proven_here(
     return True
 
 
-__all__ = ["UNPROVEN", "is_proven", "proven_here"]
+__all__ = ["is_proven", "proven_here"]

@@ -46,9 +46,8 @@ from registry_pipelines.stream.lazy.chunked import chunk_pieces, toc_files
 from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.merging import merge_layers
 from registry_pipelines.stream.lazy.pieces import Pieces, SpanPieces, WholeLayer
-from registry_pipelines.stream.lazy.proving import UNPROVEN
 from registry_pipelines.stream.lazy.tree import Tree
-from registry_pipelines.stream.lazy.vouching import vouched
+from registry_pipelines.stream.lazy.vouching import UNPROVEN, vouched
 from registry_pipelines.stream.left_out import unreadable
 from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.signed_index import find_index

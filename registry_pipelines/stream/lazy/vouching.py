@@ -6,6 +6,9 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
 from registry_pipelines.oci.digest import Digest
 
+UNPROVEN = "nobody who is believed says that it unpacks to what the image's config claims, whose name others use, too"
+"""Why a layer of eStargz is not read by its own table; see ``proving``."""
+
 
 def vouched(verifier: Verifier, table: Digest | None = None) -> Digest:
     """Names, for ``BlockStore.open``, bytes of layers that are believed because these keys vouch for where they came
