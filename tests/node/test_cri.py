@@ -17,6 +17,7 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.evidence.parts import Counted, Key
 from tests.needs import missing, needed_module
 from tests.node.agent import NAME
+from tests.node.cri import Pod
 from tests.node.pods import SYSTEM, TWO, Kubelet, kubelet, push_pause
 from tests.node.test_containerd import in_the_end
 from tests.stream.lazy.mounts import need_fanotify, need_fuse
@@ -116,11 +117,20 @@ def usage(node: Node) -> int:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("annotations", [False, True], ids=["transfer", "local pull"])
-def test_containerd_2_starts_pods_lazily_and_is_restarted_below_them(
-    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str], annotations: bool
+@pytest.mark.parametrize(
+    ("programs", "annotations"),
+    [(SYSTEM, False), (SYSTEM, True), (TWO, False), (TWO, True)],
+    ids=["1.6 by chain ID", "1.6", "2 by transfer", "2 by local pull"],
+)
+def test_containerd_and_the_agent_are_restarted_below_pods(
+    counted: Counted,
+    streamer: Streamer,
+    key: Key,
+    peer: Callable[[str], str],
+    programs: tuple[str, str],
+    annotations: bool,
 ) -> None:
-    with ready(counted, streamer, key, peer, TWO, annotations=annotations) as node:
+    with ready(counted, streamer, key, peer, programs, annotations=annotations) as node:
         cri, agent = node.kubelet.cri, node.kubelet.agent
         cri.pull(node.image)
         assert agent.folders() == set() and node.fetched_bytes() < FILE
@@ -130,13 +140,26 @@ def test_containerd_2_starts_pods_lazily_and_is_restarted_below_them(
             node.kubelet.start()
             in_the_end(lambda: answers(node, first))
             second = pod.start(node.image, "sleep 1000")
+            agent.end(kill=True)
+            agent.start()
+            third: list[str] = []
+            in_the_end(lambda: begun(node, pod, third))
             assert cri.exec(second, "/bin/cat", "/etc/motd") == "hello\n"
-            read = {cri.exec(each, "/bin/sha256sum", "/data/0", "/data/7") for each in (first, second)}
+            read = {cri.exec(each, "/bin/sha256sum", "/data/0", "/data/7") for each in (first, second, third[-1])}
             assert len(read) == 1
             in_the_end(lambda: cri.image_disk()[1] > 0)
-            assert cri.image_disk()[0] == str(agent.root)
+            assert (cri.image_disk()[0] == str(agent.root)) is (programs == TWO)
         cri.remove_image(node.image)
         in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
+
+
+def begun(node: Node, pod: Pod, found: list[str]) -> bool:
+    """gRPC waits some seconds before it asks a new process."""
+    try:
+        found.append(pod.start(node.image, "sleep 1000"))
+    except node.kubelet.cri.errors:
+        return False
+    return True
 
 
 def answers(node: Node, container: str) -> bool:
