@@ -72,15 +72,24 @@ class Lives:
     ) -> list[Path]:
         """Where the layers are mounted, in the order of their chain IDs. before: what is run first in its process.
         through: the program that starts it."""
+        self._start(*chain_ids, before=before, through=through, fds=fds)
+        found: list[Path] = []
+        while (line := self._line()) != "ready":
+            found.append(Path(line))
+        return found
+
+    def _start(self, *chain_ids: str, before: str = "", through: Sequence[str] = (), fds: Sequence[int] = ()) -> None:
         command = [*through, sys.executable, "-c", before + SERVING, *self._words, *chain_ids]
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, pass_fds=fds
             )
-        found: list[Path] = []
-        while (line := self._line()) != "ready":
-            found.append(Path(line))
-        return found
+
+    def kill_at_start(self, *chain_ids: str, after_s: float, before: str = "") -> None:
+        """Begin, and be killed before it is known how far it came."""
+        self._start(*chain_ids, before=before)
+        time.sleep(after_s)
+        self.kill()
 
     def tell(self, what: str) -> None:
         """And wait until it is done."""
