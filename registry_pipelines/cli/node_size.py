@@ -198,7 +198,7 @@ def told(found: NodeSize) -> list[str]:
     if not disk.fits:
         lines.append("they do not fit: kubelet will clear images that the node needs, or pulls will fail")
     if guessed := [each.name for each in found.images if not each.exact]:
-        lines.append(f"what {count_text(len(guessed), 'image')} unpack to is estimated: no registry tells it")
+        lines.append(f"the unpacked size of {count_text(len(guessed), 'image')} is estimated: no registry tells it")
     if pulled := [each.name for each in found.images if not each.form]:
         lines.append(
             f"{count_text(len(pulled), 'image')} cannot be served lazily and counts as pulled: {', '.join(pulled)}"

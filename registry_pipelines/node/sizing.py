@@ -2,9 +2,8 @@
 
 kubelet clears images (those that no container uses, the longest unused first) once the disk is filled to
 ``imageGCHighThresholdPercent``, until it is filled to ``imageGCLowThresholdPercent`` (Kubernetes, "Garbage
-collection"). So
-all images that the node is to keep must lie below the low one, and a new release beside them below the high one: else
-kubelet clears what the next pod needs, and pulls it again.
+collection"). So all images that the node is to keep must lie below the low one, and a new release beside them below the
+high one: else kubelet clears what the next pod needs, and pulls it again.
 """
 
 from __future__ import annotations

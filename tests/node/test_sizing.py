@@ -178,7 +178,7 @@ def test_a_person_reads_what_was_estimated_and_what_is_not_served(counted: Count
     words = ["node", "size", f"{counted.place}:v1", "--platform", "linux/amd64", "--disk", "1"]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert "1 image unpack to is estimated" in done.output and "cannot be served lazily" in done.output
+    assert "size of 1 image is estimated" in done.output and "cannot be served lazily" in done.output
     assert "too small" in done.output and "they do not fit" in done.output
 
 

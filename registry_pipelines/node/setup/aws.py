@@ -125,8 +125,7 @@ _LINUX_NOTES = [
     "kernels: 6.18 with Kubernetes 1.36 and newer, 6.12 with 1.33 to 1.35, 6.1 before; which carrier an agent takes "
     "it probes",
     "no feature gate FastImagePull beside it: that is SOCI's parallel pull for all pods, slower than a plain pull "
-    "below "
-    "600 MiB/s of disk, and ignored on small instances",
+    "below 600 MiB/s of disk, and ignored on small instances",
     f"pods ask for it by `runtimeClassName: {NAME}`: `node setup kubernetes` has the RuntimeClass",
 ]
 
@@ -134,13 +133,12 @@ _LINUX_NOTES = [
 def eks(setup: Setup) -> Written:
     """User data of a launch template for nodes of EKS on Amazon Linux 2023. Raises InputError."""
     notes = [
-        "launch-template-data.json: `aws ec2 create-launch-template`; user-data.txt is in it, for "
-        "you to read. EKS adds the cluster's own part for managed node groups, "
-        "for others add spec.cluster (name, apiServerEndpoint, certificateAuthority, cidr)",
+        "launch-template-data.json: `aws ec2 create-launch-template`; user-data.txt is in it, for you to read. EKS "
+        "adds the cluster's own part for managed node groups, for others add spec.cluster (name, apiServerEndpoint, "
+        "certificateAuthority, cidr)",
         f"images lie on {DEVICE}, a volume of its own, where a size is given; else on the root volume",
         "the role of the node needs ecr:BatchGetImage, ecr:GetDownloadUrlForLayer, ecr:GetAuthorizationToken: the "
-        "agent pulls "
-        "by it",
+        "agent pulls by it",
         *_LINUX_NOTES,
         sized(setup.disk),
     ]
@@ -198,15 +196,12 @@ def karpenter(setup: Setup) -> Written:
     }
     notes = [
         "export CLUSTER_NAME and NODE_ROLE, then `envsubst '$CLUSTER_NAME $NODE_ROLE' <ec2nodeclass.yaml | kubectl "
-        "apply "
-        "-f -`; a NodePool names it in spec.template.spec.nodeClassRef",
+        "apply -f -`; a NodePool names it in spec.template.spec.nodeClassRef",
         "pin the alias: with `latest` Karpenter replaces nodes on each release of the image",
         "spec.kubelet takes all fields of kubelet's in the CRD of August 2026; an older Karpenter refuses "
-        "imageMaximumGCAge, "
-        "serializeImagePulls and maxParallelImagePulls: leave them out there",
-        "of instances with disks of their own, instanceStorePolicy: RAID0 puts containerd on them; then leave the "
-        "second "
-        "volume out",
+        "imageMaximumGCAge, serializeImagePulls and maxParallelImagePulls: leave them out there",
+        "of instances with disks of their own, instanceStorePolicy: RAID0 puts containerd's folder on them and not the "
+        "agent's: write with --root /mnt/k8s-disks/0/registry-pipelines/node, and leave the second volume out",
         *_LINUX_NOTES,
         sized(setup.disk),
     ]
@@ -249,11 +244,9 @@ image-gc-low-threshold-percent = "{setup.disk.gc_low_percent}"
         "settings.toml is the instance's user data, beside settings.kubernetes of the cluster; `apiclient apply` "
         "takes it too",
         "Bottlerocket takes no snapshotter but its own two, so nothing is served lazily there: this is SOCI's "
-        "parallel pull, "
-        "which takes images as they are and reads no index",
+        "parallel pull, which takes images as they are and reads no index",
         f"images lie on its second volume, {DEVICE}: gp3 of {size} with throughput 1000 and iops 4000. Below 600 "
-        "MiB/s a "
-        "plain pull is faster: leave the first three sections out then",
+        "MiB/s a plain pull is faster: leave the first three sections out then",
         "a change of the snapshotter takes effect on boot, and clears all images",
         sized(setup.disk),
     ]
@@ -277,8 +270,8 @@ def ecs(setup: Setup) -> Written:
         f"the root volume holds the images: {size}; ECS clears by age and number alone, not by how full the disk is",
         "prefer-cached: an image that is there is not pulled again, also not for a tag that moved: name images by "
         "digest",
-        "nothing is served lazily: ECS runs Docker there with its own store. Fargate serves SOCI indexes (`node setup "
-        "fargate`); instances that ECS manages itself run Bottlerocket, where nobody sets a snapshotter",
+        "nothing is served lazily: ECS runs Docker there with its own store. Fargate serves SOCI indexes (`node "
+        "setup fargate`); instances that ECS manages itself run Bottlerocket, where nobody sets a snapshotter",
     ]
     files = {"user-data.sh": script.encode()}
     if setup.disk is not None:
@@ -317,15 +310,13 @@ def fargate(setup: Setup) -> Written:
         "task.json: set EXECUTION_ROLE_ARN and IMAGE (by digest, in ECR of the task's region), then `aws ecs "
         "register-task-definition --cli-input-json file://task.json`; the service runs platform version 1.4.0",
         "SOCI is automatic for each image of a task that has an index v2: `stream convert --format soci-v2`. Others "
-        "are pulled "
-        "whole before anything starts, sidecars too; indexes v1 count no more since February 2026, and nothing says so",
+        "are pulled whole before anything starts, sidecars too; indexes v1 count no more since February 2026, and "
+        "nothing says so",
         "it pays above some 250 MB compressed; layers of zstd have no index. The tag that is deployed must be the "
-        "index that "
-        "`convert` pushed, whole: a copy of one platform (`docker pull` and `push`, `skopeo copy` without --all) "
-        "loses it",
+        "index that `convert` pushed, whole: a copy of one platform (`docker pull` and `push`, `skopeo copy` without "
+        "--all) loses it",
         "was-it-lazy.sh, run in the task (`aws ecs execute-command`), says `soci` or `overlayfs`: a fall back raises "
-        "no error; "
-        "`describe-tasks` has pullStartedAt and pullStoppedAt",
+        "no error; `describe-tasks` has pullStartedAt and pullStoppedAt",
         f"ephemeral storage is {FARGATE_GIB[0]} to {FARGATE_GIB[1]} GiB (20 without the field), images among it",
         *([sized(setup.disk)] if setup.disk is None else []),
         *_too_large(setup.disk),

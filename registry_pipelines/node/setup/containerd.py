@@ -84,8 +84,8 @@ def containerd(setup: Setup) -> Written:
     }
     folder = "/etc/containerd/conf.d"
     notes = [
-        f"containerd 2: containerd-2/{NAME}.toml into {folder}; 1.6 and 1.7: containerd-1/{NAME}.toml there, and "
-        "for pods what cri.toml says",
+        f"containerd 2: containerd-2/{NAME}.toml into {folder}; 1.6 and 1.7: containerd-1/{NAME}.toml there, and for "
+        "pods what cri.toml says",
         f'name that folder in /etc/containerd/config.toml, above its first section: imports = ["{folder}/*.toml"]; '
         "restart containerd once, running containers stay",
         "a list `unpack_config` of your own in config.toml does not count beside ours: move its entries there",

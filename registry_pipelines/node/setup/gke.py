@@ -59,19 +59,15 @@ def gke(setup: Setup) -> Written:
     }
     notes = [
         "create-node-pool.sh beside node-system-config.yaml, or node-pool.tf.json: Standard clusters; Autopilot "
-        "streams by "
-        "itself",
+        "streams by itself",
         "an image is streamed from Artifact Registry in the nodes' region or its multi-region (or a public one of "
-        "Docker Hub); "
-        "a node's own service account needs roles/serviceusage.serviceUsageConsumer",
+        "Docker Hub); a node's own service account needs roles/serviceusage.serviceUsageConsumer",
         "one layer twice in an image, or an empty one, switches it off without an error: `stream check` says which; "
-        "the first "
-        "pull of an image may show no gain",
+        "the first pull of an image may show no gain",
         "was-it-streamed.sh lists running images with and without the event; a node has the label "
         "cloud.google.com/gke-image-streaming=true where it is on at all",
         "a secondary boot disk is read-only and needs streaming on; its images are found by their digest's layers, "
-        "others are "
-        "pulled as ever. Make a new one with each release, or the pool starts from an old one",
+        "others are pulled as ever. Make a new one with each release, or the pool starts from an old one",
         "GKE's nodes take no snapshotter of ours: containerd's settings are Google's there",
         sized(setup.disk),
     ]

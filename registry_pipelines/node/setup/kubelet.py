@@ -34,15 +34,14 @@ def kubelet(setup: Setup) -> Written:
     }
     notes = [
         "90-registry-pipelines.conf into the folder of `kubelet --config-dir` (1.30 and newer; 1.28 and 1.29 take it "
-        "with "
-        "KUBELET_CONFIG_DROPIN_DIR_ALPHA set), or its fields into kubelet's file; restart kubelet",
+        "with KUBELET_CONFIG_DROPIN_DIR_ALPHA set), or its fields into kubelet's file; restart kubelet",
         "credential-provider.yaml: `kubelet --image-credential-provider-config FILE "
-        "--image-credential-provider-bin-dir "
-        "DIR`; leave out the provider whose program is not in DIR, since kubelet does not start without it",
+        "--image-credential-provider-bin-dir DIR`; leave out the provider whose program is not in DIR, since kubelet "
+        "does not start without it",
         "accounts that kubelet has reach containerd alone: the agent takes its own from Docker's file or the node's "
         "role",
-        "a disk of its own for images: mount it below containerd's *and* the agent's folder. containerd tells kubelet "
-        "of the folder of its default snapshotter alone, so an agent's disk beside it would never be cleared",
+        "a disk of its own for images: mount it below containerd's *and* the agent's folder. containerd tells "
+        "kubelet of the folder of its default snapshotter alone, so an agent's disk beside it would never be cleared",
         sized(setup.disk),
     ]
     return Written(files, notes)

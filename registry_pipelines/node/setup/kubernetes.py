@@ -1,8 +1,7 @@
 """A DaemonSet (apps/v1) that runs the agent, and the RuntimeClass (node.k8s.io/v1) by which pods ask for it.
 
 The agent's configuration and the public keys that it believes go into a ConfigMap: accounts do not, they are a Secret
-that
-somebody else makes.
+that somebody else makes.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ def kubernetes(setup: Setup) -> Written:
     notes = [
         "each node needs what `node setup containerd` writes, and containerd restarted; then `kubectl apply -f` all "
         "of these",
-        f"a pod asks for it by `runtimeClassName: {NAME}` and, so that its images are pulled for it, by the annotation "
-        f"io.containerd.cri.runtime-handler: {NAME}",
+        f"a pod asks for it by `runtimeClassName: {NAME}` and, so that its images are pulled for it, by the "
+        f"annotation io.containerd.cri.runtime-handler: {NAME}",
         f"accounts of registries: a secret {NAME}-node in kube-system of type kubernetes.io/dockerconfigjson",
-        "a new version starts on a node when its pod is deleted: drain the node first, since containers of images that "
-        "it serves get errors for what is not read yet",
+        "a new version starts on a node when its pod is deleted: drain the node first, since containers of images "
+        "that it serves get errors for what is not read yet",
     ]
     return Written(files, notes)
 

@@ -59,8 +59,7 @@ class Setup:
 
 def carried(setup: Setup) -> dict[str, str]:
     """The configuration and the keys, by the name that they have on another machine. Raises LocalError, and InputError
-    for
-    what may not go there: a private key, and a configuration with a state folder that would not be the machine's."""
+    for what may not go there: a private key, a configuration whose state folder would not be the machine's."""
     files = {CONFIG_NAME: setup.config} if setup.config else {}
     for key in setup.keys:
         if key.name in files:

@@ -90,8 +90,7 @@ def soci(_: Setup) -> Written:
     notes = [
         "it verifies no signature of an index: let nobody else push to the repository, or serve by `node serve`",
         "it fetches an index and all tables of an image before the first start, and falls back to a full pull on any "
-        "error: "
-        "`remote-snapshot-prepared` in its log says which layers are served lazily",
+        "error: `remote-snapshot-prepared` in its log says which layers are served lazily",
         "layers of zstd, and those below 10 MiB, have no index and are fetched whole",
     ]
     return _written(_SOCI, _SOCI_SETTINGS, notes)
@@ -121,8 +120,7 @@ def _written(daemon: _Daemon, settings: str, more: list[str]) -> Written:
     notes = [
         f"{daemon.name}-config.toml is {daemon.settings}; start {daemon.program} before containerd",
         f"containerd 2: containerd-2/{daemon.name}.toml into a folder that `imports` of its config.toml names; 1.6 "
-        "and 1.7: "
-        f"containerd-1/{daemon.name}.toml there, and for pods what cri.toml says",
+        f"and 1.7: containerd-1/{daemon.name}.toml there, and for pods what cri.toml says",
         f"kubelet: imageServiceEndpoint: unix://{daemon.socket}, without which private images are not found",
         "before the node has its first pod: images that were pulled by another snapshotter are not pulled again for it",
         *more,

@@ -37,9 +37,7 @@ WantedBy=multi-user.target
 
 
 def systemd(setup: Setup, *, arguments: Sequence[str] = ()) -> Written:
-    """The unit. arguments: those of this machine unless told. Raises InputError for a name that its command lines
-    cannot
-    say."""
+    """The unit. arguments: those of this machine unless told. Raises InputError for what no command line says."""
     arguments = arguments or setup.on_host
     if any(each in text for text in (str(setup.program), *arguments) for each in "\"'\\"):
         raise InputError(
@@ -50,8 +48,8 @@ def systemd(setup: Setup, *, arguments: Sequence[str] = ()) -> Written:
     command = " ".join([_quoted(program), *(_quoted(each.replace("%", "%%").replace("$", "$$")) for each in arguments)])
     text = _UNIT.format(head=HEAD, command=command, state=STATE, ended_s=ENDED_S)
     notes = [
-        f"{NAME}-node.service into /etc/systemd/system, then `systemctl enable --now {NAME}-node`; what it says is in "
-        f"`journalctl -u {NAME}-node`",
+        f"{NAME}-node.service into /etc/systemd/system, then `systemctl enable --now {NAME}-node`; what it says is "
+        f"in `journalctl -u {NAME}-node`",
         "it can be restarted, also with another version, while containers run; to end it for good drain the node first",
     ]
     return Written({f"{NAME}-node.service": text.encode()}, notes)
