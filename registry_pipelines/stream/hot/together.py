@@ -103,8 +103,9 @@ def together(
             numbers.append(names.setdefault(key, len(names)))
             if file.sha256:
                 contents[key] = file.sha256
+        total = each.pages
         for position, page in enumerate(_pages(each, numbers)):
-            places[page].append(position / each.pages)
+            places[page].append(position / total)
     lone = _lone(nodes, believed, names) if len(nodes) >= many else set[int]()
     for page in lone:
         del places[page]
