@@ -254,6 +254,8 @@ class NodeImages:
             image.promise(len(kept.layers))
         if image.layers and keep:
             self._keep(_Kept(reference, digest, image.layers, image.folders))
+            if self._around.carrier != "fanotify":  # which has holders of its own
+                self._keeping.begin()
         return image
 
     def _layers(

@@ -31,7 +31,7 @@ from registry_pipelines.stream.lazy.mounting import end_mount, mount, mount_fuse
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer
 from tests.evidence.parts import Counted, Key
-from tests.node.lives import Lives
+from tests.node.lives import Lives, keepers
 from tests.node.test_images import chain
 from tests.patience import patient
 from tests.stream.layers import pack
@@ -375,6 +375,18 @@ def test_what_systemd_keeps_outlives_agent_and_keepers(
         end_mount(folder)
         opened.close()
         until(lambda: systemd.hear() is None and not systemd.kept)
+
+
+def test_a_keeper_is_there_before_it_is_needed_and_goes_without_mounts(tmp_path: Path) -> None:
+    said: list[str] = []
+    keeping = Keeping(tmp_path / "keeper", log=said.append)
+    assert not keepers(tmp_path)
+    for _ in range(2):
+        keeping.begin()
+    until(lambda: len(keepers(tmp_path)) == 2)  # with its twin
+    keeping.close(end=False)
+    until(lambda: not keepers(tmp_path))
+    assert said == []
 
 
 @contextmanager

@@ -85,6 +85,17 @@ class Keeping:
         self.left: Sequence[Kept] = list(self._mounts.values())
         """What a former agent left mounted; nobody serves it yet, see :meth:`serve`."""
 
+    def begin(self) -> None:
+        """Have a keeper now where there is none, in a thread: a container is about to need it, and would wait for the
+        start of a program."""
+        threading.Thread(target=self._begin, name="keeper_start", daemon=True).start()
+
+    def _begin(self) -> None:
+        with self._lock:
+            if self._socket is None and not self._closed:
+                with suppress(LocalError, OSError):  # who needs it tries again, and says so
+                    self._socket = self._started()
+
     def keep(self, device: int, memory: Memory) -> str:
         """From now on a mount outlives this process, which serves it; the name by which it is known. Descriptors stay
         the caller's. It never raises: what cannot be kept is served all the same, and that is said."""
