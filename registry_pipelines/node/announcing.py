@@ -28,7 +28,8 @@ AGAIN_S = 600.0
 RETRY_S = 5.0
 """After a look that failed; twice as long after each further one, up to the time between two looks."""
 WOKEN_S = 30.0
-"""A layer that nobody announced may be of a tag that has moved since: then all are looked at, at most so often."""
+"""A layer that nobody announced may be of a tag that has moved since: then all are looked at, at most so often, and of
+many images less often: a registry gets one question a second."""
 
 
 class Looked(NamedTuple):
@@ -138,7 +139,7 @@ class Announcing:
 
     def _wake(self) -> None:
         with self._lock:
-            at = max(time.monotonic(), self._woken_at + WOKEN_S)
+            at = max(time.monotonic(), self._woken_at + max(WOKEN_S, len(self._looks)))
             sooner = [look for look in self._looks.values() if look.due > at]
             if not sooner:
                 return

@@ -188,3 +188,4 @@ def test_a_pod_with_users_of_its_own_copies_nothing(
             [upper] = (agent.root / "snapshots").glob("*/fs/etc/motd")
             assert upper.stat().st_uid == 100000
             assert sum(1 for _ in upper.parents[1].rglob("*")) < 12, "files were copied up"
+        in_the_end(lambda: not list((agent.root / "mapped").iterdir()))
