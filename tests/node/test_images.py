@@ -286,6 +286,26 @@ def stolen(place: Place, streamer: Streamer, victim: bytes, *above: Layer) -> De
     return push(place, Layer(blob, victim, more={"annotations": told.annotations}), *above, tag="evil")
 
 
+def test_an_estargz_image_of_others_is_served_by_an_index_of_its_layers(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    """Who makes that reads each of them whole."""
+    tar = pack([file("data", os.urandom(300_000))])
+    theirs = stolen(counted.place, streamer, tar)  # in form; what it claims is made true
+    manifest = counted.place.registry.get_manifest("team/app", theirs.digest).content()
+    assert isinstance(manifest, Manifest)
+    [told] = manifest.layers
+    blob = read_blob(counted.place, told, limit=2 << 20)
+    honest = push(counted.place, Layer(blob, gzip.decompress(blob), more={"annotations": told.annotations}))
+    [name] = chain(counted.place, honest)
+    said: list[str] = []
+    with node(counted.place, tmp_path / "before", key, said) as images:
+        assert images.find(labels(honest), name) is None and "stream index" in said[-1]
+    streamer.index(honest, replace(INDEXED, min_layer_size=Size(1)))
+    with node(counted.place, tmp_path / "after", key) as images:
+        assert images.find(labels(honest), name) is not None
+
+
 @pytest.mark.parametrize("how", ["index", "soci-v2", "pack"])
 def test_the_word_of_an_indexer_about_another_layer_does_not_count_for_such_a_claim(
     counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, how: str

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from registry_pipelines.errors import DiskFull
+from registry_pipelines.errors import DiskFull, RegistryError
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.predicates import DERIVATION_TYPE
@@ -32,23 +32,25 @@ def is_proven(place: Place, image: Digest, verifier: Verifier | None, *, selecto
     """Whether a believed indexer signed that it made a platform's manifest by converting to eStargz: each layer was
     held against its diffID then, those that were eStargz before, too. Indexes prove nothing here, for they leave layers
     out; nor do hot packs, which are cut by an image's own tables. selector: a tag or digest that may name an index with
-    the manifest, whose conversion counts for it. Raises RegistryError, ClosureIncomplete."""
+    the manifest, whose conversion counts for it; one that cannot be asked about proves nothing.
+
+    Raises RegistryError, ClosureIncomplete.
+    """
     if verifier is None:
         return False
-    tops = {image}
-    if selector:
-        tops.add(place.registry.resolve(place.repository, selector).digest)
-    for top in (image, *(tops - {image})):
-        known = read_attestations(place, top, verifier, predicate_type=DERIVATION_TYPE)
-        pairs = (
-            pair
-            for record, _ in read_derivations(known, top)[0]
-            if record.format == "estargz"
-            for pair in record.platforms
-        )
-        if any(pair.derived == image for pair in pairs):
-            return True
+    if _converted(place, image, image, verifier):
+        return True
+    with suppress(RegistryError):  # a tag may have gone, and an index of signed tables serves the image all the same
+        top = place.registry.resolve(place.repository, selector).digest if selector else image
+        return top != image and _converted(place, top, image, verifier)
     return False
+
+
+def _converted(place: Place, top: Digest, image: Digest, verifier: Verifier) -> bool:
+    """Whether a record about ``top`` names the image among what was made."""
+    records, _ = read_derivations(read_attestations(place, top, verifier, predicate_type=DERIVATION_TYPE), top)
+    made = (pair for record, _ in records if record.format == "estargz" for pair in record.platforms)
+    return any(pair.derived == image for pair in made)
 
 
 def proven_here(

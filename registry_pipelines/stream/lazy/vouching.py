@@ -6,7 +6,10 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
 from registry_pipelines.oci.digest import Digest
 
-UNPROVEN = "nobody who is believed says that it unpacks to what the image's config claims, whose name others use, too"
+UNPROVEN = (
+    "nobody who is believed says that it unpacks to what the image's config claims, whose name others use, too "
+    "(a trusted indexer does by `stream index` or `stream convert`)"
+)
 """Why a layer of eStargz is not read by its own table; see ``proving``."""
 
 
