@@ -21,12 +21,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry_pipelines.errors import StateLocked
+from registry_pipelines.node.served import Left, left_by_fuse
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.stream.lazy import fdstore
 from registry_pipelines.stream.lazy.fuse import FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
-from registry_pipelines.stream.lazy.keeping import Keeping
+from registry_pipelines.stream.lazy.keeping import Keeping, Kept
 from registry_pipelines.stream.lazy.mounting import end_mount, mount, mount_fuse, unmount
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer
@@ -429,6 +433,26 @@ def test_a_mount_of_another_version_is_not_served_on_and_that_is_said(tmp_path: 
         assert not again.left and "another version" in said[0]
         os.pwrite(memory.descriptor, b"\x01", 7)
         again.close(end=True)
+
+
+@given(st.binary(max_size=4080) | st.text().map(lambda text: json.dumps({"reference": text}).encode()))
+def test_what_another_program_told_of_a_mount_is_understood_or_not(told: bytes) -> None:
+    memory = Memory()
+    memory.tell(told)
+    found = left_by_fuse(Kept("name", -1, memory))
+    memory.close()
+    assert found.left is None or isinstance(found.left, Left)
+
+
+@given(st.text(alphabet="device-memory-ab:1").map(str), st.integers(0, 3).map(str) | st.text("0x9-", max_size=3))
+def test_what_systemd_gives_is_taken_in_pairs_alone(names: str, count: str) -> None:
+    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in told.items():
+            patch.setenv(name, value)
+        for name, device, memory in fdstore.stored():
+            assert {f"device-{name}", f"memory-{name}"} <= set(names.split(":")) and device != memory
+        assert not told.keys() & os.environ.keys()
 
 
 def test_what_is_noted_of_requests_and_files_is_there_for_the_next_one() -> None:

@@ -47,7 +47,8 @@ def stored() -> Iterator[tuple[str, int, int]]:
         return
     found = dict(zip(names.split(":"), range(_FIRST, _FIRST + int(count)), strict=False))
     for number in found.values():
-        os.set_inheritable(number, False)
+        with suppress(OSError):
+            os.set_inheritable(number, False)
     for label, device in found.items():
         name = label.removeprefix(_DEVICE)
         if label.startswith(_DEVICE) and (memory := found.get(_MEMORY + name)) is not None:
