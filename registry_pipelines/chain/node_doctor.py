@@ -30,7 +30,7 @@ class Node(NamedTuple):
     socket: Path
     lazy: Path
     containerd: Path
-    config: Path
+    config: Path | None
 
 
 def examine_this_node(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from registry_pipelines.node.examining.model import Finding
 
 CONTAINERD = Path("/run/containerd/containerd.sock")
-CONFIG = Path("/etc/containerd/config.toml")
 _WORDS = {"ok": "ok    ", "note": "note  ", "failed": "FAILED"}
 _STYLES = {"ok": None, "note": "yellow", "failed": "red"}
 
@@ -38,17 +37,20 @@ _STYLES = {"ok": None, "note": "yellow", "failed": "red"}
 @click.option(
     "--containerd-config",
     type=click.Path(path_type=Path),
-    default=CONFIG,
-    show_default=True,
     metavar="FILE",
-    help="The file that it was started with.",
+    help="Its configuration; the file that it was started with unless told.",
 )
 @click.option(
     "--image", "images", multiple=True, metavar="REF", help="Ask its registry; of each known one unless told."
 )
 @common
 def doctor(
-    options: Options, root: Path, socket_path: Path, containerd: Path, containerd_config: Path, images: Sequence[str]
+    options: Options,
+    root: Path,
+    socket_path: Path,
+    containerd: Path,
+    containerd_config: Path | None,
+    images: Sequence[str],
 ) -> None:
     """Look at all that has to be right before this node serves images that are not fetched: user, kernel, disks and
     clock; the agent and its socket; containerd's version, and whether it knows the agent and says which image a layer

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,6 +21,7 @@ import msgspec
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.node.counts import Counted, Counts, Fallback
+from registry_pipelines.node.lazy_images import REF_LABEL
 from registry_pipelines.node.store import Info
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
@@ -32,6 +34,7 @@ FILE, LOCK = "status.json", "status.lock"
 EVERY_S = 1.0
 """How often the agent looks whether something changed; so old is what is told of it at most."""
 
+_KEY = re.compile(r"([^/]+)/[0-9]+/(.+)\Z", re.DOTALL)
 _ADDED = {
     "pack_bytes": ("fetched_bytes", {"way": "pack"}),
     "demand_bytes": ("fetched_bytes", {"way": "demand"}),
@@ -52,7 +55,7 @@ class ImageStatus(msgspec.Struct):
     layers: int
     """Snapshots that are served."""
     containers: list[str] = []
-    """Keys of the snapshots of containers that stand on them: as containerd names them, for CRI the container's ID."""
+    """Containers that stand on them, as ``namespace/name``; for CRI the container's ID in ``k8s.io``."""
     mounts: list[MountNote] = []
 
 
@@ -125,9 +128,20 @@ def users_of(snapshots: Sequence[Info]) -> dict[str, ImageStatus]:
         below: Info | None = each
         while below is not None and not below.image:
             below = by_id.get(below.above) if below.above is not None else None
-        if each.kind == "active" and below is not None:
-            found[below.image].containers.append(each.name)
+        if is_container(each) and below is not None:
+            found[below.image].containers.append(_named(each.name))
     return found
+
+
+def is_container(info: Info) -> bool:
+    """Whether a container writes to it; else a layer is made of it, or it is only read."""
+    return info.kind == "active" and REF_LABEL not in info.labels
+
+
+def _named(key: str) -> str:
+    """A container as people know it: containerd puts its namespace and a number before the name."""
+    match = _KEY.match(key)
+    return f"{match[1]}/{match[2]}" if match else key
 
 
 class Reporter:
@@ -183,7 +197,7 @@ class Reporter:
                 self._first,
                 drain=self.drain(list(images.values())),
                 snapshots=len(snapshots),
-                containers=sum(each.kind == "active" for each in snapshots),
+                containers=sum(map(is_container, snapshots)),
                 images=list(images.values()),
                 counters=list(self._counts.counters()),
                 fallbacks=list(self._counts.fallbacks()),

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import LocalError, NotFound
-from registry_pipelines.node.examining.runtime import Runtime, _known, read_settings
+from registry_pipelines.node.examining.runtime import Runtime, _config_of, _known, daemon_of, read_settings
 from tests.evidence.parts import Counted
 from tests.needs import missing, needed_module
 from tests.node.agent import NAME, Agent, node
@@ -27,8 +27,7 @@ CRI_1 = {"snapshotter": "rp", "disable_snapshot_annotations": False}
 def doctor(found: Agent, *words: str, code: int) -> dict[str, dict[str, Any]]:
     folder = found.folder
     at = ["--socket", str(folder / "snap.sock"), "--containerd", str(folder / "grpc.sock")]
-    config = ["--containerd-config", str(folder / "config.toml")]
-    result = told_json(found.root, "doctor", *at, *config, *words, code=code)
+    result = told_json(found.root, "doctor", *at, *words, code=code)
     return {each["about"]: each for each in result["findings"]}
 
 
@@ -44,6 +43,8 @@ def test_an_agent_beside_containerd(counted: Counted, peer: Callable[[str], str]
         for about in ("user", "kernel", "agent", "socket", "containerd"):
             assert seen[about]["state"] == "ok", seen[about]
         assert "kubelet does not know" in seen[f"snapshotter {NAME}"]["what"]  # the test says it no `root`
+        assert daemon_of(found.folder / "grpc.sock").config == found.folder / "config.toml"
+        assert "configuration" not in seen  # it has no CRI, and 1.6 has no transfer service
         assert seen["containerd"]["what"].lstrip("v")[0].isdigit()
         found.end()
         seen = doctor(found, code=LocalError.exit_code)
@@ -65,6 +66,20 @@ def test_an_agent_without_containerd_or_on_another_socket() -> None:
         assert f"the agent of this folder listens on {found.folder}/snap.sock" in said
     with tempfile.TemporaryDirectory() as name:
         assert "no agent has served" in told(Path(name), "doctor", "--containerd", "/none", code=6)
+
+
+@pytest.mark.parametrize(
+    ("words", "config"),
+    [
+        (["containerd"], None),
+        (["containerd", "--config", "/a"], "/a"),
+        (["containerd", "-c", "/a", "-l", "debug"], "/a"),
+        (["containerd", "--config=/a b"], "/a b"),
+        (["containerd", "--config"], None),
+    ],
+)
+def test_the_file_that_it_was_started_with(words: list[str], config: str | None) -> None:
+    assert _config_of(words) == (Path(config) if config else None)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 from registry_pipelines.node.counts import MOST_FALLBACKS, Counts, reason_of
+from registry_pipelines.node.lazy_images import REF_LABEL
 from registry_pipelines.node.status import NodeStatus, Reporter, read_status, users_of
 from registry_pipelines.node.store import Info, Kind
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile
@@ -87,11 +88,13 @@ def test_containers_use_the_image_that_serves_what_they_stand_on() -> None:
         snapshot(6, "view", 2),
         snapshot(7, "committed", image="b"),
         snapshot(8, "active"),
+        snapshot(9, "active", 7)._replace(name="k8s.io/12/a/b"),
+        snapshot(10, "active", 7)._replace(labels={REF_LABEL: "sha256:1"}),  # a layer that is unpacked
     ]
     found = users_of(snapshots)
     assert {name: (each.layers, each.containers) for name, each in found.items()} == {
         "a": (2, ["s4", "s5"]),
-        "b": (1, []),
+        "b": (1, ["k8s.io/a/b"]),
     }
 
 

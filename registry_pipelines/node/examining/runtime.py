@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
+import socket
+import struct
 import tomllib
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
 from typing import Any, NamedTuple
@@ -23,6 +25,10 @@ from registry_pipelines.threads import run_child
 
 TIMEOUT_S = 10.0
 MAX_DUMP_BYTES = 4 << 20
+CONFIG = Path("/etc/containerd/config.toml")
+"""Its own default."""
+_PEER = struct.Struct("iII")
+"""unix(7), SO_PEERCRED: process, user, group."""
 OLDEST, NEWEST_TRIED = (1, 6), (2, 2)
 """Of containerd, by which all this was tried."""
 _VERSION, _PLUGINS = "containerd.services.version.v1", "containerd.services.introspection.v1"
@@ -61,11 +67,11 @@ class Runtime(NamedTuple):
         return (int(found[1]), int(found[2])) if found else None
 
 
-def ask(socket: Path) -> Runtime:
+def ask(socket_path: Path) -> Runtime:
     """Of a containerd that runs. Raises grpc.RpcError."""
     import grpc
 
-    with grpc.insecure_channel(f"unix://{socket}") as channel:
+    with grpc.insecure_channel(f"unix://{socket_path}") as channel:
 
         def call(method: str, request: Any, answer: str) -> Any:
             made = channel.unary_unary(
@@ -83,8 +89,38 @@ def ask(socket: Path) -> Runtime:
     return Runtime(version.version, tuple(plugins.plugins))
 
 
-def examine_runtime(asked: Path, agent: Path, config: Path) -> Iterator[Finding]:
-    """asked: containerd's socket. agent: the agent's. config: containerd's file."""
+class Daemon(NamedTuple):
+    """The process behind a socket. program: empty where it cannot be seen (another's pod)."""
+
+    program: str
+    config: Path | None
+
+
+def daemon_of(socket_path: Path) -> Daemon:
+    """Whose program says what its configuration comes to: another version of it drops what it does not know. config:
+    as it was started with; None where its command line names none."""
+    with socket.socket(socket.AF_UNIX) as asked, suppress(OSError):
+        asked.settimeout(TIMEOUT_S)
+        asked.connect(str(socket_path))
+        pid, _, _ = _PEER.unpack(asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
+        if pid > 0 and "containerd" in Path(f"/proc/{pid}/exe").readlink().name:
+            return Daemon(f"/proc/{pid}/exe", _config_of(words))
+    return Daemon("", None)
+
+
+def _config_of(words: list[str]) -> Path | None:
+    for number, word in enumerate(words):
+        option, equals, value = word.partition("=")
+        if option in ("--config", "-config", "-c"):
+            value = value if equals else "".join(words[number + 1 : number + 2])
+            return Path(value) if value else None
+    return None
+
+
+def examine_runtime(asked: Path, agent: Path, config: Path | None) -> Iterator[Finding]:
+    """asked: containerd's socket. agent: the agent's. config: containerd's file; the one that it was started with
+    unless told."""
     try:
         import grpc
     except ImportError:
@@ -109,7 +145,8 @@ def examine_runtime(asked: Path, agent: Path, config: Path) -> Iterator[Finding]
         )
     for each in ours:
         yield from _plugin(each)
-    yield from _settings(config, {each.id for each in ours}, found.numbers)
+    daemon = daemon_of(asked)
+    yield from _settings(daemon.program, config or daemon.config or CONFIG, {each.id for each in ours}, found.numbers)
 
 
 def _known(found: Runtime, socket: Path) -> Finding:
@@ -159,13 +196,13 @@ def _plugin(plugin: Any) -> Iterator[Finding]:
         yield well(about, "containerd knows the agent, and says which image a layer is of")
 
 
-def _settings(config: Path, names: set[str], numbers: tuple[int, int] | None) -> Iterator[Finding]:
-    program = shutil.which("containerd")
-    if program is None or not names:
-        if program is None:
-            yield note(
-                "configuration", "there is no `containerd` here to say what its file comes to", where=str(config)
-            )
+def _settings(program: str, config: Path, names: set[str], numbers: tuple[int, int] | None) -> Iterator[Finding]:
+    if not names:
+        return
+    if not program:
+        yield note(
+            "configuration", "its process cannot be seen here, and so not what its file comes to", where=str(config)
+        )
         return
     try:
         ran = run_child([program, "--config", str(config), "config", "dump"], timeout_s=TIMEOUT_S)
