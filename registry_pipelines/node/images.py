@@ -357,7 +357,9 @@ class NodeImages:
                 image = image or self._opened(left[0][1].reference, Digest.parse(digest), keep=lasts)
                 while left:
                     each, told = left[0]
-                    if not image.resume(each, told):
+                    if image.resume(each, told):
+                        self._counts.count("taken_over")
+                    else:
                         self._give_up(each, "its tree is another one now")
                     left.pop(0)
             except Exception as error:
@@ -393,6 +395,7 @@ class NodeImages:
         if found.taken is not None:
             found.taken.end(None)
         name = f"{left.reference}@{left.digest}" if left is not None else "an image"
+        self._counts.count("lost")
         self._log(f"{name} is not served on: {why}; containers that run get errors for what they did not read yet")
 
 

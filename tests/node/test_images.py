@@ -17,6 +17,7 @@ import pytest
 from msgspec.structs import replace
 
 from registry_pipelines.errors import NotFound
+from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.images import MOST_WHOLE_BYTES, NodeImages
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, MANIFEST_LABEL, LazyImages
 from registry_pipelines.node.served import ServedImage
@@ -154,14 +155,16 @@ def test_a_new_process_serves_what_the_killed_one_did_without_the_registry(
         gone = Place(DistributionRegistry(faults.address, retries=NEVER), "team/app")
         for method in ("GET", "HEAD"):
             faults.play(method, r"/v2/.*", Status(503))
+        counts = Counts()
         with opened, ThreadPoolExecutor(1) as pool:
             waits = pool.submit((folder / "etc/motd").read_text)
             for told in (labels(release), {}):
-                with node(gone, state, key, wait_s=patient(60)) as images:
+                with node(gone, state, key, wait_s=patient(60), counts=counts) as images:
                     served = images.find(told, top)
                     assert served is not None and served.mount(top) == folder and ours(tmp_path) == [folder]
                     assert waits.result() == "hello\n"
                     assert (folder / "motd").is_symlink() and (folder / "etc/motd").read_text() == "hello\n"
+        assert counts.value("taken_over") == 1 and counts.value("lost") == 0
         gone.registry.close()  # type: ignore[attr-defined]
 
 
