@@ -158,13 +158,16 @@ class StartRecorder:
 
     def _record(self, watched: WatchedImage, mounted: Mounting, reference: str, then: Callable[[], object]) -> None:
         """In a thread."""
-        begun, why = self._wait(watched, mounted)
+        try:
+            begun, why = self._wait(watched, mounted)
+        except Exception as error:  # what waits for the end of the start goes on in any case
+            begun, why = 0.0, f"{type(error).__name__}: {error}"
         watched.finish()
+        if self._closed.is_set():
+            return
         with suppress(OSError):
             mounted.read_ahead()
         then()
-        if self._closed.is_set():
-            return
         try:
             if why:
                 raise InputError(why)

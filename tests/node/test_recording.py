@@ -32,6 +32,7 @@ from registry_pipelines.settings import Duration, Size
 from registry_pipelines.stream.hot.inbox import Message, of_images, read_message, waiting
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, Recording
 from registry_pipelines.stream.hot.watched import WatchedImage
+from registry_pipelines.stream.lazy.carriers import Kind
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.opened import open_image
 from registry_pipelines.stream.lazy.serving import Mounted
@@ -79,6 +80,7 @@ def recording_node(
     inbox: Place | None = None,
     gpu: bool = False,
     fill: bool = False,
+    carrier: Kind = "fuse",
     **more: object,
 ) -> Iterator[RecordingNode]:
     said, counts, over = [] if said is None else said, Counts(), threading.Event()
@@ -97,6 +99,7 @@ def recording_node(
         verifier=key.verifier,
         log=said.append,
         fill=fill,
+        carrier=carrier,
         recorder=recorder,
     ) as images:
         yield RecordingNode(images, said, counts, over)
@@ -149,6 +152,29 @@ def test_what_an_image_s_first_start_reads_is_sent_and_nothing_else(
     for secret in (REFERENCE, str(tmp_path), "registry.example"):
         assert secret.encode() not in raw and secret not in str(told)
     assert any("was recorded: " in line and "sent to registry.example/inbox" in line for line in said)
+
+
+def test_on_the_kernel_s_own_carrier_it_is_recorded_too_and_complete_afterwards(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fanotify(tmp_path)
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    *_, top = chain(counted.place, release)
+    with recording_node(counted, tmp_path / "node", key, fill=True, carrier="fanotify") as (images, _, counts, over):
+        folder = found(images, release, top).mount(top)
+        with (folder / "data/1").open("rb") as file:
+            file.seek(5 * PAGE_BYTES)
+            assert len(file.read(1)) == 1
+        assert (folder / "etc/motd").read_text() == "hello\n"
+        over.set()
+        until(lambda: counts.value("recordings", result="sent") == 1)
+    [message] = messages(counted)
+    told = pages(message.recording)
+    assert message.note.carrier == "fanotify" and {each for each in told if "data" in each[0]} == {("data/1", 5)}
+    assert ("etc/motd", 0) in told
+    with recording_node(counted, tmp_path / "node", key, carrier="fanotify") as (images, _, counts, _):
+        assert (found(images, release, top).mount(top) / "data/0").read_bytes() and not counts.value("recordings")
 
 
 def test_an_image_is_recorded_once_by_a_node_also_after_a_restart(
