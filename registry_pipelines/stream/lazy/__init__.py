@@ -13,7 +13,8 @@
   talks to it (``sockets``), ``fuse_memory`` what the next server must know, ``fdstore`` the same at systemd
 - ``pages_ahead`` gives the kernel what a hot pack brings before it asks; of EROFS ``mount_ahead`` has it read that
 - ``erofs`` writes a tree as metadata of EROFS, in the parts of ``erofs_wire``, for kernels that read it from a file;
-  ``backing`` keeps such files and fills them from the layers, by ``sharing`` blocks of the disk where it can
+  ``backing`` keeps such files and fills them from the layers, by ``sharing`` blocks of the disk where it can;
+  ``carriers`` chooses between FUSE and these (``erofs_carriers``)
 - ``probing`` tries which of all this the kernel can carry (``probing_fuse`` is the tree for that)
 - ``running`` starts a program of an image, with ``program_root`` as its root; who is not root does it in a user
   namespace (``namespaces``), and what nobody knows yet runs in a ``sandbox``, without the calls of ``seccomp``; ``gpu``

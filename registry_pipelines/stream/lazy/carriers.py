@@ -7,15 +7,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import threading
-import uuid
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from registry_pipelines.errors import InputError, LocalError, RegistryPipelinesError
-from registry_pipelines.progress import size_text
+from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.stream.lazy import mounting
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer, Served
 from registry_pipelines.stream.lazy.fuse_memory import ENDED, Memory
@@ -33,15 +30,11 @@ from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, Extents, Plac
 from registry_pipelines.stream.lazy.passthrough import Copies
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     # FUSE needs no file of EROFS and no holder: loaded where they are used
-    from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
     from registry_pipelines.stream.lazy.blocks import LazyLayer
     from registry_pipelines.stream.lazy.erofs import ReadyMetadata
     from registry_pipelines.stream.lazy.guard import TakenOver
     from registry_pipelines.stream.lazy.keeping import Keep
-    from registry_pipelines.stream.lazy.mount_ahead import MountAhead
     from registry_pipelines.stream.lazy.tree import Tree
 
 Kind = Literal["fuse", "fanotify", "auto"]
@@ -49,10 +42,8 @@ Kind = Literal["fuse", "fanotify", "auto"]
 KEPT = "node-holders"
 """Below what a node keeps of lazy images: the sockets of mounts that an agent takes over (``guard.take_all``)."""
 
-LOOK_EVERY_S = 0.5
 READY_S = 10.0
 """How long the kernel may take to ask for the first time: it does at once."""
-_NAMES_TOLD = 5
 
 
 class Lazy(Served, Copies, Placed, Protocol):
@@ -208,17 +199,19 @@ def open_carrier(
     then, and ``taken`` is gone.
     """
     if kind == "fuse":
-        _let_go(taken, where.folder)
+        let_go(taken, where.folder)
         return FuseCarrier(image, where, whole=whole)
+    from registry_pipelines.stream.lazy.erofs_carriers import by_fanotify, complete_first  # FUSE needs none of it
+
     try:
-        return _fanotify(image, where, log, taken, whole)
+        return by_fanotify(image, where, log, taken, whole)
     except RegistryPipelinesError as error:
         if kind == "fanotify":
             raise
         why = f"fanotify is not used: {error.what}"
     if mounting.DEVICE.exists() and (os.geteuid() == 0 or shutil.which("fusermount3")):
         return FuseCarrier(image, where, why, whole=whole)
-    return _whole(image, where, f"{why}; and there is no {mounting.DEVICE}", log)
+    return complete_first(image, where, f"{why}; and there is no {mounting.DEVICE}", log)
 
 
 class FuseCarrier:
@@ -241,7 +234,7 @@ class FuseCarrier:
             self._keep.keeper.serve(self._name)
             self._memory.recover(self._device)
         self._server = FuseServer(
-            self._device, image, copies=image, read_ahead_bytes=_read_ahead(image, whole), memory=self._memory
+            self._device, image, copies=image, read_ahead_bytes=read_ahead_bytes(image, whole), memory=self._memory
         )
         if image.comes_ahead:
             image.tell_ahead(self._server.pages_ahead(image).came)
@@ -296,238 +289,29 @@ class FuseCarrier:
         self._memory.close()
 
 
-class _Complete:
-    """A complete file, which nobody needs to watch."""
-
-    failed_reads = 0
-
-    def __init__(self, file: BackingFile, where: Where, carrier: str, why: str) -> None:
-        from registry_pipelines.stream.lazy.fanotify import mount_file
-
-        self._file, self._folder, self._carrier, self._why = file, where.folder, carrier, why
-        self._ended = threading.Event()
-        mount_file(file, where.folder)
-        self.read_far_ahead()
-
-    @property
-    def told(self) -> Told:
-        """See :class:`Carrier`."""
-        return Told(self._carrier, self._why, self._file.twice_bytes)
-
-    def run(self) -> None:
-        """See :class:`Carrier`."""
-        from registry_pipelines.stream.lazy.fanotify_wire import is_read
-
-        while not self._ended.wait(LOOK_EVERY_S) and is_read(self._file.descriptors[0]):
-            pass
-
-    def fill_rest(self) -> None:
-        """Nothing is missing."""
-
-    def read_far_ahead(self) -> None:
-        """See :class:`Carrier`."""
-        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES)
-
-    def end(self) -> None:
-        """See :class:`Carrier`."""
-        with suppress(OSError):
-            unmount(self._folder, detach=True)
-        self._ended.set()
-
-    def hold(self) -> None:
-        """See :class:`Carrier`. The kernel needs nobody for a complete file."""
-
-    def detached(self) -> None:
-        """See :class:`Carrier`."""
-
-    def abandon(self) -> None:
-        """See :class:`Carrier`."""
-
-    def leave(self) -> None:
-        """See :class:`Carrier`."""
-
-    def close(self) -> None:
-        """See :class:`Carrier`."""
-        self._file.close()
-
-
-class _Watched:
-    """A file that is filled while it is read."""
-
-    def __init__(
-        self,
-        file: BackingFile,
-        where: Where,
-        log: Callable[[str], object],
-        taken: TakenOver | None,
-        image: Lazy,
-        whole: bool,
-    ) -> None:
-        from registry_pipelines.stream.lazy.fanotify import WatchedMount
-
-        self._file = file
-        real = absolute(where.folder)
-        self._image = image
-        self._mount = WatchedMount(
-            file,
-            real,
-            log=log,
-            below=where.below,
-            taken=taken,
-            asked=None if image.watched is None else self._asked,
-            **_held_by(where),
-        )
-        self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
-        self.close, self.leave, self._folder = self._mount.close, self._mount.leave, real
-        with suppress(FileNotFoundError):  # the name of one that was taken over may be gone
-            set_read_ahead(real, _read_ahead(image, whole))
-        self._ahead: MountAhead | None = None
-        if image.comes_ahead:  # in a thread: what came until now is much, and the start reads other things first
-            if image.watched is None:  # what is read ahead would never be seen
-                from registry_pipelines.stream.lazy.mount_ahead import MountAhead
-
-                self._ahead = MountAhead(real, image.tree, image, file)
-                self._mount.ahead = self._ahead.threads
-            threading.Thread(target=image.tell_ahead, args=(self._came,), name="copy_ahead", daemon=True).start()
-
-    def _asked(self, start: int, size: int) -> None:
-        if (watched := self._image.watched) is not None:
-            for part in self._file.layout.parts(start, start + size):
-                watched(part.layer, part.position, part.size)
-
-    def hold(self) -> None:
-        """See :class:`Carrier`. It is held before it is mounted."""
-
-    def detached(self) -> None:
-        """See :class:`Carrier`."""
-        self._mount.named = False
-
-    def abandon(self) -> None:
-        """See :class:`Carrier`."""
-        self._mount.end()
-
-    def _came(self, layer: int, extents: Extents) -> None:
-        with suppress(RegistryPipelinesError, ValueError):  # it is copied when it is read, or that fails; or is closed
-            self._file.copy_extents(layer, extents)
-        if self._ahead is not None:
-            self._ahead.came(layer, extents)
-
-    def read_far_ahead(self) -> None:
-        """See :class:`Carrier`."""
-        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES)
-
-    @property
-    def failed_reads(self) -> int:
-        """See :class:`Carrier`."""
-        return self._mount.failed_reads
-
-    @property
-    def told(self) -> Told:
-        """See :class:`Carrier`."""
-        why = "" if self._mount.watched else "the file is complete, and nobody is asked any more"
-        return Told("fanotify", why, self._file.twice_bytes)
-
-
-class _HeldBy(TypedDict, total=False):
-    sockets: Path | None
-    socket: str
-    told: str
-    patience_s: float
-
-
-def _held_by(where: Where) -> _HeldBy:
-    """Who can take a mount over: nobody, or who mounts on its folder, or an agent, which knows all of a node."""
-    if where.keep is not None:
-        told, patience_s = where.keep.told.decode(), where.keep.keeper.patience_s
-        return {"sockets": where.lazy / KEPT, "socket": uuid.uuid4().hex, "told": told, "patience_s": patience_s}
-    return {"sockets": None if where.below else where.lazy / "holders"}
-
-
-def _read_ahead(image: Lazy, whole: bool) -> int:
+def read_ahead_bytes(image: Lazy, whole: bool) -> int:
     """Bytes that the kernel reads beyond what is asked for."""
     if image.watched is not None:
         return PAGE_BYTES
     return WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES
 
 
-def _fanotify(image: Lazy, where: Where, log: Callable[[str], object], taken: TakenOver | None, whole: bool) -> Carrier:
-    store = _store(where)
-    with ExitStack() as undo:
-        if taken is not None:
-            file = store.adopt(image.tree, image.layers, taken.held.data, taken.held.filling)
-            if file is not None:
-                undo.callback(file.close)
-                carrier = _Watched(file, where, log, taken, image, whole)
-                taken.give()
-                undo.pop_all()
-                return carrier
-            _let_go(taken, where.folder)
-        proof = _begin_self_test(where)
-        file = undo.enter_context(_opened(store, image, log))
-        if _is_complete(file):
-            undo.pop_all()
-            return _Complete(file, where, "fanotify", "the file was complete, and nobody is asked")
-        proof.result()
-        watched = _Watched(file, where, log, None, image, whole)
-        undo.pop_all()
-        return watched
-
-
-def _begin_self_test(where: Where) -> Future[None]:
-    """The test, while the file is made: it waits for the disk and the kernel, as that does for the registry."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from registry_pipelines.stream.lazy.fanotify import self_test
-
-    alone = ThreadPoolExecutor(1, thread_name_prefix="self_test")
-    proof = alone.submit(self_test, where.lazy / "backing")
-    alone.shutdown(wait=False)
-    return proof
-
-
-def _store(where: Where) -> BackingStore:
-    from registry_pipelines.stream.lazy.backing import BackingStore
-
-    return BackingStore((where.lazy / "backing").resolve())
-
-
-def _opened(store: BackingStore, image: Lazy, log: Callable[[str], object]) -> BackingFile:
-    file = store.open(image.tree, image.layers, image.metadata)
-    if file.layout.left_out:
-        names = ", ".join(file.layout.left_out[:_NAMES_TOLD])
-        log(f"extended attributes that the kernel's file systems do not have are left out, as unpacking does: {names}")
-    return file
-
-
-def _is_complete(file: BackingFile) -> bool:
-    """Whether nothing is missing, also after a crash of the machine."""
-    if not file.complete:
-        return False
-    with suppress(OSError, LocalError):
-        file.sync()
-        return file.complete  # a disk that failed takes bytes back
-    return False
-
-
-def _whole(image: Lazy, where: Where, why: str, log: Callable[[str], object]) -> Carrier:
-    """Fetch all, and mount it then."""
-    with ExitStack() as undo:
-        file = undo.enter_context(_opened(_store(where), image, log))
-        log(f"{why}; so all is fetched first, {size_text(sum(layer.size for layer in image.layers))} unpacked")
-        image.fill_rest()
-        file.fill(0, file.layout.size)
-        if not _is_complete(file):
-            raise LocalError("the disk did not take the image", where=str(file.path))
-        carrier = _Complete(file, where, "none", why)
-        undo.pop_all()
-        return carrier
-
-
-def _let_go(taken: TakenOver | None, folder: Path) -> None:
+def let_go(taken: TakenOver | None, folder: Path) -> None:
     """What is mounted there is another image, or comes another way from now on."""
     if taken is not None:
         taken.end(folder)
         check_folder(folder)
 
 
-__all__ = ["KEPT", "Carrier", "Kind", "Lazy", "Told", "Where", "free_folder", "open_carrier"]
+__all__ = [
+    "KEPT",
+    "Carrier",
+    "Kind",
+    "Lazy",
+    "Told",
+    "Where",
+    "free_folder",
+    "let_go",
+    "open_carrier",
+    "read_ahead_bytes",
+]
