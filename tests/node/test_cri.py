@@ -21,6 +21,7 @@ from tests.node.cri import Pod
 from tests.node.pods import SYSTEM, TWO, Kubelet, kubelet, push_pause
 from tests.node.test_containerd import in_the_end
 from tests.stream.lazy.mounts import need_fanotify, need_fuse
+from tests.stream.lazy.parts import nothing_left
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 
@@ -102,7 +103,7 @@ def test_pods_start_lazily_where_containerd_names_a_layer_by_its_chain_id_alone(
         in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
         assert len(cri.images()) == 1
         blocks = agent.folder / "state/registry-pipelines/lazy/blocks"
-        in_the_end(lambda: not list(blocks.glob("v*/*/*")))  # the disk has room again
+        in_the_end(lambda: nothing_left(blocks, "v*/*/*"))  # the disk has room again
         cri.pull(node.image)
         with cri.pod() as pod:
             third = pod.start(node.image, "sleep 1000")

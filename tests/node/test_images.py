@@ -36,7 +36,7 @@ from tests.patience import patient
 from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
+from tests.stream.lazy.parts import nothing_left, until
 from tests.stream.lazy.starts import file, image
 from tests.stream.releases import ESTARGZ, INDEXED, SOCI, Layer, Streamer, push, push_index
 
@@ -413,4 +413,4 @@ def test_what_is_here_of_a_layer_is_counted_and_goes_with_the_image_unless_anoth
         until(lambda: here() < FILE)
         assert images.usage(other.name, base) == with_base > (0, 0)
         other.release()
-        until(lambda: not list(blocks.glob("v*/*/*")))
+        until(lambda: nothing_left(blocks, "v*/*/*"))

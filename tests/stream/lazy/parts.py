@@ -48,6 +48,14 @@ def filler(place: Place, folder: Path, *, log: list[str] | None = None, patience
     return Filler(place, BlockStore(folder), log=[].append if log is None else log.append, patience_s=patience_s)
 
 
+def nothing_left(folder: Path, pattern: str) -> bool:
+    """Whether nothing is there by that name, while somebody deletes."""
+    try:
+        return not list(folder.glob(pattern))
+    except FileNotFoundError:  # just now
+        return False
+
+
 def until(true: Callable[[], bool]) -> None:
     """Wait for what another thread does; a limit only ends what hangs."""
     end = time.monotonic() + patient(60)
