@@ -61,7 +61,12 @@ def served(
         held_alone(lock, "another process serves this socket"),
         Snapshots(root, lazy, gate, counts) as snapshots,
         Reporter(
-            root, _first(socket_path, root), snapshots.everything, counts=counts, lazy_state=lazy_state
+            root,
+            _first(socket_path, root),
+            snapshots.everything,
+            counts=counts,
+            lazy_state=lazy_state,
+            changes=lambda: snapshots.changes,
         ) as reporter,
     ):
         reporter.drain = Drain(root, snapshots, lazy).look

@@ -91,6 +91,11 @@ class Snapshots:
         """All, oldest first; or those that stand on a parent, empty for nothing."""
         return self._store.everything(parent)
 
+    @property
+    def changes(self) -> int:
+        """While it is the same, so is :meth:`everything`."""
+        return self._store.changes
+
     def update(self, name: str, labels: Mapping[str, str], paths: Sequence[str]) -> Info:
         """Change labels: all of them without paths or with ``labels``, else those of ``labels.NAME``; an empty value
         takes one away. Nothing else of a snapshot can be changed."""

@@ -155,9 +155,11 @@ class Reporter:
         *,
         counts: Counts,
         lazy_state: Path | None,
+        changes: Callable[[], int] | None = None,
     ) -> None:
-        """first: what does not change. snapshots: all there are. lazy_state: the folder of lazy images of this node
-        (``lazy`` in ``NodeImages``'s state), None where nothing is served before it is fetched."""
+        """first: what does not change. snapshots: all there are, asked for again when ``changes`` is another number
+        (each time unless told): a node has hundreds, and this is done each second. lazy_state: the folder of lazy
+        images of this node (``lazy`` in ``NodeImages``'s state), None where nothing is served before it is fetched."""
         self._root, self._snapshots, self._counts = root, snapshots, counts
         self._first = msgspec.structs.replace(first, lazy_state=str(lazy_state or ""))
         self._lazy_state = lazy_state
@@ -166,6 +168,9 @@ class Reporter:
         self.told: list[Callable[[NodeStatus], object]] = []
         """Who is told each new status; what they raise is theirs."""
         self._last: bytes = b""
+        self._changes, self._known_at = changes, -1
+        self._known: tuple[int, int, dict[str, ImageStatus]] = (0, 0, {})
+        """Snapshots, containers and their images as of ``_known_at``."""
         self._seen: dict[tuple[str, str], MountNote] = {}
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="node_status", daemon=True)
@@ -187,8 +192,8 @@ class Reporter:
     def now(self) -> NodeStatus:
         """As of now."""
         with self._lock:
-            snapshots = self._snapshots()
-            images = users_of(snapshots)
+            count, containers, known = self._users()
+            images = {name: msgspec.structs.replace(each, mounts=[]) for name, each in known.items()}
             for note in self._notes():
                 self._add(note)
                 name = f"{note.image}@{note.digest}"
@@ -196,12 +201,20 @@ class Reporter:
             return msgspec.structs.replace(
                 self._first,
                 drain=self.drain(list(images.values())),
-                snapshots=len(snapshots),
-                containers=sum(map(is_container, snapshots)),
+                snapshots=count,
+                containers=containers,
                 images=list(images.values()),
                 counters=list(self._counts.counters()),
                 fallbacks=list(self._counts.fallbacks()),
             )
+
+    def _users(self) -> tuple[int, int, dict[str, ImageStatus]]:
+        at = self._changes() if self._changes is not None else -1
+        if at < 0 or at != self._known_at:
+            snapshots = self._snapshots()
+            self._known = len(snapshots), sum(map(is_container, snapshots)), users_of(snapshots)
+            self._known_at = at  # from before: what changed meanwhile is looked at again
+        return self._known
 
     def write(self, *, ended: str = "") -> None:
         """Write the file where something changed. A full disk keeps the old one: what is served is worth more."""

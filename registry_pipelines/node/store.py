@@ -109,6 +109,11 @@ class Store:
             raise Refused("NOT_FOUND", f"there is no snapshot {name}")
         return rows[0]
 
+    @property
+    def changes(self) -> int:
+        """Rows that were changed since it was opened: while it is the same, so is everything."""
+        return self._database.total_changes
+
     def everything(self, parent: str | None = None) -> list[Info]:
         """All, oldest first; or those that stand on a parent, empty for nothing."""
         if parent is None:
