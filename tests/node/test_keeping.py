@@ -24,14 +24,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_pipelines.errors import StateLocked
 from registry_pipelines.node.served import Left, left_by_fuse
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.stream.lazy import fdstore
-from registry_pipelines.stream.lazy.fuse import FuseServer
-from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
+from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.keeping import Keeping, Kept
-from registry_pipelines.stream.lazy.mounting import end_mount, mount, mount_fuse, unmount
+from registry_pipelines.stream.lazy.mounting import end_mount, mount, unmount
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer
 from tests.evidence.parts import Counted, Key
@@ -39,7 +36,7 @@ from tests.node.lives import Lives, keepers
 from tests.node.test_images import chain
 from tests.patience import patient
 from tests.stream.layers import pack
-from tests.stream.lazy.mounts import need_fuse, one_file
+from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file
 from tests.stream.releases import INDEXED, Layer, Streamer, push
@@ -393,48 +390,6 @@ def test_a_keeper_is_there_before_it_is_needed_and_goes_without_mounts(tmp_path:
     assert said == []
 
 
-@contextmanager
-def kept(tmp_path: Path) -> Iterator[tuple[Keeping, Path, Memory]]:
-    """A small tree that this process mounted and gave away."""
-    keeping = Keeping(tmp_path / "keeper", log=print)
-    device, memory = mount_fuse_at(tmp_path / "top"), Memory()
-    server = FuseServer(device, one_file(b"content"), memory=memory)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    assert server.ready.wait(patient(30))
-    keeping.keep(device, memory)
-    try:
-        yield keeping, tmp_path / "top", memory
-    finally:
-        end_mount(tmp_path / "top")
-        thread.join()
-        os.close(device)
-
-
-def mount_fuse_at(folder: Path) -> int:
-    folder.mkdir()
-    return mount_fuse(folder, "a test")
-
-
-def test_one_agent_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with kept(tmp_path) as (keeping, _, _):
-        monkeypatch.setattr("registry_pipelines.stream.lazy.keeping.BUSY_S", 0.1)
-        with pytest.raises(StateLocked):
-            Keeping(tmp_path / "keeper", log=print)
-        keeping.close(end=True)
-
-
-def test_a_mount_of_another_version_is_not_served_on_and_that_is_said(tmp_path: Path) -> None:
-    said: list[str] = []
-    with kept(tmp_path) as (keeping, _, memory):
-        keeping.close(end=False)
-        os.pwrite(memory.descriptor, b"\x02", 7)
-        again = Keeping(tmp_path / "keeper", log=said.append)
-        assert not again.left and "another version" in said[0]
-        os.pwrite(memory.descriptor, b"\x01", 7)
-        again.close(end=True)
-
-
 @given(st.binary(max_size=4080) | st.text().map(lambda text: json.dumps({"reference": text}).encode()))
 def test_what_another_program_told_of_a_mount_is_understood_or_not(told: bytes) -> None:
     memory = Memory()
@@ -442,40 +397,3 @@ def test_what_another_program_told_of_a_mount_is_understood_or_not(told: bytes) 
     found = left_by_fuse(Kept("name", -1, memory))
     memory.close()
     assert found.left is None or isinstance(found.left, Left)
-
-
-@given(st.text(alphabet="device-memory-ab:1").map(str), st.integers(0, 3).map(str) | st.text("0x9-", max_size=3))
-def test_what_systemd_gives_is_taken_in_pairs_alone(names: str, count: str) -> None:
-    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in told.items():
-            patch.setenv(name, value)
-        for name, device, memory in fdstore.stored():
-            assert {f"device-{name}", f"memory-{name}"} <= set(names.split(":")) and device != memory
-        assert not told.keys() & os.environ.keys()
-
-
-def test_what_is_noted_of_requests_and_files_is_there_for_the_next_one() -> None:
-    memory = Memory()
-    memory.begin()
-    memory.tell(b"told")
-    memory.set(RESENDS)
-    assert memory.add(7) and memory.add(9)
-    memory.remove(7)
-    memory.reading(1)[8:16] = (11).to_bytes(8, "little")
-    memory.put_file(3, OpenFile(5, 1, 2, 4))
-    other = Memory(os.dup(memory.descriptor))
-    assert sorted(other.unanswered()) == [9, 11] and other.told == b"told" and other.flags == RESENDS
-    assert list(other.files()) == [(3, OpenFile(5, 1, 2, 4))]
-    memory.answered(1)
-    memory.put_file(3, None)
-    assert other.unanswered() == [9] and not list(other.files())
-    assert all(memory.add(each) for each in range(100, 100 + MOST_UNANSWERED - 1)) and not memory.add(1)
-    other.begin()
-    assert not memory.unanswered() and other.add(1)
-    with pytest.raises(ValueError, match="too much"):
-        memory.tell(bytes(5000))
-    with pytest.raises(ValueError, match="another version"):
-        Memory(os.memfd_create("short"))
-    memory.close()
-    other.close()

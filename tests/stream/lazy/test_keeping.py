@@ -1,0 +1,102 @@
+"""What keeps the mounts of an agent, and what it keeps of them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry_pipelines.errors import StateLocked
+from registry_pipelines.stream.lazy import fdstore
+from registry_pipelines.stream.lazy.fuse import FuseServer
+from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
+from registry_pipelines.stream.lazy.keeping import Keeping
+from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
+from tests.patience import patient
+from tests.stream.lazy.mounts import need_fuse, one_file
+
+
+@contextmanager
+def kept(tmp_path: Path) -> Iterator[tuple[Keeping, Path, Memory]]:
+    """A small tree that this process mounted and gave away."""
+    need_fuse()
+    keeping = Keeping(tmp_path / "keeper", log=print)
+    device, memory = mount_fuse_at(tmp_path / "top"), Memory()
+    server = FuseServer(device, one_file(b"content"), memory=memory)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    assert server.ready.wait(patient(30))
+    keeping.keep(device, memory)
+    try:
+        yield keeping, tmp_path / "top", memory
+    finally:
+        end_mount(tmp_path / "top")
+        thread.join()
+        os.close(device)
+
+
+def mount_fuse_at(folder: Path) -> int:
+    folder.mkdir()
+    return mount_fuse(folder, "a test")
+
+
+def test_one_agent_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kept(tmp_path) as (keeping, _, _):
+        monkeypatch.setattr("registry_pipelines.stream.lazy.keeping.BUSY_S", 0.1)
+        with pytest.raises(StateLocked):
+            Keeping(tmp_path / "keeper", log=print)
+        keeping.close(end=True)
+
+
+def test_a_mount_of_another_version_is_not_served_on_and_that_is_said(tmp_path: Path) -> None:
+    said: list[str] = []
+    with kept(tmp_path) as (keeping, _, memory):
+        keeping.close(end=False)
+        os.pwrite(memory.descriptor, b"\x02", 7)
+        again = Keeping(tmp_path / "keeper", log=said.append)
+        assert not again.left and "another version" in said[0]
+        os.pwrite(memory.descriptor, b"\x01", 7)
+        again.close(end=True)
+
+
+@given(st.text(alphabet="device-memory-ab:1").map(str), st.integers(0, 3).map(str) | st.text("0x9-", max_size=3))
+def test_what_systemd_gives_is_taken_in_pairs_alone(names: str, count: str) -> None:
+    told = {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": count, "LISTEN_FDNAMES": names}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in told.items():
+            patch.setenv(name, value)
+        for name, device, memory in fdstore.stored():
+            assert {f"device-{name}", f"memory-{name}"} <= set(names.split(":")) and device != memory
+        assert not told.keys() & os.environ.keys()
+
+
+def test_what_is_noted_of_requests_and_files_is_there_for_the_next_one() -> None:
+    memory = Memory()
+    memory.begin()
+    memory.tell(b"told")
+    memory.set(RESENDS)
+    assert memory.add(7) and memory.add(9)
+    memory.remove(7)
+    memory.reading(1)[8:16] = (11).to_bytes(8, "little")
+    memory.put_file(3, OpenFile(5, 1, 2, 4))
+    other = Memory(os.dup(memory.descriptor))
+    assert sorted(other.unanswered()) == [9, 11] and other.told == b"told" and other.flags == RESENDS
+    assert list(other.files()) == [(3, OpenFile(5, 1, 2, 4))]
+    memory.answered(1)
+    memory.put_file(3, None)
+    assert other.unanswered() == [9] and not list(other.files())
+    assert all(memory.add(each) for each in range(100, 100 + MOST_UNANSWERED - 1)) and not memory.add(1)
+    other.begin()
+    assert not memory.unanswered() and other.add(1)
+    with pytest.raises(ValueError, match="too much"):
+        memory.tell(bytes(5000))
+    with pytest.raises(ValueError, match="another version"):
+        Memory(os.memfd_create("short"))
+    memory.close()
+    other.close()
