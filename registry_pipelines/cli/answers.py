@@ -95,12 +95,13 @@ class NodeDiskRow(TypedDict):
 
 class NodeSizes(TypedDict):
     """What a node's images take, an image with its layers each, and the disk for them: in the way that was asked for,
-    and in the others."""
+    and in the others. unread: images that are in none of it, with why."""
 
     platform: str
     images: list[Row]
     disk: NodeDiskRow
     others: list[NodeDiskRow]
+    unread: list[Row]
 
 
 class CheckedObjects(TypedDict):

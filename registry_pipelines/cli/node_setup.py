@@ -14,7 +14,7 @@ from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import harmless
 from registry_pipelines.node.setup import CARRIES, FORMS, Form, Setup, write
-from registry_pipelines.node.sizing import read_disk
+from registry_pipelines.node.sizing import read_size
 from registry_pipelines.node.where import ROOT, SOCKET
 from registry_pipelines.oci.files import local_errors, write_file
 
@@ -76,6 +76,7 @@ def setup(
     The unit runs the program that wrote it, with the configuration of --config and the keys of --key where they are
     given. `kubernetes`, `eks` and `karpenter` carry these files with them.
     """
+    size = read_size(size_file) if size_file is not None else None
     config = options.config_file.absolute() if options.config_file is not None else None
     # Where it is kept counts only on another machine, and a configuration need not be readable here.
     state = options.config().state if config is not None and form in CARRIES else None
@@ -89,7 +90,7 @@ def setup(
             state=state,
             keys=tuple(key.absolute() for key in keys),
             image=image,
-            disk=read_disk(size_file) if size_file is not None else None,
+            disk=size.disk if size is not None else None,
         ),
     )
     for name, content in written.files.items():
@@ -97,13 +98,17 @@ def setup(
         with local_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_file(path, content)
+    notes = [
+        *written.notes,
+        *(f"no room is computed for {each.name}: {each.what}" for each in (size.unread if size else ())),
+    ]
     paths = [str(folder / name) for name in written.files]
     if options.as_json:
-        print_json({"files": paths, "notes": written.notes})
+        print_json({"files": paths, "notes": notes})
         return
     for path_text in paths:
         click.echo(harmless(path_text))
-    for note in written.notes:
+    for note in notes:
         click.echo(harmless(note), err=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +14,8 @@ from registry_pipelines.cli.context import BELIEVED_KEYS, Options, SizeType, com
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import console, harmless, rows_table
 from registry_pipelines.cli.references import whole
-from registry_pipelines.errors import InputError
-from registry_pipelines.node.sizing import GIB, WAYS, WRITABLE, Way
+from registry_pipelines.errors import InputError, RegistryPipelinesError, exit_code_of_many
+from registry_pipelines.node.sizing import GIB, WAYS, WRITABLE, UnreadImage, Way
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import count_text, size_text
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 MAX_LIST_BYTES = 16 << 20
 """Of ``--from``."""
+MOST_NOTES = 20
+"""Images that an error names: with more of them something else is wrong."""
 MOST_IMAGES = 1000
 """kubelet tells its API server of 50; a list that is longer is none of a node's."""
 
@@ -86,7 +88,10 @@ def size(
 
     Each layer counts once. A disk holds all images, what containers write, and the largest image once more: a new
     release comes while the old one runs. Sizes that no registry tells are estimated, and marked. Nothing is fetched but
-    manifests, configs, and some bytes of layers and indexes.
+    manifests, configs, and some bytes of layers and indexes. An image that cannot be read counts as nothing, and is
+    said.
+
+    Exit 6: some images could not be read.
     """
     from registry_pipelines.node.image_sizes import image_sizes
     from registry_pipelines.node.sizing import NodeSize, disk
@@ -96,19 +101,28 @@ def size(
     verifier = options.believed(keys)
     texts = _texts(options, images, source)
     with options.places(list(texts.values())) as places:
-        named = [_named(places, name, text) for name, text in texts.items()]
-        sizes = image_sizes(named, platform=wanted, verifier=verifier)
+        named, unread = _located(places, texts)
+        sizes, failed = image_sizes(named, platform=wanted, verifier=verifier)
+    unread |= failed
+    if not sizes:
+        raise _none_of(unread)
     disks = {each: disk(sizes, way=each, writable=int(writable), given_gib=given_gib) for each in WAYS}
     found = NodeSize(
         platform=str(wanted),
         images=sizes,
         disk=disks[way],
         others=tuple(each for name, each in disks.items() if name != way),
+        unread=tuple(
+            UnreadImage(name=name, error=type(each).__name__, what=str(each), exit_code=each.exit_code)
+            for name, each in unread.items()
+        ),
     )
     if options.as_json:
         print_json(json.loads(encode_json(found)))
     else:
         _show(found)
+    if code := exit_code_of_many([*(0 for _ in sizes), *(each.exit_code for each in found.unread)]):
+        sys.exit(code)
 
 
 def _lines(path: Path) -> list[str]:
@@ -148,11 +162,30 @@ def _texts(options: Options, images: Sequence[str], source: Path | None) -> dict
     return found
 
 
-def _named(places: Places, name: str, text: str) -> Named:
+def _located(places: Places, texts: Mapping[str, str]) -> tuple[list[Named], dict[str, RegistryPipelinesError]]:
+    """And those that are no references: a cluster's list has what its containers say, whatever that is."""
     from registry_pipelines.node.image_sizes import Named
 
-    located = places.locate(text)
-    return Named(name, located.place, located.selector)
+    named: list[Named] = []
+    wrong: dict[str, RegistryPipelinesError] = {}
+    for name, text in texts.items():
+        try:
+            located = places.locate(text)
+        except RegistryPipelinesError as error:
+            wrong[name] = error
+        else:
+            named.append(Named(name, located.place, located.selector))
+    return named, wrong
+
+
+def _none_of(unread: Mapping[str, RegistryPipelinesError]) -> RegistryPipelinesError:
+    """The first one's error, with a line about each of the others."""
+    first, *others = unread.items()
+    for name, error in others[:MOST_NOTES]:
+        first[1].add_note(f"{name}: {error}")
+    if len(others) > MOST_NOTES:
+        first[1].add_note(f"and {len(others) - MOST_NOTES} more, of which none can be read")
+    return first[1]
 
 
 def _show(found: NodeSize) -> None:
@@ -197,6 +230,7 @@ def told(found: NodeSize) -> list[str]:
     ]
     if not disk.fits:
         lines.append("they do not fit: kubelet will clear images that the node needs, or pulls will fail")
+    lines += [f"{each.name} could not be read, and has no room there: {each.what}" for each in found.unread]
     if guessed := [each.name for each in found.images if not each.exact]:
         lines.append(f"the unpacked size of {count_text(len(guessed), 'image')} is estimated: no registry tells it")
     if pulled := [each.name for each in found.images if not each.form]:

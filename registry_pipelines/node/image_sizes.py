@@ -49,6 +49,13 @@ class Named(NamedTuple):
     selector: str
 
 
+class Sizes(NamedTuple):
+    """failed: why the others could not be read, by name."""
+
+    images: tuple[ImageSize, ...]
+    failed: Mapping[str, RegistryPipelinesError]
+
+
 class _Served(NamedTuple):
     """How nodes can serve an image. ztocs: by layer digest. packed: unpacked bytes of the newest hot pack."""
 
@@ -57,27 +64,43 @@ class _Served(NamedTuple):
     packed: int
 
 
+class _Read(NamedTuple):
+    named: Named
+    image: NodeImage
+    served: _Served
+
+
 def image_sizes(
     images: Sequence[Named], *, platform: Platform | None = None, verifier: Verifier | None = None
-) -> tuple[ImageSize, ...]:
+) -> Sizes:
     """Each image's sizes, for one platform (this machine's unless told). verifier: whose indexes and packs nodes
-    believe.
-
-    Raises InputError for an image without that platform, NotFound, RegistryError, ManifestInvalid, ClosureIncomplete.
+    believe. An image that is not there, has no such platform or may not be read ends nothing: a cluster's list names
+    images that have gone.
     """
     with Pool(THREADS, "size") as pool:
-        found = list(pool.map(lambda each: image_for(each.place, each.selector, platform), images))
-        served = list(pool.map(lambda image, of: _served(image, verifier, of.selector), found, images))
+        tried = list(pool.map(lambda each: _tried(each, platform, verifier), images))
+        read = [each for each in tried if isinstance(each, _Read)]
         wanted = {
             layer.digest: (image.place, layer, diff_id, of.ztocs.get(layer.digest))
-            for image, of in zip(found, served, strict=True)
+            for _, image, of in read
             for layer, diff_id in image.layers
         }
         sizes = dict(zip(wanted, pool.map(lambda each: _layer(*each), wanted.values()), strict=True))
-    return tuple(
-        _image(named, image, tuple(sizes[layer.digest] for layer, _ in image.layers), of)
-        for named, image, of in zip(images, found, served, strict=True)
+    return Sizes(
+        tuple(
+            _image(named, image, tuple(sizes[layer.digest] for layer, _ in image.layers), of)
+            for named, image, of in read
+        ),
+        {named.name: each for named, each in zip(images, tried, strict=True) if not isinstance(each, _Read)},
     )
+
+
+def _tried(named: Named, platform: Platform | None, verifier: Verifier | None) -> _Read | RegistryPipelinesError:
+    try:
+        image = image_for(named.place, named.selector, platform)
+        return _Read(named, image, _served(image, verifier, named.selector))
+    except RegistryPipelinesError as error:
+        return error
 
 
 def _image(named: Named, image: NodeImage, layers: tuple[LayerSize, ...], served: _Served) -> ImageSize:
@@ -155,4 +178,4 @@ def unwrapped(told: int, compressed: int) -> int | None:
     return fitting[0] if len(fitting) == 1 else None
 
 
-__all__ = ["FIRST_SHARE", "RATIO", "Named", "image_sizes", "unwrapped"]
+__all__ = ["FIRST_SHARE", "RATIO", "Named", "Sizes", "image_sizes", "unwrapped"]

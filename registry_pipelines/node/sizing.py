@@ -81,6 +81,15 @@ class ImageSize(msgspec.Struct, frozen=True, kw_only=True):
         return all(each.exact for each in self.layers)
 
 
+class UnreadImage(msgspec.Struct, frozen=True, kw_only=True):
+    """An image whose sizes could not be had: the disk has no room for it. error: class of what came."""
+
+    name: str
+    error: str
+    what: str
+    exit_code: int
+
+
 class NodeDisk(msgspec.Struct, frozen=True, kw_only=True):
     """The disk of a node's container runtime. Bytes, GiB (2**30), percent of the disk."""
 
@@ -107,6 +116,8 @@ class NodeSize(msgspec.Struct, frozen=True, kw_only=True):
     """In the way that was asked for."""
     others: tuple[NodeDisk, ...]
     """In the other ways, for comparison."""
+    unread: tuple[UnreadImage, ...] = ()
+    """Named, and in none of these numbers."""
 
 
 class _Document(msgspec.Struct, frozen=True):
@@ -115,12 +126,12 @@ class _Document(msgspec.Struct, frozen=True):
     result: NodeSize
 
 
-def read_disk(path: Path) -> NodeDisk:
-    """The disk of a document that ``node size --json`` printed. Raises LocalError, InputError."""
+def read_size(path: Path) -> NodeSize:
+    """What ``node size --json`` printed. Raises LocalError, InputError."""
     with local_errors(path):
         raw = path.read_bytes()
     try:
-        return decode_json(raw, _Document).result.disk
+        return decode_json(raw, _Document).result
     except ManifestInvalid as error:
         raise InputError(
             "is not what `node size --json` writes", where=f"{path}: {error.what}", do="Write it again"
@@ -168,8 +179,9 @@ __all__ = [
     "LayerSize",
     "NodeDisk",
     "NodeSize",
+    "UnreadImage",
     "Way",
     "bytes_of",
     "disk",
-    "read_disk",
+    "read_size",
 ]

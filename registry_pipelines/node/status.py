@@ -110,7 +110,7 @@ def read_status(root: Path) -> Told:
         raise NotFound(
             "no agent has served this folder yet",
             where=str(root),
-            do="Name the folder of `node serve` with --root, as the user who runs it",
+            do="Start `node serve`, or name its folder with --root",
         )
     alive = is_locked(root / LOCK)
     with local_errors(path):

@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_pipelines.cli import main
-from registry_pipelines.errors import IndexInvalid, InputError
+from registry_pipelines.errors import ContentError, IndexInvalid, InputError, NotFound
 from registry_pipelines.node.image_sizes import unwrapped
-from registry_pipelines.node.sizing import GIB, WAYS, ImageSize, LayerSize, Way, bytes_of, disk, read_disk
+from registry_pipelines.node.sizing import GIB, WAYS, ImageSize, LayerSize, Way, bytes_of, disk, read_size
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.ztoc import HEAD_BYTES, tar_bytes
@@ -121,8 +121,7 @@ def noise(name: str, size: int) -> bytes:
 def told(*arguments: str, code: int = 0) -> dict[str, Any]:
     done = CliRunner().invoke(main, ["node", "size", "--platform", "linux/amd64", "--json", *arguments])
     assert done.exit_code == code, done.output
-    result: dict[str, Any] = json.loads(done.stdout)["result"] if code == 0 else {}
-    return result
+    return json.loads(done.stdout)["result"] or {}
 
 
 def test_sizes_are_those_of_the_layers(counted: Counted, streamer: Streamer, key: Key, tmp_path: Path) -> None:
@@ -165,10 +164,44 @@ def test_what_it_writes_is_what_setup_takes(counted: Counted, tmp_path: Path) ->
         ["node", "size", f"{counted.place}:v1", "--platform", "linux/amd64", "--writable", "60GiB", "--json"],
     )
     (tmp_path / "size.json").write_text(done.stdout)
-    assert read_disk(tmp_path / "size.json").volume_gib == json.loads(done.stdout)["result"]["disk"]["volume_gib"] > 70
+    assert (
+        read_size(tmp_path / "size.json").disk.volume_gib
+        == json.loads(done.stdout)["result"]["disk"]["volume_gib"]
+        > 70
+    )
     words = ["node", "setup", "karpenter", "--to", str(tmp_path), "--size", str(tmp_path / "size.json")]
     assert CliRunner().invoke(main, words).exit_code == 0
     assert "volumeSize: 71Gi" in (tmp_path / "ec2nodeclass.yaml").read_text()
+
+
+def test_images_that_are_gone_are_said_and_the_others_counted(counted: Counted, tmp_path: Path) -> None:
+    """A cluster's list has old ones, some that no account opens, and what is no reference."""
+    tar = noise("a", 1 << 20)
+    push(counted.place, Layer(gzip.compress(tar, 6, mtime=0), tar), tag="v1")
+    there = told(f"{counted.place}:v1")
+    listed = tmp_path / "list"
+    listed.write_text(f"{counted.place}:gone\n{counted.place}:v1\nUPPER//\n")
+    found = told("--from", str(listed), code=ContentError.exit_code)
+    assert found["disk"] == there["disk"] and found["images"] == there["images"]
+    errors = {each["name"]: each["error"] for each in found["unread"]}
+    assert errors == {"UPPER//": "ReferenceInvalid", f"{counted.place}:gone": "NotFound"}
+
+    words = ["--from", str(listed), "--platform", "linux/amd64"]
+    shown = CliRunner().invoke(main, ["node", "size", *words])
+    assert shown.exit_code == ContentError.exit_code and f"{counted.place}:gone could not be read" in shown.output
+    (tmp_path / "size.json").write_text(CliRunner().invoke(main, ["node", "size", *words, "--json"]).stdout)
+    written = ["node", "setup", "kubelet", "--to", str(tmp_path), "--size", str(tmp_path / "size.json")]
+    said = CliRunner().invoke(main, written)
+    assert said.exit_code == 0 and f"no room is computed for {counted.place}:gone" in said.stderr
+
+
+def test_where_no_image_can_be_read_nothing_is_computed(counted: Counted) -> None:
+    names = [f"{counted.place}:{number}" for number in range(23)]
+    done = CliRunner().invoke(main, ["node", "size", *names, "--json"])
+    assert done.exit_code == NotFound.exit_code
+    answer = json.loads(done.stdout)
+    assert answer["result"] is None and answer["error"]["error"] == "NotFound"
+    assert len(answer["error"]["notes"]) == 21 and "2 more" in answer["error"]["notes"][-1]
 
 
 def test_a_person_reads_what_was_estimated_and_what_is_not_served(counted: Counted) -> None:
