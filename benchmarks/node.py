@@ -84,9 +84,8 @@ def measure_parts(bench: Bench, options: argparse.Namespace) -> None:
         name = "starts-fill" if options.fill else "starts"
         keep(work, name, measure_starts(bench, options.rounds, ways), note)
     if "memory" in parts:
-        found = [
-            measure_memory(bench, each, print, packed=packed) for each in carriers(bench) for packed in (True, False)
-        ]
+        kinds = [(each, True) for each in carriers(bench)] + [("fuse", False)]
+        found = [measure_memory(bench, each, print, packed=packed) for each, packed in kinds]
         keep(work, "memory", {"found": found, "start_s": measure_own_start(bench, options.rounds)}, note)
     if "plain" in parts:
         keep(work, "plain", measure_plain(bench, PLAIN_IMAGES, print), note)

@@ -18,7 +18,7 @@ from registry_pipelines.stream.bench.preparing import PACK
 IMAGES = 5
 CROWD_IMAGES, CROWD_CONTAINERS = 8, 16
 IMPORT = ("/usr/local/bin/python3", "-c", "import torch")
-QUIET_S = 3.0
+QUIET_S = 2.0
 """After which nothing of a start is under way."""
 
 

@@ -130,7 +130,7 @@ def _picture(said: Said) -> str:
 
 def _second_table(said: Said) -> str:
     lines = [
-        "| | RESULT s | bytes fetched | requests to the registry | reads that waited | questions of the kernel's |",
+        "| | RESULT s | bytes fetched | requests to the registry | reads that waited | calls of read(2) by the agent |",
         "|---|---|---|---|---|---|",
     ]
     for way in BARS:
@@ -140,8 +140,8 @@ def _second_table(said: Said) -> str:
             cells = [f"{_median(rows, _result):.2f}", *(f"{max(row[name] for row in rows):,}" for name in names)]
             lines.append(f"| {way} | {' | '.join(cells)} |")
     lines.append(
-        "\nThe last column counts calls of read(2) by the agent, of which each brings a question: by FUSE files are "
-        "opened and closed at the agent, so that large ones can be read without it; of their content nothing is asked."
+        "\nThe last column counts calls of read(2) by the agent; a question of the kernel's takes one or two. By FUSE "
+        "files are opened and closed at the agent, so that large ones are read without it; of content nothing is asked."
     )
     return "\n".join(lines)
 
