@@ -20,7 +20,7 @@ from registry_pipelines.node.lazy_images import LazyImages
 from registry_pipelines.node.snapshots import Snapshots
 from registry_pipelines.node.status import NodeStatus, Reporter
 from registry_pipelines.node.where import check_socket
-from registry_pipelines.oci.files import held_alone, local_errors
+from registry_pipelines.oci.files import held_alone, local_errors, raise_file_limit
 from registry_pipelines.oci.times import write_time
 
 THREADS = 16
@@ -55,6 +55,7 @@ def served(
         ) from error
     from registry_pipelines.node.wire import Service, handlers
 
+    raise_file_limit()
     lock = socket_path.with_name(f"{socket_path.name}.lock")
     counts, root = counts or Counts(), root.absolute()
     with (

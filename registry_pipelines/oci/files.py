@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import resource
 import threading
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,15 @@ def disk_errors(where: Path | str) -> Iterator[None]:
         raise DiskFull(
             f"no space is left: {error.strerror}", where=str(where), do="Free space or choose another folder"
         ) from error
+
+
+def raise_file_limit() -> None:
+    """Permit as many open files as this process may have: the usual 1,024 are fewer than a registry has connections,
+    and than the layers of eight images have files."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        with suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 @contextmanager

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import resource
 import signal
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from typing import TypeVar
 
+from registry_pipelines.oci.files import raise_file_limit
 from registry_pipelines.registry.embedded.http_server import HttpServer
 
 _Server = TypeVar("_Server", bound=HttpServer)
-
-
-def raise_file_limit() -> None:
-    """Permit as many open files as this process may have; the usual 1,024 are fewer than the connections we admit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        with suppress(ValueError, OSError):
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def serve(

@@ -42,6 +42,7 @@ from registry_pipelines.stream.lazy.mounting import (
     naming_settings,
     unmount,
 )
+from registry_pipelines.stream.lazy.sockets import is_ready
 from registry_pipelines.stream.lazy.tree import ROOT, Inode, TreeWriter
 
 WAITING_THREADS = 64
@@ -461,7 +462,7 @@ def _read(path: Path, group: int, answered: Callable[[], int]) -> bytes | None:
     reader.start()
     asked, until = 0, time.monotonic() + TEST_S
     while reader.is_alive() and time.monotonic() < until:
-        if select.select([group], [], [], 0.002)[0]:
+        if is_ready(group, 0.002):
             for event in fan.events(group):
                 asked += 1
                 fan.answer(group, event.descriptor, answered())

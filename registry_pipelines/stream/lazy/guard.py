@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.stream.lazy import holder
 from registry_pipelines.stream.lazy.holder import Held
 from registry_pipelines.stream.lazy.mounting import unmount
-from registry_pipelines.stream.lazy.sockets import connect, listen
+from registry_pipelines.stream.lazy.sockets import connect, is_ready, listen
 
 PATIENCE_S = 60.0
 """How long reads wait for another process to take over; then they end with EIO."""
@@ -145,8 +144,7 @@ class Guard:
 
     def _wait(self, filler: socket.socket) -> None:
         """Until it says that it holds. Raises LocalError."""
-        ready, _, _ = select.select([filler], [], [], START_S)
-        if not ready or filler.recv(holder.MOST_TOLD_BYTES) != holder.READY:
+        if not is_ready(filler.fileno(), START_S) or filler.recv(holder.MOST_TOLD_BYTES) != holder.READY:
             filler.close()
             raise LocalError(f"{_NO_HOLDER}: it ended, or says nothing", where=sys.executable)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import select
 import stat
 import tempfile
 import threading
@@ -18,6 +17,7 @@ from registry_pipelines.stream.lazy import fuse_wire as wire
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
 from registry_pipelines.stream.lazy.passthrough import LEAST_BYTES, OPEN_OUT, RELEASE_IN, Passthrough
+from registry_pipelines.stream.lazy.sockets import is_ready
 
 KEPT, PASSED, AGAIN = "kept", "passed", "again"
 """The files: given to the kernel before it is read; read by the kernel from another one; asked for twice."""
@@ -148,7 +148,7 @@ class TriedFuse:
             self.resent = error.strerror or ""
             self._fail(unique, errno.ENOENT)
             return
-        if not select.select([self._device], [], [], WAIT_S)[0]:
+        if not is_ready(self._device, WAIT_S):
             self._fail(unique, errno.ENOENT)
 
     def _open(self, node: int) -> bytes:
