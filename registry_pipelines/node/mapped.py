@@ -7,7 +7,6 @@ container would see an empty folder. So a container on such an image gets its lo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -83,11 +82,10 @@ def _shows(where: Path, lower: Path) -> bool:
 
 
 def _clear(where: Path) -> None:
-    while os.path.ismount(where):
-        try:
+    """Until nothing is mounted there; os.path.ismount sees no mount of the same disk."""
+    with suppress(OSError):
+        while True:
             unmount(where, detach=True)
-        except OSError:
-            return
 
 
 def _lines(mapping: str) -> str:
