@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import LocalError, NotFound
@@ -135,6 +136,7 @@ _ANY = st.recursive(
 )
 
 
+@settings_of(max_examples=50)
 @given(
     st.dictionaries(
         st.sampled_from(
