@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 from registry_pipelines.chain.admission import ConfiguredSites
+from registry_pipelines.chain.node_places import NodePlaces
 from registry_pipelines.chain.places import address
 from registry_pipelines.chain.session import Session
 from registry_pipelines.node.counts import Counts
@@ -21,10 +22,15 @@ from registry_pipelines.threads import Pool
 
 @contextmanager
 def node_gate(
-    session: Session, settings: Gate, folder: Path, log: Callable[[str], object], counts: Counts | None = None
+    session: Session,
+    settings: Gate,
+    folder: Path,
+    log: Callable[[str], object],
+    counts: Counts | None = None,
+    hosts: Sequence[Path] = (),
 ) -> Iterator[NodeGate]:
     """A gate with these settings. folder: for the last answers, which only this user can write to. log: see NodeGate.
-    Raises InputError for keys or a policy that cannot be read, LocalError."""
+    hosts: of containerd's ``config_path``; those of the configuration unless told. Raises InputError for keys or a policy that cannot be read, LocalError."""
     sites = ConfiguredSites(session, channel=settings.channel, policy=settings.policy)
     channel = settings.channel or session.config.admission.channel or ""
     pool = Pool(THREADS, "gate")
@@ -33,6 +39,7 @@ def node_gate(
             settings,
             sites,
             pool,
+            place=NodePlaces(session.places, hosts or session.config.node.hosts, log).place,
             folder=folder,
             approved=session.config.admission.approved,
             scope=f"policy {settings.policy or 'of the channel'}, channel {channel or 'the last'}",

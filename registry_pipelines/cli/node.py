@@ -184,7 +184,7 @@ def serve(
             room = Room(state, counts=counts, log=say, max_bytes=store_size or MAX_BYTES, kept_free=keep_free)
             stack.enter_context(room)
         told = state if lazy else None
-        gate = stack.enter_context(gate_of(options, policy, say, counts))
+        gate = stack.enter_context(gate_of(options, policy, say, counts, hosts))
         reporter = stack.enter_context(
             served(socket_path, root, log=say, lazy=images, gate=gate, counts=counts, lazy_state=told)
         )

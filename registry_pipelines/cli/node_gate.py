@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,13 +12,19 @@ from registry_pipelines.cli.context import Options
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.judging import Gate
 
 
 @contextmanager
 def gate_of(
-    options: Options, policy: str | None, say: Callable[[str], object], counts: Counts | None = None
+    options: Options,
+    policy: str | None,
+    say: Callable[[str], object],
+    counts: Counts | None = None,
+    hosts: Sequence[Path] = (),
 ) -> Iterator[Gate | None]:
     """The gate of ``node.gate``, or of ``--policy``; None where neither is told. Raises InputError: there is no
     configuration for it, or no such policy; LocalError."""
@@ -34,7 +40,7 @@ def gate_of(
         raise InputError(unknown(policy, config.policies, "policy"), do="Name a policy of the configuration")
     settings = config.node.gate or Settings()
     settings = replace(settings, policy=policy or settings.policy)
-    with Chain(config).node_gate(settings, options.state.parent / "lazy" / "gate", say, counts) as gate:
+    with Chain(config).node_gate(settings, options.state.parent / "lazy" / "gate", say, counts, hosts) as gate:
         audit = " (audit: nothing is refused)" if settings.mode == "audit" else ""
         others = "refused" if settings.unknown == "refuse" else "pulled"
         say(f"the gate of this node is on{audit}: images without an allowing verdict are refused, others' {others}")

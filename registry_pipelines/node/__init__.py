@@ -7,7 +7,8 @@
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``carrier`` says by what they are mounted
 - ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
-- ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start
+- ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start,
+  ``gate`` by whose verdict, and ``gate_layers`` whether a layer is of the image that labels name
 - ``examining`` looks for what keeps a node from all this
 - ``room`` keeps some free on the disk
 - ``draining`` prepares the end of an agent

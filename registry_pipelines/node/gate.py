@@ -22,6 +22,7 @@ from registry_pipelines.errors import (
     RegistryPipelinesError,
 )
 from registry_pipelines.node.counts import Counts
+from registry_pipelines.node.gate_layers import Layers
 from registry_pipelines.node.judging import Layer, Named, denied
 from registry_pipelines.node.last_answers import LastAnswers
 from registry_pipelines.node.model import Gate
@@ -110,6 +111,7 @@ class NodeGate:
         sites: Rulings,
         pool: Pool,
         *,
+        place: Callable[[str], Place],
         folder: Path,
         approved: Sequence[Approved] = (),
         scope: str = "",
@@ -121,7 +123,7 @@ class NodeGate:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """pool: whose threads ask, and no other gate's. folder: for the last answers. approved: beside those of the
+        """pool: whose threads ask, and no other gate's. place: where an image is read on this node. folder: for the last answers. approved: beside those of the
         settings. scope: by which policy and for which channel is asked, in words; other words have other last answers.
         runtime: is asked what a container is of; without it the labels of its layer say so. read: what a reference
         names; raises ReferenceInvalid. log: is told in one line of
@@ -143,22 +145,37 @@ class NodeGate:
             lambda found: keep_s if isinstance(found, Digest) else min(KEEP_REFUSAL_S, keep_s),
             clock=clock,
         )
+        self._layers = Layers(place, self._last, pool, self._waited, clock=clock)
         self._lock = threading.Lock()
         self._said: dict[Hashable, float] = {}
         self._slow: dict[Hashable, float] = {}
 
-    def pulled(self, image: Named | None) -> None:
+    def pulled(self, image: Named | None, chain_id: str = "") -> None:
         """See judging.Gate. Without a name a layer may come where the runtime can be asked later whose container it
         is."""
         if image is None and self._runtime is not None:
             return
-        self._act("the pull", self._answers([image]))
+        answer = self._one(image)
+        if image is not None and chain_id and not answer.code and answer.why != UNKNOWN:
+            if self._layers.has(image, chain_id, topmost=False).has is False:
+                answer = _Answer("no-reference", (f"that image has no layer {chain_id}, so another one is pulled",))
+        self._act("the pull", {image: answer})
 
     def started(self, image: Named | None, layer: Layer) -> None:
         """See judging.Gate. Of several images with the same layers one with a verdict is enough: what starts is made of
         these layers."""
         found = self._runtime.images(layer) if self._runtime and layer.chain_id else None
-        self._act("the start", self._answers(found or [image]))
+        answers = self._answers(found or [image])
+        if not found and image is not None and not answers[image].code and answers[image].why != UNKNOWN:
+            answers = {image: self._by_labels(answers[image], image, layer)}
+        self._act("the start", answers)
+
+    def _by_labels(self, answer: _Answer, image: Named, layer: Layer) -> _Answer:
+        """The same, where the image has the layer as its topmost one."""
+        held = self._layers.has(image, layer.chain_id, topmost=True)
+        if held.has is None:
+            return _Answer("unreachable", (f"whether its layer is that image's cannot be asked: {held.error}",))
+        return answer if held.has else self._unknown("no-reference", "its topmost layer is none of that image")
 
     def _answers(self, images: Sequence[Named | None]) -> Mapping[Named | None, _Answer]:
         """Of each; of one alone where a verdict or an approval lets it in. Another name that nobody knows anything of

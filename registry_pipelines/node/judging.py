@@ -7,11 +7,15 @@ nothing but the layer that it stands on, so the image is the one that this layer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.store import Info, Refused
+
+
+_UNPACKED = re.compile(r"extract-\S+ sha256:[0-9a-f]{64}")
 
 
 class Named(NamedTuple):
@@ -34,9 +38,10 @@ class Layer(NamedTuple):
 class Gate(Protocol):
     """Answers for all images of a node. Called by many threads at once."""
 
-    def pulled(self, image: Named | None) -> None:
-        """A layer of it is about to be served or fetched. None: the runtime does not say of which image. Raises
-        Refused with every reason, in words for whoever waits for the pull."""
+    def pulled(self, image: Named | None, chain_id: str = "") -> None:
+        """A layer of it is about to be served or fetched. None: the runtime does not say of which image. chain_id: of
+        the layer where only labels say that it is the image's. Raises Refused with every reason, in words for whoever
+        waits for the pull."""
         ...
 
     def started(self, image: Named | None, layer: Layer) -> None:
@@ -73,9 +78,15 @@ def layer_of(parent: Info, key: str, snapshotter: str) -> Layer:
     return Layer(name if name.startswith("sha256:") else "", key.partition("/")[0], snapshotter)
 
 
+def unpacks(key: str) -> bool:
+    """Whether something with this key becomes a layer, by the name that containerd's clients give it
+    (``core/snapshots``, UnpackKeyFormat). No container can have that name: identifiers have no spaces."""
+    return _UNPACKED.fullmatch(key.split("/", 2)[-1]) is not None
+
+
 def denied(reasons: str) -> Refused:
     """What a gate raises."""
     return Refused("PERMISSION_DENIED", reasons)
 
 
-__all__ = ["Gate", "Layer", "Named", "denied", "layer_of", "named", "named_so", "stands_on"]
+__all__ = ["Gate", "Layer", "Named", "denied", "layer_of", "named", "named_so", "stands_on", "unpacks"]

@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from registry_pipelines.errors import LocalError, Unavailable
 from registry_pipelines.node.counts import Counts
-from registry_pipelines.node.judging import Gate, layer_of, named, named_so, stands_on
+from registry_pipelines.node.judging import Gate, layer_of, named, named_so, stands_on, unpacks
 from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
 from registry_pipelines.node.mapped import Mapped
 from registry_pipelines.node.store import Info, Refused, Store
@@ -117,6 +117,7 @@ class Snapshots:
         whoever asked looks for it by its label. snapshotter: what containerd calls this one."""
         chain_id = labels.get(REF_LABEL, "")
         if chain_id:
+            labels = _of_layer(labels)
             if image := self._judged(labels, chain_id):
                 self._adopt(image, chain_id, key, parent, labels)
             self._counts.count("layers", way="normal")
@@ -181,7 +182,7 @@ class Snapshots:
         """The image that serves a layer, where the gate lets it come here at all. Raises Refused."""
         told = named(labels)
         if self._gate is not None and told is not None:
-            self._gate.pulled(told)
+            self._gate.pulled(told, chain_id)
         image = self._find(labels, chain_id) if not self.draining else None
         if self.draining and self._lazy is not None:
             name = f"{told.reference}@{told.digest}" if told else chain_id
@@ -193,6 +194,9 @@ class Snapshots:
     def _may_start(self, key: str, parent: str, snapshotter: str) -> None:
         """Whether something may stand on an image here. Raises Refused."""
         if self._gate is None or not parent:
+            return
+        if unpacks(key):  # a layer, of which a client says nothing (ctr of 1.6)
+            self._gate.pulled(None)
             return
         info = self._store.get(parent)
         self._gate.started(stands_on(info), layer_of(info, key, snapshotter))
@@ -263,6 +267,13 @@ class Snapshots:
         than Python's own way goes."""
         with suppress(OSError, TimeoutExpired):
             run_child(["rm", "-rf", "--", str(folder)], timeout_s=DELETE_S)
+
+
+def _of_layer(labels: Mapping[str, str]) -> Mapping[str, str]:
+    """Without those that would give a layer's files other owners. containerd takes a layer's labels from annotations in
+    the image's manifest, so whoever made one image could give its owners to the layers of all images on the same base:
+    a layer's name says what its tar holds, and nothing of what was made of that."""
+    return {name: text for name, text in labels.items() if name not in (UIDS_LABEL, GIDS_LABEL)}
 
 
 def _like(files: Path, lowers: Sequence[Path], labels: Mapping[str, str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from registry_pipelines.errors import LocalError
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.versions import claim_file
 
 VERSION = 1
@@ -70,7 +71,9 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.RLock()
-        with self._errors():
+        with self._errors(), local_errors(path):
+            path.touch(mode=0o600)  # it names images, and others on this machine need not know them
+            path.chmod(0o600)
             self._database = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         try:
             with self._errors():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from registry_pipelines.chain.admission import ConfiguredSites
 from registry_pipelines.chain.session import Session
 from registry_pipelines.cli import main
-from registry_pipelines.errors import LocalError, Unavailable
+from registry_pipelines.errors import LocalError, RegistryPipelinesError, Unavailable
 from registry_pipelines.node.gate import NodeGate
 from registry_pipelines.node.judging import Layer, Named, named_so, stands_on
 from registry_pipelines.node.last_answers import LastAnswers
@@ -28,8 +28,11 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.promote.admission.judging import Site
 from registry_pipelines.promote.admission.model import Approved
 from registry_pipelines.promote.admission.rulings import Ruling
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.settings import Duration
+from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.threads import Pool
 from tests.chain.entries import index
 from tests.chain.fleet import Fleet, attach_provenance, push, start
@@ -63,6 +66,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         yield World(fleet, good, waiting, evil)
 
 
+def place_of(reference: str) -> Place:
+    name = Reference.parse(reference)
+    return Place(DistributionRegistry(name.registry, plain_http=True), name.repository)
+
+
+def topmost(image: Named | None) -> str:
+    """The chain ID of its topmost layer, where it is an image that can be read."""
+    with suppress(RegistryPipelinesError):
+        if image is not None and image.reference.startswith("127."):
+            return image_for(place_of(image.reference), image.digest).config.chain_ids[-1]
+    return LAYER.chain_id
+
+
 @dataclass
 class Asked:
     gate: NodeGate
@@ -70,9 +86,10 @@ class Asked:
 
     def refusal(self, image: Named | None) -> str:
         """Empty where it may come and start."""
+        chain_id = topmost(image)
         try:
-            self.gate.pulled(image)
-            self.gate.started(image, LAYER)
+            self.gate.pulled(image, chain_id)
+            self.gate.started(image, LAYER._replace(chain_id=chain_id))
         except Refused as error:
             assert error.code == "PERMISSION_DENIED"
             return str(error)
@@ -95,7 +112,7 @@ def test_an_image_comes_by_its_verdict_at_each_of_its_places(world: World, asked
     node = asked()
     for where in ("us", "eu"):
         assert node.refusal(world.named(world.good, where)) == ""
-    assert node.refusal(Named("us/team/app:v1.0.0", world.good.digest)) == ""  # as announced
+    node.gate.pulled(Named("us/team/app:v1.0.0", world.good.digest))  # as announced
     assert "[not-promoted]" in node.refusal(world.named(world.waiting))
     refused = node.refusal(world.named(world.evil))
     assert "[not-allowed]" in refused and "badwheel" in refused and world.evil.digest in refused
@@ -115,10 +132,35 @@ def test_a_denied_image_under_the_name_of_a_good_one_is_refused(world: World, as
     assert "[no-reference]" in node.refusal(Named("a b", world.good.digest))
 
 
+def test_the_name_of_a_good_image_on_the_layers_of_another_one_lets_nothing_in(
+    world: World, asked: Callable[..., Asked]
+) -> None:
+    """Layers have labels by annotations in their own image's manifest, where a runtime does not write its own."""
+    place = Place(world.fleet.chain.place("app").registry, "others/tool")
+    approved = (Approved(images=str(place), reason="ours"),)
+    tool = Named(f"{place}:v1", push(place, "v1", provenance=False).digest)
+    good, evil = world.named(world.good), topmost(world.named(world.evil))
+    for lying in (good, tool):
+        for unknown in ("refuse", "pull"):
+            gate = asked(approved=approved, unknown=unknown).gate
+            with pytest.raises(Refused, match=r"\[no-reference\].*has no layer"):
+                gate.pulled(lying, evil)
+        with pytest.raises(Refused, match=r"\[no-reference\].*none of that image"):
+            asked(approved=approved).gate.started(lying, LAYER._replace(chain_id=evil))
+        assert asked(approved=approved).refusal(lying) == ""
+    away = Named("127.0.0.1:9/others/tool:v1", tool.digest)
+    gate = asked(approved=(Approved(images="127.0.0.1:9/others", reason="ours"),), keep=Duration(seconds=5)).gate
+    gate.pulled(away, "sha256:" + "3" * 64)
+    with pytest.raises(Refused, match=r"\[unreachable\]"):
+        gate.started(away, LAYER)
+    gate.started(away, LAYER._replace(chain_id=topmost(tool)))  # known by its digest from before
+
+
 def test_others_are_refused_or_pulled_and_some_are_approved(world: World, asked: Callable[..., Asked]) -> None:
-    pause = Named("registry.k8s.io/pause:3.9", "sha256:" + "2" * 64)
+    place = Place(world.fleet.chain.place("app").registry, "others/pause")
+    pause = Named(f"{place}:v1", push(place, "v1", provenance=False).digest)
     other = Named("registry.k8s.io/pauses/other:3.9", "sha256:" + "2" * 64)
-    approved = (Approved(images="registry.k8s.io/pause", reason="each pod's own"),)
+    approved = (Approved(images=str(place), reason="each pod's own"),)
     node = asked(approved=approved)
     assert node.refusal(pause) == "" and "[not-approved]" in node.refusal(other)
     assert "does not say of which image" in node.refusal(None)
@@ -205,7 +247,15 @@ def shut(world: World, tmp_path: Path) -> Iterator[Callable[..., tuple[Asked, Do
             doors = Doors(ConfiguredSites(Session(world.fleet.config, Silent())))
             settings = Gate(keep=Duration(seconds=30), max_age=Duration(hours=1))
             gate = NodeGate(
-                settings, doors, pool, folder=tmp_path / "doors", log=said.append, now=clock, clock=clock, **more
+                settings,
+                doors,
+                pool,
+                place=place_of,
+                folder=tmp_path / "doors",
+                log=said.append,
+                now=clock,
+                clock=clock,
+                **more,
             )
             return Asked(gate, said), doors, clock
 

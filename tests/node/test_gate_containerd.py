@@ -6,12 +6,15 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from registry_pipelines.node.judging import Layer, Named
+from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.runtime_images import Containerd as Runtime
+from registry_pipelines.node.snapshots import GIDS_LABEL, UIDS_LABEL
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, attach_provenance, start
@@ -85,6 +88,37 @@ def test_what_may_not_start_does_not_and_containerd_shows_why(
             fleet.chain.revoke(good, reason="leaks keys")
             in_the_end(lambda: "[revoked]" in create(ctr, name(good)))
             assert "leaks keys" in create(ctr, name(good))
+
+
+@pytest.mark.long
+@VERSIONS
+def test_a_layer_whose_image_says_that_it_is_another_one_is_not_started(
+    peer: Callable[[str], str], programs: tuple[str, str], tmp_path: Path
+) -> None:
+    """Neither under another name nor with other owners, of which it speaks in annotations that containerd takes over;
+    and what a client unpacks without a word is no start."""
+    needed_module("grpc", "node")
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        registry = fleet.chain.place("app").registry
+        ours, theirs = (Place(registry, f"{name}/two") for name in ("others", "mallory"))
+        good = push(ours, layer("one"), layer("two"), tag="v1")
+        lies = {
+            IMAGE_LABEL: f"{ours}:v1",
+            MANIFEST_LABEL: good.digest,
+            UIDS_LABEL: "0:1000:65536",
+            GIDS_LABEL: "0:1000:65536",
+        }
+        one, three = (replace(layer(name), more={"annotations": lies}) for name in ("one", "three"))
+        push(theirs, one, three, tag="v1")
+        with gated(fleet, peer, programs, f"approved: [{{images: {ours}, reason: ours}}]") as (ctr, agent):
+            refused = pull(ctr, f"{theirs}:v1")
+            assert bool(refused) == ("containerd2" in programs[0])
+            refused = refused or create(ctr, f"{theirs}:v1")
+            assert "[not-approved]" in refused and "mallory" in refused
+            assert pull(ctr, f"{ours}:v1") == "" and create(ctr, f"{ours}:v1") == ""
+            owners = {each.stat().st_uid for each in (agent.root / "snapshots").glob("*/fs/**/*")}
+            assert owners == {0}
 
 
 @pytest.mark.long

@@ -153,6 +153,22 @@ def test_what_the_rules_forbid_is_refused_by_its_code(client: Client) -> None:
     assert client.names() == ["A", "a", "v"]
 
 
+def test_a_layer_has_the_owners_of_its_tar_whatever_its_image_says(client: Client, folder: Path) -> None:
+    """Labels of a layer come from annotations in a manifest, and other images use the same layer."""
+    mapping = {"containerd.io/snapshot/uidmapping": "0:1000:65536", "containerd.io/snapshot/gidmapping": "0:1000:65536"}
+    name = "sha256:" + "1" * 64
+    for mounts in (
+        client.prepare(f"extract-1 {name}", **{REF_LABEL: name}, **mapping),
+        client.mounts(f"extract-1 {name}"),
+    ):
+        assert not [each for mounted in mounts for each in mounted.options if "map=" in each]
+        assert Path(mounts[0].source).stat().st_uid == 0
+    client.commit(name, f"extract-1 {name}", **mapping)
+    [container] = client.prepare("container", name, **mapping)
+    assert "uidmap=0:1000:65536" in container.options
+    assert (folder / "node/snapshots.db").stat().st_mode & 0o777 == 0o600
+
+
 def test_labels_change_and_nothing_else(client: Client) -> None:
     client.prepare("a", one="1", two="2")
     before = client.stat("a")

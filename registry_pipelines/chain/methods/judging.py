@@ -251,13 +251,18 @@ class Judging(Base):
         return admission.webhook(self._session, told)
 
     def node_gate(
-        self, settings: Gate, folder: Path, log: Callable[[str], object], counts: Counts | None = None
+        self,
+        settings: Gate,
+        folder: Path,
+        log: Callable[[str], object],
+        counts: Counts | None = None,
+        hosts: Sequence[Path] = (),
     ) -> AbstractContextManager[NodeGate]:
-        """What the agent of a node asks before an image comes or starts. folder: for the last answers. Raises
-        InputError, LocalError."""
+        """What the agent of a node asks before an image comes or starts. folder: for the last answers. hosts: see
+        ``node_gate.node_gate``. Raises InputError, LocalError."""
         from registry_pipelines.chain import node_gate
 
-        return node_gate.node_gate(self._session, settings, folder, log, counts)
+        return node_gate.node_gate(self._session, settings, folder, log, counts, hosts)
 
     def admission_files(self, form: Form) -> dict[str, bytes]:
         """The rules of the webhook in another program's form: content by path below a folder. Raises InputError,
