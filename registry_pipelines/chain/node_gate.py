@@ -30,7 +30,8 @@ def node_gate(
     hosts: Sequence[Path] = (),
 ) -> Iterator[NodeGate]:
     """A gate with these settings. folder: for the last answers, which only this user can write to. log: see NodeGate.
-    hosts: of containerd's ``config_path``; those of the configuration unless told. Raises InputError for keys or a policy that cannot be read, LocalError."""
+    hosts: of containerd's ``config_path``; those of the configuration unless told.
+    Raises InputError for keys or a policy that cannot be read, LocalError."""
     sites = ConfiguredSites(session, channel=settings.channel, policy=settings.policy)
     channel = settings.channel or session.config.admission.channel or ""
     pool = Pool(THREADS, "gate")

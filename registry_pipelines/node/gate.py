@@ -123,11 +123,11 @@ class NodeGate:
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """pool: whose threads ask, and no other gate's. place: where an image is read on this node. folder: for the last answers. approved: beside those of the
-        settings. scope: by which policy and for which channel is asked, in words; other words have other last answers.
-        runtime: is asked what a container is of; without it the labels of its layer say so. read: what a reference
-        names; raises ReferenceInvalid. log: is told in one line of
-        each refusal and each answer that is old. now: seconds since 1970. Raises LocalError."""
+        """pool: whose threads ask, and no other gate's. place: where an image is read on this node. folder: for the
+        last answers. approved: beside those of the settings. scope: by which policy and for which channel is asked, in
+        words; other words have other last answers. runtime: is asked what a container is of; without it the labels of
+        its layer say so. read: what a reference names; raises ReferenceInvalid. log: is told in one line of each
+        refusal and each answer that is old. now: seconds since 1970. Raises LocalError."""
         self._settings, self._sites, self._log, self._scope = settings, sites, log, scope
         self._approved = (*settings.approved, *approved)
         self._runtime, self._wait_s, self._now, self._clock = runtime, wait_s, now, clock
@@ -156,9 +156,9 @@ class NodeGate:
         if image is None and self._runtime is not None:
             return
         answer = self._one(image)
-        if image is not None and chain_id and not answer.code and answer.why != UNKNOWN:
-            if self._layers.has(image, chain_id, topmost=False).has is False:
-                answer = _Answer("no-reference", (f"that image has no layer {chain_id}, so another one is pulled",))
+        is_known = image is not None and not answer.code and answer.why != UNKNOWN
+        if image and chain_id and is_known and self._layers.has(image, chain_id, topmost=False).has is False:
+            answer = _Answer("no-reference", (f"that image has no layer {chain_id}, so another one is pulled",))
         self._act("the pull", {image: answer})
 
     def started(self, image: Named | None, layer: Layer) -> None:

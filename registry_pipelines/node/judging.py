@@ -14,7 +14,6 @@ from typing import NamedTuple, Protocol
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.store import Info, Refused
 
-
 _UNPACKED = re.compile(r"extract-\S+ sha256:[0-9a-f]{64}")
 
 
