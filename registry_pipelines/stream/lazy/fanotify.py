@@ -223,7 +223,12 @@ class WatchedMount:
             self._begin(event)
 
     def _take(self) -> None:
-        events = fan.events(self._group)
+        try:
+            events = fan.events(self._group)
+        except OSError as error:  # no descriptor, no memory: the kernel refuses that read; others are served
+            _log.debug("a read fails: %s", error)
+            time.sleep(0.01)
+            return
         for event in events:
             if event.descriptor < fan.SLOTS:
                 self._taken.add(event)

@@ -6,13 +6,15 @@ filler is killed, reads wait for another to take over (``stream mount`` of the s
 with EIO, the mount is taken away, and the holder stays until nobody has a file of it open any more. Only when all three
 are killed at once is nobody left to answer.
 
-Standard library only, and little memory: it may run as long as the mount.
+Standard library only, all of it loaded at the start (another version may be installed meanwhile, or the pod be gone
+whose files they were), and little memory: it may run as long as the mount. Nothing but what is written here may end it.
 """
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 import select
 import signal
 import socket
@@ -36,6 +38,8 @@ MOST_TOLD_BYTES = 4096
 LOOK_EVERY_MS = 500
 _HURRY_S = 5.0
 """How long one may take to say what it wants."""
+_REST_S = 0.05
+_OCTAL = re.compile(rb"\\([0-7]{3})")
 
 _CREDENTIALS = struct.Struct("=iII")
 _DETACH = 2
@@ -80,18 +84,21 @@ class Holder:
         while True:
             self._look()
             if self._filler is None:
-                if not fan.is_read(self._held.data):
+                if not self._is_read():
                     self._end()
                 if time.monotonic() >= self._until:
                     self._deny()
 
     def _look(self) -> None:
         """Wait for something to happen, and see to it."""
+        if self._twin_ends < 0:
+            self._begin_twin()
         poll = select.poll()
         for descriptor in (self._twin_ends, self._held.listener, self._filler.fileno() if self._filler else -1):
             if descriptor >= 0:
                 poll.register(descriptor, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(None if self._filler else LOOK_EVERY_MS)}
+        waits = self._filler is not None and self._twin_ends >= 0
+        ready = {descriptor for descriptor, _ in poll.poll(None if waits else LOOK_EVERY_MS)}
         if self._filler is not None and self._filler.fileno() in ready:
             self._hear(self._filler)
         elif self._held.listener in ready:
@@ -101,13 +108,21 @@ class Holder:
             self._begin_twin()
 
     def _begin_twin(self) -> None:
-        """Another process with all that this one has. It waits for the end of this one, and then takes its place."""
+        """Another process with all that this one has. It waits for the end of this one, and then takes its place. Where
+        the machine has no room for it there is none for now: this one must not end by that."""
         while True:
-            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._twin = os.fork()
-            if self._twin:
-                there.close()
-                self._to_twin, self._twin_ends = here, os.pidfd_open(self._twin)
+            self._twin = self._twin_ends = -1
+            self._to_twin = None
+            try:
+                here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                self._twin = os.fork()
+                if self._twin:
+                    self._to_twin = here
+                    there.close()
+                    self._twin_ends = os.pidfd_open(self._twin)
+                    return
+            except OSError:
+                self._end_twin()
                 return
             here.close()
             while (told := socket.recv_fds(there, MOST_TOLD_BYTES, 1))[0]:
@@ -115,12 +130,15 @@ class Holder:
             there.close()
 
     def _end_twin(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._twin, signal.SIGKILL)
-        os.waitpid(self._twin, 0)
-        os.close(self._twin_ends)
+        if self._twin > 0:
+            with suppress(ProcessLookupError):
+                os.kill(self._twin, signal.SIGKILL)
+            os.waitpid(self._twin, 0)
+        if self._twin_ends >= 0:
+            os.close(self._twin_ends)
         if self._to_twin is not None:
             self._to_twin.close()
+        self._twin = self._twin_ends = -1
 
     def _hear(self, filler: socket.socket) -> None:
         """What the filler says; nothing, when it was killed. It stays there to be heard by the twin, too."""
@@ -154,23 +172,46 @@ class Holder:
         if self._held.listener >= 0:
             os.close(self._held.listener)
         self._held = self._held._replace(listener=-1)
-        fan.deny_unanswered(self._held.group, range(fan.SLOTS))
-        if not self._is_unmounted:
+        with suppress(OSError):
+            fan.deny_unanswered(self._held.group, range(fan.SLOTS))
+        self._unmount()
+        while self._is_read():
             self._unmount()
-        while fan.is_read(self._held.data):
+            if self._twin_ends < 0:
+                self._begin_twin()
             poll = select.poll()
             for descriptor in (self._held.group, self._twin_ends):
-                poll.register(descriptor, select.POLLIN)
+                if descriptor >= 0:
+                    poll.register(descriptor, select.POLLIN)
             if self._twin_ends in {descriptor for descriptor, _ in poll.poll(LOOK_EVERY_MS)}:
                 self._end_twin()
                 self._begin_twin()
+            self._deny_events()
+        self._end()
+
+    def _deny_events(self) -> None:
+        try:
             for event in fan.events(self._held.group):
                 fan.answer(self._held.group, event.descriptor, fan.DENY_EIO)
                 os.close(event.descriptor)
-        self._end()
+        except OSError:  # no memory, no descriptor: the kernel refuses that read, or asks again
+            time.sleep(_REST_S)
+
+    def _is_read(self) -> bool:
+        """Also where the kernel does not say: who ends lets readers through."""
+        with suppress(OSError):
+            return fan.is_read(self._held.data)
+        time.sleep(_REST_S)
+        return True
 
     def _unmount(self) -> None:
-        """Take the mount away, and what stands on it: the last first."""
+        """Take the mount away, and what stands on it: the last first. Call it again where the machine had no room."""
+        if not self._is_unmounted:
+            with suppress(OSError):
+                self._unmount_all()
+                self._is_unmounted = True
+
+    def _unmount_all(self) -> None:
         source = os.fsencode(Path(f"/proc/self/fd/{self._held.data}").readlink())
         with Path("/proc/self/mountinfo").open("rb") as file:
             lines = [line.partition(b" - ") for line in file]
@@ -203,7 +244,7 @@ def _hear(other: socket.socket, flags: int = 0) -> bytes:
 
 def _plain(name: bytes) -> bytes:
     """As a file has it: in lists of mounts some characters stand as octal numbers."""
-    return name.decode("unicode_escape").encode("latin-1")
+    return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 255]), name)
 
 
 def main(words: list[str]) -> NoReturn:
@@ -211,6 +252,7 @@ def main(words: list[str]) -> NoReturn:
     told."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+    sys.meta_path.clear()  # the files of this Python may be others by the time one is needed, or gone
     with suppress(OSError):  # whoever is killed for its memory, not this one
         Path("/proc/self/oom_score_adj").write_text("-1000")
     held = Held(*map(int, words[0].split(",")))

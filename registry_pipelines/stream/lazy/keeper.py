@@ -37,6 +37,9 @@ MOST_TOLD_BYTES = 4096
 HURRY_S = 5.0
 """How long an agent may take to say what it wants, and to hear what it asked for."""
 
+TWIN_AGAIN_S = 0.5
+"""A twin for which there was no room is tried again after that."""
+
 _CREDENTIALS = struct.Struct("=iII")
 _UNANSWERED = frozenset((Op.FORGET, Op.INTERRUPT, Op.BATCH_FORGET))
 _AT_ONCE = 64
@@ -81,6 +84,8 @@ class Keeper:
     def _look(self) -> None:
         """Wait for something to happen, and see to it."""
         now = time.monotonic()
+        if self._twin_ends < 0:
+            self._begin_twin()
         for name, each in self._mounts.items():
             if not each.served and not each.failing and each.until <= now:
                 self._begin_to_fail(name, each)
@@ -92,6 +97,8 @@ class Keeper:
             if not each.served:  # of those that are served each request would wake this process
                 poll.register(each.device, select.POLLIN if each.failing else 0)
         waiting = [each.until - now for each in self._mounts.values() if not each.served and not each.failing]
+        if self._twin_ends < 0:
+            waiting.append(TWIN_AGAIN_S)
         ready = dict(poll.poll(max(min(waiting) * 1000, 0) + 1 if waiting else None))
         if self._agent is not None and self._agent.fileno() in ready:
             self._hear(self._agent)
@@ -107,27 +114,37 @@ class Keeper:
                 _deny(each.device)
 
     def _begin_twin(self) -> None:
-        """Another process with all that this one has. It waits for the end of this one, and then takes its place."""
+        """Another process with all that this one has. It waits for the end of this one, and then takes its place. Where
+        the machine has no room for it there is none for now: this one must not end by that."""
         while True:
-            here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            self._twin = os.fork()
-            if self._twin:
-                there.close()
-                self._to_twin, self._twin_ends = here, os.pidfd_open(self._twin)
+            self._twin = self._twin_ends = -1
+            self._to_twin = None
+            try:
+                here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                self._twin = os.fork()
+                if self._twin:
+                    self._to_twin = here
+                    there.close()
+                    self._twin_ends = os.pidfd_open(self._twin)
+                    return
+            except OSError:
+                self._end_twin()
                 return
             here.close()
-            self._to_twin = None
             while (told := socket.recv_fds(there, MOST_TOLD_BYTES, 2))[0]:
                 self._told(told[0], told[1])
             there.close()
 
     def _end_twin(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._twin, signal.SIGKILL)
-        os.waitpid(self._twin, 0)
-        os.close(self._twin_ends)
+        if self._twin > 0:
+            with suppress(ProcessLookupError):
+                os.kill(self._twin, signal.SIGKILL)
+            os.waitpid(self._twin, 0)
+        if self._twin_ends >= 0:
+            os.close(self._twin_ends)
         if self._to_twin is not None:
             self._to_twin.close()
+        self._twin = self._twin_ends = -1
 
     def _hear(self, agent: socket.socket) -> None:
         """What the agent says; nothing, when it is gone."""
@@ -254,6 +271,7 @@ def main(words: list[str]) -> NoReturn:
     for who lists processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+    sys.meta_path.clear()  # the files of this Python may be others by the time one is needed, or gone
     with suppress(OSError):  # whoever is killed for its memory, not this one
         Path("/proc/self/oom_score_adj").write_text("-1000")
     sockets = [socket.socket(fileno=int(word)) for word in words[:2]]

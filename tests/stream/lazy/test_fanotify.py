@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import os
 import random
+import resource
 import select
 import signal
 import socket
@@ -200,6 +201,27 @@ def test_a_holder_that_is_killed_has_a_twin_and_a_filler_starts_another(machine:
     machine.asked()
     filler.kill()
     assert machine.gets_an_error(reader)
+
+
+def test_a_holder_that_may_open_nothing_more_lets_nobody_through(machine: Machine) -> None:
+    filler = machine.fill(0.2)
+    held_open = os.open(machine.top / "file", os.O_RDONLY)
+    first, twin = machine.holders()
+    resource.prlimit(first, resource.RLIMIT_NOFILE, (3, 1024))
+    os.kill(twin, signal.SIGKILL)
+    until(lambda: machine.holders() == [first])
+    reader = machine.read(0)
+    machine.asked()
+    filler.kill()
+    output, errors = reader.communicate(timeout=patient(60))
+    assert not output and "Error" in errors
+    with pytest.raises(OSError, match=r"error|permitted"):
+        os.pread(held_open, 4096, 2 << 20)
+    assert machine.holders() == [first]
+    resource.prlimit(first, resource.RLIMIT_NOFILE, (1024, 1024))
+    until(lambda: len(machine.holders()) == 2 and not machine.is_mounted)
+    os.close(held_open)
+    until(lambda: not machine.holders())
 
 
 def test_a_holder_hears_that_it_is_done_from_a_filler_that_did_not_listen(tmp_path: Path) -> None:
