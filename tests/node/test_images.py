@@ -375,10 +375,12 @@ def test_what_an_indexer_converted_is_served_by_its_word_which_is_kept(
                 served = images.find(told, top_id)
                 assert served is not None and (served.mount(top_id) / "etc/motd").read_text() == "hello\n"
         for method in ("GET", "HEAD"):
-            faults.play(method, r"/v2/team/app/(manifests|referrers)/.*", Status(503))
+            faults.play(method, r"/v2/team/app/.*", Status(503))
         with node(place, tmp_path / "node", key, wait_s=patient(60)) as images:
             for told, made in ((labels(derived), derived), (named, below)):
-                assert images.find(told, chain(counted.place, made)[-1]) is not None
+                top_id = chain(counted.place, made)[-1]
+                served = images.find(told, top_id)  # its table, too, is here
+                assert served is not None and (served.mount(top_id) / "motd").is_symlink()
         place.registry.close()  # type: ignore[attr-defined]
 
 

@@ -40,10 +40,10 @@ from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.blobs import BlobStream, Counted
 from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Place, Readable
-from registry_pipelines.stream.estargz_toc import read_toc
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.chunked import chunk_pieces, toc_files
 from registry_pipelines.stream.lazy.kept import KeptFiles
+from registry_pipelines.stream.lazy.kept_tables import kept_toc
 from registry_pipelines.stream.lazy.merging import merge_layers
 from registry_pipelines.stream.lazy.pieces import Pieces, SpanPieces, WholeLayer
 from registry_pipelines.stream.lazy.tree import Tree
@@ -345,8 +345,9 @@ class _Finder:
             self._is_proven = self.proven is None or self.proven()
         if not self._is_proven:
             raise IndexInvalid(UNPROVEN, where=self._at(layer))
-        ranges = blob_ranges(self._place, layer.digest)
-        toc = read_toc(ranges, layer.size, expected=Digest.parse(told), where=self._at(layer), folder=self._waiting)
+        ranges, where = blob_ranges(self._place, layer.digest), self._at(layer)
+        expected, kept = Digest.parse(told), self._kept
+        toc = kept_toc(ranges, layer.digest, layer.size, expected, kept=kept, folder=self._waiting, where=where)
         self._open_tables.callback(toc.close)
         return _Found(LayerTable(layer, chunk_pieces(toc)), toc_files(toc))
 
