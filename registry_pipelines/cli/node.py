@@ -226,6 +226,9 @@ def _images(
     wanted = references(options, announce)
     from registry_pipelines.chain.node_places import NodePlaces
 
+    for each in hosts:
+        if not each.is_dir():
+            say(f"{each} is not there: until it is, images are asked for at their own hosts")
     told = config.node.hosts if config is not None else (FOLDER,)
     kind = usable_carrier(carrier or (config.node.carrier if config is not None else "fuse"), state, say)
     if fault := fault_of(kind, state):

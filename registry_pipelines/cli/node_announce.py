@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from registry_pipelines.cli.context import Options
+from registry_pipelines.errors import InputError
 
 if TYPE_CHECKING:  # loaded where it is used
     from registry_pipelines.node.announcing import Announcing
@@ -25,9 +26,18 @@ ANNOUNCE = click.option(
 
 
 def references(options: Options, more: Sequence[str]) -> list[str]:
-    """Of the command line and of the configuration."""
+    """Of the command line and of the configuration. Raises InputError: some of the former are none."""
     from registry_pipelines.chain.node import announced
+    from registry_pipelines.node.model import IMAGE
 
+    wrong = []
+    for each in more:
+        try:
+            IMAGE.check(each)
+        except ValueError as error:
+            wrong.append(str(error))
+    if wrong:
+        raise InputError("; ".join(wrong), where="--announce")
     return announced(options.config_if_any(), more)
 
 

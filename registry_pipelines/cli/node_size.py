@@ -113,7 +113,7 @@ def size(
         disk=disks[way],
         others=tuple(each for name, each in disks.items() if name != way),
         unread=tuple(
-            UnreadImage(name=name, error=type(each).__name__, what=str(each), exit_code=each.exit_code)
+            UnreadImage(name=name, error=type(each).__name__, what=each.what, exit_code=each.exit_code)
             for name, each in unread.items()
         ),
     )

@@ -124,6 +124,9 @@ def metrics_of(reporter: Reporter, *, address: str, file: Path | None) -> Iterat
 
 @contextmanager
 def _kept(reporter: Reporter, path: Path) -> Iterator[None]:
+    if path.suffix != ".prom":
+        raise InputError("the collector reads no such file", where=str(path), do="Let its name end with .prom")
+
     def write(status: NodeStatus) -> None:
         write_file(path, exposition(status).encode(), lasting=False)
 

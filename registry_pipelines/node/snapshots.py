@@ -67,7 +67,13 @@ class Snapshots:
         self.draining = False
         """Whether further layers are pulled as usual (``draining``)."""
         with ExitStack() as undo:
-            undo.enter_context(held_alone(root / "lock", "another process serves this folder's snapshots"))
+            undo.enter_context(
+                held_alone(
+                    root / "lock",
+                    "another process serves this folder's snapshots",
+                    do="End it first, or take another --root",
+                )
+            )
             with local_errors(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._folder.chmod(0o700)

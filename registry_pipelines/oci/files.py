@@ -52,7 +52,7 @@ def local_errors(where: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def held_alone(lock: Path, what: str) -> Iterator[None]:
+def held_alone(lock: Path, what: str, *, do: str = "Wait for it; once is enough") -> Iterator[None]:
     """Hold a lock file, made when it is missing, as the only process. what: another process does that holds it, as
     ``another process updates advisories``. Raises StateLocked at once, LocalError."""
     with local_errors(lock.parent):
@@ -62,7 +62,7 @@ def held_alone(lock: Path, what: str) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise StateLocked(what, where=str(lock.parent), do="Wait for it; once is enough") from error
+            raise StateLocked(what, where=str(lock.parent), do=do) from error
         yield
     finally:
         os.close(descriptor)

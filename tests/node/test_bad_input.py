@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.cli import main
+from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.images import NodeImages
 from registry_pipelines.node.serving import served
@@ -77,6 +79,31 @@ def test_without_root_it_says_so_and_touches_nothing(folder: Path) -> None:
 def test_where_its_folders_cannot_be_used_it_says_which(folder: Path, before: str, said: str) -> None:
     line = refused(folder, before=before, socket="sub/s" if "sub" in before else "s")
     assert re.search(said, line) and str(folder) in line, line
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--announce", "UPPER//", "--announce", "a.example/b:v1", "--announce", "x y"], "'UPPER//' is not.*'x y'"),
+        (["--metrics", "nowhere", "--no-lazy"], "no address to listen on"),
+        (["--metrics-file", "numbers.txt", "--no-lazy"], "reads no such file.*.prom"),
+    ],
+)
+def test_options_that_mean_nothing_end_it_at_once(
+    folder: Path, words: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))
+    monkeypatch.chdir(folder)
+    command = ["node", "serve", "--socket", str(folder / "s"), "--root", str(folder / "node"), *words]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == InputError.exit_code, done.output
+    assert re.search(said, done.output), done.output
+
+
+def test_two_agents_of_one_folder_are_told_what_to_do(folder: Path) -> None:
+    with served(folder / "s", folder / "node", log=print):
+        line = refused(folder, before="true")
+        assert "another process serves" in line and "End it first" in line
 
 
 def test_a_socket_folder_that_is_missing_is_made(folder: Path) -> None:

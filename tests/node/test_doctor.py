@@ -8,7 +8,8 @@ import tempfile
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -16,7 +17,14 @@ from hypothesis import settings as settings_of
 from hypothesis import strategies as st
 
 from registry_pipelines.errors import LocalError, NotFound
-from registry_pipelines.node.examining.runtime import Runtime, _config_of, _known, daemon_of, read_settings
+from registry_pipelines.node.examining.runtime import (
+    Runtime,
+    _config_of,
+    _known,
+    daemon_of,
+    examine_plugin,
+    read_settings,
+)
 from tests.evidence.parts import Counted
 from tests.needs import missing, needed_module
 from tests.node.agent import NAME, Agent, node
@@ -43,7 +51,8 @@ def test_an_agent_beside_containerd(counted: Counted, peer: Callable[[str], str]
         assert {about for about, each in seen.items() if each["state"] == "failed"} == {f"registry of {image}"}
         for about in ("user", "kernel", "agent", "socket", "containerd"):
             assert seen[about]["state"] == "ok", seen[about]
-        assert "kubelet does not know" in seen[f"snapshotter {NAME}"]["what"]  # the test says it no `root`
+        if seen["containerd"]["what"].lstrip("v").startswith("1.6"):  # it reads no `exports`: nothing to be told
+            assert seen[f"snapshotter {NAME}"]["state"] == "ok", seen
         assert daemon_of(found.folder / "grpc.sock").config == found.folder / "config.toml"
         assert "configuration" not in seen  # it has no CRI, and 1.6 has no transfer service
         assert seen["containerd"]["what"].lstrip("v")[0].isdigit()
@@ -96,6 +105,34 @@ def test_the_file_that_it_was_started_with(words: list[str], config: str | None)
 )
 def test_versions(version: str, state: str) -> None:
     assert _known(Runtime(version, ()), Path("/s")).state == state
+
+
+class Known(NamedTuple):
+    """A snapshotter, as containerd tells of it."""
+
+    capabilities: list[str]
+    exports: dict[str, str]
+    id: str = "rp"
+    init_err: Any = SimpleNamespace(code=0, message="")
+
+
+_ASKED = {"enable_remote_snapshot_annotations": "true"}
+
+
+@pytest.mark.parametrize(
+    ("numbers", "plugin", "states"),
+    [
+        ((1, 6), Known([], {"address": "/s"}), ["ok"]),  # it reads neither, whatever stands in its file
+        ((1, 7), Known(["remap-ids"], {**_ASKED, "root": "/r"}), ["ok"]),
+        ((2, 1), Known(["remap-ids"], {**_ASKED, "root": "/r"}), ["ok"]),
+        ((2, 1), Known([], {"address": "/s"}), ["note", "note", "note"]),
+        ((1, 7), Known(["remap-ids", "rebase"], {**_ASKED, "root": "/r"}), ["failed"]),
+    ],
+)
+def test_what_containerd_knows_of_the_agent(numbers: tuple[int, int], plugin: Known, states: list[str]) -> None:
+    found = list(examine_plugin(plugin, numbers))
+    assert [each.state for each in found] == states
+    assert all(bool(each.do) == (each.state != "ok") for each in found)
 
 
 def settings(plugins: Any, numbers: tuple[int, int] = (1, 7)) -> list[tuple[str, str]]:

@@ -42,7 +42,7 @@ def _carriers(lazy: Path) -> Iterator[Finding]:
         return
     for part in found.parts:
         if not part.works:
-            yield note(f"kernel: {part.name}", f"{part.tried}: {part.came}", do=part.without)
+            yield note(f"kernel: {part.name}", f"{part.tried}: {part.came}, so {part.without}")
     if found.carriers:
         yield well("kernel", f"Linux {found.kernel} carries lazy images by {', '.join(found.carriers)}", str(lazy))
     else:

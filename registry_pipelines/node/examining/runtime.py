@@ -105,7 +105,9 @@ def daemon_of(socket_path: Path) -> Daemon:
         pid, _, _ = _PEER.unpack(asked.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size))
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="surrogateescape").split("\0")
         if pid > 0 and "containerd" in Path(f"/proc/{pid}/exe").readlink().name:
-            return Daemon(f"/proc/{pid}/exe", _config_of(words))
+            named = _config_of(words)
+            # As it sees it: it was started elsewhere than this command.
+            return Daemon(f"/proc/{pid}/exe", Path(f"/proc/{pid}/cwd").readlink() / named if named else None)
     return Daemon("", None)
 
 
@@ -144,7 +146,7 @@ def examine_runtime(asked: Path, agent: Path, config: Path | None) -> Iterator[F
             do=_SETUP,
         )
     for each in ours:
-        yield from _plugin(each)
+        yield from examine_plugin(each, found.numbers)
     daemon = daemon_of(asked)
     yield from _settings(daemon.program, config or daemon.config or CONFIG, {each.id for each in ours}, found.numbers)
 
@@ -162,10 +164,15 @@ def _known(found: Runtime, socket: Path) -> Finding:
     return well("containerd", found.version, str(socket))
 
 
-def _plugin(plugin: Any) -> Iterator[Finding]:
+def examine_plugin(plugin: Any, numbers: tuple[int, int] | None) -> Iterator[Finding]:
+    """A snapshotter that is the agent, as containerd has it. numbers: of its version."""
     about = f"snapshotter {plugin.id}"
     if plugin.init_err.code:
         yield failed(about, f"containerd could not begin it: {plugin.init_err.message}", do=_SETUP)
+        return
+    if numbers is not None and numbers < (2, 0) and not plugin.capabilities and _ANNOTATIONS not in plugin.exports:
+        # Nothing in a file would mend it: they are read from 1.7.16 on.
+        yield well(about, "containerd knows the agent; this version serves images to pods alone, and `ctr` pulls whole")
         return
     whole = True
     if "rebase" in plugin.capabilities:
@@ -237,7 +244,10 @@ def read_settings(
         used = [cri.get("snapshotter"), *_snapshotters(runtime or old)]
         if not any(each in names for each in used if isinstance(each, str)):
             yield note(
-                "configuration", "no pod uses the agent: CRI and its runtimes name other snapshotters", where=where
+                "configuration",
+                "no pod uses the agent: CRI and its runtimes name other snapshotters",
+                where=where,
+                do="Take CRI's part of what `node setup containerd` writes, too, where pods are to use it",
             )
         elif cri.get("disable_snapshot_annotations", True):
             yield failed(
@@ -275,4 +285,4 @@ def _snapshotters(containerd: Mapping[str, Any]) -> Iterator[Any]:
             yield each.get("snapshotter")
 
 
-__all__ = ["Runtime", "ask", "examine_runtime", "read_settings"]
+__all__ = ["Runtime", "ask", "examine_plugin", "examine_runtime", "read_settings"]

@@ -146,7 +146,9 @@ class Keeping:
         while True:
             stack = ExitStack()
             try:
-                stack.enter_context(held_alone(folder / "agent.lock", "another agent serves what is mounted there"))
+                do = "End it first, or give this one a configuration with another `state` folder"
+                what = "another agent serves what is mounted there"
+                stack.enter_context(held_alone(folder / "agent.lock", what, do=do))
             except StateLocked:
                 if time.monotonic() > until:
                     raise
