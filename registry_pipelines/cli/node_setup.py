@@ -79,7 +79,7 @@ def setup(
     size = read_size(size_file) if size_file is not None else None
     config = options.config_file.absolute() if options.config_file is not None else None
     # Where it is kept counts only on another machine, and a configuration need not be readable here.
-    state = options.config().state if config is not None and form in CARRIES else None
+    told = options.config() if config is not None and form in CARRIES else None
     written = write(
         form,
         Setup(
@@ -87,7 +87,8 @@ def setup(
             socket=socket_path,
             root=root,
             config=config,
-            state=state,
+            state=told.state if told else None,
+            gated=told is not None and told.node.gate is not None,
             keys=tuple(key.absolute() for key in keys),
             image=image,
             disk=size.disk if size is not None else None,

@@ -100,13 +100,23 @@ def parse_hosts(raw: bytes, path: Path) -> Hosts:
         tables = {}
     if len(tables) > MAX_HOSTS:
         reading.problem("host", f"has more than {MAX_HOSTS} entries")
-    found = [reading.endpoint(url, table, f"host.{json.dumps(url)}") for url, table in list(tables.items())[:MAX_HOSTS]]
+    found = [
+        reading.endpoint(url, table, f"host.{json.dumps(_shown(url))}")
+        for url, table in list(tables.items())[:MAX_HOSTS]
+    ]
     server = document.get("server")
     if server is not None:
         found.append(reading.endpoint(server, document, "server"))
     if reading.wrong:
         raise ConfigInvalid(reading.wrong)
     return Hosts(tuple(each for each in found if each), server is not None, tuple(reading.left_out))
+
+
+def _shown(url: str) -> str:
+    """An address as it may stand in a log: without a password, and what stands behind a question mark may be one."""
+    front, at, rest = url.partition("?")[0].rpartition("@")
+    scheme, slashes, _ = front.rpartition("//")
+    return f"{scheme}{slashes}...@{rest}"[:200] if at else rest[:200]
 
 
 class _Reading:
@@ -143,10 +153,10 @@ class _Reading:
             host = HOST.check(parts.netloc)
             assert parts.port is None or parts.port > 0  # noqa: S101 - reading it raises for what is no port
         except (ValueError, AssertionError):
-            self.problem(where, f"{url[:200]!r} is no address of a registry; write https://host:port")
+            self.problem(where, f"{_shown(url)!r} is no address of a registry; write https://host:port")
             return None
         if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
-            self.problem(where, f"{url[:200]!r} is no address of a registry; write https://host:port")
+            self.problem(where, f"{_shown(url)!r} is no address of a registry; write https://host:port")
             return None
         path = parts.path.strip("/")
         override = self._flag(table, "override_path", where)
@@ -155,7 +165,7 @@ class _Reading:
         first, _, prefix = path.partition("/")
         if not override or first != "v2":
             told = "is asked below a path of its own before /v2, which is not followed here"
-            self.left_out.append(f"{self._path}: {url[:200]!r} {told}")
+            self.left_out.append(f"{self._path}: {_shown(url)!r} {told}")
             return None
         try:
             return host, parts.scheme == "http", check_repository(prefix) if prefix else ""

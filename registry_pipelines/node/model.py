@@ -66,7 +66,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     start."""
     containerd: Path = Path("/run/containerd/containerd.sock")
     """containerd's own socket, where it is asked which images a container may be of: it names none with it. Where it
-    cannot be asked, that image counts for which the container's topmost layer was pulled."""
+    cannot be asked, that image counts for which the container's topmost layer was pulled. In a pod with `hostPID` it is
+    found on the host."""
     max_age: Duration = Duration(hours=24)
     """How long the last allowing answer counts where the registry cannot be reached; then its images are refused. What
     was refused stays so until the registry says otherwise."""

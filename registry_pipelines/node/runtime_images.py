@@ -17,6 +17,9 @@ from registry_pipelines.node.messages import classes
 
 TIMEOUT_S = 5.0
 """It is asked while it waits for us: a start must not hang on that."""
+HOST = Path("/proc/1/root")
+"""Of a pod that sees the host's processes: what is the host's, and not mounted in it. A mount of the socket's folder
+would hold what containerd mounts there, and one of the socket would be that of a containerd which has ended."""
 MOST_MANIFESTS = 32
 """Of an index: whose labels are looked at."""
 _CONTENT, _IMAGES = "containerd.services.content.v1", "containerd.services.images.v1"
@@ -42,16 +45,17 @@ _classes = classes(
 class Containerd:
     """Asked over its socket. For many threads."""
 
-    def __init__(self, socket: Path, *, timeout_s: float = TIMEOUT_S) -> None:
-        """No question yet: it may start after this program."""
-        self._socket, self._timeout_s = socket, timeout_s
+    def __init__(self, socket: Path, *, timeout_s: float = TIMEOUT_S, host: Path = HOST) -> None:
+        """No question yet: it may start after this program. host: below which the socket is where it is not here."""
+        self._socket, self._timeout_s, self._host = socket, timeout_s, host
 
     def images(self, layer: Layer) -> Sequence[Named] | None:
         """See ``gate.Runtime``."""
         import grpc
 
+        socket = self._socket if self._socket.exists() else self._host / self._socket.relative_to("/")
         try:
-            with grpc.insecure_channel(f"unix://{self._socket}") as channel:
+            with grpc.insecure_channel(f"unix://{socket}") as channel:
                 return _found(channel, layer, self._timeout_s)
         except grpc.RpcError:
             return None

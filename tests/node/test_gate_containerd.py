@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,6 +31,18 @@ from tests.stream.pull.test_runtimes import VERSIONS
 from tests.stream.releases import layer, push, push_index
 
 pytestmark = pytest.mark.peer("containerd", "ctr")
+
+
+HIDDEN = """
+import sys
+from pathlib import Path
+from registry_pipelines.node.judging import Layer
+from registry_pipelines.node.runtime_images import Containerd
+socket, host, *layer = sys.argv[1:]
+assert not Path(socket).exists()
+for each in Containerd(Path(socket), host=Path(host)).images(Layer(*layer)):
+    print(*each)
+"""
 
 
 @contextmanager
@@ -141,6 +155,11 @@ def test_the_images_of_a_layer_are_those_whose_names_lead_to_it(
             Named(f"{counted.place}:{tag}@{each.digest}", each.digest) for tag, each in (("both", both), ("one", one))
         ]
         assert runtime.images(layer_of) == found
+        # In a pod the socket is not there, and a process of the host has it.
+        hidden = ["unshare", "--mount", "sh", "-ec", f'mount -t tmpfs none {agent.folder}; exec "$@"', "sh"]
+        asking = [sys.executable, "-c", HIDDEN, str(agent.folder / "grpc.sock"), f"/proc/{os.getpid()}/root", *layer_of]
+        done = subprocess.run([*hidden, *asking], capture_output=True, text=True)
+        assert done.stdout.split() == [word for each in found for word in each], done.stderr
         for nothing in (layer_of._replace(namespace="other"), layer_of._replace(snapshotter="overlayfs")):
             assert runtime.images(nothing) == []
     assert runtime.images(layer_of) is None

@@ -99,6 +99,11 @@ server = 3
     for word in ("server", "ftp://", "capabilities", "skip_verify", ".ca:", "client", "authorization", "UPPER"):
         assert word in said, word
     assert "geheim" not in said
+    for url in ("https://u:geheim@a.example", "u:geheim@a.example/x", "https://a.example?geheim", "https://u:geheim@"):
+        for file in (f"server = '{url}'", f"[host.'{url}']"):
+            with pytest.raises(ConfigInvalid) as caught:
+                parse_hosts(file.encode(), FILE)
+            assert "geheim" not in str(caught.value)
     for raw in (b"\xff", b"[[host", b"host = 3", b"[" * 100_000):
         with pytest.raises(ConfigInvalid):
             parse_hosts(raw, FILE)

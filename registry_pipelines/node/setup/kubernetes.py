@@ -99,6 +99,8 @@ def _daemon_set(setup: Setup) -> dict[str, Any]:
     }
     pod = {
         "hostNetwork": True,
+        # A gate asks the host's containerd by the root of its first process (runtime_images).
+        **({"hostPID": True} if setup.gated else {}),
         "automountServiceAccountToken": False,
         "priorityClassName": "system-node-critical",
         "terminationGracePeriodSeconds": ENDED_S,
