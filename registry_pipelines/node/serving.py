@@ -59,7 +59,7 @@ def served(
     lock = socket_path.with_name(f"{socket_path.name}.lock")
     counts, root = counts or Counts(), root.absolute()
     with (
-        held_alone(lock, "another process serves this socket", do="End it first, or take another --socket"),
+        held_alone(lock, "another process serves this socket", do="End it first, or take another --socket", own=True),
         Snapshots(root, lazy, gate, counts) as snapshots,
         Reporter(
             root,

@@ -72,6 +72,7 @@ class Snapshots:
                     root / "lock",
                     "another process serves this folder's snapshots",
                     do="End it first, or take another --root",
+                    own=True,
                 )
             )
             with local_errors(self._folder):

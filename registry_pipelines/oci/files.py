@@ -52,13 +52,17 @@ def local_errors(where: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def held_alone(lock: Path, what: str, *, do: str = "Wait for it; once is enough") -> Iterator[None]:
+def held_alone(lock: Path, what: str, *, do: str = "Wait for it; once is enough", own: bool = False) -> Iterator[None]:
     """Hold a lock file, made when it is missing, as the only process. what: another process does that holds it, as
-    ``another process updates advisories``. Raises StateLocked at once, LocalError."""
+    ``another process updates advisories``. own: of this user alone, for whoever may read such a file can hold it, too
+    (flock(2)). Raises StateLocked at once, LocalError."""
+    mode = 0o600 if own else 0o666
     with local_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, mode)
     try:
+        if own:
+            os.fchmod(descriptor, mode)  # it may be from before
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

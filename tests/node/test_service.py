@@ -230,6 +230,23 @@ def test_one_socket_and_one_folder_have_one_agent(folder: Path) -> None:
     assert not (folder / "s").exists()
 
 
+def test_no_other_user_can_ask_keep_an_agent_from_starting_or_read_what_it_has(folder: Path) -> None:
+    """Whoever can open a lock file can hold it."""
+    folder.chmod(0o755)
+    (folder / "node").mkdir()
+    for lock in ("s.lock", "node/lock"):
+        (folder / lock).touch(0o644)
+    before = os.umask(0o022)
+    try:
+        with served(folder / "s", folder / "node", log=print):
+            Client(folder / "s").prepare("a")
+            tried = [path for name in ("", "node") for path in (folder / name).iterdir() if path != folder / "node"]
+            assert {path.name for path in tried} >= {"s", "s.lock", "lock", "snapshots", "snapshots.db", "status.json"}
+            assert [path for path in tried if path.stat().st_mode & 0o077] == []
+    finally:
+        os.umask(before)
+
+
 @pytest.mark.parametrize("path", ["relative", f"/tmp/{'x' * 120}"])
 def test_a_socket_that_containerd_does_not_take_is_refused(folder: Path, path: str) -> None:
     with pytest.raises(InputError, match="absolute path"), served(Path(path), folder / "node", log=print):

@@ -148,7 +148,7 @@ class Keeping:
             try:
                 do = "End it first, or give this one a configuration with another `state` folder"
                 what = "another agent serves what is mounted there"
-                stack.enter_context(held_alone(folder / "agent.lock", what, do=do))
+                stack.enter_context(held_alone(folder / "agent.lock", what, do=do, own=True))
             except StateLocked:
                 if time.monotonic() > until:
                     raise
