@@ -29,7 +29,7 @@ address, state, key, digest, patience, carrier, *chain_ids = sys.argv[1:]
 place = Place(DistributionRegistry(address), "team/app")
 log = lambda line: print(line, file=sys.stderr, flush=True)
 with NodeImages(
-    lambda _: place, state=Path(state), verifier=load_verifier([Path(key)]), log=log, fill=False, wait_s=60,
+    lambda _: place, state=Path(state), verifier=load_verifier([Path(key)]), log=log, fill=False, wait_s=600,
     end_mounts=False, patience_s=float(patience), carrier=carrier,
 ) as images:
     found = None

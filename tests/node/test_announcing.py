@@ -17,6 +17,7 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
 from tests.evidence.parts import Counted, Key
 from tests.node.test_images import chain
+from tests.patience import patient
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
@@ -30,7 +31,9 @@ def node(
     place: Place, state: Path, key: Key, said: list[str], *tags: str, again_s: float = 600.0
 ) -> Iterator[tuple[NodeImages, Announcing]]:
     with (
-        NodeImages(lambda tag: place, state=state, verifier=key.verifier, log=said.append, fill=False) as images,
+        NodeImages(
+            lambda tag: place, state=state, verifier=key.verifier, log=said.append, fill=False, wait_s=patient(60)
+        ) as images,
         Announcing(tags, images.look, state=state, log=said.append, again_s=again_s) as known,
     ):
         images.know(known.having)

@@ -185,7 +185,7 @@ def test_agents_and_holders_are_killed_at_random_points_and_every_read_is_served
         [folder] = lives.begin(top)
         assert erofs(state) == [folder]
         merged = stack.enter_context(overlay(folder, tmp_path / "container"))
-        with reading(merged, truth, [chance.randrange(1 << 30) for _ in range(3)], told):
+        with reading(merged, truth, [chance.randrange(1 << 30) for _ in range(3)], told, least=kills):
             for number in range(kills):
                 time.sleep(chance.uniform(0, 0.4))
                 victim = ("agent", "holder", "both", "end")[number % 4]

@@ -58,7 +58,13 @@ def test_what_runs_comes_whole_and_what_comes_is_pulled(counted: Counted, stream
         folder = Path(name)
         undo.callback(lambda: [end_mount(each) for each in ours(folder)])  # whatever fails, nobody waits for it
         root, state = folder / "node", folder / "state"
-        more: dict[str, Any] = {"state": state, "verifier": key.verifier, "log": said.append, "fill": False}
+        more: dict[str, Any] = {
+            "state": state,
+            "verifier": key.verifier,
+            "log": said.append,
+            "fill": False,
+            "wait_s": patient(60),
+        }
         with NodeImages(lambda reference: counted.place, counts=counts, end_mounts=False, **more) as images:
             with served(
                 folder / "s", root, log=said.append, lazy=images, counts=counts, lazy_state=state / "lazy"

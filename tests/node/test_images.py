@@ -52,7 +52,8 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 address, state, key, digest, top, reference = sys.argv[1:]
 place = Place(DistributionRegistry(address), "team/app")
-images = NodeImages(lambda _: place, state=Path(state), verifier=load_verifier([Path(key)]), log=sys.stderr.write)
+verifier = load_verifier([Path(key)])
+images = NodeImages(lambda _: place, state=Path(state), verifier=verifier, wait_s=600, log=sys.stderr.write)
 folder = images.find({{"{IMAGE_LABEL}": reference, "{MANIFEST_LABEL}": digest}}, top).mount(top)
 sys.stdout.write((folder / "etc/motd").read_text())
 sys.stdout.flush()
@@ -76,6 +77,7 @@ def node(
 ) -> Iterator[NodeImages]:
     verifier = key.verifier if key else None
     log = print if said is None else said.append
+    more.setdefault("wait_s", patient(60))
     with NodeImages(lambda reference: place, state=state, verifier=verifier, log=log, fill=False, **more) as images:
         yield images
 
@@ -159,7 +161,7 @@ def test_a_new_process_serves_what_the_killed_one_did_without_the_registry(
         with opened, ThreadPoolExecutor(1) as pool:
             waits = pool.submit((folder / "etc/motd").read_text)
             for told in (labels(release), {}):
-                with node(gone, state, key, wait_s=patient(60), counts=counts) as images:
+                with node(gone, state, key, counts=counts) as images:
                     served = images.find(told, top)
                     assert served is not None and served.mount(top) == folder and ours(tmp_path) == [folder]
                     assert waits.result() == "hello\n"
@@ -376,7 +378,7 @@ def test_what_an_indexer_converted_is_served_by_its_word_which_is_kept(
                 assert served is not None and (served.mount(top_id) / "etc/motd").read_text() == "hello\n"
         for method in ("GET", "HEAD"):
             faults.play(method, r"/v2/team/app/.*", Status(503))
-        with node(place, tmp_path / "node", key, wait_s=patient(60)) as images:
+        with node(place, tmp_path / "node", key) as images:
             for told, made in ((labels(derived), derived), (named, below)):
                 top_id = chain(counted.place, made)[-1]
                 served = images.find(told, top_id)  # its table, too, is here

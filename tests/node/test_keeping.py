@@ -43,10 +43,10 @@ from tests.stream.releases import INDEXED, Layer, Streamer, push
 
 READER = """
 import json, mmap, os, random, select, sys
-top, truth, how, seed = sys.argv[1:]
+top, truth, how, seed, least = sys.argv[1:]
 chance, counts = random.Random(seed), {"served": 0, "wrong": 0}
 names = sorted(os.listdir(truth))
-while not select.select([sys.stdin], [], [], 0.0005)[0]:
+while not select.select([sys.stdin], [], [], 0.0005)[0] or counts["served"] < int(least):
     name = chance.choice(names)
     start, size = chance.randrange(os.stat(f"{truth}/{name}").st_size), chance.choice([1, 700, 4096, 70_000, 1 << 20])
     with open(f"{truth}/{name}", "rb") as file:
@@ -69,7 +69,7 @@ while not select.select([sys.stdin], [], [], 0.0005)[0]:
     counts["served" if found == good else "wrong"] += 1
 print(json.dumps(counts))
 """
-"""Reads parts of files until its input ends, and compares."""
+"""Reads parts of files until its input ends, and at least so many, and compares."""
 
 VICTIMS = ("agent", "keeper", "twin", "both", "end", "next")
 
@@ -114,13 +114,18 @@ def overlay(lower: Path, folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def reading(top: Path, truth: Path, seeds: list[int], told: Counter[str], *, may_fail: bool = False) -> Iterator[None]:
-    """Programs that read all the while; then what they saw is told. may_fail: with EIO, a mapping by SIGBUS."""
+def reading(
+    top: Path, truth: Path, seeds: list[int], told: Counter[str], *, least: int, may_fail: bool = False
+) -> Iterator[None]:
+    """Programs that read all the while, each so often at least, and every second one by mappings; then what they saw is
+    told. may_fail: with EIO, a mapping by SIGBUS."""
     command = [sys.executable, "-ISc", READER, str(top), str(truth)]
     pipe = subprocess.PIPE
     started = [
-        subprocess.Popen([*command, "map" if seed % 2 else "part", str(seed)], stdin=pipe, stdout=pipe, stderr=pipe)
-        for seed in seeds
+        subprocess.Popen(
+            [*command, "map" if number % 2 else "part", str(seed), str(least)], stdin=pipe, stdout=pipe, stderr=pipe
+        )
+        for number, seed in enumerate(seeds)
     ]
     try:
         yield
@@ -162,7 +167,8 @@ def test_agents_and_keepers_are_killed_at_random_points_and_every_read_is_served
         stack.callback(lives.close)
         [folder] = lives.begin(top, before=older)
         merged = stack.enter_context(overlay(folder, tmp_path / "container"))
-        with reading(merged, truth, [chance.randrange(1 << 30) for _ in range(3)], told, may_fail=bool(older)):
+        seeds = [chance.randrange(1 << 30) for _ in range(3)]
+        with reading(merged, truth, seeds, told, least=10 * kills, may_fail=bool(older)):
             for number in range(kills):
                 time.sleep(chance.uniform(0, 0.15))
                 victim = VICTIMS[number % len(VICTIMS)]
@@ -180,7 +186,7 @@ def test_agents_and_keepers_are_killed_at_random_points_and_every_read_is_served
                     assert lives.begin(top, before=older) == [folder]
         assert {path.name: path.read_bytes() for path in (merged / "data").iterdir()} == files
     print(dict(told))
-    assert told["served"] > 10 * kills and set(told) <= {"served", "wrong", "5", *VICTIMS}
+    assert told["served"] >= 20 * kills and set(told) <= {"served", "wrong", "5", *VICTIMS}
     assert not told["wrong"] and (older or not told["5"])
 
 

@@ -16,6 +16,7 @@ from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage
 from registry_pipelines.node.serving import served
 from registry_pipelines.node.wire import SERVICE, message
 from tests.needs import missing, needed_module
+from tests.patience import patient
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ class Client:
             request_serializer=message(asked).SerializeToString,
             response_deserializer=message(answered).FromString,
         )
-        return method(message(asked)(snapshotter="rp", **fields), wait_for_ready=True, timeout=60)
+        return method(message(asked)(snapshotter="rp", **fields), wait_for_ready=True, timeout=patient(60))
 
     def prepare(self, key: str, parent: str = "", **labels: str) -> list[Any]:
         answer = self(

@@ -75,7 +75,7 @@ def test_what_is_changed_on_the_way_is_never_read(
     with FaultRegistry(counted.server.address) as faults:
         place = Place(DistributionRegistry(faults.address, retries=NEVER), "team/app")
         faults.play("GET", targets[what], Corrupt(at_byte))
-        with node(place, tmp_path / "node", key, wait_s=60) as images:
+        with node(place, tmp_path / "node", key) as images:
             found = outcome(images, image, top)
             # A list of referrers names only what is signed: a changed one hides, or is no list.
             assert any(each.fault for each in faults.seen) and (at_byte or found != "right" or what == "referrers")
