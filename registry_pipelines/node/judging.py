@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.store import Info, Refused
 
+_DOCKERS = re.compile(r"[0-9a-f]{64}-init")
 _UNPACKED = re.compile(r"extract-\S+ sha256:[0-9a-f]{64}")
 
 
@@ -77,6 +78,13 @@ def layer_of(parent: Info, key: str, snapshotter: str) -> Layer:
     return Layer(name if name.startswith("sha256:") else "", key.partition("/")[0], snapshotter)
 
 
+def is_dockers_own(parent: Info) -> bool:
+    """Whether this is what Docker puts between an image and a container of it: places to mount over (moby 28,
+    ``daemon/containerd/image_snapshot.go``), on a layer of the image. Only who makes snapshots chooses such a name, no
+    user of Docker's."""
+    return parent.kind == "committed" and _DOCKERS.fullmatch(parent.name.split("/", 2)[-1]) is not None
+
+
 def unpacks(key: str) -> bool:
     """Whether something with this key becomes a layer, by the name that containerd's clients give it
     (``core/snapshots``, UnpackKeyFormat). No container can have that name: identifiers have no spaces."""
@@ -88,4 +96,15 @@ def denied(reasons: str) -> Refused:
     return Refused("PERMISSION_DENIED", reasons)
 
 
-__all__ = ["Gate", "Layer", "Named", "denied", "layer_of", "named", "named_so", "stands_on", "unpacks"]
+__all__ = [
+    "Gate",
+    "Layer",
+    "Named",
+    "denied",
+    "is_dockers_own",
+    "layer_of",
+    "named",
+    "named_so",
+    "stands_on",
+    "unpacks",
+]

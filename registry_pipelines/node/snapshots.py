@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 from registry_pipelines.errors import LocalError, Unavailable
 from registry_pipelines.node.counts import Counts
-from registry_pipelines.node.judging import Gate, layer_of, named, named_so, stands_on, unpacks
+from registry_pipelines.node.judging import Gate, is_dockers_own, layer_of, named, named_so, stands_on, unpacks
 from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
 from registry_pipelines.node.mapped import Mapped
 from registry_pipelines.node.store import Info, Refused, Store
@@ -206,6 +206,8 @@ class Snapshots:
             self._gate.pulled(None)
             return
         info = self._store.get(parent)
+        if is_dockers_own(info) and info.parent:
+            info = self._store.get(info.parent)
         self._gate.started(stands_on(info), layer_of(info, key, snapshotter))
 
     def _adopt(self, image: LazyImage, chain_id: str, key: str, parent: str, labels: Mapping[str, str]) -> None:

@@ -13,11 +13,12 @@ import pytest
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.image import image_for
-from tests.doubles.docker_daemon import Docker, daemon
+from tests.doubles.docker_daemon import Docker
 from tests.doubles.fault_registry import FaultRegistry
 from tests.evidence.parts import Counted, Key
 from tests.needs import missing, needed_module
-from tests.node.agent import NAME, Agent, node
+from tests.node.agent import Agent, node
+from tests.node.dockers import above
 from tests.node.pods import TWO
 from tests.node.test_containerd import in_the_end
 from tests.stream.lazy.mounts import need_fuse
@@ -60,18 +61,12 @@ def ready(counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], 
     with (
         FaultRegistry(counted.server.address) as faults,
         node(peer, TWO, "--key", str(key.public), "--no-fill") as (_, agent),
+        above(agent, peer) as docker,
     ):
-        folder = agent.folder / "docker"
-        plugins = folder / ".docker/cli-plugins"
-        plugins.mkdir(parents=True)
-        (plugins / "docker-buildx").symlink_to(Path(peer("docker-buildx")).resolve())
-        store = ("--storage-driver", NAME, "--feature", "containerd-snapshotter=true")
-        options = ("--containerd", str(agent.folder / "grpc.sock"), *store)
-        with daemon(peer("../docker28/dockerd"), peer("../docker28/docker"), folder, options) as docker:
-            found = Ready(docker, agent, faults.address.removeprefix("http://"), faults)
-            docker("pull", found.image)
-            assert agent.folders() == set() and found.fetched_bytes() < FILE
-            yield found
+        found = Ready(docker, agent, faults.address.removeprefix("http://"), faults)
+        docker("pull", found.image)
+        assert agent.folders() == set() and found.fetched_bytes() < FILE
+        yield found
 
 
 def test_containers_run_are_committed_and_built_upon(

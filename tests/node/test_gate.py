@@ -20,6 +20,7 @@ from registry_pipelines.node.judging import Layer, Named, named_so, stands_on
 from registry_pipelines.node.last_answers import LastAnswers
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, LAYERS_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.model import Gate
+from registry_pipelines.node.snapshots import Snapshots
 from registry_pipelines.node.store import Info, Refused
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
@@ -335,6 +336,30 @@ def test_a_container_is_of_the_image_whose_topmost_layer_it_stands_on() -> None:
     assert stands_on(parent(**{LAYERS_LABEL: f"{below},{top}", LAYER_LABEL: below})) is None
     nothing = Info(1, "n/1/x", "", "committed", 0, 0, {}, image=f"r.example:5/app@{top}")
     assert stands_on(nothing) == Named("r.example:5/app", top) and named_so("") is None
+
+
+def test_a_container_of_docker_s_is_of_the_image_below_what_docker_puts_between(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Told:
+        def pulled(self, image: Named | None, chain_id: str = "") -> None:
+            pass
+
+        def started(self, image: Named | None, layer: Layer) -> None:
+            asked.append(layer.chain_id)
+
+    top, container = "sha256:" + "a" * 64, "0123456789abcdef" * 4
+    with Snapshots(tmp_path, gate=Told()) as node:
+        node.prepare("moby/1/extract-1", "", {})
+        node.commit(f"moby/2/{top}", "moby/1/extract-1", {})
+        node.prepare(f"moby/3/{container}-init-key", f"moby/2/{top}", {})
+        node.commit(f"moby/4/{container}-init", f"moby/3/{container}-init-key", {})
+        node.prepare(f"moby/5/{container}", f"moby/4/{container}-init", {})
+        node.view("moby/6/compared", f"moby/4/{container}-init", {})
+        assert asked == [top] * 3
+        node.commit("moby/7/built", f"moby/5/{container}", {})
+        node.prepare("moby/8/run", "moby/7/built", {})
+        assert asked[3:] == [""]
 
 
 def test_of_images_with_the_same_layers_a_verdict_is_enough_and_another_name_is_not(

@@ -21,9 +21,11 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.chain.fleet import Fleet, attach_provenance, start
 from tests.doubles.containerd import Containerd, containerd
+from tests.doubles.docker_daemon import Docker
 from tests.evidence.parts import Counted
 from tests.needs import needed_module
 from tests.node.agent import NAME, PLUGINS, Agent, node, pushed
+from tests.node.dockers import above
 from tests.node.pods import SYSTEM, TWO, kubelet, push_pause
 from tests.node.test_containerd import fresh, in_the_end
 from tests.node.test_images import chain
@@ -207,3 +209,52 @@ def test_pods_are_refused_with_their_pull_or_with_their_container(
             assert cri.exec(running, "/bin/cat", "/old") == "new\n"
             fleet.chain.revoke(good, reason="leaks keys")
             assert cri.exec(running, "/bin/cat", "/old") == "new\n"
+
+
+@pytest.mark.long
+@pytest.mark.peer("dockerd")
+def test_docker_starts_what_the_gate_lets_in_and_shows_why_it_does_not(
+    peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    """With everything of others refused. A container of Docker's stands on a layer of its own above the image's."""
+    needed_module("grpc", "node")
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        place = fleet.chain.place("app")
+        made = pushed(place, "v1.0.0")
+        attach_provenance(place, made)
+        good, evil = Release("app", "v1.0.0", made.digest), fleet.release("v2.0.0", package="badwheel")
+        assert fleet.judged(good) and not fleet.judged(evil)
+        fleet.chain.promote(good)
+        other = Place(place.registry, "team/unheard")
+        push(other, layer("unheard"), tag="v1")
+        _, agent = stack.enter_context(gated(fleet, peer, TWO, "keep: 1s"))
+        docker = stack.enter_context(above(agent, peer))
+
+        def refused(*words: str) -> str:
+            with pytest.raises(AssertionError) as caught:
+                docker(*words)
+            return str(caught.value)
+
+        network = ("--network", "host")
+        docker("pull", f"{place}:v1.0.0")
+        docker("run", "--detach", "--name", "long", *network, f"{place}:v1.0.0", "sleep", "1000")
+        assert docker("exec", "long", "cat", "/old") == "new\n"
+        assert "badwheel" in (said := refused("pull", f"{place}:v2.0.0")) and "[not-allowed]" in said
+        assert "[not-approved]" in refused("pull", f"{other}:v1")
+        docker("exec", "long", "sh", "-c", "echo mine > /mine")
+        docker("commit", "long", "mine:1")  # nobody's release
+        assert "refused by this node's gate" in refused("run", "--rm", *network, "mine:1", "cat", "/old")
+        (tmp_path / "Dockerfile").write_text(f'FROM {place}:v1.0.0\nRUN ["/bin/sh", "-c", "echo built > /built"]\n')
+        assert "refused by this node's gate" in refused("build", "--network", "host", str(tmp_path))
+        fleet.chain.revoke(good, reason="leaks keys")
+        in_the_end(lambda: "leaks keys" in _outcome(docker, "run", "--rm", *network, f"{place}:v1.0.0", "cat", "/old"))
+        assert docker("exec", "long", "cat", "/old") == "new\n"
+        docker("rm", "--force", "long")
+
+
+def _outcome(docker: Docker, *words: str) -> str:
+    try:
+        return docker(*words)
+    except AssertionError as error:
+        return str(error)
