@@ -44,7 +44,7 @@ from registry_pipelines.stream.lazy.keeping import PATIENCE_S, Keeping
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.mounting import end_mount
-from registry_pipelines.stream.lazy.opened import OpenImage, open_image
+from registry_pipelines.stream.lazy.opened import OpenImage, Promised, open_image
 from registry_pipelines.stream.lazy.proving import proven_here
 
 MOST_WHOLE_BYTES = 10 << 20
@@ -60,6 +60,10 @@ RESUME_AGAIN_S = 5.0
 
 AGAIN_S = 60.0
 """For so long an image that could not be served is not looked at again: a pull asks once for each layer."""
+
+
+UNFIT, UNFIT_S = ".unfit", 86400.0
+"""Ending of the note that an image was promised and could not be mounted, and for how long it is pulled as usual."""
 
 
 class _Kept(msgspec.Struct, frozen=True):
@@ -185,6 +189,8 @@ class NodeImages:
             found = self._found.get(digest)
             if found is not None and found.done() and found.result() is None:
                 found = None if time.monotonic() >= self._not_before[digest] else found
+            if found is None and self._was_unfit(digest):
+                return None
             if found is None and digest in self._resuming:
                 return None
             if found is None:
@@ -198,32 +204,57 @@ class NodeImages:
             self._as_usual(f"{reference}@{digest}", "slow", f"its registry takes longer than {self._wait_s:g} s")
             return None
 
+    def _was_unfit(self, digest: str) -> bool:
+        with suppress(OSError, DigestInvalid):
+            return time.time() < self._path(Digest.parse(digest), UNFIT).stat().st_mtime + UNFIT_S
+        return False
+
     def _as_usual(self, image: str, reason: Reason, why: str) -> None:
         """An image is left to the normal pull: said, and counted."""
         self._counts.fall_back(image, reason, why)
         self._log(f"{image} is pulled as usual: {why}")
 
     def _open(self, reference: str, digest: str, found: Future[ServedImage | None]) -> None:
-        """In a thread."""
+        """In a thread. A pull is answered as soon as it is known which layers are served; what says how they are read
+        is fetched and merged then."""
+        name = f"{reference}@{digest}"
         image: ServedImage | None = None
         try:
-            image = self._opened(reference, Digest.parse(digest))
-            if not image.layers:
+            image = self._made(reference, Digest.parse(digest))
+            image.open(partial(self._answer, image, found), partial(self._keep, image))
+            if not image.layers and not found.done():
                 self._as_usual(image.name, "not-indexed", image.left_out or "it has no layers")
                 image.close()
                 image = None
-            else:
-                self._log(image.told)
-                if image.left_out:
-                    self._counts.fall_back(image.name, "not-indexed", image.told)
         except RegistryPipelinesError as error:
-            self._as_usual(f"{reference}@{digest}", reason_of(error), str(error))
+            self._failed(name, image, found, reason_of(error), str(error))
+            image = None
         except Exception as error:
-            self._as_usual(f"{reference}@{digest}", "other", f"{type(error).__name__}: {error}")
+            self._failed(name, image, found, "other", f"{type(error).__name__}: {error}")
+            image = None
+        if not found.done():
+            self._answer(image, found, digest)
+
+    def _failed(
+        self, name: str, image: ServedImage | None, found: Future[ServedImage | None], reason: Reason, why: str
+    ) -> None:
+        if not found.done():
+            self._as_usual(name, reason, why)
+        elif image is not None and not self._closed.is_set():
+            self._log(f"{name} cannot be mounted yet, and containers that start try again: {why}")
+
+    def _answer(self, image: ServedImage | None, found: Future[ServedImage | None], digest: str = "") -> None:
+        """What pulls wait for."""
+        if image is not None:
+            self._log(image.told)
+            if image.left_out:
+                self._counts.fall_back(image.name, "not-indexed", image.told)
+            if image.layers:
+                self._note(image)
         self._counts.count("images", served="none" if image is None else "part" if image.left_out else "all")
         with self._lock:
             closed = self._closed.is_set()
-            self._not_before[digest] = time.monotonic() + AGAIN_S
+            self._not_before[image.digest if image is not None else digest] = time.monotonic() + AGAIN_S
         if image is not None and closed:
             image.close()
             image = None
@@ -231,35 +262,59 @@ class NodeImages:
 
     def _opened(self, reference: str, digest: Digest, *, keep: bool = True) -> ServedImage:
         """keep: a new process is to serve it again."""
+        image = self._made(reference, digest)
+        image.open(None, partial(self._keep, image) if keep else lambda: None)
+        return image
+
+    def _made(self, reference: str, digest: Digest) -> ServedImage:
+        """Not open yet."""
         kept = self._read(self._path(digest))
         if kept is not None:  # one name for one image, under however many references it is pulled
             reference = kept.reference
         place, selector = self._locate(reference), _selector(reference)
 
         @contextmanager
-        def open_layers(count: int | None) -> Iterator[OpenImage]:
-            with self._layers(place, selector, digest, count) as opened:
+        def open_layers(count: int | None, promised: Promised | None) -> Iterator[OpenImage]:
+            with self._layers(place, selector, digest, count, promised=promised) as opened:
                 yield opened
 
-        image = ServedImage(
+        return ServedImage(
             reference,
+            digest,
             open_layers,
             folder=self._folder,
             around=self._around,
             fill=self._fill,
             ended=self._forget,
+            unfit=self._is_unfit,
             recorder=self._recorder,
+            before=len(kept.layers) if kept is not None else 0,
         )
-        if kept is not None:
-            image.promise(len(kept.layers))
-        if image.layers and keep:
-            self._keep(_Kept(reference, digest, image.layers, image.folders))
+
+    def _keep(self, image: ServedImage) -> None:
+        """It is open: a new process serves it again, and what outlives this one is there before its mount."""
+        if image.layers:
+            self._note(image)
             if self._around.carrier != "fanotify":  # which has holders of its own
                 self._keeping.begin()
-        return image
+
+    def _is_unfit(self, image: ServedImage, error: ContentError) -> None:
+        """What was promised of an image cannot be mounted: pulled again, it is pulled as usual."""
+        with suppress(DiskFull), local_errors(self._folder):
+            write_file(self._path(image.digest, UNFIT), str(error).encode(), mode=0o600)
+        self._counts.fall_back(image.name, reason_of(error), str(error))
+        self._log(f"{image.name} cannot be served, though that was promised; remove it and pull it again: {error}")
+        self._forget(image)
 
     def _layers(
-        self, place: Place, selector: str, digest: Digest, count: int | None, *, ahead: bool = True
+        self,
+        place: Place,
+        selector: str,
+        digest: Digest,
+        count: int | None,
+        *,
+        ahead: bool = True,
+        promised: Promised | None = None,
     ) -> AbstractContextManager[OpenImage]:
         """See ``opened.open_image``; selector: what the image was named by."""
         folder = self._state / "lazy"
@@ -275,6 +330,7 @@ class NodeImages:
             most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
             proven=None if self._unproven else proven,
             ahead=ahead,
+            promised=promised,
             store_bytes=self._store_bytes,
         )
 
@@ -298,9 +354,10 @@ class NodeImages:
         """Images are found by the chain ID of a layer from now on, too. announced: see ``Announcing.having``."""
         self._announced = announced
 
-    def _keep(self, kept: _Kept) -> None:
+    def _note(self, image: ServedImage) -> None:
+        kept = _Kept(image.reference, image.digest, image.layers, image.folders)
         with suppress(DiskFull), local_errors(self._folder):
-            write_file(self._path(Digest(kept.digest)), encode_json(kept), mode=0o600)
+            write_file(self._path(image.digest), encode_json(kept), mode=0o600)
 
     def _forget(self, image: ServedImage) -> None:
         with self._lock:
@@ -310,8 +367,8 @@ class NodeImages:
             self._path(image.digest).unlink(missing_ok=True)
         self._freeing.free(kept.folders if kept is not None else image.folders)
 
-    def _path(self, digest: Digest) -> Path:
-        return self._folder / f"{digest.hex}.json"
+    def _path(self, digest: Digest, ending: str = ".json") -> Path:
+        return self._folder / f"{digest.hex}{ending}"
 
     def _read(self, path: Path) -> _Kept | None:
         with suppress(OSError, ContentError, DigestInvalid):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from registry_pipelines.errors import NotFound, RegistryPipelinesError
+from registry_pipelines.errors import ContentError, NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
@@ -21,14 +21,18 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.stream.lazy.carriers import Kind
 from registry_pipelines.stream.lazy.fuse_memory import ENDED
 from registry_pipelines.stream.lazy.guard import TakenOver
+from registry_pipelines.stream.lazy.image import NodeImage
 from registry_pipelines.stream.lazy.keeping import Keep, Keeping, Kept
 from registry_pipelines.stream.lazy.mounting import EROFS_KIND, absolute, check_folder, end_mount, mounts
-from registry_pipelines.stream.lazy.opened import OpenImage
+from registry_pipelines.stream.lazy.opened import OpenImage, Promised
 from registry_pipelines.stream.lazy.serving import Mounted
 
-Open = Callable[[int | None], AbstractContextManager[OpenImage]]
+Open = Callable[[int | None, Promised | None], AbstractContextManager[OpenImage]]
 """Opens the image with so many layers from the base on, whatever has to be fetched whole for it; None: with those that
-can be read by pieces."""
+can be read by pieces, of which somebody may be told before (``opened.Promised``)."""
+
+OPEN_S = 100.0
+"""How long a container waits for the tree of an image that was promised; kubelet asks for two minutes."""
 
 
 class Left(msgspec.Struct, frozen=True):
@@ -191,41 +195,79 @@ class _Tree:
 
 
 class ServedImage:
-    """See the module, and ``lazy_images.LazyImage``. For many threads."""
+    """See the module, and ``lazy_images.LazyImage``. It serves nothing before :meth:`open`. For many threads."""
 
     def __init__(
         self,
         reference: str,
+        digest: Digest,
         open_layers: Open,
         *,
         folder: Path,
         around: Around,
         fill: bool,
         ended: Callable[[ServedImage], object],
+        unfit: Callable[[ServedImage, ContentError], object],
         recorder: StartRecorder | None = None,
+        before: int = 0,
     ) -> None:
-        """reference: as the runtime pulled it. folder: for the folders that it is mounted on. fill: also fetch what
-        nobody reads, from the first mount on. ended: is told of :meth:`release`. recorder: of the first start of the
-        whole image.
-
-        Raises what ``opened.open_image`` does.
+        """reference: as the runtime pulled it. digest: of its manifest. folder: for the folders that it is mounted on.
+        fill: also fetch what nobody reads, from the first mount on. ended: is told of :meth:`release`. unfit: is told
+        where it was promised and cannot be mounted by what it is. recorder: of the first start of the whole image.
+        before: so many layers were served before; snapshots may stand on them, so they are served again.
         """
-        self._reference, self._open, self._folder, self._around = reference, open_layers, folder, around
-        self._fill, self._ended, self._lock = fill, ended, threading.Lock()
-        self._recorder = recorder
-        first = _Tree(open_layers(None))
-        self.digest = first.image.image.descriptor.digest
-        self._chain: tuple[Digest, ...] = first.image.image.config.chain_ids
-        self._served = len(first.image.layers)
-        self.folders = tuple(str(layer.folder) for layer in first.image.layers)
-        """Where what is fetched of the layers goes, as ``BlockStore`` names it."""
-        self._trees = {self._served: first}
-        self.left_out = first.image.left_out
+        self.digest = digest
+        self.reference, self._open, self._folder, self._around = reference, open_layers, folder, around
+        self._fill, self._ended, self._unfit, self._lock = fill, ended, unfit, threading.Lock()
+        self._recorder, self._served = recorder, before
+        self._chain: tuple[Digest, ...] = ()
+        self.folders: tuple[str, ...] = ()
+        """Where what is fetched of the layers goes, as ``BlockStore`` names it; nothing while it is only promised."""
+        self._trees: dict[int, _Tree] = {}
+        self.left_out = ""
+        self._is_open, self._over = threading.Event(), False
+
+    def open(self, promised: Callable[[], object] | None = None, opened: Callable[[], object] = lambda: None) -> None:
+        """Read what it is. promised: is told once it is known which layers are served, where that is before they can
+        be: then :meth:`mount` waits. opened: is told at the end, unless it was released meanwhile.
+
+        Raises what ``opened.open_image`` does; of one that was promised :meth:`mount` tries again.
+        """
+        told = False
+
+        def promise(image: NodeImage, count: int, left_out: str) -> None:
+            nonlocal told
+            self._tell(image, count, left_out)
+            if promised is not None:
+                told = True
+                promised()
+
+        try:
+            first = _Tree(self._open(None, promise if promised is not None else None))
+            with self._lock:
+                if self._over:
+                    first.close()
+                    return
+                if not told:
+                    self._tell(first.image.image, len(first.image.layers), first.image.left_out)
+                self.folders = tuple(str(layer.folder) for layer in first.image.layers)
+                self._trees[len(first.image.layers)] = first
+                opened()
+        except ContentError as error:
+            if told:
+                self._unfit(self, error)
+            raise
+        finally:
+            self._is_open.set()
+
+    def _tell(self, image: NodeImage, count: int, left_out: str) -> None:
+        self._chain, self.left_out = image.config.chain_ids, left_out
+        self._served = min(max(self._served, count), len(self._chain))
 
     @property
     def name(self) -> str:
         """See LazyImage."""
-        return f"{self._reference}@{self.digest}"
+        return f"{self.reference}@{self.digest}"
 
     @property
     def layers(self) -> tuple[Digest, ...]:
@@ -239,31 +281,40 @@ class ServedImage:
             return f"{self.name} is served before it is fetched"
         return f"{self._served} of {count_text(len(self._chain), 'layer')} of {self.name} are served: {self.left_out}"
 
-    def promise(self, count: int) -> None:
-        """So many layers were served before: snapshots may stand on them, so they are served again."""
-        self._served = max(self._served, min(count, len(self._chain)))
-
     def mount(self, chain_id: str) -> Path:
         """See LazyImage."""
         if chain_id not in self.layers:
             raise NotFound(f"the image serves no layer {chain_id}", where=self.name)
         count = self.layers.index(Digest(chain_id)) + 1
+        if not self._is_open.wait(OPEN_S):
+            raise Unavailable(
+                "what says how its layers are read is still on its way", where=self.name, do="Start the container again"
+            )
         with self._lock:
+            if self._over:
+                raise Unavailable("the image is not served any more", where=self.name, do="Pull it again")
             tree = self._trees.get(count)
             if tree is not None and tree.lost:
                 del self._trees[count]
                 tree.close()
                 tree = None
             if tree is None:
-                tree = self._trees[count] = _Tree(self._open(count))
+                tree = self._trees[count] = self._opened(count)
             where = self._folder / f"{self.digest.hex}-{count}"
             try:
                 recorder = self._recorder if count == len(self._chain) else None
-                return tree.mount(self._reference, where, self._around, fill=self._fill, recorder=recorder)
+                return tree.mount(self.reference, where, self._around, fill=self._fill, recorder=recorder)
             except RegistryPipelinesError:
                 del self._trees[count]
                 tree.close()
                 raise
+
+    def _opened(self, count: int) -> _Tree:
+        try:
+            return _Tree(self._open(count, None))
+        except ContentError as error:
+            self._unfit(self, error)
+            raise
 
     def fill(self) -> None:
         """Fetch what nobody reads, too, of what is mounted now."""
@@ -274,7 +325,7 @@ class ServedImage:
     def release(self) -> None:
         """See LazyImage."""
         with self._lock:
-            trees, self._trees = list(self._trees.values()), {}
+            trees = self._end()
             for tree in trees:
                 tree.end()
             self._ended(self)
@@ -299,7 +350,7 @@ class ServedImage:
         if not ended and first is not None and first.image.tree.digest == left.tree:
             return first
         for count in (None, left.layers):  # by a pack, or without
-            tree = _Tree(self._open(count))
+            tree = _Tree(self._open(count, None))
             if len(tree.image.layers) == left.layers and tree.image.tree.digest == left.tree:
                 return tree
             tree.close()
@@ -308,7 +359,7 @@ class ServedImage:
     def let_go(self) -> None:
         """Nothing is made of it, and what it serves of a former agent ends by itself."""
         with self._lock:
-            trees, self._trees = list(self._trees.values()), {}
+            trees = self._end()
             for tree in trees:
                 tree.close()
 
@@ -316,12 +367,19 @@ class ServedImage:
         """At the end of the process: what is mounted stays, and the next process serves it. It was left already
         (``Mounted.leave``)."""
         with self._lock:
-            for tree in self._trees.values():
+            for tree in self._end():
                 tree.leave()
 
     def close(self) -> None:
         """At the end of the process: what is mounted is unmounted."""
         with self._lock:
-            trees, self._trees = list(self._trees.values()), {}
+            trees = self._end()
             for tree in trees:
                 tree.close()
+
+    def _end(self) -> list[_Tree]:
+        """Nothing more is made of it. Hold the lock."""
+        self._over = True
+        self._is_open.set()
+        trees, self._trees = list(self._trees.values()), {}
+        return trees

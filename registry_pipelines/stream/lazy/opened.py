@@ -37,6 +37,10 @@ if TYPE_CHECKING:  # loaded where it is used: a start from a pack needs no table
     from registry_pipelines.stream.lazy.tables import LateTables
 
 
+Promised = Callable[[NodeImage, int, str], object]
+"""Is told how many layers of an image are served before they can be, and why not all."""
+
+
 class OpenImage:
     """See the module; made by :func:`open_image`. For many threads. Numbers are those of its tree."""
 
@@ -190,6 +194,7 @@ def open_image(
     store_bytes: int = MAX_BYTES,
     proven: Callable[[], bool] | None = None,
     ahead: bool = True,
+    promised: Promised | None = None,
 ) -> Iterator[OpenImage]:
     """An image of this machine's platform, while the context lasts; nobody may be forked meanwhile.
 
@@ -197,8 +202,9 @@ def open_image(
     whose indexes and hot packs are believed; None for nobody's. use_pack: with a believed hot pack nothing else is
     fetched before the image is open. log: is told in one line what a person must know. patience_s: how long a reader
     waits for a registry that gives nothing. lowest: of the layers only so many from the base on, without a pack, which
-    has all. most_whole_bytes, proven: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`. ahead: what a
-    pack has comes at once; else nobody may read of the image. store_bytes: of all layers on the disk.
+    has all. most_whole_bytes, proven, promised: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`; of an
+    image with a pack nothing is promised, for it is open as soon. ahead: what a pack has comes at once; else nobody may
+    read of the image. store_bytes: of all layers on the disk.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
@@ -238,6 +244,7 @@ def open_image(
             progress=progress,
             most_whole_bytes=most_whole_bytes,
             proven=proven,
+            promised=partial(promised, image) if promised is not None else None,
         )
         layers = [filler.open(table.digest, table.pieces, table=table.voucher) for table in tables.layers]
         whole = {table.digest: table.why for table in tables.layers if table.why}

@@ -136,6 +136,7 @@ def image_tables(
     own_tables_first: bool = False,
     most_whole_bytes: int | None = None,
     proven: Callable[[], bool] | None = None,
+    promised: Callable[[int, str], object] | None = None,
 ) -> ImageTables:
     """Read or fetch the tables of an image's layers, and merge them; layers that have none are fetched whole meanwhile.
 
@@ -145,7 +146,9 @@ def image_tables(
     most_whole_bytes: a layer that would have to be fetched whole and has more compressed bytes is left out, with all
     above it, and smaller ones are fetched only for those above them; None fetches any. proven: is asked once whether a
     layer of eStargz may be read by its own table where this node did not read it whole (see ``proving``); any may
-    unless told.
+    unless told. promised: with most_whole_bytes, is told how many layers from the base on are served, and why not all,
+    before their tables are fetched and merged: somebody who is believed vouches for each, or it is here. What fails
+    later of a table is fetched whole, or is an error.
 
     Raises LayerInvalid: a layer cannot be read here, or the image not be unpacked; DigestMismatch: a layer is not what
     the image says; LocalError, DiskFull; the RegistryError family.
@@ -153,7 +156,7 @@ def image_tables(
     with ExitStack() as open_tables:
         finder = _Finder(place, image, verifier, records, blocks, folder, progress or Silent(), open_tables)
         finder.own_tables_first, finder.proven = own_tables_first, proven
-        found, left_out = finder.all(layers, most_whole_bytes)
+        found, left_out = finder.all(layers, most_whole_bytes, promised)
         tables = tuple(each.table for each in found)
         return ImageTables(_tree([each.files for each in found], tables, folder), tables, left_out)
 
@@ -244,7 +247,10 @@ class _Finder:
         self._no_index = ""
 
     def all(
-        self, layers: Sequence[tuple[Descriptor, Digest]], most_whole_bytes: int | None
+        self,
+        layers: Sequence[tuple[Descriptor, Digest]],
+        most_whole_bytes: int | None,
+        promised: Callable[[int, str], object] | None = None,
     ) -> tuple[list[_Found], str]:
         """In the order of the layers; and why the last ones are not among them."""
         for layer, _ in layers:
@@ -253,20 +259,72 @@ class _Finder:
                     f"the image cannot be mounted, for a layer cannot be read: {refused.detail}", where=self._at(layer)
                 )
         unranged, left_out = self.unranged(layers), ""
+        here: dict[Digest, _Found] = {}
+        if promised is not None and most_whole_bytes is not None and not unranged:
+            here = self._promise(layers, most_whole_bytes, promised)
         found: list[_Found | _Unread] = []
         for pair in layers:
-            one = self._whole_or_known(*pair, unranged) if unranged else self._lazy(*pair)
-            if isinstance(one, _Unread) and most_whole_bytes is not None and one.layer.size > most_whole_bytes:
-                left_out = one.why
-                break
+            known = here.pop(pair[0].digest, None)
+            one = known or (self._whole_or_known(*pair, unranged) if unranged else self._lazy(*pair))
             found.append(one)
-        if most_whole_bytes is not None and (left_out or all(isinstance(each, _Unread) for each in found)):
-            while found and isinstance(last := found[-1], _Unread):  # it helps nothing that would be read by pieces
-                left_out = left_out or last.why
-                found.pop()
+            if isinstance(one, _Unread) and most_whole_bytes is not None and one.layer.size > most_whole_bytes:
+                break
+        if most_whole_bytes is not None:
+            whole = [each.why if isinstance(each, _Unread) else "" for each in found]
+            count, left_out = _how_many([layer.size for layer, _ in layers], whole, most_whole_bytes)
+            del found[count:]
+        return self._all_fetched(found), left_out
+
+    def _all_fetched(self, found: Sequence[_Found | _Unread]) -> list[_Found]:
         with Pool(FETCHERS, "lazy-layer") as pool:
-            read = pool.map(lambda each: self._fetched(each) if isinstance(each, _Unread) else each, found)
-            return list(read), left_out
+            return list(pool.map(lambda each: self._fetched(each) if isinstance(each, _Unread) else each, found))
+
+    def _promise(
+        self, layers: Sequence[tuple[Descriptor, Digest]], most_whole_bytes: int, promised: Callable[[int, str], object]
+    ) -> dict[Digest, _Found]:
+        """Those that nobody vouches for, which are here before anything is promised: they may not be what they claim,
+        and then other images would miss the layers that have their names."""
+        doubts = [self._doubt(*pair) for pair in layers]
+        count, left_out = _how_many([layer.size for layer, _ in layers], doubts, most_whole_bytes)
+        if not count:
+            return {}
+        whole = [_Unread(*pair, why) for pair, why in zip(layers[:count], doubts, strict=False) if why]
+        here = self._all_fetched(whole)
+        promised(count, left_out)
+        unread = [layer.digest for layer, diff_id in layers[:count] if not self._records.get(diff_id, layer.digest)]
+        ztocs = [found for digest in unread if (found := (self._ztocs or {}).get(digest))]
+        with Pool(FETCHERS, "lazy-table") as pool:
+            list(pool.map(self._come, ztocs))
+        return {each.table.digest: each for each in here}
+
+    def _come(self, ztoc: Descriptor) -> None:
+        """Fetch it, if need be. What is wrong with it is said where it is used."""
+        with suppress(ContentError, NotFound):
+            self._mapped(ztoc).close()
+
+    def _doubt(self, layer: Descriptor, diff_id: Digest) -> str:
+        """Why a layer has to be fetched whole, as far as that is known before its table is here; empty: it is vouched
+        for, or was read here."""
+        if self._records.get(diff_id, layer.digest):
+            return ""
+        why = ""
+        if told := (layer.annotations or {}).get(TOC_ANNOTATION):
+            with suppress(DigestInvalid):
+                Digest.parse(told)
+                if self._may_have_own_table():
+                    return ""
+                why = UNPROVEN
+        if self._ztocs is None:
+            self._ztocs, self._no_index = self._believed()
+        ztoc = self._ztocs.get(layer.digest)
+        if ztoc is not None and 0 < ztoc.size <= MAX_TABLE_BYTES:
+            return ""
+        return why or self._no_index or LEFT_OUT
+
+    def _may_have_own_table(self) -> bool:
+        if self._is_proven is None:
+            self._is_proven = self.proven is None or self.proven()
+        return self._is_proven
 
     def late(self, layer: Descriptor, diff_id: Digest, table: Digest | None) -> tuple[Pieces | None, str]:
         """The pieces of a layer in the layout of a table of eStargz, or of the tar; or why there are none."""
@@ -341,9 +399,7 @@ class _Finder:
         told = (layer.annotations or {}).get(TOC_ANNOTATION)
         if not told:
             return None
-        if self._is_proven is None:
-            self._is_proven = self.proven is None or self.proven()
-        if not self._is_proven:
+        if not self._may_have_own_table():
             raise IndexInvalid(UNPROVEN, where=self._at(layer))
         ranges, where = blob_ranges(self._place, layer.digest), self._at(layer)
         expected, kept = Digest.parse(told), self._kept
@@ -430,6 +486,21 @@ class _Finder:
 
     def _at(self, layer: Descriptor) -> str:
         return f"{self._place}@{layer.digest}"
+
+
+def _how_many(sizes: Sequence[int], whole: Sequence[str], most_whole_bytes: int) -> tuple[int, str]:
+    """How many layers are served, and why those above are not. whole: by layer why it has to be fetched whole, empty
+    for one that need not; those that are fetched whole are there for those above them alone."""
+    count, left_out = len(whole), ""
+    for number, (size, why) in enumerate(zip(sizes, whole, strict=False)):
+        if why and size > most_whole_bytes:
+            count, left_out = number, why
+            break
+    if left_out or all(whole[:count]):
+        while count and whole[count - 1]:
+            count -= 1
+            left_out = left_out or whole[count]
+    return count, left_out
 
 
 def _checked(path: Path, descriptor: Descriptor, where: str) -> mmap.mmap:

@@ -1,0 +1,136 @@
+"""Images that a pull is promised before what says how their layers are read is on the node."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.errors import LayerInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Manifest
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import HoldAnswer, Status
+from tests.evidence.parts import Counted, Key
+from tests.node.test_images import chain, found, labels, node
+from tests.patience import patient
+from tests.stream.layers import pack
+from tests.stream.lazy.mounts import need_fuse
+from tests.stream.lazy.parts import until
+from tests.stream.lazy.starts import file, image
+from tests.stream.releases import INDEXED, Layer, Streamer, push
+
+
+def ztocs(place: Place, index: Digest) -> list[Digest]:
+    manifest = place.registry.get_manifest(place.repository, index).content()
+    assert isinstance(manifest, Manifest)
+    return [each.digest for each in manifest.layers]
+
+
+def indexed(streamer: Streamer, release: object) -> Digest:
+    [platform] = streamer.index(release, INDEXED).platforms  # type: ignore[arg-type]
+    assert platform.index is not None
+    return platform.index.digest
+
+
+def test_a_pull_is_answered_before_the_tables_of_layers_came_and_a_container_waits_for_them(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    tables, (base, top) = ztocs(counted.place, indexed(streamer, release)), chain(counted.place, release)
+    come = threading.Event()
+    with FaultRegistry(counted.server.address) as faults, ThreadPoolExecutor(1) as pool:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        for each in tables:
+            faults.play("GET", f"/v2/team/app/blobs/{each}", HoldAnswer(come))
+        with node(place, tmp_path / "node", key, wait_s=patient(60)) as images:
+            served = found(images, release, base)
+            assert served.layers == (base, top) and images.find({}, top) is served  # kept, for a new process
+            mounted = pool.submit(served.mount, top)
+            assert not come.is_set() and not mounted.done()
+            come.set()
+            assert (mounted.result(patient(60)) / "etc/motd").read_text() == "hello\n"
+            assert found(images, release, top) is served
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_an_image_that_is_removed_or_an_agent_that_ends_waits_for_no_table(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = image(counted.place, more_mib=2)
+    tables, (_base, top) = ztocs(counted.place, indexed(streamer, release)), chain(counted.place, release)
+    come, said = threading.Event(), list[str]()
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        for each in tables:
+            faults.play("GET", f"/v2/team/app/blobs/{each}", HoldAnswer(come))
+        with node(place, tmp_path / "node", key, said, wait_s=patient(60)) as images:
+            first = found(images, release, top)
+            first.release()
+            assert not list((tmp_path / "node/lazy/node").glob("*.json"))
+            assert found(images, release, top) is not first
+        come.set()
+        until(lambda: not any(each.name == "node_image" for each in threading.enumerate()))
+        assert not list((tmp_path / "node/lazy/node").glob("*/")) and not any("yet" in line for line in said)
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_a_promised_layer_whose_table_is_gone_is_fetched_whole(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    table, *_ = ztocs(counted.place, indexed(streamer, release))
+    base, top = chain(counted.place, release)
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        faults.play("GET", f"/v2/team/app/blobs/{table}", Status(404))
+        with node(place, tmp_path / "node", key, wait_s=patient(60)) as images:
+            served = found(images, release, base)
+            assert served.layers == (base, top)
+            assert (served.mount(top) / "etc/motd").read_text() == "hello\n"
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_a_promise_that_a_registry_does_not_keep_is_asked_for_again_by_the_next_container(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    tables, (_base, top) = ztocs(counted.place, indexed(streamer, release)), chain(counted.place, release)
+    said: list[str] = []
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        for each in tables:
+            faults.play("GET", f"/v2/team/app/blobs/{each}", Status(403), times=1)
+        with node(place, tmp_path / "node", key, said, wait_s=patient(60)) as images:
+            served = found(images, release, top)
+            until(lambda: any("cannot be mounted yet" in line for line in said))
+            until(lambda: (served.mount(top) / "etc/motd").read_text() == "hello\n")
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_an_image_that_cannot_be_mounted_after_all_is_said_and_pulled_as_usual_the_next_time(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    """The name is longer than a kernel takes, which an index does not mind."""
+    tar = pack([file("n" * 300, os.urandom(4000)), file("data", os.urandom(1 << 20))])
+    release = push(counted.place, Layer(gzip.compress(tar, 1, mtime=0), tar))
+    indexed(streamer, release)
+    [top] = chain(counted.place, release)
+    said: list[str] = []
+    with node(counted.place, tmp_path / "node", key, said, wait_s=patient(60)) as images:
+        served = found(images, release, top)
+        with pytest.raises(LayerInvalid, match="300 bytes"):
+            served.mount(top)
+        assert any("remove it and pull it again" in line for line in said)
+        assert images.find(labels(release), top) is None and images.find({}, top) is None
+    with node(counted.place, tmp_path / "node", key, wait_s=patient(60)) as images:
+        assert images.find(labels(release), top) is None
