@@ -21,6 +21,14 @@ digest of its manifest for this platform, that of the layer, and those of the la
 between them, as many as a label holds."""
 
 
+def becomes(key: str, chain_id: str) -> bool:
+    """Whether a snapshot with this key is to become the layer that its label names. Who unpacks calls it ``WORD
+    CHAIN_ID`` (containerd, UnpackKeyFormat; BuildKit). A pod's own snapshot, whose name has no space, gets labels from
+    the pod's annotations, which whoever makes the pod writes: an image that it may not pull would be there, read with
+    this node's account, for any other image that claims the same layers."""
+    return key.endswith(f" {chain_id}")
+
+
 class LazyImage(Protocol):
     """An image that can be served before it is fetched."""
 

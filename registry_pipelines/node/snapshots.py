@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 from registry_pipelines.errors import LocalError, Unavailable
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.judging import Gate, is_dockers_own, layer_of, named, named_so, stands_on, unpacks
-from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages
+from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages, becomes
 from registry_pipelines.node.mapped import Mapped
 from registry_pipelines.node.store import Info, Refused, Store
 from registry_pipelines.oci.files import held_alone, local_errors
@@ -34,6 +34,7 @@ UIDS_LABEL, GIDS_LABEL = "containerd.io/snapshot/uidmapping", "containerd.io/sna
 LABELS_PATH = "labels"
 _OVERLAY = Path("/sys/module/overlay/parameters")
 _BLOCK = 512
+_MOST_USERS = 1 << 32
 DELETE_S = 600.0
 """For the files of one snapshot; containerd waits for no removal."""
 
@@ -123,6 +124,8 @@ class Snapshots:
         """Begin what can be written to. A layer that an image serves is refused as ALREADY_EXISTS, and is there:
         whoever asked looks for it by its label. snapshotter: what containerd calls this one."""
         chain_id = labels.get(REF_LABEL, "")
+        if chain_id and not becomes(key, chain_id):
+            labels, chain_id = {name: text for name, text in labels.items() if name != REF_LABEL}, ""
         if chain_id:
             labels = _of_layer(labels)
             if image := self._judged(labels, chain_id):
@@ -305,6 +308,8 @@ def _mapped(number: int, mapping: str) -> int:
     try:
         ranges = [tuple(map(int, each.split(":"))) for each in mapping.split(",")] if mapping else []
         for inside, outside, size in ranges:
+            if min(inside, outside, size) < 0 or outside + size > _MOST_USERS:
+                raise ValueError(mapping)
             if inside <= number < inside + size:
                 return outside + number - inside
     except ValueError as error:

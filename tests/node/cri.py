@@ -6,7 +6,7 @@ Source: the fields' numbers in Kubernetes' ``cri-api`` (``pkg/apis/runtime/v1/ap
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -175,9 +175,16 @@ class Cri:
         return str(done.stdout.decode())
 
     @contextmanager
-    def pod(self, *, mapped: int | None = None, handler: str = "", privileged: bool = False) -> Iterator[Pod]:
-        """A pod in the machine's network. mapped: in a user namespace, whose root is this user of the machine, and in a
-        network of its own, since the two go together."""
+    def pod(
+        self,
+        *,
+        mapped: int | None = None,
+        handler: str = "",
+        privileged: bool = False,
+        annotations: Mapping[str, str] | None = None,
+    ) -> Iterator[Pod]:
+        """A pod in the machine's network. annotations: as who made it wrote them. mapped: in a user namespace, whose
+        root is this user of the machine, and in a network of its own, since the two go together."""
         options: dict[str, Any] = {"network": NODE if mapped is None else 0}
         if mapped is not None:
             ids = [{"host_id": mapped, "container_id": 0, "length": 65536}]
@@ -186,6 +193,7 @@ class Cri:
         config = {
             "metadata": {"name": f"node-{word}", "uid": word, "namespace": "default"},
             "log_directory": str(self._folder),
+            "annotations": dict(annotations or {}),
             "linux": {"security_context": {"namespace_options": options, "privileged": privileged}},
         }
         number = self.call("RunPodSandbox", config=config, runtime_handler=handler).pod_sandbox_id

@@ -84,7 +84,7 @@ def test_what_runs_comes_whole_and_what_comes_is_pulled(counted: Counted, stream
                 assert after.filled_bytes == after.size_bytes and after.failed_reads == 0
                 client.prepare("more", top)  # of what is here
                 labels = {REF_LABEL: ids[0], IMAGE_LABEL: REFERENCE, MANIFEST_LABEL: str(release.digest)}
-                assert client.prepare("extract again", "", **labels), "it would be served"
+                assert client.prepare(f"extract again {ids[0]}", "", **labels), "it would be served"
                 assert counts.value("fallbacks", reason="draining") == 1
 
                 until(lambda: len(read_status(root).status.images[0].containers) == 2)
@@ -106,9 +106,9 @@ def test_what_runs_comes_whole_and_what_comes_is_pulled(counted: Counted, stream
         ):
             assert again.now().drain is None
             client = Client(folder / "s")
-            client.refused("ALREADY_EXISTS", "prepare", "and again", "", **labels)
+            client.refused("ALREADY_EXISTS", "prepare", f"and again {ids[0]}", "", **labels)
             assert drain(root, "--until", "filled").exit_code == 0
-            assert client.prepare("extract third", "", **labels)
+            assert client.prepare(f"extract third {ids[0]}", "", **labels)
             undone = drain(root, "--undo")
             assert undone.exit_code == 0 and "not being drained" in undone.output
-            client.refused("ALREADY_EXISTS", "prepare", "and once more", "", **labels)
+            client.refused("ALREADY_EXISTS", "prepare", f"and once more {ids[0]}", "", **labels)

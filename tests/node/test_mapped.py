@@ -43,7 +43,7 @@ def test_a_served_image_is_below_a_container_with_its_owners(
         Snapshots(tmp_path / "node", images) as snapshots,
     ):
         with pytest.raises(Refused, match="serves the layer"):
-            snapshots.prepare("pull", "", {**labels(release), REF_LABEL: top})
+            snapshots.prepare(f"pull {top}", "", {**labels(release), REF_LABEL: top})
         [layer] = snapshots.everything()
         with_layer = snapshots.prepare("layer", layer.name, {})  # a layer of files above it, as of a build
         (Path(option(with_layer[0], "upperdir")) / "more").write_text("more")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from registry_pipelines.errors import InputError, LocalError, NotFound, StateLocked, StateTooNew
-from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage
+from registry_pipelines.node.lazy_images import IMAGE_LABEL, REF_LABEL, LazyImage
 from registry_pipelines.node.serving import served
 from registry_pipelines.node.wire import SERVICE, message
 from tests.needs import missing, needed_module
@@ -324,6 +324,13 @@ def test_a_layer_that_an_image_serves_is_there_at_once(folder: Path) -> None:
             assert client.stat(found).kind == 3 and dict(client.stat(found).labels) == labels
             assert images.asked[-1] == (labels, chain_id)
             parent = found
+        # Nor does a pod bring one, whose annotations are labels of its own snapshot.
+        assert client.prepare("n/1/pod", parent, **{**labels, IMAGE_LABEL: "example.com/secret"})
+        assert client.names(f'labels."{REF_LABEL}"=={chain_id}') == [parent] and "secret" not in str(images.asked)
+        client.remove("n/1/pod")
+        for wrong in ("x", "0:0", "0:-1:5", "0:4294967295:2", "0:0:1,lowerdir=/", "0:99999999999999999999:1"):
+            told = {"containerd.io/snapshot/uidmapping": wrong}
+            client.refused("INVALID_ARGUMENT", "prepare", "n/1/pod", parent, **told)
         # A layer that it does not serve is pulled as usual, over what it serves.
         [over] = client.prepare("extract c3", parent, **{REF_LABEL: "c3"})
         assert f"lowerdir={folder / 'c2'}" in over.options and own(over).stat().st_mode & 0o777 == 0o750

@@ -33,7 +33,7 @@ client, parent = Client(Path("/run/rp/s.sock")), ""
 for chain_id in ids:
     labels = {{"{IMAGE_LABEL}": reference, "{MANIFEST_LABEL}": digest, "{REF_LABEL}": chain_id}}
     try:
-        client.prepare("extract", parent, **labels)
+        client.prepare("extract " + chain_id, parent, **labels)
     except client.errors as error:
         assert error.code().name == "ALREADY_EXISTS", error
     [parent] = client.names(f'labels."{REF_LABEL}"==' + chain_id)
