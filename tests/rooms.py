@@ -15,7 +15,7 @@ import grimp
 PAGE = Path(__file__).parent.parent / "docs" / "architecture.md"
 PACKAGE = "registry_pipelines"
 HOUSE = (
-    *("cli", "chain", "config", "node"),
+    *("cli", "chain", "config", "node", "anatomy"),
     *("replicate", "mirror", "collect", "promote", "sign", "scan", "stream", "build"),
     *("infra", "events", "doctor", "report", "lifecycle", "inventory"),
     *("transfer", "evidence", "registry", "oci"),

@@ -5,10 +5,11 @@ A field that is added here is no breaking change, one that goes or changes its m
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
+from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.chain.result import StageResult
 
 Row = dict[str, str | int | float | bool | None]
@@ -280,6 +281,8 @@ class Inspected(TypedDict):
     evidence: list[Row]
     digest_tags: list[Row]
     left_out: list[Row]
+    anatomy: NotRequired[Anatomy]
+    """Of one platform's image; where it was asked for."""
 
 
 class Different(TypedDict):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.cli.references import named
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
+from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, encode_json
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.choices import Choice, differing
 from registry_pipelines.registry.image_warnings import footer_warnings, more_warnings, warnings_of
@@ -36,16 +37,43 @@ WARNING_COLUMNS = ("warning", "about", "text", "do")
 @click.command("inspect")
 @click.argument("reference", shell_complete=IMAGES)
 @click.option("--footers", is_flag=True, help="Read the last 51 bytes of each gzip layer, where eStargz ends.")
+@click.option(
+    "--anatomy",
+    is_flag=True,
+    help="What is inside: every file's class, package and bytes, what later layers hide, and what need not be there.",
+)
+@click.option("--platform", default="", metavar="OS/ARCH", help="Of --anatomy; this machine's unless told.")
+@click.option("--files", "all_files", is_flag=True, help="List every file, not only the largest; with --anatomy.")
+@click.option(
+    "--link", type=click.FloatRange(0.001), default=10.0, show_default=True, metavar="GBIT", help="Of wire seconds."
+)
 @common
-def inspect(options: Options, reference: str, footers: bool) -> None:
+def inspect(
+    options: Options, reference: str, footers: bool, anatomy: bool, platform: str, all_files: bool, link: float
+) -> None:
     """Show what belongs to an image: every entry of its index, which client starts which of them where they differ,
-    warnings of what cannot start, layers, and the evidence that refers to it."""
+    warnings of what cannot start, layers, and the evidence that refers to it.
+
+    With --anatomy, what is inside one platform's image. Each layer is streamed once and nothing is unpacked; layers
+    that were read before (--anatomy, or a scan and an index) are not fetched again."""
+    if (platform or all_files) and not anatomy:
+        raise click.UsageError("--platform and --files go with --anatomy")
     with named(options, [reference]) as locate:
         located = locate(reference)
         closure = discover(located.place, located.selector)
         document = describe(closure, footers=footers)
+        if anatomy:
+            from registry_pipelines.cli.anatomy import anatomy_of, show
+
+            found = anatomy_of(
+                options, located.place, located.selector, platform=platform, link_gbit=link, all_files=all_files
+            )
+            document["anatomy"] = json.loads(encode_json(found))
     if options.as_json:
         print_json(document)
+        return
+    if anatomy:
+        show(found, all_files=all_files)
         return
     out = console()
     pieces = f"{count_text(document['blobs'], 'blob')} and {count_text(document['manifests'], 'manifest')}"

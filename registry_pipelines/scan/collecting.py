@@ -16,14 +16,15 @@ from registry_pipelines.scan.kept import Kept
 from registry_pipelines.threads import Pool
 
 
-def collect_read(walk: LayerWalk, *, state: Path) -> None:
+def collect_read(walk: LayerWalk, *, state: Path) -> LayerContent:
     """Of a layer that is walked for its record (``LayerStore``, ``collect``): walk it to its end, and keep what a scan
-    would ask; of one that a scan would refuse, nothing. The walk must verify both digests. Raises LayerInvalid,
-    DigestMismatch, DiskFull, LocalError."""
+    would ask; of one that a scan would refuse, nothing is kept. The walk must verify both digests. Returns what was
+    found. Raises LayerInvalid, DigestMismatch, DiskFull, LocalError."""
     content = read_layer(walk)
     facts = walk.finish()
     if facts.digest and facts.diff_id and walk.unsafe is None:
         Kept(state).keep_layer(facts.diff_id, facts.digest, content)
+    return content
 
 
 class MadeLayer:

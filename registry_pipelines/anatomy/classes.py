@@ -1,0 +1,71 @@
+"""What kind of file it is. By rules of names, the first that fits: weights, system libraries, runtime, dependencies,
+base OS, application."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from registry_pipelines.anatomy.report import LayerClass
+
+MIN_WEIGHTS_BYTES = 1 << 20
+"""Smaller files with such names are fixtures of tests, and tokenizers."""
+
+_WEIGHTS = re.compile(
+    r"(?:\.(?:safetensors|gguf|ggml|ckpt|pth|pt|onnx|tflite|h5|keras|msgpack|nemo|engine)"
+    r"|(?:^|/)(?:pytorch_model|model|diffusion_pytorch_model|adapter_model)[^/]*\.bin"
+    r"|(?:^|/)(?:saved_model\.pb|variables\.data-[0-9-of]+))\Z"
+)
+_HUB = re.compile(r"(?:^|/)huggingface/hub/models--[^/]+/(?:blobs|snapshots)/")
+_SYSTEM_FOLDERS = re.compile(
+    r"(?:^|/)(?:usr/local/cuda[^/]*|opt/rocm[^/]*|opt/nvidia|usr/local/nvidia|usr/lib/nvidia[^/]*|opt/intel/oneapi)/"
+)
+_SYSTEM_OWNERS = re.compile(
+    r"(?:python nvidia[-_]|conda (?:cuda|cudnn|nccl|libcu|libnv|libnpp|cudatoolkit|mkl|intel-openmp)"
+    r"|(?:deb|rpm) (?:cuda|libcudnn|libnccl|libcublas|libcu[a-z]+-?\d|libnv|libnpp|nsight|nvidia|rocm|hip|miopen|rccl))"
+)
+_SYSTEM_LIBRARIES = re.compile(
+    r"(?:^|/)lib(?:cuda|cudart|cudnn[a-z_]*|nccl|cublas|cublasLt|cufft|cufftw|curand|cusolver|cusolverMg|cusparse"
+    r"|cusparseLt|cufile|cupti|cudss|nvrtc[a-z-]*|nvJitLink|nvToolsExt|nvshmem[a-z_]*|nvfatbin|nvperf_host|nvinfer[a-z_]*"
+    r"|npp[a-z]+|nvjpeg|amdhip64|rocblas|hipblas[a-zLt]*|MIOpen|rccl|hsa-runtime64)(?:-[0-9a-f]{8})?"
+    r"(?:\.(?:so|a)(?:\.[^/]*)?|_static[^/]*\.a|[.-][0-9][^/]*\.so(?:\.[^/]*)?)\Z"
+)
+_RUNTIME_PACKAGES = re.compile(
+    r"(?:deb|rpm|apk) (?:lib)?(?:python3?(?:\.\d+)?(?:-(?:minimal|stdlib|libs|dev|devel|distutils|venv))?|nodejs"
+    r"|openjdk-[\w-]+|java-[\d.]+-openjdk[\w-]*|ruby[\d.]*|perl(?:-base|-modules-[\d.]+)?|r-base-core)\Z"
+    r"|conda (?:python|nodejs|openjdk|r-base|pypy[\d.]*) "
+)
+_RUNTIME_PATHS = re.compile(
+    r"(?:^|/)(?:bin/(?:python|node|java|pypy)[\d.]*|lib(?:64)?/libpython[\d.]+[a-z]*\.(?:so[^/]*|a)"
+    r"|include/(?:python3\.\d+[a-z]*|node)/.*|usr/lib/jvm/.*)\Z"
+)
+_INSTALLED = re.compile(r"(?:^|/)(?:site-packages|dist-packages|node_modules)/")
+_LANGUAGES = ("python ", "conda ", "npm ")
+_SYSTEM_ROOTS = frozenset(("bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "sbin", "usr", "var", "run"))
+_OWN_ROOTS = ("usr/local/", "usr/src/", "var/www/", "var/task/")
+
+
+def class_of(path: str, size: int, owner: str, interpreters: Collection[str] = ()) -> LayerClass:
+    """path: without a leading slash. size: bytes. owner: as ``Owners`` tells it. interpreters: folders of Python's
+    standard libraries."""
+    if size >= MIN_WEIGHTS_BYTES and (_WEIGHTS.search(path) or _HUB.search(path)):
+        return "weights"
+    if _SYSTEM_FOLDERS.search(path) or _SYSTEM_OWNERS.match(owner) or _SYSTEM_LIBRARIES.search(path):
+        return "system libraries"
+    installed = _INSTALLED.search(path)
+    if _RUNTIME_PACKAGES.match(owner) or (not owner.startswith(_LANGUAGES) and _RUNTIME_PATHS.search(path)):
+        return "runtime"
+    if not installed and _is_below(path, interpreters):
+        return "runtime"
+    if owner.startswith(_LANGUAGES):
+        return "dependencies"
+    if owner:
+        return "base OS"
+    if installed or path.startswith("opt/conda/"):
+        return "dependencies"
+    root = path.partition("/")[0]
+    return "base OS" if root in _SYSTEM_ROOTS and not path.startswith(_OWN_ROOTS) else "application"
+
+
+def _is_below(path: str, folders: Collection[str]) -> bool:
+    return any(path.startswith(f"{folder}/") for folder in folders)

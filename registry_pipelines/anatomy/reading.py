@@ -1,0 +1,77 @@
+"""What one pass over each layer of an image found: its record, and what a scan keeps of it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.layer.record import LayerRecord
+from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.layer.walk import LayerWalk
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.blobs import BlobStream, Counted
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.scan.collecting import collect_read
+from registry_pipelines.scan.facts import LayerContent
+from registry_pipelines.scan.kept import Kept
+from registry_pipelines.stream.left_out import unreadable
+from registry_pipelines.threads import Pool
+
+WORKERS = 4
+"""Layers read at once, at most one a core."""
+
+
+@dataclass(frozen=True)
+class ReadLayer:
+    """One layer. record and content are None for one that nobody here can read: ``problem`` says why."""
+
+    descriptor: Descriptor
+    record: LayerRecord | None
+    content: LayerContent | None
+    fetched: bool = False
+    problem: str = ""
+
+
+def read_layers(
+    place: Place, layers: tuple[tuple[Descriptor, Digest], ...], *, state: Path, progress: Progress
+) -> list[ReadLayer]:
+    """All layers of an image, base first; those that are not known yet are streamed once, and nothing is unpacked.
+
+    state: the state folder; what is found stays there for scans and indexes. Raises LayerInvalid, DigestMismatch,
+    NotFound, Unavailable, DiskFull, LocalError; ToolMissing: no library here stops at deflate blocks.
+    """
+    reader = _Reader(place, state, progress)
+    unique = {(layer.digest, diff_id): layer for layer, diff_id in layers}
+    with Pool(min(WORKERS, os.cpu_count() or 1), "anatomy-layer") as pool:
+        found = dict(zip(unique, pool.map(reader.read, unique, unique.values()), strict=True))
+    return [found[layer.digest, diff_id] for layer, diff_id in layers]
+
+
+class _Reader:
+    def __init__(self, place: Place, state: Path, progress: Progress) -> None:
+        self._place, self._state, self._progress = place, state, progress
+
+    def read(self, key: tuple[Digest, Digest], layer: Descriptor) -> ReadLayer:
+        if skipped := unreadable(layer):
+            return ReadLayer(layer, None, None, problem=skipped.detail)
+        diff_id, task = key[1], f"anatomy {layer.digest.short}"
+        record = LayerStore(self._state / "layers").get(diff_id, layer.digest)
+        content = Kept(self._state).layer(diff_id, layer.digest)
+        if record is not None and content is not None:
+            self._progress.end(task, note="known")
+            return ReadLayer(layer, record, content)
+        collected: list[LayerContent] = []
+
+        def collect(walk: LayerWalk) -> None:
+            collected.append(collect_read(walk, state=self._state))
+
+        self._progress.begin(task, total_bytes=layer.size)
+        with BlobStream(self._place, layer) as stream:
+            record = LayerStore(self._state / "layers", collect=collect).read(
+                Counted(stream, self._progress, task), layer, diff_id, where=f"{self._place}@{layer.digest}"
+            )
+        self._progress.end(task)
+        return ReadLayer(layer, record, collected[0], fetched=True)

@@ -1,0 +1,130 @@
+"""The anatomy of one image, as it is printed. All sizes are bytes, all seconds are of one core or one link."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+LayerClass = Literal["base OS", "system libraries", "runtime", "dependencies", "application", "weights"]
+"""``system libraries``: CUDA, cuDNN, NCCL, ROCm and what comes with them, whoever brings them. ``runtime``: an
+interpreter with its own library. ``dependencies``: what a language's package manager installed."""
+
+Gone = Literal["", "overwritten", "deleted"]
+
+
+class FilePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One regular file, as one layer brings it."""
+
+    path: str
+    also: tuple[str, ...] = ()
+    """Hard links to it, in its own layer or above."""
+    layer: int
+    """From 1 for the base."""
+    class_: LayerClass = msgspec.field(name="class")
+    owner: str = ""
+    """``deb libc6``, ``python numpy 2.1.0``; empty: no package lists it. Of rpm and apk only the manager is told where
+    the database of a scan does not keep whose file it is."""
+    more_owners: tuple[str, ...] = ()
+    """Others that list it, too."""
+    size: int
+    compressed: int
+    """Its share of the layer's stored bytes, with its header. By the layer's checkpoints, so that errors stay within
+    4 MiB of the tar (gzip); by the whole layer's ratio (zstd)."""
+    gone: Gone = ""
+    gone_by: int = 0
+    """The layer that overwrites or deletes it."""
+    mode: int = 0
+    sha256: str = ""
+
+
+class Sum(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of one class, or of one package."""
+
+    name: str
+    files: int
+    size: int
+    compressed: int
+    gone: int
+    """Unpacked bytes of those that a later layer overwrites or deletes, in ``size`` too."""
+    gone_compressed: int
+
+
+class LayerPart(msgspec.Struct, frozen=True, kw_only=True):
+    """One layer."""
+
+    number: int
+    digest: str
+    compressed: int
+    """As stored."""
+    unpacked: int
+    """Of the tar; 0: nobody here can read it."""
+    compression: str
+    files: int
+    gone: int
+    gone_compressed: int
+    classes: dict[str, int]
+    """Class to unpacked bytes."""
+    wire_s: float
+    inflate_s: float | None
+    """Of one core; None: not known for this compression."""
+    made_by: str
+    """What the image's history says of it."""
+    problem: str = ""
+    """Why it was not read."""
+
+
+class Equal(msgspec.Struct, frozen=True, kw_only=True):
+    """Files with the same content that all stand in the image."""
+
+    sha256: str
+    size: int
+    """Of one."""
+    copies: int
+    wasted: int
+    """Unpacked bytes of all but one."""
+    wasted_compressed: int
+    layers: tuple[int, ...]
+    paths: tuple[str, ...]
+    """Some of them."""
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """Bytes that need not be there."""
+
+    kind: str
+    files: int
+    size: int
+    compressed: int
+    layers: tuple[int, ...]
+    why: str
+    do: str
+    examples: tuple[str, ...]
+
+
+class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
+    """One image."""
+
+    image: str
+    digest: str
+    platform: str
+    compressed: int
+    unpacked: int
+    """Of all regular files in all layers."""
+    seen: int
+    """Of those that a container sees."""
+    gone: int
+    gone_compressed: int
+    link_gbit: float
+    """Of ``wire_s``."""
+    read_layers: int
+    """Layers that had to be fetched; 0: all were known from a scan, an index or an anatomy before."""
+    layers: tuple[LayerPart, ...]
+    classes: tuple[Sum, ...]
+    owners: tuple[Sum, ...]
+    """By bytes, the largest first; all of them."""
+    equal: tuple[Equal, ...]
+    advice: tuple[Advice, ...]
+    largest: tuple[FilePart, ...]
+    files: tuple[FilePart, ...] = ()
+    """All of them, in the order of the layers; only where they were asked for."""

@@ -1,0 +1,126 @@
+"""``inspect --anatomy``: what is inside an image, as tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from registry_pipelines.cli.context import Options
+from registry_pipelines.cli.output import bare_digest, console, rows_table
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.registry.protocol import Place
+
+if TYPE_CHECKING:
+    from registry_pipelines.anatomy.report import Advice, Anatomy, FilePart, LayerPart, Sum
+
+ROWS = 20
+"""Of each table; the JSON has all packages."""
+
+
+def anatomy_of(
+    options: Options, place: Place, selector: str, *, platform: str, link_gbit: float, all_files: bool
+) -> Anatomy:
+    """Read the image or what is known of it. Raises as ``anatomy.image_anatomy``."""
+    from registry_pipelines.anatomy.anatomy import image_anatomy
+    from registry_pipelines.oci.platforms import Platform
+
+    config = options.config_if_any()
+    state: Path = config.state if config else options.state.parent
+    with options.progress() as progress:
+        return image_anatomy(
+            place,
+            selector,
+            state=state,
+            platform=Platform.parse(platform) if platform else None,
+            link_gbit=link_gbit,
+            all_files=all_files,
+            progress=progress,
+        )
+
+
+def show(found: Anatomy, *, all_files: bool = False) -> None:
+    """Tables of classes, layers, packages, files and advice."""
+    out = console()
+    hidden = f", {size_text(found.gone)} of it hidden by later layers" if found.gone else ""
+    for line in (
+        found.image,
+        f"  {found.platform}, {size_text(found.compressed)} in {count_text(len(found.layers), 'layer')}",
+        f"  {size_text(found.unpacked)} of files{hidden}; a container sees {size_text(found.seen)}",
+        f"  {count_text(found.read_layers, 'layer')} had to be read",
+    ):
+        out.print(line, markup=False, soft_wrap=True)
+    files = found.files if all_files else found.largest[:ROWS]
+    for title, rows in (
+        ("classes", [_sum_row("class", each) for each in found.classes]),
+        (f"layers, on {found.link_gbit:g} Gbit/s", [_layer_row(each) for each in found.layers]),
+        ("largest packages", [_sum_row("package", each) for each in found.owners[:ROWS]]),
+        ("files" if all_files else "largest files", [_file_row(each) for each in files]),
+        ("equal files", _equal_rows(found)),
+        ("what need not be there", [_advice_row(each) for each in found.advice]),
+    ):
+        if rows:
+            out.print(rows_table(rows, title=title))
+
+
+def _sum_row(name: str, each: Sum) -> dict[str, Any]:
+    return {
+        name: each.name,
+        "files": each.files,
+        "unpacked": size_text(each.size),
+        "compressed": size_text(each.compressed),
+        "hidden": size_text(each.gone) if each.gone else "",
+    }
+
+
+def _layer_row(each: LayerPart) -> dict[str, Any]:
+    most = max(each.classes, key=lambda name: each.classes[name], default="")
+    return {
+        "layer": each.number,
+        "digest": bare_digest(each.digest),
+        "files": each.files,
+        "unpacked": size_text(each.unpacked) if not each.problem else "",
+        "compressed": size_text(each.compressed),
+        "hidden": size_text(each.gone) if each.gone else "",
+        "wire s": f"{each.wire_s:.2f}",
+        "inflate s": f"{each.inflate_s:.2f}" if each.inflate_s is not None else "",
+        "mostly": most,
+        "made by": " ".join((each.problem or each.made_by.removeprefix("/bin/sh -c ")).split())[:60],
+    }
+
+
+def _file_row(each: FilePart) -> dict[str, Any]:
+    return {
+        "path": each.path,
+        "layer": each.layer,
+        "class": each.class_,
+        "package": each.owner,
+        "unpacked": size_text(each.size),
+        "compressed": size_text(each.compressed),
+        "hidden": f"{each.gone} by layer {each.gone_by}" if each.gone else "",
+    }
+
+
+def _equal_rows(found: Anatomy) -> list[dict[str, Any]]:
+    return [
+        {
+            "path": ", ".join(each.paths[:2]),
+            "copies": each.copies,
+            "layers": ", ".join(map(str, each.layers)),
+            "wasted": size_text(each.wasted),
+            "compressed": size_text(each.wasted_compressed),
+        }
+        for each in found.equal[: ROWS // 2]
+    ]
+
+
+def _advice_row(each: Advice) -> dict[str, Any]:
+    return {
+        "what": each.kind,
+        "files": each.files or "",
+        "unpacked": size_text(each.size) if each.size else "",
+        "compressed": size_text(each.compressed),
+        "layers": ", ".join(map(str, each.layers)),
+        "why": each.why,
+        "do": each.do,
+        "example": each.examples[0] if each.examples else "",
+    }
