@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,9 +25,11 @@ from tests.doubles.containerd import Containerd, containerd
 from tests.evidence.parts import Counted
 from tests.needs import missing, needed_module
 from tests.node.agent import Agent, pushed
+from tests.node.pods import TWO
 from tests.patience import patient
 
 SCHEMA = json.loads(gzip.decompress((Path(__file__).parents[1] / "data" / "kubernetes-daemonset.json.gz").read_bytes()))
+IMAGES = "io.containerd.cri.v1.images"
 MINE = """\
 version = {version}
 root = "{folder}/root"
@@ -44,15 +47,16 @@ def setup(*arguments: str) -> Result:
     return CliRunner().invoke(main, ["node", "setup", *arguments])
 
 
-def dumped(program: str, folder: Path, written: Path, *, version: int, cri: str) -> str:
-    """The configuration that containerd makes of somebody's own and of the file that is written."""
+def dumped(program: str, folder: Path, written: Path, *, version: int, cri: str) -> dict[str, Any]:
+    """The configuration that containerd makes of somebody's own and of the file that is written: settings that it does
+    not know are not in it, but a section of a plugin that it was built without is as it was written."""
     (folder / "conf.d").mkdir()
     (folder / "conf.d" / written.name).write_bytes(written.read_bytes())
     config = folder / "config.toml"
     config.write_text(MINE.format(version=version, folder=folder, cri=cri))
     done = subprocess.run([program, "--config", str(config), "config", "dump"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout.replace("'", '"')
+    return tomllib.loads(done.stdout)
 
 
 @pytest.mark.peer("containerd")
@@ -68,13 +72,13 @@ def test_containerd_1_takes_the_snapshotter_and_keeps_what_somebody_set(
         version=2,
         cri="io.containerd.grpc.v1.cri",
     )
-    assert f"[proxy_plugins.{NAME}]" in found
-    assert 'address = "/run/a b.sock"' in found
-    assert 'BinaryName = "/opt/mine/runc"' in found
+    assert found["proxy_plugins"][NAME]["address"] == "/run/a b.sock"
+    runtimes = found["plugins"]["io.containerd.grpc.v1.cri"]["containerd"]["runtimes"]
+    assert runtimes["runc"]["options"]["BinaryName"] == "/opt/mine/runc"
 
 
 @pytest.mark.long
-@pytest.mark.peer("../containerd2/containerd")
+@pytest.mark.peer(TWO[0])
 @pytest.mark.parametrize(
     ("version", "cri"), [(3, "io.containerd.cri.v1.runtime"), (2, "io.containerd.grpc.v1.cri")], ids=["3", "2"]
 )
@@ -83,12 +87,20 @@ def test_containerd_2_takes_all_of_it_beside_what_somebody_set(
 ) -> None:
     assert setup("containerd", "--to", str(tmp_path / "to")).exit_code == 0
     written = tmp_path / "to" / "containerd-2" / f"{NAME}.toml"
-    found = dumped(peer("../containerd2/containerd"), tmp_path, written, version=version, cri=cri)
-    assert 'enable_remote_snapshot_annotations = "true"' in found
-    assert "disable_snapshot_annotations = false" in found
-    assert found.count(f'snapshotter = "{NAME}"') == 4  # of pulls and of containers of its runtime; of two platforms
-    assert found.count('snapshotter = "overlayfs"') >= 2
-    assert 'BinaryName = "/opt/mine/runc"' in found
+    found = dumped(peer(TWO[0]), tmp_path, written, version=version, cri=cri)
+    assert found["proxy_plugins"][NAME]["exports"]["enable_remote_snapshot_annotations"] == "true"
+    plugins = found["plugins"]
+    images, runtimes = plugins[IMAGES], plugins["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
+    assert (images["snapshotter"], images["runtime_platforms"][NAME]["snapshotter"]) == ("overlayfs", NAME)
+    assert images["disable_snapshot_annotations"] is images["discard_unpacked_layers"] is False
+    assert runtimes[NAME]["snapshotter"] == NAME and runtimes[NAME]["runtime_type"] == "io.containerd.runc.v2"
+    assert runtimes["runc"]["options"]["BinaryName"] == "/opt/mine/runc" and not runtimes["runc"]["snapshotter"]
+    unpacked = plugins["io.containerd.transfer.v1.local"]["unpack_config"]
+    assert sorted((each["platform"], each["snapshotter"]) for each in unpacked) == [
+        (f"linux/{architecture}", snapshotter)
+        for architecture in ("amd64", "arm64")
+        for snapshotter in ("overlayfs", NAME)
+    ]
 
 
 def test_docker_is_told_of_the_snapshotter_of_its_containerd(tmp_path: Path) -> None:

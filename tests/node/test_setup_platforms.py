@@ -23,7 +23,8 @@ from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.node.setup import CARRIES, FORMS, NAME, SIZED, Form, Setup, write
 from registry_pipelines.node.sizing import GIB, NodeDisk, disk
 from tests.needs import missing, needed_module
-from tests.node.test_setup import dumped, setup
+from tests.node.pods import TWO
+from tests.node.test_setup import IMAGES, dumped, setup
 
 SCHEMAS = json.loads(gzip.decompress((Path(__file__).parents[1] / "data" / "node-platforms.json.gz").read_bytes()))
 PUBLIC = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA\n-----END PUBLIC KEY-----\n"
@@ -301,35 +302,40 @@ def test_images_that_gke_did_not_stream_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", ["soci", "stargz"])
 def test_containerd_1_takes_the_snapshotters_of_others(form: Form, peer: Callable[[str], str], tmp_path: Path) -> None:
     found = others(form, peer("containerd"), tmp_path, 1)
-    assert f"[proxy_plugins.{form}]" in found
+    assert found["proxy_plugins"][form]["type"] == "snapshot"
 
 
 @pytest.mark.long
-@pytest.mark.peer("../containerd2/containerd")
+@pytest.mark.peer(TWO[0])
 @pytest.mark.parametrize("form", ["soci", "stargz"])
 def test_containerd_2_takes_the_snapshotters_of_others(form: Form, peer: Callable[[str], str], tmp_path: Path) -> None:
-    found = others(form, peer("../containerd2/containerd"), tmp_path, 2)
-    assert f'snapshotter = "{form}"' in found
-    assert "disable_snapshot_annotations = false" in found
+    found = others(form, peer(TWO[0]), tmp_path, 2)
+    assert found["proxy_plugins"][form]["exports"]["enable_remote_snapshot_annotations"] == "true"
+    images = found["plugins"][IMAGES]
+    assert (images["snapshotter"], images["disable_snapshot_annotations"]) == (form, False)
 
 
 @pytest.mark.long
-@pytest.mark.peer("../containerd2/containerd")
+@pytest.mark.peer(TWO[0])
 def test_containerd_2_takes_what_a_node_of_eks_gives_it(peer: Callable[[str], str], tmp_path: Path) -> None:
     found = parts(written("eks")["user-data.txt"].decode())["application/node.eks.aws"]
     text = yaml.safe_load(found)["spec"]["containerd"]["config"]
     (tmp_path / "eks.toml").write_text(f"version = 3\n{text}")
     dump = dumped(
-        peer("../containerd2/containerd"),
+        peer(TWO[0]),
         tmp_path,
         tmp_path / "eks.toml",
         version=3,
         cri="io.containerd.cri.v1.runtime",
     )
-    assert f"[proxy_plugins.{NAME}]" in dump
+    assert dump["proxy_plugins"][NAME]["type"] == "snapshot"
+    images, runtime = (dump["plugins"][f"io.containerd.cri.v1.{each}"] for each in ("images", "runtime"))
+    assert images["runtime_platforms"][NAME]["snapshotter"] == NAME
+    assert images["disable_snapshot_annotations"] is images["discard_unpacked_layers"] is False
+    assert runtime["containerd"]["runtimes"][NAME]["snapshotter"] == NAME
 
 
-def others(form: Form, program: str, folder: Path, generation: int) -> str:
+def others(form: Form, program: str, folder: Path, generation: int) -> dict[str, Any]:
     assert setup(form, "--to", str(folder / "to")).exit_code == 0
     file = folder / "to" / f"containerd-{generation}" / f"{form}.toml"
     cri = "io.containerd.grpc.v1.cri" if generation == 1 else "io.containerd.cri.v1.runtime"
