@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError
 from registry_pipelines.node.setup import FORMS, NAME, Setup, write
+from registry_pipelines.node.setup.model import VERSION_2
 from tests.doubles.containerd import Containerd, containerd
 from tests.evidence.parts import Counted
 from tests.needs import missing, needed_module
@@ -80,13 +81,15 @@ def test_containerd_1_takes_the_snapshotter_and_keeps_what_somebody_set(
 @pytest.mark.long
 @pytest.mark.peer(TWO[0])
 @pytest.mark.parametrize(
-    ("version", "cri"), [(3, "io.containerd.cri.v1.runtime"), (2, "io.containerd.grpc.v1.cri")], ids=["3", "2"]
+    ("version", "cri", "folder"),
+    [(3, "io.containerd.cri.v1.runtime", "containerd-2"), (2, "io.containerd.grpc.v1.cri", VERSION_2)],
+    ids=["3", "2"],
 )
 def test_containerd_2_takes_all_of_it_beside_what_somebody_set(
-    peer: Callable[[str], str], tmp_path: Path, version: int, cri: str
+    peer: Callable[[str], str], tmp_path: Path, version: int, cri: str, folder: str
 ) -> None:
     assert setup("containerd", "--to", str(tmp_path / "to")).exit_code == 0
-    written = tmp_path / "to" / "containerd-2" / f"{NAME}.toml"
+    written = tmp_path / "to" / folder / f"{NAME}.toml"
     found = dumped(peer(TWO[0]), tmp_path, written, version=version, cri=cri)
     assert found["proxy_plugins"][NAME]["exports"]["enable_remote_snapshot_annotations"] == "true"
     plugins = found["plugins"]
@@ -107,8 +110,8 @@ def test_docker_is_told_of_the_snapshotter_of_its_containerd(tmp_path: Path) -> 
     assert setup("docker", "--to", str(tmp_path)).exit_code == 0
     content = json.loads((tmp_path / "daemon.json").read_bytes())
     assert content == {"features": {"containerd-snapshotter": True}, "storage-driver": NAME}
-    for version in ("1", "2"):
-        assert f"[proxy_plugins.{NAME}]" in (tmp_path / f"containerd-{version}" / f"{NAME}.toml").read_text()
+    for each in ("containerd-1", "containerd-2", VERSION_2):
+        assert f"[proxy_plugins.{NAME}]" in (tmp_path / each / f"{NAME}.toml").read_text()
 
 
 @pytest.mark.peer("systemd-analyze")

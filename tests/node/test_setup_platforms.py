@@ -21,6 +21,7 @@ from jsonschema import Draft202012Validator
 
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.node.setup import CARRIES, FORMS, NAME, SIZED, Form, Setup, write
+from registry_pipelines.node.setup.model import VERSION_2
 from registry_pipelines.node.sizing import GIB, NodeDisk, disk
 from tests.needs import missing, needed_module
 from tests.node.pods import TWO
@@ -301,15 +302,20 @@ def test_images_that_gke_did_not_stream_are_named(tmp_path: Path) -> None:
 @pytest.mark.peer("containerd")
 @pytest.mark.parametrize("form", ["soci", "stargz"])
 def test_containerd_1_takes_the_snapshotters_of_others(form: Form, peer: Callable[[str], str], tmp_path: Path) -> None:
-    found = others(form, peer("containerd"), tmp_path, 1)
+    found = others(form, peer("containerd"), tmp_path, "containerd-1", 2)
     assert found["proxy_plugins"][form]["type"] == "snapshot"
 
 
 @pytest.mark.long
 @pytest.mark.peer(TWO[0])
+@pytest.mark.parametrize("version", [2, 3])
 @pytest.mark.parametrize("form", ["soci", "stargz"])
-def test_containerd_2_takes_the_snapshotters_of_others(form: Form, peer: Callable[[str], str], tmp_path: Path) -> None:
-    found = others(form, peer(TWO[0]), tmp_path, 2)
+def test_containerd_2_takes_the_snapshotters_of_others(
+    form: Form, peer: Callable[[str], str], tmp_path: Path, version: int
+) -> None:
+    found = others(form, peer(TWO[0]), tmp_path, VERSION_2 if version == 2 else "containerd-2", version)
+    runtimes = found["plugins"]["io.containerd.cri.v1.runtime"]["containerd"]["runtimes"]
+    assert runtimes["runc"]["options"]["BinaryName"] == "/opt/mine/runc"
     assert found["proxy_plugins"][form]["exports"]["enable_remote_snapshot_annotations"] == "true"
     images = found["plugins"][IMAGES]
     assert (images["snapshotter"], images["disable_snapshot_annotations"]) == (form, False)
@@ -335,11 +341,11 @@ def test_containerd_2_takes_what_a_node_of_eks_gives_it(peer: Callable[[str], st
     assert runtime["containerd"]["runtimes"][NAME]["snapshotter"] == NAME
 
 
-def others(form: Form, program: str, folder: Path, generation: int) -> dict[str, Any]:
+def others(form: Form, program: str, folder: Path, where: str, version: int) -> dict[str, Any]:
     assert setup(form, "--to", str(folder / "to")).exit_code == 0
-    file = folder / "to" / f"containerd-{generation}" / f"{form}.toml"
-    cri = "io.containerd.grpc.v1.cri" if generation == 1 else "io.containerd.cri.v1.runtime"
-    return dumped(program, folder, file, version=generation + 1, cri=cri)
+    file = folder / "to" / where / f"{form}.toml"
+    cri = "io.containerd.grpc.v1.cri" if version == 2 else "io.containerd.cri.v1.runtime"
+    return dumped(program, folder, file, version=version, cri=cri)
 
 
 def test_soci_serves_both_kinds_of_our_indexes() -> None:

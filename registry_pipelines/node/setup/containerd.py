@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from registry_pipelines.node.setup.model import HEAD, NAME, Setup, Written
+from registry_pipelines.node.setup.model import HEAD, NAME, VERSION_2, Setup, Written
 
 _HEAD = """\
 # {head}
@@ -35,10 +35,12 @@ _CRI_2 = """
     snapshotter = "{name}"
 
 # Only pods of this runtime depend on the agent.
-[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.{name}]
+[plugins."{cri}".containerd.runtimes.{name}]
   runtime_type = "io.containerd.runc.v2"
   snapshotter = "{name}"
 {unpack}"""
+_RUNTIME_3, _RUNTIME_2 = "io.containerd.cri.v1.runtime", "io.containerd.grpc.v1.cri"
+"""CRI's section in a configuration of version 3, and of 2."""
 _UNPACK = """
 [[plugins."io.containerd.transfer.v1.local".unpack_config]]
   platform = "linux/{architecture}"
@@ -55,14 +57,15 @@ _CRI_1 = """\
 """
 
 
-def plugin_2(setup: Setup) -> str:
-    """What containerd 2 is told, without its version: also for platforms that take it into their own."""
+def plugin_2(setup: Setup, *, cri: str = _RUNTIME_3) -> str:
+    """What containerd 2 is told, without its version: also for platforms that take it into their own. cri: the section
+    in which pods' runtimes are."""
     unpack = "# `ctr` and Docker pull for either; a list in another file would replace this one.\n" + "\n".join(
         _UNPACK.format(architecture=architecture, snapshotter=snapshotter).strip("\n") + "\n"
         for architecture in ("amd64", "arm64")
         for snapshotter in ("overlayfs", NAME)
     )
-    return _plugin(setup) + _CRI_2.format(name=NAME, unpack=f"\n{unpack}")
+    return _plugin(setup) + _CRI_2.format(name=NAME, cri=cri, unpack=f"\n{unpack}")
 
 
 def _plugin(setup: Setup) -> str:
@@ -75,17 +78,21 @@ def quoted(path: Path) -> str:
 
 
 def containerd(setup: Setup) -> Written:
-    """A file for each of the two generations, and what 1.x takes by hand only."""
-    one, two = (_HEAD.format(head=HEAD, version=each) for each in (2, 3))
+    """A file for each of the two generations, and what 1.x takes by hand only. containerd 2 drops all that a
+    configuration of version 2 says of CRI as soon as a file beside it has version 3, or its runtimes in the section of
+    version 3 (2.1.9): so there are two for it."""
+    two, three = (_HEAD.format(head=HEAD, version=each) for each in (2, 3))
     files = {
-        f"containerd-2/{NAME}.toml": two + plugin_2(setup),
-        f"containerd-1/{NAME}.toml": one + _plugin(setup),
+        f"containerd-2/{NAME}.toml": three + plugin_2(setup),
+        f"{VERSION_2}/{NAME}.toml": two + plugin_2(setup, cri=_RUNTIME_2),
+        f"containerd-1/{NAME}.toml": two + _plugin(setup),
         "containerd-1/cri.toml": _CRI_1.format(head=HEAD, name=NAME),
     }
     folder = "/etc/containerd/conf.d"
     notes = [
-        f"containerd 2: containerd-2/{NAME}.toml into {folder}; 1.6 and 1.7: containerd-1/{NAME}.toml there, and for "
-        "pods what cri.toml says",
+        f"containerd 2: containerd-2/{NAME}.toml into {folder}, but {VERSION_2}/{NAME}.toml where config.toml says "
+        "`version = 2`, for else its runtimes, registries and pause image count no more; 1.6 and 1.7: "
+        f"containerd-1/{NAME}.toml there, and for pods what cri.toml says",
         f'name that folder in /etc/containerd/config.toml, above its first section: imports = ["{folder}/*.toml"]; '
         "restart containerd once, running containers stay",
         "a list `unpack_config` of your own in config.toml does not count beside ours: move its entries there",

@@ -13,6 +13,8 @@ from registry_pipelines.oci.files import local_errors
 
 NAME = "registry-pipelines"
 """Of the snapshotter, the runtime of containerd and the RuntimeClass that use it, the unit and the DaemonSet."""
+VERSION_2 = "containerd-2-version-2"
+"""Folder of what containerd 2 is told where its own configuration has version 2."""
 STATE = Path("/var/lib")
 """Where the agent keeps what it has: in a folder of its own there, which nothing that cleans up looks into."""
 ENDED_S = 30

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from registry_pipelines.node.setup.model import HEAD, Setup, Written
+from registry_pipelines.node.setup.model import HEAD, VERSION_2, Setup, Written
 
 SOCI_SOCKET = "/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock"
 
@@ -107,20 +107,22 @@ def stargz(_: Setup) -> Written:
 
 
 def _written(daemon: _Daemon, settings: str, more: list[str]) -> Written:
-    one, two = (
+    two, three = (
         _PLUGIN.format(head=HEAD, version=version, name=daemon.name, socket=daemon.socket, root=daemon.root)
         for version in (2, 3)
     )
     files = {
-        f"containerd-2/{daemon.name}.toml": two + _CRI_2.format(name=daemon.name),
-        f"containerd-1/{daemon.name}.toml": one,
+        f"containerd-2/{daemon.name}.toml": three + _CRI_2.format(name=daemon.name),
+        f"{VERSION_2}/{daemon.name}.toml": two + _CRI_2.format(name=daemon.name),
+        f"containerd-1/{daemon.name}.toml": two,
         "containerd-1/cri.toml": _CRI_1.format(head=HEAD, name=daemon.name),
         f"{daemon.name}-config.toml": settings.format(head=HEAD, keychain=_KEYCHAIN),
     }
     notes = [
         f"{daemon.name}-config.toml is {daemon.settings}; start {daemon.program} before containerd",
-        f"containerd 2: containerd-2/{daemon.name}.toml into a folder that `imports` of its config.toml names; 1.6 "
-        f"and 1.7: containerd-1/{daemon.name}.toml there, and for pods what cri.toml says",
+        f"containerd 2: containerd-2/{daemon.name}.toml into a folder that `imports` of its config.toml names, but "
+        f"{VERSION_2}/{daemon.name}.toml where that says `version = 2`, for else all that it says of CRI is dropped; "
+        f"1.6 and 1.7: containerd-1/{daemon.name}.toml there, and for pods what cri.toml says",
         f"kubelet: imageServiceEndpoint: unix://{daemon.socket}, without which private images are not found",
         "before the node has its first pod: images that were pulled by another snapshotter are not pulled again for it",
         *more,
