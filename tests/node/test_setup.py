@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError
+from registry_pipelines.node.examining.runtime import read_warnings
 from registry_pipelines.node.setup import FORMS, NAME, Setup, write
 from registry_pipelines.node.setup.model import VERSION_2
 from tests.doubles.containerd import Containerd, containerd
@@ -104,6 +105,20 @@ def test_containerd_2_takes_all_of_it_beside_what_somebody_set(
         for architecture in ("amd64", "arm64")
         for snapshotter in ("overlayfs", NAME)
     ]
+
+
+@pytest.mark.long
+@pytest.mark.peer(TWO[0])
+@pytest.mark.parametrize(("folder", "lost"), [("containerd-2", True), (VERSION_2, False)])
+def test_the_doctor_sees_a_file_that_makes_containerd_drop_settings(
+    peer: Callable[[str], str], tmp_path: Path, folder: str, lost: bool
+) -> None:
+    assert setup("containerd", "--to", str(tmp_path / "to")).exit_code == 0
+    written = tmp_path / "to" / folder / f"{NAME}.toml"
+    dumped(peer(TWO[0]), tmp_path, written, version=2, cri="io.containerd.grpc.v1.cri")
+    command = [peer(TWO[0]), "--config", str(tmp_path / "config.toml"), "config", "dump"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    assert [each.state for each in read_warnings(said, "config.toml")] == ["failed"] * lost
 
 
 def test_docker_is_told_of_the_snapshotter_of_its_containerd(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ OLDEST, NEWEST_TRIED = (1, 6), (2, 2)
 """Of containerd, by which all this was tried."""
 _VERSION, _PLUGINS = "containerd.services.version.v1", "containerd.services.introspection.v1"
 _SNAPSHOTTER = "io.containerd.snapshotter.v1"
+_CRI_2 = "io.containerd.grpc.v1.cri"
 _ANNOTATIONS = "enable_remote_snapshot_annotations"
 _SETUP = "Take the files of `node setup containerd`, and start containerd again"
 _classes = classes(
@@ -221,7 +222,22 @@ def _settings(program: str, config: Path, names: set[str], numbers: tuple[int, i
         said = ran.stderr.decode(errors="replace").strip()[-300:]
         yield failed("configuration", f"containerd does not take its file: {said}", where=str(config), do="Mend it")
         return
+    yield from read_warnings(ran.stderr.decode(errors="replace"), str(config))
     yield from read_settings(told, names, numbers, str(config))
+
+
+def read_warnings(said: str, where: str) -> Iterator[Finding]:
+    """What containerd 2 says with ``config dump`` when it drops CRI's settings of a version 2 configuration, for
+    another file beside it has version 3 or that version's section of runtimes (2.1.9)."""
+    if any("Ignoring unknown key" in line and f"plugin={_CRI_2}" in line for line in said.splitlines()):
+        yield failed(
+            "configuration",
+            "containerd drops what it says of CRI, runtimes and registries among it: it has version 2, and a file "
+            "of its `imports` is made for version 3",
+            where=where,
+            do="Take the file for version 2 of those that `node setup containerd` writes, or `containerd config "
+            "migrate`; restart containerd",
+        )
 
 
 def read_settings(
@@ -237,7 +253,7 @@ def read_settings(
             found = found.get(each) if isinstance(found, Mapping) else None
         return found if isinstance(found, Mapping) else {}
 
-    old = section("io.containerd.grpc.v1.cri", "containerd")
+    old = section(_CRI_2, "containerd")
     new, runtime = section("io.containerd.cri.v1.images"), section("io.containerd.cri.v1.runtime", "containerd")
     cri = new or old
     if cri:
@@ -285,4 +301,4 @@ def _snapshotters(containerd: Mapping[str, Any]) -> Iterator[Any]:
             yield each.get("snapshotter")
 
 
-__all__ = ["Runtime", "ask", "examine_plugin", "examine_runtime", "read_settings"]
+__all__ = ["Runtime", "ask", "examine_plugin", "examine_runtime", "read_settings", "read_warnings"]
