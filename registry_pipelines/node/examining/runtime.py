@@ -227,16 +227,16 @@ def _settings(program: str, config: Path, names: set[str], numbers: tuple[int, i
 
 
 def read_warnings(said: str, where: str) -> Iterator[Finding]:
-    """What containerd 2 says with ``config dump`` when it drops CRI's settings of a version 2 configuration, for
-    another file beside it has version 3 or that version's section of runtimes (2.1.9)."""
+    """What containerd 2 says with ``config dump`` when it drops CRI's settings of a file of version 2, for another one
+    beside it has version 3 or that version's section of runtimes (2.1.9)."""
     if any("Ignoring unknown key" in line and f"plugin={_CRI_2}" in line for line in said.splitlines()):
         yield failed(
             "configuration",
-            "containerd drops what it says of CRI, runtimes and registries among it: it has version 2, and a file "
-            "of its `imports` is made for version 3",
+            "containerd drops what a file of version 2 says of CRI, runtimes and registries among it, for another one "
+            "is made for version 3",
             where=where,
-            do="Take the file for version 2 of those that `node setup containerd` writes, or `containerd config "
-            "migrate`; restart containerd",
+            do="Give it and all files of its `imports` one version (`node setup containerd` writes ours for either, "
+            "`containerd config migrate` makes 3 of 2), and restart containerd",
         )
 
 
