@@ -88,7 +88,6 @@ def setup(
             root=root,
             config=config,
             state=told.state if told else None,
-            gated=told is not None and told.node.gate is not None,
             keys=tuple(key.absolute() for key in keys),
             image=image,
             disk=size.disk if size is not None else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -130,6 +130,8 @@ class NodeImages:
         self._around = Around(state / "lazy" / "mounts", log, self._keeping, set(), carrier)
         self._resuming: set[str] = set()
         """Digests of images that a former agent has mounted, and this one does not serve yet."""
+        self._unwanted: set[str] = set()
+        """Those of them that were removed meanwhile."""
         self._resume_all()
         threading.Thread(target=_load, name="node_load", daemon=True).start()
 
@@ -172,6 +174,34 @@ class NodeImages:
             if image is not None and chain_id in image.layers:
                 return image
         return None
+
+    def release(self, image: str) -> None:
+        """See LazyImages."""
+        digest = image.rpartition("@")[2]
+        with self._lock:
+            found = self._found.get(digest)
+        if found is None:
+            self._forget(digest)
+        elif found.done():
+            self._release(digest, found)
+        else:  # it is looked for, or served on, just now
+            threading.Thread(target=self._release, args=(digest, found), name="release", daemon=True).start()
+
+    def _release(self, digest: str, found: Future[ServedImage | None]) -> None:
+        if (image := found.result()) is not None:
+            image.release()
+            return
+        with self._lock:
+            if digest in self._resuming:
+                self._unwanted.add(digest)
+        self._forget(digest)
+
+    def retain(self, images: Collection[str]) -> None:
+        """See LazyImages."""
+        wanted = {image.rpartition("@")[2] for image in images}
+        for kept in list(self._kept()):
+            if kept.digest not in wanted:
+                self.release(f"{kept.reference}@{kept.digest}")
 
     def drain(self, *, wanted: bool, done: bool) -> None:
         """See LazyImages."""
@@ -285,7 +315,7 @@ class NodeImages:
             folder=self._folder,
             around=self._around,
             fill=self._fill,
-            ended=self._forget,
+            ended=self._end,
             unfit=self._is_unfit,
             recorder=self._recorder,
             before=len(kept.layers) if kept is not None else 0,
@@ -304,7 +334,7 @@ class NodeImages:
             write_file(self._path(image.digest, UNFIT), str(error).encode(), mode=0o600)
         self._counts.fall_back(image.name, reason_of(error), str(error))
         self._log(f"{image.name} cannot be served, though that was promised; remove it and pull it again: {error}")
-        self._forget(image)
+        self._end(image)
 
     def _layers(
         self,
@@ -359,13 +389,17 @@ class NodeImages:
         with suppress(DiskFull), local_errors(self._folder):
             write_file(self._path(image.digest), encode_json(kept), mode=0o600)
 
-    def _forget(self, image: ServedImage) -> None:
+    def _end(self, image: ServedImage) -> None:
+        self._forget(image.digest, image.folders)
+
+    def _forget(self, digest: str, folders: Sequence[str] = ()) -> None:
         with self._lock:
-            self._found.pop(image.digest, None)
-        kept = self._read(self._path(image.digest))
+            self._found.pop(digest, None)
+        path = self._path(Digest(digest))
+        kept = self._read(path)
         with suppress(OSError):
-            self._path(image.digest).unlink(missing_ok=True)
-        self._freeing.free(kept.folders if kept is not None else image.folders)
+            path.unlink(missing_ok=True)
+        self._freeing.free(kept.folders if kept is not None else folders)
 
     def _path(self, digest: Digest, ending: str = ".json") -> Path:
         return self._folder / f"{digest.hex}{ending}"
@@ -409,6 +443,7 @@ class NodeImages:
         """In a thread: until it is served. Who reads waits meanwhile, and then gets errors (``stream.lazy.keeper``)."""
         lasts = any(not each.ended for each, _ in left)
         image: ServedImage | None = None
+        until = time.monotonic() + self._keeping.patience_s
         while not self._closed.is_set():
             try:
                 image = image or self._opened(left[0][1].reference, Digest.parse(digest), keep=lasts)
@@ -424,10 +459,32 @@ class NodeImages:
                 if not found.done():
                     self._not_before[digest] = time.monotonic() + AGAIN_S
                     found.set_result(None)
-                self._closed.wait(RESUME_AGAIN_S)
-                continue
+                self._look_at_left(digest, left, is_late=time.monotonic() > until)
+                if left:
+                    self._closed.wait(RESUME_AGAIN_S)
+                    continue
+                with self._lock:
+                    self._resuming.discard(digest)
+                if image is not None:
+                    image.let_go()
+                return
             self._resumed(digest, image, found, lasts=lasts)
             return
+
+    def _look_at_left(self, digest: str, left: list[tuple[Found, Left]], *, is_late: bool) -> None:
+        """What cannot be served on yet may have no users any more. Readers of a watched file wait for this process
+        alone, which must not be for ever; those of others get errors from the keeper meanwhile."""
+        for each, told in list(left):
+            if digest in self._unwanted and not each.ended:
+                end_mount(Path(told.folder))
+                with suppress(OSError):
+                    Path(told.folder).rmdir()
+            if each.is_over:
+                each.drop(self._keeping)
+                left.remove((each, told))
+            elif is_late and each.taken is not None:
+                self._give_up(each, "it cannot be opened")
+                left.remove((each, told))
 
     def _resumed(self, digest: str, image: ServedImage, found: Future[ServedImage | None], *, lasts: bool) -> None:
         with self._lock:
@@ -436,8 +493,12 @@ class NodeImages:
                 found = Future()
             if lasts and not self._closed.is_set():
                 self._found[digest] = found
+            unwanted = digest in self._unwanted
+            self._unwanted.discard(digest)
         found.set_result(image)
         self._log(f"{image.name} is served on")
+        if unwanted:
+            image.release()
         if not lasts:
             image.let_go()
 

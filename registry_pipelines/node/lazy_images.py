@@ -6,7 +6,7 @@ of the layer and of all below it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -43,15 +43,11 @@ class LazyImage(Protocol):
         ...
 
     def mount(self, chain_id: str) -> Path:
-        """A folder with one read-only tree of the layer and all below it, until :meth:`release`.
+        """A folder with one read-only tree of the layer and all below it, until ``LazyImages.release``.
 
         The same one when it is asked for again, and mounted again where it was lost. Raises RegistryPipelinesError;
         NotFound for a chain ID that ``layers`` has not.
         """
-        ...
-
-    def release(self) -> None:
-        """No snapshot is made of it any more: what is mounted can go."""
         ...
 
 
@@ -65,6 +61,16 @@ class LazyImages(Protocol):
         with the same ones after a restart, also without the registry. Without annotations there is the chain ID alone.
         Never raises for what an image or a registry does.
         """
+        ...
+
+    def release(self, image: str) -> None:
+        """No snapshot is made of an image any more (``LazyImage.name``), also of one that was not asked for since the
+        start of this process: what is mounted and kept of it can go. Nothing is opened or asked for it."""
+        ...
+
+    def retain(self, images: Collection[str]) -> None:
+        """At the start: :meth:`release` for all but these, of which snapshots are made; the process before was killed
+        while it removed others."""
         ...
 
     def drain(self, *, wanted: bool, done: bool) -> None:

@@ -19,10 +19,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.lazy.carriers import Kind
+from registry_pipelines.stream.lazy.fanotify_wire import is_read
 from registry_pipelines.stream.lazy.fuse_memory import ENDED
 from registry_pipelines.stream.lazy.guard import TakenOver
 from registry_pipelines.stream.lazy.image import NodeImage
-from registry_pipelines.stream.lazy.keeping import Keep, Keeping, Kept
+from registry_pipelines.stream.lazy.keeping import Keep, Keeping, Kept, is_over
 from registry_pipelines.stream.lazy.mounting import EROFS_KIND, absolute, check_folder, end_mount, mounts
 from registry_pipelines.stream.lazy.opened import OpenImage, Promised
 from registry_pipelines.stream.lazy.serving import Mounted
@@ -56,6 +57,22 @@ class Found(NamedTuple):
     """Its name was taken away, and containers use it still."""
     kept: Kept | None = None
     taken: TakenOver | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nobody has the mount any more, named or not."""
+        if self.kept is not None:
+            return is_over(self.kept.device)
+        return self.taken is not None and not is_read(self.taken.held.data)
+
+    def drop(self, keeping: Keeping) -> None:
+        """Let go of one that is over."""
+        if self.kept is not None:
+            keeping.drop(self.kept.name)
+            os.close(self.kept.device)
+            self.kept.memory.close()
+        if self.taken is not None:
+            self.taken.end(None)
 
 
 def left_by_fuse(kept: Kept) -> Found:

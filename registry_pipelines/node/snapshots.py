@@ -83,6 +83,8 @@ class Snapshots:
             self._store = Store(root / "snapshots.db")
             undo.callback(self._store.close)
             self.cleanup()
+            if lazy is not None:
+                lazy.retain({info.image for info in self._store.everything() if info.image})
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Snapshots:
@@ -161,8 +163,8 @@ class Snapshots:
         with self._store.change():
             info = self._store.remove(key)
             unused = bool(info.image) and not self._store.of_image(info.image)
-        if unused and (image := self._find(info.labels, info.chain_id)):
-            image.release()
+        if unused and self._lazy is not None:
+            self._lazy.release(info.image)
         if not info.image:
             self._mapped.end(info.id)
             self._delete(self._folder / str(info.id))

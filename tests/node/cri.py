@@ -181,11 +181,15 @@ class Cri:
         mapped: int | None = None,
         handler: str = "",
         privileged: bool = False,
+        sees_all: bool = False,
         annotations: Mapping[str, str] | None = None,
     ) -> Iterator[Pod]:
         """A pod in the machine's network. annotations: as who made it wrote them. mapped: in a user namespace, whose
-        root is this user of the machine, and in a network of its own, since the two go together."""
+        root is this user of the machine, and in a network of its own, since the two go together.
+        sees_all: it has the machine's processes, too (``hostPID``)."""
         options: dict[str, Any] = {"network": NODE if mapped is None else 0}
+        if sees_all:
+            options["pid"] = NODE
         if mapped is not None:
             ids = [{"host_id": mapped, "container_id": 0, "length": 65536}]
             options["userns_options"] = {"mode": 0, "uids": ids, "gids": ids}

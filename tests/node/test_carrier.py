@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.errors import LocalError, Unavailable
+from registry_pipelines.node import images as images_module
 from registry_pipelines.node.carrier import usable_carrier
+from registry_pipelines.node.images import NodeImages
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.protocol import Place
@@ -164,6 +166,32 @@ def test_when_no_agent_follows_readers_get_errors_and_the_mount_goes(
     with node(counted.place, state, key, carrier="auto") as images:
         served = images.find(labels(release), top)
         assert served is not None and served.mount(top) == folder and len((folder / "data/1").read_bytes()) == 1 << 20
+
+
+def test_readers_do_not_wait_for_ever_for_an_agent_that_cannot_open_their_image(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(images_module, "RESUME_AGAIN_S", 0.1)
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    *_, top = chain(counted.place, release)
+    state = tmp_path / "node"
+    lives = Lives(state, counted.server.address, key, release.digest, carrier="auto")
+
+    def nobody(reference: str) -> Place:
+        raise Unavailable("the registry is away", where=reference)
+
+    with ExitStack() as stack:
+        stack.callback(lives.close)
+        [folder] = lives.begin(top)
+        opened = stack.enter_context((folder / "data/1").open("rb"))
+        lives.kill()
+        said = list[str]()
+        with NodeImages(nobody, state=state, verifier=key.verifier, log=said.append, carrier="auto", patience_s=0.5):
+            with pytest.raises(OSError, match="Input/output"):
+                opened.read(4096)
+            until(lambda: erofs(state) == [])
+            assert "cannot be served on yet" in said[0] and "it cannot be opened" in said[-1]
 
 
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])])

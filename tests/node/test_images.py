@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from registry_pipelines.errors import NotFound
+from registry_pipelines.errors import NotFound, Unavailable
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.images import MOST_WHOLE_BYTES, NodeImages
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, MANIFEST_LABEL, LazyImages
@@ -403,6 +403,8 @@ def test_what_is_here_of_a_layer_is_counted_and_goes_with_the_image_unless_anoth
 
     with node(counted.place, tmp_path / "node", key) as images:
         one, other = found(images, first, top), found(images, second, other_top)
+        # They are promised, and opened behind that.
+        until(lambda: images.usage(one.name, top) > (0, 0) and images.usage(other.name, base) > (0, 0))
         before = images.usage(one.name, top)
         assert len((one.mount(top) / "data/0").read_bytes()) == FILE
         grown = images.usage(one.name, top)
@@ -418,3 +420,33 @@ def test_what_is_here_of_a_layer_is_counted_and_goes_with_the_image_unless_anoth
         assert images.usage(other.name, base) == with_base > (0, 0)
         other.release()
         until(lambda: nothing_left(blocks, "v*/*/*"))
+
+
+def test_what_a_killed_agent_did_not_release_goes_at_the_start_of_the_next_and_without_the_registry(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    *_, top = chain(counted.place, release)
+    blocks, folder = tmp_path / "node/lazy/blocks", tmp_path / "node/lazy/node"
+
+    def nobody(reference: str) -> Place:
+        raise Unavailable("the registry is away", where=reference)
+
+    def gone() -> bool:
+        return not ours(tmp_path) and not any(folder.iterdir()) and nothing_left(blocks, "v*/*/*")
+
+    for way in ("started", "removed"):
+        with node(counted.place, tmp_path / "node", key, end_mounts=way == "removed") as images:
+            served = found(images, release, top)
+            name = served.name
+            assert (served.mount(top) / "data/1").stat().st_size == FILE
+        with NodeImages(nobody, state=tmp_path / "node", verifier=key.verifier, log=print, fill=False) as images:
+            images.retain([name])
+            assert (folder / f"{release.digest.hex}.json").exists()
+            if way == "started":
+                images.retain([])
+            else:
+                images.release(name)
+            until(gone)

@@ -24,8 +24,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry_pipelines.errors import LocalError
 from registry_pipelines.node.served import Left, left_by_fuse
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.stream.lazy import keeping
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.keeping import Keeping, Kept
 from registry_pipelines.stream.lazy.mounting import end_mount, mount, unmount
@@ -286,6 +288,33 @@ def test_when_no_agent_comes_reads_end_with_errors_until_one_does(
         assert '"folder":' in lives.said()
         assert lives.begin(top) == [folder]
         assert opened.read() == raw and (folder / "data/a").read_bytes() == raw
+
+
+def test_a_keeper_that_is_slow_to_hand_over_is_waited_for(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with too much to do nothing may be taken for lost."""
+    release = pushed(counted, streamer, {"a": b"1"})
+    *_, top = chain(counted.place, release)
+    lives = Lives(tmp_path / "node", counted.server.address, key, release.digest)
+    with ExitStack() as stack:
+        stack.callback(lives.close)
+        lives.begin(top)
+        [first, _] = lives.keepers()
+        lives.kill()
+        os.kill(first, signal.SIGSTOP)
+        stack.callback(os.kill, first, signal.SIGCONT)
+        monkeypatch.setattr(keeping, "ANSWER_S", 0.01)  # else it would have to be stopped for longer
+        folder, said = tmp_path / "node/lazy/keeper", list[str]()
+        with monkeypatch.context() as hurried:
+            hurried.setattr(keeping, "TAKE_S", 0.5)
+            with pytest.raises(LocalError, match="does not hand it over"):
+                Keeping(folder, log=said.append)
+        threading.Timer(0.5, os.kill, (first, signal.SIGCONT)).start()
+        taken = Keeping(folder, log=said.append)
+        assert len(taken.left) == 1 and not said
+        taken.close(end=False)
+        assert lives.begin(top)
 
 
 @pytest.mark.long

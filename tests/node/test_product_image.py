@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import random
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ import yaml
 
 from registry_pipelines.node.setup import NAME
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.outliving import GROUP
 from tests.chain.fleet import free_ports
 from tests.doubles.containerd import containerd
 from tests.evidence.parts import Counted, Key
@@ -115,8 +121,9 @@ def container(objects: Path, folder: Path) -> dict[str, Any]:
     }
 
 
-def test_a_pod_of_the_image_serves_an_image_to_another_pod(
-    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str], tmp_path: Path
+@pytest.mark.parametrize("carrier", ["fuse", "fanotify"])
+def test_a_pod_of_the_image_serves_an_image_to_another_pod_which_outlives_it(
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str], tmp_path: Path, carrier: str
 ) -> None:
     need_fuse()
     programs = [peer(each) for each in TWO]
@@ -128,6 +135,7 @@ def test_a_pod_of_the_image_serves_an_image_to_another_pod(
         own.write_text(
             f"version: 1\nstate: {folder}/state\n"
             f"registries:\n  own: {{kind: distribution, host: '{host}', plain_http: true}}\n"
+            f"node: {{carrier: {carrier}}}\n"
         )
         where = ["--socket", f"{folder}/run/snap.sock", "--root", f"{folder}/data/node"]
         words = ["--image", product, "--config", str(own), "--key", str(key.public)]
@@ -144,19 +152,61 @@ def test_a_pod_of_the_image_serves_an_image_to_another_pod(
             closing(Cri(folder / "grpc.sock", folder)) as cri,
         ):
             cri.pull(product)
-            with cri.pod(privileged=True) as agents:
-                agent = agents.run(container(folder / "to", folder), privileged=True, run_as_user={"value": 0})
-                in_time(lambda: (folder / "run" / "snap.sock").exists(), lambda: said(folder))
-                # As `node setup` says of pods: without it the image would be pulled for another snapshotter.
-                cri.pull(f"{counted.place}:lazy", pod={"annotations": {"io.containerd.cri.runtime-handler": NAME}})
-                assert "is served before it is fetched" in said(folder)
-                with cri.pod(handler=NAME) as pod:
+            made = container(folder / "to", folder)
+            made["args"].append("--no-fill")
+            with ExitStack() as stack:
+                with agent(cri, made, folder):
+                    # As `node setup` says of pods: without it the image would be pulled for another snapshotter.
+                    cri.pull(f"{counted.place}:lazy", pod={"annotations": {"io.containerd.cri.runtime-handler": NAME}})
+                    assert "is served before it is fetched" in said(folder)
+                    pod = stack.enter_context(cri.pod(handler=NAME))
                     reader = pod.start(f"{counted.place}:lazy", "sleep 1000")
                     assert cri.exec(reader, "cat", "/motd") == "hello\n"
                     # What is mounted in the agent's pod is the machine's.
-                    assert mounted(folder, "fuse")
+                    assert mounted(folder, "fuse" if carrier == "fuse" else "erofs")
+                noise = random.Random("lazy")
+                sums = [hashlib.sha256(noise.randbytes(1 << 20)).hexdigest() for _ in range(8)]
+                for number in range(3):  # each time its pod is deleted, and comes again
+                    with ThreadPoolExecutor(1) as readers:
+                        late = readers.submit(cri.exec, reader, "sha256sum", f"/data/{number}")
+                        time.sleep(0.3)
+                        assert not late.done()
+                        with agent(cri, made, folder):
+                            assert late.result().split()[0] == sums[number]
+                            assert cri.exec(reader, "sha256sum", f"/data/{number + 3}").split()[0] == sums[number + 3]
+                with agent(cri, made, folder):
                     pod.remove(reader)
-                agents.remove(agent)
+                    cri.remove_image(f"{counted.place}:lazy")
+                    in_time(lambda: not mounted(folder, "fuse") + mounted(folder, "erofs"), lambda: said(folder))
+            in_time(lambda: not left(folder), lambda: f"{left(folder)} keep mounts that are gone")
+            for group in [*Path("/sys/fs/cgroup").glob(f"*/{GROUP}"), *Path("/sys/fs/cgroup").glob(GROUP)]:
+                with suppress(OSError):
+                    group.rmdir()
+
+
+@contextmanager
+def agent(cri: Cri, made: dict[str, Any], folder: Path) -> Iterator[None]:
+    """A pod of the DaemonSet; it is killed in the end."""
+    with cri.pod(privileged=True, sees_all=True) as pod:
+        pod.run(made, privileged=True, run_as_user={"value": 0})
+
+        def answers() -> bool:
+            with socket.socket(socket.AF_UNIX) as asked:
+                return asked.connect_ex(str(folder / "run" / "snap.sock")) == 0
+
+        in_time(answers, lambda: said(folder))
+        yield
+
+
+def left(folder: Path) -> list[str]:
+    """Processes that keep mounts below a folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = path.read_bytes()
+            if os.fsencode(folder) in line and b"stream.lazy" in line:
+                found.append(path.parent.name)
+    return found
 
 
 def said(folder: Path) -> str:

@@ -178,29 +178,17 @@ def test_kubernetes_takes_its_objects(tmp_path: Path) -> None:
     # containerd mounts what it is told, on the host: each folder has the same path there.
     assert {path for path, name in mounted.items() if name in hosts} == set(hosts.values())
     own = {"/run/registry-pipelines", "/data/node", "/var/lib/registry-pipelines"}
-    assert set(hosts.values()) == {*own, "/etc/containerd/certs.d"}
+    assert set(hosts.values()) == {*own, "/etc/containerd/certs.d", "/sys/fs/cgroup"}
+    assert spec["hostPID"]
     assert all(each["readOnly"] for each in container["volumeMounts"] if each["name"] == "hosts")
     with pytest.raises(Exception, match="Additional properties"):
         check({**daemon, "spec": {**daemon["spec"], "replica": 1}}, "io.k8s.api.apps.v1.DaemonSet")
 
 
-def test_a_pod_with_a_gate_sees_the_processes_of_its_host_and_no_other_pod_does(tmp_path: Path) -> None:
-    own = tmp_path / "own.yaml"
-    for text, seen in (("node: {gate: enforce}\n", True), ("", None)):
-        own.write_text(
-            f"state: /var/lib/registry-pipelines\nregistries: {{a: {{kind: distribution, host: a.example}}}}\n{text}"
-        )
-        words = ("--to", str(tmp_path / "to"), "--image", "eu.example.com/tools/rp:v1", "--config", str(own))
-        assert setup("kubernetes", *words).exit_code == 0
-        daemon = yaml.safe_load((tmp_path / "to" / "daemonset.yaml").read_bytes())
-        check(daemon, "io.k8s.api.apps.v1.DaemonSet")
-        assert daemon["spec"]["template"]["spec"].get("hostPID") is seen
-
-
 def test_one_folder_in_another_is_mounted_once(tmp_path: Path) -> None:
     assert setup("kubernetes", "--to", str(tmp_path), "--image", "eu.example.com/tools/rp:v1").exit_code == 0
     spec = yaml.safe_load((tmp_path / "daemonset.yaml").read_bytes())["spec"]["template"]["spec"]
-    assert len(spec["volumes"]) == 4
+    assert len(spec["volumes"]) == 5
 
 
 @pytest.mark.parametrize("form", list(FORMS))

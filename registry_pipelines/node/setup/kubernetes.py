@@ -14,10 +14,12 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.node.hosts_files import FOLDER as HOSTS
 from registry_pipelines.node.setup.model import ENDED_S, HEAD, NAME, STATE, Setup, Written, carried
 from registry_pipelines.oci.references import Reference
+from registry_pipelines.stream.lazy.outliving import CGROUPS
 from registry_pipelines.yaml_text import to_yaml
 
 LOGIN_FOLDER = "/etc/registry-pipelines/docker"
 CONFIG_FOLDER = "/etc/registry-pipelines/config"
+HOST_CGROUPS = "/sys/fs/cgroup"
 MAX_CONFIG_BYTES = 1_000_000
 """Of a ConfigMap (Kubernetes: 1 MiB), with room for its own fields."""
 
@@ -43,8 +45,8 @@ def kubernetes(setup: Setup) -> Written:
         f"a pod asks for it by `runtimeClassName: {NAME}` and, so that its images are pulled for it, by the "
         f"annotation io.containerd.cri.runtime-handler: {NAME}",
         f"accounts of registries: a secret {NAME}-node in kube-system of type kubernetes.io/dockerconfigjson",
-        "a new version starts on a node when its pod is deleted: drain the node first, since containers of images "
-        "that it serves get errors for what is not read yet",
+        "a new version starts on a node when its pod is deleted: containers wait for it with what is not read yet, and "
+        "after a minute get errors until it is there",
     ]
     return Written(files, notes)
 
@@ -79,7 +81,9 @@ def _daemon_set(setup: Setup) -> dict[str, Any]:
     login = {"key": ".dockerconfigjson", "path": "config.json"}
     volumes.append({"name": "login", "secret": {"secretName": f"{NAME}-node", "optional": True, "items": [login]}})
     volumes.append({"name": "hosts", "hostPath": {"path": str(HOSTS), "type": "DirectoryOrCreate"}})
+    volumes.append({"name": "cgroups", "hostPath": {"path": HOST_CGROUPS, "type": "Directory"}})
     own = [
+        {"name": "cgroups", "mountPath": HOST_CGROUPS},
         {"name": "login", "mountPath": LOGIN_FOLDER, "readOnly": True},
         {"name": "hosts", "mountPath": str(HOSTS), "readOnly": True},
     ]
@@ -93,14 +97,15 @@ def _daemon_set(setup: Setup) -> dict[str, Any]:
         "env": [
             {"name": "XDG_STATE_HOME", "value": str(STATE)},
             {"name": "DOCKER_CONFIG", "value": LOGIN_FOLDER},
+            {"name": CGROUPS, "value": HOST_CGROUPS},
         ],
         "securityContext": {"privileged": True, "runAsUser": 0, "runAsGroup": 0},
         "volumeMounts": [*mounted, *own],
     }
     pod = {
         "hostNetwork": True,
-        # A gate asks the host's containerd by the root of its first process (runtime_images).
-        **({"hostPID": True} if setup.gated else {}),
+        # What keeps mounts outlives the pod, and a gate asks the host's containerd by the root of its first process.
+        "hostPID": True,
         "automountServiceAccountToken": False,
         "priorityClassName": "system-node-critical",
         "terminationGracePeriodSeconds": ENDED_S,

@@ -35,8 +35,6 @@ class Setup:
     """Of the agent; None for none."""
     state: Path | None = None
     """Its state folder on the node, where ``config`` says one."""
-    gated: bool = False
-    """Whether ``config`` has a gate, which asks containerd of what containers are."""
     keys: tuple[Path, ...] = ()
     """Public keys that the agent believes; those of the configuration unless told."""
     image: str = ""

@@ -27,7 +27,8 @@ START_S = 30.0
 ANSWER_S = 20.0
 """And to answer: it may have a long list of reads to deny."""
 
-TRIES, AGAIN_S = 40, 0.05
+TAKE_S, AGAIN_S = 30.0, 0.05
+"""And to hand over, where it has yet to see that its filler is gone; how often it is asked."""
 
 _START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from registry_pipelines.stream.lazy.holder import main"
 _NO_HOLDER = "the process that keeps readers safe when this one is killed does not start"
@@ -178,20 +179,29 @@ def take_all(sockets: Path) -> list[TakenOver]:
     found = []
     with local_errors(sockets):
         for path in sorted(sockets.iterdir()) if sockets.exists() else ():
-            for _ in range(TRIES):
-                try:
-                    told, taken = _ask(path, holder.TAKE)
-                except TimeoutError as error:
-                    raise LocalError("a process that holds a mount does not answer", where=str(path)) from error
-                except OSError:  # nobody listens any more
-                    path.unlink(missing_ok=True)
-                    break
-                if taken is not None:
-                    found.append(taken)
-                if told != holder.BUSY:
-                    break
-                time.sleep(AGAIN_S)  # it has yet to see that its filler is gone
+            if (taken := _take(path)) is None:
+                path.unlink(missing_ok=True)
+            else:
+                found.append(taken)
     return found
+
+
+def _take(path: Path) -> TakenOver | None:
+    """None: nobody listens any more. A holder may have yet to see that its filler is gone, or be killed while it is
+    asked, and have a twin. Raises LocalError."""
+    until, why = time.monotonic() + TAKE_S, "it says that somebody fills"
+    while time.monotonic() < until:
+        try:
+            _, taken = _ask(path, holder.TAKE)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return None
+        except OSError as error:
+            why = str(error)
+        else:
+            if taken is not None:
+                return taken
+        time.sleep(AGAIN_S)
+    raise LocalError(f"a process that holds a mount does not hand it over: {why}", where=str(path))
 
 
 def _ask(path: Path, what: bytes) -> tuple[bytes, TakenOver | None]:

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from registry_pipelines.stream.lazy import fanotify_wire as fan
+from registry_pipelines.stream.lazy.outliving import leave_pod
 
 READY, DONE, END, BUSY = b"ready", b"done", b"end", b"busy"
 """What holder and filler say: it holds; the file is complete, or nobody has it open; I end, and reads are to end with
@@ -252,6 +253,7 @@ def main(words: list[str]) -> NoReturn:
     told."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+    leave_pod()
     sys.meta_path.clear()  # the files of this Python may be others by the time one is needed, or gone
     with suppress(OSError):  # whoever is killed for its memory, not this one
         Path("/proc/self/oom_score_adj").write_text("-1000")

@@ -31,6 +31,7 @@ from typing import NoReturn
 
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.fuse_wire import HEAD, REPLY, REQUEST_BYTES, Op
+from registry_pipelines.stream.lazy.outliving import leave_pod
 
 OK, BUSY = b"ok", b"busy"
 MOST_TOLD_BYTES = 4096
@@ -271,6 +272,7 @@ def main(words: list[str]) -> NoReturn:
     for who lists processes."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(number, signal.SIG_IGN)
+    leave_pod()
     sys.meta_path.clear()  # the files of this Python may be others by the time one is needed, or gone
     with suppress(OSError):  # whoever is killed for its memory, not this one
         Path("/proc/self/oom_score_adj").write_text("-1000")

@@ -25,6 +25,7 @@ from registry_pipelines.oci.files import held_alone
 from registry_pipelines.stream.lazy import fdstore, keeper
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.outliving import why_not
 from registry_pipelines.stream.lazy.sockets import connect, listen
 
 PATIENCE_S = 60.0
@@ -35,6 +36,9 @@ PROTOCOL = 1
 
 BUSY_S = 5.0
 """How long an agent that ends may still be there when the next one comes."""
+
+TAKE_S = 30.0
+"""How long a keeper may take to hand over: on a machine with too much to do, the agent before may be slow to end."""
 
 ANSWER_S = 2.0
 LOOK_EVERY_MS = 1000
@@ -82,6 +86,8 @@ class Keeping:
         self._alone = self._wait_until_alone(folder)
         self._socket = self._taken()
         self._tell_of_others(folder)
+        if why := why_not():
+            log(f"what is mounted ends with this pod, and reads of containers that use it end with errors then: {why}")
         self.left: Sequence[Kept] = list(self._mounts.values())
         """What a former agent left mounted; nobody serves it yet, see :meth:`serve`."""
 
@@ -157,18 +163,23 @@ class Keeping:
                 return stack
 
     def _taken(self) -> socket.socket | None:
-        """To the keeper that is there, which has told of all mounts; None: there is none, and no mount."""
-        for _ in range(TRIES):
+        """To the keeper that is there, which has told of all mounts; None: there is none, and no mount. Raises
+        LocalError: it does not tell, and without it what is mounted would be lost."""
+        until = time.monotonic() + TAKE_S
+        while True:
             try:
                 asked = connect(self._path, ANSWER_S)
-            except OSError:  # nobody
+            except (ConnectionRefusedError, FileNotFoundError):  # nobody
                 break
+            except OSError as error:
+                self._wait_for_keeper(until, error)
+                continue
             try:
                 build = self._hear_mounts(asked)
-            except OSError:  # it has just ended, or its twin takes its place
+            except OSError as error:  # it has just ended, or its twin takes its place, or its agent is not quite gone
                 asked.close()
                 self._forget()
-                time.sleep(0.05)
+                self._wait_for_keeper(until, error)
                 continue
             stored = self._add_stored()
             if build == __version__ and not stored:
@@ -185,6 +196,15 @@ class Keeping:
             return None
         with self._lock:
             return self._started()
+
+    def _wait_for_keeper(self, until: float, error: OSError) -> None:
+        if time.monotonic() > until:
+            raise LocalError(
+                f"the process that keeps what containers read does not hand it over: {error}",
+                where=str(self._path),
+                do="Start the agent again; end the processes lazy.keeper yourself, and those containers get errors",
+            ) from error
+        time.sleep(0.05)
 
     def _hear_mounts(self, asked: socket.socket) -> str:
         """The build of a keeper, which has told of all mounts. Raises OSError: it ended, or has not yet seen that its
@@ -213,7 +233,7 @@ class Keeping:
         """What only systemd has; whether there is any."""
         before = len(self._mounts)
         for name, device, memory in fdstore.stored():
-            if name in self._mounts or _is_over(device):
+            if name in self._mounts or is_over(device):
                 os.close(device)
                 os.close(memory)
                 if name not in self._mounts:
@@ -300,7 +320,7 @@ class Keeping:
                     return
 
 
-def _is_over(device: int) -> bool:
+def is_over(device: int) -> bool:
     """Whether nobody has a mount any more."""
     poll = select.poll()
     poll.register(device, 0)
@@ -346,4 +366,4 @@ def _start(path: Path, patience_s: float) -> socket.socket:
     raise LocalError(f"{_NOBODY}: it ended, or says nothing", where=sys.executable)
 
 
-__all__ = ["PATIENCE_S", "Keep", "Keeping", "Kept"]
+__all__ = ["PATIENCE_S", "Keep", "Keeping", "Kept", "is_over"]
