@@ -157,15 +157,14 @@ def layer_advice(layers: Sequence[Descriptor], diff_ids: Sequence[str], empty: S
             )
         )
     for number, layer in enumerate(layers, 1):
-        limits = sorted((rule.max_layer_bytes, rule.host) for rule in KNOWN if 0 < rule.max_layer_bytes < layer.size)
+        limits = sorted({rule.max_layer_bytes for rule in KNOWN if 0 < rule.max_layer_bytes < layer.size})
         if limits:
             rows.append(
                 _layer_row(
                     "too-large-layer",
                     layer.size,
                     [number],
-                    f"no registry that takes at most {size_text(limits[0][0])} a layer takes it: "
-                    + ", ".join(host for _, host in limits),
+                    "over what some registries take of one layer: " + ", ".join(map(size_text, limits)),
                     "Split the step: files of one package each, or one COPY for each large file",
                 )
             )

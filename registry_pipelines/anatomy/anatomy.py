@@ -11,7 +11,7 @@ from registry_pipelines.anatomy.advice import advice, layer_advice
 from registry_pipelines.anatomy.classes import class_of
 from registry_pipelines.anatomy.owning import Owners
 from registry_pipelines.anatomy.reading import ReadLayer, read_layers
-from registry_pipelines.anatomy.report import Anatomy, Equal, FilePart, LayerPart, Sum
+from registry_pipelines.anatomy.report import Anatomy, Equal, FilePart, LayerClass, LayerPart, Package, Sum
 from registry_pipelines.anatomy.stacking import Piece, stack
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.platforms import Platform
@@ -77,6 +77,7 @@ def image_anatomy(
         layers=tuple(_layers(image, read, files, link_gbit)),
         classes=sums(files, lambda each: each.class_),
         owners=sums(files, lambda each: each.owner or "(no package)"),
+        packages=_packages(files),
         equal=tuple(equal[:MAX_EQUAL]),
         advice=(*advice(files, copied, equal), *layer_advice([layer for layer, _ in image.layers], diff_ids, empty)),
         largest=tuple(sorted(files, key=lambda each: (-each.size, each.path))[:LARGEST]),
@@ -131,6 +132,16 @@ def sums(files: Iterable[FilePart], name: Callable[[FilePart], str]) -> tuple[Su
         for key, parts in groups.items()
     ]
     return tuple(sorted(rows, key=lambda row: (-row.size, row.name)))
+
+
+def _packages(files: Iterable[FilePart]) -> tuple[Package, ...]:
+    sizes: dict[tuple[LayerClass, str], list[int]] = defaultdict(lambda: [0, 0])
+    for each in files:
+        size = sizes[each.class_, each.owner]
+        size[0] += each.size
+        size[1] += each.size if each.gone else 0
+    rows = (Package(class_=key[0], owner=key[1], size=size, gone=gone) for key, (size, gone) in sizes.items())
+    return tuple(sorted(rows, key=lambda row: (-row.size, row.class_, row.owner)))
 
 
 def equal_files(files: Iterable[FilePart]) -> list[Equal]:

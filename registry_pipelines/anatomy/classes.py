@@ -32,7 +32,7 @@ _SYSTEM_LIBRARIES = re.compile(
 )
 _RUNTIME_PACKAGES = re.compile(
     r"(?:deb|rpm|apk) (?:lib)?(?:python3?(?:\.\d+)?(?:-(?:minimal|stdlib|libs|dev|devel|distutils|venv))?|nodejs"
-    r"|openjdk-[\w-]+|java-[\d.]+-openjdk[\w-]*|ruby[\d.]*|perl(?:-base|-modules-[\d.]+)?|r-base-core)\Z"
+    r"|openjdk-[\w-]+|java-[\d.]+-openjdk[\w-]*|ruby[\d.]*|r-base-core)\Z"
     r"|conda (?:python|nodejs|openjdk|r-base|pypy[\d.]*) "
 )
 _RUNTIME_PATHS = re.compile(

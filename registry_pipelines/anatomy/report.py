@@ -50,6 +50,15 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     gone_compressed: int
 
 
+class Package(msgspec.Struct, frozen=True, kw_only=True):
+    """Files of one package in one class."""
+
+    class_: LayerClass = msgspec.field(name="class")
+    owner: str
+    size: int
+    gone: int
+
+
 class LayerPart(msgspec.Struct, frozen=True, kw_only=True):
     """One layer."""
 
@@ -123,6 +132,8 @@ class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
     classes: tuple[Sum, ...]
     owners: tuple[Sum, ...]
     """By bytes, the largest first; all of them."""
+    packages: tuple[Package, ...]
+    """Owners by class: CUDA's libraries in a package of torch are apart from its others."""
     equal: tuple[Equal, ...]
     advice: tuple[Advice, ...]
     largest: tuple[FilePart, ...]

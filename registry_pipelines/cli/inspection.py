@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -18,6 +19,7 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.cli.references import named
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, encode_json
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.choices import Choice, differing
@@ -45,19 +47,32 @@ WARNING_COLUMNS = ("warning", "about", "text", "do")
 @click.option("--platform", default="", metavar="OS/ARCH", help="Of --anatomy; this machine's unless told.")
 @click.option("--files", "all_files", is_flag=True, help="List every file, not only the largest; with --anatomy.")
 @click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Write a PNG: packages by class as areas, and a bar for each layer; with --anatomy.",
+)
+@click.option(
     "--link", type=click.FloatRange(0.001), default=10.0, show_default=True, metavar="GBIT", help="Of wire seconds."
 )
 @common
 def inspect(
-    options: Options, reference: str, footers: bool, anatomy: bool, platform: str, all_files: bool, link: float
+    options: Options,
+    reference: str,
+    footers: bool,
+    anatomy: bool,
+    platform: str,
+    all_files: bool,
+    picture: Path | None,
+    link: float,
 ) -> None:
     """Show what belongs to an image: every entry of its index, which client starts which of them where they differ,
     warnings of what cannot start, layers, and the evidence that refers to it.
 
     With --anatomy, what is inside one platform's image. Each layer is streamed once and nothing is unpacked; layers
     that were read before (--anatomy, or a scan and an index) are not fetched again."""
-    if (platform or all_files) and not anatomy:
-        raise click.UsageError("--platform and --files go with --anatomy")
+    if (platform or all_files or picture) and not anatomy:
+        raise click.UsageError("--platform, --files and --picture go with --anatomy")
     with named(options, [reference]) as locate:
         located = locate(reference)
         closure = discover(located.place, located.selector)
@@ -68,6 +83,11 @@ def inspect(
             found = anatomy_of(
                 options, located.place, located.selector, platform=platform, link_gbit=link, all_files=all_files
             )
+            if picture is not None:
+                from registry_pipelines.anatomy.picture import draw
+
+                with local_errors(picture):
+                    picture.write_bytes(draw(found))
             document["anatomy"] = json.loads(encode_json(found))
     if options.as_json:
         print_json(document)

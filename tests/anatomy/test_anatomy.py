@@ -16,6 +16,7 @@ import pytest
 import zstandard
 from click.testing import CliRunner
 
+from registry_pipelines.anatomy.advice import layer_advice
 from registry_pipelines.anatomy.anatomy import image_anatomy
 from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.cli import main
@@ -205,6 +206,13 @@ def test_zstd_repeated_and_empty_layers(place: Place, tmp_path: Path) -> None:
     assert found.gone == 9000
 
 
+def test_a_layer_that_no_registry_takes() -> None:
+    layer = Descriptor(media_type=OCI_LAYER_GZIP, digest=Digest.of(b"large"), size=9_950_000_000)
+    [found] = layer_advice([layer], [Digest.of(b"tar")], [])
+    assert (found.kind, found.layers, found.compressed) == ("too-large-layer", (1,), layer.size)
+    assert not layer_advice([msgspec.structs.replace(layer, size=9_900_000_000)], [Digest.of(b"tar")], [])
+
+
 @pytest.mark.parametrize("how", ["cut", "tar", "swapped"])
 def test_a_broken_layer_is_an_error_that_names_it(place: Place, tmp_path: Path, how: str) -> None:
     tar = make_tar({"a": b"a" * 9000})
@@ -242,5 +250,8 @@ def test_the_command_prints_tables_and_a_document(fleet: Fleet) -> None:
     found = answered(CliRunner().invoke(main, [*run, "--files", "--json"]).stdout)["anatomy"]
     assert found["read_layers"] == 0 and len(found["files"]) == sum(each["files"] for each in found["layers"])
     assert not answered(CliRunner().invoke(main, [*run, "--json"]).stdout)["anatomy"]["files"]
+    picture = Path(fleet.path).parent / "anatomy.png"
+    assert CliRunner().invoke(main, [*run, "--picture", str(picture)]).exit_code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
     wrong = CliRunner().invoke(main, ["inspect", "us/team/app:v1", "--files", "--config", str(fleet.path)])
     assert wrong.exit_code == 2 and "--anatomy" in wrong.output
