@@ -236,7 +236,8 @@ class NodeImages:
 
     def _was_unfit(self, digest: str) -> bool:
         with suppress(OSError, DigestInvalid):
-            return time.time() < self._path(Digest.parse(digest), UNFIT).stat().st_mtime + UNFIT_S
+            age = time.time() - self._path(Digest.parse(digest), UNFIT).stat().st_mtime
+            return 0 <= age < UNFIT_S  # a clock that was set back makes nothing unfit for longer
         return False
 
     def _as_usual(self, image: str, reason: Reason, why: str) -> None:

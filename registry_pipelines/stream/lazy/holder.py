@@ -152,9 +152,13 @@ class Holder:
         self._until = time.monotonic() + (0.0 if said == END else self._patience_s)
 
     def _accept(self) -> None:
-        listener = socket.socket(fileno=os.dup(self._held.listener))
-        with suppress(OSError), listener:
-            other, _ = listener.accept()
+        try:
+            with socket.socket(fileno=os.dup(self._held.listener)) as listener:
+                other, _ = listener.accept()
+        except OSError:  # no descriptor for it: who asks waits
+            time.sleep(_REST_S)
+            return
+        with suppress(OSError):
             other.settimeout(_HURRY_S)
             user = _CREDENTIALS.unpack(other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
             said = _hear(other) if user == os.geteuid() else b""

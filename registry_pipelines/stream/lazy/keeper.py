@@ -217,8 +217,12 @@ class Keeper:
             os.write(_STDERR, line.encode())
 
     def _accept(self) -> None:
-        with suppress(OSError):
+        try:
             other, _ = self._listener.accept()
+        except OSError:  # no descriptor for it: who asks waits
+            time.sleep(TWIN_AGAIN_S)
+            return
+        with suppress(OSError):
             with other:
                 other.settimeout(HURRY_S)
                 user = _CREDENTIALS.unpack(other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))

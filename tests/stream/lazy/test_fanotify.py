@@ -23,11 +23,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.holder import DONE
+from registry_pipelines.stream.lazy.holder import DONE, TAKE
 from registry_pipelines.stream.lazy.mounting import mount, mounts, unmount
 from registry_pipelines.stream.lazy.notes import read_notes
 from registry_pipelines.stream.lazy.opened import open_image
 from registry_pipelines.stream.lazy.serving import Mounted
+from registry_pipelines.stream.lazy.sockets import connect
 from tests.answers import answered
 from tests.doubles.faults import HoldAnswer
 from tests.evidence.parts import Key
@@ -210,6 +211,12 @@ def test_a_holder_that_may_open_nothing_more_lets_nobody_through(machine: Machin
     resource.prlimit(first, resource.RLIMIT_NOFILE, (3, 1024))
     os.kill(twin, signal.SIGKILL)
     until(lambda: machine.holders() == [first])
+    [path] = (machine.folder / "holders").iterdir()
+    asked = connect(path, 1)
+    asked.send(TAKE)
+    with pytest.raises(TimeoutError):
+        asked.recv(1)
+    asked.close()
     reader = machine.read(0)
     machine.asked()
     filler.kill()
