@@ -199,9 +199,8 @@ class NodeImages:
     def retain(self, images: Collection[str]) -> None:
         """See LazyImages."""
         wanted = {image.rpartition("@")[2] for image in images}
-        for kept in list(self._kept()):
-            if kept.digest not in wanted:
-                self.release(f"{kept.reference}@{kept.digest}")
+        for digest in {*(kept.digest for kept in self._kept()), *self._resuming} - wanted:
+            self.release(f"@{digest}")
 
     def drain(self, *, wanted: bool, done: bool) -> None:
         """See LazyImages."""
