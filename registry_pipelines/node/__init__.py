@@ -17,7 +17,6 @@
   ``image_sizes`` finds
 - ``freeing`` deletes what was fetched of an image that was removed
 - ``announcing`` knows images before they are pulled, where containerd says nothing but a layer's chain ID
-- ``model`` is what a configuration says of all this
 - ``counts`` counts what happens, ``status`` keeps what other commands read of a running agent, and ``metrics`` tells
   Prometheus
 """

@@ -21,7 +21,7 @@ def usable_carrier(wanted: Kind, state: Path, log: Callable[[str], object]) -> K
     """
     if wanted == "fuse":
         return wanted
-    from registry_pipelines.stream.lazy.fanotify import self_test
+    from registry_pipelines.stream.lazy.watch_proof import self_test
 
     try:
         self_test(state / "lazy" / "backing")

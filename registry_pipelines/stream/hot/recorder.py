@@ -20,7 +20,8 @@ from registry_pipelines import __version__
 from registry_pipelines.errors import InputError, LocalError, StartFailed
 from registry_pipelines.stream.hot.limits import Limits
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording, Touches
-from registry_pipelines.stream.lazy.fuse import FuseServer, Served
+from registry_pipelines.stream.lazy.fuse import FuseServer
+from registry_pipelines.stream.lazy.fuse_tree import Served
 from registry_pipelines.stream.lazy.gpu import DEVICES, driver_files
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
 from registry_pipelines.stream.lazy.opened import OpenImage

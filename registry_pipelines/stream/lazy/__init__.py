@@ -6,7 +6,8 @@
 - ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
 - ``filling`` fetches it: what somebody waits for first, the rest in the background, as ``jobs``
-- ``fuse`` serves a tree of files to the kernel, in the messages of ``fuse_wire``, and large ones by ``passthrough``;
+- ``fuse`` serves a ``fuse_tree`` of files to the kernel, in the messages of ``fuse_wire``, and large ones by
+  ``passthrough``; of files that are read from end to end ``sequences`` knows what comes next;
   ``mounting`` mounts it, ``serving`` does both, and ``notes`` tells other processes of it
 - ``owners`` shows a tree with other owners, for containers in user namespaces
 - a mount of an agent outlives it: ``keeper`` is the process that has its device meanwhile, ``keeping`` how an agent
@@ -15,6 +16,8 @@
 - ``erofs`` writes a tree as metadata of EROFS, in the parts of ``erofs_wire``, for kernels that read it from a file;
   ``backing`` keeps such files and fills them from the layers, by ``sharing`` blocks of the disk where it can;
   ``carriers`` chooses between FUSE and these (``erofs_carriers``)
+- ``fanotify`` answers who reads such a file, ``watch_proof`` proves that the kernel asks at all; ``holder`` is
+  the process that answers when that one is gone, ``guard`` how it is talked to
 - ``probing`` tries which of all this the kernel can carry (``probing_fuse`` is the tree for that)
 - ``running`` starts a program of an image, with ``program_root`` as its root; who is not root does it in a user
   namespace (``namespaces``), and what nobody knows yet runs in a ``sandbox``, without the calls of ``seccomp``; ``gpu``

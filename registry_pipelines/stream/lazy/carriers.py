@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.stream.lazy import mounting
-from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer, Served
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import ENDED, Memory
+from registry_pipelines.stream.lazy.fuse_tree import Served
 from registry_pipelines.stream.lazy.mounting import (
     EROFS_KIND,
     absolute,

@@ -14,13 +14,14 @@ from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.progress import size_text
 from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
 from registry_pipelines.stream.lazy.carriers import KEPT, Carrier, Lazy, Told, Where, let_go, read_ahead_bytes
-from registry_pipelines.stream.lazy.fanotify import WatchedMount, mount_file, self_test
+from registry_pipelines.stream.lazy.fanotify import WatchedMount, mount_file
 from registry_pipelines.stream.lazy.fanotify_wire import is_read
 from registry_pipelines.stream.lazy.fuse import WHOLE_READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.guard import TakenOver
 from registry_pipelines.stream.lazy.mount_ahead import MountAhead
 from registry_pipelines.stream.lazy.mounting import absolute, set_read_ahead, unmount
 from registry_pipelines.stream.lazy.pages_ahead import Extents
+from registry_pipelines.stream.lazy.watch_proof import self_test
 
 LOOK_EVERY_S = 0.5
 _NAMES_TOLD = 5

@@ -2,21 +2,16 @@
 
 The kernel asks before each read of the file (``fanotify_wire``), and this process answers when the bytes are there; a
 read whose bytes cannot be had ends with EIO. What must never be is that a hole is read, for it reads as zeros: so the
-file is watched before it is mounted, a watch is proved to work before (:func:`self_test`), the queue has no limit, a
+file is watched before it is mounted, a watch is proved to work before (``watch_proof``), the queue has no limit, a
 holder outlives this process (``guard``), after a loss of all of them a mount is taken away and never watched again, and
 the watch ends when the file is complete and synced.
 """
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import logging
 import os
 import select
-import shutil
-import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Container
@@ -25,14 +20,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from registry_pipelines.errors import DiskFull, LocalError, RegistryPipelinesError
-from registry_pipelines.oci.files import local_errors
 from registry_pipelines.stream.lazy import fanotify_wire as fan
 from registry_pipelines.stream.lazy.backing import BackingFile
-from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.fanotify_wire import Event, Taken
 from registry_pipelines.stream.lazy.guard import PATIENCE_S, Guard, TakenOver, listen_for
 from registry_pipelines.stream.lazy.holder import Held
-from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.mounting import (
     EROFS_KIND,
     MS_NODEV,
@@ -42,8 +34,6 @@ from registry_pipelines.stream.lazy.mounting import (
     naming_settings,
     unmount,
 )
-from registry_pipelines.stream.lazy.sockets import is_ready
-from registry_pipelines.stream.lazy.tree import ROOT, Inode, TreeWriter
 
 WAITING_THREADS = 64
 """Readers that may wait for a registry at the same time; more wait for one of these."""
@@ -62,10 +52,6 @@ REST_S = 30.0
 
 END_S = 2.0
 """How long those that fill are waited for at the end."""
-
-TEST_BYTES = 3 * 4096
-TEST_S = 20.0
-"""How long the kernel may take to ask, in the test."""
 
 _log = logging.getLogger(__name__)
 
@@ -368,113 +354,4 @@ class WatchedMount:
         self._taken.close()
 
 
-def self_test(folder: Path) -> None:
-    """Prove on a file of three pages that the kernel asks before it reads, refuses when told to, and then reads what
-    was filled. folder: where files of images are.
-
-    Raises LocalError: what is missing.
-    """
-    make_own(folder)
-    with ExitStack() as stack, local_errors(folder):
-        alone = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        stack.callback(os.close, alone)
-        fcntl.flock(alone, fcntl.LOCK_EX)
-        for left in folder.glob("test-*"):  # of one that was killed
-            with suppress(OSError):
-                unmount(left / "top", detach=True)
-            shutil.rmtree(left, ignore_errors=True)
-        place = Path(tempfile.mkdtemp(prefix="test-", dir=folder))
-        stack.callback(shutil.rmtree, place, ignore_errors=True)
-        _test(place, stack)
-
-
-def small_file(path: Path, stack: ExitStack) -> tuple[int, Metadata]:
-    """A file of EROFS with one file, ``file``, whose content is a hole of ``TEST_BYTES``; open until the stack ends.
-    Raises OSError."""
-    data = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    stack.callback(os.close, data)
-    writer = TreeWriter(1)
-    top = Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 2, 0, 0, 0, b"", {})
-    writer.add(top, ROOT)
-    number = writer.add(top._replace(mode=stat.S_IFREG | 0o600, nlink=1, size=TEST_BYTES), ROOT)
-    writer.children(ROOT, [(b"file", number)])
-    metadata = Metadata(writer.finish(), [TEST_BYTES])
-    with os.fdopen(os.dup(data), "wb") as out:
-        metadata.write(out)
-    os.ftruncate(data, metadata.layout.size)
-    return data, metadata
-
-
-def _test(place: Path, stack: ExitStack) -> None:
-    data, metadata = small_file(place / "data", stack)
-    group = _test_group(data, stack, place)
-    (place / "top").mkdir()
-    try:
-        mount(str(place / "data"), place / "top", EROFS_KIND, MS_RDONLY)
-    except OSError as error:
-        raise LocalError(why_no_mount(error)) from error
-    stack.callback(unmount, place / "top", detach=True)
-    content = os.urandom(TEST_BYTES)
-    if _read(place / "top" / "file", group, lambda: fan.DENY_EIO) is not None:
-        raise LocalError("the kernel does not ask before it reads")
-
-    def fill() -> int:
-        os.pwrite(data, content, metadata.layout.regions[0].offset)
-        return fan.FAN_ALLOW
-
-    if _read(place / "top" / "file", group, fill) != content:
-        raise LocalError("the kernel does not read what was filled")
-
-
-def _test_group(data: int, stack: ExitStack, place: Path) -> int:
-    release = os.uname().release
-    try:
-        group = fan.open_group()
-    except OSError as error:
-        why = "that needs CAP_SYS_ADMIN" if error.errno == errno.EPERM else f"fanotify_init: {error.strerror}"
-        raise LocalError(f"files cannot be watched: {why}") from error
-    stack.callback(os.close, group)
-    try:
-        fan.watch(group, data)
-    except OSError as error:
-        if error.errno == errno.EINVAL:
-            raise LocalError(f"Linux {release} cannot be asked before it reads a file; 6.14 can") from error
-        why = f"({error.strerror}); ext4, XFS and btrfs can"
-        raise LocalError(f"the file system cannot be watched {why}", where=str(place.parent)) from error
-    return group
-
-
-def why_no_mount(error: OSError) -> str:
-    """What a refused mount of a plain file as EROFS means."""
-    if error.errno == errno.ENODEV:
-        return "the kernel has no EROFS (module erofs)"
-    if error.errno == errno.ENOTBLK:
-        return f"Linux {os.uname().release} mounts no plain file as EROFS; 6.12 does, on most file systems"
-    return f"EROFS cannot be mounted: {error.strerror}"
-
-
-def _read(path: Path, group: int, answered: Callable[[], int]) -> bytes | None:
-    """What a reader gets, each of whose questions is answered so; None for an error."""
-    found: list[bytes | None] = []
-
-    def read() -> None:
-        try:
-            found.append(path.read_bytes())
-        except OSError:
-            found.append(None)
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    asked, until = 0, time.monotonic() + TEST_S
-    while reader.is_alive() and time.monotonic() < until:
-        if is_ready(group, 0.002):
-            for event in fan.events(group):
-                asked += 1
-                fan.answer(group, event.descriptor, answered())
-                os.close(event.descriptor)
-    if not asked:
-        raise LocalError("the kernel does not ask before it reads")
-    return found[0] if found else None
-
-
-__all__ = ["WatchedMount", "mount_file", "self_test", "small_file", "why_no_mount"]
+__all__ = ["WatchedMount", "mount_file"]

@@ -14,21 +14,20 @@ import logging
 import os
 import stat
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.stream.lazy import fuse_wire as wire
 from registry_pipelines.stream.lazy.fuse_memory import PASSES, READY, RESENDS, Memory
+from registry_pipelines.stream.lazy.fuse_tree import Served
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
 from registry_pipelines.stream.lazy.namespaces import group_ids, user_ids
 from registry_pipelines.stream.lazy.pages_ahead import PagesAhead, Placed
 from registry_pipelines.stream.lazy.passthrough import RELEASE_IN, Copies, Passthrough
+from registry_pipelines.stream.lazy.sequences import Sequences
 
 READ_AHEAD_BYTES = 32 << 10
 """What the kernel reads beyond what was asked for. More means more pieces of a layer for a start, less means more
@@ -36,16 +35,6 @@ questions; measured for starts from a pack of touched pages, 32 KiB was the fast
 
 WHOLE_READ_AHEAD_BYTES = 128 << 10
 """The same where all of the image is here: the kernel's own for a disk."""
-
-AHEAD_BYTES = 2 << 20
-"""Of a file that is read from one end to the other the disk is asked for so much before the kernel asks: it asks in
-pieces of its read-ahead, and would wait for the disk at each."""
-
-SLACK_BYTES = 512 << 10
-"""So far from where a read ended the next one may begin and still be one of the same sequence."""
-
-SEQUENCES = 64
-"""Files of which it is remembered where they were read last."""
 
 SERVING_THREADS = 3
 """For all that is answered from memory; while one copies into the kernel, Python runs another."""
@@ -66,93 +55,6 @@ _SIGKILL = 1 << 8
 _log = logging.getLogger(__name__)
 
 
-class Node(Protocol):
-    """One file, directory or other thing of a tree."""
-
-    @property
-    def mode(self) -> int:
-        """Kind and rights, as ``st_mode``."""
-        ...
-
-    @property
-    def uid(self) -> int: ...  # noqa: D102
-    @property
-    def gid(self) -> int: ...  # noqa: D102
-    @property
-    def mtime_ns(self) -> int:
-        """Nanoseconds since 1970."""
-        ...
-
-    @property
-    def rdev(self) -> int:
-        """Of a device, as ``st_rdev``."""
-        ...
-
-    @property
-    def nlink(self) -> int: ...  # noqa: D102
-    @property
-    def size(self) -> int:
-        """Bytes of a file's content."""
-        ...
-
-    @property
-    def target(self) -> bytes:
-        """Of a symbolic link."""
-        ...
-
-    @property
-    def xattrs(self) -> Mapping[bytes, bytes]:
-        """Extended attributes by full name."""
-        ...
-
-
-class Served(Protocol):
-    """A tree and its content. Nodes are numbers; the top is 1 (``FUSE_ROOT_ID``)."""
-
-    @property
-    def nodes(self) -> int:
-        """How many there are."""
-        ...
-
-    @property
-    def content_bytes(self) -> int:
-        """Of all content, for `df`."""
-        ...
-
-    @property
-    def any_xattrs(self) -> bool:
-        """Whether any node has extended attributes."""
-        ...
-
-    def node(self, number: int) -> Node:
-        """Raises LookupError."""
-        ...
-
-    def lookup(self, directory: int, name: bytes) -> int | None:
-        """The number of what stands under a name; None for nothing."""
-        ...
-
-    def children(self, directory: int) -> Sequence[tuple[bytes, int]]:
-        """Names and numbers in a directory, without ``.`` and ``..``; always in the same order."""
-        ...
-
-    def parent(self, directory: int) -> int:
-        """The directory above; the top's is itself."""
-        ...
-
-    def view(self, number: int, offset: int, size: int) -> memoryview | None:
-        """Content of a file that is here and verified; None: it has to be read. Within the file."""
-        ...
-
-    def read(self, number: int, offset: int, size: int) -> bytes:
-        """The same, fetched first; waits. Raises the RegistryPipelinesError family."""
-        ...
-
-    def soon(self, number: int, offset: int, size: int) -> None:
-        """Content that is here, or not, will be read next. Never waits."""
-        ...
-
-
 class Refused(Exception):
     """The answer is an error. number: errno."""
 
@@ -167,34 +69,6 @@ class _Waiting:
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     requests: dict[int, int] = field(default_factory=dict)
-
-
-class _Sequence:
-    """Where files are read from one end to the other. Threads share it without a lock: what they spoil costs a hint."""
-
-    def __init__(self) -> None:
-        self._files: OrderedDict[int, tuple[int, int]] = OrderedDict()
-
-    def next_wanted(self, number: int, offset: int, stop: int, size: int) -> tuple[int, int] | None:
-        """A read from ``offset`` to ``stop`` of a file of ``size`` bytes: what should come next, from and to; None for
-        nothing, or nothing new."""
-        known = self._files.pop(number, None)
-        if known is None or abs(offset - known[0]) > SLACK_BYTES:  # the kernel asks for two windows at once
-            self._remember(number, stop, 0)
-            return None
-        read_to, told_to = max(stop, known[0]), known[1]
-        if read_to + AHEAD_BYTES // 2 <= told_to:
-            self._remember(number, read_to, told_to)
-            return None
-        start, told_to = max(read_to, told_to), min(read_to + AHEAD_BYTES, size)
-        self._remember(number, read_to, told_to)
-        return (start, told_to) if start < told_to else None
-
-    def _remember(self, number: int, read_to: int, told_to: int) -> None:
-        self._files[number] = (read_to, told_to)
-        if len(self._files) > SEQUENCES:
-            with suppress(KeyError):
-                self._files.popitem(last=False)
 
 
 class FuseServer:
@@ -217,7 +91,7 @@ class FuseServer:
         self._own_memory = Memory() if memory is None else None
         self._memory = memory or self._own_memory or Memory()
         self._read_ahead_bytes = read_ahead_bytes
-        self._sequence = _Sequence()
+        self._sequence = Sequences()
         self._copies = copies
         self._passthrough: Passthrough | None = None
         self._served = served
@@ -568,4 +442,4 @@ def _is_dying(thread: int) -> bool:
     return any(mask & _SIGKILL for mask in pending)
 
 
-__all__ = ["FuseServer", "Node", "Served"]
+__all__ = ["FuseServer"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.stream.lazy import fanotify, owners
+from registry_pipelines.stream.lazy import owners, watch_proof
 from registry_pipelines.stream.lazy import probing_fuse as tried
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.mounting import (
@@ -190,12 +190,12 @@ def _probe_erofs(place: Path, users: Users, part: Callable[..., None], stack: Ex
     folder.mkdir()
 
     def begin() -> str:
-        data, _ = fanotify.small_file(place / "whole", stack)
+        data, _ = watch_proof.small_file(place / "whole", stack)
         os.fsync(data)
         try:
             mount(str(place / "whole"), folder, EROFS_KIND, MS_RDONLY)
         except OSError as error:
-            raise _No(fanotify.why_no_mount(error)) from error
+            raise _No(watch_proof.why_no_mount(error)) from error
         stack.callback(unmount, folder, detach=True)
         state["mounted"] = True
         return _content(folder / "file", bytes(4))
@@ -242,7 +242,7 @@ def _overlay(place: Path, lower: Path, name: str) -> str:
 
 
 def _fanotify(place: Path) -> str:
-    fanotify.self_test(place / "watched")
+    watch_proof.self_test(place / "watched")
     return ""
 
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from registry_pipelines.errors import LocalError
-from registry_pipelines.stream.lazy.fanotify import self_test
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.mounting import DEVICE, end_mount, mount_fuse
 from registry_pipelines.stream.lazy.pages_ahead import Placed
+from registry_pipelines.stream.lazy.watch_proof import self_test
 from tests.needs import missing
 
 
