@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import threading
 import uuid
 from collections.abc import Iterator
@@ -33,6 +32,8 @@ def disk_errors(where: Path | str) -> Iterator[None]:
 def raise_file_limit() -> None:
     """Permit as many open files as this process may have: the usual 1,024 are fewer than a registry has connections,
     and than the layers of eight images have files."""
+    import resource  # few commands need it
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         with suppress(ValueError, OSError):
