@@ -7,25 +7,33 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.stream.lazy.blocks import BlockStore
 
 AGAIN_S = 2.0
 """Between two looks at layers that somebody still has open."""
 
 
-class Freeing:
-    """Deletes layers' files in a thread of its own, which lives while there are any. For many threads."""
+class Store(Protocol):
+    """A :class:`BlockStore` of layers, or a :class:`BackingStore` of the files of images."""
 
-    def __init__(self, folder: Path, needed: Callable[[], Iterable[str]]) -> None:
-        """folder: of a :class:`BlockStore`. needed: folders of layers that images have which are served."""
-        self._folder, self._needed = folder, needed
+    def drop(self, path: Path) -> bool:
+        """Delete what is in a folder now. False where somebody has it open, or it is not there."""
+        ...
+
+
+class Freeing:
+    """Deletes what a store has in a thread of its own, which lives while there is any. For many threads."""
+
+    def __init__(self, opened: Callable[[], Store], needed: Callable[[], Iterable[str]]) -> None:
+        """opened: makes the store. needed: folders in it that images have which are served."""
+        self._opened, self._needed = opened, needed
         self._lock, self._ended = threading.Lock(), threading.Event()
         self._waiting: set[str] = set()
 
     def free(self, folders: Iterable[str]) -> None:
-        """Delete these layers once nobody has them open, unless an image is served by then that needs them."""
+        """Delete these folders once nobody has them open, unless an image is served by then that needs them."""
         with self._lock:
             begin = not self._waiting
             self._waiting.update(folders)
@@ -38,10 +46,10 @@ class Freeing:
         self._ended.set()
 
     def _run(self) -> None:
-        store: BlockStore | None = None
+        store: Store | None = None
         while not self._ended.is_set():
             try:
-                store = store or BlockStore(self._folder)
+                store = store or self._opened()
                 self._look(store)
             except (RegistryPipelinesError, OSError):  # a full disk, too: it may have room later
                 pass
@@ -50,7 +58,7 @@ class Freeing:
                     return
             self._ended.wait(AGAIN_S)
 
-    def _look(self, store: BlockStore) -> None:
+    def _look(self, store: Store) -> None:
         with self._lock:
             waiting = set(self._waiting)
         needed = set(self._needed())

@@ -27,7 +27,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.node.announcing import Looked
 from registry_pipelines.node.counts import Counts, Reason, reason_of
-from registry_pipelines.node.freeing import Freeing
+from registry_pipelines.node.freeing import Freeing, Store
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.node.served import Around, Found, Left, ServedImage, left_by_fanotify, left_by_fuse
@@ -36,7 +36,7 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.blocks import MAX_BYTES, layer_usage
+from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, layer_usage
 from registry_pipelines.stream.lazy.carriers import KEPT, Kind
 from registry_pipelines.stream.lazy.guard import take_all
 from registry_pipelines.stream.lazy.image import image_for
@@ -123,7 +123,8 @@ class NodeImages:
         self._found: dict[str, Future[ServedImage | None]] = {}
         self._not_before: dict[str, float] = {}
         """By digest, in monotonic seconds."""
-        self._freeing = Freeing(state / "lazy" / "blocks", self._needed)
+        self._freeing = Freeing(lambda: BlockStore(state / "lazy" / "blocks"), self._needed)
+        self._freeing_files = Freeing(self._files_store, self._needed_files)
         self._announced: Callable[[str], Sequence[tuple[str, str]]] = lambda chain_id: ()
         self._closed = threading.Event()
         self._keeping = Keeping(state / "lazy" / "keeper", patience_s=patience_s, log=log)
@@ -142,6 +143,7 @@ class NodeImages:
         if self._recorder is not None:
             self._recorder.close()
         self._freeing.close()
+        self._freeing_files.close()
         with self._lock:
             self._closed.set()
             found, self._found = list(self._found.values()), {}
@@ -391,6 +393,7 @@ class NodeImages:
 
     def _end(self, image: ServedImage) -> None:
         self._forget(image.digest, image.folders)
+        self._freeing_files.free(image.files)
 
     def _forget(self, digest: str, folders: Sequence[str] = ()) -> None:
         with self._lock:
@@ -416,6 +419,16 @@ class NodeImages:
 
     def _needed(self) -> set[str]:
         return {folder for kept in self._kept() for folder in kept.folders}
+
+    def _files_store(self) -> Store:
+        from registry_pipelines.stream.lazy.backing import BackingStore  # FUSE needs none
+
+        return BackingStore((self._state / "lazy" / "backing").resolve())
+
+    def _needed_files(self) -> set[str]:
+        with self._lock:
+            found = [each.result() for each in self._found.values() if each.done()]
+        return {file for image in found if image is not None for file in image.files}
 
     def _resume_all(self) -> None:
         """Serve on what a former agent left mounted, and take away what nobody can serve."""

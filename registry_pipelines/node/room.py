@@ -35,9 +35,11 @@ class Room:
         max_bytes: int = MAX_BYTES,
         kept_free: float = KEPT_FREE,
     ) -> None:
-        """lazy: the folder of lazy images. max_bytes: of all that was fetched. kept_free: per cent of the disk that
-        should be free, as far as what is unused goes. Raises LocalError."""
+        """lazy: the folder of lazy images. max_bytes: of all that was fetched, and of the files that were made of it
+        for the kernel. kept_free: per cent of the disk that should be free, as far as what is unused goes. Raises
+        LocalError."""
         self._store, self._folder = BlockStore(lazy / "blocks", max_bytes=max_bytes), lazy
+        self._files, self._max_bytes = (lazy / "backing").resolve(), max_bytes
         self._kept_free, self._counts, self._log = kept_free, counts, log
         self._told = False
         self._ended = threading.Event()
@@ -55,7 +57,12 @@ class Room:
         status = os.statvfs(self._folder)
         missing = int(status.f_blocks * self._kept_free / 100) - status.f_bavail
         wanted = max(0, missing) * status.f_frsize
-        freed = self._store.make_room(wanted)
+        freed = 0
+        if self._files.is_dir():  # first: they are made again without a registry
+            from registry_pipelines.stream.lazy.backing import BackingStore
+
+            freed = BackingStore(self._files, max_bytes=self._max_bytes).make_room(wanted)
+        freed += self._store.make_room(max(0, wanted - freed))
         if freed:
             self._counts.count("evicted_bytes", freed)
         is_short = freed < wanted

@@ -98,6 +98,12 @@ def _left(told: bytes) -> Left | None:
         return None
 
 
+def _file_of(folder: Path) -> str:
+    real = absolute(folder)
+    sources = (each.source for each in mounts() if each.kind == EROFS_KIND and each.folder == real)
+    return next((str(Path(each).parent) for each in sources), "")
+
+
 class Around(NamedTuple):
     """What all images of an agent share. mounted: all that is. carrier: of what is mounted from now on."""
 
@@ -116,6 +122,8 @@ class _Tree:
         self.image = self._stack.enter_context(opened)
         self._mounted: Mounted | None = None
         self._folder: Path | None = None
+        self.file = ""
+        """Folder of the file that the kernel mounted, as ``BackingStore`` names it; empty for none."""
         self._filling = False
 
     @property
@@ -166,6 +174,8 @@ class _Tree:
             around.mounted.add(mounted)
             self._stack.callback(around.mounted.discard, mounted)
             self._folder = folder
+            if mounted.note.carrier != "fuse":
+                self.file = _file_of(folder)
             if found is not None and not found.ended:  # whoever had it may have recorded its start
                 mounted.read_ahead()
             if recorder and watched:
@@ -240,6 +250,8 @@ class ServedImage:
         self._chain: tuple[Digest, ...] = ()
         self.folders: tuple[str, ...] = ()
         """Where what is fetched of the layers goes, as ``BlockStore`` names it; nothing while it is only promised."""
+        self.files: set[str] = set()
+        """Folders of files that were made of them for the kernel, likewise (``_Tree.file``)."""
         self._trees: dict[int, _Tree] = {}
         self.left_out = ""
         self._is_open, self._over = threading.Event(), False
@@ -320,7 +332,9 @@ class ServedImage:
             where = self._folder / f"{self.digest.hex}-{count}"
             try:
                 recorder = self._recorder if count == len(self._chain) else None
-                return tree.mount(self.reference, where, self._around, fill=self._fill, recorder=recorder)
+                found = tree.mount(self.reference, where, self._around, fill=self._fill, recorder=recorder)
+                self.files |= {tree.file} - {""}
+                return found
             except RegistryPipelinesError:
                 del self._trees[count]
                 tree.close()
@@ -356,6 +370,7 @@ class ServedImage:
             if tree is None:
                 return False
             tree.mount(left.reference, Path(left.folder), self._around, fill=self._fill and not ended, found=found)
+            self.files |= {tree.file} - {""}
             if ended:
                 tree.close_later()
             else:

@@ -76,6 +76,10 @@ class Node:
     def __init__(self, process: int) -> None:
         self._process = process
 
+    def path(self, path: str) -> Path:
+        """Of its file, as this machine sees it."""
+        return Path(f"/proc/{self._process}/root{path}")
+
     def run(self, command: str, *, check: bool = True) -> str:
         """A shell's line, as root; what it prints."""
         words = ["nsenter", "-t", str(self._process), "-m", "-p", "-u", "-i", "-C"]

@@ -18,10 +18,13 @@ import pytest
 from registry_pipelines.errors import LocalError, Unavailable
 from registry_pipelines.node import images as images_module
 from registry_pipelines.node.carrier import usable_carrier
+from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.images import NodeImages
+from registry_pipelines.node.room import Room
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.retries import NEVER
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.lazy.blocks import disk_bytes
 from registry_pipelines.stream.lazy.mounting import EROFS_KIND, mount, mounts, unmount
 from registry_pipelines.stream.lazy.notes import read_notes
 from tests.doubles.fault_registry import FaultRegistry
@@ -78,6 +81,31 @@ def test_trees_of_an_image_are_mounted_once_and_go_with_the_agent(
         assert {each.note.carrier for each in read_notes(tmp_path / "lazy/mounts")} == {"fanotify"}
     assert erofs(tmp_path) == []
     until(lambda: holders(tmp_path) == [])
+
+
+def test_the_file_of_an_image_goes_with_the_image_and_gives_way_where_nobody_has_it_mounted(
+    place: Place, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = image(place, more_mib=2)
+    streamer.index(release, INDEXED)
+    chains, files = chain(place, release), tmp_path / "lazy" / "backing"
+    with node(place, tmp_path, key, carrier="auto") as images:
+        served = images.find(labels(release), chains[-1])
+        assert served is not None
+        top = served.mount(chains[-1])
+        with (top / "etc/motd").open() as file:
+            served.release()
+            time.sleep(0.1)
+            assert file.read() == "hello\n" and disk_bytes(files)
+        until(lambda: not disk_bytes(files) and not disk_bytes(tmp_path / "lazy" / "blocks"))
+        again = images.find(labels(release), chains[-1])
+        assert again is not None and (again.mount(chains[-1]) / "etc/motd").read_text() == "hello\n"
+        room = Room(tmp_path / "lazy", counts=Counts(), log=print, max_bytes=1, kept_free=0)
+        room.make()
+        assert disk_bytes(files)  # it is mounted
+    until(lambda: holders(tmp_path) == [])
+    room.make()
+    assert not disk_bytes(files)
 
 
 def test_a_new_agent_serves_on_what_the_killed_one_did_without_the_registry(

@@ -106,6 +106,10 @@ class BackingStore:
         """Delete files that nobody has open or mounted: see ``BlockStore.make_room``."""
         return self._files.make_room(wanted)
 
+    def drop(self, folder: Path) -> bool:
+        """Delete a file, by its folder: see ``BlockStore.drop``. Its blocks are copies of the layers' own."""
+        return self._files.drop(folder)
+
     def _layout(self, content: Digest, sizes: Sequence[int]) -> Layout | None:
         path = self._layouts.find(content.hex)
         try:

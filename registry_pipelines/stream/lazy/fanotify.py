@@ -344,6 +344,10 @@ class WatchedMount:
 
     def close(self) -> None:
         """Let the file go, behind :meth:`end` or :meth:`run`."""
+        with self._answering:
+            if self.watched and not self._ended.is_set():  # nobody has it any more, so nobody needs to hold it
+                self._ended.set()
+                self._guard.done()
         self._pool.shutdown(wait=False, cancel_futures=True)
         until = time.monotonic() + END_S
         while self._pending and time.monotonic() < until:
