@@ -199,8 +199,19 @@ class Snapshots:
         if self.draining and self._lazy is not None:
             name = f"{told.reference}@{told.digest}" if told else chain_id
             self._counts.fall_back(name, "draining", "this node is being drained")
-        if self._gate is not None and told is None:
-            self._gate.pulled(named_so(image.name) if image else None)
+        return image if told is not None or self._gate is None else self._judged_by_layer(self._gate, image, chain_id)
+
+    @staticmethod
+    def _judged_by_layer(gate: Gate, image: LazyImage | None, chain_id: str) -> LazyImage | None:
+        """Where nothing is known but a layer's name. One below others may be of another image, too, which the word
+        about this one does not hold up: it is pulled then, and who starts is judged. Raises Refused."""
+        try:
+            gate.pulled(named_so(image.name) if image else None)
+        except Refused:
+            if image is None or chain_id == image.layers[-1]:
+                raise
+            gate.pulled(None)
+            return None
         return image
 
     def _may_start(self, key: str, parent: str, snapshotter: str) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from registry_pipelines.errors import InputError, LocalError, NotFound, StateLocked, StateTooNew
-from registry_pipelines.node.lazy_images import IMAGE_LABEL, REF_LABEL, LazyImage
+from registry_pipelines.node.judging import Layer, Named, denied
+from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL, REF_LABEL, LazyImage
 from registry_pipelines.node.serving import served
 from registry_pipelines.node.wire import SERVICE, message
 from tests.needs import missing, needed_module
@@ -307,6 +308,33 @@ class Images:
     def usage(self, image: str, chain_id: str) -> tuple[int, int]:
         assert self.image is not None and image == self.image.name and chain_id in self.image.layers
         return 4096, 3
+
+
+class Refusing:
+    """A gate that lets nothing in which has a name."""
+
+    def pulled(self, image: Named | None, chain_id: str = "") -> None:
+        if image is not None:
+            raise denied("revoked")
+
+    def started(self, image: Named | None, layer: Layer) -> None:
+        self.pulled(image)
+
+
+def test_a_refused_image_whose_layers_others_have_holds_those_up_no_more_than_needed(folder: Path) -> None:
+    """Where a layer is known by its chain ID alone."""
+    image, log = Served(folder), list[str]()
+    images = Images(image)
+    with served(folder / "s", folder / "node", log=log.append, lazy=images, gate=Refusing()):
+        client = Client(folder / "s")
+        assert client.prepare("extract-1 c1", **{REF_LABEL: "c1"})
+        client.commit("n/1/c1", "extract-1 c1")
+        assert "revoked" in client.refused(
+            "PERMISSION_DENIED", "prepare", "extract-2 c2", "n/1/c1", **{REF_LABEL: "c2"}
+        )
+        assert client.prepare("extract-3 c3", "n/1/c1", **{REF_LABEL: "c3"})
+        named = {REF_LABEL: "c1", IMAGE_LABEL: "example.com/app", MANIFEST_LABEL: "sha256:1"}
+        assert "revoked" in client.refused("PERMISSION_DENIED", "prepare", "extract-4 c1", "", **named)
 
 
 def test_a_layer_that_an_image_serves_is_there_at_once(folder: Path) -> None:
