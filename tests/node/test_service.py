@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -304,6 +304,9 @@ class Images:
 
     def drain(self, *, wanted: bool, done: bool) -> None:
         pass
+
+    def retain(self, images: Collection[str]) -> None:
+        self.retained = set(images)
 
     def usage(self, image: str, chain_id: str) -> tuple[int, int]:
         assert self.image is not None and image == self.image.name and chain_id in self.image.layers
