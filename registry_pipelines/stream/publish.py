@@ -10,18 +10,23 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from msgspec import structs
+
 from registry_pipelines.evidence.model import Signer
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.image_warnings import MAX_TEXT
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.held import held_layers
 from registry_pipelines.stream.indexing import NOTHING, index_image, index_options, index_rows, push_pieces, there_rows
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.pushing import put_referrer, scratch_folder
 from registry_pipelines.stream.results import IndexedPlatform, IndexResult, StreamRow
-from registry_pipelines.stream.signed_index import TOOL, StreamingIndex, attest_index, find_index
+from registry_pipelines.stream.signed_index import TOOL, SignedIndex, StreamingIndex, attest_index, find_index
 from registry_pipelines.stream.soci import SociIndex
+from registry_pipelines.stream.soci_index import read_soci_index
 from registry_pipelines.stream.source import SourceImage, read_source
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads
@@ -115,9 +120,21 @@ class _Run:
         for found in find_index(self.place, image.entry.digest, verifier_of(self.signer)).signed:
             same = found.note.format == "soci-v1" and found.note.options == index_options(self.stream)
             if same and all(map(self._has, found.manifest.layers)):
-                platform = replace(_platform(image), index=found.descriptor, statement=found.statement)
+                statement, changed = self._hold(image, found)
+                platform = replace(_platform(image), index=found.descriptor, statement=statement, changed=changed)
                 return platform, there_rows(image, found.stored, self.stream), 0
         return None
+
+    def _hold(self, image: SourceImage, found: SignedIndex) -> tuple[Digest, bool]:
+        """Sign again where the note says less of layers that are left out than could be said: who wrote it did not look
+        at them. The digest of what says it, and whether that is new."""
+        small = [(layer, diff_id) for layer, diff_id in image.layers if layer.digest not in found.note.held]
+        held = held_layers(self.place, small, found.ztocs, self.store)
+        if not held:
+            return found.statement, False
+        note = structs.replace(found.note, held=(*found.note.held, *held), tool=TOOL)
+        signed = attest_index(self.place, image.entry.descriptor, note, self.signer)
+        return signed.descriptor.digest, signed.changed
 
     def _has(self, part: Descriptor) -> bool:
         return self.uploads.find(part.digest, part.size) is not None
@@ -135,6 +152,7 @@ class _Run:
             )
         sent = push_pieces(self.uploads, found)
         written = put_referrer(self.place, found.document, image.entry.digest)
+        listed = [each.layer for each in read_soci_index(found.document).tables]
         note = StreamingIndex(
             image=image.entry.digest,
             index=found.document.digest,
@@ -142,6 +160,7 @@ class _Run:
             release=self.release.digest,
             options=index_options(self.stream),
             tool=TOOL,
+            held=held_layers(self.place, image.layers, listed, self.store),
         )
         signed = attest_index(self.place, image.entry.descriptor, note, self.signer)
         byte_count = written + sum(bytes_sent for _, bytes_sent in sent.values())

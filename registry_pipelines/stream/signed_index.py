@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -51,6 +51,9 @@ class StreamingIndex(msgspec.Struct, frozen=True, kw_only=True):
     """What the indexer was told: sizes in bytes."""
     tool: str
     """Who indexed: name and version."""
+    held: tuple[Digest, ...] = ()
+    """Layers that the index leaves out and the indexer read all the same: they unpack to what the image's config says,
+    wherever it has them."""
 
     def same_index(self, other: StreamingIndex) -> bool:
         """Whether both say the same of the same image, whichever release it stood in and whoever made it."""
@@ -108,7 +111,11 @@ def find_index(place: Place, image: Digest, verifier: Verifier) -> FoundIndexes:
         if isinstance(found, Rejected):
             refused.append(found)
         else:
-            signed.setdefault(str(found.descriptor.digest), found)
+            other = signed.setdefault(str(found.descriptor.digest), found)
+            if other is not found and not set(found.note.held) <= set(other.note.held):  # one note came after the other
+                held = tuple(dict.fromkeys((*other.note.held, *found.note.held)))
+                note = msgspec.structs.replace(other.note, held=held)
+                signed[str(found.descriptor.digest)] = replace(other, note=note)
     told = {each.where for each in refused}
     refused += [Rejected(each, UNSIGNED) for each in map(str, there) if each not in told and each not in signed]
     ordered = sorted(signed.values(), key=lambda each: each.note.format, reverse=True)

@@ -9,12 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from registry_pipelines.errors import LayerInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Manifest
+from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.signed_index import attest_index, find_index
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer, Status
 from tests.evidence.parts import Counted, Key
@@ -33,8 +35,8 @@ def ztocs(place: Place, index: Digest) -> list[Digest]:
     return [each.digest for each in manifest.layers]
 
 
-def indexed(streamer: Streamer, release: object) -> Digest:
-    [platform] = streamer.index(release, INDEXED).platforms  # type: ignore[arg-type]
+def indexed(streamer: Streamer, release: Descriptor) -> Digest:
+    [platform] = streamer.index(release, INDEXED).platforms
     assert platform.index is not None
     return platform.index.digest
 
@@ -134,3 +136,61 @@ def test_an_image_that_cannot_be_mounted_after_all_is_said_and_pulled_as_usual_t
         assert images.find(labels(release), top) is None and images.find({}, top) is None
     with node(counted.place, tmp_path / "node", key, wait_s=patient(60)) as images:
         assert images.find(labels(release), top) is None
+
+
+SMALL = b"small"
+
+
+def stacked(place: Place, claimed: bytes = b"") -> tuple[Descriptor, Layer]:
+    """A layer that is indexed, above a small one that is not. claimed: what the config says that the small one is."""
+    tar, above = pack([file("small", SMALL)]), pack([file("data", os.urandom(1 << 20))])
+    small = Layer(gzip.compress(tar, 1, mtime=0), claimed or tar)
+    return push(place, small, Layer(gzip.compress(above, 1, mtime=0), above)), small
+
+
+def test_a_small_layer_that_an_indexer_read_is_no_reason_to_wait(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    need_fuse()
+    release, small = stacked(counted.place)
+    indexed(streamer, release)
+    ids, come = chain(counted.place, release), threading.Event()
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        faults.play("GET", f"/v2/team/app/blobs/{Digest.of(small.blob)}", HoldAnswer(come))
+        with node(place, tmp_path / "node", key, wait_s=patient(60)) as images:
+            served = found(images, release, ids[0])
+            assert served.layers == ids
+            come.set()
+            assert (served.mount(ids[1]) / "small").read_bytes() == SMALL
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+def test_a_small_layer_that_is_not_what_its_image_claims_is_never_promised(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release, _small = stacked(counted.place, claimed=pack([file("small", b"of another image")]))
+    indexed(streamer, release)
+    said: list[str] = []
+    with node(counted.place, tmp_path / "node", key, said, wait_s=patient(60)) as images:
+        assert images.find(labels(release), chain(counted.place, release)[0]) is None
+    assert "is pulled as usual" in said[0]
+
+
+def test_an_index_whose_note_says_nothing_of_small_layers_is_signed_again(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release, small = stacked(counted.place)
+    index = indexed(streamer, release)
+    verifier = key.verifier
+    [signed] = find_index(counted.place, release.digest, verifier).signed
+    assert signed.note.held == (Digest.of(small.blob),)
+    counted.place.registry.delete_manifest("team/app", signed.statement)  # type: ignore[attr-defined]
+    attest_index(counted.place, release, replace(signed.note, held=()), streamer.signer)
+    [old] = find_index(counted.place, release.digest, verifier).signed
+    assert old.note.held == ()
+    for changed in (True, False):
+        [platform] = streamer.index(release, INDEXED).platforms
+        assert platform.index is not None and platform.index.digest == index and platform.changed is changed
+    [again] = find_index(counted.place, release.digest, verifier).signed
+    assert again.note.held == signed.note.held

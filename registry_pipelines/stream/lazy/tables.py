@@ -245,6 +245,7 @@ class _Finder:
         self._is_proven: bool | None = None
         self._ztocs: dict[str, Descriptor] | None = None
         self._no_index = ""
+        self._held: set[Digest] = set()
 
     def all(
         self,
@@ -282,15 +283,16 @@ class _Finder:
     def _promise(
         self, layers: Sequence[tuple[Descriptor, Digest]], most_whole_bytes: int, promised: Callable[[int, str], object]
     ) -> dict[Digest, _Found]:
-        """Those that nobody vouches for, which are here before anything is promised: they may not be what they claim,
-        and then other images would miss the layers that have their names."""
+        """Those that are fetched whole. What nobody vouches for is here before anything is promised: it may not be what
+        it claims, and then other images would miss the layers that have its name."""
         doubts = [self._doubt(*pair) for pair in layers]
         count, left_out = _how_many([layer.size for layer, _ in layers], doubts, most_whole_bytes)
         if not count:
             return {}
         whole = [_Unread(*pair, why) for pair, why in zip(layers[:count], doubts, strict=False) if why]
-        here = self._all_fetched(whole)
+        here = self._all_fetched([each for each in whole if each.layer.digest not in self._held])
         promised(count, left_out)
+        here += self._all_fetched([each for each in whole if each.layer.digest in self._held])
         unread = [layer.digest for layer, diff_id in layers[:count] if not self._records.get(diff_id, layer.digest)]
         ztocs = [found for digest in unread if (found := (self._ztocs or {}).get(digest))]
         with Pool(FETCHERS, "lazy-table") as pool:
@@ -433,6 +435,7 @@ class _Finder:
         ztocs: dict[str, Descriptor] = {}
         for index in reversed(indexes.signed):
             ztocs |= index.ztocs
+            self._held |= set(index.note.held)
         if indexes.signed:
             return ztocs, ""
         refused = "; ".join(f"index {each}" for each in indexes.not_served)
