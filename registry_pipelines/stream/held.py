@@ -30,11 +30,8 @@ def held_layers(
     """Those of an image's small layers that unpack to what its config says wherever they stand, base first. layers:
     each with its diffID. listed: digests of those that the index has, which are not looked at. store: records; what is
     there is not read again, and what is read is there then. Raises RegistryError, LocalError, DiskFull."""
-    small = [
-        pair
-        for pair in dict.fromkeys(layers)
-        if pair[0].digest not in listed and pair[0].size <= MAX_BYTES and unreadable(pair[0]) is None
-    ]
+    pairs = {(layer.digest, diff_id): (layer, diff_id) for layer, diff_id in layers if layer.digest not in listed}
+    small = [pair for pair in pairs.values() if pair[0].size <= MAX_BYTES and unreadable(pair[0]) is None]
     with Pool(READERS, "held-layer") as pool:
         fits = list(pool.map(lambda pair: _fits(place, *pair, store), small))
     wrong = {layer.digest for (layer, _), fit in zip(small, fits, strict=True) if not fit}
