@@ -33,7 +33,7 @@ def held_layers(
     pairs = {(layer.digest, diff_id): (layer, diff_id) for layer, diff_id in layers if layer.digest not in listed}
     small = [pair for pair in pairs.values() if pair[0].size <= MAX_BYTES and unreadable(pair[0]) is None]
     with Pool(READERS, "held-layer") as pool:
-        fits = list(pool.map(lambda pair: _fits(place, *pair, store), small))
+        fits = list(pool.map(lambda pair: _fits(place, pair[0], pair[1], store), small))
     wrong = {layer.digest for (layer, _), fit in zip(small, fits, strict=True) if not fit}
     return tuple(dict.fromkeys(layer.digest for layer, _ in small if layer.digest not in wrong))
 

@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from registry_pipelines.errors import IndexInvalid
+from registry_pipelines.errors import DigestInvalid, IndexInvalid
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress
@@ -212,6 +212,8 @@ def open_image(
     store = BlockStore(folder / "blocks", max_bytes=store_bytes)
     kept = Place(kept_registry(place.registry, folder / "manifests", log), place.repository)
     finding = _FindingPack(kept, verifier if use_pack and lowest is None else None, log)
+    with suppress(DigestInvalid):  # mostly that of the manifest, so nobody waits for it to ask what refers to it
+        finding.begin(Digest.parse(selector))
     image = image_for(kept, selector, seen=finding.begin)
     pack = finding.wait(image)
     if pack is not None and proven is not None and any(layer.table for layer in pack.head.layers) and not proven():
@@ -320,24 +322,31 @@ class _FindingPack:
     def __init__(self, place: Place, verifier: Verifier | None, log: Callable[[str], object]) -> None:
         self._place, self._verifier, self._log = place, verifier, log
         self._thread: threading.Thread | None = None
+        self._image: Digest | None = None
+        self._said: list[str] = []
         self._found: OpenPack | None = None
 
     def begin(self, image: Digest) -> None:
-        """In a thread."""
-        if self._verifier is not None:
+        """In a thread; again where it turns out to be another one."""
+        if self._verifier is not None and image != self._image:
+            if self._thread is not None:
+                self._thread.join()
+            self._image, self._found, self._said = image, None, []
             self._thread = threading.Thread(target=self._find, args=(image,), name="pack", daemon=True)
             self._thread.start()
 
     def _find(self, image: Digest) -> None:
         from registry_pipelines.stream.hot.using import open_pack
 
-        self._found = open_pack(self._place, image, self._verifier, log=self._log)
+        self._found = open_pack(self._place, image, self._verifier, log=self._said.append)
 
     def wait(self, image: NodeImage) -> OpenPack | None:
-        """What was found, and fits the image."""
+        """What was found, and fits the image; what went wrong is said now, for an image that can be read."""
         if self._thread is None:
             return None
         self._thread.join()
+        for line in self._said:
+            self._log(line)
         if self._found is None:
             return None
         try:

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -259,10 +260,17 @@ class _Finder:
                 raise LayerInvalid(
                     f"the image cannot be mounted, for a layer cannot be read: {refused.detail}", where=self._at(layer)
                 )
-        unranged, left_out = self.unranged(layers), ""
         here: dict[Digest, _Found] = {}
-        if promised is not None and most_whole_bytes is not None and not unranged:
-            here = self._promise(layers, most_whole_bytes, promised)
+        left_out, doubts = "", list[str]()
+        if promised is not None and most_whole_bytes is not None:
+            doubts = [self._doubt(*pair) for pair in layers]
+            count, left_out = _how_many([layer.size for layer, _ in layers], doubts, most_whole_bytes)
+            if not count:  # a pull waits for this answer, so nothing more is asked
+                return [], left_out
+            del doubts[count:]
+        unranged = self.unranged(layers)
+        if promised is not None and doubts and not unranged:
+            here = self._promise(layers[: len(doubts)], doubts, partial(promised, len(doubts), left_out))
         found: list[_Found | _Unread] = []
         for pair in layers:
             known = here.pop(pair[0].digest, None)
@@ -281,19 +289,15 @@ class _Finder:
             return list(pool.map(lambda each: self._fetched(each) if isinstance(each, _Unread) else each, found))
 
     def _promise(
-        self, layers: Sequence[tuple[Descriptor, Digest]], most_whole_bytes: int, promised: Callable[[int, str], object]
+        self, layers: Sequence[tuple[Descriptor, Digest]], doubts: Sequence[str], promised: Callable[[], object]
     ) -> dict[Digest, _Found]:
         """Those that are fetched whole. What nobody vouches for is here before anything is promised: it may not be what
-        it claims, and then other images would miss the layers that have its name."""
-        doubts = [self._doubt(*pair) for pair in layers]
-        count, left_out = _how_many([layer.size for layer, _ in layers], doubts, most_whole_bytes)
-        if not count:
-            return {}
-        whole = [_Unread(*pair, why) for pair, why in zip(layers[:count], doubts, strict=False) if why]
+        it claims, and then other images would miss the layers that have its name. doubts: see :meth:`_doubt`."""
+        whole = [_Unread(*pair, why) for pair, why in zip(layers, doubts, strict=True) if why]
         here = self._all_fetched([each for each in whole if each.layer.digest not in self._held])
-        promised(count, left_out)
+        promised()
         here += self._all_fetched([each for each in whole if each.layer.digest in self._held])
-        unread = [layer.digest for layer, diff_id in layers[:count] if not self._records.get(diff_id, layer.digest)]
+        unread = [layer.digest for layer, diff_id in layers if not self._records.get(diff_id, layer.digest)]
         ztocs = [found for digest in unread if (found := (self._ztocs or {}).get(digest))]
         with Pool(FETCHERS, "lazy-table") as pool:
             list(pool.map(self._come, ztocs))
