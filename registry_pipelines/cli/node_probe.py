@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from registry_pipelines.cli.context import Options
@@ -32,4 +34,6 @@ def show(options: Options) -> bool:
             click.echo(harmless(f"{part.name.ljust(width)}  {came}{follows}"))
         carriers = ", ".join(found.carriers) or "none, so images are pulled"
         click.echo(harmless(f"Linux {found.kernel}, files on {found.file_system}; carriers: {carriers}"))
+        if os.geteuid() != 0:
+            click.echo("this is not root, and most of it needs that: run it as root, as the agent", err=True)
     return bool(found.carriers)

@@ -221,6 +221,15 @@ def test_what_is_to_be_done_is_in_the_document_too(tmp_path: Path) -> None:
     assert any("restart containerd" in note for note in result["notes"])
 
 
+@pytest.mark.parametrize(("form", "keyed"), [("systemd", False), ("systemd", True), ("eks", False), ("docker", True)])
+def test_who_names_no_key_is_told_that_nothing_will_be_lazy(form: str, keyed: bool, tmp_path: Path) -> None:
+    (tmp_path / "k.pub").write_text("-----BEGIN PUBLIC KEY-----\n")
+    key = ["--key", str(tmp_path / "k.pub")] if keyed and form != "docker" else []  # `docker` starts no agent
+    done = setup(form, "--to", str(tmp_path / "to"), *key)
+    assert done.exit_code == 0 and ("no key is named" in done.stderr) is not keyed, done.output
+    assert ("no public index" in done.stderr) is (form == "eks")
+
+
 @contextmanager
 def configured(peer: Callable[[str], str], where: str, *files: str, cri: bool = False) -> Iterator[Held]:
     """containerd with what is written, beside an agent: how many snapshots each snapshotter has, and the client."""

@@ -122,6 +122,8 @@ def _user_data(setup: Setup, *, with_kubelet: bool) -> str:
 
 
 _LINUX_NOTES = [
+    "nodes install the agent by pip, and it is on no public index yet: have its wheel on an index of yours, and name "
+    "that before the line with `pip install` (`export PIP_INDEX_URL=...`)",
     "kernels: 6.18 with Kubernetes 1.36 and newer, 6.12 with 1.33 to 1.35, 6.1 before; which carrier an agent takes "
     "it probes",
     "no feature gate FastImagePull beside it: that is SOCI's parallel pull for all pods, slower than a plain pull "

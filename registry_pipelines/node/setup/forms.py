@@ -93,4 +93,10 @@ def write(form: Form, setup: Setup) -> Written:
             where=f"node setup {form}",
             do=f"Leave --size out, or take one of {', '.join(SIZED)}",
         )
-    return _FORMS[form](setup)
+    written = _FORMS[form](setup)
+    if form in WITH_AGENT and not files:
+        written.notes.append(
+            "no key is named, so the agent believes no indexer and all images are pulled as usual: give --key FILE, "
+            "the public key of whoever runs `stream index`, or --config"
+        )
+    return written
