@@ -103,7 +103,7 @@ def _image_text(image: ImageStatus) -> str:
 
 def _row(note: Any, now: datetime) -> dict[str, Any]:
     return {
-        "mounted": _age(note.since, now),
+        "served": _age(note.since, now),
         "carrier": note.carrier,
         "size_bytes": note.size_bytes,
         "filled_bytes": note.filled_bytes,
