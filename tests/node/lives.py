@@ -53,8 +53,9 @@ def keepers(folder: Path) -> list[int]:
             words = path.read_bytes().split(b"\0")
             ours = any(each.startswith(os.fsencode(folder) + b"/") for each in words)
             if ours and any(b"lazy.keeper" in each for each in words):
-                found.append(int(path.parent.name))
-    return sorted(found)
+                since = int(path.with_name("stat").read_text().rpartition(")")[2].split()[19])  # numbers begin anew
+                found.append((since, int(path.parent.name)))
+    return [process for _, process in sorted(found)]
 
 
 class Lives:
