@@ -30,9 +30,11 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.sbom import scan_image
 from tests.answers import answered
+from tests.build.roots import debian_root
 from tests.chain.conftest import fleet
 from tests.chain.fleet import Fleet
 from tests.scan.images import DEBIAN, Files, dist_info, make_tar, push_image, push_index
+from tests.scan.test_real_images import tar_of
 
 __all__ = ["fleet"]
 Peer = Callable[[str], str]
@@ -135,6 +137,34 @@ def test_owners_are_those_that_dpkg_tells(peer: Peer, place: Place, tmp_path: Pa
         compared += 1
     assert compared > 100
     assert {each.class_ for each in found.files if each.owner} == {"base OS"}
+
+
+@pytest.mark.long
+@pytest.mark.peer("debootstrap", "dpkg-query")
+def test_a_whole_debian_system_is_what_dpkg_and_du_tell(peer: Peer, place: Place, tmp_path: Path) -> None:
+    """Every file: the same owners as dpkg has, and the same bytes as the file system."""
+    root = debian_root(tmp_path / "root", "bookworm", peer("debootstrap"))
+    found = anatomy(place, push_image(place, [tar_of(root)]), tmp_path / "state")
+    there = {
+        path.stat().st_ino: path.stat().st_size
+        for path in root.rglob("*")
+        if path.is_file() and not path.is_symlink() and path.relative_to(root).parts[0] not in ("dev", "proc", "sys")
+    }
+    assert (len(found.files), found.seen) == (len(there), sum(there.values()))
+    listed: dict[str, set[str]] = {}
+    for path in (root / "var/lib/dpkg/info").glob("*.list"):
+        for line in path.read_text().removeprefix("/.\n").splitlines():
+            real = (root / line.lstrip("/")).parent.resolve() / Path(line).name
+            listed.setdefault(str(real.relative_to(root)), set()).add(path.name.removesuffix(".list").partition(":")[0])
+    wrong = {
+        each.path: (each.owner, each.more_owners)
+        for each in found.files
+        # Bytecode that a package's script made is of the package here, and of nobody to dpkg.
+        if "/__pycache__/" not in each.path
+        and {owner.removeprefix("deb ") for owner in (each.owner, *each.more_owners) if owner}
+        != listed.get(each.path, set())
+    }
+    assert not wrong and sum(bool(each.owner) for each in found.files) > 3000
 
 
 def test_owners_are_those_that_pip_tells(place: Place, tmp_path: Path) -> None:
