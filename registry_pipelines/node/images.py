@@ -167,6 +167,8 @@ class NodeImages:
             return None
         if reference and digest:
             image = self._image(reference, digest)
+            if image is not None:
+                image.asked()
             return image if image is not None and chain_id in image.layers else None
         for kept in self._kept():
             if chain_id in kept.layers and (image := self._image(kept.reference, kept.digest)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
@@ -31,6 +32,10 @@ from registry_pipelines.stream.lazy.serving import Mounted
 Open = Callable[[int | None, Promised | None], AbstractContextManager[OpenImage]]
 """Opens the image with so many layers from the base on, whatever has to be fetched whole for it; None: with those that
 can be read by pieces, of which somebody may be told before (``opened.Promised``)."""
+
+QUIET_S, PULL_S = 0.1, 2.0
+"""What a promised image is mounted by is fetched and merged once its pull asked for nothing for so long, and so long
+after the promise at most: meanwhile the pull asks for layer after layer, and Python does one thing at a time."""
 
 OPEN_S = 100.0
 """How long a container waits for the tree of an image that was promised; kubelet asks for two minutes."""
@@ -255,6 +260,8 @@ class ServedImage:
         self._trees: dict[int, _Tree] = {}
         self.left_out = ""
         self._is_open, self._over = threading.Event(), False
+        self._hurry, self._asked_at = threading.Event(), 0.0
+        """Set where nobody is to wait for the end of a pull; and when the pull asked last, in monotonic seconds."""
 
     def open(self, promised: Callable[[], object] | None = None, opened: Callable[[], object] = lambda: None) -> None:
         """Read what it is. promised: is told once it is known which layers are served, where that is before they can
@@ -269,7 +276,9 @@ class ServedImage:
             self._tell(image, count, left_out)
             if promised is not None:
                 told = True
+                self.asked()
                 promised()
+                self._let_pull_go_on()
 
         try:
             first = _Tree(self._open(None, promise if promised is not None else None))
@@ -288,6 +297,15 @@ class ServedImage:
             raise
         finally:
             self._is_open.set()
+
+    def asked(self) -> None:
+        """A pull asked for one of its layers."""
+        self._asked_at = time.monotonic()
+
+    def _let_pull_go_on(self) -> None:
+        end = time.monotonic() + PULL_S
+        while (left_s := min(self._asked_at + QUIET_S, end) - time.monotonic()) > 0 and not self._hurry.wait(left_s):
+            pass
 
     def _tell(self, image: NodeImage, count: int, left_out: str) -> None:
         self._chain, self.left_out = image.config.chain_ids, left_out
@@ -315,6 +333,7 @@ class ServedImage:
         if chain_id not in self.layers:
             raise NotFound(f"the image serves no layer {chain_id}", where=self.name)
         count = self.layers.index(Digest(chain_id)) + 1
+        self._hurry.set()
         if not self._is_open.wait(OPEN_S):
             raise Unavailable(
                 "what says how its layers are read is still on its way", where=self.name, do="Start the container again"
@@ -412,6 +431,7 @@ class ServedImage:
     def _end(self) -> list[_Tree]:
         """Nothing more is made of it. Hold the lock."""
         self._over = True
+        self._hurry.set()
         self._is_open.set()
         trees, self._trees = list(self._trees.values()), {}
         return trees
