@@ -37,7 +37,7 @@ def counted_by_hand(source: str) -> Iterator[tuple[int, str]]:
         for value, text in itertools.pairwise(parts):
             if isinstance(value, ast.FormattedValue) and isinstance(text, ast.Constant):
                 expression = ast.unparse(value.value)
-                by_hand = not NEVER_ONE.search(expression) and "count_text(" not in expression
+                by_hand = not NEVER_ONE.search(expression) and not re.search(r"(count|size)_text\(", expression)
                 if by_hand and BEHIND_A_NUMBER.match(str(text.value)):
                     yield node.lineno, ast.unparse(node)
         for value in parts:

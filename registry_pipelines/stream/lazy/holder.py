@@ -27,6 +27,7 @@ from typing import NamedTuple, NoReturn
 
 from registry_pipelines.stream.lazy import fanotify_wire as fan
 from registry_pipelines.stream.lazy.outliving import leave_pod
+from registry_pipelines.stream.lazy.twinned import Twinned
 
 READY, DONE, END, BUSY = b"ready", b"done", b"end", b"busy"
 """What holder and filler say: it holds; the file is complete, or nobody has it open; I end, and reads are to end with
@@ -62,7 +63,7 @@ class Held(NamedTuple):
     """Of the socket where others ask for all this; -1 where nobody can."""
 
 
-class Holder:
+class Holder(Twinned):
     """See the module. folder: where the file is mounted. below: all mounts below it are taken away, too; none where it
     is empty. told: what is said to who takes over."""
 
@@ -74,8 +75,7 @@ class Holder:
         self._filler: socket.socket | None = filler
         self._until = 0.0
         self._is_unmounted = False
-        self._twin = self._twin_ends = -1
-        self._to_twin: socket.socket | None = None
+        super().__init__()
 
     def run(self) -> NoReturn:
         """Hold; the process ends here."""
@@ -108,38 +108,8 @@ class Holder:
             self._end_twin()
             self._begin_twin()
 
-    def _begin_twin(self) -> None:
-        """Another process with all that this one has. It waits for the end of this one, and then takes its place. Where
-        the machine has no room for it there is none for now: this one must not end by that."""
-        while True:
-            self._twin = self._twin_ends = -1
-            self._to_twin = None
-            try:
-                here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                self._twin = os.fork()
-                if self._twin:
-                    self._to_twin = here
-                    there.close()
-                    self._twin_ends = os.pidfd_open(self._twin)
-                    return
-            except OSError:
-                self._end_twin()
-                return
-            here.close()
-            while (told := socket.recv_fds(there, MOST_TOLD_BYTES, 1))[0]:
-                self._filler = socket.socket(fileno=told[1][0])
-            there.close()
-
-    def _end_twin(self) -> None:
-        if self._twin > 0:
-            with suppress(ProcessLookupError):
-                os.kill(self._twin, signal.SIGKILL)
-            os.waitpid(self._twin, 0)
-        if self._twin_ends >= 0:
-            os.close(self._twin_ends)
-        if self._to_twin is not None:
-            self._to_twin.close()
-        self._twin = self._twin_ends = -1
+    def _told_as_twin(self, said: bytes, numbers: list[int]) -> None:
+        self._filler = socket.socket(fileno=numbers[0])
 
     def _hear(self, filler: socket.socket) -> None:
         """What the filler says; nothing, when it was killed. It stays there to be heard by the twin, too."""

@@ -32,6 +32,7 @@ from typing import NoReturn
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.fuse_wire import HEAD, REPLY, REQUEST_BYTES, Op
 from registry_pipelines.stream.lazy.outliving import leave_pod
+from registry_pipelines.stream.lazy.twinned import Twinned
 
 OK, BUSY = b"ok", b"busy"
 MOST_TOLD_BYTES = 4096
@@ -63,15 +64,14 @@ class _Kept:
         self.memory.close()
 
 
-class Keeper:
+class Keeper(Twinned):
     """See the module. build: of this program, for who takes over."""
 
     def __init__(self, listener: socket.socket, agent: socket.socket, patience_s: float, build: str) -> None:
         self._listener, self._patience_s, self._build = listener, patience_s, build
         self._agent: socket.socket | None = agent
         self._mounts: dict[str, _Kept] = {}
-        self._twin = self._twin_ends = -1
-        self._to_twin: socket.socket | None = None
+        super().__init__()
 
     def run(self) -> NoReturn:
         """Keep; the process ends here."""
@@ -114,38 +114,8 @@ class Keeper:
             elif each.failing and each.device in ready:
                 _deny(each.device)
 
-    def _begin_twin(self) -> None:
-        """Another process with all that this one has. It waits for the end of this one, and then takes its place. Where
-        the machine has no room for it there is none for now: this one must not end by that."""
-        while True:
-            self._twin = self._twin_ends = -1
-            self._to_twin = None
-            try:
-                here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-                self._twin = os.fork()
-                if self._twin:
-                    self._to_twin = here
-                    there.close()
-                    self._twin_ends = os.pidfd_open(self._twin)
-                    return
-            except OSError:
-                self._end_twin()
-                return
-            here.close()
-            while (told := socket.recv_fds(there, MOST_TOLD_BYTES, 2))[0]:
-                self._told(told[0], told[1])
-            there.close()
-
-    def _end_twin(self) -> None:
-        if self._twin > 0:
-            with suppress(ProcessLookupError):
-                os.kill(self._twin, signal.SIGKILL)
-            os.waitpid(self._twin, 0)
-        if self._twin_ends >= 0:
-            os.close(self._twin_ends)
-        if self._to_twin is not None:
-            self._to_twin.close()
-        self._twin = self._twin_ends = -1
+    def _told_as_twin(self, said: bytes, numbers: list[int]) -> None:
+        self._told(said, numbers)
 
     def _hear(self, agent: socket.socket) -> None:
         """What the agent says; nothing, when it is gone."""
