@@ -279,6 +279,8 @@ class ServedImage:
                 self.asked()
                 promised()
                 self._let_pull_go_on()
+                if self._over:
+                    raise Unavailable("the image is not served any more", where=self.name)
 
         try:
             first = _Tree(self._open(None, promise if promised is not None else None))
@@ -291,8 +293,10 @@ class ServedImage:
                 self.folders = tuple(str(layer.folder) for layer in first.image.layers)
                 self._trees[len(first.image.layers)] = first
                 opened()
-        except ContentError as error:
-            if told:
+        except RegistryPipelinesError as error:
+            if self._over:  # it was removed, and nobody wants it any more
+                return
+            if told and isinstance(error, ContentError):
                 self._unfit(self, error)
             raise
         finally:
