@@ -81,4 +81,5 @@ def entries(raw: bytes) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
 
 def unpack(raw: bytes, root: Path) -> None:
     with tarfile.open(fileobj=io.BytesIO(raw), mode="r:gz") as tar:
-        tar.extractall(root, filter="fully_trusted")
+        tar.extraction_filter = getattr(tarfile, "fully_trusted_filter", None)  # Python 3.11.2 has none
+        tar.extractall(root)

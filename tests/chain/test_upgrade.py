@@ -30,7 +30,8 @@ PORT = re.compile(r"port: (\d+)")
 def left(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Fleet]:
     """What a build left behind, its registries listening again; at other ports, these may be taken."""
     with tarfile.open(KEPT / f"{request.param}.tar.gz") as archive:
-        archive.extractall(tmp_path, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.2 has none
+        archive.extractall(tmp_path)
     path = tmp_path / "registry-pipelines.yaml"
     ports = iter(free_ports(5))
     path.write_text(PORT.sub(lambda _: f"port: {next(ports)}", path.read_text()))

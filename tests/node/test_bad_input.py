@@ -140,7 +140,7 @@ def test_without_fuse_images_are_pulled_and_that_is_said(folder: Path) -> None:
                 "containerd.io/snapshot/cri.manifest-digest": "sha256:" + "0" * 64,
             },
         }
-        assert client.prepare("extract", "", **said)
+        assert client.prepare("default/7/extract-1 sha256:1", "", **said)
         until(lambda: bool(told_json(agent.root, "status")["fallbacks"]))
         [fallback] = told_json(agent.root, "status")["fallbacks"]
         assert fallback["reason"] == "this-machine" and "registry.example/app:v1@" in fallback["image"]

@@ -136,7 +136,9 @@ def test_what_an_image_s_first_start_reads_is_sent_and_nothing_else(
             assert len(file.read(1)) == 1
         assert (folder / "etc/motd").read_text() == "hello\n"
         (tmp_path / "of-the-machine").write_text("a driver's file")
-        subprocess.run([folder / "bin/cat", tmp_path / "of-the-machine"], check=True, capture_output=True)
+        # by a program between: this process, which serves the mount, holds its lock until what it starts has begun
+        command = ["env", folder / "bin/cat", tmp_path / "of-the-machine"]
+        subprocess.run(command, check=True, capture_output=True)
         over.set()
         until(lambda: counts.value("recordings", result="sent") == 1)
         until(lambda: read_ahead(folder) >= READ_AHEAD_BYTES)

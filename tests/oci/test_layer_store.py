@@ -141,8 +141,9 @@ def test_processes_that_read_the_same_layer_at_once_leave_one_record(tmp_path: P
 WITHOUT = """
 import json, sys
 from zlib_ng import zlib_ng
-import ctypes, math
-zlib_ng.__file__ = math.__file__
+import ctypes
+import msgspec._core  # some library that is there as a file
+zlib_ng.__file__ = msgspec._core.__file__
 if sys.argv[2] == "neither":
     load = ctypes.CDLL
     def CDLL(name, *more):

@@ -133,7 +133,8 @@ class _Watched:
         with suppress(RegistryPipelinesError, ValueError):  # it is copied when it is read, or that fails; or is closed
             self._file.copy_extents(layer, extents)
         if self._ahead is not None:
-            self._ahead.came(layer, extents)
+            with suppress(ValueError):  # closed meanwhile
+                self._ahead.came(layer, extents)
 
     def read_far_ahead(self) -> None:
         """See :class:`Carrier`."""
