@@ -49,7 +49,8 @@ class Agent:
         self.folder, self.root, self._options = folder, folder / "node", options
 
     def start(self) -> None:
-        command = [*SERVE, "--socket", str(self.folder / "snap.sock"), "--root", str(self.root), *self._options]
+        words = ["--socket", str(self.folder / "snap.sock"), "--root", str(self.root), "--keep-free", "0"]
+        command = [*SERVE, *words, *self._options]  # how full the disk of the tests is changes nothing
         own = {**os.environ, "XDG_STATE_HOME": str(self.folder / "state")}
         with (self.folder / "node.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=own)
