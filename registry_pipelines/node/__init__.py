@@ -6,7 +6,8 @@
 - ``mapped`` shows what is below a container in a user namespace with its owners
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``carrier`` says by what they are mounted
-- ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users
+- ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users;
+  ``image_notes`` keeps which they are for the next process
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start,
   ``gate`` by whose verdict, and ``gate_layers`` whether a layer is of the image that labels name
 - ``examining`` looks for what keeps a node from all this

@@ -16,24 +16,16 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-import msgspec
-
-from registry_pipelines.errors import (
-    ContentError,
-    DigestInvalid,
-    DiskFull,
-    RegistryPipelinesError,
-)
+from registry_pipelines.errors import ContentError, RegistryPipelinesError
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.node.announcing import Looked
 from registry_pipelines.node.counts import Counts, Reason, reason_of
 from registry_pipelines.node.freeing import Freeing, Store
+from registry_pipelines.node.image_notes import ImageNote, ImageNotes
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.node.served import Around, Found, Left, ServedImage, left_by_fanotify, left_by_fuse
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors, write_file
-from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, layer_usage
@@ -60,21 +52,6 @@ RESUME_AGAIN_S = 5.0
 
 AGAIN_S = 60.0
 """For so long an image that could not be served is not looked at again: a pull asks once for each layer."""
-
-
-UNFIT, UNFIT_S = ".unfit", 86400.0
-"""Ending of the note that an image was promised and could not be mounted, and for how long it is pulled as usual."""
-
-
-class _Kept(msgspec.Struct, frozen=True):
-    """What a new process needs to serve an image again."""
-
-    reference: str
-    digest: str
-    layers: tuple[str, ...]
-    """Chain IDs of those that were served."""
-    folders: tuple[str, ...] = ()
-    """Where what was fetched of them is."""
 
 
 class NodeImages:
@@ -119,6 +96,7 @@ class NodeImages:
         self._store_bytes, self._fault = store_bytes, fault
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
+        self._notes = ImageNotes(self._folder)
         self._lock = threading.Lock()
         self._found: dict[str, Future[ServedImage | None]] = {}
         self._not_before: dict[str, float] = {}
@@ -170,7 +148,7 @@ class NodeImages:
             if image is not None:
                 image.asked()
             return image if image is not None and chain_id in image.layers else None
-        for kept in self._kept():
+        for kept in self._notes.all():
             if chain_id in kept.layers and (image := self._image(kept.reference, kept.digest)) is not None:
                 return image
         for reference, digest in self._announced(chain_id):
@@ -203,7 +181,7 @@ class NodeImages:
     def retain(self, images: Collection[str]) -> None:
         """See LazyImages."""
         wanted = {image.rpartition("@")[2] for image in images}
-        for digest in {*(kept.digest for kept in self._kept()), *self._resuming} - wanted:
+        for digest in {*(kept.digest for kept in self._notes.all()), *self._resuming} - wanted:
             self.release(f"@{digest}")
 
     def drain(self, *, wanted: bool, done: bool) -> None:
@@ -222,9 +200,7 @@ class NodeImages:
             found = self._found.get(digest)
             if found is not None and found.done() and found.result() is None:
                 found = None if time.monotonic() >= self._not_before[digest] else found
-            if found is None and self._was_unfit(digest):
-                return None
-            if found is None and digest in self._resuming:
+            if found is None and (digest in self._resuming or self._notes.is_unfit(digest)):
                 return None
             if found is None:
                 found = self._found[digest] = Future()
@@ -236,12 +212,6 @@ class NodeImages:
         except TooLate:
             self._as_usual(f"{reference}@{digest}", "slow", f"its registry takes longer than {self._wait_s:g} s")
             return None
-
-    def _was_unfit(self, digest: str) -> bool:
-        with suppress(OSError, DigestInvalid):
-            age = time.time() - self._path(Digest.parse(digest), UNFIT).stat().st_mtime
-            return 0 <= age < UNFIT_S  # a clock that was set back makes nothing unfit for longer
-        return False
 
     def _as_usual(self, image: str, reason: Reason, why: str) -> None:
         """An image is left to the normal pull: said, and counted."""
@@ -302,7 +272,7 @@ class NodeImages:
 
     def _made(self, reference: str, digest: Digest) -> ServedImage:
         """Not open yet."""
-        kept = self._read(self._path(digest))
+        kept = self._notes.read(digest)
         if kept is not None:  # one name for one image, under however many references it is pulled
             reference = kept.reference
         place, selector = self._locate(reference), _selector(reference)
@@ -334,8 +304,7 @@ class NodeImages:
 
     def _is_unfit(self, image: ServedImage, error: ContentError) -> None:
         """What was promised of an image cannot be mounted: pulled again, it is pulled as usual."""
-        with suppress(DiskFull), local_errors(self._folder):
-            write_file(self._path(image.digest, UNFIT), str(error).encode(), mode=0o600)
+        self._notes.mark_unfit(image.digest, str(error))
         self._counts.fall_back(image.name, reason_of(error), str(error))
         self._log(f"{image.name} cannot be served, though that was promised; remove it and pull it again: {error}")
         self._end(image)
@@ -370,7 +339,7 @@ class NodeImages:
 
     def usage(self, image: str, chain_id: str) -> tuple[int, int]:
         """See LazyImages."""
-        kept = self._read(self._folder / f"{image.rpartition(':')[2]}.json")
+        kept = self._notes.read(image.rpartition("@")[2])
         found = dict(zip(kept.layers, kept.folders, strict=False)) if kept is not None else {}
         return layer_usage(Path(found[chain_id])) if chain_id in found else (0, 0)
 
@@ -389,9 +358,7 @@ class NodeImages:
         self._announced = announced
 
     def _note(self, image: ServedImage) -> None:
-        kept = _Kept(image.reference, image.digest, image.layers, image.folders)
-        with suppress(DiskFull), local_errors(self._folder):
-            write_file(self._path(image.digest), encode_json(kept), mode=0o600)
+        self._notes.write(ImageNote(image.reference, image.digest, image.layers, image.folders))
 
     def _end(self, image: ServedImage) -> None:
         self._forget(image.digest, image.folders)
@@ -400,27 +367,11 @@ class NodeImages:
     def _forget(self, digest: str, folders: Sequence[str] = ()) -> None:
         with self._lock:
             self._found.pop(digest, None)
-        path = self._path(Digest(digest))
-        kept = self._read(path)
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
+        kept = self._notes.forget(digest)
         self._freeing.free(kept.folders if kept is not None else folders)
 
-    def _path(self, digest: Digest, ending: str = ".json") -> Path:
-        return self._folder / f"{digest.hex}{ending}"
-
-    def _read(self, path: Path) -> _Kept | None:
-        with suppress(OSError, ContentError, DigestInvalid):
-            return decode_json(path.read_bytes(), _Kept, what="note of a served image")
-        return None
-
-    def _kept(self) -> Iterator[_Kept]:
-        for path in sorted(self._folder.glob("*.json")):
-            if (kept := self._read(path)) is not None:
-                yield kept
-
     def _needed(self) -> set[str]:
-        return {folder for kept in self._kept() for folder in kept.folders}
+        return {folder for kept in self._notes.all() for folder in kept.folders}
 
     def _files_store(self) -> Store:
         from registry_pipelines.stream.lazy.backing import BackingStore  # FUSE needs none
