@@ -6,21 +6,17 @@
 #          default runtime, registries and the pause image are containerd's defaults then. A drop-in of version 2 that names a
 #          runtime in the section of version 3 takes all runtimes of the main file away, without a word; one that names it in CRI's
 #          old section takes none.
-# Version: containerd 2.1.9 of Debian sid, by apt, on Debian 12. Date: 2026-11-29.
+# Version: github.com/containerd/containerd/v2 v2.1.9 (needs go; builds its daemon, some minutes the first time). Date: 2026-11-29.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
-mkdir -p "$folder"/apt/etc/{sources.list.d,preferences.d,apt.conf.d} "$folder"/apt/state/lists/partial \
-  "$folder"/apt/cache/archives/partial "$folder"/{debs,root,conf.d}
-: >"$folder/apt/status"
-mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Codename: bookworm' | grep -v security | head -1) # it has all suites
-keyring=$(dpkg -L debian-archive-keyring | grep -m1 'debian-archive-keyring.gpg$')
-echo "deb [signed-by=$keyring] $mirror sid main" >"$folder/apt/etc/sources.list"
-options=(-qq -o "Dir::Etc=$folder/apt/etc" -o "Dir::State=$folder/apt/state" -o "Dir::State::status=$folder/apt/status"
-  -o "Dir::Cache=$folder/apt/cache" -o Acquire::IndexTargets::deb::DEP-11::DefaultEnabled=false
-  -o Acquire::Languages=none -o APT::Sandbox::User=root)
-apt-get "${options[@]}" update
-(cd "$folder/debs" && apt-get "${options[@]}" download containerd && dpkg-deb -x containerd_*.deb ../root)
-containerd="$folder/root/usr/bin/containerd"
+mkdir "$folder/conf.d"
+containerd="$folder/containerd"
+(
+  cd "$folder"
+  printf 'module finding\n\ngo 1.24\n\nrequire github.com/containerd/containerd/v2 v2.1.9\n' >go.mod
+  CGO_ENABLED=0 GOFLAGS='-mod=mod -buildvcs=false -tags=no_btrfs,no_devmapper,no_zfs' \
+    go build -o containerd github.com/containerd/containerd/v2/cmd/containerd 2>build.log || { cat build.log; exit 1; }
+)
 "$containerd" --version | cut -d' ' -f1-3
 cat >"$folder/config.toml" <<TOML
 version = 2
