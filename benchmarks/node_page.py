@@ -31,7 +31,8 @@ def sections(folder: Path) -> Iterator[str]:
         "One containerd on one node at one end of a link of 1 Gbit/s, the registry at the other end. A start begins "
         "when `ctr images pull` is called, on a node that has nothing of the image, with all files forgotten; then "
         "comes `ctr run`. Beside it `ctr run` of the same image by the same containerd, which pulled it before, with a "
-        "cold cache: its RESULT has no pull in it, those of the others have theirs."
+        "cold cache: its RESULT has no pull in it, those of the others have theirs. `times local` is a way's RESULT as "
+        "many times that one's: less is better."
     )
     if verdicts := list(_verdicts(starts, agent, plain)):
         yield "\n".join(["| | measured | bar | |", "|---|---|---|---|", *verdicts])
@@ -48,6 +49,15 @@ def sections(folder: Path) -> Iterator[str]:
         yield f"## A pull that it cannot serve\n\n{_plain_text(plain)}"
     if crowd:
         yield f"## Sixteen containers of eight images at once\n\n{_crowd_table(crowd)}"
+    parts = (
+        (starts, "starts"),
+        (fill, "starts while the rest is fetched"),
+        (agent, "memory of the agent"),
+        (plain, "pulls that it cannot serve"),
+        (crowd, "many containers at once"),
+    )
+    if left_out := [name for found, name in parts if not found]:
+        yield f"Not measured for this page: {', '.join(left_out)}."
 
 
 def _read(folder: Path, name: str) -> dict[str, Any] | None:

@@ -11,15 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.node_rig import OURS_NAME, STOCK, NodeRig
+from registry_pipelines.errors import LocalError
 from registry_pipelines.stream.bench.clocks import Clocks, time_command
 from registry_pipelines.stream.bench.docker import missing_for_docker
 from registry_pipelines.stream.bench.link import Link
 from registry_pipelines.stream.bench.machine import drop_caches, read_in
-from registry_pipelines.stream.bench.preparing import OURS, PACK, PLAIN, Prepared
+from registry_pipelines.stream.bench.preparing import PACK, PLAIN, Prepared
 from registry_pipelines.stream.bench.serving import CountingRegistry
 from registry_pipelines.stream.bench.ways import WAYS, Node, Program, Setting, warm_up
 from registry_pipelines.stream.bench.ways import measure as measure_way
 from registry_pipelines.stream.lazy.notes import read_notes
+from registry_pipelines.stream.lazy.watch_proof import self_test
 
 PROGRAM = ("/usr/local/bin/python3", "/app/matmul.py")
 TITLES = {
@@ -48,14 +50,14 @@ class Bench:
         """containerd's folder with the image pulled, of ``pull`` and ``local``."""
         return self.image.work / "node-local"
 
-    def rig(self, carrier: str = "", *, root: Path | None = None, key: bool = True) -> NodeRig:
+    def rig(self, carrier: str = "", *, root: Path | None = None) -> NodeRig:
         """A node. carrier: of `node serve`; empty: it is not there."""
-        options = ["--fill" if self.fill else "--no-fill", *(["--carrier", carrier] if has_carriers() else [])]
+        options = ["--fill" if self.fill else "--no-fill", "--carrier", carrier]
         return NodeRig(
             self.programs,
             self.link.nodes[0].enter,
             registry=self.registry.address,
-            key=self.image.public_key if key else None,
+            key=self.image.public_key,
             root=root,
             agent=options if carrier else None,
             disk=self.image.work / "nodes",
@@ -66,18 +68,18 @@ class Bench:
         return f"{self.registry.address}/{self.image.name(form)}"
 
 
-def has_carriers() -> bool:
-    """Whether `node serve` has them."""
-    return "--carrier" in subprocess.run([*OURS, "node", "serve", "--help"], capture_output=True, text=True).stdout
-
-
 def missing(way: str, bench: Bench) -> str:
     """Why it cannot be measured; empty where it can."""
     if way == "docker":
         return missing_for_docker()
     if way == "local" and not bench.kept.is_dir():
         return "the image is not there: measure the way `pull` first"
-    return "" if way != "fanotify" or has_carriers() else "`node serve` has no --carrier"
+    if way == "fanotify":
+        try:
+            self_test(bench.image.work / "watched")
+        except LocalError as error:
+            return error.what
+    return ""
 
 
 def measure(way: str, bench: Bench) -> dict[str, Any]:
@@ -163,7 +165,7 @@ def _told(node: NodeRig) -> dict[str, Any]:
 
 
 def _reads(node: NodeRig) -> int:
-    """Calls of read(2) by the agent so far: each question of the kernel is one."""
+    """Calls of read(2) and its like by the agent so far: a question of the kernel takes one or two."""
     total = 0
     for process in node.processes():
         rows = dict(line.split(": ") for line in Path(f"/proc/{process}/io").read_text().splitlines())
@@ -193,4 +195,4 @@ def take_turns(
     return samples
 
 
-__all__ = ["PROGRAM", "TITLES", "Bench", "measure", "take_turns"]
+__all__ = ["PROGRAM", "TITLES", "Bench", "clear", "cool", "measure", "missing", "take_turns"]
