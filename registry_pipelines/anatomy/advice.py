@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from registry_pipelines.anatomy.classes import MIN_WEIGHTS_BYTES
 from registry_pipelines.anatomy.report import Advice, Equal, FilePart
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
 from registry_pipelines.oci.manifests import Descriptor
@@ -84,7 +83,7 @@ def advice(files: Sequence[FilePart], copied: Sequence[FilePart], equal: Sequenc
     for each in files:
         if each.gone:
             kinds.setdefault("hidden", []).append(each)
-        elif each.class_ == "weights" and each.size >= MIN_WEIGHTS_BYTES:
+        elif each.class_ == "weights":
             kinds.setdefault("baked-weights", []).append(each)
         elif found := next((kind for kind in KINDS if kind.path.search(each.path)), None):
             kinds.setdefault(found.name, []).append(each)

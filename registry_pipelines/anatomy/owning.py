@@ -42,7 +42,7 @@ class Owners:
             elif isinstance(fact, OsDatabase):
                 for package, paths in fact.owned:
                     for each in paths:
-                        self._put(tree.real(each), f"{fact.manager} {package}", first=True)
+                        self._put(tree.real(each), f"{fact.manager} {package}")
 
     def of(self, path: str) -> tuple[str, ...]:
         """The packages that list a file, the one that counts first."""
@@ -71,12 +71,13 @@ class Owners:
                 if owner not in known:
                     below[base] = (*known, owner)
 
-    def _put(self, path: str, owner: str, *, first: bool) -> None:
+    def _put(self, path: str, owner: str) -> None:
+        """In place of the bare name of its manager."""
         folder, _, base = path.rpartition("/")
         below = self._folders.setdefault(folder, {})
         manager = owner.partition(" ")[0]
         known = tuple(each for each in below.get(base, ()) if each != manager and each != owner)
-        below[base] = (owner, *known) if first and not known else (*known, owner)
+        below[base] = (*known, owner)
 
 
 def _lists(tree: Tree) -> Iterator[tuple[str, Names]]:
