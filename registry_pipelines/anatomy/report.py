@@ -29,8 +29,9 @@ class FilePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Others that list it, too."""
     size: int
     compressed: int
-    """Its share of the layer's stored bytes, with its header. By the layer's checkpoints, so that errors stay within
-    4 MiB of the tar (gzip); by the whole layer's ratio (zstd)."""
+    """Its share of the layer's stored bytes, with its header: exact of plain tar, else an estimate, and so is all that
+    is summed of it. Of gzip straight between checkpoints, so that errors stay within 4 MiB of the tar; of zstd by the
+    whole layer's ratio."""
     gone: Gone = ""
     gone_by: int = 0
     """The layer that overwrites or deletes it."""
@@ -76,7 +77,7 @@ class LayerPart(msgspec.Struct, frozen=True, kw_only=True):
     """Class to unpacked bytes."""
     wire_s: float
     inflate_s: float | None
-    """Of one core; None: not known for this compression."""
+    """Of one core, an estimate by fixed rates; None: not known for this compression."""
     made_by: str
     """What the image's history says of it."""
     problem: str = ""
