@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import random
 import subprocess
 import sys
 import sysconfig
@@ -15,6 +16,7 @@ import msgspec
 import pytest
 import zstandard
 from click.testing import CliRunner
+from isal import igzip
 
 from registry_pipelines.anatomy.advice import layer_advice
 from registry_pipelines.anatomy.anatomy import image_anatomy
@@ -23,7 +25,7 @@ from registry_pipelines.cli import main
 from registry_pipelines.errors import DigestMismatch, InputError, LayerInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
-from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
+from registry_pipelines.oci.media_types import OCI_CONFIG, OCI_LAYER, OCI_LAYER_GZIP, OCI_LAYER_ZSTD, OCI_MANIFEST
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.layout import LayoutRegistry
@@ -255,9 +257,24 @@ def test_a_broken_layer_is_an_error_that_names_it(place: Place, tmp_path: Path, 
     image = push_layers(place, [(OCI_LAYER_GZIP, stored, tar if how != "swapped" else b"other")])
     with pytest.raises((LayerInvalid, DigestMismatch), match=str(Digest.of(stored).hex[:12])):
         anatomy(place, image, tmp_path / "state")
+
+
+def test_a_platform_that_is_not_there_is_an_error(place: Place, tmp_path: Path) -> None:
+    index = push_index(place, [push_image(place, [{"a": "b"}])])
     with pytest.raises(InputError):
-        index = push_index(place, [push_image(place, [{"a": "b"}])])
         image_anatomy(place, index.digest, state=tmp_path / "state", platform=Platform.parse("linux/s390x"))
+
+
+def test_inflating_costs_where_deflate_did_more_than_store(place: Place, tmp_path: Path) -> None:
+    noise = random.Random(1).randbytes(6_000_000)
+    tars = [make_tar({"noise": noise}), make_tar({"hexadecimal": noise.hex().encode()})]
+    layers = [(OCI_LAYER_GZIP, igzip.compress(tar, 1, mtime=0), tar) for tar in tars]
+    found = anatomy(place, push_layers(place, [*layers, (OCI_LAYER, tars[0], tars[0])]), tmp_path / "state")
+    stored, deflated, plain = (each.inflate_s for each in found.layers)
+    assert stored is not None and deflated is not None
+    # Both have about as many bytes as stored; the rates are 0.3 and 20 ns for each.
+    assert 0 < stored < 0.01 and 0.1 < deflated < 0.25 and plain == 0.0
+    assert [each.compressed for each in found.files if each.layer == 3] == [512 + 6_000_000 + -6_000_000 % 512]
 
 
 def test_a_layer_kept_elsewhere_is_named_and_not_read(place: Place, tmp_path: Path) -> None:
