@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +17,13 @@ from registry_pipelines.errors import StateLocked
 from registry_pipelines.stream.lazy import fdstore
 from registry_pipelines.stream.lazy.fuse import FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
-from registry_pipelines.stream.lazy.keeping import Keeping
+from registry_pipelines.stream.lazy.keeping import Keeping, is_over
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
+from tests.needs import missing
+from tests.node.lives import in_use_elsewhere, keepers
 from tests.patience import patient
 from tests.stream.lazy.mounts import need_fuse, one_file
+from tests.stream.lazy.parts import until
 
 
 @contextmanager
@@ -52,6 +56,25 @@ def test_one_agent_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         with pytest.raises(StateLocked):
             Keeping(tmp_path / "keeper", log=print)
         keeping.close(end=True)
+
+
+def test_a_copy_in_another_namespace_of_mounts_uses_a_mount_that_has_no_name_any_more(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        missing("a namespace of mounts needs root")
+    with kept(tmp_path) as (keeping, top, _):
+        hold = ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep infinity"]
+        with subprocess.Popen(hold, stdout=subprocess.PIPE) as other:
+            assert other.stdout is not None and other.stdout.readline()
+            end_mount(top)
+            keeping.close(end=False)
+            assert in_use_elsewhere(tmp_path)
+            again = Keeping(tmp_path / "keeper", log=print)
+            [left] = again.left
+            assert not is_over(left.device)
+            other.kill()
+        until(lambda: is_over(left.device))
+        again.close(end=False)
+        until(lambda: not keepers(tmp_path))
 
 
 def test_a_mount_of_another_version_is_not_served_on_and_that_is_said(tmp_path: Path) -> None:
