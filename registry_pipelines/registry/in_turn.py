@@ -2,7 +2,8 @@
 mirrors of a registry (containerd, ``docs/hosts.md``).
 
 The first that answers counts. One that has not, or does not answer, or answers with something else than was asked, is
-passed over, and one that could not be reached is not asked again for some seconds. Nothing is written this way.
+passed over, and one that could not be reached is not asked again for some seconds; where that is the last one, nobody
+else is believed meanwhile that there is nothing. Nothing is written this way.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ class InTurn(ReadOnly):
     def __init__(self, name: str, turns: Sequence[Turn], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.name = name
         self._turns, self._clock = tuple(turns), clock
-        self._down: dict[int, float] = {}
+        self._down: dict[int, tuple[float, Unavailable]] = {}
+        """Until when each is passed over, and why."""
         self._lock = threading.Lock()
 
     def leaving_stalls(self) -> InTurn:
@@ -99,8 +101,10 @@ class InTurn(ReadOnly):
         """See Registry: what any of them lists, for many mirrors bring none. Raises the last one's error where that,
         which is the registry itself, does not answer, and no other lists any."""
         found: dict[Digest, Descriptor] = {}
+        turns, passed = self._order(tag=False)
         failed: RegistryError | None = None
-        for number, turn in self._order(tag=False):
+        for number, turn in turns:
+            failed = None
             try:
                 listed = turn.registry.referrers(turn.there(repository), digest, artifact_type=artifact_type, tags=tags)
             except (NotFound, Unsupported):
@@ -110,8 +114,8 @@ class InTurn(ReadOnly):
                 failed = error
                 continue
             found = {**{each.digest: each for each in listed}, **found}
-        if failed is not None and not found:
-            raise failed
+        if (why := passed or failed) and not found:
+            raise why
         return list(found.values())
 
     @property
@@ -136,27 +140,34 @@ class InTurn(ReadOnly):
 
     def _first(self, ask: Callable[[Turn], _T], *, tag: bool = False) -> _T:
         """The first answer. Raises the last one's error: what the registry itself says is what people look into."""
+        turns, passed = self._order(tag=tag)
         failed: RegistryError | ContentError | None = None
-        for number, turn in self._order(tag=tag):
+        for number, turn in turns:
             try:
                 return ask(turn)
             except (RegistryError, ContentError) as error:
                 self._note(number, error)
                 failed = error
-        raise failed or NotFound("none of the places that this node asks is believed about tags", where=self.name)
+        raise (
+            passed
+            or failed
+            or NotFound("none of the places that this node asks is believed about tags", where=self.name)
+        )
 
-    def _order(self, *, tag: bool) -> list[tuple[int, Turn]]:
-        """Those to ask, those that could not be reached a moment ago only where all of them were."""
+    def _order(self, *, tag: bool) -> tuple[list[tuple[int, Turn]], Unavailable | None]:
+        """Those to ask, those that could not be reached a moment ago only where all of them were; and why the last one
+        is not among them."""
         turns = [(number, turn) for number, turn in enumerate(self._turns) if turn.resolves or not tag]
         now = self._clock()
         with self._lock:
-            up = [pair for pair in turns if self._down.get(pair[0], 0.0) <= now]
-        return up or turns
+            down = {number: error for number, (until, error) in self._down.items() if until > now}
+        up = [pair for pair in turns if pair[0] not in down]
+        return (up, down.get(turns[-1][0])) if up else (turns, None)
 
     def _note(self, number: int, error: Exception) -> None:
         if isinstance(error, Unavailable):
             with self._lock:
-                self._down[number] = self._clock() + DOWN_S
+                self._down[number] = self._clock() + DOWN_S, error
 
 
 __all__ = ["InTurn", "Turn"]

@@ -16,6 +16,8 @@ from registry_pipelines.chain.node_places import NodePlaces
 from registry_pipelines.chain.places import Places
 from registry_pipelines.errors import ConfigInvalid, NotFound, RegistryError, TlsFailed, Unavailable
 from registry_pipelines.node.hosts_files import Endpoint, find_hosts, parse_hosts
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
@@ -303,6 +305,40 @@ def test_one_that_is_down_is_passed_over_for_a_time_and_nothing_is_written() -> 
         both.put_manifest("app", None)  # type: ignore[arg-type]
     with pytest.raises(NotFound):
         InTurn("x.example", [Turn(silent, resolves=False)]).resolve("app", "v1")
+
+
+class Empty(DistributionRegistry):
+    """A mirror that has nothing, and lists nothing."""
+
+    def resolve(self, repository: str, reference: str) -> object:  # type: ignore[override]
+        raise NotFound("there is none", where=self.name)
+
+    def blob_size(self, repository: str, digest: Digest) -> int | None:
+        return None
+
+    def referrers(self, *_: object, **__: object) -> list[Descriptor]:
+        return []
+
+
+def test_while_the_registry_itself_is_down_no_mirror_is_believed_that_there_is_nothing() -> None:
+    """What is signed about an image would be taken for gone, and that is kept."""
+    mirror, last = Empty("a.example"), Silent("x.example")
+    now = [0.0]
+    both = InTurn("x.example", [Turn(mirror), Turn(last)], clock=lambda: now[0])
+    for _ in range(2):  # found down, and passed over
+        with pytest.raises(Unavailable):
+            both.resolve("app", "v1")
+    assert last.asked == 1
+    with pytest.raises(Unavailable):
+        both.referrers("app", Digest.of(b"image"))
+    with pytest.raises(Unavailable):
+        both.blob_size("app", Digest.of(b"layer"))
+    now[0] = 11.0
+    with pytest.raises(Unavailable):
+        both.resolve("app", "v1")
+    assert last.asked == 2
+    other = InTurn("x.example", [Turn(DistributionRegistry(UPSTREAM)), Turn(mirror)])  # a mirror is down, not itself
+    assert other.referrers("app", Digest.of(b"image")) == []
 
 
 @pytest.mark.peer("containerd", "ctr")
