@@ -226,17 +226,17 @@ def _images(
     wanted = references(options, announce)
     from registry_pipelines.chain.node_places import NodePlaces
 
+    hosts = hosts or (config.node.hosts if config is not None else (FOLDER,))
     for each in hosts:
-        if not each.is_dir():
+        if each != FOLDER and not each.is_dir():
             say(f"{each} is not there: until it is, images are asked for at their own hosts")
-    told = config.node.hosts if config is not None else (FOLDER,)
     kind = usable_carrier(carrier or (config.node.carrier if config is not None else "fuse"), state, say)
     if fault := fault_of(kind, state):
         say(f"all images are pulled as usual: {fault}; start the agent again then")
     with (
         options.places(wanted) as places,
         NodeImages(
-            NodePlaces(places, hosts or told, say).place,
+            NodePlaces(places, hosts, say).place,
             state=state,
             verifier=verifier,
             log=say,

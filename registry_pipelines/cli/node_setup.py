@@ -13,6 +13,7 @@ import click
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import harmless
+from registry_pipelines.node.hosts_files import FOLDER as HOSTS
 from registry_pipelines.node.setup import CARRIES, FORMS, Form, Setup, write
 from registry_pipelines.node.sizing import read_size
 from registry_pipelines.node.where import ROOT, SOCKET
@@ -88,6 +89,7 @@ def setup(
             root=root,
             config=config,
             state=told.state if told else None,
+            hosts=told.node.hosts if told else (HOSTS,),
             keys=tuple(key.absolute() for key in keys),
             image=image,
             disk=size.disk if size is not None else None,

@@ -111,6 +111,19 @@ def test_a_socket_folder_that_is_missing_is_made(folder: Path) -> None:
         assert Client(folder / "deep" / "er" / "s").prepare("a")
 
 
+def test_a_folder_of_hosts_files_that_is_missing_is_said(folder: Path) -> None:
+    (folder / "own.yaml").write_text(
+        f"version: 1\nstate: {folder}/state\nnode: {{hosts: [/nowhere/certs.d]}}\n"
+        "registries:\n  own: {kind: distribution, host: registry.example.com}\n"
+    )
+    agent = Agent(folder, "--config", str(folder / "own.yaml"))
+    agent.start()
+    try:
+        assert "/nowhere/certs.d is not there" in agent.said()
+    finally:
+        agent.close()
+
+
 class Odd(Agent):
     """An agent whose machine is changed before it starts."""
 

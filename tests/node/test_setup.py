@@ -180,7 +180,8 @@ def test_kubernetes_takes_its_objects(tmp_path: Path) -> None:
     own = {"/run/registry-pipelines", "/data/node", "/var/lib/registry-pipelines"}
     assert set(hosts.values()) == {*own, "/etc/containerd/certs.d", "/sys/fs/cgroup"}
     assert spec["hostPID"]
-    assert all(each["readOnly"] for each in container["volumeMounts"] if each["name"] == "hosts")
+    [certs] = [each for each in container["volumeMounts"] if each["mountPath"] == "/etc/containerd/certs.d"]
+    assert certs["readOnly"]
     with pytest.raises(Exception, match="Additional properties"):
         check({**daemon, "spec": {**daemon["spec"], "replica": 1}}, "io.k8s.api.apps.v1.DaemonSet")
 

@@ -362,7 +362,7 @@ def test_soci_serves_both_kinds_of_our_indexes() -> None:
 
 def test_pods_get_the_configuration_and_the_keys(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
-    own.write_text(f"{CONFIG}state: /data/rp\n")
+    own.write_text(f"{CONFIG}state: /data/rp\nnode: {{hosts: [/etc/docker/certs.d, /data/certs]}}\n")
     key = tmp_path / "indexer.pem"
     key.write_text(PUBLIC)
     to = tmp_path / "to"
@@ -383,6 +383,9 @@ def test_pods_get_the_configuration_and_the_keys(tmp_path: Path) -> None:
         "/etc/registry-pipelines/config/indexer.pem",
     ]
     assert folders["/etc/registry-pipelines/config"]["readOnly"]
+    # What the configuration has the agent follow is there, too.
+    assert folders["/etc/docker/certs.d"]["readOnly"] and folders["/data/certs"]["readOnly"]
+    assert "/etc/containerd/certs.d" not in folders
     # What was fetched outlives the pod.
     assert folders["/data/rp"]["mountPropagation"] == "Bidirectional"
 

@@ -72,7 +72,7 @@ SIZED: tuple[Form, ...] = ("kubelet", "eks", "karpenter", "bottlerocket", "ecs",
 def write(form: Form, setup: Setup) -> Written:
     """The files of a form. Raises InputError, LocalError, ReferenceInvalid."""
     files = [*([setup.config] if setup.config else []), *setup.keys]
-    for path in (setup.program, setup.socket, setup.root, *files):
+    for path in (setup.program, setup.socket, setup.root, *setup.hosts, *files):
         if not path.is_absolute() or any(ord(each) < ord(" ") for each in str(path)):
             raise InputError("other programs take absolute paths in one line alone", where=repr(str(path)))
     if bool(setup.image) != (form == "kubernetes"):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from registry_pipelines.errors import InputError
-from registry_pipelines.node.hosts_files import FOLDER as HOSTS
 from registry_pipelines.node.setup.model import ENDED_S, HEAD, NAME, STATE, Setup, Written, carried
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.stream.lazy.outliving import CGROUPS
@@ -80,13 +79,14 @@ def _daemon_set(setup: Setup) -> dict[str, Any]:
     ]
     login = {"key": ".dockerconfigjson", "path": "config.json"}
     volumes.append({"name": "login", "secret": {"secretName": f"{NAME}-node", "optional": True, "items": [login]}})
-    volumes.append({"name": "hosts", "hostPath": {"path": str(HOSTS), "type": "DirectoryOrCreate"}})
     volumes.append({"name": "cgroups", "hostPath": {"path": HOST_CGROUPS, "type": "Directory"}})
     own = [
         {"name": "cgroups", "mountPath": HOST_CGROUPS},
         {"name": "login", "mountPath": LOGIN_FOLDER, "readOnly": True},
-        {"name": "hosts", "mountPath": str(HOSTS), "readOnly": True},
     ]
+    for number, path in enumerate(setup.hosts):
+        volumes.append({"name": f"hosts-{number}", "hostPath": {"path": str(path), "type": "DirectoryOrCreate"}})
+        own.append({"name": f"hosts-{number}", "mountPath": str(path), "readOnly": True})
     if setup.config or setup.keys:
         volumes.append({"name": "config", "configMap": {"name": f"{NAME}-node"}})
         own.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})

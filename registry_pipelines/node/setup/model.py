@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.node.hosts_files import FOLDER as HOSTS
 from registry_pipelines.node.sizing import NodeDisk
 from registry_pipelines.node.where import ROOT, SOCKET
 from registry_pipelines.oci.files import local_errors
@@ -35,6 +36,8 @@ class Setup:
     """Of the agent; None for none."""
     state: Path | None = None
     """Its state folder on the node, where ``config`` says one."""
+    hosts: tuple[Path, ...] = (HOSTS,)
+    """Folders on the node whose ``hosts.toml`` files it follows."""
     keys: tuple[Path, ...] = ()
     """Public keys that the agent believes; those of the configuration unless told."""
     image: str = ""
