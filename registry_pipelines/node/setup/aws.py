@@ -138,7 +138,8 @@ def eks(setup: Setup) -> Written:
         "launch-template-data.json: `aws ec2 create-launch-template`; user-data.txt is in it, for you to read. EKS "
         "adds the cluster's own part for managed node groups, for others add spec.cluster (name, apiServerEndpoint, "
         "certificateAuthority, cidr)",
-        f"images lie on {DEVICE}, a volume of its own, where a size is given; else on the root volume",
+        f"images lie on {DEVICE}, a volume of its own, where a size is given; else on the root volume, "
+        f"which has {ROOT_GIB} GiB",
         "the role of the node needs ecr:BatchGetImage, ecr:GetDownloadUrlForLayer, ecr:GetAuthorizationToken: the "
         "agent pulls by it",
         *_LINUX_NOTES,
@@ -277,6 +278,9 @@ def ecs(setup: Setup) -> Written:
     ]
     files = {"user-data.sh": script.encode()}
     if setup.disk is not None:
+        notes.append(
+            "launch-template-data.json: the root volume, for `aws ec2 create-launch-template`; add the user data to it"
+        )
         files |= _template(_volumes("/dev/xvda", ROOT_GIB + setup.disk.volume_gib, None))
     return Written(files, notes)
 

@@ -34,8 +34,7 @@ _STREAMED = """\
 #!/bin/sh
 # {head}
 # Which images were streamed, and which of the running ones have no such event: those were fetched whole, or the event
-# is
-# older than the cluster keeps events (one hour).
+# is older than the cluster keeps events (one hour).
 set -eu
 streamed=$(kubectl get events --all-namespaces --field-selector reason=ImageStreaming \\
   -o jsonpath='{{range .items[*]}}{{.message}}{{"\\n"}}{{end}}' |

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from registry_pipelines.node.setup.model import HEAD, Setup, Written
-from registry_pipelines.node.sizing import EVICTED_PERCENT, NodeDisk
+from registry_pipelines.node.sizing import NodeDisk
 from registry_pipelines.yaml_text import to_yaml
 
 PARALLEL_PULLS = 5
@@ -59,7 +59,7 @@ def image_settings(disk: NodeDisk | None) -> dict[str, Any]:
                 "memory.available": "100Mi",
                 "nodefs.available": "10%",
                 "nodefs.inodesFree": "5%",
-                "imagefs.available": f"{EVICTED_PERCENT}%",
+                "imagefs.available": f"{disk.evicted_percent}%",
                 "imagefs.inodesFree": "5%",
             },
         }
@@ -75,7 +75,7 @@ def image_settings(disk: NodeDisk | None) -> dict[str, Any]:
 def sized(disk: NodeDisk | None) -> str:
     """Where the numbers are from, or that there are none."""
     if disk is None:
-        return "no size of a disk and no threshold is in it: `node size --json > FILE`, and --size FILE here"
+        return "no room for images and no threshold is in it: `node size --json > FILE`, and --size FILE here"
     note = f"computed for {disk.volume_gib} GiB: images are cleared from {disk.gc_high_percent} % of it down to "
     note += f"{disk.gc_low_percent} %, which all images of the node fit in"
     return note if disk.fits else f"{note}; they do not fit: kubelet will clear images that the node needs"

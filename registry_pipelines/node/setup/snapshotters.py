@@ -70,8 +70,7 @@ _SOCI_SETTINGS = """\
 # {head}
 [pull_modes]
   # `stream: {{}}` and `format: soci-v1`: indexes that refer to the image. Off by default since 0.10, without a word
-  # where
-  # there are such. They are in nobody's digest, so who may push to the repository decides what is read of them.
+  # where there are such. They are in nobody's digest, so who may push to the repository decides what is read of them.
   [pull_modes.soci_v1]
     enable = true
   [pull_modes.soci_v2]
