@@ -29,7 +29,9 @@ READY, RESENDS, PASSES, ENDED = 1, 2, 4, 8
 name is gone, and it lasts as long as it is in use."""
 
 MOST_READERS = 8
-MOST_TOLD_BYTES = 4080
+_MOST_TOLD_BYTES = 4080
+"""Of a mount, to who serves it next; behind it are the files."""
+
 MOST_FILES = 1 << 14
 MOST_UNANSWERED = 1 << 12
 
@@ -97,11 +99,11 @@ class Memory:
     def told(self) -> bytes:
         """What the one that mounted it tells of it."""
         size = _HEAD.unpack_from(self._map)[2]
-        return bytes(self._map[_TOLD_AT : _TOLD_AT + min(size, MOST_TOLD_BYTES)])
+        return bytes(self._map[_TOLD_AT : _TOLD_AT + min(size, _MOST_TOLD_BYTES)])
 
     def tell(self, told: bytes) -> None:
         """Before anybody else has it. Raises ValueError: too much."""
-        if len(told) > MOST_TOLD_BYTES:
+        if len(told) > _MOST_TOLD_BYTES:
             raise ValueError("that is too much to tell of a mount")
         self._map[_TOLD_AT : _TOLD_AT + len(told)] = told
         _HEAD.pack_into(self._map, 0, _MAGIC, self.flags, len(told))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 import time
 from contextlib import suppress
@@ -17,6 +16,8 @@ from registry_pipelines.stream.lazy import holder
 from registry_pipelines.stream.lazy.holder import Held
 from registry_pipelines.stream.lazy.mounting import unmount
 from registry_pipelines.stream.lazy.sockets import connect, is_ready, listen
+from registry_pipelines.stream.lazy.start_keeper import start_keeper
+from registry_pipelines.stream.lazy.twinned import MOST_TOLD_BYTES
 
 PATIENCE_S = 60.0
 """How long reads wait for another process to take over; then they end with EIO."""
@@ -30,9 +31,7 @@ ANSWER_S = 20.0
 TAKE_S, AGAIN_S = 30.0, 0.05
 """And to hand over, where it has yet to see that its filler is gone; how often it is asked."""
 
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from registry_pipelines.stream.lazy.holder import main"
 _NO_HOLDER = "the process that keeps readers safe when this one is killed does not start"
-_PACKAGES = Path(__file__).parents[3]
 
 
 class TakenOver:
@@ -99,7 +98,7 @@ class Guard:
     def hear(self) -> None:
         """Start another holder, where this one and its twin were killed. Raises LocalError: call it again."""
         with suppress(OSError):
-            if self._filler.fileno() >= 0 and self._filler.recv(holder.MOST_TOLD_BYTES):
+            if self._filler.fileno() >= 0 and self._filler.recv(MOST_TOLD_BYTES):
                 return
         self._filler.close()
         self._filler = self._start()
@@ -125,27 +124,19 @@ class Guard:
 
     def _start(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        python = [sys.executable, "-I", "-S", "-c", f"{_START}; main(sys.argv[1:])", str(_PACKAGES)]
+        words = [",".join(map(str, self.held)), str(theirs.fileno()), *self._words]
+        passed = [theirs.fileno(), *(each for each in self.held if each >= 0)]
         with theirs:
             try:
-                process = subprocess.Popen(
-                    [*python, ",".join(map(str, self.held)), str(theirs.fileno()), *self._words],
-                    pass_fds=[theirs.fileno(), *(each for each in self.held if each >= 0)],
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    start_new_session=True,
-                    cwd="/",
-                )
-            except OSError as error:
+                start_keeper("holder", words, passed, fault=_NO_HOLDER)
+            except BaseException:
                 ours.close()
-                raise LocalError(f"{_NO_HOLDER}: {error.strerror}", where=sys.executable) from error
-        process.returncode = 0  # it outlives this process, and nobody waits for it
+                raise
         return ours
 
     def _wait(self, filler: socket.socket) -> None:
         """Until it says that it holds. Raises LocalError."""
-        if not is_ready(filler.fileno(), START_S) or filler.recv(holder.MOST_TOLD_BYTES) != holder.READY:
+        if not is_ready(filler.fileno(), START_S) or filler.recv(MOST_TOLD_BYTES) != holder.READY:
             filler.close()
             raise LocalError(f"{_NO_HOLDER}: it ended, or says nothing", where=sys.executable)
 
@@ -209,7 +200,7 @@ def _ask(path: Path, what: bytes) -> tuple[bytes, TakenOver | None]:
     asked = connect(path, ANSWER_S)
     try:
         asked.send(what)
-        told, numbers, _, _ = socket.recv_fds(asked, holder.MOST_TOLD_BYTES, len(Held._fields))
+        told, numbers, _, _ = socket.recv_fds(asked, MOST_TOLD_BYTES, len(Held._fields))
     except BaseException:
         asked.close()
         raise

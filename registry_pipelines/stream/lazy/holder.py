@@ -16,9 +16,7 @@ import ctypes
 import os
 import re
 import select
-import signal
 import socket
-import struct
 import sys
 import time
 from contextlib import suppress
@@ -26,8 +24,7 @@ from pathlib import Path
 from typing import NamedTuple, NoReturn
 
 from registry_pipelines.stream.lazy import fanotify_wire as fan
-from registry_pipelines.stream.lazy.outliving import leave_pod
-from registry_pipelines.stream.lazy.twinned import Twinned
+from registry_pipelines.stream.lazy.twinned import HURRY_S, MOST_TOLD_BYTES, Twinned, is_own_user, say, stay
 
 READY, DONE, END, BUSY = b"ready", b"done", b"end", b"busy"
 """What holder and filler say: it holds; the file is complete, or nobody has it open; I end, and reads are to end with
@@ -36,14 +33,10 @@ EIO; somebody else fills."""
 TAKE, LOOK = b"take", b"look"
 """What a process says that comes to the socket: I fill from now on; is anybody filling?"""
 
-MOST_TOLD_BYTES = 4096
 LOOK_EVERY_MS = 500
-_HURRY_S = 5.0
-"""How long one may take to say what it wants."""
 _REST_S = 0.05
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
-_CREDENTIALS = struct.Struct("=iII")
 _DETACH = 2
 _libc = ctypes.CDLL(None)
 
@@ -81,7 +74,7 @@ class Holder(Twinned):
         """Hold; the process ends here."""
         self._begin_twin()
         if self._filler is not None:
-            _say(self._filler, READY)
+            say(self._filler, READY)
         while True:
             self._look()
             if self._filler is None:
@@ -129,11 +122,10 @@ class Holder(Twinned):
             time.sleep(_REST_S)
             return
         with suppress(OSError):
-            other.settimeout(_HURRY_S)
-            user = _CREDENTIALS.unpack(other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))[1]
-            said = _hear(other) if user == os.geteuid() else b""
+            other.settimeout(HURRY_S)
+            said = _hear(other) if is_own_user(other) else b""
             if said != TAKE or self._filler is not None:
-                _say(other, BUSY if self._filler is not None else READY)
+                say(other, BUSY if self._filler is not None else READY)
                 other.close()
                 return
             if self._to_twin is not None:  # first: when this process ends now, the twin knows who fills
@@ -196,15 +188,6 @@ class Holder(Twinned):
             if is_below or (path == self._folder and found == source):
                 _libc.umount2(path, _DETACH)
 
-    def _end(self) -> NoReturn:
-        self._end_twin()
-        os._exit(0)
-
-
-def _say(other: socket.socket, what: bytes) -> None:
-    with suppress(OSError):
-        other.send(what)
-
 
 def _hear(other: socket.socket, flags: int = 0) -> bytes:
     """What the other says; nothing, when it is gone. One that went without having read what it was told is first an
@@ -225,12 +208,7 @@ def _plain(name: bytes) -> bytes:
 def main(words: list[str]) -> NoReturn:
     """words: the descriptors, that of the filler's socket, the folder, that below which all goes, seconds, and what is
     told."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    leave_pod()
-    sys.meta_path.clear()  # the files of this Python may be others by the time one is needed, or gone
-    with suppress(OSError):  # whoever is killed for its memory, not this one
-        Path("/proc/self/oom_score_adj").write_text("-1000")
+    stay()
     held = Held(*map(int, words[0].split(",")))
     filler = socket.socket(fileno=int(words[1]))
     for descriptor in (*held, filler.fileno()):

@@ -18,31 +18,21 @@ from __future__ import annotations
 import errno
 import os
 import select
-import signal
 import socket
-import stat
-import struct
 import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.fuse_wire import HEAD, REPLY, REQUEST_BYTES, Op
-from registry_pipelines.stream.lazy.outliving import leave_pod
-from registry_pipelines.stream.lazy.twinned import Twinned
+from registry_pipelines.stream.lazy.twinned import HURRY_S, MOST_TOLD_BYTES, Twinned, is_own_user, say, stay
 
 OK, BUSY = b"ok", b"busy"
-MOST_TOLD_BYTES = 4096
-HURRY_S = 5.0
-"""How long an agent may take to say what it wants, and to hear what it asked for."""
-
 TWIN_AGAIN_S = 0.5
 """A twin for which there was no room is tried again after that."""
 
-_CREDENTIALS = struct.Struct("=iII")
 _UNANSWERED = frozenset((Op.FORGET, Op.INTERRUPT, Op.BATCH_FORGET))
 _AT_ONCE = 64
 """Requests that are denied before anything else is looked at."""
@@ -77,7 +67,7 @@ class Keeper(Twinned):
         """Keep; the process ends here."""
         self._begin_twin()
         if self._agent is not None:
-            _say(self._agent, OK)
+            say(self._agent, OK)
         while self._agent is not None or self._mounts:
             self._look()
         self._end()
@@ -131,7 +121,7 @@ class Keeper(Twinned):
                     each.memory.recover(each.device)
             return
         self._told(said, numbers)
-        _say(agent, OK)
+        say(agent, OK)
         if said == b"done":
             self._end()
 
@@ -195,12 +185,10 @@ class Keeper(Twinned):
         with suppress(OSError):
             with other:
                 other.settimeout(HURRY_S)
-                user = _CREDENTIALS.unpack(other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size))
-                said = other.recv(MOST_TOLD_BYTES)
-                if user[1] != os.geteuid() or not said.startswith(b"take "):
+                if not is_own_user(other) or not (said := other.recv(MOST_TOLD_BYTES)).startswith(b"take "):
                     return
                 if self._agent is not None:
-                    _say(other, BUSY)
+                    say(other, BUSY)
                     return
                 other.settimeout(None)
                 self._told(said, [os.dup(other.fileno())])
@@ -218,10 +206,6 @@ class Keeper(Twinned):
             agent.send(b"end " + self._build.encode())
         agent.settimeout(None)
 
-    def _end(self) -> NoReturn:
-        self._end_twin()
-        os._exit(0)
-
 
 def _deny(device: int) -> None:
     """Answer requests with EIO."""
@@ -236,32 +220,14 @@ def _deny(device: int) -> None:
                 os.write(device, REPLY.pack(REPLY.size, -errno.EIO, unique))
 
 
-def _say(other: socket.socket, what: bytes) -> None:
-    with suppress(OSError):
-        other.send(what)
-
-
 def main(words: list[str]) -> NoReturn:
     """words: the descriptors of the listener and of the agent's socket, seconds, the build, and whose it is, which is
     for who lists processes."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
-    leave_pod()
-    sys.meta_path.clear()  # the files of this Python may be others by the time one is needed, or gone
-    with suppress(OSError):  # whoever is killed for its memory, not this one
-        Path("/proc/self/oom_score_adj").write_text("-1000")
+    stay()
     sockets = [socket.socket(fileno=int(word)) for word in words[:2]]
     for each in sockets:
         each.set_inheritable(False)
     Keeper(sockets[0], sockets[1], float(words[2]), words[3]).run()
-
-
-def may_tell(descriptor: int) -> bool:
-    """Whether a process that stays may write there: to the journal or a file, which wait for nobody's end."""
-    with suppress(OSError):
-        mode = os.fstat(descriptor).st_mode
-        return stat.S_ISSOCK(mode) or stat.S_ISREG(mode)
-    return False
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -27,6 +26,8 @@ from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.outliving import why_not
 from registry_pipelines.stream.lazy.sockets import connect, listen
+from registry_pipelines.stream.lazy.start_keeper import start_keeper
+from registry_pipelines.stream.lazy.twinned import MOST_TOLD_BYTES
 
 PATIENCE_S = 60.0
 """How long reads wait for another agent; then they end with EIO."""
@@ -46,8 +47,6 @@ LOOK_EVERY_MS = 1000
 START_S = 30.0
 TRIES = 3
 
-_START = "import sys; sys.path.insert(0, sys.argv.pop(1)); from registry_pipelines.stream.lazy.keeper import main"
-_PACKAGES = Path(__file__).parents[3]
 _NOBODY = "no process can keep what is mounted when this one ends"
 
 
@@ -189,7 +188,7 @@ class Keeping:
                 newer = self._started()
             with suppress(OSError):
                 asked.send(b"done")
-                asked.recv(keeper.MOST_TOLD_BYTES)
+                asked.recv(MOST_TOLD_BYTES)
             asked.close()
             return newer
         if not self._add_stored():
@@ -211,7 +210,7 @@ class Keeping:
         agent did."""
         asked.send(f"take {self.patience_s}".encode())
         while True:
-            said, numbers, _, _ = socket.recv_fds(asked, keeper.MOST_TOLD_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
+            said, numbers, _, _ = socket.recv_fds(asked, MOST_TOLD_BYTES, 2, socket.MSG_CMSG_CLOEXEC)
             what, _, rest = said.decode().partition(" ")
             if what == "end":
                 return rest
@@ -266,7 +265,7 @@ class Keeping:
                 if self._socket is None or _is_gone(self._socket):
                     self._socket = self._started()
                 socket.send_fds(self._socket, [what.encode()], numbers)
-                if self._socket.recv(keeper.MOST_TOLD_BYTES) == keeper.OK:
+                if self._socket.recv(MOST_TOLD_BYTES) == keeper.OK:
                     return
             except LocalError as error:
                 self._log(f"{_NOBODY}: {error}")
@@ -284,10 +283,10 @@ class Keeping:
         try:
             for name, each in self._mounts.items():
                 socket.send_fds(ours, [f"keep {name}".encode()], [each.device, each.memory.descriptor])
-                ours.recv(keeper.MOST_TOLD_BYTES)
+                ours.recv(MOST_TOLD_BYTES)
                 if name not in self._served:
                     ours.send(f"wait {name}".encode())
-                    ours.recv(keeper.MOST_TOLD_BYTES)
+                    ours.recv(MOST_TOLD_BYTES)
         except OSError as error:
             ours.close()
             raise LocalError(f"{_NOBODY}: {error.strerror or error}", where=sys.executable) from error
@@ -340,26 +339,18 @@ def _is_gone(other: socket.socket) -> bool:
 def _start(path: Path, patience_s: float) -> socket.socket:
     """Start a keeper that listens at a path. Raises LocalError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    python = [sys.executable, "-I", "-S", "-c", f"{_START}; main(sys.argv[1:])", str(_PACKAGES)]
-    with theirs, listen(path) as listener:
-        passed = [listener.fileno(), theirs.fileno()]
+    with theirs:
         try:
-            process = subprocess.Popen(
-                [*python, *map(str, passed), str(patience_s), __version__, str(path.parent)],
-                pass_fds=passed,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=None if keeper.may_tell(2) else subprocess.DEVNULL,
-                start_new_session=True,
-                cwd="/",
-            )
-        except OSError as error:
+            with listen(path) as listener:
+                passed = [listener.fileno(), theirs.fileno()]
+                words = [*map(str, passed), str(patience_s), __version__, str(path.parent)]
+                start_keeper("keeper", words, passed, fault=_NOBODY, tells=True)
+        except BaseException:
             ours.close()
-            raise LocalError(f"{_NOBODY}: {error.strerror}", where=sys.executable) from error
-    process.returncode = 0  # it outlives this process, and nobody waits for it
+            raise
     ours.settimeout(START_S)
     with suppress(OSError):
-        if ours.recv(keeper.MOST_TOLD_BYTES) == keeper.OK:
+        if ours.recv(MOST_TOLD_BYTES) == keeper.OK:
             ours.settimeout(ANSWER_S)
             return ours
     ours.close()

@@ -1,4 +1,5 @@
-"""A process that keeps something has another one beside it with all that it has, for when it is killed.
+"""A process that keeps mounts (``keeper``, ``holder``) has another one beside it with all that it has, for when it is
+killed; and what both kinds of it do alike.
 
 Standard library only: see ``keeper``.
 """
@@ -8,11 +9,24 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import struct
+import sys
 from contextlib import suppress
+from pathlib import Path
+from typing import NoReturn
+
+from registry_pipelines.stream.lazy.outliving import leave_pod
 
 MOST_TOLD_BYTES = 4096
+"""Of one message."""
+
 MOST_TOLD_NUMBERS = 2
 """Descriptors that come with one message."""
+
+HURRY_S = 5.0
+"""How long who connects may take to say what it wants, and to hear what it asked for."""
+
+_CREDENTIALS = struct.Struct("=iII")
 
 
 class Twinned:
@@ -59,5 +73,31 @@ class Twinned:
             self._to_twin.close()
         self._twin = self._twin_ends = -1
 
+    def _end(self) -> NoReturn:
+        self._end_twin()
+        os._exit(0)
 
-__all__ = ["Twinned"]
+
+def stay() -> None:
+    """From now on nothing ends this process but what its program says, as far as it can."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(number, signal.SIG_IGN)
+    leave_pod()
+    sys.meta_path.clear()  # the files of this Python may be others by the time one is needed, or gone
+    with suppress(OSError):  # whoever is killed for its memory, not this one
+        Path("/proc/self/oom_score_adj").write_text("-1000")
+
+
+def say(other: socket.socket, what: bytes) -> None:
+    """Say something, where the other is still there."""
+    with suppress(OSError):
+        other.send(what)
+
+
+def is_own_user(other: socket.socket) -> bool:
+    """Whether a process of this user connected. Raises OSError."""
+    told = other.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    return int(_CREDENTIALS.unpack(told)[1]) == os.geteuid()
+
+
+__all__ = ["HURRY_S", "MOST_TOLD_BYTES", "Twinned", "is_own_user", "say", "stay"]
