@@ -360,6 +360,14 @@ def test_soci_serves_both_kinds_of_our_indexes() -> None:
     }
 
 
+def test_stargz_has_the_accounts_of_pulls() -> None:
+    """Names: stargz-snapshotter v0.18, ``docs/overview.md``; likewise."""
+    settings = tomllib.loads(written("stargz", size=None)["stargz-config.toml"].decode())
+    assert settings == {
+        "cri_keychain": {"enable_keychain": True, "image_service_path": "/run/containerd/containerd.sock"}
+    }
+
+
 def test_pods_get_the_configuration_and_the_keys(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(f"{CONFIG}state: /data/rp\nnode: {{hosts: [/etc/docker/certs.d, /data/certs]}}\n")

@@ -10,19 +10,13 @@ from pathlib import Path
 
 from registry_pipelines.node.setup.model import HEAD, NAME, VERSION_2, Setup, Written
 
-_HEAD = """\
-# {head}
-version = {version}
-
-"""
 _PLUGIN = """\
 [proxy_plugins.{name}]
   type = "snapshot"
   address = {socket}
-  capabilities = ["remap-ids"]
-  [proxy_plugins.{name}.exports]
+{more}  [proxy_plugins.{name}.exports]
     enable_remote_snapshot_annotations = "true"
-    # By it kubelet finds the disk that images fill, where this is the snapshotter of all pods.
+    # By it kubelet finds the disk that images fill, where this is the snapshotter of all pods (containerd 1.7.16).
     root = {root}
 """
 _CRI_2 = """
@@ -69,10 +63,25 @@ def plugin_2(setup: Setup, *, cri: str = _RUNTIME_3) -> str:
 
 
 def _plugin(setup: Setup) -> str:
-    return _PLUGIN.format(name=NAME, socket=quoted(setup.socket), root=quoted(setup.root))
+    return proxy(NAME, setup.socket, setup.root, more='  capabilities = ["remap-ids"]\n')
 
 
-def quoted(path: Path) -> str:
+def proxy(name: str, socket: str | Path, root: str | Path, *, more: str = "") -> str:
+    """The section of a proxy snapshotter. more: further lines of it."""
+    return _PLUGIN.format(name=name, socket=_quoted(socket), root=_quoted(root), more=more)
+
+
+def head(version: int) -> str:
+    """What a file begins with. version: of containerd's configuration."""
+    return f"# {HEAD}\nversion = {version}\n\n"
+
+
+def cri_1(name: str) -> bytes:
+    """What a person adds to the configuration of 1.x, so that a snapshotter is that of all pods."""
+    return _CRI_1.format(head=HEAD, name=name).encode()
+
+
+def _quoted(path: str | Path) -> str:
     """As a string of TOML, which writes as JSON does what stands in a path."""
     return json.dumps(str(path), ensure_ascii=False)
 
@@ -81,12 +90,11 @@ def containerd(setup: Setup) -> Written:
     """A file for each of the two generations, and what 1.x takes by hand only. containerd 2 drops all that a
     configuration of version 2 says of CRI as soon as a file beside it has version 3, or its runtimes in the section of
     version 3 (2.1.9): so there are two for it."""
-    two, three = (_HEAD.format(head=HEAD, version=each) for each in (2, 3))
     files = {
-        f"containerd-2/{NAME}.toml": three + plugin_2(setup),
-        f"{VERSION_2}/{NAME}.toml": two + plugin_2(setup, cri=_RUNTIME_2),
-        f"containerd-1/{NAME}.toml": two + _plugin(setup),
-        "containerd-1/cri.toml": _CRI_1.format(head=HEAD, name=NAME),
+        f"containerd-2/{NAME}.toml": (head(3) + plugin_2(setup)).encode(),
+        f"{VERSION_2}/{NAME}.toml": (head(2) + plugin_2(setup, cri=_RUNTIME_2)).encode(),
+        f"containerd-1/{NAME}.toml": (head(2) + _plugin(setup)).encode(),
+        "containerd-1/cri.toml": cri_1(NAME),
     }
     folder = "/etc/containerd/conf.d"
     notes = [
@@ -99,4 +107,4 @@ def containerd(setup: Setup) -> Written:
         f"below a kubelet with 1.6 or 1.7, which tell it of a folder that nobody makes: `ln -s {setup.root} "
         f"/var/lib/containerd/io.containerd.snapshotter.v1.{NAME}`",
     ]
-    return Written({name: text.encode() for name, text in files.items()}, notes)
+    return Written(files, notes)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from registry_pipelines.node.setup.containerd import cri_1, head, proxy
 from registry_pipelines.node.setup.model import HEAD, VERSION_2, Setup, Written
 
 SOCI_SOCKET = "/run/soci-snapshotter-grpc/soci-snapshotter-grpc.sock"
@@ -34,29 +35,10 @@ class _Daemon(NamedTuple):
 _SOCI = _Daemon("soci", "soci-snapshotter-grpc", "/var/lib/soci-snapshotter-grpc")
 _STARGZ = _Daemon("stargz", "containerd-stargz-grpc", "/var/lib/containerd-stargz-grpc/snapshotter")
 
-_PLUGIN = """\
-# {head}
-version = {version}
-
-[proxy_plugins.{name}]
-  type = "snapshot"
-  address = "{socket}"
-  [proxy_plugins.{name}.exports]
-    enable_remote_snapshot_annotations = "true"
-    # By it kubelet finds the disk that images fill (from containerd 1.7.16).
-    root = "{root}"
-"""
 _CRI_2 = """
 # All pods of the node, the pause image among them: kubelet knows no snapshotters, and would not pull an image again
 # for another.
 [plugins."io.containerd.cri.v1.images"]
-  snapshotter = "{name}"
-  disable_snapshot_annotations = false
-"""
-_CRI_1 = """\
-# {head}
-# By hand into /etc/containerd/config.toml, into the section that is there: as a file of `imports` it would replace it.
-[plugins."io.containerd.grpc.v1.cri".containerd]
   snapshotter = "{name}"
   disable_snapshot_annotations = false
 """
@@ -106,16 +88,14 @@ def stargz(_: Setup) -> Written:
 
 
 def _written(daemon: _Daemon, settings: str, more: list[str]) -> Written:
-    two, three = (
-        _PLUGIN.format(head=HEAD, version=version, name=daemon.name, socket=daemon.socket, root=daemon.root)
-        for version in (2, 3)
-    )
+    plugin = proxy(daemon.name, daemon.socket, daemon.root)
+    cri = _CRI_2.format(name=daemon.name)
     files = {
-        f"containerd-2/{daemon.name}.toml": three + _CRI_2.format(name=daemon.name),
-        f"{VERSION_2}/{daemon.name}.toml": two + _CRI_2.format(name=daemon.name),
-        f"containerd-1/{daemon.name}.toml": two,
-        "containerd-1/cri.toml": _CRI_1.format(head=HEAD, name=daemon.name),
-        f"{daemon.name}-config.toml": settings.format(head=HEAD, keychain=_KEYCHAIN),
+        f"containerd-2/{daemon.name}.toml": (head(3) + plugin + cri).encode(),
+        f"{VERSION_2}/{daemon.name}.toml": (head(2) + plugin + cri).encode(),
+        f"containerd-1/{daemon.name}.toml": (head(2) + plugin).encode(),
+        "containerd-1/cri.toml": cri_1(daemon.name),
+        f"{daemon.name}-config.toml": settings.format(head=HEAD, keychain=_KEYCHAIN).encode(),
     }
     notes = [
         f"{daemon.name}-config.toml is {daemon.settings}; start {daemon.program} before containerd",
@@ -126,4 +106,4 @@ def _written(daemon: _Daemon, settings: str, more: list[str]) -> Written:
         "before the node has its first pod: images that were pulled by another snapshotter are not pulled again for it",
         *more,
     ]
-    return Written({name: text.encode() for name, text in files.items()}, notes)
+    return Written(files, notes)
