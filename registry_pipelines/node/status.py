@@ -26,7 +26,7 @@ from registry_pipelines.node.store import Info
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.times import write_time
-from registry_pipelines.stream.lazy.notes import MountNote, is_locked, read_notes
+from registry_pipelines.stream.lazy.notes import MountNote, Noted, is_locked, read_notes
 
 FILE, LOCK = "status.json", "status.lock"
 """In the root of a node's snapshots, which only root may read."""
@@ -194,10 +194,14 @@ class Reporter:
         with self._lock:
             count, containers, known = self._users()
             images = {name: msgspec.structs.replace(each, mounts=[]) for name, each in known.items()}
-            for note in self._notes():
-                self._add(note)
+            seen: dict[tuple[str, str], MountNote] = {}
+            for note, alive, _ in self._notes():
+                if alive:  # what a killed agent counted is none of this one's, though it is mounted still
+                    self._add(note)
+                    seen[note.folder, note.since] = note
                 name = f"{note.image}@{note.digest}"
                 images.setdefault(name, ImageStatus(name, 0)).mounts.append(note)
+            self._seen = seen
             return msgspec.structs.replace(
                 self._first,
                 drain=self.drain(list(images.values())),
@@ -235,19 +239,17 @@ class Reporter:
             with suppress(RegistryPipelinesError):
                 self.write()
 
-    def _notes(self) -> Iterator[MountNote]:
-        """Of this agent's mounts."""
+    def _notes(self) -> Iterator[Noted]:
+        """Of this agent's mounts, and of those that one before it left and that are not served on yet."""
         if self._lazy_state is None:
             return
         own = self._lazy_state / "node"
         for each in read_notes(self._lazy_state / "mounts"):
             if own in Path(each.note.folder).parents:
-                yield each.note
+                yield each
 
     def _add(self, note: MountNote) -> None:
-        key = note.folder, note.since
-        before = self._seen.get(key)
-        self._seen[key] = note
+        before = self._seen.get((note.folder, note.since))
         if before is None:
             self._counts.count("mounts")
             if note.pack:

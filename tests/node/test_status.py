@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,10 @@ from registry_pipelines.node.counts import MOST_FALLBACKS, Counts, reason_of
 from registry_pipelines.node.lazy_images import REF_LABEL
 from registry_pipelines.node.status import NodeStatus, Reporter, read_status, users_of
 from registry_pipelines.node.store import Info, Kind
+from registry_pipelines.oci.manifests import encode_json
+from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile
+from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
 
 FIRST = NodeStatus(process=7, started="2026-01-01T00:00:00+00:00", version="1", socket="/run/s", root="/var/n")
@@ -135,6 +139,26 @@ def test_the_status_follows_the_mounts_and_stays_when_the_agent_is_gone(tmp_path
         assert counts.value("fetched_bytes", way="pack") == 150 and counts.value("mounts") == 1
     told = read_status(root)
     assert not told.alive and told.status.ended and told.status.images[0].image == "app@sha256:1"
+
+
+def test_what_a_killed_agent_counted_is_shown_and_not_counted_again(tmp_path: Path) -> None:
+    """Until its mount is served on: the numbers are those of one agent since its start."""
+    need_fuse()
+    state, folder, counts = tmp_path / "state", tmp_path / "state/node/1", Counts()
+    folder.mkdir(parents=True)
+    device = mount_fuse(folder, "left")
+    try:
+        note = MountNote(
+            image="app", digest="sha256:1", folder=str(folder), process=1, since="s", lazy=True, stalls=3, pack="x"
+        )
+        (state / "mounts").mkdir()
+        (state / "mounts" / "left.json").write_bytes(encode_json(note))  # nobody holds its lock
+        with Reporter(tmp_path, FIRST, lambda: [], counts=counts, lazy_state=state) as reporter:
+            [image] = reporter.now().images
+            assert [each.stalls for each in image.mounts] == [3] and not counts.counters()
+    finally:
+        os.close(device)
+        end_mount(folder)
 
 
 def test_a_folder_that_nobody_served_has_no_status(tmp_path: Path) -> None:
