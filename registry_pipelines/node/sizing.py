@@ -28,7 +28,7 @@ LEAST_PERCENT = 10
 EVICTED_PERCENT = 10
 """Of the disk free: with less kubelet ends pods. Less than what is free when it begins to clear images."""
 LEAST_GIB = 20
-"""Smaller disks are not worth a decision."""
+"""What is computed is not below: smaller disks are not worth a decision. One that is there may be smaller."""
 WRITABLE = 10 * GIB
 """What containers write beside volumes, with their logs, unless told."""
 
@@ -157,8 +157,8 @@ def disk(images: Sequence[ImageSize], *, way: Way, writable: int = WRITABLE, giv
     needed = bytes_of(images, way)
     largest = max((bytes_of([each], way) for each in images), default=0)
     kept, peak = needed + writable, needed + writable + largest
-    least = max(LEAST_GIB, math.ceil(peak * 100 / HIGH_PERCENT / GIB))
-    volume = given_gib or least
+    least = math.ceil(peak * 100 / HIGH_PERCENT / GIB)
+    volume = given_gib or max(LEAST_GIB, least)
     low = math.ceil(100 * kept / (volume * GIB))
     return NodeDisk(
         way=way,

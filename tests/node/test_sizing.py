@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -62,6 +63,9 @@ def test_what_a_node_needs_stays_and_a_release_beside_it_fits(images: list[Image
     assert found.fits
     given_ = disk(images, way=way, writable=writable, given_gib=found.volume_gib)
     assert given_ == found
+    needed_gib = math.ceil((kept + found.largest) * 100 / found.gc_high_percent / GIB)
+    for smaller in {12, found.volume_gib - 1}:
+        assert disk(images, way=way, writable=writable, given_gib=smaller).fits is (smaller >= needed_gib)
     if found.volume_gib > 20:
         assert not disk(images, way=way, writable=writable, given_gib=found.volume_gib - 1).fits
 
