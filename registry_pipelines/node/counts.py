@@ -53,7 +53,6 @@ Reason = Literal[
     "credentials",
     "registry",
     "slow",
-    "refused",
     "draining",
     "disk",
     "this-machine",
@@ -61,8 +60,8 @@ Reason = Literal[
     "other",
 ]
 """Why an image is pulled as usual. not-indexed: nothing says how it is read by pieces. not-trusted: signed by nobody
-who is believed. slow: the registry took longer than a pull waits. refused: by the gate. this-machine: it cannot be
-mounted here. image: it is not what it says."""
+who is believed. slow: the registry took longer than a pull waits. this-machine: it cannot be mounted here. image: it is
+not what it says."""
 
 MOST_FALLBACKS = 100
 """Images of which the last reason is kept; a node has fewer."""

@@ -36,7 +36,6 @@ class Endpoint:
     host: str
     plain: bool = False
     prefix: str = ""
-    pulls: bool = True
     resolves: bool = True
     ca_files: tuple[Path, ...] = ()
     client: tuple[tuple[Path, Path], ...] = ()
@@ -151,11 +150,10 @@ class _Reading:
         try:
             parts = urllib.parse.urlsplit(whole)
             host = HOST.check(parts.netloc)
-            assert parts.port is None or parts.port > 0  # noqa: S101 - reading it raises for what is no port
-        except (ValueError, AssertionError):
-            self.problem(where, f"{_shown(url)!r} is no address of a registry; write https://host:port")
-            return None
-        if parts.scheme not in ("http", "https") or parts.query or parts.fragment:
+            is_one = parts.port != 0 and parts.scheme in ("http", "https") and not (parts.query or parts.fragment)
+        except ValueError:
+            is_one = False
+        if not is_one:
             self.problem(where, f"{_shown(url)!r} is no address of a registry; write https://host:port")
             return None
         path = parts.path.strip("/")

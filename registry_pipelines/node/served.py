@@ -379,8 +379,7 @@ class ServedImage:
     def release(self) -> None:
         """See LazyImage."""
         with self._lock:
-            trees = self._end()
-            for tree in trees:
+            for tree in self._end():
                 tree.end()
             self._ended(self)
 
@@ -413,10 +412,7 @@ class ServedImage:
 
     def let_go(self) -> None:
         """Nothing is made of it, and what it serves of a former agent ends by itself."""
-        with self._lock:
-            trees = self._end()
-            for tree in trees:
-                tree.close()
+        self.close()
 
     def leave(self) -> None:
         """At the end of the process: what is mounted stays, and the next process serves it. It was left already
@@ -428,8 +424,7 @@ class ServedImage:
     def close(self) -> None:
         """At the end of the process: what is mounted is unmounted."""
         with self._lock:
-            trees = self._end()
-            for tree in trees:
+            for tree in self._end():
                 tree.close()
 
     def _end(self) -> list[_Tree]:
