@@ -14,7 +14,7 @@ import click
 from registry_pipelines import interrupts
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, SizeType, common
 from registry_pipelines.cli.envelope import print_json_now
-from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, references
+from registry_pipelines.cli.node_announce import ANNOUNCE, announcing, references, settings_of
 from registry_pipelines.cli.node_doctor import doctor
 from registry_pipelines.cli.node_gate import gate_of
 from registry_pipelines.cli.node_keeping import keeping
@@ -160,8 +160,9 @@ def serve(
     def say(line: str) -> None:
         click.echo(harmless(line), err=True)
 
-    if announce and not lazy:
-        raise InputError("nothing is served before it is fetched", where="--announce", do="Leave out --no-lazy")
+    for name, told in (("--announce", announce), ("--record-to", record_to)):
+        if told and not lazy:
+            raise InputError("nothing is served before it is fetched", where=name, do="Leave out --no-lazy")
     with ExitStack() as stack:
         counts, state = Counts(), options.state.parent / "lazy"
         images = None
@@ -176,17 +177,19 @@ def serve(
                 fill=fill,
                 unproven=unproven,
                 hosts=hosts,
-                lasting=(patience, end_mounts),
+                patience_s=patience,
+                end_mounts=end_mounts,
                 carrier=carrier,
                 store_bytes=store_size or MAX_BYTES,
             )
             images = stack.enter_context(found)
             room = Room(state, counts=counts, log=say, max_bytes=store_size or MAX_BYTES, kept_free=keep_free)
             stack.enter_context(room)
-        told = state if lazy else None
         gate = stack.enter_context(gate_of(options, policy, say, counts, hosts))
         reporter = stack.enter_context(
-            served(socket_path, root, log=say, lazy=images, gate=gate, counts=counts, lazy_state=told)
+            served(
+                socket_path, root, log=say, lazy=images, gate=gate, counts=counts, lazy_state=state if lazy else None
+            )
         )
         if metrics or metrics_file:
             from registry_pipelines.node.metrics import metrics_of
@@ -213,24 +216,23 @@ def _images(
     fill: bool,
     unproven: bool,
     hosts: Sequence[Path],
-    lasting: tuple[float, bool],
+    patience_s: float,
+    end_mounts: bool,
     carrier: Kind | None,
     store_bytes: int,
 ) -> Iterator[NodeImages]:
+    from registry_pipelines.chain.node_places import NodePlaces
     from registry_pipelines.node.carrier import fault_of, usable_carrier
     from registry_pipelines.node.hosts_files import FOLDER
     from registry_pipelines.node.images import NodeImages
 
-    verifier, state, config = options.believed(keys), options.state.parent, options.config_if_any()
-    unproven = unproven or (config is not None and config.node.unproven == "serve")
+    verifier, state, settings = options.believed(keys), options.state.parent, settings_of(options)
     wanted = references(options, announce)
-    from registry_pipelines.chain.node_places import NodePlaces
-
-    hosts = hosts or (config.node.hosts if config is not None else (FOLDER,))
+    hosts = hosts or settings.hosts
     for each in hosts:
         if each != FOLDER and not each.is_dir():
             say(f"{each} is not there: until it is, images are asked for at their own hosts")
-    kind = usable_carrier(carrier or (config.node.carrier if config is not None else "fuse"), state, say)
+    kind = usable_carrier(carrier or settings.carrier, state, say)
     if fault := fault_of(kind, state):
         say(f"all images are pulled as usual: {fault}; start the agent again then")
     with (
@@ -242,9 +244,9 @@ def _images(
             log=say,
             fill=fill,
             counts=counts,
-            unproven=unproven,
-            patience_s=lasting[0],
-            end_mounts=lasting[1],
+            unproven=unproven or settings.unproven == "serve",
+            patience_s=patience_s,
+            end_mounts=end_mounts,
             carrier=kind,
             fault=fault,
             store_bytes=store_bytes,

@@ -14,6 +14,7 @@ from registry_pipelines.errors import InputError
 if TYPE_CHECKING:  # loaded where it is used
     from registry_pipelines.node.announcing import Announcing
     from registry_pipelines.node.images import NodeImages
+    from registry_pipelines.node.model import Node
 
 ANNOUNCE = click.option(
     "--announce",
@@ -23,6 +24,14 @@ ANNOUNCE = click.option(
     help="An image that is known before it is pulled, besides those of the configuration (`node.announce`): for a "
     "containerd that does not say which image a layer is of. May be repeated.",
 )
+
+
+def settings_of(options: Options) -> Node:
+    """What the configuration says of this machine's images; without one all as it is unless told."""
+    from registry_pipelines.node.model import Node
+
+    config = options.config_if_any()
+    return config.node if config is not None else Node()
 
 
 def references(options: Options, more: Sequence[str]) -> list[str]:
@@ -45,13 +54,12 @@ def announcing(
     options: Options, images: NodeImages, wanted: Sequence[str], state: Path, say: Callable[[str], object]
 ) -> Announcing:
     """A context that looks at them, and makes them known."""
-    from registry_pipelines.node.announcing import AGAIN_S, Announcing
+    from registry_pipelines.node.announcing import Announcing
 
-    config = options.config_if_any()
-    again_s = config.node.announce.again.total_seconds() if config is not None else AGAIN_S
+    again_s = settings_of(options).announce.again.total_seconds()
     known = Announcing(wanted, images.look, state=state, log=say, again_s=again_s)
     images.know(known.having)
     return known
 
 
-__all__ = ["ANNOUNCE", "announcing", "references"]
+__all__ = ["ANNOUNCE", "announcing", "references", "settings_of"]

@@ -11,6 +11,7 @@ import click
 
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
+from registry_pipelines.cli.node_announce import settings_of
 from registry_pipelines.cli.node_setup import root_option, socket_option
 from registry_pipelines.cli.output import console, harmless
 from registry_pipelines.errors import exit_code_of_many
@@ -54,21 +55,23 @@ def doctor(
 ) -> None:
     """Look at all that has to be right before this node serves images that are not fetched: user, kernel, disks and
     clock; the agent and its socket; containerd's version, and whether it knows the agent and says which image a layer
-    is of; and the registries of images that the agent knows, with this user's credentials. As root.
+    is of; and the registries of images that the agent knows, where containerd's `hosts.toml` files have them, with this
+    user's credentials. As root.
 
     Each finding says what, where, and what to do. Nothing is changed.
 
     Exit 0: nothing keeps it. Exit 4 to 9: what failed; 6 where that is several things.
     """
     from registry_pipelines.chain.node_doctor import Node, examine_this_node
+    from registry_pipelines.chain.node_places import NodePlaces
     from registry_pipelines.registry.protocol import Place
 
     node = Node(root, socket_path, options.state.parent / "lazy", containerd, containerd_config)
     with options.places(list(images)) as places:
+        as_read = NodePlaces(places, settings_of(options).hosts, lambda line: click.echo(harmless(line), err=True))
 
         def locate(image: str) -> tuple[Place, str]:
-            found = places.locate(image)
-            return found.place, found.selector
+            return as_read.place(image), places.locate(image).selector
 
         found = list(_shown(options, examine_this_node(node, images, locate)))
     if options.as_json:

@@ -86,6 +86,7 @@ def test_where_its_folders_cannot_be_used_it_says_which(folder: Path, before: st
     [
         (["--announce", "UPPER//", "--announce", "a.example/b:v1", "--announce", "x y"], "'UPPER//' is not.*'x y'"),
         (["--metrics", "nowhere", "--no-lazy"], "no address to listen on"),
+        (["--record-to", "a.example/inbox", "--no-lazy"], "Leave out --no-lazy"),
         (["--metrics-file", "numbers.txt", "--no-lazy"], "reads no such file.*.prom"),
     ],
 )

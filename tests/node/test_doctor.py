@@ -29,6 +29,7 @@ from tests.evidence.parts import Counted
 from tests.needs import missing, needed_module
 from tests.node.agent import NAME, Agent, node
 from tests.node.test_agent import agent, told, told_json
+from tests.stream.releases import layer, push
 
 CRI_1 = {"snapshotter": "rp", "disable_snapshot_annotations": False}
 
@@ -65,6 +66,20 @@ def test_an_agent_beside_containerd(counted: Counted, peer: Callable[[str], str]
             seen = doctor(found, code=LocalError.exit_code)
             assert "another program answers there" in seen["socket"]["what"]
         (found.folder / "snap.sock").unlink()
+
+
+def test_registries_are_asked_where_the_agent_asks_them(counted: Counted, tmp_path: Path) -> None:
+    """By a mirror of the node's: the host itself answers nobody."""
+    push(counted.place, layer("one"), tag="v1")
+    (tmp_path / "127.0.0.1_9_").mkdir()
+    (tmp_path / "127.0.0.1_9_" / "hosts.toml").write_text(f'[host."http://{counted.server.address}"]\n')
+    config = tmp_path / "registry-pipelines.yaml"
+    registries = "registries: {other: {kind: distribution, host: registry.example}}"
+    config.write_text(f"{registries}\nstate: {tmp_path}/state\nnode: {{hosts: [{tmp_path}]}}\n")
+    with agent() as found:
+        image = f"127.0.0.1:9/{counted.place.repository}:v1"
+        seen = doctor(found, "--config", str(config), "--image", image, code=LocalError.exit_code)
+        assert seen["registry"]["state"] == "ok" and seen["registry"]["where"] == image, seen
 
 
 def test_an_agent_without_containerd_or_on_another_socket() -> None:
