@@ -19,6 +19,11 @@ from registry_pipelines.progress import age_text, count_text, size_text
 if TYPE_CHECKING:
     from registry_pipelines.node.status import ImageStatus, NodeStatus, Told
 
+LOOK_S = 0.2
+NOT_REACHED = 1
+"""Exit code of a drain that took too long."""
+_REACHED = {"filled": "filled", "unused": "done"}
+
 
 @click.command("status", short_help="Say what the agent serves, to whom, and what it left to normal pulls.")
 @root_option("As of `node serve`.")
@@ -37,6 +42,8 @@ def status(options: Options, root: Path, metrics: bool) -> None:
     if metrics:
         from registry_pipelines.node.metrics import exposition
 
+        if not told.alive:
+            click.echo(harmless(_agent_text(told, datetime.now(UTC))), err=True)
         click.echo(exposition(told.status), nl=False)
         return
     taken = _disk(told.status)
@@ -181,10 +188,5 @@ def drain(options: Options, root: Path, until: str, timeout_s: float | None, und
     if not reached:
         sys.exit(NOT_REACHED)
 
-
-LOOK_S = 0.2
-NOT_REACHED = 1
-"""Exit code of a drain that took too long."""
-_REACHED = {"filled": "filled", "unused": "done"}
 
 COMMANDS = [status, drain]

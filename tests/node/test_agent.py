@@ -54,7 +54,8 @@ def test_status_is_told_also_of_an_agent_that_was_killed_or_ended(tmp_path: Path
         found.end(kill=True)
         killed = told_json(found.root, "status")
         assert not killed["alive"] and not killed["ended"] and killed["process"] == alive["process"]
-        assert "was killed: what follows was true" in told(found.root, "status")
+        for words in ((), ("--metrics",)):
+            assert "was killed: what follows was true" in told(found.root, "status", *words)
         found.start()
         assert told_json(found.root, "status")["process"] == found.process.pid
         assert found.end() == 0
