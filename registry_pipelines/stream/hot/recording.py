@@ -238,7 +238,7 @@ def inherit(recording: Recording, image: Digest, files: Iterable[RecordedFile]) 
             placed.append((new_number, start, count))
     woven.weave(each for each in placed if each[2])
     changed = msgspec.structs.replace(recording, image=image, files=taken.all(), touches=woven.touches())
-    return Inherited(_without_unread(changed), same, alike, tuple(dropped), dropped_pages)
+    return Inherited(without_unread(changed), same, alike, tuple(dropped), dropped_pages)
 
 
 def with_contents(recording: Recording, files: Iterable[RecordedFile]) -> Recording:
@@ -421,7 +421,7 @@ def _read_whole(recording: Recording) -> set[int]:
     }
 
 
-def _without_unread(recording: Recording) -> Recording:
+def without_unread(recording: Recording) -> Recording:
     """Without files of which no page is left."""
     left = sorted({number for number, _, _ in recording.touches})
     new = {old: number for number, old in enumerate(left)}
@@ -501,4 +501,5 @@ __all__ = [
     "inherit",
     "merge_recordings",
     "with_contents",
+    "without_unread",
 ]

@@ -14,6 +14,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import msgspec
 
@@ -23,6 +24,7 @@ from registry_pipelines.stream.hot.recording import (
     RecordedFile,
     Recording,
     Touches,
+    without_unread,
 )
 from registry_pipelines.stream.lazy.tree import Tree
 
@@ -65,9 +67,7 @@ def fitted(recording: Recording, tree: Tree) -> Fitted:
             numbers[old] = len(files)
             files.append(RecordedFile(file.path, file.size))
     touches = tuple((numbers[old], first, count) for old, first, count in recording.touches if old in numbers)
-    kept = msgspec.structs.replace(
-        recording, files=tuple(files), touches=touches, command=(), tool="", until="quiet", seconds=recording.seconds
-    )
+    kept = msgspec.structs.replace(recording, files=tuple(files), touches=touches, command=(), tool="", until="quiet")
     return Fitted(kept, len(recording.files) - len(files), recording.pages - kept.pages)
 
 
@@ -79,13 +79,11 @@ def _has(tree: Tree, file: RecordedFile) -> bool:
     return stat.S_ISREG(inode.mode) and inode.size == file.size
 
 
-def together(
-    nodes: Sequence[Recording], *, believed: Recording | None = None, max_pages: int, many: int = MANY
-) -> Together:
+def together(nodes: Sequence[Recording], *, believed: Recording | None = None, max_pages: int) -> Together:
     """All pages of nodes' recordings of one image, in the order of the median.
 
     nodes: one for each node, :func:`fitted`. believed: what was signed before, one vote in the order; it loses no page
-    to the others. max_pages: of all; those that are needed last are left out. many: see ``MANY``.
+    to the others. max_pages: of all; those that are needed last are left out.
 
     A page's place in a recording is its number there, in parts of all of it: recordings differ in length. Raises
     InputError: of different images, or none.
@@ -106,22 +104,22 @@ def together(
         total = each.pages
         for position, page in enumerate(_pages(each, numbers)):
             places[page].append(position / total)
-    lone = _lone(nodes, believed, names) if len(nodes) >= many else set[int]()
+    lone = _lone(nodes, believed, names) if len(nodes) >= MANY else set[int]()
     for page in lone:
         del places[page]
-    order = sorted(places, key=lambda page: (_median(places[page]), page))
+    order = sorted(places, key=lambda page: (median(places[page]), page))
     touches = Touches()
     for page in order[:max_pages]:
         touches.add(page >> _FILE_SHIFT, page & _PAGE_MASK, 1)
     files = tuple(RecordedFile(path, size, contents.get((path, size), "")) for path, size in names)
     recording = msgspec.structs.replace(
-        believed or lists[0],
+        lists[0],
         files=files,
         touches=tuple(touches.list),
         gpu=any(each.gpu for each in lists),
-        seconds=_median([each.seconds for each in nodes] or [lists[0].seconds]),
+        seconds=median([each.seconds for each in nodes] or [lists[0].seconds]),
     )
-    return Together(_only_read(recording), len(lone), max(0, len(order) - max_pages))
+    return Together(without_unread(recording), len(lone), max(0, len(order) - max_pages))
 
 
 def _pages(recording: Recording, numbers: Sequence[int]) -> Iterable[int]:
@@ -144,19 +142,6 @@ def _lone(nodes: Sequence[Recording], believed: Recording | None, names: dict[tu
         often |= once & found
         once |= found
     return once - often
-
-
-def _median(values: Iterable[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def _only_read(recording: Recording) -> Recording:
-    """Without files of which no page is left; files in the order in which they are read."""
-    numbers: dict[int, int] = {}
-    touches = tuple((numbers.setdefault(old, len(numbers)), first, count) for old, first, count in recording.touches)
-    return msgspec.structs.replace(recording, files=tuple(recording.files[old] for old in numbers), touches=touches)
 
 
 def pages_in(max_bytes: int) -> int:

@@ -29,9 +29,8 @@ class WatchedImage(RecordedTree):
         super().__init__(image)
         self.opened = image
         self.place = image.place
-        self._asked: list[tuple[int, int, int]] = []
-        """Layer, position and size, where the kernel asks for pages of the layers."""
-        self._seen: set[tuple[int, int, int]] = set()
+        self._asked: dict[tuple[int, int, int], None] = {}
+        """Layer, position and size, where the kernel asks for pages of the layers; in order, each once."""
         self._watching = True
 
     @property
@@ -82,9 +81,8 @@ class WatchedImage(RecordedTree):
     def _was_asked(self, layer: int, position: int, size: int) -> None:
         """The kernel reads pages of a layer."""
         asked = layer, position, size
-        if self._on and asked not in self._seen:
-            self._seen.add(asked)
-            self._asked.append(asked)
+        if self._on and asked not in self._asked:
+            self._asked[asked] = None
             self.newest_s = time.monotonic()
 
     @property
@@ -101,10 +99,10 @@ class WatchedImage(RecordedTree):
         """See ``RecordedTree``. Behind :meth:`finish`."""
         if self._asked:
             places = _Places(self.opened)
-            for layer, position, size in self._asked:
+            for layer, position, size in list(self._asked):  # somebody may still be asking
                 for number, first, count in places.of(layer, position, size):
                     self._touches.add(number, first, count)
-            self._asked = []
+            self._asked = {}
         return super().found()
 
 
@@ -130,7 +128,8 @@ class _Places:
         """Of one question: number of the file, first page, pages."""
         start, stop = _around(start, start + size)  # a layer's end is no page's
         files = self._files[layer]
-        for position, end, number in files[max(0, bisect_right(files, (start, 1 << 62, 0)) - 1) :]:
+        for at in range(max(0, bisect_right(files, (start, 1 << 62, 0)) - 1), len(files)):
+            position, end, number = files[at]
             if position >= stop:
                 break
             first = max(0, -(-(start - position) // PAGE_BYTES))
