@@ -16,7 +16,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz_toc import read_toc
 from registry_pipelines.stream.hot.recording import RecordedFile, Recording, with_contents
 from registry_pipelines.stream.lazy.blocks import BlockStore
-from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.tables import ImageTables, LayerTable, image_tables
 from registry_pipelines.stream.lazy.tree import ROOT, Inode, Tree
 from registry_pipelines.stream.ranges import blob_ranges
@@ -75,17 +75,22 @@ def known_contents(place: Place, recording: Recording, *, state: Path) -> Record
     """A recording with the digests of its files, as far as this machine knows them. state: the folder of what is kept.
     Raises what ``tables.image_tables`` does."""
     image, records = image_for(place, recording.image), LayerStore(state / "layers")
-    tables = image_tables(
+    tables = tables_here(place, image, state=state)
+    return with_contents(recording, image_files(place, tables, image.layers, records=records))
+
+
+def tables_here(place: Place, image: NodeImage, *, state: Path) -> ImageTables:
+    """The tables of an image as this machine reads layers for itself. Raises what ``tables.image_tables`` does."""
+    return image_tables(
         place,
         image.descriptor.digest,
         image.layers,
         verifier=None,
-        records=records,
+        records=LayerStore(state / "layers"),
         blocks=BlockStore(state / "lazy" / "blocks"),
         folder=state / "lazy",
         own_tables_first=True,
     )
-    return with_contents(recording, image_files(place, tables, image.layers, records=records))
 
 
 def _known(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from registry_pipelines.errors import ContentError, InputError, ManifestInvalid, RecordingInvalid
+from registry_pipelines.errors import ContentError, InputError, ManifestInvalid, NotFound, RecordingInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
     Descriptor,
@@ -137,7 +137,8 @@ def waiting(inbox: Place) -> Listed:
 def read_message(inbox: Place, each: Waiting, *, max_bytes: int = MAX_ENCODED_BYTES) -> Message:
     """Read a message, from whoever put it there. max_bytes: of its encoded recording.
 
-    Raises RecordingInvalid: it is none, is larger, or is of another image than its tag says; NotFound, RegistryError.
+    Raises RecordingInvalid: it is none, is larger, is not whole, or is of another image than its tag says; NotFound: it
+    is not there any more; RegistryError.
     """
     where = f"{inbox}:{each.tag}"
     try:
@@ -145,7 +146,7 @@ def read_message(inbox: Place, each: Waiting, *, max_bytes: int = MAX_ENCODED_BY
         layer, note = _parts(inbox, stored, where)
         if layer.size > min(max_bytes, MAX_ENCODED_BYTES):
             raise RecordingInvalid(f"its recording has {layer.size} bytes", where=where)
-        recording = decode(read_blob(inbox, layer, limit=MAX_ENCODED_BYTES), where=where)
+        recording = decode(_blob(inbox, layer, where), where=where)
     except RecordingInvalid:
         raise
     except (ContentError, InputError) as error:  # InputError: a digest that is none
@@ -153,6 +154,14 @@ def read_message(inbox: Place, each: Waiting, *, max_bytes: int = MAX_ENCODED_BY
     if {each.image, note.image, recording.image} != {each.image}:
         raise RecordingInvalid(f"it is a recording of {recording.image}, and its name says {each.image}", where=where)
     return Message(stored.descriptor, note, recording)
+
+
+def _blob(inbox: Place, layer: Descriptor, where: str) -> bytes:
+    """An encoded recording. Raises RecordingInvalid: the manifest is there without it; ContentError, RegistryError."""
+    try:
+        return read_blob(inbox, layer, limit=MAX_ENCODED_BYTES)
+    except NotFound as error:
+        raise RecordingInvalid("its recording is not there", where=where) from error
 
 
 def _parts(inbox: Place, stored: ManifestBytes, where: str) -> tuple[Descriptor, NodeNote]:

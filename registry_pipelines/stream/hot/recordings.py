@@ -27,6 +27,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.hot.recording import (
     MAX_ENCODED_BYTES,
     MEDIA_TYPE,
+    RecordedFile,
     Recording,
     decode,
     encode,
@@ -125,7 +126,7 @@ def publish_recording(
         merged = merge_recordings([recording, before] if ordered else [before, recording])
         if ordered:  # the words of the first are those of the person, or of the command, that began
             merged = msgspec.structs.replace(merged, command=before.command, until=before.until, tool=before.tool)
-    if before is not None and (merged.pages, set(merged.files)) == (before.pages, set(before.files)):
+    if before is not None and _says(merged) == _says(before):
         return PublishedRecording(there.believed[0].descriptor, before, changed=False, new_pages=0)
     raw = encode(merged)
     descriptor, attached = attach_once(
@@ -140,6 +141,12 @@ def publish_recording(
     signed = attest_statement(place, image, statement, signer)
     new = merged.pages - (before.pages if before else 0)
     return PublishedRecording(descriptor, merged, attached or signed.changed, new)
+
+
+def _says(recording: Recording) -> tuple[int, bool, set[RecordedFile]]:
+    """By what one that has another's pages differs from it. That a GPU was there is news: nodes with one record until
+    it is signed."""
+    return recording.pages, recording.gpu, set(recording.files)
 
 
 def _note(attestation: VerifiedAttestation) -> RecordingNote | None:

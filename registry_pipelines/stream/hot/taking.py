@@ -21,15 +21,14 @@ from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.hot.contents import files_like
+from registry_pipelines.stream.hot.contents import files_like, tables_here
 from registry_pipelines.stream.hot.cutting import MAX_BYTES
 from registry_pipelines.stream.hot.inbox import Message, Waiting, read_message
 from registry_pipelines.stream.hot.recording import Recording, merge_recordings, with_contents
 from registry_pipelines.stream.hot.recordings import PublishedRecording, find_recordings, publish_recording
 from registry_pipelines.stream.hot.together import fitted, pages_in, together
-from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.image import image_for
-from registry_pipelines.stream.lazy.tables import ImageTables, image_tables
+from registry_pipelines.stream.lazy.tables import ImageTables
 
 MOST_MESSAGES = 64
 """Of one image that are read at a time; the order of tags, which are digests, chooses."""
@@ -60,7 +59,9 @@ class Taken:
     """That one node alone read."""
     pages_left_out: int = 0
     left: int = 0
-    """Messages that were not read: too many, or no time."""
+    """Messages that were not read: too many, no time, or ``left_why``."""
+    left_why: str = ""
+    """What the inbox answered instead."""
     deleted: int = 0
     not_deleted: str = ""
     """Why what was taken is there still."""
@@ -78,7 +79,8 @@ class Taken:
         if self.pages_left_out:
             said.append(f"{count_text(self.pages_left_out, 'page')} at the end are too many")
         if self.left:
-            said.append(f"{count_text(self.left, 'recording')} wait for another time")
+            why = f": {self.left_why}" if self.left_why else ""
+            said.append(f"{count_text(self.left, 'recording')} wait for another time{why}")
         if self.not_deleted:
             said.append(f"what was taken is left in the inbox: {self.not_deleted}")
         return said
@@ -100,19 +102,21 @@ def take(
     messages: those of the image (``inbox.of_images``). image: the platform's manifest at ``place``. state: the folder
     with what this machine keeps. max_bytes: of content that is signed at most.
 
-    A message is deleted after what it says is signed, or dropped. Raises RegistryError, and then nothing was deleted;
-    what ``tables.image_tables`` does.
+    A message is deleted after what it says is signed, or dropped. An inbox that does not answer is told, and no error.
+    Raises RegistryError of ``place``, and then nothing was deleted; what ``tables.image_tables`` does.
     """
     taken, until = Taken(), clock() + MOST_SECONDS
     read, bad = _read(inbox, messages, taken, lambda: clock() < until)
     if read:
-        tables = _tables(place, image.digest, state)
+        itself, records = image_for(place, image.digest), LayerStore(state / "layers")
+        tables = tables_here(place, itself, state=state)
         before = find_recordings(place, image.digest, verifier_of(signer)).merged
         nodes = _by_node(read, tables, taken)
         if nodes:
             merged = together(nodes, believed=before, max_pages=pages_in(max_bytes))
             taken.lone_pages, taken.pages_left_out = merged.lone_pages, merged.pages_left_out
-            recording = _known(merged.recording, place, tables, image.digest, state)
+            files = files_like(merged.recording, place, tables, itself.layers, records=records)
+            recording = with_contents(merged.recording, files)
             taken.published = publish_recording(place, image, recording, signer, ordered=True)
             taken.nodes, taken.taken = len(nodes), len(read) - taken.dropped[NOTHING]
     _delete(inbox, [*((each.tag, message.descriptor.digest) for each, message in read), *bad], taken)
@@ -141,6 +145,9 @@ def _read(
             taken.dropped[error.what] += 1
             bad.append((each.tag, None))
             continue
+        except RegistryError as error:  # who may write there may have seen to that: what was read counts
+            taken.left, taken.left_why = len(messages) - number, error.what
+            break
         pages += message.recording.pages
         read.append((each, message))
     return read, bad
@@ -158,27 +165,6 @@ def _by_node(read: Sequence[tuple[Waiting, Message]], tables: ImageTables, taken
         else:
             taken.dropped[NOTHING] += 1
     return [merge_recordings(each) for each in found.values()]
-
-
-def _tables(place: Place, image: Digest, state: Path) -> ImageTables:
-    found = image_for(place, image)
-    return image_tables(
-        place,
-        image,
-        found.layers,
-        verifier=None,
-        records=LayerStore(state / "layers"),
-        blocks=BlockStore(state / "lazy" / "blocks"),
-        folder=state / "lazy",
-        own_tables_first=True,
-    )
-
-
-def _known(recording: Recording, place: Place, tables: ImageTables, image: Digest, state: Path) -> Recording:
-    """With the contents of its files, as far as this machine knows them."""
-    layers = image_for(place, image).layers
-    files = files_like(recording, place, tables, layers, records=LayerStore(state / "layers"))
-    return with_contents(recording, files)
 
 
 def _delete(inbox: Place, done: Sequence[tuple[str, Digest | None]], taken: Taken) -> None:
