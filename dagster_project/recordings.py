@@ -54,7 +54,7 @@ def look_for_recordings(context: dg.SensorEvaluationContext, chain: Chain) -> dg
     seen.asked = {key: mark for key, mark in seen.asked.items() if key in known}
     return dg.SensorResult(
         run_requests=requests,
-        skip_reason=None if requests else f"nothing new of {look.count} recordings",
+        skip_reason=None if requests else "; ".join([f"nothing new of {look.count} recordings", *look.problems]),
         cursor=seen.write(),
     )
 
@@ -65,13 +65,13 @@ def look_for_strange(context: dg.SensorEvaluationContext, chain: Chain) -> dg.Se
     look = _looked(chain)
     if isinstance(look, str):
         return dg.SensorResult(skip_reason=look, cursor=seen.write())
-    tags = [*(each.tag for each in look.unknown), *look.other]
+    tags = [each.tag for each in look.unknown]
     strange, requests = _mark(tags), list[dg.RunRequest]()
     if tags and strange == seen.strange and strange != seen.swept:
         seen.swept = strange
         requests.append(dg.RunRequest(f"{strange}#{seen.life}"))
     seen.strange = strange
-    skipped = None if requests else f"of no release: {len(tags)} recordings"
+    skipped = None if requests else "; ".join([f"of no release: {len(tags)} recordings", *look.problems])
     return dg.SensorResult(run_requests=requests, skip_reason=skipped, cursor=seen.write())
 
 

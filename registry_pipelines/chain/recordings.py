@@ -1,8 +1,8 @@
 """What nodes recorded of real starts: taken out of the inbox (``node.record``), for hot packs.
 
-The inbox is the only thing that nodes write, so what is in it is looked at with care (``stream.hot.taking``), and what
-is of no release of ours is deleted. Cutting follows in :mod:`~registry_pipelines.chain.record`, as with what was
-recorded here.
+The inbox is the only thing that nodes write, so what is in it is looked at with care (``stream.hot.taking``), and
+recordings of no release of ours are deleted. Cutting follows in :mod:`~registry_pipelines.chain.record`, as with what
+was recorded here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,15 @@ from registry_pipelines.chain.releases import releases_of
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
-from registry_pipelines.errors import ContentError, InputError, NotFound, PromotionDenied, RegistryPipelinesError
+from registry_pipelines.errors import (
+    ContentError,
+    InputError,
+    LocalError,
+    NotFound,
+    PromotionDenied,
+    RegistryError,
+    RegistryPipelinesError,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.oci.tags import order_key
@@ -31,6 +39,7 @@ from registry_pipelines.threads import Pool
 if TYPE_CHECKING:
     from registry_pipelines.chain.stream import Tools
     from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.stream.hot.taking import Taken
 
 MOST_IMAGES = 500
 """That one look asks the registries for, those with the most recordings first: anybody who may write to the inbox may
@@ -50,7 +59,9 @@ class InboxLook:
     unknown: tuple[Waiting, ...] = ()
     """Recordings of images that no release has."""
     other: tuple[str, ...] = ()
-    """Tags that no node makes."""
+    """Tags that no node makes: left to a person, for somebody may have named a repository that has other things."""
+    problems: tuple[str, ...] = ()
+    """Why nobody knows which recordings are of an image's releases; then none counts as ``unknown``."""
     count: int = 0
     more: bool = False
     """Whether there is more than was looked at."""
@@ -64,7 +75,7 @@ def inbox_of(session: Session) -> Place | None:
 
 def look(session: Session) -> InboxLook:
     """Which releases nodes recorded since the last time; read only. Raises InputError where no inbox is configured,
-    RegistryError."""
+    RegistryError of the inbox."""
     inbox = inbox_of(session)
     if inbox is None:
         raise InputError(
@@ -75,13 +86,25 @@ def look(session: Session) -> InboxLook:
     wanted = dict(groups[:MOST_IMAGES])
     found: dict[Release, tuple[Waiting, ...]] = {}
     known: set[Digest] = set()
+    problems: list[str] = []
     for image in session.config.images.values():
-        for release, digests in _releases_with(session, image, wanted).items():
+        try:
+            releases = _releases_with(session, image, wanted)
+        except (RegistryError, ContentError) as error:
+            problems.append(f"it is not known what nodes recorded of {image.name}: {error}")
+            continue
+        for release, digests in releases.items():
             found[release] = tuple(each for digest in digests for each in wanted[digest])
             known |= {*digests}
-    unknown = tuple(each for image, messages in wanted.items() if image not in known for each in messages)
-    more = listed.more or len(groups) > MOST_IMAGES
-    return InboxLook(found, unknown, listed.other, len(listed.waiting), more)
+    strange = [] if problems else [messages for image, messages in wanted.items() if image not in known]
+    return InboxLook(
+        releases=found,
+        unknown=tuple(each for messages in strange for each in messages),
+        other=listed.other,
+        problems=tuple(problems),
+        count=len(listed.waiting),
+        more=listed.more or len(groups) > MOST_IMAGES,
+    )
 
 
 def _listed(inbox: Place) -> Listed:
@@ -143,17 +166,22 @@ def taken_of(session: Session, place: Place, descriptors: Sequence[Digest]) -> l
     notes: list[str] = []
     for digest in descriptors:
         if messages := groups.get(digest):
-            notes += _take(inbox, messages, place, digest, session.keys.signer("indexer"), session.config.state)
+            taken = _take(inbox, messages, place, digest, session.keys.signer("indexer"), session.config.state)
+            notes += _said(taken)
     return notes
 
 
 def _take(
     inbox: Place, messages: Sequence[Waiting], place: Place, digest: Digest, signer: Signer, state: Path
-) -> list[str]:
+) -> Taken:
     from registry_pipelines.stream.hot.taking import take
 
     image = place.registry.resolve(place.repository, digest)
-    taken = take(inbox, messages, place, image, signer=signer, state=state)
+    return take(inbox, messages, place, image, signer=signer, state=state)
+
+
+def _said(taken: Taken) -> list[str]:
+    """What a person should know of it, a sentence each."""
     said = []
     if taken.published is not None:
         new = count_text(taken.published.new_pages, "new page")
@@ -163,9 +191,10 @@ def _take(
 
 def collect(session: Session, wanted: Collection[Release] = ()) -> list[StageResult]:
     """Take what nodes recorded of releases, and have their packs cut anew: of all that have recordings unless told.
-    Then what is of no release is deleted, too. One result for each release, and one for the inbox.
+    Then what is of no release is deleted, too. One result for each release, and one for the inbox; a release that fails
+    holds up no other.
 
-    Raises InputError, RegistryError.
+    Raises InputError, RegistryError of the inbox.
     """
     from registry_pipelines.chain.record import record
 
@@ -180,12 +209,23 @@ def collect(session: Session, wanted: Collection[Release] = ()) -> list[StageRes
             results.append(
                 StageResult(stage="record", subject=release.key, action=action, notes=[*map(str, denied.reasons)])
             )
+        except (RegistryError, ContentError, LocalError) as error:
+            results.append(
+                StageResult(
+                    stage="record",
+                    subject=release.key,
+                    action="failed",
+                    reasons=[str(error)],
+                    ok=False,
+                    exit_code=error.exit_code,
+                )
+            )
     results.append(_cleared(session, found, delete=not wanted, seconds=time.monotonic() - started))
     return results
 
 
 def sweep(session: Session) -> StageResult:
-    """Delete what is of no release. Raises as :func:`look`."""
+    """Delete recordings of no release. Raises as :func:`look`."""
     started = time.monotonic()
     return _cleared(session, look(session), delete=True, seconds=time.monotonic() - started)
 
@@ -195,12 +235,15 @@ def _cleared(session: Session, found: InboxLook, *, delete: bool, seconds: float
     from registry_pipelines.stream.hot.taking import delete_message
 
     inbox = inbox_of(session)
-    tags = [*(each.tag for each in found.unknown), *found.other]
+    tags = [each.tag for each in found.unknown]
     whys: Counter[str] = Counter()
     if delete and inbox is not None:
         whys.update(filter(None, (delete_message(inbox, tag) for tag in tags)))
     gone = len(tags) - sum(whys.values()) if delete else 0
-    notes = [f"{count_text(count, 'recording')} cannot be deleted: {why}" for why, count in whys.items()]
+    notes = [*found.problems]
+    notes += [f"{count_text(count, 'recording')} cannot be deleted: {why}" for why, count in whys.items()]
+    if found.other:
+        notes.append(f"{count_text(len(found.other), 'tag')} that no node makes: look at them; nothing deletes them")
     if found.more:
         notes.append("there is more in the inbox than one look reads")
     done = f"{count_text(gone, 'recording')} of no release dropped" if gone else ""
@@ -229,9 +272,12 @@ def collect_any(
     results = []
     for image in read_source(place, top.digest).images:
         digest = image.entry.digest
-        if digest in groups:
-            for line in _take(inbox, groups[digest], place, digest, tools.signer, tools.state):
-                log(line)
+        if digest not in groups:
+            continue
+        taken = _take(inbox, groups[digest], place, digest, tools.signer, tools.state)
+        for line in _said(taken):
+            log(line)
+        if taken.published is not None:
             results.append(pack_any(place, digest, None, tools, subject=subject, log=log))
     return results
 

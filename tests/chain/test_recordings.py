@@ -14,6 +14,7 @@ from registry_pipelines.cli import main
 from registry_pipelines.errors import Forbidden, InputError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 from registry_pipelines.stream.hot.inbox import NodeNote, send, waiting
 from registry_pipelines.stream.hot.packs import find_packs
@@ -95,6 +96,38 @@ def test_what_is_of_no_release_is_deleted_and_counted_unless_one_release_is_name
 def answer_all(fleet: Fleet, *words: str) -> list[dict[str, Any]]:
     found = document(run(fleet, *words, "--json").stdout)["result"]["results"]
     return list(found)
+
+
+def test_an_image_whose_registry_fails_holds_up_no_other_and_nothing_is_deleted_that_may_be_its_own(
+    nodes: Fleet,
+) -> None:
+    with FaultRegistry(nodes.chain.place("app").registry.name) as faults:
+        gone = f"registries:\n  gone: {{kind: distribution, host: '{faults.address}'}}\n"
+        nodes.chain = nodes.reload(("registries:\n", gone), ("tool: {registry: us", "tool: {registry: gone"))
+        tool = Release("tool", "v1", image(nodes.chain.place("tool"), tag="v1", more_mib=1).digest)
+        app = pushed(nodes, "v1.0.0")
+        for release in (tool, app):
+            nodes.chain.judge(release)
+            sent(nodes, release.digest, "one")
+        sent(nodes, Digest.of(os.urandom(9)), "forger")
+        faults.play("GET", r"/v2/team/tool/blobs/.*", Status(403))
+        made = {each.subject: each for each in nodes.chain.collect_recordings([tool, app])}
+        assert not made[tool.key].ok and "403" in made[tool.key].reasons[0]
+        assert made[app.key].rows[0]["how"] == "merged"
+        faults.play("HEAD", r"/v2/team/tool/manifests/.*", Status(403))
+        [inbox] = nodes.chain.collect_recordings()
+        assert not inbox.changed and "what nodes recorded of tool: " in inbox.notes[0], inbox.notes
+        assert len(waiting(box(nodes)).waiting) == 2
+        faults.clear()
+        assert nodes.chain.sweep_recordings().facts["dropped"] == 1
+
+
+def test_tags_that_no_node_makes_are_left_to_a_person(nodes: Fleet) -> None:
+    """Somebody may have named the repository of something else."""
+    made = image(box(nodes), tag="v1", more_mib=1)
+    result = nodes.chain.sweep_recordings()
+    assert not result.changed and "1 tag that no node makes" in result.notes[0]
+    assert digest_at(box(nodes), "v1") == made.digest
 
 
 @pytest.mark.long
