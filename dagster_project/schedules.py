@@ -1,6 +1,6 @@
 """Jobs by what people ask for, and the schedules of those that run at night."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -27,6 +27,15 @@ def run_tags(config: Config, key: str) -> dict[str, str]:
     return {IMAGE_TAG: release.image, DIGEST_TAG: release.digest} if release else {}
 
 
+def _by_release(config: Config, asked: Callable[[], dict[str, Any]] = dict) -> dg.PartitionedConfig[Any]:
+    """Of a job that runs for one release. asked: what a person fills in."""
+    return dg.PartitionedConfig(
+        partitions_def=RELEASES,
+        run_config_for_partition_key_fn=lambda _: asked(),
+        tags_for_partition_key_fn=partial(run_tags, config),
+    )
+
+
 def release_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     """Everything that happens to one release, in one run."""
     return dg.define_asset_job(
@@ -35,11 +44,7 @@ def release_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
         hooks={notified},
         description="One release through the chain: provenance, SBOM, report, signature, verdict, promotion, replicas, "
         "mirrors. Running it again changes nothing.",
-        config=dg.PartitionedConfig(
-            partitions_def=RELEASES,
-            run_config_for_partition_key_fn=lambda _: {},
-            tags_for_partition_key_fn=partial(run_tags, config),
-        ),
+        config=_by_release(config),
     )
 
 
@@ -51,11 +56,7 @@ def promote_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
         hooks={notified},
         description="Let an allowed release go, in your name: the channel tag moves to it, then it is copied to every "
         "replica and mirror. For releases that wait for a person, and to go back to an earlier one.",
-        config=dg.PartitionedConfig(
-            partitions_def=RELEASES,
-            run_config_for_partition_key_fn=lambda _: config_to_ask(),
-            tags_for_partition_key_fn=partial(run_tags, config),
-        ),
+        config=_by_release(config, config_to_ask),
     )
 
 
@@ -65,11 +66,7 @@ def measure_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
         "measure",
         dg.AssetSelection.assets(*assets),
         description="Start a release on this machine with nothing of it here, and attach how long that took.",
-        config=dg.PartitionedConfig(
-            partitions_def=RELEASES,
-            run_config_for_partition_key_fn=lambda _: {},
-            tags_for_partition_key_fn=partial(run_tags, config),
-        ),
+        config=_by_release(config),
     )
 
 
@@ -79,11 +76,7 @@ def packs_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
         "packs",
         dg.AssetSelection.assets(*assets),
         description="Make the hot packs of a release of what nodes recorded of its starts.",
-        config=dg.PartitionedConfig(
-            partitions_def=RELEASES,
-            run_config_for_partition_key_fn=lambda _: {},
-            tags_for_partition_key_fn=partial(run_tags, config),
-        ),
+        config=_by_release(config),
     )
 
 
