@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from registry_pipelines import __version__
 from registry_pipelines.errors import ContentError, InputError, LocalError, RegistryPipelinesError
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.model import RecordStarts
@@ -57,7 +56,11 @@ class _Kept(msgspec.Struct):
     begun: list[float] = []
     """When the starts of the last hour were begun to be recorded, in seconds since 1970."""
     images: dict[str, float] = {}
-    """When what an image's start read was sent, by digest of the manifest."""
+    """When what an image's start read was sent, or was too much, by digest of the manifest."""
+
+
+class _TooMuch(InputError):
+    """The next start would read as much, and be slower for as little."""
 
 
 class Mounting(Protocol):
@@ -158,10 +161,11 @@ class StartRecorder:
 
     def _record(self, watched: WatchedImage, mounted: Mounting, reference: str, then: Callable[[], object]) -> None:
         """In a thread."""
+        begun, problem = 0.0, None
         try:
-            begun, why = self._wait(watched, mounted)
+            begun = self._wait(watched, mounted)
         except Exception as error:  # what waits for the end of the start goes on in any case
-            begun, why = 0.0, f"{type(error).__name__}: {error}"
+            problem = error
         watched.finish()
         if self._closed.is_set():
             return
@@ -169,41 +173,43 @@ class StartRecorder:
             mounted.read_ahead()
         then()
         try:
-            if why:
-                raise InputError(why)
+            if problem is not None:
+                raise problem
             self._send(watched, mounted, reference, begun)
-        except RegistryPipelinesError as error:
-            self._counts.count("recordings", result="dropped")
-            self._log(f"the start of {reference} was recorded for nothing: {error}")
         except Exception as error:  # a matter of speed alone
+            if isinstance(error, _TooMuch):
+                with suppress(LocalError):
+                    self._remember(watched)
             self._counts.count("recordings", result="dropped")
-            self._log(f"the start of {reference} was recorded for nothing: {type(error).__name__}: {error}")
+            why = error if isinstance(error, RegistryPipelinesError) else f"{type(error).__name__}: {error}"
+            self._log(f"the start of {reference} was recorded for nothing: {why}")
 
-    def _wait(self, watched: WatchedImage, mounted: Mounting) -> tuple[float, str]:
-        """Until the start is over. When it began, in monotonic seconds, and why it is none."""
+    def _wait(self, watched: WatchedImage, mounted: Mounting) -> float:
+        """Until the start is over. When it began, in monotonic seconds. Raises InputError: it is none."""
         from registry_pipelines.stream.hot.recording import PAGE_BYTES
 
         most = int(self._settings.max_bytes) // PAGE_BYTES
         begun = time.monotonic()
         while not watched.touched:  # a pull may mount it long before a container starts
             if mounted.gone or self._closed.wait(LOOK_EVERY_S):
-                return begun, "it was unmounted before anything was read"
+                raise InputError("it was unmounted before anything was read")
             if (note := mounted.note).carrier != "fuse" and note.carrier_why:
-                return begun, f"on carrier {note.carrier} nobody is asked: {note.carrier_why}"
+                raise InputError(f"on carrier {note.carrier} nobody is asked: {note.carrier_why}")
             begun = time.monotonic()
         until = begun + self._settings.timeout.total_seconds()
         while (now := time.monotonic()) < until and not self._is_over(now - watched.newest_s):
             if watched.touched > most:
-                return begun, f"it read more than {self._settings.max_bytes}"
+                raise _TooMuch(f"it read more than {self._settings.max_bytes}")
             if mounted.gone or self._closed.wait(LOOK_EVERY_S):
-                return begun, "it was unmounted while it started"
+                raise InputError("it was unmounted while it started")
         if mounted.note.failed_reads:
-            return begun, "reads of the image failed, so the program may have taken another way"
-        return begun, ""
+            raise InputError("reads of the image failed, so the program may have taken another way")
+        return begun
 
     def _send(self, watched: WatchedImage, mounted: Mounting, reference: str, begun: float) -> None:
         """Raises RegistryPipelinesError."""
         from registry_pipelines.stream.hot.inbox import NodeNote, send
+        from registry_pipelines.stream.hot.recorder import TOOL
         from registry_pipelines.stream.hot.recording import Recording
 
         files, touches = watched.found()
@@ -217,10 +223,10 @@ class StartRecorder:
             until="quiet",
             gpu=self.has_gpu,
             seconds=round(max(0.0, watched.newest_s - begun), 3),
-            tool=f"registry-pipelines {__version__}",
+            tool=TOOL,
         )
         if recording.page_bytes > self._settings.max_bytes:
-            raise InputError(f"it read more than {self._settings.max_bytes}")
+            raise _TooMuch(f"it read more than {self._settings.max_bytes}")
         note = NodeNote(
             image=image,
             recording=image,
@@ -236,17 +242,21 @@ class StartRecorder:
             except RegistryPipelinesError:
                 if tries == TRIES or self._closed.wait(AGAIN_S * tries):
                     raise
-        with self._lock:
-            kept = self._read()
-            kept.images[str(image)] = time.time()
-            for old in sorted(kept.images, key=kept.images.__getitem__)[:-MOST_KEPT]:
-                del kept.images[old]
-            self._write(kept)
+        self._remember(watched)
         self._counts.count("recordings", result="sent")
         self._log(
             f"the start of {reference} was recorded: {count_text(recording.pages, 'page')} of "
             f"{count_text(len(files), 'file')} in {recording.seconds:.1f} s; sent to {self._settings.inbox}"
         )
+
+    def _remember(self, watched: WatchedImage) -> None:
+        """That the image needs no more starts recorded here. Raises LocalError."""
+        with self._lock:
+            kept = self._read()
+            kept.images[str(watched.opened.image.descriptor.digest)] = time.time()
+            for old in sorted(kept.images, key=kept.images.__getitem__)[:-MOST_KEPT]:
+                del kept.images[old]
+            self._write(kept)
 
     def _read(self) -> _Kept:
         with suppress(OSError, ContentError):

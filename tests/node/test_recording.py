@@ -221,6 +221,9 @@ def test_limits_hold_for_the_node_and_say_so_once(
             (folder / path).read_bytes()
         until(lambda: counts.value("recordings", result="dropped") == 1)
         assert any("it read more than 1MiB" in line for line in said)
+    with recording_node(counted, tmp_path / "big", key, max_bytes=Size(1 << 20)) as (images, *_):
+        folder = found(images, releases[2], top).mount(top)
+        assert read_ahead(folder) == READ_AHEAD_BYTES, "it would be as much again"
     none = settings(images=("registry.example/other/*", "elsewhere.example/*"))
     with recording_node(counted, tmp_path / "other", key, images=none.images) as (images, *_):
         folder = found(images, releases[2], top).mount(top)
