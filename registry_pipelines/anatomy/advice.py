@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from registry_pipelines.anatomy.report import Advice, Equal, FilePart
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import size_text
@@ -130,10 +131,10 @@ def _equal_row(equal: Sequence[Equal]) -> Advice:
     )
 
 
-def layer_advice(layers: Sequence[Descriptor], diff_ids: Sequence[str], empty: Sequence[int]) -> list[Advice]:
+def layer_advice(layers: Sequence[Descriptor], diff_ids: Sequence[Digest], empty: Sequence[int]) -> list[Advice]:
     """What layers tell as a whole. empty: numbers, from 1, of those without an entry."""
     rows = []
-    for layer, places in repeated_layers(layers, diff_ids):  # type: ignore[arg-type]
+    for layer, places in repeated_layers(layers, diff_ids):
         rows.append(
             _layer_row(
                 "repeated-layer",

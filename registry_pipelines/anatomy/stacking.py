@@ -16,11 +16,9 @@ from registry_pipelines.errors import LayerInvalid, LayerUnlisted
 from registry_pipelines.oci.layer.record import LayerRecord, RawEntry
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES, read_header, read_pax, sparse_name
 from registry_pipelines.oci.layer.walk import OPAQUE_WHITEOUT, WHITEOUT_PREFIX
+from registry_pipelines.scan.merge import MAX_LINK_HOPS
 from registry_pipelines.stream.mountable import clean_path
 from registry_pipelines.stream.toc import file_metadata, without_global
-
-MAX_LINK_HOPS = 40
-"""Symbolic links followed for one path (Linux, ``path_resolution(7)``)."""
 
 
 @dataclass(slots=True)
@@ -92,10 +90,12 @@ class Stack:
         elif entry.kind == b"symlink":
             self._replace(folder, base, entry.link)
         elif entry.kind == b"hardlink":
-            target = self._at(entry.link)
+            target = self._named(entry.link)
             if isinstance(target, Piece) and target is not old:
                 target.names += 1
                 target.also.append(entry.path)
+                self._replace(folder, base, target)
+            elif isinstance(target, str):
                 self._replace(folder, base, target)
         elif entry.kind == b"reg":
             piece = Piece(entry.path, self._layer, entry.size, entry.compressed, entry.mode, entry.owner, entry.sha256)
@@ -113,13 +113,13 @@ class Stack:
             self._let_go(old, "overwritten")
 
     def _remove(self, parent: str, base: str) -> None:
-        folder = self._at(parent)
-        if isinstance(folder, _Folder) and base in folder:
+        folder = self._walk(parent, make=False)
+        if folder is not None and base in folder:
             self._let_go(folder.pop(base), "deleted")
 
     def _empty(self, path: str) -> None:
-        folder = self._at(path)
-        if isinstance(folder, _Folder):
+        folder = self._walk(path, make=False)
+        if folder is not None:
             gone = list(folder.values())
             folder.clear()
             for each in gone:
@@ -137,14 +137,11 @@ class Stack:
                 if not each.names:
                     each.gone, each.gone_by = why, self._layer
 
-    def _at(self, path: str) -> _Folder | Piece | str | None:
-        """What stands at a path, its folders' links followed, and its own where it is a folder's name."""
+    def _named(self, path: str) -> _Folder | Piece | str | None:
+        """What stands at a path; of links, those in its folders are followed."""
         parent, _, base = path.rpartition("/")
         folder = self._walk(parent, make=False)
-        if folder is None or not base:
-            return folder
-        found = folder.get(base)
-        return self._walk(path, make=False) if isinstance(found, str) else found
+        return None if folder is None else folder.get(base)
 
     def _folder(self, path: str) -> _Folder:
         if self._last is None or self._last[0] != path:
