@@ -224,7 +224,7 @@ class FuseCarrier:
         self._folder = where.folder
         self._keep, kept = where.keep, where.keep.kept if where.keep else None
         self._name = kept.name if kept else ""
-        self._left = False
+        self._left = self._over = False
         if kept is not None:
             self._device, self._memory = kept.device, kept.memory
         else:
@@ -253,6 +253,10 @@ class FuseCarrier:
     def run(self) -> None:
         """See :class:`Carrier`."""
         self._server.run()
+        self._over = True
+        self._drop()
+
+    def _drop(self) -> None:
         if self._keep is not None and self._name and not self._left:
             self._keep.keeper.drop(self._name)
 
@@ -260,6 +264,8 @@ class FuseCarrier:
         """See :class:`Carrier`."""
         if self._keep is not None and not self._name and self._server.ready.wait(READY_S):
             self._name = self._keep.keeper.keep(self._device, self._memory)
+            if self._over:  # unmounted meanwhile
+                self._drop()
 
     def detached(self) -> None:
         """See :class:`Carrier`."""

@@ -25,7 +25,7 @@ from registry_pipelines.stream.lazy import fdstore, keeper
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.outliving import why_not
-from registry_pipelines.stream.lazy.sockets import connect, listen
+from registry_pipelines.stream.lazy.sockets import connect, is_ready, listen
 from registry_pipelines.stream.lazy.start_keeper import start_keeper
 from registry_pipelines.stream.lazy.twinned import MOST_TOLD_BYTES
 
@@ -45,7 +45,9 @@ ANSWER_S = 2.0
 LOOK_EVERY_MS = 1000
 """Whether the keeper that is watched is still the one that is used."""
 START_S = 30.0
-TRIES = 3
+"""How long a new keeper may take for each word: the mounts are served meanwhile, but nobody else has them."""
+
+TRIES = 10
 
 _NOBODY = "no process can keep what is mounted when this one ends"
 
@@ -264,6 +266,8 @@ class Keeping:
             try:
                 if self._socket is None or _is_gone(self._socket):
                     self._socket = self._started()
+                while is_ready(self._socket.fileno()) and self._socket.recv(MOST_TOLD_BYTES):
+                    pass  # answers to what was said twice
                 socket.send_fds(self._socket, [what.encode()], numbers)
                 if self._socket.recv(MOST_TOLD_BYTES) == keeper.OK:
                     return
@@ -288,8 +292,11 @@ class Keeping:
                     ours.send(f"wait {name}".encode())
                     ours.recv(MOST_TOLD_BYTES)
         except OSError as error:
+            with suppress(OSError):  # else it would wait for another agent, and then answer beside this one
+                ours.send(b"done")
             ours.close()
             raise LocalError(f"{_NOBODY}: {error.strerror or error}", where=sys.executable) from error
+        ours.settimeout(ANSWER_S)
         self._begin_to_watch()
         return ours
 
@@ -337,7 +344,7 @@ def _is_gone(other: socket.socket) -> bool:
 
 
 def _start(path: Path, patience_s: float) -> socket.socket:
-    """Start a keeper that listens at a path. Raises LocalError."""
+    """Start a keeper that listens at a path; it has ``START_S`` for each answer. Raises LocalError."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
         try:
@@ -351,7 +358,6 @@ def _start(path: Path, patience_s: float) -> socket.socket:
     ours.settimeout(START_S)
     with suppress(OSError):
         if ours.recv(MOST_TOLD_BYTES) == keeper.OK:
-            ours.settimeout(ANSWER_S)
             return ours
     ours.close()
     raise LocalError(f"{_NOBODY}: it ended, or says nothing", where=sys.executable)

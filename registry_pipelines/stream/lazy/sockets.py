@@ -62,4 +62,4 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
         return asked
 
 
-__all__ = ["connect", "listen", "short"]
+__all__ = ["connect", "is_ready", "listen", "short"]

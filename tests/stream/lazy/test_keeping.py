@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,12 @@ from hypothesis import strategies as st
 
 from registry_pipelines.errors import StateLocked
 from registry_pipelines.stream.lazy import fdstore
+from registry_pipelines.stream.lazy.carriers import FuseCarrier, Where
 from registry_pipelines.stream.lazy.fuse import FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
-from registry_pipelines.stream.lazy.keeping import Keeping, is_over
+from registry_pipelines.stream.lazy.keeping import Keep, Keeping, is_over
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
+from registry_pipelines.stream.lazy.sockets import is_ready
 from tests.needs import missing
 from tests.node.lives import in_use_elsewhere, keepers
 from tests.patience import patient
@@ -75,6 +78,37 @@ def test_a_copy_in_another_namespace_of_mounts_uses_a_mount_that_has_no_name_any
         until(lambda: is_over(left.device))
         again.close(end=False)
         until(lambda: not keepers(tmp_path))
+
+
+def test_a_mount_that_is_over_before_it_is_kept_is_not_kept(tmp_path: Path) -> None:
+    need_fuse()
+    keeping = Keeping(tmp_path / "keeper", log=print)
+    (tmp_path / "top").mkdir()
+    image: Any = one_file(b"content")
+    image.comes_ahead, image.watched = False, None
+    carrier = FuseCarrier(image, Where(tmp_path / "top", "a test", tmp_path, keep=Keep(keeping, b"")))
+    thread = threading.Thread(target=carrier.run, daemon=True)
+    thread.start()
+    assert (tmp_path / "top/file").read_bytes() == b"content"
+    carrier.end()
+    thread.join(patient(30))
+    carrier.hold()
+    carrier.close()
+    assert not keeping._mounts
+    keeping.close(end=False)
+    until(lambda: not keepers(tmp_path))
+
+
+def test_what_was_said_twice_is_answered_twice_and_no_answer_is_taken_for_the_next(tmp_path: Path) -> None:
+    """As by a keeper on a machine with too much to do."""
+    with kept(tmp_path) as (keeping, _, _):
+        asked = keeping._socket
+        assert asked is not None
+        asked.send(b"serve nothing")
+        until(lambda: is_ready(asked.fileno()))
+        keeping.serve("nothing")
+        assert not is_ready(asked.fileno(), 0.1)
+        keeping.close(end=True)
 
 
 def test_a_mount_of_another_version_is_not_served_on_and_that_is_said(tmp_path: Path) -> None:
