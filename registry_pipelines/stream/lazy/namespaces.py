@@ -199,4 +199,4 @@ def _number(path: Path) -> int | None:
         return None
 
 
-__all__ = ["Ids", "clone_process", "group_ids", "own_mounts", "unshare", "user_ids", "write_single_map"]
+__all__ = ["Ids", "check", "clone_process", "group_ids", "own_mounts", "unshare", "user_ids", "write_single_map"]

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
+from registry_pipelines.stream.lazy.namespaces import check
+
 _OPEN_TREE, _MOVE_MOUNT, _MOUNT_SETATTR, _AT_FDCWD = 428, 429, 442, -100
 _CLONE, _CLOEXEC, _EMPTY_PATH, _READ_ONLY, _IDMAP, _FROM_EMPTY_PATH = 1, 0o2000000, 0x1000, 1, 0x100000, 4
 _NEW_USER = "import ctypes,sys; c=ctypes.CDLL(None,use_errno=True); "
@@ -45,12 +47,12 @@ def user_namespace(uids: str, gids: str) -> Iterator[int]:
 def mapped_tree(folder: Path, namespace: int) -> Iterator[int]:
     """A descriptor of a read-only mount of what is mounted on a folder, or of a folder, that lies nowhere yet: its
     owners are those that a namespace's users have outside. Raises OSError: EINVAL where the file system cannot."""
-    tree = _checked(
+    tree = check(
         _libc.syscall(ctypes.c_long(_OPEN_TREE), _AT_FDCWD, os.fsencode(folder), ctypes.c_uint(_CLONE | _CLOEXEC))
     )
     try:
         wanted = struct.pack("=QQQQ", _IDMAP | _READ_ONLY, 0, 0, namespace)
-        _checked(
+        check(
             _libc.syscall(
                 ctypes.c_long(_MOUNT_SETATTR),
                 *(tree, b"", ctypes.c_uint(_EMPTY_PATH), wanted, ctypes.c_size_t(len(wanted))),
@@ -63,18 +65,11 @@ def mapped_tree(folder: Path, namespace: int) -> Iterator[int]:
 
 def put(tree: int, folder: Path) -> None:
     """Mount it on a folder, where it stays. Raises OSError."""
-    _checked(
+    check(
         _libc.syscall(
             ctypes.c_long(_MOVE_MOUNT), *(tree, b"", _AT_FDCWD, os.fsencode(folder), ctypes.c_uint(_FROM_EMPTY_PATH))
         )
     )
-
-
-def _checked(answer: int) -> int:
-    if answer < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
-    return answer
 
 
 __all__ = ["mapped_tree", "put", "user_namespace"]

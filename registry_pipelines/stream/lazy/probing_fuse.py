@@ -24,8 +24,6 @@ KEPT, PASSED, AGAIN = "kept", "passed", "again"
 KEPT_BYTES = 4096
 ASKED, GIVEN, COPIED = b"asked", b"given", b"copied"
 """What a file begins with, by who gave it."""
-NOTIFY_RESEND = 7
-"""Linux 6.9: what was asked and not answered is asked again."""
 RESENT = 1 << 63
 """Of the number of a request that is asked again."""
 WAIT_S = 10.0
@@ -143,7 +141,7 @@ class TriedFuse:
             self._fail(unique, errno.ENOENT)
             return
         try:
-            os.write(self._device, wire.REPLY.pack(wire.REPLY.size, NOTIFY_RESEND, 0))
+            os.write(self._device, wire.REPLY.pack(wire.REPLY.size, wire.NOTIFY_RESEND, 0))
         except OSError as error:
             self.resent = error.strerror or ""
             self._fail(unique, errno.ENOENT)
