@@ -21,6 +21,7 @@ import msgspec
 
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.node.counts import Counted, Counts, Fallback
+from registry_pipelines.node.judging import unpacks
 from registry_pipelines.node.lazy_images import REF_LABEL
 from registry_pipelines.node.store import Info
 from registry_pipelines.oci.files import local_errors, write_file
@@ -135,7 +136,7 @@ def users_of(snapshots: Sequence[Info]) -> dict[str, ImageStatus]:
 
 def is_container(info: Info) -> bool:
     """Whether a container writes to it; else a layer is made of it, or it is only read."""
-    return info.kind == "active" and REF_LABEL not in info.labels
+    return info.kind == "active" and REF_LABEL not in info.labels and not unpacks(info.name)
 
 
 def _named(key: str) -> str:

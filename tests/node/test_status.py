@@ -94,6 +94,9 @@ def test_containers_use_the_image_that_serves_what_they_stand_on() -> None:
         snapshot(8, "active"),
         snapshot(9, "active", 7)._replace(name="k8s.io/12/a/b"),
         snapshot(10, "active", 7)._replace(labels={REF_LABEL: "sha256:1"}),  # a layer that is unpacked
+        snapshot(11, "active", 7)._replace(
+            name=f"default/13/extract-5-x sha256:{'1' * 64}"
+        ),  # by a client without labels
     ]
     found = users_of(snapshots)
     assert {name: (each.layers, each.containers) for name, each in found.items()} == {
