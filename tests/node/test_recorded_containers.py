@@ -17,12 +17,12 @@ from tests.evidence.parts import Counted, Key
 from tests.needs import needed_module
 from tests.node.agent import SERVE, node
 from tests.node.test_containerd import end, fresh, in_the_end, pull, run
+from tests.node.test_lazy_containerd import PROGRAMS
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 
 pytestmark = pytest.mark.peer("containerd", "ctr")
-PROGRAMS = ("../containerd2/containerd", "../containerd2/ctr")
 
 
 @pytest.mark.long  # containerd 2.1.9, which is built there; and a start is over after 30 seconds
