@@ -30,8 +30,8 @@ UNDER_WAY = [
 
 
 def built_images(config: Config) -> list[str]:
-    """Names of the images that have a build section, in the order of the configuration."""
-    return [name for name, image in config.images.items() if image.build is not None]
+    """Names of the images that are built here, in the order of the configuration."""
+    return [name for name, image in config.images.items() if image.made_here is not None]
 
 
 def derived_images(config: Config) -> list[str]:

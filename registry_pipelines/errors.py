@@ -8,6 +8,7 @@ RegistryPipelinesError
     ConfigInvalid             carries every problem with its line
     LifecycleInvalid          a cloud's cleanup policy; carries every problem with its path
     RequirementsInvalid
+    DockerfileInvalid         carries the line
   ContentError                bytes are not what they claim to be               exit 6
     DigestMismatch
     ManifestInvalid
@@ -51,6 +52,7 @@ RegistryPipelinesError
     StateTooNew               a newer build wrote it
     ToolMissing
   StartFailed                 a program that was to be recorded or measured     exit 1
+  BuildFailed                 a step of a Dockerfile failed, or took too long   exit 1
 
 Exit codes are the command line's; 0 is success, 1 an unexpected failure, 2 wrong usage (click). Where many things are
 done, see :func:`exit_code_of_many`.
@@ -142,6 +144,10 @@ class LifecycleInvalid(InputError):
 
 class RequirementsInvalid(InputError):
     """Python requirements cannot be resolved to wheels for the platform."""
+
+
+class DockerfileInvalid(InputError):
+    """A Dockerfile cannot be read, or uses what no engine at hand can do; names the file and the line."""
 
 
 class ContentError(RegistryPipelinesError):
@@ -391,6 +397,29 @@ class StateTooNew(LocalError):
 
 class StartFailed(RegistryPipelinesError):
     """A program of an image that was to be recorded failed, was not there in time, or wanted more than it may have."""
+
+
+class BuildFailed(RegistryPipelinesError):
+    """A step of a Dockerfile failed, or the build took longer than it may.
+
+    step: as the engine names it, empty where no step is known. line: of the Dockerfile, 0 where nobody knows it.
+    last_lines: what the step printed last, without values of secrets.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        *,
+        step: str = "",
+        line: int = 0,
+        last_lines: Sequence[str] = (),
+        where: str = "",
+        do: str = "",
+    ) -> None:
+        self.step = step
+        self.line = line
+        self.last_lines = list(last_lines)
+        super().__init__(what + "".join(f"\n  | {text}" for text in self.last_lines), where=where, do=do)
 
 
 class ToolMissing(LocalError):

@@ -410,15 +410,15 @@ def _rebuilds(session: Session, stale: Sequence[OnBase], known: Sequence[KnownBa
         newest = current.get(each.base.name)
         why = f"{each.release.tag} stands on {each.base.label}"
         why += f", {newest.digest.short} is the current one" if newest else ", which the tag names no more"
-        if image.build is None:
+        if image.made_here is None:
             steps[f"Build {image.name} again where it is built, and push a new release: {why}"] = None
         elif _is_buildable(session, image):
-            steps[f"{typed(session.config, 'build', image.name)}  # {image.build.version}: {why}"] = None
+            steps[f"{typed(session.config, 'build', image.name)}  # {image.made_here.version}: {why}"] = None
         else:
-            steps[f"In `images.{image.name}.build` set a new `version`, and build it: {why}"] = None
+            steps[f"In `images.{image.name}.{image.section}` set a new `version`, and build it: {why}"] = None
     return list(steps)
 
 
 def _is_buildable(session: Session, image: Image) -> bool:
     """Whether its configured version is not there yet."""
-    return image.build is not None and digest_at(session.places.source(image), built_tag(image)) is None
+    return image.made_here is not None and digest_at(session.places.source(image), built_tag(image)) is None

@@ -161,16 +161,17 @@ class _Told:
     def _new_image(self, about: tuple[str, ...]) -> Iterator[str]:
         base = [_plain(each) for each in about if each.startswith(BASE_TYPES)]
         own = [_plain(each) for each in about if not each.startswith(BASE_TYPES)]
-        build, name = self._image.build, self._release.image
-        if build is None:
+        made, build, name = self._image.made_here, self._image.build, self._release.image
+        if made is None:
             yield f"Push a new release of {name} in which this is put right: {_some([*own, *base])}"
         else:
             if base:
                 ours = "Update the machine that builds (base `python` is made of its files)"
-                yield f"{ours if build.base == 'python' else f'Take a newer base than {build.base}'}: {_some(base)}"
+                newer = f"Take a newer base than {build.base}" if build else "Take a newer base in the Dockerfile"
+                yield f"{ours if build and build.base == 'python' else newer}: {_some(base)}"
             right = f", and put right: {_some(own)}" if own else ""
-            yield f"In `images.{name}.build` set a new `version`{right}"
-        self._name, self._is_new = name if build else f"{name}:{NEW}", True
+            yield f"In `images.{name}.{self._image.section}` set a new `version`{right}"
+        self._name, self._is_new = name if made else f"{name}:{NEW}", True
 
     def _provenance(self, _: tuple[str, ...]) -> Iterator[str]:
         """Nothing where it is attached: signing the release signs it, unless a builder has a key of its own."""

@@ -120,7 +120,7 @@ def derivation(image: Image) -> Stream | None:
 
 def built_tag(image: Image) -> str:
     """The tag of the release of what is built here; empty where nothing is."""
-    version = image.build.version if image.build else ""
+    version = image.made_here.version if image.made_here else ""
     return image.stream.released_tag(version) if version and image.stream else version
 
 
@@ -146,7 +146,7 @@ def _is_derived(tag: str) -> bool:
 def _reads_as_release(image: Image, tag: str) -> bool:
     if not tag or is_named_after_digest(tag):
         return False
-    if image.build and tag == image.build.version:
+    if image.made_here and tag == image.made_here.version:
         return True
     return matches(tag, image.tags) if image.tags else is_version_tag(tag)
 

@@ -205,7 +205,7 @@ def _find(session: Session, text: str) -> tuple[Release | None, str]:
     written, at, _ = text.partition("@")
     name, colon, tag = written.partition(":")
     image = session.image(name)
-    version, stream = image.build.version if image.build else "", releases.derivation(image)
+    version, stream = image.made_here.version if image.made_here else "", releases.derivation(image)
     if not at and not (colon and not tag):
         tag = tag or version
         if stream and releases.names_origin(image, tag):  # what it ships as is meant
@@ -250,7 +250,7 @@ class _Work:
 
         name, release = self.shipment.image, None
         image = self.session.image(name)
-        if image.build and image.build.version == origin:
+        if image.made_here and image.made_here.version == origin:
             release = self._made(self._run("build", name, lambda: build.build(self.session, name)))
             if release is None:
                 return None

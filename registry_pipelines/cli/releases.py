@@ -81,12 +81,12 @@ def stage_command(
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
 @common
 def build(options: Options, images: tuple[str, ...]) -> None:
-    """Build images (all that have a build section unless named) from wheels and folders, and push them. Where releases
+    """Build images (all that have a `build` or `dockerfile` section unless named) and push them. Where releases
     are derived (`stream`), that is done, too."""
     with options.chain() as chain:
-        names = images or [name for name, image in chain.config.images.items() if image.build]
+        names = images or [name for name, image in chain.config.images.items() if image.made_here]
         results = [result for name in names for result in chain.make_release(name)]
-    answer_all(options, results, nothing="nothing is built: no image of the configuration has a `build` section")
+    answer_all(options, results, nothing="nothing is built: no image has a `build` or `dockerfile` section")
 
 
 @click.command("sign")

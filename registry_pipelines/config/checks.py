@@ -292,17 +292,38 @@ def _images(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
         if (first := used.setdefault((image.registry, image.repository), name)) != name:
             yield f"images.{name}.repository", f"{image.registry}/{image.repository} belongs to `{first}` already"
         yield from _channels(child(child(root, "images"), name), image)
-        if image.build and image.build.version in (each.name for each in image.order):
-            yield f"images.{name}.build.version", "a version tag never moves, so it cannot be the channel tag"
+        if image.made_here and image.made_here.version in (each.name for each in image.order):
+            yield f"images.{name}.{image.section}.version", "a version tag never moves, so it cannot be the channel tag"
         if image.build and image.build.wheels and image.build.wheels_from:
             yield (
                 f"images.{name}.build.wheels_from",
                 "stands in place of `wheels`; name a folder, or an artifact, not both",
             )
+        if image.dockerfile:
+            yield from _dockerfile(config, f"images.{name}", image)
         for target_name in image.targets:
             target = config.targets[target_name]
             if (target.registry, config.repository_at(image, target)) == (image.registry, image.repository):
                 yield f"images.{name}.targets", f"target `{target_name}` is the place the image comes from"
+
+
+def _dockerfile(config: Config, at: str, image: Image) -> Iterable[tuple[str, str]]:
+    """What is wrong with an image from a Dockerfile. at: its place in the file."""
+    settings = image.dockerfile
+    if settings is None:
+        return
+    if image.build:
+        yield f"{at}.dockerfile", "stands in place of `build`; an image is built in one way"
+    for secret, source in settings.secrets.items():
+        if (source.file is None) == (source.env is None):
+            yield f"{at}.dockerfile.secrets.{secret}", "name either `file` or `env`"
+    if settings.cache:
+        cache = settings.cache.repository
+        used = {place for each in config.images.values() for place in (each.repository, each.moving) if place}
+        if cache in used:
+            yield f"{at}.dockerfile.cache", f"{cache} is the repository of an image; a cache needs one of its own"
+        if settings.engine in ("buildah", "docker"):
+            yield f"{at}.dockerfile.cache", f"a cache in a registry is BuildKit's; `engine: {settings.engine}` has none"
 
 
 def _same_folder(image: Image) -> bool:

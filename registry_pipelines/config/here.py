@@ -305,7 +305,7 @@ def _provenance(config: Config) -> Iterator[Finding]:
     if config.signing.builder:
         return
     for name, image in config.images.items():
-        if image.build is None and "provenance" in config.policies[image.policy].required:
+        if image.made_here is None and "provenance" in config.policies[image.policy].required:
             yield (
                 f"images.{name}",
                 f"policy `{image.policy}` requires provenance, and this image is not built here: unless the CI that "

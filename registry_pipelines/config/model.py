@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from registry_pipelines.build.builder import Build
+from registry_pipelines.build.dockerfile.model import DockerfileBuild
 from registry_pipelines.collect.rules import Collect, RetentionRule
 from registry_pipelines.config.registries import (
     Cache,
@@ -93,9 +94,21 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     targets: tuple[Annotated[str, Names("targets")], ...] = ()
     """Targets every promoted release must reach."""
     build: Build | None = None
-    """How it is built; leave out when a team's CI pushes it."""
+    """How it is built from Python wheels and a folder; leave out when a team's CI pushes it."""
+    dockerfile: DockerfileBuild | None = None
+    """How it is built from a Dockerfile, in place of `build` (docs/dockerfiles.md)."""
     stream: Stream | None = None
     """How it starts before it is fetched whole (docs/streaming.md); leave out for an image that nothing is done to."""
+
+    @property
+    def made_here(self) -> Build | DockerfileBuild | None:
+        """How it is built here, in either way; None when somebody else pushes it."""
+        return self.build or self.dockerfile
+
+    @property
+    def section(self) -> str:
+        """The name of the section that says how it is built here."""
+        return "dockerfile" if self.dockerfile else "build"
 
     @property
     def order(self) -> tuple[Channel, ...]:

@@ -255,7 +255,7 @@ def test_a_command_that_has_nothing_to_do_says_so(tmp_path: Path) -> None:
 
     assert told("releases") == "the source registries hold no release\n"
     push(Chain(load(path)).place("app"), "v1.0.0", provenance=False)
-    assert told("build") == "nothing is built: no image of the configuration has a `build` section\n"
+    assert told("build") == "nothing is built: no image has a `build` or `dockerfile` section\n"
     assert (
         told("replicate", "app", "--check") == "images.app has no `targets`, so there is nothing to copy or compare\n"
     )

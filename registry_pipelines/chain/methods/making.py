@@ -31,9 +31,9 @@ class Making(Base):
         from registry_pipelines.chain import build, releases
 
         built, settings = build.build(self._session, image), self._session.image(image)
-        if settings.build is None or releases.derivation(settings) is None:
+        if settings.made_here is None or releases.derivation(settings) is None:
             return [built]
-        return [built, self.convert(image, settings.build.version)]
+        return [built, self.convert(image, settings.made_here.version)]
 
     def convert(self, image: str, tag: str, wanted: Stream | None = None) -> StageResult:
         """Derive a release of the image that was pushed as ``tag``, in the form that the configuration says, or

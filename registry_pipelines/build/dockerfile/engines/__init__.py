@@ -1,0 +1,5 @@
+"""What runs a Dockerfile: one file for each engine, and what they have in common.
+
+- ``protocol``: what an engine is asked, and what it gives back
+- ``buildx``, ``buildctl``: BuildKit (``buildkit`` is what they have in common, ``rawjson`` reads its progress)
+"""
