@@ -20,7 +20,7 @@ from registry_pipelines.collect.steps import sequence
 from registry_pipelines.collect.units import Unit, units_of
 from registry_pipelines.inventory.survey import Survey, reachable
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.stream.model import DERIVED_FORMATS
+from registry_pipelines.stream.model import MADE_FORMS
 
 
 @dataclass(frozen=True)
@@ -121,11 +121,11 @@ def _named_after(survey: Survey, companions: Mapping[str, tuple[Digest, ...]]) -
 
 
 def _origins(survey: Survey) -> dict[Digest, list[Digest]]:
-    """By a converted release (``v1-estargz``), what it was made of (``v1``): its provenance is reached through that,
-    and is gone with it. By name, so that nobody has to sign for it: what is not so costs room."""
+    """By a derived release (``v1-estargz``, ``v1-rechunked``), what it was made of (``v1``): its provenance is reached
+    through that, and is gone with it. By name, so that nobody has to sign for it: what is not so costs room."""
     found: dict[Digest, list[Digest]] = {}
     for tag, digest in survey.tags.items():
-        for name in (tag.removesuffix(f"-{form}") for form in DERIVED_FORMATS if tag.endswith(f"-{form}")):
+        for name in (tag.removesuffix(f"-{form}") for form in MADE_FORMS if tag.endswith(f"-{form}")):
             if survey.tags.get(name, digest) != digest:
                 found.setdefault(digest, []).append(survey.tags[name])
     return found

@@ -35,6 +35,9 @@ RECORDING_TYPE = "urn:registry-pipelines:recording:v1"
 DERIVATION_TYPE = "urn:registry-pipelines:derivation:v1"
 """Which image was made of which other one by conversion: the same files in another form."""
 
+RECHUNK_TYPE = "urn:registry-pipelines:rechunk:v1"
+"""That an image with its files in other layers has the same files as the one that it was made of."""
+
 REPORT_TYPE = "urn:registry-pipelines:vulnerability-report:v1"
 """Our vulnerability report, whatever it found: signed when it is written."""
 
@@ -93,6 +96,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     HOT_PACK_TYPE: ("indexer",),
     RECORDING_TYPE: ("indexer",),
     DERIVATION_TYPE: ("indexer",),
+    RECHUNK_TYPE: ("indexer",),
     CYCLONEDX_TYPE: ("scanner",),
     SPDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),

@@ -18,7 +18,7 @@ from registry_pipelines.evidence.predicates import DERIVATION_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.model import DerivedFormat
+from registry_pipelines.stream.model import DerivedFormat, Regrouped
 
 
 class DerivedPlatform(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,7 +38,7 @@ class Derivation(msgspec.Struct, frozen=True, kw_only=True):
     """Top digest of what was converted, in the same repository."""
     derived: Digest
     """Top digest of what was made."""
-    format: DerivedFormat
+    format: DerivedFormat | Regrouped
     options: dict[str, Any]
     """What the conversion was told: sizes in bytes, levels, names of files."""
     platforms: tuple[DerivedPlatform, ...]

@@ -13,6 +13,11 @@ StreamFormat = Literal["soci-v1", "soci-v2", "estargz"]
 DerivedFormat = Literal["soci-v2", "estargz"]
 DERIVED_FORMATS: tuple[DerivedFormat, ...] = get_args(DerivedFormat)
 """Formats of which a new image with a new digest is made."""
+Regrouped = Literal["rechunked"]
+RECHUNKED: Regrouped = "rechunked"
+"""The form whose layers are a package each (``anatomy.rechunk``); what is made so may be converted after that."""
+MADE_FORMS: tuple[str, ...] = (*DERIVED_FORMATS, RECHUNKED)
+"""Forms that an image is made in out of another one; its tag ends with them."""
 
 DEFAULT_SPAN_SIZE = Size(4 << 20)
 """Uncompressed bytes between two points of a SOCI index; the official tool's default. Smaller spans fetch less for a
