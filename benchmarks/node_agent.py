@@ -103,11 +103,12 @@ def _pull(node: NodeRig, snapshotter: str, reference: str) -> float:
 
 
 def _taken(node: NodeRig) -> dict[str, Any]:
-    """Of the agent and of what it started: memory that is nobody else's and no file's, and threads."""
+    """Of the agent and of what it started: memory that is no file's, each page once (a twin shares most of its pages
+    with the process it is the twin of), and threads."""
     anonymous = threads = 0
     for process in node.processes():
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Anonymous:"):
+            if line.startswith("Pss_Anon:"):
                 anonymous += int(line.split()[1])
         threads += len(list(Path(f"/proc/{process}/task").iterdir()))
     return {"anonymous_mb": round(anonymous * 1024 / 1e6, 1), "threads": threads, "processes": len(node.processes())}

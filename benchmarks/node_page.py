@@ -164,7 +164,8 @@ def _memory_text(said: Said) -> str:
             lines.append(f"| {title} | {count} | {row['anonymous_mb']:.0f} | {row['threads']} | {row['processes']} |")
             title = ""
     lines.append(
-        "\nAnonymous memory of the agent and of what it started, after a container of each image ran `import torch`. "
+        "\nAnonymous memory of the agent and of what it started, a page that a process shares with its twin once, "
+        "after a container of each image ran `import torch`. "
         "Layers that it reads are mapped files, which the kernel drops when it needs room, and are not in it."
     )
     if said["start_s"]:

@@ -25,6 +25,7 @@ from registry_pipelines.errors import (
     Unauthorized,
     Unavailable,
 )
+from registry_pipelines.node.lately import Lately
 from registry_pipelines.oci.times import write_time
 
 COUNTERS: dict[str, str] = {
@@ -65,6 +66,9 @@ not what it says."""
 
 MOST_FALLBACKS = 100
 """Images of which the last reason is kept; a node has fewer."""
+
+SAME_PULL_S = 60.0
+"""For so long the same reason for the same image is that of the same pull."""
 
 _REASONS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], Reason], ...] = (
     ((Unauthorized, Forbidden), "credentials"),
@@ -109,7 +113,7 @@ class Counts:
     """See the module. For many threads; counters only grow."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock, self._fell_back = threading.Lock(), Lately()
         self._counters: dict[tuple[str, tuple[tuple[str, str], ...]], float] = {}
         self._fallbacks: dict[str, Fallback] = {}
 
@@ -122,8 +126,10 @@ class Counts:
             self._counters[key] = self._counters.get(key, 0) + amount
 
     def fall_back(self, image: str, reason: Reason, why: str) -> None:
-        """An image, or some of its layers, are pulled as usual: counted, and told by `node status`. why: without
-        secrets."""
+        """An image, or some of its layers, are pulled as usual: counted once for a pull, which asks for each layer, and
+        told by `node status`. why: without secrets."""
+        if not self._fell_back.first((image, reason), SAME_PULL_S):
+            return
         self.count("fallbacks", reason=reason)
         with self._lock:
             before = self._fallbacks.pop(image, None)

@@ -8,7 +8,6 @@ answer is kept for ``keep``. Where the registry cannot be asked, the last allowi
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.gate_layers import Layers
 from registry_pipelines.node.judging import Layer, Named, denied
 from registry_pipelines.node.last_answers import LastAnswers
+from registry_pipelines.node.lately import Lately
 from registry_pipelines.node.model import Gate
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
@@ -130,7 +130,7 @@ class NodeGate:
         refusal and each answer that is old. now: seconds since 1970. Raises LocalError."""
         self._settings, self._sites, self._log, self._scope = settings, sites, log, scope
         self._approved = (*settings.approved, *approved)
-        self._runtime, self._wait_s, self._now, self._clock = runtime, wait_s, now, clock
+        self._runtime, self._wait_s, self._now = runtime, wait_s, now
         self._counts, self._read, self._last = counts, read, LastAnswers(folder)
         keep_s, self._max_age_s = settings.keep.total_seconds(), settings.max_age.total_seconds()
         self._rulings: Kept[tuple[str, Digest], _Asked] = Kept(
@@ -146,9 +146,7 @@ class NodeGate:
             clock=clock,
         )
         self._layers = Layers(place, self._last, pool, self._waited, clock=clock)
-        self._lock = threading.Lock()
-        self._said: dict[Hashable, float] = {}
-        self._slow: dict[Hashable, float] = {}
+        self._said, self._slow = Lately(clock), Lately(clock)
 
     def pulled(self, image: Named | None, chain_id: str = "") -> None:
         """See judging.Gate. Without a name a layer may come where the runtime can be asked later whose container it
@@ -280,26 +278,14 @@ class NodeGate:
     def _waited(self, kept: Kept[_K, _V], key: _K) -> _V:
         """As ``Kept.get``; a question that took too long is not waited for again at once. Raises TimeoutError."""
         try:
-            return kept.get(key, self._wait_s if self._first(self._slow, key, 0.0) else 0.0)
+            return kept.get(key, 0.0 if self._slow.has(key) else self._wait_s)
         except TimeoutError:
-            self._first(self._slow, key, AGAIN_S)
+            self._slow.first(key, AGAIN_S)
             raise
 
     def _say(self, line: str) -> None:
-        if self._first(self._said, line, SAY_AGAIN_S):
+        if self._said.first(line, SAY_AGAIN_S):
             self._log(line)
-
-    def _first(self, until: dict[Hashable, float], key: Hashable, for_s: float) -> bool:
-        """Whether this is not among what came a moment ago; then it is so for some seconds from now."""
-        now = self._clock()
-        with self._lock:
-            for over in [each for each, end in until.items() if end <= now]:
-                del until[over]
-            if key in until:
-                return False
-            if for_s:
-                until[key] = now + for_s
-            return True
 
 
 def _release_of(asked: tuple[Place, str, Digest]) -> Digest | RegistryPipelinesError:

@@ -35,6 +35,10 @@ class ImageNotes:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        for path in folder.glob(f"*{_UNFIT}"):
+            if not _is_of_today(path):
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def write(self, note: ImageNote) -> None:
         """Keep it, in place of the one before. Raises LocalError, but not for a full disk."""
@@ -65,9 +69,8 @@ class ImageNotes:
 
     def is_unfit(self, digest: str) -> bool:
         """Whether that was marked, within a day."""
-        with suppress(OSError, DigestInvalid):
-            age = time.time() - self._path(Digest.parse(digest), _UNFIT).stat().st_mtime
-            return 0 <= age < UNFIT_S  # a clock that was set back makes nothing unfit for longer
+        with suppress(DigestInvalid):
+            return _is_of_today(self._path(Digest.parse(digest), _UNFIT))
         return False
 
     def _path(self, digest: Digest, ending: str) -> Path:
@@ -81,6 +84,13 @@ class ImageNotes:
         with suppress(OSError, ContentError, DigestInvalid):
             return decode_json(path.read_bytes(), ImageNote, what="note of a served image")
         return None
+
+
+def _is_of_today(path: Path) -> bool:
+    """Whether it is there and young enough. A clock that was set back makes nothing unfit for longer."""
+    with suppress(OSError):
+        return 0 <= time.time() - path.stat().st_mtime < UNFIT_S
+    return False
 
 
 __all__ = ["ImageNote", "ImageNotes"]

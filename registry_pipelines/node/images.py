@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from registry_pipelines.node.announcing import Looked
 from registry_pipelines.node.counts import Counts, Reason, reason_of
 from registry_pipelines.node.freeing import Freeing, Store
 from registry_pipelines.node.image_notes import ImageNote, ImageNotes
+from registry_pipelines.node.lately import Lately
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
 from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.node.served import Around, Found, Left, ServedImage, left_by_fanotify, left_by_fuse
@@ -38,6 +39,7 @@ from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.mounting import end_mount
 from registry_pipelines.stream.lazy.opened import OpenImage, Promised, open_image
 from registry_pipelines.stream.lazy.proving import proven_here
+from registry_pipelines.stream.lazy.vouching import NotBelieved
 
 MOST_WHOLE_BYTES = 10 << 20
 """Of a layer that is fetched whole for an image that is served: indexes leave out those below 10 MiB unless told
@@ -55,7 +57,7 @@ AGAIN_S = 60.0
 
 
 class NodeImages:
-    """See the module, and ``lazy_images.LazyImages``. Close it with the process: what is mounted goes."""
+    """See the module, and ``lazy_images.LazyImages``. Close it with the process."""
 
     def __init__(
         self,
@@ -101,6 +103,8 @@ class NodeImages:
         self._found: dict[str, Future[ServedImage | None]] = {}
         self._not_before: dict[str, float] = {}
         """By digest, in monotonic seconds."""
+        self._slow = Lately()
+        """Digests whose registry a pull waited for in vain: its other layers do not wait, too."""
         self._freeing = Freeing(lambda: BlockStore(state / "lazy" / "blocks"), self._needed)
         self._freeing_files = Freeing(self._files_store, self._needed_files)
         self._announced: Callable[[str], Sequence[tuple[str, str]]] = lambda chain_id: ()
@@ -159,7 +163,9 @@ class NodeImages:
 
     def release(self, image: str) -> None:
         """See LazyImages."""
-        digest = image.rpartition("@")[2]
+        self._release_digest(image.rpartition("@")[2])
+
+    def _release_digest(self, digest: str) -> None:
         with self._lock:
             found = self._found.get(digest)
         if found is None:
@@ -182,7 +188,7 @@ class NodeImages:
         """See LazyImages."""
         wanted = {image.rpartition("@")[2] for image in images}
         for digest in {*(kept.digest for kept in self._notes.all()), *self._resuming} - wanted:
-            self.release(f"@{digest}")
+            self._release_digest(digest)
 
     def drain(self, *, wanted: bool, done: bool) -> None:
         """See LazyImages."""
@@ -208,9 +214,10 @@ class NodeImages:
                     target=self._open, args=(reference, digest, found), name="node_image", daemon=True
                 ).start()
         try:
-            return found.result(self._wait_s)
+            return found.result(0.0 if self._slow.has(digest) else self._wait_s)
         except TooLate:
-            self._as_usual(f"{reference}@{digest}", "slow", f"its registry takes longer than {self._wait_s:g} s")
+            if self._slow.first(digest, AGAIN_S):
+                self._as_usual(f"{reference}@{digest}", "slow", f"its registry takes longer than {self._wait_s:g} s")
             return None
 
     def _as_usual(self, image: str, reason: Reason, why: str) -> None:
@@ -227,7 +234,7 @@ class NodeImages:
             image = self._made(reference, Digest.parse(digest))
             image.open(partial(self._answer, image, found), partial(self._keep, image))
             if not image.layers and not found.done():
-                self._as_usual(image.name, "not-indexed", image.left_out or "it has no layers")
+                self._as_usual(image.name, _reason(image), image.left_out or "it has no layers")
                 image.close()
                 image = None
         except RegistryPipelinesError as error:
@@ -252,7 +259,7 @@ class NodeImages:
         if image is not None:
             self._log(image.told)
             if image.left_out:
-                self._counts.fall_back(image.name, "not-indexed", image.told)
+                self._counts.fall_back(image.name, _reason(image), image.told)
             if image.layers:
                 self._note(image)
         self._counts.count("images", served="none" if image is None else "part" if image.left_out else "all")
@@ -275,17 +282,10 @@ class NodeImages:
         kept = self._notes.read(digest)
         if kept is not None:  # one name for one image, under however many references it is pulled
             reference = kept.reference
-        place, selector = self._locate(reference), _selector(reference)
-
-        @contextmanager
-        def open_layers(count: int | None, promised: Promised | None) -> Iterator[OpenImage]:
-            with self._layers(place, selector, digest, count, promised=promised) as opened:
-                yield opened
-
         return ServedImage(
             reference,
             digest,
-            open_layers,
+            partial(self._layers, self._locate(reference), _selector(reference), digest),
             folder=self._folder,
             around=self._around,
             fill=self._fill,
@@ -315,9 +315,9 @@ class NodeImages:
         selector: str,
         digest: Digest,
         count: int | None,
+        promised: Promised | None,
         *,
         ahead: bool = True,
-        promised: Promised | None = None,
     ) -> AbstractContextManager[OpenImage]:
         """See ``opened.open_image``; selector: what the image was named by."""
         folder = self._state / "lazy"
@@ -350,7 +350,7 @@ class NodeImages:
         kept = Place(kept_registry(place.registry, self._state / "lazy" / "manifests", self._log), place.repository)
         image = image_for(kept, selector)
         digest, chain = image.descriptor.digest, image.config.chain_ids
-        with self._layers(place, selector, digest, None, ahead=False) as opened:
+        with self._layers(place, selector, digest, None, None, ahead=False) as opened:
             return Looked(digest, tuple(chain[: len(opened.layers)]), len(chain), opened.left_out)
 
     def know(self, announced: Callable[[str], Sequence[tuple[str, str]]]) -> None:
@@ -481,6 +481,11 @@ class NodeImages:
         name = f"{left.reference}@{left.digest}" if left is not None else "an image"
         self._counts.count("lost")
         self._log(f"{name} is not served on: {why}; containers that run get errors for what they did not read yet")
+
+
+def _reason(image: ServedImage) -> Reason:
+    """Why not all of its layers are served."""
+    return "not-trusted" if isinstance(image.left_out, NotBelieved) else "not-indexed"
 
 
 def _selector(reference: str) -> str:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import msgspec
 
-from registry_pipelines.errors import ContentError, DiskFull
+from registry_pipelines.errors import ContentError, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.stream.lazy.kept import KeptFiles
@@ -43,19 +43,26 @@ _Kind = TypeVar("_Kind", LastAnswer, _Release)
 
 
 class LastAnswers:
-    """For many threads, and for other processes over the same folder. What a full disk does not take is asked anew."""
+    """For many threads, and for other processes over the same folder. What the disk does not take is asked anew."""
 
     def __init__(self, folder: Path) -> None:
         """Raises LocalError: others can write to the folder, who would allow there what nobody allowed."""
         self._files = KeptFiles(folder, max_bytes=MAX_BYTES)
+        self._outdated: set[str] = set()
+        """Files that say what is not so any more, and that a disk which takes no writes has still."""
 
     def put(self, key: str, allowed: bool, at: float) -> None:
-        """Remember an answer. Raises LocalError where a refusal cannot be kept in place of an allowing answer."""
+        """Remember an answer, in place of the one before. Where the disk takes no writes at all this process goes by
+        none, and one that begins later by what stands there."""
         name = _name(key)
         try:
             self._files.put(name, encode_json(LastAnswer(key, allowed, at)))
-        except DiskFull:
-            self._files.path(name).unlink(missing_ok=True)
+            self._outdated.discard(name)
+        except LocalError:
+            try:
+                self._files.path(name).unlink(missing_ok=True)
+            except OSError:
+                self._outdated.add(name)
 
     def allowed(self, key: str, *, now: float, max_age_s: float) -> float | None:
         """How long ago in seconds it was last allowed; None where it was not, or too long ago."""
@@ -66,7 +73,7 @@ class LastAnswers:
 
     def put_release(self, key: str, digest: Digest) -> None:
         """Remember of which release a manifest is: the index that has it, or itself."""
-        with suppress(DiskFull):
+        with suppress(LocalError):
             self._files.put(_name(key), encode_json(_Release(key, digest)))
 
     def release(self, key: str) -> Digest | None:
@@ -75,7 +82,8 @@ class LastAnswers:
         return Digest(found.digest) if found is not None else None
 
     def _read(self, key: str, kind: type[_Kind]) -> _Kind | None:
-        path = self._files.find(_name(key))
+        name = _name(key)
+        path = self._files.find(name) if name not in self._outdated else None
         with suppress(OSError, ContentError):
             found = decode_json(path.read_bytes(), kind) if path is not None else None
             return found if found is not None and found.key == key else None

@@ -194,7 +194,7 @@ def test_a_disk_that_fills_up_fails_a_pull_and_the_agent_goes_on(folder: Path) -
         ("broken", "registry"),
         ("unknown", "not-found"),
         ("unsigned", "not-indexed"),
-        ("another's key", "not-indexed"),
+        ("another's key", "not-trusted"),
     ],
 )
 def test_why_an_image_is_pulled_as_usual_has_a_word(

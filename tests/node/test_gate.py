@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -37,6 +39,7 @@ from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.threads import Pool
 from tests.chain.entries import index
 from tests.chain.fleet import Fleet, attach_provenance, push, start
+from tests.needs import missing
 
 LAYER = Layer("sha256:" + "1" * 64, "k8s.io", "rp")
 
@@ -323,6 +326,23 @@ def test_answers_are_kept_by_this_user_alone(tmp_path: Path) -> None:
     for torn in (b"", b"{", path.read_bytes().replace(b"one", b"two"), b"null"):
         path.write_bytes(torn)
         assert last.allowed("one", now=1010.0, max_age_s=20) is None
+
+
+def test_a_refusal_that_the_disk_does_not_take_counts_all_the_same(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        missing("only root mounts a folder read-only")
+    last = LastAnswers(tmp_path / "own")
+    last.put("one", True, 1000.0)
+    subprocess.run(["mount", "--bind", tmp_path / "own", tmp_path / "own"], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", tmp_path / "own"], check=True)
+    try:
+        last.put("one", False, 1001.0)
+        last.put_release("two", Digest.of(b"two"))
+        assert last.allowed("one", now=1010.0, max_age_s=20) is None and last.release("two") is None
+    finally:
+        subprocess.run(["umount", tmp_path / "own"], check=True)
+    last.put("one", True, 1002.0)
+    assert last.allowed("one", now=1010.0, max_age_s=20) == 8.0
 
 
 def test_a_container_is_of_the_image_whose_topmost_layer_it_stands_on() -> None:

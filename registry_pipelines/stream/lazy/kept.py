@@ -44,7 +44,8 @@ class KeptFiles:
     def put(self, name: str, content: bytes) -> Path:
         """Keep a file. Raises DiskFull, LocalError."""
         path = self._folder / name
-        write_file(path, content, mode=0o600, lasting=self._lasting)
+        with local_errors(path):
+            write_file(path, content, mode=0o600, lasting=self._lasting)
         self.make_room(path)
         return path
 

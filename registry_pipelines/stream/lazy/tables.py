@@ -48,7 +48,7 @@ from registry_pipelines.stream.lazy.kept_tables import kept_toc
 from registry_pipelines.stream.lazy.merging import merge_layers
 from registry_pipelines.stream.lazy.pieces import Pieces, SpanPieces, WholeLayer
 from registry_pipelines.stream.lazy.tree import Tree
-from registry_pipelines.stream.lazy.vouching import UNPROVEN, vouched
+from registry_pipelines.stream.lazy.vouching import UNPROVEN, NotBelieved, vouched
 from registry_pipelines.stream.left_out import unreadable
 from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.signed_index import find_index
@@ -443,7 +443,7 @@ class _Finder:
         if indexes.signed:
             return ztocs, ""
         refused = "; ".join(f"index {each}" for each in indexes.not_served)
-        return {}, f"no index of the image is believed: {refused}" if refused else NO_INDEX
+        return {}, NotBelieved(f"no index of the image is believed: {refused}") if refused else NO_INDEX
 
     def _mapped(self, descriptor: Descriptor) -> mmap.mmap:
         """A ztoc in a file of this node, held against its digest each time."""

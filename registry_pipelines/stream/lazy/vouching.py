@@ -6,7 +6,12 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.predicates import STREAMING_INDEX_TYPE
 from registry_pipelines.oci.digest import Digest
 
-UNPROVEN = (
+
+class NotBelieved(str):
+    """Why a layer is not read by pieces, where something says how, and nobody who is believed vouches for that."""
+
+
+UNPROVEN = NotBelieved(
     "nobody who is believed says that it unpacks to what the image's config claims, whose name others use, too "
     "(a trusted indexer does by `stream index` or `stream convert`)"
 )
@@ -20,4 +25,4 @@ def vouched(verifier: Verifier, table: Digest | None = None) -> Digest:
     return Digest.of(f"{table or 'tar'} as vouched for by {keys}".encode())
 
 
-__all__ = ["vouched"]
+__all__ = ["NotBelieved", "vouched"]
