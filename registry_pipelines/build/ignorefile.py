@@ -19,7 +19,7 @@ MAX_LINE_BYTES = 65_535
 """Docker refuses longer lines too."""
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u2028\u2029\u202f\u205f\u3000"
 """White space of Unicode, which Go trims; Python's own set has four more."""
 
 Matches = tuple[bool, ...]
@@ -115,17 +115,17 @@ def _read_line(raw: bytes) -> Pattern | None:
     if len(raw) > MAX_LINE_BYTES:
         raise _NotUnderstood(f"it is longer than {MAX_LINE_BYTES} bytes", "Shorten it")
     try:
-        line = raw.decode().strip(_SPACE)
+        line = raw.decode().strip(WHITE_SPACE)
     except UnicodeDecodeError as error:
         raise _NotUnderstood("it is not UTF-8", "Save the file as UTF-8") from error
     if not line:
         return None
     mark = "!" if line.startswith("!") else ""
-    cleaned = _clean(line.removeprefix(mark).strip(_SPACE))
+    cleaned = _clean(line.removeprefix(mark).strip(WHITE_SPACE))
     if len(cleaned) > 1:
         cleaned = cleaned.removeprefix("/")
     # Docker cleans the line once more, with its "!": "/!name" arrives here as an exception.
-    cleaned = _clean((mark + cleaned).strip(_SPACE) or ".")
+    cleaned = _clean((mark + cleaned).strip(WHITE_SPACE) or ".")
     if cleaned == "!":
         raise _NotUnderstood('nothing stands behind "!"', "Name what is taken back, or remove the line")
     return _compiled(cleaned.removeprefix("!"), takes_back=cleaned.startswith("!"))
