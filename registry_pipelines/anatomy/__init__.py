@@ -3,6 +3,6 @@
 ``reading`` gets what one pass over each layer found (a layer that was scanned and indexed is not read again),
 ``stacking`` puts the layers on each other, ``owning`` says which package a file is of, ``classes`` what kind of file it
 is, ``advice`` what need not be there; ``anatomy`` does it all for one image, ``report`` is its answer;
-``picture`` draws it on a ``raster`` of its own.
+``picture`` draws it on a ``raster`` of its own. ``rechunk`` makes an image anew with one package a layer.
 Imported by the command line. Imports ``scan`` (facts of layers) and ``stream`` (which image a machine starts).
 """

@@ -42,7 +42,7 @@ def header_bytes(info: tarfile.TarInfo) -> bytes:
     facts = (info.type, info.mode, info.mtime, info.uid, info.gid, info.uname, info.gname)
     block = bytearray(_nameless(facts))
     simple = len(name) <= tarfile.LENGTH_NAME and name.isascii() and 0 <= info.size < 8**11
-    if not simple or info.linkname or info.pax_headers or len(block) != tarfile.BLOCKSIZE:
+    if not simple or info.linkname or info.isdev() or info.pax_headers or len(block) != tarfile.BLOCKSIZE:
         return info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     block[: len(name)] = name.encode()
     block[124:135] = b"%011o" % info.size

@@ -1,4 +1,5 @@
-"""Files of a layer, read through its ztoc: only the spans that hold them are fetched, each held against its digest.
+"""Files of a layer, read through the spans of its ztoc or its record: only those that hold them are fetched, each held
+against its digest.
 
 zlib modules of Python cannot begin within a byte (``inflatePrime``). What stands before the first whole byte is given
 as empty deflate blocks that end where the block begins (RFC 1951, sections 3.2.6 and 3.2.7): a fixed one has 10 bits,
@@ -22,7 +23,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Readable
 from registry_pipelines.stream.ranges import Ranges
 from registry_pipelines.stream.toc import FileMetadata, file_metadata
-from registry_pipelines.stream.ztoc import GZIP, Spans, Ztoc
+from registry_pipelines.stream.ztoc import GZIP, Spans
 
 KEPT_BYTES = 32 << 20
 """Of inflated content: files lie one behind the other, and most share a span with the one before. Larger spans are
@@ -46,10 +47,10 @@ _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(\.\d{1,9})?(Z|[+-]\d\d:\d\
 class LayerFiles:
     """Reads files of one layer. Not for several threads."""
 
-    def __init__(self, ztoc: Ztoc, ranges: Ranges, *, where: str = "") -> None:
-        self._spans = ztoc.spans
+    def __init__(self, spans: Spans, ranges: Ranges, *, where: str = "") -> None:
+        self._spans = spans
         self._ranges = ranges
-        self._where = where or ztoc.where
+        self._where = where
         self._kept: tuple[int, bytes] = (-1, b"")
         self._header_is_right = self._spans.algorithm != GZIP
         self._positions = [point.position for point in self._spans.points]

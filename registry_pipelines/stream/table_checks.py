@@ -128,7 +128,7 @@ def _of_spans(spans: Spans, table: LayerTable) -> Iterator[Finding]:
 
 def _read(place: Place, ztoc: Ztoc, layer: Descriptor, every_span: bool) -> Iterator[Finding]:
     """Spans and headers, held against the layer in the registry."""
-    files = LayerFiles(ztoc, blob_ranges(place, layer.digest), where=f"{place}@{layer.digest}")
+    files = LayerFiles(ztoc.spans, blob_ranges(place, layer.digest), where=f"{place}@{layer.digest}")
     small = [number for number, length in enumerate(_lengths(ztoc.spans)) if 0 < length <= MAX_SAMPLED_BYTES]
     try:
         if every_span:

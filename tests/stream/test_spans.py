@@ -88,7 +88,7 @@ def reader(table: Ztoc, raw: bytes) -> LayerFiles:
     def ranges(start: int, stop: int) -> Iterator[Any]:
         yield BytesSource(raw[start:stop])
 
-    return LayerFiles(table, ranges)
+    return LayerFiles(table.spans, ranges)
 
 
 def whole(table: Ztoc, raw: bytes) -> bytes:
@@ -176,12 +176,12 @@ def test_ranges_come_from_a_registry_or_the_lack_of_them_is_said(tmp_path: Path)
         place = Place(DistributionRegistry(faults.address, plain_http=True), "app")
         layer = push_blob(place, raw, media_type=OCI_LAYER_GZIP)
         faults.reset_counts()
-        by_range = LayerFiles(table, blob_ranges(place, layer.digest))
+        by_range = LayerFiles(table.spans, blob_ranges(place, layer.digest))
         assert b"".join(by_range.pieces(100_000, 9)) == unpacked(raw)[100_000:100_009]
         assert [each.range for each in faults.seen] == ["bytes=0-9", "bytes=28552-51257"]
         faults.play("GET", ".*/blobs/.*", NoRange())
         with pytest.raises(Unsupported, match="whole blob"):
-            whole_of = LayerFiles(table, blob_ranges(place, layer.digest))
+            whole_of = LayerFiles(table.spans, blob_ranges(place, layer.digest))
             b"".join(whole_of.pieces(100_000, 9))
 
 

@@ -25,7 +25,12 @@ from registry_pipelines.oci.layer.checkpoints import WINDOW_BYTES, Checkpoint, C
 from registry_pipelines.oci.manifests import decode_json, encode_json
 
 _ENTRY = struct.Struct("<QQIB")
-"""position, size, bytes of ``blocks``, bytes of ``sha256``; then those two."""
+"""position, size, bytes of ``blocks``, bytes of ``sha256`` and ``bytecode`` together; then these, and ``blocks``."""
+
+_SHA256_BYTES = 32
+BYTECODE_HEAD_BYTES = 16
+"""What a ``.pyc`` begins with: magic number, flags, and time and size of its source or a hash of it (PEP 552)."""
+BYTECODE_MAGIC_BYTES = 4
 
 _LEVEL = 1
 """Headers repeat so much that higher levels win nothing (measured)."""
@@ -51,6 +56,10 @@ class RawEntry(NamedTuple):
     those of an old GNU sparse map."""
     sha256: bytes
     """Of the payload, 32 bytes; empty when there is none."""
+    bytecode: bytes = b""
+    """Of Python's compiled modules: the payload's first 16 bytes, and sha256 of the first four with all behind those
+    16. Installations differ in what lies between, and in nothing else. Empty for other files, and in a layer whose
+    maker did not look."""
 
 
 class RecordFacts(msgspec.Struct, frozen=True):
@@ -126,8 +135,9 @@ class LayerRecord:
             position, size, blocks, digest = _ENTRY.unpack(_exactly(reader, _ENTRY.size))
             if blocks > MAX_BLOCKS_BYTES:
                 raise LayerInvalid("the record of a layer is damaged", where=str(self.digest))
-            sha256 = _exactly(reader, digest)
-            yield RawEntry(position, size, _exactly(reader, blocks), sha256)
+            digests = _exactly(reader, digest)
+            sha256, bytecode = digests[:_SHA256_BYTES], digests[_SHA256_BYTES:]
+            yield RawEntry(position, size, _exactly(reader, blocks), sha256, bytecode)
 
 
 def _map(path: Path) -> mmap.mmap | bytes:
@@ -182,9 +192,10 @@ class RecordWriter:
 
     def add(self, entry: RawEntry) -> None:
         """The next entry."""
-        position, size, blocks, sha256 = entry
-        self._batch += _ENTRY.pack(position, size, len(blocks), len(sha256))
+        position, size, blocks, sha256, bytecode = entry
+        self._batch += _ENTRY.pack(position, size, len(blocks), len(sha256) + len(bytecode))
         self._batch += sha256
+        self._batch += bytecode
         self._batch += blocks
         self.entry_count += 1
         if len(self._batch) >= _BATCH_BYTES:

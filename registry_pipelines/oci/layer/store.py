@@ -25,7 +25,7 @@ from registry_pipelines.oci.layer.record import LayerRecord, RecordFacts, Record
 from registry_pipelines.oci.layer.walk import LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 
-FORMAT = 2
+FORMAT = 3
 """Part of the paths; raised when records hold something else than before, or reading a layer gives other entries.
 Older ones are deleted."""
 
@@ -70,6 +70,10 @@ class LayerStore:
         with suppress(OSError):
             os.utime(path)
         return record
+
+    def delete(self, diff_id: Digest, digest: Digest, *, span_bytes: int = SPAN_BYTES) -> None:
+        """Forget what was found of a layer, if anything was: who reads it next looks again."""
+        self._delete(self._path(diff_id, digest, span_bytes))
 
     @contextmanager
     def writing(self, *, span_bytes: int = SPAN_BYTES) -> Iterator[RecordWriter]:

@@ -12,7 +12,7 @@ from registry_pipelines.errors import LayerInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.buffers import Buffers
 from registry_pipelines.oci.layer.decompress import Decompressor, Readable, Source
-from registry_pipelines.oci.layer.record import RawEntry, RecordWriter
+from registry_pipelines.oci.layer.record import BYTECODE_HEAD_BYTES, BYTECODE_MAGIC_BYTES, RawEntry, RecordWriter
 from registry_pipelines.oci.manifests import Descriptor
 
 if TYPE_CHECKING:
@@ -250,6 +250,10 @@ _Begun = tuple[int, int, bytes]
 """position, size and blocks of a RawEntry whose content is not hashed yet."""
 
 
+_BYTECODE = b".pyc"
+"""In the headers of what is hashed a second time, without what installations of a module differ in."""
+
+
 class _FileHashes:
     """Gives every entry the sha256 of its content, and hands it on to the record."""
 
@@ -257,6 +261,7 @@ class _FileHashes:
         self._writer = writer
         self._entry: _Begun | None = None
         self._hasher: Any = None
+        self._bytecode: _BytecodeHash | None = None
 
     def feed(self, view: memoryview, first: int, entries: list[_Begun]) -> None:
         """Bytes of the tar from offset ``first`` on, and the entries whose headers end in them."""
@@ -267,17 +272,42 @@ class _FileHashes:
             position, size, blocks = entry
             if not size:
                 add(RawEntry(position, 0, blocks, b""))
-            elif position + size <= end:
+            elif position + size <= end and _BYTECODE not in blocks:
                 begin = position - first
                 add(RawEntry(position, size, blocks, sha256(view[begin : begin + size]).digest()))
             else:
                 self._entry, self._hasher = entry, sha256()
+                self._bytecode = _BytecodeHash() if _BYTECODE in blocks else None
                 self._go_on(view, first, entry)
 
     def _go_on(self, view: memoryview, first: int, entry: _Begun) -> None:
         position, size, blocks = entry
         stop = position + size - first
-        self._hasher.update(view[max(0, position - first) : stop])
+        piece = view[max(0, position - first) : stop]
+        self._hasher.update(piece)
+        if self._bytecode:
+            self._bytecode.feed(piece)
         if stop <= len(view):
-            self._writer.add(RawEntry(position, size, blocks, self._hasher.digest()))
+            bytecode = self._bytecode.told() if self._bytecode else b""
+            self._writer.add(RawEntry(position, size, blocks, self._hasher.digest(), bytecode))
             self._entry = None
+
+
+class _BytecodeHash:
+    """``RawEntry.bytecode`` of one file."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._hasher = hashlib.sha256()
+
+    def feed(self, piece: memoryview) -> None:
+        missing = BYTECODE_HEAD_BYTES - len(self._head)
+        if missing:
+            self._head += piece[:missing]
+            if len(self._head) == BYTECODE_HEAD_BYTES:
+                self._hasher.update(self._head[:BYTECODE_MAGIC_BYTES])
+        self._hasher.update(piece[missing:])
+
+    def told(self) -> bytes:
+        """Nothing of a file that is too short to be a module."""
+        return self._head + self._hasher.digest() if len(self._head) == BYTECODE_HEAD_BYTES else b""

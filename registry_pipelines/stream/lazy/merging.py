@@ -7,7 +7,8 @@
   in place of a file of its own layer the layers below show, as in overlayfs.
 - A directory that no entry tells of has the owner and mode of the one below, else root's and 0755.
 - A hard link gives its own owner, mode and time to the file. Its target is in its layer, or else below, and then the
-  file becomes one of this layer.
+  file becomes one of this layer under both names; further names that it has below stay what they were (overlayfs,
+  ``ovl_link``: what is linked is copied up under the name that was given).
 - Attributes named ``trusted.*`` are left out; times outside 1970 to 2262 become 0.
 """
 
@@ -132,6 +133,7 @@ def merge_layers(layers: Sequence[Iterable[FileMetadata]]) -> Tree:
                 if count > MAX_ENTRIES:
                     raise LayerInvalid(f"the image has more than {MAX_ENTRIES} files, and no more can be mounted")
                 layer.add(each)
+            layer.finish()
             _lay_over(merged, layer.root)
         return _written(merged, files_of_all, len(layers))
 
@@ -155,6 +157,8 @@ class _Layer:
         self.root = _Folder()
         self._number, self._below, self._files = number, below, files
         self._last: tuple[bytes, _Folder] = (b"", self.root)
+        self._raised: dict[bytes, int] = {}
+        """Files of layers below that this one links to, by the path it names."""
 
     def add(self, entry: FileMetadata) -> None:
         """The next entry of the tar."""
@@ -201,9 +205,10 @@ class _Layer:
         above, _, name = target.rpartition(b"/")
         parent = self._existing(above, entry)
         file = parent.children.get(name) if parent else None
-        if file is None:
-            file = _find(self._below, target)
-            file = self._files.add(self._files.row(file)) if isinstance(file, int) else None
+        if file is None and (file := self._raised.get(target)) is None:
+            below = _find(self._below, target)
+            if isinstance(below, int):
+                file = self._raised[target] = self._files.add(self._files.row(below))
         if not isinstance(file, int):
             shown = entry.link[:200].decode("utf-8", "replace")
             raise _refused(entry, f"it is a hard link to {shown!r}, which is no file before it")
@@ -215,6 +220,20 @@ class _Layer:
         changed = there._replace(mode=mode, uid=own.uid, gid=own.gid, mtime_ns=own.mtime_ns, xattrs=xattrs)
         self._files.change(file, changed)
         return file
+
+    def finish(self) -> None:
+        """After the last entry: files of layers below that were linked to stand in this one, too, unless it has
+        something else there, or hides them."""
+        for path, file in self._raised.items():
+            folder: _Folder | int | None = self.root
+            *above, name = path.split(b"/")
+            for each in above:
+                if not isinstance(folder, _Folder) or folder.opaque or each in (folder.gone or ()):
+                    folder = None
+                    break
+                folder = folder.children.setdefault(each, _Folder())
+            if isinstance(folder, _Folder) and not folder.opaque and name not in (folder.gone or ()):
+                folder.children.setdefault(name, file)
 
     def _row(self, entry: FileMetadata) -> bytes:
         if entry.kind == b"reg" and not entry.records:

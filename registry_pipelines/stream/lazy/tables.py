@@ -60,7 +60,7 @@ from registry_pipelines.threads import Pool
 MAX_KEPT_BYTES = 2 << 30
 """Of ztocs, and of trees: 1 % of 200 GB of layers."""
 
-TREE_FORMAT = 1
+TREE_FORMAT = 2
 """Part of a kept tree's name; raised when the same layers merge to something else than before."""
 
 FETCHERS = 4

@@ -97,11 +97,47 @@ def test_a_hard_link_gives_its_owner_and_mode_to_the_file_and_may_name_one_below
     base = [entry("a", content=b"x", mode=0o600), entry("b", LINK, linkname="a", mode=0o4755, uid=7, mtime=5)]
     tree, _ = merged([base, [entry("c", LINK, linkname="./b", mode=0o644)]], tmp_path)
     first, second, third = (tree.node(tree.find(name) or 0) for name in (b"a", b"b", b"c"))
-    assert first == second and first.nlink == 2
     assert (first.mode, first.uid, first.mtime_ns) == (stat.S_IFREG | 0o4755, 7, 5 * 10**9)
-    # The one below stays as it was, as a copy-up leaves it.
-    assert (third.mode, third.nlink) == (stat.S_IFREG | 0o644, 1)
+    # The name that was linked to goes up with the file; the other one below stays as it was.
+    assert second == third and (third.mode, third.nlink, first.nlink) == (stat.S_IFREG | 0o644, 2, 1)
     assert (third.layer, third.position, third.size) == (first.layer, first.position, first.size)
+
+
+def test_a_file_that_is_linked_to_goes_up_as_overlayfs_has_it(tmp_path: Path) -> None:
+    need_root()
+    for name in ("lower/a", "upper", "work", "merged"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "lower/a/b").write_bytes(b"x")
+    (tmp_path / "lower/a/c").hardlink_to(tmp_path / "lower/a/b")
+    # On a file system of its own: the folder may be an overlay itself, and none stands on another.
+    script = f"""cd {tmp_path}; mount -t tmpfs none work && mkdir work/l work/u work/w && cp -a lower/. work/l &&
+        mount -t overlay none -o lowerdir=work/l,upperdir=work/u,workdir=work/w merged &&
+        ln merged/a/b merged/d && ln merged/a/b merged/e && chmod 4755 merged/e && cd merged &&
+        stat -c '%n %i %a' a/b a/c d e"""
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    seen = {name: (inode, mode) for name, inode, mode in (line.split() for line in done.stdout.splitlines())}
+    base = [entry("a/b", content=b"x"), entry("a/c", LINK, linkname="a/b")]
+    links = [entry("d", LINK, linkname="a/b"), entry("e", LINK, linkname="a/b", mode=0o4755)]
+    tree, _ = merged([base, links], tmp_path / "records")
+    numbers = {name: tree.find(name.encode()) or 0 for name in seen}
+    assert {name: f"{tree.node(number).mode & 0o7777:o}" for name, number in numbers.items()} == {
+        name: mode for name, (_, mode) in seen.items()
+    }
+    for one in seen:
+        assert {other for other in seen if seen[other][0] == seen[one][0]} == {
+            other for other in seen if numbers[other] == numbers[one]
+        }
+
+
+def test_a_file_that_is_linked_to_and_hidden_by_the_same_layer_goes(tmp_path: Path) -> None:
+    base = [entry("a/b", content=b"x"), entry("e/a", content=b"y")]
+    more = [
+        entry("c", LINK, linkname="a/b"),
+        entry("a/.wh.b"),
+        entry("d", LINK, linkname="e/a"),
+        entry("e/.wh..wh..opq"),
+    ]
+    assert set(paths([base, more], tmp_path)) == {"a", "c", "d", "e"}
 
 
 def test_entries_below_a_symbolic_link_of_their_layer_stand_where_it_leads(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""The tree that a container of an image sees, with the digests of its contents as records of its layers have them."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from registry_pipelines.errors import LayerInvalid, LayerUnlisted
+from registry_pipelines.oci.layer.record import BYTECODE_HEAD_BYTES, LayerRecord
+from registry_pipelines.stream.lazy.merging import merge_layers
+from registry_pipelines.stream.lazy.tree import ROOT, Inode, Tree
+from registry_pipelines.stream.toc import FileMetadata, file_metadata, without_global
+
+EMPTY_SHA256 = bytes.fromhex("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")
+
+
+class Content(NamedTuple):
+    """Digests of a file; see ``RawEntry``."""
+
+    sha256: bytes
+    bytecode: bytes = b""
+
+
+NOTHING = Content(EMPTY_SHA256)
+
+
+@dataclass(frozen=True)
+class Merged:
+    """An image's layers on each other."""
+
+    tree: Tree
+    contents: tuple[dict[int, Content], ...]
+    """For each layer, by position."""
+    listed_bytes: int
+    """Of all regular files of all layers, seen or not."""
+
+    def content(self, inode: Inode) -> Content:
+        """Digests of a regular file."""
+        return self.contents[inode.layer].get(inode.position, NOTHING) if inode.size else NOTHING
+
+    def is_file(self, number: int) -> bool:
+        """Whether an inode is a regular file with content."""
+        inode = self.tree.node(number)
+        return stat.S_ISREG(inode.mode) and inode.size > 0
+
+    def paths(self) -> Iterator[tuple[bytes, int]]:
+        """Each path with its number, the top (empty) first; each directory before what it holds, names sorted by their
+        bytes."""
+        waiting: list[tuple[bytes, int]] = [(b"", ROOT)]
+        while waiting:
+            path, number = waiting.pop()
+            yield path, number
+            if stat.S_ISDIR(self.tree.node(number).mode):
+                above = path + b"/" if path else b""
+                waiting += [(above + name, child) for name, child in reversed(self.tree.children(number))]
+
+
+def merge(records: Sequence[LayerRecord]) -> Merged:
+    """Merge layers that were read, base first. Raises LayerInvalid: they cannot be unpacked, or a record is damaged."""
+    contents: tuple[dict[int, Content], ...] = tuple({} for _ in records)
+    total = [0]
+    pairs = zip(records, contents, strict=True)
+    try:
+        tree = merge_layers([_entries(record, found, total) for record, found in pairs])
+    except LayerUnlisted as error:
+        raise LayerInvalid(
+            error.what.replace("be indexed", "be rechunked"),
+            where=error.where,
+            do="Build the layer again without such an entry",
+        ) from error
+    return Merged(tree, contents, total[0])
+
+
+def lacks_bytecode(record: LayerRecord) -> bool:
+    """Whether who made the record did not look at compiled modules."""
+    return any(
+        each.size >= BYTECODE_HEAD_BYTES and b".pyc" in each.blocks and not each.bytecode for each in record.entries()
+    )
+
+
+def _entries(record: LayerRecord, contents: dict[int, Content], total: list[int]) -> Iterator[FileMetadata]:
+    for raw in record.entries():
+        if raw.size:
+            contents[raw.position] = Content(raw.sha256, raw.bytecode)
+            total[0] += raw.size
+        yield file_metadata(raw.position, raw.size, without_global(raw.blocks), where=str(record.digest))

@@ -1,0 +1,227 @@
+"""What each layer of a rechunked image holds, and the key that says so before a byte is read."""
+
+from __future__ import annotations
+
+import hashlib
+import stat
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from registry_pipelines.anatomy.advice import KINDS
+from registry_pipelines.anatomy.classes import class_of
+from registry_pipelines.anatomy.owning import Owners
+from registry_pipelines.anatomy.rechunk.bytecode import Bytecode, plan_bytecode
+from registry_pipelines.anatomy.rechunk.layouts import package_of, plan_layout
+from registry_pipelines.anatomy.rechunk.merged import Merged
+from registry_pipelines.anatomy.rechunk.model import Dropped, Layout, LayoutLayer, RechunkOptions
+from registry_pipelines.anatomy.rechunk.tree_digest import tree_line
+from registry_pipelines.build.entries import FIXED_TIME
+from registry_pipelines.build.splice import CODEC
+from registry_pipelines.progress import count_text
+from registry_pipelines.stream.lazy.tree import ROOT, Inode
+
+VERSION = 1
+"""Part of every layer's key: raised when the same files make another layer than before."""
+
+LARGE_FILE_BYTES = 128 * 1024
+"""Larger files are compressed by themselves when they are read, and smaller ones with their layer: together they are
+10 % smaller, and there are few bytes of them."""
+
+SEGMENT_BYTES = 4 * 1024 * 1024
+"""Of a large file, compressed at once, so that all cores share in one file; each begins with what the one before ended
+with, as pigz does it."""
+
+EXAMPLES = 3
+_NS = 10**9
+_TOP = Inode(stat.S_IFDIR | 0o755, 0, 0, 0, 0, 2, 0, 0, 0, b"", {})
+
+
+class PlannedEntry(NamedTuple):
+    """One entry of a layer's tar. path: empty for the top."""
+
+    path: bytes
+    number: int
+    first: bytes
+    """Of a file with several names: the name it was first given, in the same layer."""
+
+
+@dataclass
+class PlannedLayer:
+    """One layer."""
+
+    layer: LayoutLayer
+    entries: list[PlannedEntry]
+    key: str = ""
+
+
+@dataclass
+class Plan:
+    """An image."""
+
+    merged: Merged
+    layers: list[PlannedLayer]
+    layout: Layout
+    bytecode: Bytecode
+    without: set[bytes]
+    dropped: list[Dropped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    keeps_times: bool = False
+
+    def mtime_ns(self, number: int, inode: Inode) -> int:
+        """What a layer says of a file's time."""
+        kept = self.keeps_times or number in self.bytecode.kept_times
+        return inode.mtime_ns if kept else FIXED_TIME * _NS
+
+
+def plan_image(merged: Merged, owners: Owners, options: RechunkOptions, previous: Layout | None) -> Plan:
+    """Decide where every file goes."""
+    bytecode = Bytecode() if options.times == "keep" else plan_bytecode(merged)
+    caches = _caches(merged) if "caches" in options.drop else {}
+    plan = Plan(merged, [], Layout(), bytecode, {path for paths in caches.values() for path in paths})
+    plan.keeps_times = options.times == "keep"
+    plan.dropped = [_dropped(merged, kind, paths) for kind, paths in sorted(caches.items())]
+    packages, sizes = _packages(plan, owners)
+    plan.layout = plan_layout(sizes, previous)
+    layer_of = {package: at for at, layer in enumerate(plan.layout.layers) for package in layer.packages}
+    members: list[list[PlannedEntry]] = [[] for _ in plan.layout.layers]
+    for package, entries in packages.items():
+        members[layer_of[package]] += entries
+    for layer, entries in zip(plan.layout.layers, members, strict=True):
+        planned = PlannedLayer(layer, _with_folders(plan, entries))
+        planned.key = _key(plan, planned)
+        plan.layers.append(planned)
+    return plan
+
+
+def _caches(merged: Merged) -> dict[str, list[bytes]]:
+    """What lies in caches of package managers, by the kind of advice; folders stay."""
+    kinds = [kind for kind in KINDS if kind.name.endswith("-cache")]
+    found: dict[str, list[bytes]] = defaultdict(list)
+    for path, number in merged.paths():
+        if not stat.S_ISDIR(merged.tree.node(number).mode):
+            text = path.decode("utf-8", "surrogateescape")
+            kind = next((kind.name for kind in kinds if kind.path.search(text)), None)
+            if kind:
+                found[kind].append(path)
+    return found
+
+
+def _dropped(merged: Merged, kind: str, paths: Sequence[bytes]) -> Dropped:
+    inodes = [merged.tree.node(number) for number in map(merged.tree.find, paths) if number]
+    return Dropped(
+        kind=kind,
+        files=len(paths),
+        size=sum(each.size for each in inodes if stat.S_ISREG(each.mode)),
+        examples=tuple(path.decode("utf-8", "backslashreplace") for path in paths[:EXAMPLES]),
+    )
+
+
+def _packages(plan: Plan, owners: Owners) -> tuple[dict[str, list[PlannedEntry]], dict[str, int]]:
+    """Everything but folders that hold something, by package; and unpacked bytes of each."""
+    tree = plan.merged.tree
+    packages: dict[str, list[PlannedEntry]] = defaultdict(list)
+    sizes: dict[str, int] = defaultdict(int)
+    of_links: dict[int, tuple[str, bytes]] = {}
+    shared: list[str] = []
+    torn = 0
+    held = _held_folders(plan)
+    for path, number in plan.merged.paths():
+        inode = tree.node(number)
+        is_folder = stat.S_ISDIR(inode.mode)
+        if path in plan.without or number == ROOT or (is_folder and path in held):
+            continue
+        text = path.decode("utf-8", "surrogateescape")
+        found = owners.of(text)
+        size = inode.size if stat.S_ISREG(inode.mode) else 0
+        owner = found[0] if found else ""
+        package = package_of(owner, class_of(text, size, owner, owners.interpreters), text)
+        if len(found) > 1:
+            shared.append(text)
+        if inode.nlink > 1 and not is_folder:
+            of_first, first = of_links.setdefault(number, (package, path))
+            torn += of_first != package
+            packages[of_first].append(PlannedEntry(path, number, first))
+            sizes[of_first] += size if first == path else 0
+            continue
+        packages[package].append(PlannedEntry(path, number, b""))
+        sizes[package] += size
+    _note(plan, shared, torn)
+    return packages, sizes
+
+
+def _note(plan: Plan, shared: Sequence[str], torn: int) -> None:
+    if shared:
+        names = ", ".join(each.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for each in shared[:3])
+        files = count_text(len(shared), "file")
+        plan.notes.append(f"{files} of several packages went with the one that was installed last: {names}")
+    if torn:
+        plan.notes.append(
+            f"{count_text(torn, 'hard link')} of one package to a file of another went with that file, because a link "
+            "cannot leave its layer"
+        )
+    if plan.bytecode.kept_times:
+        count = len(plan.bytecode.kept_times)
+        plan.notes.append(
+            f"{count_text(count, 'Python source')} kept the time, which compiled modules of interpreters without "
+            "PEP 552 compare"
+        )
+
+
+def _held_folders(plan: Plan) -> set[bytes]:
+    """Folders that something stands below; layers have them with what that is."""
+    held: set[bytes] = set()
+    for path, number in plan.merged.paths():
+        if path not in plan.without and not stat.S_ISDIR(plan.merged.tree.node(number).mode):
+            above = path.rpartition(b"/")[0]
+            while above and above not in held:
+                held.add(above)
+                above = above.rpartition(b"/")[0]
+    return held
+
+
+def _with_folders(plan: Plan, entries: Sequence[PlannedEntry]) -> list[PlannedEntry]:
+    """The entries with all folders above them, as they are in the image: Docker makes those that a layer lacks with
+    root as owner, and hides so what they were below. In the order of the tree."""
+    tree = plan.merged.tree
+    folders: dict[bytes, int] = {}
+    for each in entries:
+        above = each.path.rpartition(b"/")[0]
+        while above and above not in folders:
+            number = tree.find(above)
+            assert number is not None  # noqa: S101 - what stands in the tree has folders
+            folders[above] = number
+            above = above.rpartition(b"/")[0]
+    if _is_told(tree.node(ROOT)):
+        folders[b""] = ROOT
+    every = [*entries, *(PlannedEntry(path, number, b"") for path, number in folders.items())]
+    return sorted(every, key=lambda each: each.path.split(b"/") if each.path else [])
+
+
+def _is_told(top: Inode) -> bool:
+    """Whether the top directory is another one than runtimes make."""
+    return (top.mode, top.uid, top.gid, top.xattrs) != (_TOP.mode, _TOP.uid, _TOP.gid, _TOP.xattrs)
+
+
+def _key(plan: Plan, planned: PlannedLayer) -> str:
+    """What a layer's bytes depend on: its files with their contents, and what makes it."""
+    merged, hasher = plan.merged, hashlib.sha256(f"{VERSION} {CODEC} {LARGE_FILE_BYTES} {SEGMENT_BYTES}\n".encode())
+    for path, number, first in planned.entries:
+        inode = merged.tree.node(number)
+        content = merged.content(inode) if stat.S_ISREG(inode.mode) else None
+        hasher.update(tree_line(path, inode, content, first))
+        hasher.update(b"%d " % plan.mtime_ns(number, inode))
+        rewrite = plan.bytecode.rewrites.get(number)
+        if rewrite is not None:
+            source = merged.tree.node(rewrite.source) if rewrite.source else None
+            hasher.update(b"rewritten " + (merged.content(source).sha256 if source else b"stale"))
+        elif content is not None:
+            hasher.update(content.sha256)
+        hasher.update(b"\n")
+    return f"rechunk {hasher.hexdigest()}"
+
+
+def first_names(entries: Collection[PlannedEntry]) -> Mapping[int, bytes]:
+    """Files of a layer by number: where each stands with its content."""
+    return {each.number: each.path for each in entries if not each.first or each.first == each.path}
