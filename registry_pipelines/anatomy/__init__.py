@@ -4,5 +4,6 @@
 ``stacking`` puts the layers on each other, ``owning`` says which package a file is of, ``classes`` what kind of file it
 is, ``advice`` what need not be there; ``anatomy`` does it all for one image, ``report`` is its answer;
 ``picture`` draws it on a ``raster`` of its own. ``rechunk`` makes an image anew with one package a layer.
-Imported by the command line. Imports ``scan`` (facts of layers) and ``stream`` (which image a machine starts).
+Imported by the command line and ``chain``. Imports ``scan`` (facts of layers), ``stream`` (which image a machine
+starts) and, for what it makes, ``build``.
 """
