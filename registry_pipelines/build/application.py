@@ -36,7 +36,7 @@ def application_entries(folder: Path, workdir: str) -> list[LayerEntry]:
     patterns = application_patterns(folder)
     prefix = workdir.strip("/")
     entries = [LayerEntry(prefix, FOLDER_MODE, folder=True)] if prefix else []
-    for relative, entry in _walk(folder, "", patterns):
+    for relative, entry in walk(folder, "", patterns):
         if len(entries) > MAX_FILES:
             raise InputError(f"more than {MAX_FILES} files", where=str(folder), do="Leave some out in .imageignore")
         entries.append(_layer_entry(folder, relative, entry, f"{prefix}/{relative}".lstrip("/")))
@@ -68,7 +68,9 @@ def _own_patterns(folder: Path) -> Patterns:
     return Patterns(())
 
 
-def _walk(folder: Path, prefix: str, patterns: Patterns, above: Matches = ()) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def walk(folder: Path, prefix: str, patterns: Patterns, above: Matches = ()) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Path (below ``prefix``) and entry of everything that the patterns let through, in the order of names, a folder
+    before what is in it. A folder that is ignored comes where something in it is taken. Raises InputError."""
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -81,9 +83,9 @@ def _walk(folder: Path, prefix: str, patterns: Patterns, above: Matches = ()) ->
             yield relative, entry
         if entry.is_dir(follow_symlinks=False):
             if not ignored:
-                yield from _walk(Path(entry.path), relative + "/", patterns, matches)
+                yield from walk(Path(entry.path), relative + "/", patterns, matches)
             elif patterns.may_take_back_below(relative):
-                taken = _walk(Path(entry.path), relative + "/", patterns, matches)
+                taken = walk(Path(entry.path), relative + "/", patterns, matches)
                 first = next(taken, None)
                 if first is not None:
                     yield relative, entry

@@ -2,5 +2,6 @@
 
 - ``model``: the section of the configuration, and what a build is asked
 - ``parsing``: what the file says (``instructions`` its data, ``rules``, ``variables``, ``substitution``)
+- ``context``: which files are sent, and where their bytes are; ``ignore_proposal``: what need not be sent
 - ``engines``: who runs it
 """
