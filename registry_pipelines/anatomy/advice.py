@@ -1,5 +1,5 @@
-"""Bytes that need not be in an image, and what to write instead. A file counts in one kind at most, those that a later
-layer hides first; equal files and layers are beside that."""
+"""Bytes that need not be in an image, and what to write instead. A file counts in one kind at most: what was copied only
+to be installed first, then what a later layer hides; equal files and layers are beside that."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from registry_pipelines.anatomy.kinds import KINDS, AdviceKind
 from registry_pipelines.anatomy.report import Advice, Equal, FilePart
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
@@ -16,21 +17,30 @@ from registry_pipelines.transfer.limits.rules import KNOWN
 
 EXAMPLES = 5
 """Paths named for one kind."""
+MIN_EQUAL_BYTES = 4096
+"""Smaller files are equal by the thousand (``py.typed``, licences), and weigh nothing."""
 
 
 class _Kind(NamedTuple):
-    name: str
+    name: AdviceKind
     path: re.Pattern[str]
     why: str
     do: str
+    owner: re.Pattern[str] | None = None
+    """Files of such packages, too, whatever their names."""
+
+    def has(self, part: FilePart) -> bool:
+        if self.path.search(part.path):
+            return True
+        return self.owner is not None and self.owner.match(part.owner) is not None
 
 
-def _kind(name: str, path: str, why: str, do: str) -> _Kind:
-    return _Kind(name, re.compile(path), why, do)
+def _kind(name: AdviceKind, path: str, why: str, do: str, owner: str = "") -> _Kind:
+    return _Kind(name, re.compile(path), why, do, re.compile(owner) if owner else None)
 
 
 _CACHE = "a package manager's cache: nothing reads it when the image runs"
-KINDS = (
+FILE_KINDS = (
     _kind("pip-cache", r"(?:^|/)\.cache/pip/", _CACHE, "`pip install --no-cache-dir`, or RUN --mount=type=cache"),
     _kind("uv-cache", r"(?:^|/)\.cache/uv/", _CACHE, "`uv pip install --no-cache`, or RUN --mount=type=cache"),
     _kind("poetry-cache", r"(?:^|/)\.cache/pypoetry/", _CACHE, "RUN --mount=type=cache,target=/root/.cache/pypoetry"),
@@ -56,6 +66,39 @@ KINDS = (
     ),
     _kind("git", r"(?:^|/)\.git/", "a repository's history came with `COPY .`", "Put `.git` into `.dockerignore`"),
     _kind(
+        "devel-base",
+        r"\Ausr/local/cuda[^/]*/(?:targets/[^/]+/)?(?:bin/(?:nvcc|cicc|ptxas|nvlink|fatbinary|cudafe\+\+|cuobjdump"
+        r"|nvdisasm|nsys|ncu)|nvvm|include|compute-sanitizer|nsight[^/]*|extras|(?:lib64|lib)/stubs)(?:/|\Z)"
+        r"|\Aopt/nvidia/nsight[^/]*/",
+        "development packages of CUDA, which its `-devel` images have and its `-runtime` images do not",
+        "Build in a stage FROM the `-devel` image, and let the last stage be FROM the `-runtime` image of the same "
+        "version (`-base` where wheels bring CUDA's libraries)",
+        r"(?:deb|rpm) (?:cuda-(?:[a-z-]+-)?(?:devel|dev)(?:-\d|\Z)|cuda-(?:nvcc|crt|cccl|cuobjdump|cuxxfilt|nvprune"
+        r"|nvprof|nvdisasm|gdb|profiler-api|sanitizer|nsight|minimal-build|command-line-tools|compiler|toolkit|visual-tools|tools)"
+        r"|nsight-|lib(?:cu|npp|nv|nccl)[a-z0-9]*-(?:devel|dev|headers)|cudnn\d*-[a-z-]*dev|libnvvm|tensorrt-dev)",
+    ),
+    _kind(
+        "slimmer-base",
+        r"(?!)",
+        "what the full Debian image brings beside its `-slim` one, for those who compile",
+        "Let the last stage be FROM the `-slim` image of the same version, and compile in a stage before it",
+    ),
+    _kind(
+        "compilers",
+        r"(?:^|/)(?:usr/(?:local/)?|opt/[^/]+/|root/\.cargo/)?bin/(?:[a-z0-9_]+-linux-[a-z]+-)?(?:gcc|g\+\+|cpp|c\+\+|gfortran|clang"
+        r"|clang\+\+|clangd|lld|ld\.(?:bfd|gold|lld)|nvcc|cmake|ctest|cpack|make|ninja|go|gofmt|rustc|cargo|rustup|bazel|javac)"
+        r"(?:-[\d.]+)?\Z|(?:^|/)(?:usr/)?(?:lib|libexec)/gcc/|\Ausr/local/go/|(?:^|/)\.rustup/|\Ausr/lib/llvm-[\d.]+/"
+        r"|\Ausr/lib/go-[\d.]+/",
+        "compilers and build tools, which a program that is installed does not need",
+        "Compile in a stage of its own and COPY --from it what was made",
+        r"(?:deb|rpm|apk) (?:(?:gcc|g\+\+|cpp|gfortran|gobjc|clang|clang-tools|llvm|lld|lldb|golang|cmake|ninja-build"
+        r"|binutils|autoconf|automake|bazel|libllvm|rust|rustc|cargo|go)(?:[-.\d].*)?|make|ninja|build-base|build-essential"
+        r"|dpkg-dev|libtool|bison|flex|gdb|libgcc-[\d.]+-dev|libstdc\+\+-[\d.]+-dev)\Z"
+        r"|python (?:cmake|ninja|ziglang|nvidia-cuda-nvcc[a-z0-9-]*|maturin) "
+        r"|conda (?:gcc|gxx|gfortran|clang|clangxx|binutils|cuda-nvcc|cmake|ninja|make|rust|go|sysroot|compilers"
+        r"|kernel-headers|libgcc-devel|libstdcxx-devel|ld_impl)[a-z0-9_-]* ",
+    ),
+    _kind(
         "test-suites",
         r"(?:^|/)(?:site-packages|dist-packages)/(?:[^/]+/)*tests?/|(?:^|/)lib/python3\.\d+/(?:test|[^/]+/tests?)/",
         "test suites of packages, which few programs import",
@@ -74,40 +117,132 @@ KINDS = (
         "Take the `-runtime` base instead of `-devel`, or copy from a build stage",
     ),
 )
-_HIDDEN_WHY = "a later layer overwrites or deletes it: every pull moves it, and no container sees it"
+_OTHERS: dict[AdviceKind, tuple[str, str]] = {
+    "copied-to-install": (
+        "wheels, packages and archives that were copied only to be installed: they stay in their layer, even where a "
+        "later one deletes them",
+        "`RUN --mount=type=bind,from=builder,source=/wheels,target=/wheels pip install /wheels/*.whl`, or copy the "
+        "environment itself (`COPY --from=builder /venv /venv`)",
+    ),
+    "hidden": (
+        "a later layer overwrites or deletes it: every pull moves it, and no container sees it",
+        "Delete in the RUN that wrote it, or copy what is wanted from a build stage",
+    ),
+    "baked-weights": (
+        "weights change apart from code, gzip does not make them smaller, and every release moves those that share "
+        "a layer with anything else",
+        "Mount them as a volume or an image of their own, or COPY each file in a layer of its own",
+    ),
+}
 _COPIED_WHY = "the same content again: a later layer changed nothing but mode, owner or times, and carries all of it"
+_INSTALLERS = re.compile(r"\.(?:whl|deb|rpm|apk|conda|egg)\Z")
+_ARCHIVES = re.compile(
+    r"\.(?:tar(?:\.(?:gz|bz2|xz|zst))?|tgz|tbz2|txz|zip|run|sh\.bin)\Z|conda[^/]*\.sh\Z|forge[^/]*\.sh\Z"
+)
+_BUNDLED = re.compile(r"(?:^|/)(?:ensurepip/_bundled|python-wheels)/|\Avar/cache/|(?:^|/)pkgs/|(?:^|/)\.cache/")
+MIN_ARCHIVE_BYTES = 1 << 20
+"""Smaller archives are data of programs."""
+_FULL_DEBIAN = frozenset(
+    ("deb autoconf", "deb automake", "deb libmagickcore-dev", "deb libmysqlclient-dev", "deb mercurial")
+)
+_FULL_ONLY = re.compile(
+    r"deb (?:[a-z0-9.+-]+-dev|autoconf|automake|autotools-dev|libtool|m4|patch|imagemagick[a-z0-9.-]*|mercurial[a-z-]*"
+    r"|subversion|git|git-man|gir1\.2-[a-z0-9.-]+|g\+\+[\d.-]*|gcc[\d.-]*|cpp[\d.-]*|binutils[a-z0-9-]*|make|dpkg-dev"
+    r"|default-libmysqlclient-dev|unzip|procps|wget|libmagick[a-z0-9.+-]+)\Z"
+)
+_COMPILES_AT_RUN_TIME = re.compile(
+    r"python (?:triton|torch|pytorch-triton|deepspeed|flashinfer-python|cupy[a-z0-9-]*) "
+)
 
 
-def advice(files: Sequence[FilePart], copied: Sequence[FilePart], equal: Sequence[Equal]) -> list[Advice]:
-    """What files tell, the most bytes first. copied: those that overwrite the same content."""
-    kinds: dict[str, list[FilePart]] = {}
+class Found(NamedTuple):
+    """What files tell."""
+
+    rows: list[Advice]
+    """The most bytes first."""
+    wasted: int
+    """Stored bytes of all kinds that are waste, each file once."""
+    wasted_unpacked: int
+
+
+def advice(files: Sequence[FilePart], copied: Sequence[FilePart], equal: Sequence[Equal]) -> Found:
+    """What files tell. copied: those that overwrite the same content."""
+    owners = {each.owner for each in files if not each.gone}
+    compiles = any(_COMPILES_AT_RUN_TIME.match(owner) for owner in owners)
+    full_debian = len(owners & _FULL_DEBIAN) >= 3
+    kinds: dict[AdviceKind, list[FilePart]] = {}
     for each in files:
-        if each.gone:
-            kinds.setdefault("hidden", []).append(each)
-        elif each.class_ == "weights":
-            kinds.setdefault("baked-weights", []).append(each)
-        elif found := next((kind for kind in KINDS if kind.path.search(each.path)), None):
-            kinds.setdefault(found.name, []).append(each)
-    told = {kind.name: (kind.why, kind.do) for kind in KINDS} | {
-        "hidden": (_HIDDEN_WHY, "Delete in the RUN that wrote it, or copy what is wanted from a build stage"),
-        "baked-weights": (
-            "weights change apart from code, gzip does not make them smaller, and every release moves those that share "
-            "a layer with anything else",
-            "Mount them as a volume or an image of their own, or COPY each file in a layer of its own",
-        ),
-    }
-    rows = [_row(name, *told[name], parts) for name, parts in kinds.items()]
+        if name := _kind_of(each, full_debian):
+            kinds.setdefault(name, []).append(each)
+    told = {kind.name: (kind.why, kind.do) for kind in FILE_KINDS} | _OTHERS
+    rows = [_file_row(name, *told[name], parts, compiles=compiles) for name, parts in kinds.items()]
     if copied:
-        rows.append(_row("copied-for-metadata", _COPIED_WHY, "Use COPY --chmod and --chown, not RUN chmod", copied))
+        do = "Use COPY --chmod and --chown, not RUN chmod"
+        rows.append(_file_row("copied-for-metadata", _COPIED_WHY, do, copied))
     if equal:
         rows.append(_equal_row(equal))
-    return sorted(rows, key=lambda row: (-row.compressed, row.kind))
+    counted = [part for name, parts in kinds.items() if _is_waste(name, compiles) for part in parts]
+    counted += _more_copies(files, {id(part) for part in counted})
+    return Found(
+        sorted(rows, key=lambda row: (-row.compressed, row.kind)),
+        wasted=sum(each.compressed for each in counted),
+        wasted_unpacked=sum(each.size for each in counted),
+    )
 
 
-def _row(kind: str, why: str, do: str, parts: Iterable[FilePart]) -> Advice:
+def _kind_of(part: FilePart, full_debian: bool) -> AdviceKind | None:
+    if _is_installer(part):
+        return "copied-to-install"
+    if part.gone:
+        return "hidden"
+    if part.class_ == "weights":
+        return "baked-weights"
+    for kind in FILE_KINDS:
+        if kind.has(part):
+            return kind.name
+        if kind.name == "slimmer-base" and full_debian and _FULL_ONLY.match(part.owner):
+            return kind.name
+    return None
+
+
+def _is_installer(part: FilePart) -> bool:
+    if part.owner or _BUNDLED.search(part.path):
+        return False
+    if _INSTALLERS.search(part.path):
+        return True
+    return part.size >= MIN_ARCHIVE_BYTES and part.class_ == "application" and _ARCHIVES.search(part.path) is not None
+
+
+def _is_waste(kind: AdviceKind, compiles: bool) -> bool:
+    """Of an image that compiles when it runs, what compiles is none."""
+    return KINDS[kind].wasted and not (compiles and kind in ("compilers", "headers"))
+
+
+def _more_copies(files: Sequence[FilePart], counted: set[int]) -> list[FilePart]:
+    """Of equal files all but one; those that count already are none of them."""
+    seen: set[str] = set()
+    more = []
+    for each in files:
+        if each.gone or each.size < MIN_EQUAL_BYTES or not each.sha256 or id(each) in counted:
+            continue
+        if each.sha256 in seen:
+            more.append(each)
+        seen.add(each.sha256)
+    return more
+
+
+def _file_row(kind: AdviceKind, why: str, do: str, parts: Iterable[FilePart], *, compiles: bool = False) -> Advice:
     parts = sorted(parts, key=lambda each: -each.size)
+    severity = KINDS[kind].severity
+    if compiles and kind in ("compilers", "devel-base"):
+        severity = "note"
+        why += "; torch.compile, Triton and extensions of this image compile when they run, and need a C compiler"
+    deleted = sum(1 for each in parts if each.gone)
+    if deleted and kind == "copied-to-install":
+        why += f" ({deleted} of {len(parts)} are deleted or overwritten here)"
     return Advice(
         kind=kind,
+        severity=severity,
         files=len(parts),
         size=sum(each.size for each in parts),
         compressed=sum(each.compressed for each in parts),
@@ -121,6 +256,7 @@ def _row(kind: str, why: str, do: str, parts: Iterable[FilePart]) -> Advice:
 def _equal_row(equal: Sequence[Equal]) -> Advice:
     return Advice(
         kind="equal-files",
+        severity=KINDS["equal-files"].severity,
         files=sum(each.copies - 1 for each in equal),
         size=sum(each.wasted for each in equal),
         compressed=sum(each.wasted_compressed for each in equal),
@@ -171,5 +307,7 @@ def layer_advice(layers: Sequence[Descriptor], diff_ids: Sequence[Digest], empty
     return rows
 
 
-def _layer_row(kind: str, compressed: int, numbers: Sequence[int], why: str, do: str) -> Advice:
-    return Advice(kind=kind, files=0, size=0, compressed=compressed, layers=tuple(numbers), why=why, do=do, examples=())
+def _layer_row(kind: AdviceKind, compressed: int, numbers: Sequence[int], why: str, do: str) -> Advice:
+    return Advice(
+        kind=kind, severity=KINDS[kind].severity, compressed=compressed, layers=tuple(numbers), why=why, do=do
+    )

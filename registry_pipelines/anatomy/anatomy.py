@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from registry_pipelines.anatomy.advice import advice, layer_advice
+from registry_pipelines.anatomy.advice import MIN_EQUAL_BYTES, advice, layer_advice
 from registry_pipelines.anatomy.classes import class_of
+from registry_pipelines.anatomy.image_findings import image_findings
 from registry_pipelines.anatomy.owning import Owners
 from registry_pipelines.anatomy.reading import ReadLayer, read_layers
 from registry_pipelines.anatomy.report import Anatomy, Equal, FilePart, LayerClass, LayerPart, Package, Sum
 from registry_pipelines.anatomy.stacking import Piece, stack
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.merge import merge_layers
@@ -25,9 +26,8 @@ LINK_GBIT = 10.0
 """What wire seconds are told for: a usual node of a cloud."""
 LARGEST = 50
 MAX_EQUAL = 200
-MIN_EQUAL_BYTES = 4096
-"""Smaller files are equal by the thousand (``py.typed``, licences), and weigh nothing."""
 
+_NOTHING = LayerContent(facts={}, links={})
 _GZIP_NS = 20.0
 _STORED_NS = 0.3
 """A byte as stored, inflated by Go's compress/gzip, which containerd and Docker use where no pigz is there. Measured
@@ -56,13 +56,20 @@ def image_anatomy(
     image = image_for(place, selector, platform)
     read = read_layers(place, image.layers, state=state, progress=progress or Silent())
     pieces = stack([each.record for each in read])
-    files = _parts(pieces, read)
+    tree = merge_layers([each.content or _NOTHING for each in read])
+    owners = Owners(tree)
+    files = [_part(each, owners) for each in pieces]
     copied = [part for part, piece in zip(files, pieces, strict=True) if piece.copied]
     equal = equal_files(files)
     standing = [each for each in files if not each.gone]
     gone = [each for each in files if each.gone]
     empty = [number for number, each in enumerate(read, 1) if each.record and not each.record.entry_count]
     diff_ids = [diff_id for _, diff_id in image.layers]
+    layers = tuple(_layers(image, read, files, link_gbit))
+    by_files = advice(files, copied, equal)
+    contents = [each.content or _NOTHING for each in read]
+    known = {each.kind for each in by_files.rows}
+    others = image_findings(image, tree, contents, files, layers, known=known)
     return Anatomy(
         image=f"{place}@{image.descriptor.digest}",
         digest=image.descriptor.digest,
@@ -72,23 +79,34 @@ def image_anatomy(
         seen=sum(each.size for each in standing),
         gone=sum(each.size for each in gone),
         gone_compressed=sum(each.compressed for each in gone),
+        wasted=by_files.wasted,
+        wasted_unpacked=by_files.wasted_unpacked,
+        unread=unread(read),
         link_gbit=link_gbit,
         read_layers=len({each.descriptor.digest for each in read if each.fetched}),
-        layers=tuple(_layers(image, read, files, link_gbit)),
+        layers=layers,
         classes=sums(files, lambda each: each.class_),
         owners=sums(files, lambda each: each.owner or "(no package)"),
         packages=_packages(files),
         equal=tuple(equal[:MAX_EQUAL]),
-        advice=(*advice(files, copied, equal), *layer_advice([layer for layer, _ in image.layers], diff_ids, empty)),
+        advice=(*by_files.rows, *layer_advice([layer for layer, _ in image.layers], diff_ids, empty), *others),
         largest=tuple(sorted(files, key=lambda each: (-each.size, each.path))[:LARGEST]),
         files=tuple(files) if all_files else (),
     )
 
 
-def _parts(pieces: Sequence[Piece], read: Sequence[ReadLayer]) -> list[FilePart]:
-    nothing = LayerContent(facts={}, links={})
-    owners = Owners(merge_layers([each.content or nothing for each in read]))
-    return [_part(each, owners) for each in pieces]
+def unread(read: Sequence[ReadLayer]) -> tuple[str, ...]:
+    """Why some of the layers, or some of their files, was not looked at."""
+    reasons = []
+    for number, each in enumerate(read, 1):
+        if each.problem:
+            reasons.append(f"layer {number}: {each.problem}")
+        elif each.content and each.content.cut:
+            reasons.append(f"layer {number}: {each.content.cut}")
+        if each.content and each.content.unsearched:
+            many = count_text(each.content.unsearched, "file")
+            reasons.append(f"layer {number}: {many} of those that may hold secrets, more than are looked into")
+    return tuple(reasons)
 
 
 def _part(piece: Piece, owners: Owners) -> FilePart:

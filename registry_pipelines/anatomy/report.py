@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from registry_pipelines.anatomy.kinds import Severity
+
 LayerClass = Literal["base OS", "system libraries", "runtime", "dependencies", "application", "weights"]
 """``system libraries``: CUDA, cuDNN, NCCL, ROCm and what comes with them, whoever brings them. ``runtime``: an
 interpreter with its own library. ``dependencies``: what a language's package manager installed."""
@@ -100,16 +102,19 @@ class Equal(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes that need not be there."""
+    """A finding: bytes that need not be there, or something that does otherwise than one thinks."""
 
     kind: str
-    files: int
-    size: int
-    compressed: int
-    layers: tuple[int, ...]
+    severity: Severity = "warning"
+    files: int = 0
+    size: int = 0
+    compressed: int = 0
+    layers: tuple[int, ...] = ()
     why: str
     do: str
-    examples: tuple[str, ...]
+    examples: tuple[str, ...] = ()
+    line: int = 0
+    """Of the Dockerfile that was given; 0: of none that is known."""
 
 
 class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +130,11 @@ class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
     """Of those that a container sees."""
     gone: int
     gone_compressed: int
+    wasted: int = 0
+    """Stored bytes of all that need not be there, each file once; an estimate, as they are."""
+    wasted_unpacked: int = 0
+    unread: tuple[str, ...] = ()
+    """Why some of it was not looked at; empty: all was."""
     link_gbit: float
     """Of ``wire_s``."""
     read_layers: int

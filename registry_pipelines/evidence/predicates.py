@@ -41,6 +41,9 @@ RECHUNK_TYPE = "urn:registry-pipelines:rechunk:v1"
 REPORT_TYPE = "urn:registry-pipelines:vulnerability-report:v1"
 """Our vulnerability report, whatever it found: signed when it is written."""
 
+IMAGE_ADVICE_TYPE = "urn:registry-pipelines:image-advice:v1"
+"""What is in an image byte by byte that need not be there, and what is dangerous in it."""
+
 VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
 """cosign's record of a scan. Others read it as a pass, so it is written only about a report whose findings pass."""
 
@@ -100,6 +103,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     CYCLONEDX_TYPE: ("scanner",),
     SPDX_TYPE: ("scanner",),
     REPORT_TYPE: ("scanner",),
+    IMAGE_ADVICE_TYPE: ("scanner",),
     VULNERABILITIES_TYPE: ("scanner",),
     ADVISORIES_TYPE: ("scanner",),
     WHEELS_TYPE: ("builder",),

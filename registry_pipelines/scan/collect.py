@@ -35,11 +35,13 @@ from registry_pipelines.scan.facts import (
     StandardLibrary,
     Unreadable,
     WheelRecord,
+    WheelTags,
 )
 from registry_pipelines.scan.go_programs import read_go
 from registry_pipelines.scan.interpreters import ELF_MAGIC, read_interpreter
 from registry_pipelines.scan.names import NamesWriter
 from registry_pipelines.scan.os_databases import SBOM_FOLDER, SBOM_SUFFIXES
+from registry_pipelines.scan.secrets import SecretFinder
 from registry_pipelines.scan.version_texts import version_text
 
 MIB = 1024 * 1024
@@ -139,6 +141,8 @@ def read_layer(walk: LayerWalk) -> LayerContent:
         files=files.names(),
         more_files=more_files,
         more_bytes=more_bytes,
+        secrets=tuple(spent.secrets.found),
+        unsearched=spent.secrets.unsearched,
         cut=cut,
     )
 
@@ -150,6 +154,7 @@ class _Spent:
 
     rpm_databases: int = 0
     unpacked: java_archives.Unpacked = field(default_factory=java_archives.Unpacked)
+    secrets: SecretFinder = field(default_factory=SecretFinder)
 
 
 def _weight(fact: AnyFact) -> int:
@@ -175,9 +180,7 @@ def _printable(name: str) -> str:
 def _fact(entry: Entry, name: str, spent: _Spent) -> AnyFact | None:
     reader = _reader_by_name(name, posixpath.basename(name))
     if reader is None:
-        if not entry.mode & 0o111 or entry.kind != "file":
-            return None
-        return _read_program(entry, posixpath.basename(name))
+        return _read_unnamed(entry, name, spent.secrets) if entry.kind == "file" else None
     if entry.kind == "hardlink":
         return HardLink(target=_printable(entry.link))
     if entry.sparse:
@@ -267,6 +270,12 @@ def _wheel_record(name: str) -> Reader | None:
     if not posixpath.dirname(name).endswith(".dist-info"):
         return None
     return _bounded(MAX_RECORD_BYTES, lambda raw: language.read_wheel_record(raw, name))
+
+
+def _wheel_tags(name: str) -> Reader | None:
+    if not posixpath.dirname(name).endswith(".dist-info"):
+        return None
+    return lambda entry: WheelTags(tags=language.read_wheel_tags(entry.head(language.MAX_WHEEL_BYTES)))
 
 
 def _list_reader(read: Callable[[bytes], AnyFact], *, lines: bool = False) -> Reader:
@@ -361,6 +370,7 @@ _BY_BASE: dict[str, Callable[[str], Reader | None]] = {
     "METADATA": _named_metadata,
     "PKG-INFO": _named_metadata,
     "RECORD": _wheel_record,
+    "WHEEL": _wheel_tags,
     "package.json": _npm,
     "installed": _apk,
     "status": _dpkg_status,
@@ -417,10 +427,21 @@ def _read_library(entry: Entry, base: str) -> AnyFact:
     return _go(entry, base, start, old=False) or Native(name=base)
 
 
-def _read_program(entry: Entry, base: str) -> AnyFact:
+def _read_unnamed(entry: Entry, name: str, secrets: SecretFinder) -> AnyFact | None:
+    """A file that no package database names: it may be a program, or hold a secret."""
+    wanted = 0 if entry.sparse else secrets.wanted(name, entry.size)
+    program = entry.mode & 0o111
+    if not wanted and not program:
+        return None
     start = entry.head(4)
-    if start != ELF_MAGIC:
-        return Plain()
+    if start == ELF_MAGIC and program:
+        return _read_program(entry, posixpath.basename(name), start)
+    if wanted:
+        secrets.search(name, start + entry.head(wanted - len(start)))
+    return Plain() if program else None
+
+
+def _read_program(entry: Entry, base: str, start: bytes) -> AnyFact:
     start += entry.head(_ELF_HEAD_BYTES - len(start))
     return _go(entry, base, start, old=True) or Native(name=base)
 

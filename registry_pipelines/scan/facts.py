@@ -84,6 +84,13 @@ class WheelRecord(Fact, frozen=True, kw_only=True, omit_defaults=True):
     """All of them."""
 
 
+class WheelTags(Fact, frozen=True, kw_only=True, omit_defaults=True):
+    """The WHEEL file of an installed distribution."""
+
+    tags: tuple[str, ...]
+    """``cp312-cp312-manylinux_2_28_x86_64``; several of one wheel."""
+
+
 class CondaPackage(Fact, frozen=True, kw_only=True, omit_defaults=True):
     """One ``conda-meta`` file."""
 
@@ -236,6 +243,7 @@ AnyFact = (
     | OsRelease
     | PythonDistribution
     | WheelRecord
+    | WheelTags
     | Copyright
     | CondaPackage
     | NpmPackage
@@ -251,6 +259,17 @@ AnyFact = (
     | Unreadable
     | Plain
 )
+
+
+class FoundSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A private key, token or password in a file. The value itself is kept nowhere."""
+
+    path: str
+    kind: str
+    """``private-key``, ``github-token``, ``netrc`` and so on."""
+    hash: str
+    """Six hexadecimal digits of its sha256."""
+    line: int = 0
 
 
 class LayerContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -272,5 +291,9 @@ class LayerContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     more_files: int = 0
     """Files that were only counted: too many for a list."""
     more_bytes: int = 0
+    secrets: tuple[FoundSecret, ...] = ()
+    """What was found in files that were looked into."""
+    unsearched: int = 0
+    """Files that may hold a secret, and were not looked into: the layer has too many."""
     cut: str = ""
     """Why the rest of the layer was not looked at; empty: all of it was. No layer above can take that back."""

@@ -31,7 +31,11 @@ from registry_pipelines.scan.os_databases import MAX_LICENSE_CHARACTERS, clean_p
 
 MAX_METADATA_BYTES = 4 * 1024 * 1024
 """A METADATA with its README; the largest known are below 1 MiB."""
+MAX_WHEEL_BYTES = 64 * 1024
+MAX_TAGS = 100
+"""Of one WHEEL file."""
 
+_TAG = re.compile(r"[A-Za-z0-9_.]{1,200}-[A-Za-z0-9_.]{1,200}-[A-Za-z0-9_.]{1,200}\Z")
 _PYTHON_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,212}[A-Za-z0-9])?\Z")
 _VERSION = re.compile(r"[^\s\x00-\x1f]{1,256}\Z")
 _FIELD = re.compile(r"(name|version|license|license-expression)[ \t]*:(.*)", re.IGNORECASE)
@@ -56,6 +60,13 @@ def read_metadata(raw: bytes) -> AnyFact:
     if not _VERSION.match(version):
         return Unreadable(reason=f"the metadata of {name} has no usable Version ({version[:60]!r})")
     return PythonDistribution(name=name, version=version, licenses=_python_licenses(headers, classified))
+
+
+def read_wheel_tags(raw: bytes) -> tuple[str, ...]:
+    """The tags in a WHEEL file (PyPA, "Binary distribution format"); some wheels have a dozen."""
+    lines = raw.decode("utf-8", "replace").split("\n")
+    texts = [line[4:].strip() for line in lines if line[:4].lower() == "tag:"]
+    return tuple(text for text in texts[:MAX_TAGS] if _TAG.match(text))
 
 
 def _python_licenses(headers: dict[str, str], classified: list[str]) -> tuple[str, ...]:
