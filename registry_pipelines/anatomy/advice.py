@@ -1,5 +1,5 @@
-"""Bytes that need not be in an image, and what to write instead. A file counts in one kind at most: what was copied only
-to be installed first, then what a later layer hides; equal files and layers are beside that."""
+"""Bytes that need not be in an image, and what to write instead. A file counts in one kind at most: what was copied
+only to be installed first, then what a later layer hides; equal files and layers are beside that."""
 
 from __future__ import annotations
 

@@ -185,10 +185,10 @@ def _order(files: Sequence[FilePart], layers: Sequence[LayerPart]) -> Iterator[A
             yield _row(
                 "application-below-dependencies",
                 f"layer {layer.number} has the application's code, and "
-                f"{count_text(len(above), 'layer')} above it with dependencies: each change of code builds them anew, "
-                "and every node pulls them again",
-                "COPY only the list of dependencies (requirements.txt, pyproject.toml with its lock file), install, and "
-                "COPY the code behind that",
+                f"{count_text(len(above), 'layer')} above it with dependencies: each change of code builds them "
+                "anew, and every node pulls them again",
+                "COPY only the list of dependencies (requirements.txt, pyproject.toml with its lock file), install, "
+                "and COPY the code behind that",
                 compressed=sum(each.compressed for each in above),
                 size=sum(each.unpacked for each in above),
                 layers=tuple(each.number for each in above),

@@ -99,6 +99,7 @@ class _Told:
             "image": self._new_image,
             "provenance": self._provenance,
             "index": self._index,
+            "advice": self._advice,
             "attest": self._attest,
             "start": self._start,
             "record": self._record,
@@ -183,6 +184,9 @@ class _Told:
             if not attached(place, self._release.digest, artifact_type=PROVENANCE_ARTIFACT):
                 where = f"policies.{self._policy}.required"
                 yield f"Have the builder of {name} attach SLSA provenance, or leave it out of `{where}`"
+
+    def _advice(self, _: tuple[str, ...]) -> Iterator[str]:
+        yield f"{self._command('lint', self._name, '--attest')}  # where the scanner's key is"
 
     def _start(self, about: tuple[str, ...]) -> Iterator[str]:
         yield f"Have it start as `policies.{self._policy}` says: {_some(about)}"

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
+from registry_pipelines.anatomy.kinds import AdviceKind
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
@@ -74,6 +75,7 @@ StepKind = Literal[
     "provenance",
     "index",
     "scan",
+    "advice",
     "sign",
     "attest",
     "judge",
@@ -120,6 +122,24 @@ class AcceptedUnknown(msgspec.Struct, frozen=True, kw_only=True):
     """Why; it stands in the verdict."""
     expires: date | None = None
     """Last day (UTC) it holds; for ever unless told."""
+
+
+class AdviceLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be inside an image, by its signed advice. Without any of these nothing is asked; with one, a release
+    without signed advice about each of its images is denied."""
+
+    deny: tuple[AdviceKind, ...] = ()
+    """Kinds of findings that deny a release, for example `secrets` or `pip-cache`; `lint` lists them."""
+    max_wasted: Size | None = None
+    """Most stored bytes of an image that need not be there (caches, hidden files, compilers and so on), each file
+    once; any unless told."""
+    max_size: Size | None = None
+    """Most stored bytes of an image's layers; any unless told."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether a release has to show advice."""
+        return bool(self.deny) or self.max_wasted is not None or self.max_size is not None
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,6 +193,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     the verdict. `deny`: they deny a release."""
     deny_warnings: tuple[WarningId, ...] = ()
     """Warnings of `inspect` that deny a release; the verdict lists the others."""
+    image_advice: AdviceLimits = AdviceLimits()
+    """What may be inside an image: kinds of findings, bytes that need not be there, size."""
     exceptions: tuple[PolicyException, ...] = ()
     """Advisories that may be present for a time."""
     vex: tuple[Annotated[Path, FILE], ...] = ()
@@ -274,7 +296,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     kind: StepKind
     """``advisories``: load newer ones, or more; ``accept``, ``except``: say it in the policy; ``image``: make a new
     release without what is wrong with this one; ``provenance``: have the builder attach it; ``index``: have the
-    indexer make what nodes stream by; ``attest``: have an attestor of the trust policy say it; ``start``: have it start
+    indexer make what nodes stream by; ``advice``: have a scanner say what is
+    in its images; ``attest``: have an attestor of the trust policy say it; ``start``: have it start
     faster, or permit more; ``record``, ``measure``: of the start; ``approve``: by a person; ``wait``: until it was long
     enough under the channel before; the others are stages."""
     about: tuple[str, ...] = ()

@@ -22,6 +22,7 @@ import msgspec
 from registry_pipelines.evidence.model import key_name
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
+    IMAGE_ADVICE_TYPE,
     OPENVEX_TYPES,
     PROVENANCE_TYPE,
     SIGNATURE_TYPE,
@@ -29,6 +30,7 @@ from registry_pipelines.evidence.predicates import (
     VULNERABILITIES_TYPE,
 )
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.advice import advice_within
 from registry_pipelines.promote.ages import accepted_age, advisory_age, image_age
 from registry_pipelines.promote.documents import (
     SIGNATURE_FORM,
@@ -402,6 +404,7 @@ RULES: tuple[Rule, ...] = (
     has_platforms,
     made_within,
     warnings_denied,
+    advice_within,
     is_scanned,
     advisories_within,
     is_signed,
@@ -557,6 +560,7 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
         for attestation in evidence.attestations.verified
         if (attestation.predicate_type in policy.predicate_types and not evidence.repeats(attestation))
         or (evidence.report is not None and attestation is evidence.report.attestation)
+        or (attestation.predicate_type == IMAGE_ADVICE_TYPE and policy.image_advice.asks)
     }
     used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)

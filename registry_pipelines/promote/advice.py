@@ -1,0 +1,83 @@
+"""The gate's rule about what is inside a release, by its signed advice. Only ``gate`` uses it."""
+
+from __future__ import annotations
+
+from registry_pipelines.anatomy.predicate import ImageAdvice, PlatformAdvice, counting, signed_advice
+from registry_pipelines.errors import ManifestInvalid
+from registry_pipelines.evidence.predicates import IMAGE_ADVICE_TYPE
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.promote.documents import AdviceLimits, Policy, Step
+from registry_pipelines.promote.evidence import Evidence
+from registry_pipelines.promote.findings import Outcome
+
+MISSING = "image advice: "
+"""How reasons of this rule begin."""
+
+
+def advice_within(evidence: Evidence, policy: Policy) -> Outcome:
+    """Each image keeps the policy's limits by every advice that counts. What nobody signed, or nobody looked at, is
+    unknown, and denies."""
+    limits = policy.image_advice
+    if not limits.asks:
+        return Outcome()
+    outcome = Outcome()
+    documents = []
+    for attestation in evidence.attestations.of_type(IMAGE_ADVICE_TYPE):
+        try:
+            document = signed_advice(attestation)
+        except ManifestInvalid as error:
+            outcome.notes.append(f"{MISSING}not read: {error.what}")
+            continue
+        if document.subject == evidence.release:
+            documents.append(document)
+        else:
+            outcome.notes.append(f"{MISSING}one is about {document.subject}")
+    documents = counting(documents)
+    if not documents:
+        outcome.add(Outcome([f"{MISSING}none about this digest is signed by a trusted key"], [Step(kind="advice")]))
+        return outcome
+    for document in documents:
+        outcome.add(_against(document, evidence, limits))
+    return outcome
+
+
+def _against(document: ImageAdvice, evidence: Evidence, limits: AdviceLimits) -> Outcome:
+    outcome = Outcome()
+    for kind in limits.deny:
+        if kind not in document.looked_for:
+            outcome.add(_unknown(f"{MISSING}nobody looked for {kind}; it was made by rules {document.rules}"))
+    about = {each.image: each for each in document.platforms}
+    for digest, platform in evidence.platforms.items():
+        found = about.get(digest)
+        if found is None:
+            outcome.add(_unknown(f"{MISSING}it does not cover {platform} ({digest})"))
+            continue
+        for why in found.unread:
+            outcome.add(_unknown(f"{MISSING}{platform}: not looked at: {why}"))
+        outcome.add(_of_image(found, digest, platform, limits))
+    return outcome
+
+
+def _unknown(reason: str) -> Outcome:
+    return Outcome([reason], [Step(kind="advice")])
+
+
+def _of_image(found: PlatformAdvice, digest: Digest, platform: Platform, limits: AdviceLimits) -> Outcome:
+    reasons, about = [], []
+    for row in found.advice:
+        if row.kind in limits.deny:
+            files = f", {count_text(row.files, 'file')}" if row.files else ""
+            size = f", {size_text(row.compressed)}" if row.compressed else ""
+            where = f": {row.examples[0]}" if row.examples else ""
+            reasons.append(f"{MISSING}{platform} ({digest}) has {row.kind}{files}{size}{where}")
+            about.append(f"{row.kind}: {row.do}")
+    for name, have, most in (
+        ("wasted", found.wasted, limits.max_wasted),
+        ("in its layers", found.compressed, limits.max_size),
+    ):
+        if most is not None and have > most:
+            reasons.append(f"{MISSING}{platform} ({digest}) has {size_text(have)} {name}, at most {most} pass")
+            about.append(f"it has {size_text(have)} {name}, at most {most} pass")
+    return Outcome(reasons, [Step(kind="image", about=tuple(about))] if reasons else [])
