@@ -8,7 +8,7 @@ from registry_pipelines.evidence.predicates import IMAGE_ADVICE_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text, size_text
-from registry_pipelines.promote.documents import AdviceLimits, Policy, Step
+from registry_pipelines.promote.documents import AdviceLimits, Step
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome
 
@@ -16,12 +16,9 @@ MISSING = "image advice: "
 """How reasons of this rule begin."""
 
 
-def advice_within(evidence: Evidence, policy: Policy) -> Outcome:
-    """Each image keeps the policy's limits by every advice that counts. What nobody signed, or nobody looked at, is
-    unknown, and denies."""
-    limits = policy.image_advice
-    if not limits.asks:
-        return Outcome()
+def advice_within(evidence: Evidence, limits: AdviceLimits) -> Outcome:
+    """Each image keeps the limits by every advice that counts. What nobody signed, or nobody looked at, is unknown, and
+    denies."""
     outcome = Outcome()
     documents = []
     for attestation in evidence.attestations.of_type(IMAGE_ADVICE_TYPE):

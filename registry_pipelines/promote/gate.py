@@ -30,7 +30,6 @@ from registry_pipelines.evidence.predicates import (
     VULNERABILITIES_TYPE,
 )
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.promote.advice import advice_within
 from registry_pipelines.promote.ages import accepted_age, advisory_age, image_age
 from registry_pipelines.promote.documents import (
     SIGNATURE_FORM,
@@ -395,6 +394,15 @@ def stands_on_base(evidence: Evidence, policy: Policy) -> Outcome:
     return stands_on_approved(evidence.images, evidence.standing_on, policy, evidence.now)
 
 
+def keeps_advice(evidence: Evidence, policy: Policy) -> Outcome:
+    """What signed advice says of the inside of each image keeps the policy's limits."""
+    if not policy.image_advice.asks:
+        return Outcome()
+    from registry_pipelines.promote.advice import advice_within  # few policies ask
+
+    return advice_within(evidence, policy.image_advice)
+
+
 Rule = Callable[[Evidence, Policy], Outcome]
 """Every reason against, and everything accepted on the way. Never raises for bad evidence."""
 
@@ -404,7 +412,7 @@ RULES: tuple[Rule, ...] = (
     has_platforms,
     made_within,
     warnings_denied,
-    advice_within,
+    keeps_advice,
     is_scanned,
     advisories_within,
     is_signed,
