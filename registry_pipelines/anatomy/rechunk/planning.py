@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from registry_pipelines.anatomy.advice import KINDS
+from registry_pipelines.anatomy.advice import FILE_KINDS
 from registry_pipelines.anatomy.classes import class_of
 from registry_pipelines.anatomy.owning import Owners
 from registry_pipelines.anatomy.rechunk.bytecode import Bytecode, plan_bytecode
@@ -97,7 +97,7 @@ def plan_image(merged: Merged, owners: Owners, options: RechunkOptions, previous
 
 def _caches(merged: Merged) -> dict[str, list[bytes]]:
     """What lies in caches of package managers, by the kind of advice; folders stay."""
-    kinds = [kind for kind in KINDS if kind.name.endswith("-cache")]
+    kinds = [kind for kind in FILE_KINDS if kind.name.endswith("-cache")]
     found: dict[str, list[bytes]] = defaultdict(list)
     for path, number in merged.paths():
         if not stat.S_ISDIR(merged.tree.node(number).mode):
