@@ -216,7 +216,7 @@ def one_name(address: str) -> str:
 
 
 def address(settings: RegistryPlace) -> str:
-    """Host and port of a configured registry; empty for a folder."""
+    """Host and port of a configured registry; empty for a folder or a store."""
     if isinstance(settings, configuration.EmbeddedRegistry):
         return settings.client_address
     return settings.host if isinstance(settings, configuration.RemoteRegistry) else ""
@@ -246,6 +246,15 @@ def client_of(settings: RegistryPlace) -> Registry:
         from registry_pipelines.registry.layout import LayoutRegistry as LayoutFolder  # with the embedded server
 
         return LayoutFolder(settings.root)
+    if isinstance(settings, configuration.StoreRegistry):
+        from registry_pipelines.registry.stored import StoredRegistry  # with the clients of object stores
+        from registry_pipelines.stores.store import open_store
+
+        return StoredRegistry(
+            open_store(
+                settings.address, region=settings.region, endpoint=settings.endpoint, aws_profile=settings.aws_profile
+            )
+        )
     if isinstance(settings, configuration.EmbeddedRegistry):
         username = next(iter(settings.users), "")
         return DistributionClient(

@@ -24,9 +24,8 @@ from registry_pipelines.config import (
 )
 from registry_pipelines.errors import NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.registry.client.credentials import CredentialSource
-from registry_pipelines.registry.client.distribution import HttpRegistry
 from registry_pipelines.registry.ecr.hosts import read_host
-from registry_pipelines.registry.protocol import Registry
+from registry_pipelines.registry.protocol import Pinged, Registry
 from registry_pipelines.threads import Pool
 
 LIMIT_S = 15.0
@@ -115,7 +114,7 @@ def _ask(config: Config, settings: RegistryPlace, unserved: RegistryPipelinesErr
 
 
 def _read(registry: Registry, repositories: list[str]) -> str:
-    if isinstance(registry, HttpRegistry):
+    if isinstance(registry, Pinged):
         registry.ping()
     missing, there = [], []
     for repository in repositories[:MAX_REPOSITORIES]:
@@ -165,4 +164,4 @@ def _login(settings: RegistryPlace) -> str:
 
 
 def _where(settings: RegistryPlace) -> str:
-    return address(settings) or str(getattr(settings, "root", ""))
+    return address(settings) or str(getattr(settings, "root", "") or getattr(settings, "address", ""))

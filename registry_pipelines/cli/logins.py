@@ -137,8 +137,8 @@ def _find(options: Options, text: str) -> _Registry:
         if not ("." in host or ":" in host or host == "localhost"):
             raise InputError(unknown(host, known, "registry"), do="Write a configured name, or a host with its port")
         return _Registry(host, file, trial, _cloud(host))
-    if isinstance(settings, configuration.LayoutRegistry):
-        raise InputError(f"{host} is a folder, and nobody logs in there")
+    if isinstance(settings, configuration.LayoutRegistry | configuration.StoreRegistry):
+        raise InputError(f"{host} is a folder or an object store, and nobody logs in there")
     trial["ca_file"] = settings.ca_file
     if isinstance(settings, configuration.EmbeddedRegistry):
         trial["plain_http"] = settings.tls_cert is None

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         Mirror,
         RegistryPlace,
         RemoteRegistry,
+        StoreRegistry,
         Sync,
         Target,
     )
@@ -68,6 +69,7 @@ _HOMES = {
     "LayoutRegistry": "config.registries",
     "Mirror": "config.registries",
     "RegistryPlace": "config.registries",
+    "StoreRegistry": "config.registries",
     "Sync": "config.registries",
     "Target": "config.registries",
     "Cron": "config.times",
@@ -121,6 +123,7 @@ __all__ = [
     "Sensors",
     "Signing",
     "Size",
+    "StoreRegistry",
     "Stream",
     "Sync",
     "Target",

@@ -17,9 +17,9 @@ from registry_pipelines.collect.rules import Collect, RetentionRule
 from registry_pipelines.config.registries import (
     Cache,
     EmbeddedRegistry,
-    LayoutRegistry,
     Mirror,
     RegistryPlace,
+    RemoteRegistry,
     Sync,
     Target,
 )
@@ -564,11 +564,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return f"{mirror.prefix}/{repository}" if mirror.prefix else repository
 
     def _host_of(self, registry: str) -> str:
-        """What clients call a registry: a folder has its name alone."""
+        """What clients call a registry: a folder or a store has its name alone."""
         settings = self.registries.get(registry)
         if isinstance(settings, EmbeddedRegistry):
             return settings.client_address
-        return registry if settings is None or isinstance(settings, LayoutRegistry) else settings.host
+        return settings.host if isinstance(settings, RemoteRegistry) else registry
 
     def never_synced(self, sync: Sync) -> dict[str, str]:
         """Patterns of repositories that a sync never takes, with the reason: those of our own images, because nothing

@@ -100,9 +100,26 @@ class LayoutRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """The folder; it is made when missing."""
 
 
+class StoreRegistry(msgspec.Struct, frozen=True, kw_only=True):
+    """Images in an object store: for copies that outlive a registry (docs/object-stores.md). Nothing pulls from it but
+    this program."""
+
+    name: EntryName
+    kind: Literal["store"]
+    """The registry is an object store."""
+    address: str
+    """`s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX`, `az://CONTAINER/PREFIX`, or a folder."""
+    region: str = ""
+    """Of S3; what AWS's configuration says unless told."""
+    endpoint: str = ""
+    """Address of a store that speaks S3 and is not AWS, as `https://minio.example.com`."""
+    aws_profile: str = ""
+    """Profile of AWS's configuration; the default chain of boto3 unless told."""
+
+
 RemoteRegistry = DistributionRegistry | EcrRegistry | EcrPublicRegistry | GarRegistry
 """A registry somewhere else, with ``host``, ``bandwidth`` and ``redirects``."""
-RegistryPlace = EmbeddedRegistry | RemoteRegistry | LayoutRegistry
+RegistryPlace = EmbeddedRegistry | RemoteRegistry | LayoutRegistry | StoreRegistry
 
 
 class Target(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,6 +235,7 @@ __all__ = [
     "Redirects",
     "RegistryPlace",
     "RemoteRegistry",
+    "StoreRegistry",
     "Sync",
     "Target",
     "Upstream",

@@ -3,8 +3,8 @@ and the modules beside the rooms.
 
 ``protocol`` is what the others program against: ``Registry``, ``Place`` (a registry and a repository), and the small
 protocols of what only some places can do. ``remote`` chooses the client of a host: ``ecr`` for Amazon ECR, ``client``
-for every other registry; ``layout`` is a folder; ``embedded`` is a server of our own, which only commands and tests
-start.
+for every other registry; ``layout`` is a folder, ``stored`` an object store; ``embedded`` is a server of our own, which
+only commands and tests start.
 
 The other modules ask any registry: ``blobs`` for small content, ``tags`` what a name stands for, ``platforms`` for
 every entry below an index, ``choices`` which of them a client starts, ``image_warnings`` what may surprise whoever

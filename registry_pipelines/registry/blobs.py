@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from types import TracebackType
 
 from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
-from registry_pipelines.registry.protocol import BlobReader, Place, Readable
+from registry_pipelines.registry.protocol import BUFFER_BYTES, BlobReader, Place, Readable
 from registry_pipelines.registry.remembered import Remembers
 
 READ_ATTEMPTS = 4
@@ -47,6 +48,27 @@ class Counted:
         count = self._reader.readinto(buffer)
         self._progress.advance(self._task, count)
         return count
+
+
+def checked_pieces(content: Readable, descriptor: Descriptor, *, where: str) -> Iterator[memoryview]:
+    """The bytes of an upload, hashed on the way; each piece is overwritten by the next one. Raises DigestMismatch at
+    the end, also when the length is another: what was made of the pieces is not to be kept then."""
+    hasher = descriptor.digest.hasher()
+    buffer = memoryview(bytearray(BUFFER_BYTES))
+    total = 0
+    while count := content.readinto(buffer):
+        total += count
+        if total > descriptor.size:
+            break
+        piece = buffer[:count]
+        hasher.update(piece)
+        yield piece
+    if total != descriptor.size:
+        amount = "more" if total > descriptor.size else f"only {total}"
+        raise DigestMismatch(f"the content has {amount} bytes, expected {descriptor.size}", where=where)
+    if hasher.hexdigest() != descriptor.digest.hex:
+        actual = f"{descriptor.digest.algorithm}:{hasher.hexdigest()}"
+        raise DigestMismatch(f"content hashes to {actual}, expected {descriptor.digest}", where=where)
 
 
 def read_blob(place: Place, descriptor: Descriptor, *, limit: int) -> bytes:

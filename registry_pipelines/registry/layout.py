@@ -14,7 +14,6 @@ from types import TracebackType
 from typing import BinaryIO
 
 from registry_pipelines.errors import (
-    DigestMismatch,
     Forbidden,
     ManifestTooLarge,
     NotFound,
@@ -25,8 +24,9 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, descriptors
+from registry_pipelines.registry.blobs import checked_pieces
 from registry_pipelines.registry.embedded.storage import Store
-from registry_pipelines.registry.protocol import BUFFER_BYTES, BlobReader, Capabilities, Readable
+from registry_pipelines.registry.protocol import BlobReader, Capabilities, Readable
 
 
 class FileReader:
@@ -215,23 +215,9 @@ class LayoutRegistry:
 
 def _copy_checked(content: Readable, handle: int, descriptor: Descriptor, *, where: str) -> None:
     """Write and hash. Raises DigestMismatch, also when the length is another."""
-    hasher = descriptor.digest.hasher()
-    buffer = memoryview(bytearray(BUFFER_BYTES))
-    total = 0
-    while count := content.readinto(buffer):
-        total += count
-        if total > descriptor.size:
-            break
-        piece = buffer[:count]
-        hasher.update(piece)
+    for piece in checked_pieces(content, descriptor, where=where):
         while piece:
             piece = piece[os.write(handle, piece) :]
-    if total != descriptor.size:
-        amount = "more" if total > descriptor.size else f"only {total}"
-        raise DigestMismatch(f"the content has {amount} bytes, expected {descriptor.size}", where=where)
-    if hasher.hexdigest() != descriptor.digest.hex:
-        actual = f"{descriptor.digest.algorithm}:{hasher.hexdigest()}"
-        raise DigestMismatch(f"content hashes to {actual}, expected {descriptor.digest}", where=where)
 
 
 __all__ = ["FileReader", "LayoutRegistry"]

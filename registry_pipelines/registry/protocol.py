@@ -182,6 +182,15 @@ Pace = Callable[[str, str], AbstractContextManager[object]]
 
 
 @runtime_checkable
+class Pinged(Protocol):
+    """Rare ability: says that it answers, and takes our credentials, before a repository is named."""
+
+    def ping(self) -> None:
+        """Ask the least there is. Raises RegistryError."""
+        ...
+
+
+@runtime_checkable
 class Observable(Protocol):
     """Rare ability: tells of failed attempts that it repeats by itself."""
 

@@ -353,7 +353,7 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         (("targets:\n", "node: {announce: {channels: true, target: eu}}\ntargets:\n"), ""),
         (
             ("registries:\n", "registries:\n  empty: {kind: }\n"),
-            "registries.empty.kind: expected one of embedded, distribution, ecr, ecr-public, gar, layout, found empty",
+            "registries.empty.kind: expected one of embedded, distribution, ecr, ecr-public, gar, layout, store, found",
         ),
     ],
 )

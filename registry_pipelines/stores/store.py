@@ -1,0 +1,310 @@
+"""A place for objects under keys, by one address: ``s3://``, ``gs://``, ``az://`` or a folder.
+
+What the package ``obstore`` does (signed requests, retries, uploads by parts, pages of lists) is its own; here are our
+errors, the limits, and which credentials it takes. An object is there whole or not at all, in each of these stores.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from registry_pipelines.errors import (
+    DiskFull,
+    Forbidden,
+    InputError,
+    NotFound,
+    RegistryPipelinesError,
+    ToolMissing,
+    Unauthorized,
+    Unavailable,
+)
+from registry_pipelines.oci.files import local_errors
+
+if TYPE_CHECKING:
+    from obstore.store import ObjectStore as Client
+
+PART_BYTES = 8 << 20
+"""Of an upload by parts, at least; S3 takes none below 5 MiB."""
+MOST_PARTS = 9_000
+"""S3 takes 10,000 of one object."""
+PARTS_AT_ONCE = 4
+"""Each is in memory until it is sent."""
+PIECE_BYTES = 1 << 20
+"""What a reader asks for at least."""
+TIMEOUT_S = 60.0
+"""One request; a part of an upload is one."""
+RETRY_S = 120.0
+"""A store that answers 5xx or nothing is asked again for so long."""
+
+_SCHEMES = ("s3", "gs", "az")
+_SECRET = re.compile(r"(://[^/\s?]+[^\s?]*)\?[^\s)]*")
+_FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One object of a list. size: bytes."""
+
+    key: str
+    size: int
+
+
+class StoreReader:
+    """Bytes of an object from ``start`` on; see ``registry.protocol.BlobReader``. size: of the whole object."""
+
+    def __init__(self, chunks: Iterator[Any], where: str, *, size: int, start: int, stop: int) -> None:
+        self.size, self.start = size, start
+        self._chunks, self._where, self._left = chunks, where, stop - start
+        self._piece = memoryview(b"")
+
+    def __enter__(self) -> StoreReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        """See Readable. Raises Unavailable: the store ended early."""
+        if not self._left or not len(buffer):
+            return 0
+        if not self._piece:
+            with _errors(self._where):
+                self._piece = memoryview(next(self._chunks, b""))
+            if not self._piece:
+                raise Unavailable("the store's answer ended early", where=self._where)
+        count = min(len(buffer), len(self._piece), self._left)
+        buffer[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        self._left -= count
+        return count
+
+    def close(self) -> None:
+        """See BlobReader."""
+        self._piece, self._left, self._chunks = memoryview(b""), 0, iter(())
+
+
+class ObjectStore:
+    """See the module; made by :func:`open_store`. For many threads.
+
+    All methods raise NotFound, Forbidden, Unauthorized, Unavailable (asked again before, for ``RETRY_S``), DiskFull.
+    A key has parts between slashes, none of them empty.
+    """
+
+    def __init__(self, client: Client, name: str, folder: Path | None = None) -> None:
+        """name: the address, without secrets; for people. folder: of a store that is one, where a part of a key without
+        objects may be left behind."""
+        self._client, self.name, self._folder = client, name, folder
+
+    def size(self, key: str) -> int | None:
+        """Bytes of an object; None where there is none."""
+        import obstore
+
+        try:
+            with _errors(self._at(key)):
+                return int(obstore.head(self._client, key)["size"])
+        except NotFound:
+            return None
+
+    def read(self, key: str, *, limit: int) -> bytes:
+        """A whole small object. Raises NotFound; Unavailable: it has more than ``limit`` bytes, so it is none of
+        ours."""
+        with self.open(key) as reader:
+            if reader.size > limit:
+                raise Unavailable(f"the object has {reader.size} bytes, at most {limit} are read", where=self._at(key))
+            content = bytearray(reader.size)
+            position = 0
+            while position < len(content):
+                position += reader.readinto(memoryview(content)[position:])
+            return bytes(content)
+
+    def open(self, key: str, *, start: int = 0, stop: int | None = None) -> StoreReader:
+        """An object from a byte on, up to (not including) another. Raises NotFound; Unavailable: it is shorter."""
+        import obstore
+
+        options: Any = None
+        where = self._at(key)
+        if stop is not None:
+            options = {"range": (start, stop)}
+        elif start:
+            options = {"range": {"offset": start}}
+        with _errors(where):
+            found = obstore.get(self._client, key, options=options)
+            size, (first, last) = int(found.meta["size"]), found.range
+        return StoreReader(iter(found.stream(min_chunk_size=PIECE_BYTES)), where, size=size, start=first, stop=last)
+
+    def write(self, key: str, content: bytes) -> None:
+        """Put a small object there, in place of the one before."""
+        import obstore
+
+        with _errors(self._at(key)):
+            obstore.put(self._client, key, content, use_multipart=False)
+
+    def write_new(self, key: str, content: bytes) -> bool:
+        """Put a small object where none is. False: there is one, and it stays."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with _errors(self._at(key)):
+            try:
+                obstore.put(self._client, key, content, mode="create", use_multipart=False)
+            except AlreadyExistsError:
+                return False
+        return True
+
+    def write_pieces(self, key: str, pieces: Iterable[bytes], size: int) -> None:
+        """Put a large object there, by parts that are sent as they come. size: bytes of all of them. What ``pieces``
+        raise ends it, and nothing is there."""
+        import obstore
+
+        part = max(PART_BYTES, -(-size // MOST_PARTS))
+        with _errors(self._at(key)):
+            obstore.put(self._client, key, iter(pieces), chunk_size=part, max_concurrency=PARTS_AT_ONCE)
+
+    def below(self, prefix: str) -> Iterator[Stored]:
+        """All objects whose keys begin with the parts of ``prefix``, page by page."""
+        import obstore
+
+        with _errors(self._at(prefix)):
+            for page in obstore.list(self._client, prefix or None):
+                yield from (Stored(str(each["path"]), int(each["size"])) for each in page)
+
+    def folders(self, prefix: str) -> list[str]:
+        """The keys' parts that come right behind ``prefix`` and have more behind them."""
+        import obstore
+
+        with _errors(self._at(prefix)):
+            found = obstore.list_with_delimiter(self._client, prefix or None)
+        names = [str(each).rpartition("/")[2] for each in found["common_prefixes"]]
+        if self._folder is None:
+            return names
+        return [name for name in names if any(files for _, _, files in os.walk(self._folder / prefix / name))]
+
+    def delete(self, key: str) -> None:
+        """Take an object away; one that is not there is no error."""
+        import obstore
+
+        try:
+            with _errors(self._at(key)):
+                obstore.delete(self._client, key)
+        except NotFound:
+            return
+
+    def _at(self, key: str) -> str:
+        return f"{self.name}/{key}"
+
+
+def open_store(
+    address: str, *, region: str = "", endpoint: str = "", aws_profile: str = "", options: Mapping[str, str] = {}
+) -> ObjectStore:
+    """A store by its address; nothing is asked yet.
+
+    address: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``, or a folder, which is made where
+    it is not there. endpoint: of a store that speaks S3 and is not AWS; plain HTTP for ``http://``. aws_profile:
+    whose credentials; the default chain of boto3 unless told, or where boto3 is not there the environment's. Google's
+    are the application default ones, Azure's the environment's. options: further ones of obstore, by its names.
+
+    Raises InputError: no such address; ToolMissing: ``obstore`` is not installed.
+    """
+    _need("obstore", "stores", "object stores are read and written with it")
+    from obstore.exceptions import BaseError
+    from obstore.store import LocalStore, from_url
+
+    if "://" not in address:
+        folder = Path(address).expanduser().absolute()
+        with local_errors(folder):
+            return ObjectStore(LocalStore(folder, mkdir=True), str(folder), folder)
+    parts = urlsplit(address)
+    scheme = parts.scheme
+    if scheme not in _SCHEMES or not parts.netloc or parts.query or parts.username or parts.fragment:
+        known = ", ".join(f"{each}://NAME/PREFIX" for each in _SCHEMES)
+        raise InputError(f"{_plain(address)} is no object store", do=f"Write {known}, or a folder")
+    more: dict[str, Any] = dict(options)
+    if scheme == "s3":
+        more |= _of_s3(region, endpoint, aws_profile)
+    with _errors(address):
+        try:
+            client = from_url(
+                address,
+                client_options={"timeout": f"{TIMEOUT_S:g}s", "allow_http": endpoint.startswith("http://")},
+                retry_config={"retry_timeout": timedelta(seconds=RETRY_S)},
+                **more,
+            )
+        except (BaseError, TypeError, ValueError) as error:
+            raise InputError(f"the store cannot be opened: {_said(error)}", where=address) from error
+    return ObjectStore(client, address.rstrip("/"))
+
+
+def _need(module: str, extra: str, why: str) -> None:
+    if find_spec(module) is None:
+        raise ToolMissing(
+            f"{module} is not installed; {why}", do=f"Install it: pip install 'registry-pipelines[{extra}]'"
+        )
+
+
+def _of_s3(region: str, endpoint: str, profile: str) -> dict[str, Any]:
+    more: dict[str, Any] = {}
+    if endpoint:
+        more |= {"endpoint": endpoint, "virtual_hosted_style_request": False}
+    try:
+        import boto3
+        from botocore.exceptions import BotoCoreError
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        if profile:
+            _need("boto3", "aws", "it reads AWS's profiles")
+        return more | ({"region": region} if region else {})
+    try:
+        session = boto3.Session(profile_name=profile or None, region_name=region or None)
+        if session.get_credentials() is not None:
+            more["credential_provider"] = Boto3CredentialProvider(session)
+    except BotoCoreError as error:
+        raise InputError(f"AWS's credentials cannot be read: {error}", do="See `aws configure list`") from error
+    if found := region or session.region_name:
+        more["region"] = found
+    return more
+
+
+@contextmanager
+def _errors(where: str) -> Iterator[None]:
+    """What obstore raises as errors of ours. What our own code raises within, of pieces for instance, stays."""
+    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+    try:
+        yield
+    except RegistryPipelinesError:
+        raise
+    except FileNotFoundError as error:
+        raise NotFound("there is no such object", where=where) from error
+    except PermissionDeniedError as error:
+        raise Forbidden(f"the store does not let us: {_said(error)}", where=where) from error
+    except UnauthenticatedError as error:
+        raise Unauthorized(f"the store does not take the credentials: {_said(error)}", where=where) from error
+    except (BaseError, OSError) as error:
+        said = _said(error)
+        if any(word in said for word in _FULL):
+            raise DiskFull(
+                f"the store is full: {said}", where=where, do="Make room there, then run it again"
+            ) from error
+        raise Unavailable(f"the store does not do it: {said}", where=where) from error
+
+
+def _said(error: BaseException) -> str:
+    """The first line, without what stands behind a question mark of an address."""
+    first = next(iter(str(error).splitlines()), type(error).__name__)
+    return _plain(first)[:300]
+
+
+def _plain(text: str) -> str:
+    return _SECRET.sub(r"\1", text)
+
+
+__all__ = ["ObjectStore", "StoreReader", "Stored", "open_store"]
