@@ -10,6 +10,7 @@ from typing import Any
 
 from registry_pipelines.build.bases import Base
 from registry_pipelines.build.builder import BuildSpec, LayerRow
+from registry_pipelines.build.dockerfile.model import DockerfileSpec
 from registry_pipelines.build.entries import FIXED_TIME
 from registry_pipelines.build.interpreter import USER_ID
 from registry_pipelines.build.pushing import layer_descriptor
@@ -82,7 +83,7 @@ def _has_app(spec: BuildSpec) -> bool:
     return spec.application is not None and (spec.application / "app.py").is_file()
 
 
-def labels(spec: BuildSpec, revision: Revision | None) -> dict[str, str]:
+def labels(spec: BuildSpec | DockerfileSpec, revision: Revision | None) -> dict[str, str]:
     """The ``org.opencontainers.image.*`` facts that are known."""
     known = {"org.opencontainers.image.title": spec.name}
     if spec.version:
@@ -131,7 +132,7 @@ def _oci(layer: Descriptor) -> Descriptor:
 
 
 def image_index(
-    spec: BuildSpec, manifests: Sequence[tuple[Platform, ManifestBytes]], revision: Revision | None
+    spec: BuildSpec | DockerfileSpec, manifests: Sequence[tuple[Platform, ManifestBytes]], revision: Revision | None
 ) -> ManifestBytes:
     """The index over platform manifests."""
     children = tuple(
@@ -148,7 +149,7 @@ def image_index(
     )
 
 
-def wanted_tags(spec: BuildSpec, digest: Digest, revision: Revision | None) -> tuple[str, ...]:
+def wanted_tags(spec: BuildSpec | DockerfileSpec, digest: Digest, revision: Revision | None) -> tuple[str, ...]:
     """The version tag (of the digest when no version is told), then tags of the commit's time and id.
 
     Changes that no commit holds, and a commit that cannot be told, give no commit tags: they would name something else.

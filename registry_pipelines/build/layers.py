@@ -18,8 +18,6 @@ from registry_pipelines.build.bases import Base, OpenPlace, base_of, bring_layer
 from registry_pipelines.build.builder import (
     BUILDER_ID,
     INTERPRETER_BASES,
-    PREDICATE_TYPE_ANNOTATION,
-    PROVENANCE_ARTIFACT,
     SILENT,
     BuildResult,
     BuildSpec,
@@ -39,17 +37,14 @@ from registry_pipelines.build.planning import (
     wheel_notes,
 )
 from registry_pipelines.build.provenance import provenance
+from registry_pipelines.build.publishing import attach_provenance, check_version, choose_tags
 from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, measure_layer
 from registry_pipelines.build.recording import Keeping
 from registry_pipelines.build.repeats import base_warnings, marked, stands_in
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.build.splice import LayerDigests
 from registry_pipelines.build.wheel_store import WheelStore
-from registry_pipelines.errors import NotFound, TagImmutable
-from registry_pipelines.evidence.artifacts import attach_once
-from registry_pipelines.evidence.attestations import attest_statement
 from registry_pipelines.evidence.model import Signer
-from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
@@ -59,6 +54,7 @@ from registry_pipelines.progress import Progress, count_text
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.remote import remote_registry
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Brought, Uploads, UploadsStopped
@@ -193,14 +189,14 @@ class _Build:
     def _check_version(self, plans: Sequence[PlatformPlan], jobs: Sequence[LayerJob]) -> None:
         """Where the version is there already, find out before anything is sent whether it is this image: layers that
         no earlier build made are made and thrown away. Raises TagImmutable."""
-        if not self.spec.version or (there := self._resolve(self.spec.version)) is None:
+        if not self.spec.version or (there := digest_at(self.place, self.spec.version)) is None:
             return
         digests = self._for_each(jobs, self._measure)
         images = []
         for plan in plans:
             rows = self._own_rows(plan, partial(self._measured, digests, str(plan.platform)))
             images.append(self._compose(plan, describe_base(plan.base, plan.platform) if plan.base else _NO_BASE, rows))
-        self._check_same_version(there, self._top(images))
+        check_version(self.place, self.spec.version, there, self._top(images).digest, self.warnings)
 
     def _measure(self, job: LayerJob) -> LayerDigests:
         return measure_layer(job, cache=self.cache, progress=self.progress, keeping=self.builder._keeping)
@@ -222,15 +218,6 @@ class _Build:
             else:
                 rows.append(row if there is None else row_of(marked(job)))
         return rows
-
-    def _check_same_version(self, there: Digest | None, top: ManifestBytes) -> None:
-        version = wanted_tags(self.spec, top.digest, self.revision)[0]
-        if there not in (None, top.digest):
-            raise TagImmutable(
-                f"version {version} is {there}, and this build is {top.digest}",
-                where=f"{self.place}:{version}",
-                do="; ".join(["Give the build a new version: versions never move", *self.warnings]),
-            )
 
     def _top(self, images: Sequence[_Image]) -> ManifestBytes:
         if len(images) == 1:
@@ -311,19 +298,10 @@ class _Build:
         """Tags that will name the image, and those that do not yet. A version that names something else is an error;
         a commit's tag that does (other wheels, same commit) stays where it is."""
         wanted = wanted_tags(self.spec, top.digest, self.revision)
-        there = {tag: self._resolve(tag) for tag in wanted}
-        self._check_same_version(there[wanted[0]], top)
-        tags = tuple(tag for tag in wanted if there[tag] in (None, top.digest))
-        return tags, [tag for tag in tags if there[tag] is None]
-
-    def _resolve(self, reference: str) -> Digest | None:
-        try:
-            return self.place.registry.resolve(self.place.repository, reference).digest
-        except NotFound:
-            return None
+        return choose_tags(self.place, wanted, top.digest, self.warnings)
 
     def _put(self, manifest: ManifestBytes) -> None:
-        if self._resolve(manifest.digest) is None:
+        if digest_at(self.place, manifest.digest) is None:
             self.place.registry.put_manifest(self.place.repository, manifest)
             self.sent += len(manifest.raw)
             self.changed = True
@@ -344,19 +322,9 @@ class _Build:
             warnings=(*self.warnings, *self.in_base),
             targets=_targets(plans),
         )
-        attached, changed = attach_once(
-            self.place,
-            subject=top.descriptor,
-            artifact_type=PROVENANCE_ARTIFACT,
-            content=content,
-            media_type=PROVENANCE_ARTIFACT,
-            annotations={PREDICATE_TYPE_ANNOTATION: PROVENANCE_TYPE},
-        )
-        self.sent += (len(content) + attached.size) * changed
+        attached, sent, changed = attach_provenance(self.place, top.descriptor, content, self.builder._signer)
+        self.sent += sent
         self.changed |= changed
-        if self.builder._signer is not None:
-            signed = attest_statement(self.place, top.descriptor, content, self.builder._signer)
-            self.changed |= signed.changed
         return attached
 
 

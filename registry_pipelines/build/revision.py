@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,8 +52,17 @@ class Revision:
         return f"{self.time:%Y-%m-%dT%H:%M:%SZ}" if self.time else ""
 
 
-def read_revision(folder: Path) -> Revision | None:
-    """The folder's revision; None outside of any repository.
+@dataclass(frozen=True)
+class Packing:
+    """Which files of a folder an image may hold, where that is not what an application layer takes. paths: files and
+    links that are taken, relative to the folder. leaves_out: whether a path that is not there would be."""
+
+    paths: Callable[[], set[str]]
+    leaves_out: Callable[[str], bool]
+
+
+def read_revision(folder: Path, packing: Packing | None = None) -> Revision | None:
+    """The folder's revision; None outside of any repository. packing: that of an application unless told.
 
     The last commit *of the folder* is taken, not HEAD: an image must not change because something else did. Raises
     InputError as ``application_entries`` does.
@@ -62,7 +72,7 @@ def read_revision(folder: Path) -> Revision | None:
     if shutil.which("git") is None:
         return _untold("the folder is under Git, and no git program is installed here")
     try:
-        return _read(folder)
+        return _read(folder, packing)
     except _GitError as error:
         hint = (
             "; if you trust it: git config --global --add safe.directory <its path>" if "dubious" in str(error) else ""
@@ -96,7 +106,7 @@ def _stands_in_repository(folder: Path) -> bool:
     return any(os.path.lexists(parent / ".git") for parent in (place, *place.parents))
 
 
-def _read(folder: Path) -> Revision:
+def _read(folder: Path, packing: Packing | None) -> Revision:
     if _git(folder, "rev-parse", "--is-inside-work-tree").strip() != "true":
         return _untold("the folder is no work tree of its repository")
     try:
@@ -116,7 +126,7 @@ def _read(folder: Path) -> Revision:
     if match[2] in _ends_of_history(folder):
         reason = "the clone is shallow, and the folder's last commit is not in it: fetch the whole history"
         return _untold(f"{reason} (git fetch --unshallow)", remote)
-    changes = _changes(folder)
+    changes = _changes(folder, packing)
     return Revision(
         commit=match[2],
         time=datetime.fromtimestamp(int(match[1]), UTC),
@@ -132,12 +142,12 @@ def _ends_of_history(folder: Path) -> set[str]:
     return set(path.read_text().split()) if path.is_file() else set()
 
 
-def _changes(folder: Path) -> list[str]:
+def _changes(folder: Path, packing: Packing | None) -> list[str]:
     """How the packed files differ from those of the commit, in words; empty when they are the same."""
-    packed = packed_paths(folder)
-    patterns = application_patterns(folder)
+    packed = packing.paths() if packing else packed_paths(folder)
+    leaves_out = packing.leaves_out if packing else application_patterns(folder).leaves_out
     differences = _differences(folder, packed)
-    missing = sorted(path for path in differences.missing if not patterns.leaves_out(path))
+    missing = sorted(path for path in differences.missing if not leaves_out(path))
     said = []
     if differences.unknown:
         said.append(f"files are packed that are in no commit: {some_of(differences.unknown)}")

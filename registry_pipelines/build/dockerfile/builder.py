@@ -1,0 +1,357 @@
+"""The ``dockerfile`` builder: an engine runs the Dockerfile, and what it made goes to the registry as copies do."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from registry_pipelines.build.builder import SILENT, BuildResult, LayerRow
+from registry_pipelines.build.dockerfile.engines.buildctl import Buildctl
+from registry_pipelines.build.dockerfile.engines.buildx import Buildx
+from registry_pipelines.build.dockerfile.engines.protocol import CacheReference, Engine, Found, Order, Step
+from registry_pipelines.build.dockerfile.image import MadeImage, PlatformImage, read_image
+from registry_pipelines.build.dockerfile.inputs import (
+    ContextFiles,
+    context_files,
+    input_digest,
+    read_input,
+    secret_values,
+)
+from registry_pipelines.build.dockerfile.leaks import check_leaks
+from registry_pipelines.build.dockerfile.model import DockerfileSpec
+from registry_pipelines.build.dockerfile.parsing import parse_dockerfile
+from registry_pipelines.build.dockerfile.provenance import BUILDER_ID, provenance, stated_inputs
+from registry_pipelines.build.entries import FIXED_TIME
+from registry_pipelines.build.images import image_index, labels, wanted_tags
+from registry_pipelines.build.publishing import attach_provenance, check_version, choose_tags
+from registry_pipelines.build.revision import Revision, read_revision
+from registry_pipelines.errors import InputError, TagImmutable, ToolMissing
+from registry_pipelines.evidence.artifacts import Attached, attached
+from registry_pipelines.evidence.model import Signer
+from registry_pipelines.evidence.statements import read_predicate
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import disk_errors
+from registry_pipelines.oci.layout import Layout
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import Progress
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.transfer.copying import copy_closure
+from registry_pipelines.transfer.delivery.plan import BlobStep
+from registry_pipelines.transfer.engine import Engine as TransferEngine
+
+ENGINES: tuple[type[Engine], ...] = (Buildx, Buildctl)
+"""In the order in which ``auto`` tries them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DockerfileResult(BuildResult):
+    """What a build from a Dockerfile made, or found made. ``lock`` is empty: an engine tells of no wheels."""
+
+    engine: str
+    """Who ran it, with versions; empty where nothing had to run."""
+    steps: tuple[Step, ...]
+    context_files: int
+    """Files and links that the engine could read."""
+
+
+class DockerfileBuilder:
+    """Runs Dockerfiles, pushes what comes out by digest, attaches provenance, sets tags.
+
+    state: folder for what an engine leaves behind until it is pushed. engine: what it is pushed with. signer: signs the
+    provenance, before the version tag moves; without one it is left unsigned. cache, docker_config: see
+    ``engines.protocol.Order``. engines: what may run it, in the order of preference.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        *,
+        engine: TransferEngine | None = None,
+        signer: Signer | None = None,
+        builder_id: str = BUILDER_ID,
+        cache: CacheReference | None = None,
+        docker_config: Path | None = None,
+        engines: Sequence[Engine] | None = None,
+    ) -> None:
+        self._work = state / "build" / "dockerfile"
+        self._transfer = engine or TransferEngine(state=state / "transfer")
+        self._signer = signer
+        self._builder_id = builder_id
+        self._cache = cache
+        self._docker_config = docker_config
+        self._engines = [make() for make in ENGINES] if engines is None else list(engines)
+
+    def build(self, spec: DockerfileSpec, place: Place, *, progress: Progress = SILENT) -> DockerfileResult:
+        """Build, push by digest, attach provenance, tag; the version tag comes last and never moves.
+
+        Nothing runs where the version is there already: it is this build when its provenance says that it was made of
+        the same inputs, else it is in the way. Raises InputError (DockerfileInvalid), ToolMissing, BuildFailed,
+        DiskFull, TagImmutable, ContentError (an image that holds a secret) and the RegistryError family.
+        """
+        started = time.monotonic()
+        question = _question(spec)
+        run = _Run(self, spec, self._transfer.place(place), progress, question, started)
+        if (there := digest_at(run.place, spec.version)) is not None and (known := run.known(there)):
+            return known
+        return run.make(there)
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A build with everything decided before an engine is asked."""
+
+    text: str
+    files: ContextFiles
+    platforms: tuple[Platform, ...]
+    labels: Mapping[str, str]
+    source_date: int
+    revision: Revision | None
+    inputs: Digest
+    secrets: tuple[str, ...]
+
+
+def _question(spec: DockerfileSpec) -> _Question:
+    text = read_input(spec)
+    parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
+    files = context_files(spec)
+    revision = read_revision(spec.context, files.packing())
+    source_date = spec.source_date
+    if source_date is None:
+        source_date = int(revision.time.timestamp()) if revision and revision.time else FIXED_TIME
+    wanted = {**labels(spec, revision), **spec.labels}
+    platforms = tuple(dict.fromkeys(spec.platforms)) or (Platform.here(),)
+    inputs = input_digest(spec, text, files, platforms=platforms, labels=wanted, source_date=source_date)
+    return _Question(text, files, platforms, wanted, source_date, revision, inputs, secret_values(spec))
+
+
+@dataclass
+class _Run:
+    """One build."""
+
+    builder: DockerfileBuilder
+    spec: DockerfileSpec
+    place: Place
+    progress: Progress
+    question: _Question
+    started: float
+
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What Git does not tell of the context."""
+        return self.question.revision.warnings if self.question.revision else ()
+
+    def known(self, there: Digest) -> DockerfileResult | None:
+        """The result where the version was made of the same inputs, without running anything; None where nobody says
+        what it was made of. Raises TagImmutable where it was made of others."""
+        from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
+
+        stated = [
+            (each, inputs)
+            for each in attached(self.place, there, artifact_type=PROVENANCE_ARTIFACT)
+            if (inputs := stated_inputs(read_predicate(each.content)))
+        ]
+        for each, inputs in stated:
+            if inputs == self.question.inputs:
+                return self._unchanged(there, each)
+        if stated:
+            raise TagImmutable(
+                f"version {self.spec.version} is {there}, and it was built of other files or settings",
+                where=f"{self.place}:{self.spec.version}",
+                do="; ".join(["Give the build a new version: versions never move", *self.said]),
+            )
+        return None
+
+    def _unchanged(self, there: Digest, by: Attached) -> DockerfileResult:
+        wanted = wanted_tags(self.spec, there, self.question.revision)
+        tags = tuple(tag for tag in wanted if digest_at(self.place, tag) == there)
+        top = self.place.registry.resolve(self.place.repository, there)
+        note = "the version was built of the same files and settings: nothing ran, whatever its bases are by now"
+        return self._result(top, (), tags, (), by.descriptor, engine="", steps=(), sent=0, changed=False, notes=(note,))
+
+    def make(self, there: Digest | None) -> DockerfileResult:
+        """Run an engine, and push."""
+        spec, question = self.spec, self.question
+        engine, found = choose(self.builder._engines, spec)
+        with _folder(self.builder._work) as folder:
+            order = Order(
+                spec=spec,
+                platforms=question.platforms,
+                labels=question.labels,
+                source_date=question.source_date,
+                folder=folder,
+                deadline=time.monotonic() + spec.time_limit.total_seconds(),
+                secret_values=question.secrets,
+                cache=self.builder._cache if found.buildkit else None,
+                docker_config=self.builder._docker_config,
+                progress=self.progress,
+            )
+            built = engine.build(order)
+            made = read_image(folder, question.platforms)
+            top = self._top(made)
+            content = provenance(
+                spec,
+                self.place,
+                made,
+                top=top.descriptor,
+                inputs=question.inputs,
+                dockerfile=Digest.of(question.text.encode()),
+                engine=built.engine,
+                source_date=question.source_date,
+                revision=question.revision,
+                builder_id=self.builder._builder_id,
+            )
+            check_leaks(made, content, question.secrets, self.progress)
+            check_version(self.place, spec.version, there, top.digest, self.said)
+            Layout(folder / made.place.repository).put_manifest(top)
+            rows, sent = self._push(made, top)
+        attached_to, bytes_attached, changed = attach_provenance(
+            self.place, top.descriptor, content, self.builder._signer
+        )
+        wanted = wanted_tags(spec, top.digest, question.revision)
+        tags, missing = choose_tags(self.place, wanted, top.digest, self.said)
+        for tag in reversed(missing):
+            self.place.registry.put_manifest(self.place.repository, top, tag=tag)
+        return self._result(
+            top.descriptor,
+            tuple(image.stored.descriptor for image in made.images),
+            tags,
+            rows,
+            attached_to,
+            engine=built.engine,
+            steps=built.steps,
+            sent=sent + bytes_attached,
+            changed=bool(sent or changed or missing),
+            notes=built.warnings,
+        )
+
+    def _top(self, made: MadeImage) -> ManifestBytes:
+        """The platform's manifest, or an index over those of several: BuildKit's own names its attestations, too."""
+        if len(made.images) == 1:
+            return made.images[0].stored
+        manifests = [(image.platform, image.stored) for image in made.images]
+        return image_index(self.spec, manifests, self.question.revision)
+
+    def _push(self, made: MadeImage, top: ManifestBytes) -> tuple[tuple[LayerRow, ...], int]:
+        """Bring everything but tags."""
+        copied = copy_closure(made.place, top.digest, [self.place], tags=(), engine=self.builder._transfer)
+        result = copied.results[0]
+        steps = {step.descriptor.digest: step for step in result.delivery.blobs}
+        rows = [row for image in made.images for row in layer_rows(image, steps)]
+        put = result.manifests_put
+        return tuple(rows), result.bytes_moved + (len(top.raw) if put else 0)
+
+    def _result(
+        self,
+        top: Descriptor,
+        manifests: tuple[Descriptor, ...],
+        tags: tuple[str, ...],
+        rows: tuple[LayerRow, ...],
+        by: Descriptor,
+        *,
+        engine: str,
+        steps: tuple[Step, ...],
+        sent: int,
+        changed: bool,
+        notes: tuple[str, ...],
+    ) -> DockerfileResult:
+        return DockerfileResult(
+            descriptor=top,
+            manifests=manifests or (top,),
+            tags=tags,
+            layers=rows,
+            lock={},
+            bytes_uploaded=sent,
+            seconds=time.monotonic() - self.started,
+            warnings=(*self.said, *notes),
+            provenance=by,
+            changed=changed,
+            engine=engine,
+            steps=steps,
+            context_files=len(self.question.files.entries),
+        )
+
+
+def choose(engines: Sequence[Engine], spec: DockerfileSpec) -> tuple[Engine, Found]:
+    """The engine that is told, or the first that is there. Raises ToolMissing with what each lacks."""
+    wanted = [each for each in engines if spec.engine in ("auto", each.name)]
+    missing = []
+    for engine in wanted:
+        try:
+            return engine, engine.find()
+        except ToolMissing as error:
+            missing.append(f"{engine.name}: {error}")
+    raise ToolMissing(
+        "nothing here can run a Dockerfile: " + "; ".join(missing),
+        where=str(spec.dockerfile),
+        do="Install one, or start its daemon",
+    )
+
+
+_HOW = {"upload": "uploaded", "mount": "mounted", "shared": "present", "present": "present"}
+
+
+def layer_rows(image: PlatformImage, steps: Mapping[Digest, BlobStep]) -> list[LayerRow]:
+    """The layers of a platform, with the instruction that made each, and how they came to the registry."""
+    history = [each or {} for each in image.config.history or ()]
+    made_by = [str(each.get("created_by", "")) for each in history if not each.get("empty_layer")]
+    rows = []
+    for number, (layer, diff_id) in enumerate(zip(image.manifest.layers, image.config.diff_ids, strict=False)):
+        how = _HOW[steps[layer.digest].action] if layer.digest in steps else "present"
+        by = made_by[number] if len(made_by) == len(image.manifest.layers) else f"layer {number + 1}"
+        rows.append(
+            LayerRow(
+                platform=str(image.platform),
+                contents=" ".join(by.split())[:200],
+                key="",
+                digest=layer.digest,
+                diff_id=diff_id,
+                size=layer.size,
+                how=how,
+                bytes_uploaded=layer.size if how == "uploaded" else 0,
+            )
+        )
+    return rows
+
+
+@contextmanager
+def _folder(parent: Path) -> Iterator[Path]:
+    """An empty folder for one build, removed afterwards; those that killed builds left are removed on the way."""
+    with disk_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for left in parent.iterdir():
+            _sweep(left)
+        folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
+    held = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _sweep(folder: Path) -> None:
+    try:
+        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return  # a build that goes on
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    finally:
+        os.close(held)
