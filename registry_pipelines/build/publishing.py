@@ -1,4 +1,4 @@
-"""The end of every build: provenance beside the image, signed where a key is, and tags that never leave other content."""
+"""The end of every build: provenance beside the image, signed where a key is, and tags that never move."""
 
 from __future__ import annotations
 

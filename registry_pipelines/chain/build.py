@@ -29,9 +29,13 @@ def build(session: Session, image_name: str) -> StageResult:
     """Build an image of the configuration and push it to its source registry, with provenance.
 
     ``facts["release"]`` is its key, of a release or of what one is derived of. Raises InputError when the image has no
-    ``build`` section.
+    ``build`` or ``dockerfile`` section.
     """
     image = session.image(image_name)
+    if image.dockerfile is not None:
+        from registry_pipelines.chain.dockerfile import build as build_dockerfile  # an engine runs it
+
+        return build_dockerfile(session, image, image.dockerfile)
     if image.build is None:
         raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
     if read_version(image.build.version) is None:
@@ -85,7 +89,7 @@ def build(session: Session, image_name: str) -> StageResult:
             "wheels_for": "; ".join(result.targets.values()),
             **({"wheels_from": spec.wheels_from} if spec.wheels_from else {}),
         },
-        rows=[_layer(row) for row in result.layers],
+        rows=[layer_row(row) for row in result.layers],
         notes=_notes(result),
     )
 
@@ -111,7 +115,8 @@ def open_base_place(session: Session, text: str) -> tuple[Place, str]:
     return located.place, located.selector
 
 
-def _layer(row: LayerRow) -> Mapping[str, Scalar]:
+def layer_row(row: LayerRow) -> Mapping[str, Scalar]:
+    """A layer as the result of a build shows it."""
     return {
         "platform": row.platform,
         "contents": row.contents,

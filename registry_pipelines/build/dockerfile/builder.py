@@ -11,11 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from registry_pipelines.build.builder import SILENT, BuildResult, LayerRow
+from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, SILENT, BuildResult, LayerRow
 from registry_pipelines.build.dockerfile.engines.buildctl import Buildctl
 from registry_pipelines.build.dockerfile.engines.buildx import Buildx
 from registry_pipelines.build.dockerfile.engines.protocol import CacheReference, Engine, Found, Order, Step
@@ -24,21 +21,19 @@ from registry_pipelines.build.dockerfile.inputs import (
     ContextFiles,
     context_files,
     input_digest,
-    read_input,
     secret_values,
 )
 from registry_pipelines.build.dockerfile.leaks import check_leaks
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
-from registry_pipelines.build.dockerfile.parsing import parse_dockerfile
+from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
 from registry_pipelines.build.dockerfile.provenance import BUILDER_ID, provenance, stated_inputs
 from registry_pipelines.build.entries import FIXED_TIME
 from registry_pipelines.build.images import image_index, labels, wanted_tags
 from registry_pipelines.build.publishing import attach_provenance, check_version, choose_tags
 from registry_pipelines.build.revision import Revision, read_revision
-from registry_pipelines.errors import InputError, TagImmutable, ToolMissing
+from registry_pipelines.errors import TagImmutable, ToolMissing
 from registry_pipelines.evidence.artifacts import Attached, attached
 from registry_pipelines.evidence.model import Signer
-from registry_pipelines.evidence.statements import read_predicate
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
@@ -85,6 +80,7 @@ class DockerfileBuilder:
         docker_config: Path | None = None,
         engines: Sequence[Engine] | None = None,
     ) -> None:
+        self._state = state
         self._work = state / "build" / "dockerfile"
         self._transfer = engine or TransferEngine(state=state / "transfer")
         self._signer = signer
@@ -101,7 +97,7 @@ class DockerfileBuilder:
         DiskFull, TagImmutable, ContentError (an image that holds a secret) and the RegistryError family.
         """
         started = time.monotonic()
-        question = _question(spec)
+        question = _question(spec, self._state)
         run = _Run(self, spec, self._transfer.place(place), progress, question, started)
         if (there := digest_at(run.place, spec.version)) is not None and (known := run.known(there)):
             return known
@@ -122,10 +118,11 @@ class _Question:
     secrets: tuple[str, ...]
 
 
-def _question(spec: DockerfileSpec) -> _Question:
-    text = read_input(spec)
+def _question(spec: DockerfileSpec, state: Path) -> _Question:
+    text = read_dockerfile(spec.dockerfile)
     parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
     files = context_files(spec)
+    files.check_leaves_out(state)
     revision = read_revision(spec.context, files.packing())
     source_date = spec.source_date
     if source_date is None:
@@ -155,12 +152,10 @@ class _Run:
     def known(self, there: Digest) -> DockerfileResult | None:
         """The result where the version was made of the same inputs, without running anything; None where nobody says
         what it was made of. Raises TagImmutable where it was made of others."""
-        from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
-
         stated = [
             (each, inputs)
             for each in attached(self.place, there, artifact_type=PROVENANCE_ARTIFACT)
-            if (inputs := stated_inputs(read_predicate(each.content)))
+            if (inputs := stated_inputs(each.content))
         ]
         for each, inputs in stated:
             if inputs == self.question.inputs:
@@ -246,7 +241,7 @@ class _Run:
     def _push(self, made: MadeImage, top: ManifestBytes) -> tuple[tuple[LayerRow, ...], int]:
         """Bring everything but tags."""
         copied = copy_closure(made.place, top.digest, [self.place], tags=(), engine=self.builder._transfer)
-        result = copied.results[0]
+        result = copied.per_target[0]
         steps = {step.descriptor.digest: step for step in result.delivery.blobs}
         rows = [row for image in made.images for row in layer_rows(image, steps)]
         put = result.manifests_put

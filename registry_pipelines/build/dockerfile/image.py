@@ -47,6 +47,7 @@ class PlatformImage:
     platform: Platform
     stored: ManifestBytes
     manifest: Manifest
+    raw_config: bytes
     config: ImageConfig
 
 
@@ -71,16 +72,17 @@ def read_image(folder: Path, platforms: Sequence[Platform]) -> MadeImage:
     if len(tops) != 1:
         raise ContentError(f"the engine left {len(tops)} images, and one is expected", where=str(layout.folder))
     found, statements = dict[Platform, PlatformImage](), dict[Digest, Mapping[str, Any]]()
-    for stored, annotations in _manifests(place, tops[0]):
+    for stored, notes in _manifests(place, tops[0]):
         content = stored.content()
         if not isinstance(content, Manifest):
             raise ManifestInvalid("an index stands in the engine's index", where=stored.digest)
-        if annotations.get(_TYPE) == ATTESTATION:
+        if notes.get(_TYPE) == ATTESTATION:
             if (predicate := _provenance(place, content)) is not None:
-                statements[Digest.parse(annotations.get(_SUBJECT, ""))] = predicate
+                statements[Digest.parse(notes.get(_SUBJECT, ""))] = predicate
             continue
-        config = read_image_config(read_blob(place, content.config, limit=MAX_CONFIG_BYTES), where=stored.digest)
-        found[config.platform.normal] = PlatformImage(config.platform, stored, content, config)
+        raw = read_blob(place, content.config, limit=MAX_CONFIG_BYTES)
+        config = read_image_config(raw, where=stored.digest)
+        found[config.platform.normal] = PlatformImage(config.platform, stored, content, raw, config)
     return MadeImage(place, tuple(_of(found, platform) for platform in platforms), statements)
 
 

@@ -19,8 +19,6 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 
-MAX_DOCKERFILE_BYTES = 1 << 20
-"""BuildKit takes up to 1 MiB."""
 MAX_SECRET_BYTES = 500 * 1024
 """BuildKit takes a secret of up to 500 KiB."""
 
@@ -36,6 +34,17 @@ class ContextFiles:
     def entries(self) -> dict[str, os.DirEntry[str]]:
         """Files, folders and links by their path in the context. Raises InputError."""
         return dict(walk(self.folder, "", self.patterns))
+
+    def check_leaves_out(self, state: Path) -> None:
+        """Raise InputError where the state folder would be sent along: it changes with every build, and holds what is
+        nobody else's business."""
+        inside = os.path.relpath(state.absolute(), self.folder.absolute())
+        if inside.split(os.sep)[0] != os.pardir and not self.patterns.leaves_out(inside):
+            raise InputError(
+                f"the state folder {inside} lies in the context, and the engine would get it",
+                where=str(self.folder),
+                do=f"Add the line `{inside.split(os.sep)[0]}` to .dockerignore",
+            )
 
     def packing(self) -> Packing:
         """The same, for a question to Git."""
@@ -81,6 +90,7 @@ def _row(path: str, entry: os.DirEntry[str]) -> list[object]:
 
 def input_digest(
     spec: DockerfileSpec,
+    text: str,
     files: ContextFiles,
     *,
     platforms: Sequence[Platform],
@@ -90,9 +100,10 @@ def input_digest(
     """One digest of everything that decides what the image holds and that this side knows: not what the bases are, and
     not what steps fetch. Values of secrets do not count. Raises InputError."""
     facts = {
-        "dockerfile": Digest.of(_read(spec.dockerfile, MAX_DOCKERFILE_BYTES)),
+        "dockerfile": Digest.of(text.encode()),
         "context": files.digest(),
         "target": spec.target,
+        "network": spec.network,
         "platforms": [str(platform) for platform in platforms],
         "args": dict(spec.args),
         "secrets": sorted(spec.secrets),

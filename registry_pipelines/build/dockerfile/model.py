@@ -65,6 +65,9 @@ class DockerfileBuild(msgspec.Struct, frozen=True, kw_only=True):
     source_date: Annotated[int, msgspec.Meta(ge=0, le=253402300799)] | None = None
     """Time of everything that the build makes, in seconds since 1970 (`SOURCE_DATE_EPOCH`); that of the context's last
     commit unless told, and a fixed one where it is under no version control."""
+    network: Literal["default", "none", "host"] = "default"
+    """Network of the steps: the engine's own, none (what they need must then be in the context), or that of the
+    engine's machine."""
     engine: EngineName = "auto"
     """What runs it: `buildx` or `buildctl` (BuildKit), `buildah`, or `docker` (the classic builder, for Dockerfiles
     that use nothing it drops or ignores)."""

@@ -76,8 +76,12 @@ def provenance(
     return json.dumps(statement, separators=(",", ":"), sort_keys=True).encode()
 
 
-def stated_inputs(predicate: Mapping[str, Any]) -> str:
-    """The digest of what a build was given, by its provenance; empty where that is another's."""
+def stated_inputs(statement: bytes) -> str:
+    """The digest of what a build was given, by its provenance; empty where that is another's or cannot be read."""
+    try:
+        predicate = _mapping(_mapping(json.loads(statement)).get("predicate"))
+    except (ValueError, RecursionError):
+        return ""
     definition = _mapping(predicate.get("buildDefinition"))
     if definition.get("buildType") != BUILD_TYPE:
         return ""
@@ -99,6 +103,7 @@ def _parameters(spec: DockerfileSpec, dockerfile: Digest) -> dict[str, Any]:
         "secrets": sorted(spec.secrets),
         "labels": dict(spec.labels),
         "links": spec.links,
+        "network": spec.network,
     }
 
 
@@ -156,7 +161,7 @@ def _steps(predicate: Mapping[str, Any]) -> list[dict[str, Any]]:
         elif meta := _mapping(_mapping(op.get("exec")).get("meta")):
             said = {"run": [str(word) for word in meta.get("args") or ()]}
         elif op.get("file"):
-            said = {"file": sorted({kind for kind in _actions(op["file"])})}
+            said = {"file": sorted(set(_actions(op["file"])))}
         if said:
             line = lines.get(str(each.get("id")), 0)
             steps.append({**said, **({"line": line} if line else {})})
@@ -176,9 +181,7 @@ def _llb(predicate: Mapping[str, Any]) -> tuple[Sequence[Mapping[str, Any]], dic
         config = _mapping(internal.get("buildConfig"))
     metadata = _mapping(predicate.get("metadata"))
     about = _mapping(metadata.get("https://mobyproject.org/buildkit@v1#metadata"))
-    about = about or _mapping(
-        _mapping(_mapping(predicate.get("runDetails")).get("metadata")).get("buildkit_metadata")
-    )
+    about = about or _mapping(_mapping(_mapping(predicate.get("runDetails")).get("metadata")).get("buildkit_metadata"))
     locations = _mapping(_mapping(about.get("source")).get("locations"))
     listed = config.get("llbDefinition")
     steps = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []

@@ -31,7 +31,7 @@ from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, Man
 from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client import listing, tokens
 from registry_pipelines.registry.client.announced import VAGUE_TYPES, announced_digest, described, media_type
-from registry_pipelines.registry.client.credentials import CredentialFinder, CredentialSource
+from registry_pipelines.registry.client.credentials import CredentialFinder, Credentials, CredentialSource
 from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.origins import split_url
@@ -89,6 +89,7 @@ class HttpRegistry:
         authenticator = Authenticator(
             source, transport.send, places, where=host, plain_allowed=bool(plain_http) and base.startswith("http:")
         )
+        self._finder = source
         self._facts = Facts()
         self._exchange = Exchange(base, host, transport, authenticator, retries or Retries(), places)
         self._uploads = Uploads(self._exchange, self._facts, self._timeouts)
@@ -99,6 +100,11 @@ class HttpRegistry:
     def close(self) -> None:
         """Close idle connections; the object stays usable."""
         self._exchange.transport.close()
+
+    def login(self, repository: str) -> Credentials:
+        """Who we are for a repository, as it is now: for another program that asks this registry on our behalf. Raises
+        as a finder does."""
+        return self._finder.find(self._finder.account(repository))
 
     def observed(self, observer: Observer) -> Self:
         """See Observable."""

@@ -66,8 +66,10 @@ def _options(order: Order) -> list[str]:
         "build-arg:SOURCE_DATE_EPOCH": str(order.source_date),
         **{f"label:{name}": value for name, value in order.labels.items()},
         "attest:provenance": "mode=max",
+        **({"force-network-mode": spec.network} if spec.network != "default" else {}),
     }
     options += [f"--opt={name}={value}" for name, value in told.items()]
+    options += ["--allow=network.host"] if spec.network == "host" else []
     options += [f"--secret={text}" for text in secret_options(order)]
     cache_from, cache_to = cache_options(order)
     return options + ([f"--import-cache={cache_from}", f"--export-cache={cache_to}"] if cache_from else [])

@@ -60,6 +60,8 @@ def _options(order: Order) -> list[str]:
     options = [f"--file={spec.dockerfile}", "--provenance=mode=max", "--sbom=false"]
     options += [f"--platform={','.join(map(str, order.platforms))}"]
     options += [f"--target={spec.target}"] if spec.target else []
+    options += [f"--network={spec.network}"]
+    options += ["--allow=network.host"] if spec.network == "host" else []
     options += [f"--build-arg={name}={value}" for name, value in spec.args.items()]
     options += [f"--build-arg=SOURCE_DATE_EPOCH={order.source_date}"]
     options += [f"--label={name}={value}" for name, value in order.labels.items()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -25,6 +26,8 @@ MAX_VERTEXES = 20_000
 MAX_TEXT_LINES = 400
 """Lines of plain words that are kept: the excerpt of the Dockerfile and the error."""
 
+_CACHE = "importing cache manifest"
+"""The name of a step that may fail: the build then goes on without that cache."""
 _LINE = re.compile(r"^(?P<file>\S.*):(?P<line>\d{1,7})$")
 """What stands above the excerpt: ``Dockerfile:4``."""
 
@@ -66,19 +69,18 @@ def documents(lines: Iterable[bytes]) -> Iterator[_Solve | str]:
     """The documents, and each line that is part of none. A document that cannot be read is left out: the build goes on
     and its end counts."""
     decoder = msgspec.json.Decoder(ready(_Solve))
-    parts: list[bytes] = []
+    parts, size = list[bytes](), 0
     for line in lines:
         if not parts and not line.startswith(b"{"):
             yield line.decode(errors="replace").rstrip("\r\n")
             continue
         parts.append(line)
+        size += len(line)
         ended = line.rstrip() == b"}" or (len(parts) == 1 and line.rstrip().endswith(b"}"))
-        if ended or sum(map(len, parts)) > MAX_DOCUMENT_BYTES:
-            try:
+        if ended or size > MAX_DOCUMENT_BYTES:
+            with suppress(msgspec.DecodeError, msgspec.ValidationError):
                 yield decoder.decode(b"".join(parts))
-            except (msgspec.DecodeError, msgspec.ValidationError):
-                pass
-            parts = []
+            parts, size = [], 0
 
 
 @dataclass
@@ -153,7 +155,11 @@ class Following:
 
     def failed(self) -> FailedStep | None:
         """The step that failed; None where none did. Those that were ended because another failed do not count."""
-        found = [each for each in self._vertexes.values() if each.error and "context canceled" not in each.error]
+        found = [
+            each
+            for each in self._vertexes.values()
+            if each.error and "context canceled" not in each.error and not each.name.startswith(_CACHE)
+        ]
         return self._told(found[-1]) if found else None
 
     def running(self) -> FailedStep | None:
@@ -198,7 +204,7 @@ class Following:
         if vertex.completed and known.started and not known.over:
             known.over = True
             known.seconds = max(0.0, (vertex.completed - known.started).total_seconds())
-            self._progress.end(known.task, note="failed" if known.error else "cached" if known.cached else "")
+            self._progress.end(known.task, note=_note(known))
 
     def _task(self, name: str) -> str:
         """A name of its own for each step: two platforms may have the same."""
@@ -227,6 +233,12 @@ class Following:
             return
         *whole, known.half_line = (known.half_line + log.data.decode(errors="replace")).split("\n")
         known.last.extend(text.rstrip("\r") for text in whole)
+
+
+def _note(step: _Followed) -> str:
+    if step.error:
+        return "none there" if step.name.startswith(_CACHE) and "not found" in step.error else "failed"
+    return "cached" if step.cached else ""
 
 
 def _is_step(name: str) -> bool:

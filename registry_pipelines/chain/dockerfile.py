@@ -1,0 +1,113 @@
+"""Build a release from a Dockerfile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import msgspec
+
+from registry_pipelines.build.dockerfile.builder import DockerfileBuilder, DockerfileResult
+from registry_pipelines.build.dockerfile.engines.protocol import CacheReference
+from registry_pipelines.build.dockerfile.logins import Login, docker_config
+from registry_pipelines.build.dockerfile.model import DockerfileBuild, DockerfileSpec
+from registry_pipelines.chain.build import layer_row
+from registry_pipelines.chain.places import address, client_of
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import EmbeddedRegistry, Image, RegistryPlace
+from registry_pipelines.errors import InputError
+from registry_pipelines.oci.tags import read_version
+from registry_pipelines.progress import count_text
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.client.origins import is_loopback
+from registry_pipelines.release import Release
+
+CACHE_TAG = "buildcache"
+"""The tag of an image's build cache in the repository that the configuration gives it; it moves with each build."""
+
+
+def build(session: Session, image: Image, settings: DockerfileBuild) -> StageResult:
+    """Build an image from its Dockerfile and push it to its source registry, with provenance. Raises as
+    :meth:`DockerfileBuilder.build`."""
+    if read_version(settings.version) is None:
+        from registry_pipelines.chain.moving import check_tag_moves  # most who load this build nothing
+
+        check_tag_moves(session, image, settings.version)  # a second build could not be pushed
+    with engine_login(session, image, settings) as (cache, folder):
+        builder = DockerfileBuilder(
+            session.config.state,
+            engine=session.engine(receipts=False),
+            signer=session.keys.at_hand("builder"),
+            cache=cache,
+            docker_config=folder,
+        )
+        spec = DockerfileSpec(name=image.name, **msgspec.structs.asdict(settings))
+        result = builder.build(spec, session.places.source(image), progress=session.progress)
+    return _told(Release(image.name, settings.version, result.descriptor.digest), result, cache)
+
+
+def _told(release: Release, result: DockerfileResult, cache: CacheReference | None) -> StageResult:
+    sent = [row for row in result.layers if not row.reused]
+    cached = sum(step.cached for step in result.steps)
+    action = f"{count_text(len(result.steps), 'step')}, {cached} from the cache; {len(sent)} of "
+    return StageResult(
+        stage="build",
+        subject=release.key,
+        action=f"{action}{count_text(len(result.layers), 'layer')} sent" if result.changed else "unchanged",
+        digest=result.descriptor.digest,
+        changed=result.changed,
+        bytes_moved=result.bytes_uploaded,
+        seconds=result.seconds,
+        facts={
+            "release": release.key,
+            "tags": " ".join(result.tags),
+            "platforms": len(result.manifests),
+            "layers": len(result.layers),
+            "layers_sent": len(sent),
+            "image_bytes": sum(row.size for row in result.layers),
+            "engine": result.engine,
+            "steps": len(result.steps),
+            "steps_cached": cached,
+            "context_files": result.context_files,
+            "provenance": result.provenance.digest,
+            **({"cache": cache.reference} if cache else {}),
+        },
+        rows=[layer_row(row) for row in result.layers],
+        notes=[f"warning: {text}" for text in result.warnings],
+    )
+
+
+@contextmanager
+def engine_login(
+    session: Session, image: Image, settings: DockerfileBuild
+) -> Iterator[tuple[CacheReference | None, Path | None]]:
+    """Where the cache is, and a folder with the log-in that the source registry needs for it; bases are pulled with the
+    user's own. Nothing of either without a cache. Raises InputError for a registry that no engine can reach."""
+    with ExitStack() as stack:
+        if settings.cache is None:
+            yield None, None
+            return
+        source = session.config.registries[image.registry]
+        host = address(source)
+        if not host:
+            raise InputError(
+                f"registry {image.registry} is a folder, and an engine keeps its cache in none",
+                where=f"images.{image.name}.dockerfile.cache",
+                do="Leave `cache` out, or take a registry that has an address",
+            )
+        client, folder = client_of(source), None
+        found = client.login(settings.cache.repository) if isinstance(client, DistributionRegistry) else None
+        if found is not None and not found.anonymous:
+            login = Login(host, found.username or "<token>", found.password or found.identity_token)
+            folder = stack.enter_context(docker_config([login], session.config.state / "build"))
+        reference = f"{host}/{settings.cache.repository}:{CACHE_TAG}"
+        yield CacheReference(reference, plain_http=_speaks_plain(source, host)), folder
+
+
+def _speaks_plain(source: RegistryPlace, host: str) -> bool:
+    if isinstance(source, EmbeddedRegistry):
+        return source.tls_cert is None
+    told = getattr(source, "plain_http", None)
+    return is_loopback(host.rpartition(":")[0] or host) if told is None else bool(told)
