@@ -38,12 +38,12 @@ class ContextFiles:
     def check_leaves_out(self, state: Path) -> None:
         """Raise InputError where the state folder would be sent along: it changes with every build, and holds what is
         nobody else's business."""
-        inside = os.path.relpath(state.absolute(), self.folder.absolute())
-        if inside.split(os.sep)[0] != os.pardir and not self.patterns.leaves_out(inside):
+        inside = Path(os.path.relpath(state.absolute(), self.folder.absolute()))
+        if inside.parts[:1] != (os.pardir,) and not self.patterns.leaves_out(str(inside)):
             raise InputError(
                 f"the state folder {inside} lies in the context, and the engine would get it",
                 where=str(self.folder),
-                do=f"Add the line `{inside.split(os.sep)[0]}` to .dockerignore",
+                do=f"Add the line `{inside.parts[0]}` to .dockerignore",
             )
 
     def packing(self) -> Packing:
