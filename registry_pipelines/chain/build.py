@@ -68,11 +68,25 @@ def build(session: Session, image_name: str) -> StageResult:
         spec = for_build(session, spec)
     result = builder.build(spec, session.places.source(image), progress=session.progress)
     release = Release(image_name, image.build.version, result.descriptor.digest)
+    facts: dict[str, Scalar] = {
+        "wheels": sum(len(wheels) for wheels in result.lock.values()),
+        "provenance": result.provenance.digest,
+        "wheels_for": "; ".join(result.targets.values()),
+        **({"wheels_from": spec.wheels_from} if spec.wheels_from else {}),
+    }
+    return built(release, result, facts, _notes(result))
+
+
+def built(
+    release: Release, result: BuildResult, facts: Mapping[str, Scalar], notes: list[str], *, before: str = ""
+) -> StageResult:
+    """What a build tells, whoever built. facts: what only this builder knows. before: in front of what was sent."""
     sent = [row for row in result.layers if not row.reused]
+    action = f"{before}{len(sent)} of {count_text(len(result.layers), 'layer')} sent"
     return StageResult(
         stage="build",
         subject=release.key,
-        action=f"{len(sent)} of {count_text(len(result.layers), 'layer')} sent" if result.changed else "unchanged",
+        action=action if result.changed else "unchanged",
         digest=result.descriptor.digest,
         changed=result.changed,
         bytes_moved=result.bytes_uploaded,
@@ -84,13 +98,10 @@ def build(session: Session, image_name: str) -> StageResult:
             "layers": len(result.layers),
             "layers_sent": len(sent),
             "image_bytes": sum(row.size for row in result.layers),
-            "wheels": sum(len(wheels) for wheels in result.lock.values()),
-            "provenance": result.provenance.digest,
-            "wheels_for": "; ".join(result.targets.values()),
-            **({"wheels_from": spec.wheels_from} if spec.wheels_from else {}),
+            **facts,
         },
-        rows=[layer_row(row) for row in result.layers],
-        notes=_notes(result),
+        rows=[_layer(row) for row in result.layers],
+        notes=notes,
     )
 
 
@@ -115,8 +126,7 @@ def open_base_place(session: Session, text: str) -> tuple[Place, str]:
     return located.place, located.selector
 
 
-def layer_row(row: LayerRow) -> Mapping[str, Scalar]:
-    """A layer as the result of a build shows it."""
+def _layer(row: LayerRow) -> Mapping[str, Scalar]:
     return {
         "platform": row.platform,
         "contents": row.contents,

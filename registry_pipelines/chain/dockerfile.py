@@ -12,9 +12,9 @@ from registry_pipelines.build.dockerfile.builder import DockerfileBuilder, Docke
 from registry_pipelines.build.dockerfile.engines.protocol import CacheReference
 from registry_pipelines.build.dockerfile.logins import Login, docker_config
 from registry_pipelines.build.dockerfile.model import DockerfileBuild, DockerfileSpec
-from registry_pipelines.chain.build import layer_row
+from registry_pipelines.chain.build import built
 from registry_pipelines.chain.places import address, client_of
-from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import EmbeddedRegistry, Image, RegistryPlace
 from registry_pipelines.errors import InputError
@@ -49,34 +49,18 @@ def build(session: Session, image: Image, settings: DockerfileBuild) -> StageRes
 
 
 def _told(release: Release, result: DockerfileResult, cache: CacheReference | None) -> StageResult:
-    sent = [row for row in result.layers if not row.reused]
     cached = sum(step.cached for step in result.steps)
-    action = f"{count_text(len(result.steps), 'step')}, {cached} from the cache; {len(sent)} of "
-    return StageResult(
-        stage="build",
-        subject=release.key,
-        action=f"{action}{count_text(len(result.layers), 'layer')} sent" if result.changed else "unchanged",
-        digest=result.descriptor.digest,
-        changed=result.changed,
-        bytes_moved=result.bytes_uploaded,
-        seconds=result.seconds,
-        facts={
-            "release": release.key,
-            "tags": " ".join(result.tags),
-            "platforms": len(result.manifests),
-            "layers": len(result.layers),
-            "layers_sent": len(sent),
-            "image_bytes": sum(row.size for row in result.layers),
-            "engine": result.engine,
-            "steps": len(result.steps),
-            "steps_cached": cached,
-            "context_files": result.context_files,
-            "provenance": result.provenance.digest,
-            **({"cache": cache.reference} if cache else {}),
-        },
-        rows=[layer_row(row) for row in result.layers],
-        notes=[f"warning: {text}" for text in result.warnings],
-    )
+    facts: dict[str, Scalar] = {
+        "engine": result.engine,
+        "steps": len(result.steps),
+        "steps_cached": cached,
+        "context_files": result.context.file_count,
+        "context_bytes": result.context.byte_count,
+        "provenance": result.provenance.digest,
+        **({"cache": cache.reference} if cache else {}),
+    }
+    before = f"{count_text(len(result.steps), 'step')}, {cached} from the cache; "
+    return built(release, result, facts, [f"warning: {text}" for text in result.warnings], before=before)
 
 
 @contextmanager

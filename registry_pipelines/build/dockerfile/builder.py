@@ -13,16 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, SILENT, BuildResult, LayerRow
+from registry_pipelines.build.dockerfile.context import Context, measure_context
 from registry_pipelines.build.dockerfile.engines.buildctl import Buildctl
 from registry_pipelines.build.dockerfile.engines.buildx import Buildx
 from registry_pipelines.build.dockerfile.engines.protocol import CacheReference, Engine, Found, Order, Step
 from registry_pipelines.build.dockerfile.image import MadeImage, PlatformImage, read_image
-from registry_pipelines.build.dockerfile.inputs import (
-    ContextFiles,
-    context_files,
-    input_digest,
-    secret_values,
-)
+from registry_pipelines.build.dockerfile.inputs import check_leaves_out, input_digest, packing, secret_values
 from registry_pipelines.build.dockerfile.leaks import check_leaks
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
@@ -57,8 +53,8 @@ class DockerfileResult(BuildResult):
     engine: str
     """Who ran it, with versions; empty where nothing had to run."""
     steps: tuple[Step, ...]
-    context_files: int
-    """Files and links that the engine could read."""
+    context: Context
+    """What the engine could read."""
 
 
 class DockerfileBuilder:
@@ -109,7 +105,7 @@ class _Question:
     """A build with everything decided before an engine is asked."""
 
     text: str
-    files: ContextFiles
+    context: Context
     platforms: tuple[Platform, ...]
     labels: Mapping[str, str]
     source_date: int
@@ -121,16 +117,16 @@ class _Question:
 def _question(spec: DockerfileSpec, state: Path) -> _Question:
     text = read_dockerfile(spec.dockerfile)
     parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
-    files = context_files(spec)
-    files.check_leaves_out(state)
-    revision = read_revision(spec.context, files.packing())
+    context = measure_context(spec.context, spec.dockerfile)
+    check_leaves_out(context, state)
+    revision = read_revision(spec.context, packing(context))
     source_date = spec.source_date
     if source_date is None:
         source_date = int(revision.time.timestamp()) if revision and revision.time else FIXED_TIME
     wanted = {**labels(spec, revision), **spec.labels}
     platforms = tuple(dict.fromkeys(spec.platforms)) or (Platform.here(),)
-    inputs = input_digest(spec, text, files, platforms=platforms, labels=wanted, source_date=source_date)
-    return _Question(text, files, platforms, wanted, source_date, revision, inputs, secret_values(spec))
+    inputs = input_digest(spec, text, context, platforms=platforms, labels=wanted, source_date=source_date)
+    return _Question(text, context, platforms, wanted, source_date, revision, inputs, secret_values(spec))
 
 
 @dataclass
@@ -274,7 +270,7 @@ class _Run:
             changed=changed,
             engine=engine,
             steps=steps,
-            context_files=len(self.question.files.entries),
+            context=self.question.context,
         )
 
 

@@ -7,13 +7,10 @@ import json
 import os
 import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
-from registry_pipelines.build.application import MAX_IGNORE_BYTES, walk
+from registry_pipelines.build.dockerfile.context import Context, ContextEntry, read_ignore_file
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
-from registry_pipelines.build.ignorefile import Patterns, read_patterns
 from registry_pipelines.build.revision import Packing
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
@@ -23,75 +20,53 @@ MAX_SECRET_BYTES = 500 * 1024
 """BuildKit takes a secret of up to 500 KiB."""
 
 
-@dataclass(frozen=True)
-class ContextFiles:
-    """The files that an engine may read: what the ignore file lets through."""
-
-    folder: Path
-    patterns: Patterns
-
-    @cached_property
-    def entries(self) -> dict[str, os.DirEntry[str]]:
-        """Files, folders and links by their path in the context. Raises InputError."""
-        return dict(walk(self.folder, "", self.patterns))
-
-    def check_leaves_out(self, state: Path) -> None:
-        """Raise InputError where the state folder would be sent along: it changes with every build, and holds what is
-        nobody else's business."""
-        inside = Path(os.path.relpath(state.absolute(), self.folder.absolute()))
-        if inside.parts[:1] != (os.pardir,) and not self.patterns.leaves_out(str(inside)):
-            raise InputError(
-                f"the state folder {inside} lies in the context, and the engine would get it",
-                where=str(self.folder),
-                do=f"Add the line `{inside.parts[0]}` to .dockerignore",
-            )
-
-    def packing(self) -> Packing:
-        """The same, for a question to Git."""
-        return Packing(
-            lambda: {path for path, entry in self.entries.items() if not entry.is_dir(follow_symlinks=False)},
-            self.patterns.leaves_out,
-        )
-
-    def digest(self) -> Digest:
-        """A digest of paths, kinds, permission bits, contents and link texts. Times and owners do not count: an engine
-        takes neither along. Raises InputError for a file that cannot be read."""
-        rows = [_row(path, entry) for path, entry in sorted(self.entries.items())]
-        return Digest.of(json.dumps([row for row in rows if row], ensure_ascii=True).encode())
+def packing(context: Context) -> Packing:
+    """What the context sends, for a question to Git."""
+    return Packing(
+        lambda: {entry.path for entry in context.entries if not entry.is_folder},
+        read_ignore_file(context.ignore_file).leaves_out,
+    )
 
 
-def context_files(spec: DockerfileSpec) -> ContextFiles:
-    """The files of a build's context. The ignore file is ``<Dockerfile>.dockerignore`` beside the Dockerfile, else
-    ``.dockerignore`` in the context, as BuildKit has it. Raises InputError."""
-    if not spec.context.is_dir():
-        raise InputError("the context is no folder", where=str(spec.context))
-    for path in (spec.dockerfile.with_name(f"{spec.dockerfile.name}.dockerignore"), spec.context / ".dockerignore"):
-        if os.path.lexists(path):
-            return ContextFiles(spec.context, read_patterns(_read(path, MAX_IGNORE_BYTES), str(path)))
-    return ContextFiles(spec.context, Patterns(()))
+def check_leaves_out(context: Context, state: Path) -> None:
+    """Raise InputError where the state folder would be sent along: it changes with every build, and holds what is
+    nobody else's business."""
+    inside = Path(os.path.relpath(state.absolute(), context.folder.absolute()))
+    if inside.parts[:1] == (os.pardir,) or read_ignore_file(context.ignore_file).leaves_out(str(inside)):
+        return
+    raise InputError(
+        f"the state folder {inside} lies in the context, and the engine would get it",
+        where=str(context.folder),
+        do=f"Add the line `{inside.parts[0]}` to .dockerignore",
+    )
 
 
-def _row(path: str, entry: os.DirEntry[str]) -> list[object]:
-    mode = entry.stat(follow_symlinks=False).st_mode
-    if stat.S_ISLNK(mode):
-        return [path, "link", str(Path(entry.path).readlink())]
-    if stat.S_ISDIR(mode):
-        return [path, "folder", stat.S_IMODE(mode)]
-    if not stat.S_ISREG(mode):
-        return []  # engines leave sockets and the like out
+def context_digest(context: Context) -> Digest:
+    """A digest of paths, kinds, permission bits, contents and link texts. Times and owners do not count: an engine
+    takes neither along. Raises InputError for a file that cannot be read."""
+    rows = [_row(context.folder, entry) for entry in sorted(context.entries, key=lambda entry: entry.path)]
+    return Digest.of(json.dumps(rows, ensure_ascii=True).encode())
+
+
+def _row(folder: Path, entry: ContextEntry) -> list[object]:
+    path, mode = folder / entry.path, stat.S_IMODE(entry.mode)
+    if entry.is_folder:
+        return [entry.path, "folder", mode]
     try:
-        with Path(entry.path).open("rb") as stream:
-            return [path, "file", stat.S_IMODE(mode), hashlib.file_digest(stream, "sha256").hexdigest()]
+        if stat.S_ISLNK(entry.mode):
+            return [entry.path, "link", str(path.readlink())]
+        with path.open("rb") as stream:
+            return [entry.path, "file", mode, hashlib.file_digest(stream, "sha256").hexdigest()]
     except OSError as error:
         raise InputError(
-            f"the file cannot be read: {error.strerror}", where=entry.path, do="Name it in .dockerignore"
+            f"the file cannot be read: {error.strerror}", where=str(path), do="Name it in .dockerignore"
         ) from error
 
 
 def input_digest(
     spec: DockerfileSpec,
     text: str,
-    files: ContextFiles,
+    context: Context,
     *,
     platforms: Sequence[Platform],
     labels: Mapping[str, str],
@@ -101,7 +76,7 @@ def input_digest(
     not what steps fetch. Values of secrets do not count. Raises InputError."""
     facts = {
         "dockerfile": Digest.of(text.encode()),
-        "context": files.digest(),
+        "context": context_digest(context),
         "target": spec.target,
         "network": spec.network,
         "platforms": [str(platform) for platform in platforms],
