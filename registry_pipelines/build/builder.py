@@ -15,7 +15,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.settings import ARTIFACT, FILE, FOLDER, LIBC, TAG, Existing
+from registry_pipelines.settings import ARTIFACT, FILE, FOLDER, LIBC, TAG, Existing, Names
 
 PROVENANCE_ARTIFACT = media_types.IN_TOTO
 """Artifact and media type of the attached provenance: a bare in-toto Statement, whoever signs it."""
@@ -58,6 +58,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     wheels_from: Annotated[str, ARTIFACT] | None = None
     """Artifact with wheels instead of a folder in `wheels`, as `wheels push` wrote it (`private/wheels:latest`): for
     builds behind a gap. A key that is believed for what goes into images must vouch for it."""
+    index: tuple[Annotated[str, Names("packages")], ...] = ()
+    """Package indexes of `packages` that wheels come from, and from nowhere else (docs/packages.md); pip's own settings
+    do not count then. Without it pip asks as it is configured."""
     find_links: tuple[Annotated[str, Existing("file or folder")], ...] = ()
     """Folders, pages or addresses with more wheels, beside the index or beside `wheels`: pip's `--find-links`."""
     application: Annotated[Path, FOLDER] | None = None
@@ -108,6 +111,9 @@ class LockedWheel:
     sha256: str
     """64 hex digits of the wheel file."""
     size: int
+    origin: tuple[tuple[str, str], ...] = ()
+    """What is known of where it comes from, by name, sorted: ``index`` (of the configuration), ``downloadLocation``,
+    ``status`` and ``yanked`` as the index says, ``attestedBy``. Empty where pip alone chose."""
 
     @property
     def purl(self) -> str:

@@ -48,19 +48,24 @@ def archives(folder: Path) -> list[Path]:
         ) from error
 
 
-def _put_metadata(link: Path) -> str:
-    """Write the wheel's metadata beside its link; the attribute that says so, empty without."""
-    if link.suffix != ".whl":
-        return ""
+def read_metadata(path: Path) -> bytes | None:
+    """The METADATA of a wheel, at most MAX_METADATA_BYTES; None where it cannot be read."""
     try:
-        with zipfile.ZipFile(link) as archive:
+        with zipfile.ZipFile(path) as archive:
             [name] = [name for name in archive.namelist() if _is_metadata(name)]
             if archive.getinfo(name).file_size > MAX_METADATA_BYTES:
-                return ""
+                return None
             with archive.open(name) as member:
                 # With a limit: without, a stream that unpacks to more than it says is unpacked whole.
-                content = member.read(MAX_METADATA_BYTES)
+                return member.read(MAX_METADATA_BYTES)
     except (*ZIP_ERRORS, OSError, ValueError):
+        return None
+
+
+def _put_metadata(link: Path) -> str:
+    """Write the wheel's metadata beside its link; the attribute that says so, empty without."""
+    content = read_metadata(link) if link.suffix == ".whl" else None
+    if content is None:
         return ""
     link.with_name(f"{link.name}.metadata").write_bytes(content)
     return ' data-core-metadata="true"'

@@ -28,6 +28,7 @@ from registry_pipelines.build.compiling import CORES
 from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interpreter import interpreter_programs, interpreter_warnings
+from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.planning import (
     PlatformPlan,
     check_spec,
@@ -44,6 +45,7 @@ from registry_pipelines.build.repeats import base_warnings, marked, stands_in
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.build.splice import LayerDigests
 from registry_pipelines.build.wheel_store import WheelStore
+from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
@@ -80,7 +82,7 @@ class LayersBuilder:
     layers are uploaded and bases copied with; without it one with its state in ``state``, and no limits. open_place:
     how references of base images become places; public registries with docker's credentials unless told. signer: signs
     the provenance, before the version tag moves; without one it is left unsigned. keeping: what is written down of each
-    layer that is made, on the way.
+    layer that is made, on the way. packages: the indexes that ``BuildSpec.index`` names.
     """
 
     def __init__(
@@ -92,10 +94,12 @@ class LayersBuilder:
         builder_id: str = BUILDER_ID,
         signer: Signer | None = None,
         keeping: Keeping | None = None,
+        packages: Sources | None = None,
     ) -> None:
         self._state = state / "build"
         self._signer = signer
         self._keeping = keeping
+        self._packages = packages
         self._engine = engine or Engine(state=state / "transfer")
         self._open_anywhere = open_place or _open_anywhere
         self._builder_id = builder_id
@@ -113,6 +117,8 @@ class LayersBuilder:
         """
         started = time.monotonic()
         platforms = check_spec(spec)
+        if spec.index and self._packages is None:
+            raise InputError("`index` names package indexes, and none is open", where=spec.name, do="Give `packages`")
         revision = read_revision(spec.application) if spec.application else None
         application = application_entries(spec.application, spec.workdir) if spec.application else None
         place = self._engine.place(place)
@@ -126,6 +132,7 @@ class LayersBuilder:
                     cache=cache,
                     open_place=self._open_place,
                     fetched=partial(progress.advance, RESOLVE),
+                    packages=self._packages if spec.index else None,
                 )
                 for platform in platforms
             ]
@@ -178,7 +185,7 @@ class _Build:
             lock={str(plan.platform): plan.lock for plan in plans},
             bytes_uploaded=self.sent + sum(row.bytes_uploaded for row in rows),
             seconds=time.monotonic() - started,
-            warnings=(*self.warnings, *self.in_base, *_future(self.revision)),
+            warnings=(*self.warnings, *self.in_base, *_future(self.revision), *_now(self.builder._packages)),
             provenance=attached,
             changed=self.changed or any(not row.reused for row in rows),
             targets=_targets(plans),
@@ -350,6 +357,11 @@ def _future(revision: Revision | None) -> list[str]:
     if revision and revision.time and revision.time > datetime.now(UTC) + CLOCKS_DIFFER_BY:
         return [f"the commit's time, which images and tags carry, is in the future: {revision.rfc3339}"]
     return []
+
+
+def _now(packages: Sources | None) -> list[str]:
+    """Not for the provenance either: what an index did not answer today."""
+    return list(packages.said) if packages else []
 
 
 @dataclass(frozen=True)

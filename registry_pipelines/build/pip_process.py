@@ -88,6 +88,10 @@ class Fetched:
         with repeated(self._look, LOOK_S, "pip"):
             yield
 
+    def more(self, count: int) -> None:
+        """So many more bytes came, which pip did not bring."""
+        self._tell(count)
+
     def is_whole(self, filename: str, size: int) -> None:
         """A wheel is there, whatever was seen of it."""
         self._grown(filename, size)

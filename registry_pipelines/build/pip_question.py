@@ -9,7 +9,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,8 +18,16 @@ from packaging.version import InvalidVersion
 
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.find_links_page import archives, offer
+from registry_pipelines.build.packages.front import Front
 from registry_pipelines.build.pip_process import marker_values
-from registry_pipelines.build.requirement_lines import Line, absolute, local_links, read_constraints, read_lines
+from registry_pipelines.build.requirement_lines import (
+    Line,
+    absolute,
+    local_links,
+    read_constraints,
+    read_lines,
+    refuse_other_sources,
+)
 from registry_pipelines.build.target import WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore
 
@@ -28,6 +36,8 @@ _CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """What says whom pip believes; the second beats the first."""
 _SOURCES = ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS", "PIP_NO_INDEX")
 
+_KEPT = ("PIP_CONSTRAINT", "PIP_PRE", "PIP_UPLOADED_PRIOR_TO")
+"""What says which versions are wanted, and nothing of where they come from."""
 
 RESUME_RETRIES = "10"
 """A few times in a download of gigabytes over a bad line is usual."""
@@ -36,16 +46,24 @@ RESUME_RETRIES = "10"
 class Question:
     """folder: an empty one, for files that pip reads and writes. Raises RequirementsInvalid."""
 
-    def __init__(self, spec: BuildSpec, target: WheelTarget, folder: Path) -> None:
+    def __init__(
+        self, spec: BuildSpec, target: WheelTarget, folder: Path, indexes: Sequence[object] | None = None
+    ) -> None:
+        """indexes: what the answer depends on, where the indexes of a configuration are the only sources."""
         self.folder = folder
+        self._indexes = indexes
+        self.front: Front | None = None
+        """What pip sees in place of the indexes, while it is asked."""
         self.where = f"{spec.name}, {target}"
         self.target = target.options()
-        self._tags = target.tags
+        self._tags, self.check = target.tags, target.check
         self.markers = marker_values(target)
         self._spec = spec
         self._here = spec.folder.absolute()
         self.lines: list[Line] = read_lines(spec.requirements, spec.requirements_file, folder=self._here)
         self._constraints = read_constraints(os.environ.get("PIP_CONSTRAINT", "").split(), folder=Path.cwd())
+        if indexes is not None:
+            refuse_other_sources([*self.lines, *self._constraints])
 
     @cached_property
     def key(self) -> str:
@@ -55,6 +73,7 @@ class Question:
             [(line.expanded, str(line.folder), line.constraint) for line in [*self.lines, *self._constraints]],
             *(self.target, self.markers, [str(self._spec.wheels or ""), *self._spec.find_links], settings),
             *(sys.executable, _pip_version()),
+            *([list(self._indexes)] if self._indexes is not None else []),
         ]
         return f"resolution {hashlib.sha256(json.dumps(identity).encode()).hexdigest()}"
 
@@ -79,6 +98,11 @@ class Question:
     @property
     def advice(self) -> str:
         """What to do when pip finds no set of wheels among what it may take."""
+        if self._indexes is not None:
+            return (
+                "Each package needs a wheel for this Python in the index that it comes from "
+                f"({', '.join(self._spec.index)}); `registry-pipelines packages check PROJECT` says which that is"
+            )
         if self._spec.wheels:
             return (
                 f"No index is asked beside `wheels`: each package needs a wheel for this Python in {self._spec.wheels}"
@@ -90,6 +114,10 @@ class Question:
         files count. Certificates that other programs trust by SSL_CERT_FILE are believed by every pip."""
         dropped = (*_NOT_OURS, *_SOURCES) if self._spec.wheels else _NOT_OURS
         environment = {name: value for name, value in os.environ.items() if name not in dropped}
+        if self._indexes is not None:  # what says where and how pip asks is the front's to say
+            environment = {
+                name: value for name, value in environment.items() if not name.startswith("PIP_") or name in _KEPT
+            }
         if self._spec.wheels:
             environment["PIP_CONFIG_FILE"] = os.devnull
         if (

@@ -31,6 +31,7 @@ from registry_pipelines.build.content import LayerEntry, content_job
 from registry_pipelines.build.images import check_environment, check_settings
 from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
 from registry_pipelines.build.interpreter import interpreter_entries, interpreter_scheme
+from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
@@ -68,6 +69,12 @@ def check_spec(spec: BuildSpec) -> tuple[Platform, ...]:
         raise InputError("a platform is named twice", where=spec.name)
     if not spec.workdir.startswith("/") or ".." in spec.workdir.split("/"):
         raise InputError(f"workdir {spec.workdir!r} is not an absolute path", where=spec.name)
+    if spec.index and (spec.wheels or spec.wheels_from or spec.find_links):
+        raise InputError(
+            "`index` stands in place of `wheels`, `wheels_from` and `find_links`",
+            where=spec.name,
+            do="Name folders and artifacts as indexes of the kinds `folder` and `wheels`",
+        )
     check_environment(spec.environment)
     check_settings(spec)
     if spec.version:
@@ -117,8 +124,9 @@ def gather(
     cache: BuildCache,
     open_place: OpenPlace,
     fetched: Callable[[int], object],
+    packages: Sources | None = None,
 ) -> Ingredients:
-    """Resolve and read everything for one platform. application: its entries, None without one. fetched: see
+    """Resolve and read everything for one platform. application: its entries, None without one. fetched, packages: see
     :func:`~registry_pipelines.build.resolving.resolve`.
 
     Raises RequirementsInvalid, WheelInvalid, InputError, and for a base image LayerInvalid, DigestMismatch and the
@@ -144,6 +152,7 @@ def gather(
                 cache=cache,
                 look=lambda wheel: _read_inventory(wheel, scheme, cache, opened),
                 fetched=fetched,
+                packages=packages,
             )
         )
     inventories = [_inventory(wheel, scheme, store, cache, opened) for wheel in wheels]

@@ -86,6 +86,7 @@ def _parameters(spec: BuildSpec) -> dict[str, Any]:
         "requirements": asked_for(spec.requirements, spec.requirements_file, folder=spec.folder.absolute()),
         **({"libc": spec.libc} if spec.libc else {}),
         **({"wheelsFrom": spec.wheels_from} if spec.wheels_from else {}),
+        **({"index": list(spec.index)} if spec.index else {}),
         **({"findLinks": [redacted(place) for place in spec.find_links]} if spec.find_links else {}),
         "workdir": spec.workdir,
         "entrypoint": list(spec.entrypoint),
@@ -99,6 +100,17 @@ def _parameters(spec: BuildSpec) -> dict[str, Any]:
             if spec.conflicts
             else {}
         ),
+    }
+
+
+def _annotated(wheel: LockedWheel, notes: Sequence[str]) -> dict[str, Any]:
+    """What else a ResourceDescriptor says of a wheel: where it came from, and what its index and its reader say."""
+    about: dict[str, Any] = dict(wheel.origin)
+    location = about.pop("downloadLocation", "")
+    annotations = {**about, **({"notes": list(notes)} if notes else {})}
+    return {
+        **({"downloadLocation": location} if location else {}),
+        **({"annotations": annotations} if annotations else {}),
     }
 
 
@@ -130,8 +142,7 @@ def _dependencies(
         )
     wheels = {wheel.sha256: wheel for wheels in lock.values() for wheel in wheels}
     for wheel in sorted(wheels.values(), key=lambda wheel: (wheel.name, wheel.filename)):
-        said = notes.get(wheel.filename)
-        about = {"annotations": {"notes": list(said)}} if said else {}
+        about = _annotated(wheel, notes.get(wheel.filename, ()))
         dependencies.append({"uri": wheel.purl, "name": wheel.filename, "digest": {"sha256": wheel.sha256}, **about})
     unique = {json.dumps(dependency, sort_keys=True): dependency for dependency in dependencies}
     return list(unique.values())

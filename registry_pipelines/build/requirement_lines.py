@@ -281,6 +281,22 @@ def _refuse_what_is_built(line: Line) -> None:
         )
 
 
+def refuse_other_sources(lines: Sequence[Line]) -> None:
+    """Raise RequirementsInvalid for a line that says where packages come from, where that is told already (``index``):
+    an option for it, and an address in place of a project."""
+    for line in lines:
+        name, value = line.option
+        elsewhere = name in (*_NESTED, *_CONSTRAINT) and "://" in _expand(value)
+        requirement = None if name else _read(_BEHIND.split(line.expanded)[0])
+        address = (requirement.url or "") if requirement else "" if name else line.expanded
+        if line.is_source or elsewhere or ("://" in address and not address.startswith("file:")):
+            raise RequirementsInvalid(
+                f"{redacted(line.text)!r} says where packages come from, and `index` of the build does",
+                where=line.where,
+                do="Take it out; name an index of `packages` in `index`, and publish there what is at an address",
+            )
+
+
 def _is_built(line: Line) -> bool:
     text = _expand(_BEHIND.split(line.text)[0].partition(" ;")[0]).strip()
     if _VERSION_CONTROL.search(text):

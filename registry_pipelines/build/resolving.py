@@ -25,6 +25,8 @@ from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.builder import BuildSpec, LockedWheel
 from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.packages.front import Front
+from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.pip_process import NOTHING_READ, Fetched, pip_command, read_statuses
 from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
@@ -39,6 +41,9 @@ PIP_TIMEOUT_S = 3600
 
 MAX_REPORT_BYTES = 64 * 1024 * 1024
 """pip's report repeats the metadata of every package; 300 packages give about 5 MB."""
+
+DOWNLOADS = 4
+"""Wheels that are fetched at a time from the indexes of a configuration; one large wheel fills a usual line."""
 
 STRONG_HASHES = ("sha256", "sha512", "sha384")
 """What pip takes for ``--hash``; an index that gives md5 alone gives nothing to check."""
@@ -69,11 +74,14 @@ def resolve(
     cache: BuildCache,
     look: Look | None = None,
     fetched: Callable[[int], object] = lambda _: None,
+    packages: Sources | None = None,
 ) -> list[StoredWheel]:
     """The wheels the requirements mean for a target, sorted by name, all in the store.
 
     look: called, from any thread, with each wheel of a folder as soon as it is in the store and others are still read.
     fetched: called, from another thread, with so many more bytes of wheels that pip has brought.
+    packages: the indexes that wheels come from, and from nowhere else; pip's own settings without. What they raise is
+    in their own words (``Sources``).
     Raises RequirementsInvalid (pip's own words, or a wheel that does not fit the target), ToolMissing without pip,
     Unavailable where an index does not answer.
     pip is asked every time, unless the requirements pin every package of its last answer, or its only sources are local
@@ -85,18 +93,52 @@ def resolve(
         store.root.mkdir(parents=True, exist_ok=True)
     store.sweep()
     with disk_errors(store.root), tempfile.TemporaryDirectory(dir=store.root, prefix=SCRATCH) as name:
-        question = Question(spec, target, Path(name))
+        question = Question(spec, target, Path(name), packages.identity if packages else None)
         seen = Fetched(question.folder / "tmp", fetched)
         held = question.folders_hold  # before pip looks: what changes while it works is seen the next time
         known = cache.note(question.key)
         choices = _reusable(known, question, store)
         if choices is None:
-            with store.reading_ahead(question.likely_wheels()):
-                choices = _ask(question, seen)
-            target.check(choice["filename"] for choice in choices)
-            choices = _fetch(question, choices, store, look, seen)
+            if packages is not None:
+                choices = _through_indexes(question, packages, store, look, seen)
+            else:
+                with store.reading_ahead(question.likely_wheels()):
+                    choices = _ask(question, seen)
+                target.check(choice["filename"] for choice in choices)
+                choices = _fetch(question, choices, store, look, seen)
             cache.remember_note(question.key, {"items": choices, "folders": held})
     return [_stored(choice, store) for choice in sorted(choices, key=lambda choice: str(choice["name"]))]
+
+
+def _through_indexes(
+    question: Question, packages: Sources, store: WheelStore, look: Look | None, seen: Fetched
+) -> list[Choice]:
+    """pip's answer where it sees nothing but the indexes, each with what its index says of it; all in the store."""
+    with Front(packages, store) as front:
+        question.front = front
+        try:
+            choices = _ask(question, seen)
+        except RequirementsInvalid:
+            front.raise_failure()
+            raise
+        front.raise_failure()
+        question.check(choice["filename"] for choice in choices)
+
+        def take(choice: Choice) -> None:
+            named = front.named(choice["url"])
+            if named is None:
+                choice["sha256"] = _link(choice, store, question)
+            else:
+                choice["sha256"], _ = packages.take(*named, store, seen.more)
+                about, notes = packages.judge(*named, choice["sha256"])
+                choice["origin"], choice["url"] = about, ""
+                choice["notes"] += notes
+            if look:
+                look(_stored(choice, store))
+
+        with Pool(DOWNLOADS, "packages") as pool:
+            list(pool.map(take, choices))
+    return choices
 
 
 def _ask(question: Question, seen: Fetched) -> list[Choice]:
@@ -108,13 +150,14 @@ def _ask(question: Question, seen: Fetched) -> list[Choice]:
             *("--report", str(report), *target, *question.sources(), *question.arguments()),
         ],
         *(question, seen),
-        statuses=question.folder / "statuses",
+        statuses=None if question.front else question.folder / "statuses",
     )
     if report.stat().st_size > MAX_REPORT_BYTES:
         raise RequirementsInvalid(f"pip's report is larger than {MAX_REPORT_BYTES} bytes", where=question.where)
     answer = json.loads(report.read_bytes())
     choices = [_read_choice(entry, question) for entry in answer["install"]]
-    _add_status(choices, read_statuses(question.folder / "statuses"), question.where)
+    if question.front is None:
+        _add_status(choices, read_statuses(question.folder / "statuses"), question.where)
     return choices
 
 
@@ -250,13 +293,15 @@ def _pip(arguments: Sequence[str], question: Question, seen: Fetched, *, statuse
     command = pip_command(arguments, question.markers, statuses)
     try:
         with seen.looking():
-            environment = {**question.environment(), "TMPDIR": str(seen.folder)}
+            fronted = question.front.settings if question.front else {}
+            environment = {**question.environment(), **fronted, "TMPDIR": str(seen.folder)}
             done = run_child(command, env=environment, timeout_s=PIP_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise LocalError(f"pip did not finish: {error}", where=question.where) from error
     if done.returncode == 0:
         return
     output = redacted((done.stderr or done.stdout)[-4000:].decode(errors="replace")).strip()
+    output = question.front.redacted(output) if question.front else output
     if "No space left on device" in output:
         raise DiskFull("pip found no space left", where=question.where, do="Free space or choose another state folder")
     if re.search("No module named '?pip", output):
@@ -318,5 +363,6 @@ def _stored(choice: Choice, store: WheelStore) -> StoredWheel:
         filename=choice["filename"],
         sha256=choice["sha256"],
         size=path.stat().st_size,
+        origin=tuple(sorted(choice.get("origin", {}).items())),
     )
     return StoredWheel(locked, path, tuple(choice["notes"]))

@@ -8,6 +8,7 @@ from registry_pipelines.build.bases import OpenPlace, open_base
 from registry_pipelines.build.builder import INTERPRETER_BASES, BuildSpec
 from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.cache import BuildCache
+from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.planning import check_spec
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget, target_of
@@ -23,12 +24,13 @@ def gather_wheels(
     store: WheelStore,
     cache: BuildCache,
     fetched: Callable[[int], object],
+    packages: Sources | None = None,
 ) -> list[StoredWheel]:
     """The wheels of all targets, each file once, by name. Raises RequirementsInvalid also where there is nothing to
     choose; else as :func:`~registry_pipelines.build.resolving.resolve`."""
     found: dict[str, StoredWheel] = {}
     for target in targets:
-        for wheel in resolve(spec, target, store=store, cache=cache, fetched=fetched):
+        for wheel in resolve(spec, target, store=store, cache=cache, fetched=fetched, packages=packages):
             found.setdefault(wheel.path.name, wheel)
     if not found:
         raise RequirementsInvalid("the requirements name no package", where=spec.name)

@@ -54,25 +54,30 @@ def build(session: Session, image_name: str) -> StageResult:
         span_bytes=image.stream.span_size if image.stream else SPAN_BYTES,
         read=lambda: MadeLayer(state),
     )
-    builder = LayersBuilder(
-        state,
-        engine=session.engine(receipts=False),
-        open_place=lambda text: open_base_place(session, text),
-        signer=session.keys.at_hand("builder"),
-        keeping=keeping,
-    )
     spec = build_spec(image_name, image.build, session.config.path.parent)
     if spec.wheels_from:
         from registry_pipelines.chain.wheels import for_build  # only behind a gap
 
         spec = for_build(session, spec)
-    result = builder.build(spec, session.places.source(image), progress=session.progress)
+    from registry_pipelines.chain.package_indexes import open_sources
+
+    with open_sources(session, spec.index) as packages:
+        builder = LayersBuilder(
+            state,
+            engine=session.engine(receipts=False),
+            open_place=lambda text: open_base_place(session, text),
+            signer=session.keys.at_hand("builder"),
+            keeping=keeping,
+            packages=packages,
+        )
+        result = builder.build(spec, session.places.source(image), progress=session.progress)
     release = Release(image_name, image.build.version, result.descriptor.digest)
     facts: dict[str, Scalar] = {
         "wheels": sum(len(wheels) for wheels in result.lock.values()),
         "provenance": result.provenance.digest,
         "wheels_for": "; ".join(result.targets.values()),
         **({"wheels_from": spec.wheels_from} if spec.wheels_from else {}),
+        **({"index": " ".join(spec.index)} if spec.index else {}),
     }
     return built(release, result, facts, _notes(result))
 

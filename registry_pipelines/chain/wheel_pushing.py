@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 
@@ -11,10 +12,12 @@ import msgspec
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.requirement_lines import asked_for
+from registry_pipelines.build.resolving import StoredWheel
 from registry_pipelines.build.wheel_choice import gather_wheels, read_targets, targets_of
 from registry_pipelines.build.wheel_sets import WheelSet, set_row
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.chain.build import build_spec, open_base_place
+from registry_pipelines.chain.package_indexes import open_sources
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.wheels import KIND, Asked, wheel_row
@@ -44,6 +47,7 @@ def pushed(session: Session, reference: str, asked: Asked) -> StageResult:
     with (
         closing(BuildCache(state / "cache.sqlite")) as cache,
         session.engine(receipts=False).opened() as opened,
+        open_sources(session, spec.index) as packages,
     ):
         targets = (
             targets_of(spec, cache, partial(open_base_place, session))
@@ -52,7 +56,7 @@ def pushed(session: Session, reference: str, asked: Asked) -> StageResult:
         )
         store = WheelStore(state / "wheels", cache)
         fetched = partial(session.progress.advance, "wheels")
-        wheels = gather_wheels(spec, targets, store=store, cache=cache, fetched=fetched)
+        wheels = gather_wheels(spec, targets, store=store, cache=cache, fetched=fetched, packages=packages)
         session.progress.end("wheels", note=count_text(len(wheels), "wheel"))
         found = WheelSet(
             requirements=tuple(asked_for(spec.requirements, spec.requirements_file, folder=spec.folder.absolute())),
@@ -60,9 +64,14 @@ def pushed(session: Session, reference: str, asked: Asked) -> StageResult:
             wheels=tuple(set_row(wheel.locked) for wheel in wheels),
         )
         files = [LocalFile(each.path, Digest(f"sha256:{each.locked.sha256}"), each.locked.size) for each in wheels]
+        said = list(packages.said) if packages else []
         uploads = Uploads(opened, place, session.progress)
         done = push_set(uploads, KIND, found.encode(), files, tag=tag, created=CREATED)
-    predicate = {"requirements": list(found.requirements), "targets": list(found.targets)}
+    predicate = {
+        "requirements": list(found.requirements),
+        "targets": list(found.targets),
+        **({"origins": origins} if (origins := _origins(wheels)) else {}),
+    }
     attested = attest_once(place, done.descriptor, WHEELS_TYPE, predicate, signer)
     return StageResult(
         stage="wheels:push",
@@ -74,8 +83,13 @@ def pushed(session: Session, reference: str, asked: Asked) -> StageResult:
         seconds=time.monotonic() - started,
         facts={"reference": f"{place}:{tag}", "wheels": len(files), "bytes": sum(each.size for each in files)},
         rows=[wheel_row(wheel) for wheel in found.wheels],
-        notes=[f"{each.path.name}: {note}" for each in wheels for note in each.notes],
+        notes=[*said, *(f"{each.path.name}: {note}" for each in wheels for note in each.notes)],
     )
+
+
+def _origins(wheels: Sequence[StoredWheel]) -> dict[str, dict[str, str]]:
+    """By file name, which index of the configuration a wheel came from, and what that said of it."""
+    return {each.path.name: dict(each.locked.origin) for each in wheels if each.locked.origin}
 
 
 def _spec(session: Session, asked: Asked) -> BuildSpec:
@@ -88,5 +102,5 @@ def _spec(session: Session, asked: Asked) -> BuildSpec:
     if image.build is None:
         raise InputError(f"image {asked.image} has no build section", do="Give its requirements file")
     # Where the wheels come from is the question here: what the build behind the gap will say is not the answer.
-    changes = {"wheels_from": None, **({"wheels": asked.wheels} if asked.wheels else {})}
+    changes = {"wheels_from": None, **({"wheels": asked.wheels, "index": ()} if asked.wheels else {})}
     return msgspec.structs.replace(build_spec(asked.image, image.build, folder), **changes)

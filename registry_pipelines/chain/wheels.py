@@ -79,14 +79,20 @@ def for_build(session: Session, spec: BuildSpec) -> BuildSpec:
     :func:`pulled`."""
     if spec.wheels_from is None:
         return spec
-    opened, _ = _opened(session, spec.wheels_from)
+    folder, digest = set_here(session, spec.wheels_from)
+    name = spec.wheels_from.partition("@")[0]
+    return msgspec.structs.replace(spec, wheels=folder, wheels_from=f"{name}@{digest}")
+
+
+def set_here(session: Session, reference: str) -> tuple[Path, str]:
+    """The wheels of a reference in a folder of the state, and their artifact's digest. Raises as :func:`pulled`."""
+    opened, _ = _opened(session, reference)
     digest = opened.descriptor.digest
     folder = session.config.state / "wheel-sets" / digest.hex
     fetch_set(opened, folder, session.progress)
     os.utime(folder)
     _sweep(folder.parent)
-    name = spec.wheels_from.partition("@")[0]
-    return msgspec.structs.replace(spec, wheels=folder, wheels_from=f"{name}@{digest}")
+    return folder, str(digest)
 
 
 def _sweep(root: Path) -> None:

@@ -33,7 +33,14 @@ from registry_pipelines.transfer.limits.buckets import CapWindow
 MAX_NAMED = 5
 """Images that one note names."""
 
-_SINGULAR = {"registries": "registry", "images": "image", "targets": "target", "policies": "policy", "bases": "base"}
+_SINGULAR = {
+    "registries": "registry",
+    "images": "image",
+    "targets": "target",
+    "policies": "policy",
+    "bases": "base",
+    "packages": "package index",
+}
 
 
 def check(
@@ -71,6 +78,7 @@ def check(
             *_admission(config),
             *_node(config),
             *(_infra(config) if config.infra else ()),
+            *_packages(config),
         ):
             problems.add(line_at(root, path), path, message)
 
@@ -79,6 +87,14 @@ def _infra(config: Config) -> Iterable[tuple[str, str]]:
     from registry_pipelines.config.declared import problems  # most configurations declare no settings of clouds
 
     return problems(config)
+
+
+def _packages(config: Config) -> Iterable[tuple[str, str]]:
+    if not config.packages:
+        return ()
+    from registry_pipelines.config.packages import package_problems  # most configurations name no index
+
+    return package_problems(config)
 
 
 def _trust(config: Config) -> Iterable[tuple[str, str]]:
@@ -183,7 +199,7 @@ def _merges(key: yaml.Node) -> bool:
 
 def _lookalikes(config: Config) -> Iterable[tuple[str, str]]:
     """Dagster's names have no dashes: of two that differ by one alone nothing would load."""
-    for section in ("registries", "targets", "mirrors", "syncs"):
+    for section in ("registries", "targets", "mirrors", "syncs", "python_packages"):
         used: dict[str, str] = {}
         for name in getattr(config, section):
             if (first := used.setdefault(name.replace("-", "_"), name)) != name:

@@ -79,10 +79,15 @@ def _requirements(config: Config, wrong: set[str]) -> Iterator[Finding]:
         build, path = image.build, f"images.{name}.build.requirements"
         if build is None or not (build.requirements or build.requirements_file) or f"{path}_file" in wrong:
             continue
-        from registry_pipelines.build.requirement_lines import read_lines  # who builds nothing needs no `packaging`
+        from registry_pipelines.build.requirement_lines import (
+            read_lines,
+            refuse_other_sources,
+        )  # who builds nothing needs no `packaging`
 
         try:
-            read_lines(build.requirements, build.requirements_file, folder=config.path.parent)
+            lines = read_lines(build.requirements, build.requirements_file, folder=config.path.parent)
+            if build.index:
+                refuse_other_sources(lines)
         except InputError as error:
             at = path if build.requirements else f"{path}_file"
             yield at, ": ".join(filter(None, (error.where, error.what)))

@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from registry_pipelines.build.builder import Build
 from registry_pipelines.build.dockerfile.model import DockerfileBuild
+from registry_pipelines.build.packages.model import PackageIndex, PythonPackage
 from registry_pipelines.collect.rules import Collect, RetentionRule
 from registry_pipelines.config.registries import (
     Cache,
@@ -432,6 +433,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Advisory data."""
     bases: dict[Annotated[str, NAME], Base] = {}
     """Approved bases by name (docs/promotion.md)."""
+    packages: dict[Annotated[str, NAME], PackageIndex] = {}
+    """Indexes of Python packages, by name (docs/packages.md). Builds name those that they take wheels from."""
+    python_packages: dict[Annotated[str, NAME], PythonPackage] = {}
+    """Python packages of ours, by name: wheels that are made here and published to an index."""
     scanners: dict[Annotated[str, SCANNER], Scanner] = {}
     """Other scanners, by what they are."""
     caches: dict[Annotated[str, HOST], Cache] = {}

@@ -1,0 +1,286 @@
+"""All indexes of one build: which one a project comes from, its files into the store, what is to be said of them."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from registry_pipelines.build.find_links_page import MAX_METADATA_BYTES, read_metadata
+from registry_pipelines.build.packages.attestations import MAX_PROVENANCE_BYTES, is_published_by, publishers_of
+from registry_pipelines.build.packages.index import Advance
+from registry_pipelines.build.packages.metadata import check_metadata
+from registry_pipelines.build.packages.model import IndexRules
+from registry_pipelines.build.packages.pages import Project, WheelFile
+from registry_pipelines.build.packages.routing import asked_for, matches, normalised
+from registry_pipelines.build.wheel_store import WheelStore
+from registry_pipelines.errors import EvidenceMissing, NotFound, RequirementsInvalid, SignatureInvalid, WheelInvalid
+from registry_pipelines.evidence.keyless.trust_root import TrustRoot
+from registry_pipelines.oci.files import write_file
+
+
+class OpenIndex(Protocol):
+    """An index that can be asked: over HTTP, or a folder."""
+
+    name: str
+    rules: IndexRules
+
+    @property
+    def identity(self) -> str:
+        """What it is, without secrets."""
+        ...
+
+    def project(self, name: str) -> Project | None:
+        """What it has of a project; None for nothing."""
+        ...
+
+    def take(self, file: WheelFile, store: WheelStore, scratch: Path, advance: Advance) -> str:
+        """Have a file in the store; its sha256."""
+        ...
+
+    def document(self, url: str, limit: int, doing: str) -> bytes:
+        """Something small that a page names."""
+        ...
+
+    def location(self, file: WheelFile) -> str:
+        """Where a file is, for everybody's eyes; empty where nobody else can follow."""
+        ...
+
+    def close(self) -> None:
+        """Close what is open."""
+        ...
+
+
+@dataclass(frozen=True)
+class Found:
+    """A project, and the one index that it comes from. reserved: named by that index in the configuration."""
+
+    index: OpenIndex
+    project: Project
+    reserved: bool = False
+
+    def file(self, filename: str) -> WheelFile:
+        """One of its files. Raises NotFound."""
+        for file in self.project.files:
+            if file.filename == filename:
+                return file
+        raise NotFound(f"{self.index.name} has no file {filename[:200]}", where=self.project.name)
+
+
+class Sources:
+    """See the module. indexes: in the order of the configuration. state: folder for what is remembered of files. roots:
+    the trust root for attestations; without one nobody can say who published a file. said: what indexes told when they
+    were asked, see :attr:`said`. Safe for many threads."""
+
+    def __init__(
+        self,
+        indexes: Sequence[OpenIndex],
+        *,
+        state: Path,
+        roots: Callable[[], Sequence[TrustRoot]] | None = None,
+        said: dict[str, None] | None = None,
+    ) -> None:
+        self.indexes = tuple(indexes)
+        self.said = {} if said is None else said
+        """What is to be told of this build alone, not of its image: each once, in order."""
+        self._roots, self._documents = roots, state
+        self._found: dict[str, Found | None] = {}
+        self._locks: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def identity(self) -> list[Any]:
+        """What answers depend on: which indexes, and by which rules."""
+        return [[index.name, index.identity, repr(index.rules), self._roots is not None] for index in self.indexes]
+
+    def project(self, name: str) -> Found | None:
+        """Where a project comes from, asked once in a build; None where no index may give it or has it.
+
+        Raises InputError, Unauthorized, Forbidden, Unavailable, RegistryError: what an index that comes first has must
+        be known before a later one is asked.
+        """
+        name = normalised(name)
+        with self._alone(f"project {name}"):
+            if name not in self._found:
+                self._found[name] = self._look(name)
+            return self._found[name]
+
+    def _look(self, name: str) -> Found | None:
+        asked, reserved = asked_for(name, self.indexes)
+        for index in asked:
+            project = index.project(name)
+            if project is not None:
+                return Found(index, project, reserved)
+        return None
+
+    def take(self, name: str, filename: str, store: WheelStore, advance: Advance = lambda _: None) -> tuple[str, Path]:
+        """Have a file of a project in the store; its sha256 and where it is. Raises as :meth:`project`, WheelInvalid,
+        NotFound."""
+        found = self._required(name)
+        file = found.file(filename)
+        with self._alone(f"file {filename}"):
+            known = store.find(file.sha256, filename) if file.sha256 else None
+            if known:
+                return file.sha256, known
+            with _scratch(store.root) as folder:
+                sha256 = found.index.take(file, store, folder, advance)
+            if file.sha256 and sha256 != file.sha256:  # a folder whose file was changed meanwhile
+                raise WheelInvalid(f"its sha256 is {sha256}, and was {file.sha256}", where=filename, do="Build again")
+            path = store.find(sha256, filename)
+        if path is None:
+            raise NotFound(f"{filename} is gone from the store", where=str(store.root), do="Build again")
+        return sha256, path
+
+    def metadata(self, name: str, filename: str, store: WheelStore) -> bytes:
+        """The METADATA of a wheel: the store's or the index's own, else out of the wheel, which is fetched for it.
+        Raises RequirementsInvalid for one that would lead pip elsewhere."""
+        found = self._required(name)
+        file = found.file(filename)
+        here = store.find(file.sha256, filename) if file.sha256 else None
+        raw = read_metadata(here) if here else None
+        if raw is None and file.has_metadata:
+            raw = self._told_metadata(found.index, file)
+        if raw is None:
+            raw = read_metadata(self.take(name, filename, store)[1])
+        if raw is None:
+            raise WheelInvalid("it has no METADATA that can be read", where=filename, do="Ask who published it")
+        check_metadata(raw, where=f"{filename} of {found.index.name}")
+        return raw
+
+    def _told_metadata(self, index: OpenIndex, file: WheelFile) -> bytes | None:
+        def ask() -> bytes:
+            path, question, query = file.url.partition("?")
+            url = f"{path}.metadata{question}{query}"
+            return index.document(url, MAX_METADATA_BYTES, f"reading the metadata of {file.filename}")
+
+        try:
+            raw = self._remembered(f"{file.sha256}.metadata" if file.sha256 else "", ask)
+        except NotFound:  # the page promises what is not there; the wheel has it
+            return None
+        if file.metadata_sha256 and hashlib.sha256(raw).hexdigest() != file.metadata_sha256:
+            said = f"its metadata is not what {index.name} says it is"
+            raise WheelInvalid(said, where=file.filename, do="Ask whoever runs the index")
+        return raw
+
+    def _required(self, name: str) -> Found:
+        found = self.project(name)
+        if found is None:
+            raise NotFound(f"no index has {name}", where=", ".join(index.name for index in self.indexes))
+        return found
+
+    def judge(self, name: str, filename: str, sha256: str) -> tuple[dict[str, str], list[str]]:
+        """What is to be written of a chosen wheel (``index``, ``status``, ``yanked``, ``attestedBy``,
+        ``downloadLocation``), and what is to be told. Raises RequirementsInvalid for what the rules of its index
+        refuse, SignatureInvalid and EvidenceMissing for its attestations."""
+        found = self._required(name)
+        file, project, rules = found.file(filename), found.project, found.index.rules
+        where = f"{filename} of {found.index.name}"
+        about, notes = {"index": found.index.name}, []
+        if project.status:
+            about["status"] = project.said
+            if project.status == "quarantined":
+                raise RequirementsInvalid(
+                    f"its index has put {name} into quarantine ({project.said}): it may be harmful",
+                    where=where,
+                    do="Do without it, or look at the project and keep a wheel that you trust in an index of your own",
+                )
+            if project.status in rules.refuse:
+                raise _refused(f"the project is {project.said}", project.status, where)
+            notes.append(f"{name} is {project.said} at its index")
+        if file.yanked is not None:
+            about["yanked"] = file.yanked or "without a reason"
+            if "yanked" in rules.refuse:
+                raise _refused(f"it was yanked ({about['yanked']})", "yanked", where)
+        if not file.hashes:
+            if "unhashed" in rules.refuse:
+                raise _refused("its index gives no hash of it", "unhashed", where)
+            notes.append(f"{filename} was taken as it came: its index gives no hash of it to check")
+        about |= self._attested(found, file, sha256, notes)
+        if location := found.index.location(file):
+            about["downloadLocation"] = location
+        return about, notes
+
+    def _attested(self, found: Found, file: WheelFile, sha256: str, notes: list[str]) -> dict[str, str]:
+        """Who published a file, as its index says and a certificate proves; see ``IndexRules.attestations``."""
+        rules, where = found.index.rules, f"{file.filename} of {found.index.name}"
+        wanted = rules.publishers.get(matches(found.project.name, list(rules.publishers)), "")
+        names: list[str] = []
+        if file.provenance and self._roots is not None:
+            names = publishers_of(
+                self._provenance(found.index, file, sha256), filename=file.filename, sha256=sha256, roots=self._roots()
+            )
+        elif file.provenance:
+            notes.append(f"who published {file.filename} is attested, and nobody looked: set `signing.trust_root`")
+        if wanted and not is_published_by(names, wanted):
+            raise SignatureInvalid(
+                f"it must be published by {wanted}, and {_by(names)} is attested",
+                where=where,
+                do="Find out why, or correct `publishers`",
+            )
+        if rules.attestations == "require" and not names:
+            raise EvidenceMissing(
+                "nobody attests who published it, and its index requires that",
+                where=where,
+                do="Take a version that is attested, or write `attestations: note` for this index",
+            )
+        return {"attestedBy": ", ".join(names)} if names else {}
+
+    def _provenance(self, index: OpenIndex, file: WheelFile, sha256: str) -> bytes:
+        doing = f"reading who published {file.filename}"
+        return self._remembered(
+            f"{sha256}.provenance", lambda: index.document(file.provenance, MAX_PROVENANCE_BYTES, doing)
+        )
+
+    def _remembered(self, name: str, ask: Callable[[], bytes]) -> bytes:
+        """What belongs to a file's content, and so never changes: asked once."""
+        path = self._documents / name
+        if name:
+            with contextlib.suppress(OSError):
+                return path.read_bytes()
+        raw = ask()
+        if name:
+            with contextlib.suppress(OSError):
+                self._documents.mkdir(parents=True, exist_ok=True)
+                write_file(path, raw, lasting=False)
+        return raw
+
+    def close(self) -> None:
+        """Close connections of all indexes."""
+        for index in self.indexes:
+            index.close()
+
+    @contextmanager
+    def _alone(self, what: str) -> Iterator[None]:
+        with self._lock:
+            lock = self._locks.setdefault(what, threading.Lock())
+        with lock:
+            yield
+
+
+@contextmanager
+def _scratch(root: Path) -> Iterator[Path]:
+    import tempfile
+
+    from registry_pipelines.build.wheel_store import SCRATCH
+
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH) as folder:
+        yield Path(folder)
+
+
+def _by(names: Sequence[str]) -> str:
+    return " and ".join(names) if names else "nobody"
+
+
+def _refused(what: str, rule: str, where: str) -> RequirementsInvalid:
+    return RequirementsInvalid(
+        what, where=where, do=f"Choose another version or project, or take `{rule}` out of `refuse` of its index"
+    )
+
+
+__all__ = ["Found", "OpenIndex", "Sources"]

@@ -1,0 +1,66 @@
+"""The package indexes of a configuration, opened for a build or a command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry_pipelines.build.packages.opening import Opener
+from registry_pipelines.build.packages.sources import OpenIndex, Sources
+from registry_pipelines.build.wheel_store import WheelStore
+from registry_pipelines.errors import InputError
+from registry_pipelines.settings import unknown
+
+if TYPE_CHECKING:
+    from registry_pipelines.chain.session import Session
+    from registry_pipelines.evidence.keyless.trust_root import TrustRoot
+
+
+@contextmanager
+def open_sources(session: Session, names: Sequence[str]) -> Iterator[Sources | None]:
+    """The indexes with these names, in this order; None for no name. Raises InputError for an unknown one, and as
+    ``Opener.open``."""
+    if not names:
+        yield None
+        return
+    from registry_pipelines.build.cache import BuildCache  # only where hashes of folders are remembered
+
+    state = session.config.state / "build"
+    told: dict[str, None] = {}
+    with closing(BuildCache(state / "cache.sqlite")) as cache:
+        store = WheelStore(state / "wheels", cache)
+        opener = Opener(
+            state, store, artifact=lambda text: _artifact(session, text), said=lambda text: told.update({text: None})
+        )
+        roots = (lambda: _trust_roots(session)) if session.config.signing.trust_root else None
+        indexes = [open_named(session, opener, name) for name in names]
+        sources = Sources(indexes, state=opener.documents, roots=roots, said=told)
+        with closing(sources):
+            yield sources
+
+
+def open_named(session: Session, opener: Opener, name: str) -> OpenIndex:
+    """One index. Raises as :func:`open_sources`."""
+    settings = session.config.packages.get(name)
+    if settings is None:
+        said = unknown(name, session.config.packages, "package index")
+        raise InputError(said, do="Name an index of `packages` in the configuration")
+    return opener.open(settings)
+
+
+def _artifact(session: Session, text: str) -> tuple[Path, str]:
+    from registry_pipelines.chain.wheels import set_here  # only behind a gap
+
+    return set_here(session, text)
+
+
+def _trust_roots(session: Session) -> Sequence[TrustRoot]:
+    from registry_pipelines.evidence.keyless.trust_root import load_trust_roots  # brings the cryptography along
+
+    path = session.config.signing.trust_root
+    return load_trust_roots(path) if path else ()
+
+
+__all__ = ["open_named", "open_sources"]
