@@ -77,6 +77,7 @@ GROUPS = {
         "doctor": ("doctor", "Explain why an image does not come (ImagePullBackOff)"),
         "tag": ("tagging", "Give an image one more tag in its repository, by digest"),
         "diff": ("comparing", "Show what changed from one image to another"),
+        "rechunk": ("rechunk", "Make an image anew with one package a layer"),
         "copy": ("images", "Copy an image with everything that belongs to it"),
         "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
         "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),

@@ -320,6 +320,20 @@ class Plans(TypedDict, total=False):
     notes: list[str]
 
 
+class RechunkedImages(TypedDict):
+    """What an image was made into, under which tag. changed: whether anything was written. images: for each platform
+    both manifests and trees, the layers with their packages, and what is not as it was (``RechunkedImage``)."""
+
+    tag: str
+    changed: bool
+    origin: str
+    derived: str
+    bytes_sent: int
+    seconds: float
+    images: list[dict[str, Any]]
+    notes: list[str]
+
+
 class Synced(TypedDict, total=False):
     """What a sync of two places did, or would do."""
 
@@ -540,6 +554,7 @@ ANSWERS: dict[str, Any] = {
     "tag": Results,
     "diff": Different,
     "copy": Copied | Plans,
+    "rechunk": RechunkedImages,
     "sync": Results | Synced | Plans,
     "verify-copy": Compared,
     "events check": Results,

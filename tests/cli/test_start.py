@@ -33,6 +33,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "diff": (["ap:1", "ap:2"], 8),
     "completion": (["zsh"], 0),
     "ls": (["here/X:1"], 8),
+    "rechunk": (["here/X:1"], 8),
     "copy": (["here/X:1", "here/y"], 8),
     "sync": (["nowhere"], 8),
     "verify-copy": (["here/X:1", "here/y"], 8),

@@ -1,7 +1,7 @@
 """A digest of the files that a container sees, without their times: two images with the same one run alike.
 
 Made of one line for each path, each directory before what it holds, the names in a directory sorted by their bytes, and
-hashed with SHA-256. ``docs/rechunking.md`` is the definition for others:
+hashed with SHA-256. ``docs/rechunk.md`` is the definition for others:
 
     /PATH KIND MODE UID GID [CONTENT] [=/FIRST] [NAME=VALUE]...
 
