@@ -1,6 +1,6 @@
 """ELF programs and the shared libraries they need, found as the dynamic loader finds them.
 
-Sources: System V ABI (program headers, dynamic section), ld.so(8) for the search order, glibc's ``dl-cache.h`` for
+``oci.elf`` reads the files. Sources: ld.so(8) for the search order, glibc's ``dl-cache.h`` for
 ``/etc/ld.so.cache`` (format "glibc-ld.so.cache1.1").
 """
 
@@ -13,21 +13,15 @@ import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from registry_pipelines.errors import LocalError
-from registry_pipelines.progress import count_text
-
-MAX_HEADERS = 256
-MAX_DYNAMIC_BYTES = 1024 * 1024
-MAX_STRINGS_BYTES = 16 * 1024 * 1024
-"""Program headers, dynamic section and string table that are read; real ones are a hundredth of it."""
+from registry_pipelines.oci.elf import MAGIC
+from registry_pipelines.oci.elf import read_elf as read_facts
 
 MAX_CACHE_BYTES = 64 * 1024 * 1024
 
-_PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
-_DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
 _CACHE_MAGIC = b"glibc-ld.so.cache1.1"
 _CACHE_HEADER_BYTES = 48
 _CACHE_ENTRY = struct.Struct("=iIIIQ")
@@ -51,95 +45,24 @@ class Elf:
 def is_elf(path: Path) -> bool:
     """Whether a file starts like an ELF file."""
     with path.open("rb") as file:
-        return file.read(4) == b"\x7fELF"
+        return file.read(4) == MAGIC
 
 
 def read_elf(path: Path) -> Elf:
     """Read the headers and the dynamic section. Raises LocalError for what is not a whole ELF file."""
     try:
-        return _Reader(path).read()
-    except (struct.error, ValueError, IndexError, OSError) as error:
+        with path.open("rb", buffering=0) as file:
+            facts = read_facts(partial(_read_at, file.fileno()))
+    except (ValueError, OverflowError, OSError) as error:
         raise LocalError(f"this is not a whole ELF file: {error}", where=str(path)) from error
+    return Elf(path, facts.machine, facts.interpreter, facts.soname, facts.needed, facts.rpath, facts.runpath)
 
 
-class _Reader:
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.file = path.open("rb")
-
-    def read(self) -> Elf:
-        with self.file:
-            ident = self._at(0, 16)
-            if ident[:4] != b"\x7fELF" or ident[4] not in (1, 2) or ident[5] not in (1, 2):
-                raise ValueError("the first bytes are not those of ELF")
-            self.wide = ident[4] == 2
-            self.order = "<" if ident[5] == 1 else ">"
-            machine = self._unpack("H", 18)[0]
-            segments = self._segments()
-            interpreter = next(
-                (self._at(s[1], s[3]).rstrip(b"\0").decode() for s in segments if s[0] == _PT_INTERP), ""
-            )
-            entries = self._dynamic(segments)
-            return Elf(
-                path=self.path,
-                machine=(ident[4], ident[5], machine),
-                interpreter=interpreter,
-                soname=next(iter(self._texts(entries, segments, _DT_SONAME)), ""),
-                needed=tuple(self._texts(entries, segments, _DT_NEEDED)),
-                rpath=_split(self._texts(entries, segments, _DT_RPATH)),
-                runpath=_split(self._texts(entries, segments, _DT_RUNPATH)),
-            )
-
-    def _at(self, offset: int, size: int, limit: int = MAX_DYNAMIC_BYTES) -> bytes:
-        if size > limit:
-            raise ValueError(f"a part of {size} bytes")
-        self.file.seek(offset)
-        content = self.file.read(size)
-        if len(content) != size:
-            raise ValueError("it ends early")
-        return content
-
-    def _unpack(self, form: str, offset: int) -> tuple[int, ...]:
-        shape = struct.Struct(self.order + form)
-        return shape.unpack(self._at(offset, shape.size))
-
-    def _segments(self) -> list[tuple[int, int, int, int]]:
-        """(type, file offset, address, size in the file) of every program header."""
-        start = self._unpack("Q" if self.wide else "I", 32 if self.wide else 28)[0]
-        size, count = self._unpack("HH", 54 if self.wide else 42)
-        if count > MAX_HEADERS:
-            raise ValueError(f"{count_text(count, 'program header')}")
-        segments = []
-        for number in range(count):
-            if self.wide:
-                kind, _, offset, address, _, length = self._unpack("IIQQQQ", start + number * size)
-            else:
-                kind, offset, address, _, length = self._unpack("IIIII", start + number * size)
-            segments.append((kind, offset, address, length))
-        return segments
-
-    def _dynamic(self, segments: list[tuple[int, int, int, int]]) -> list[tuple[int, int]]:
-        for kind, offset, _, size in segments:
-            if kind == _PT_DYNAMIC:
-                shape = struct.Struct(self.order + ("qQ" if self.wide else "iI"))
-                raw = self._at(offset, size - size % shape.size)
-                return [(tag, value) for tag, value in shape.iter_unpack(raw)]
-        return []
-
-    def _texts(
-        self, entries: list[tuple[int, int]], segments: list[tuple[int, int, int, int]], wanted: int
-    ) -> list[str]:
-        values = dict(entries)
-        if _DT_STRTAB not in values:
-            return []
-        address = values[_DT_STRTAB]
-        offset = next(o + address - a for kind, o, a, n in segments if kind == _PT_LOAD and a <= address < a + n)
-        table = self._at(offset, values.get(_DT_STRSZ, 0), MAX_STRINGS_BYTES)
-        return [table[value : table.index(b"\0", value)].decode() for tag, value in entries if tag == wanted]
-
-
-def _split(texts: list[str]) -> tuple[str, ...]:
-    return tuple(part for text in texts for part in text.split(":") if part)
+def _read_at(file: int, offset: int, count: int) -> bytes:
+    content = os.pread(file, count, offset)
+    if len(content) != count:
+        raise ValueError("it ends early")
+    return content
 
 
 class Loader:
