@@ -196,6 +196,10 @@ class PathConflict(ContentError):
     """Two wheels bring the same path with different content; names both."""
 
 
+class LibraryMissing(ContentError):
+    """A program or a Python extension of an image needs a library, or a version of it, that nothing brings."""
+
+
 class ClosureIncomplete(ContentError):
     """Something a manifest refers to does not exist, or manifests refer to each other in a circle."""
 

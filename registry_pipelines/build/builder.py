@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Protocol
+from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
 import msgspec
 
@@ -16,6 +16,9 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import ARTIFACT, FILE, FOLDER, LIBC, TAG, Existing, Names
+
+if TYPE_CHECKING:
+    from registry_pipelines.build.links.report import LinkReport
 
 PROVENANCE_ARTIFACT = media_types.IN_TOTO
 """Artifact and media type of the attached provenance: a bare in-toto Statement, whoever signs it."""
@@ -83,6 +86,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     """Python program of the base; `/usr/local/bin/python3` unless told."""
     platforms: tuple[Platform, ...] = ()
     """Platforms, each as os/architecture; this machine's unless told."""
+    links: Literal["report", "error"] = "report"
+    """What a library that a program or a Python extension of the image needs and nothing brings does: stands in the
+    result and in the provenance, or ends the build before a manifest or a tag is there."""
     conflicts: dict[str, str] = {}
     """Whose file stands where several wheels bring one path with different content: path below site-packages (or from
     `/` on) or pattern, to a project, or to `application`. A path told exactly counts before patterns, and those in
@@ -182,6 +188,8 @@ class BuildResult:
     targets: Mapping[str, str] = field(default_factory=dict)
     """Per platform, what wheels were chosen for: Python, C library, and how that was found. For people."""
     conflicts: tuple[SettledConflict, ...] = ()
+    links: Mapping[str, LinkReport] = field(default_factory=dict)
+    """Per platform, which libraries are needed and not there."""
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By file name of the wheel: what its format does not allow and pip takes, and what was left out of it."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -28,6 +30,9 @@ from registry_pipelines.build.compiling import CORES
 from registry_pipelines.build.content import LayerEntry
 from registry_pipelines.build.images import image_config, image_index, image_manifest, wanted_tags
 from registry_pipelines.build.interpreter import interpreter_programs, interpreter_warnings
+from registry_pipelines.build.links.check import LINKS_FORMAT, check_links
+from registry_pipelines.build.links.image import known_links, layer_links, refuse_missing
+from registry_pipelines.build.links.report import LinkReport
 from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.planning import (
     PlatformPlan,
@@ -39,17 +44,18 @@ from registry_pipelines.build.planning import (
 )
 from registry_pipelines.build.provenance import provenance
 from registry_pipelines.build.publishing import attach_provenance, check_version, choose_tags
-from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_row, measure_layer
+from registry_pipelines.build.pushing import LayerJob, ensure_layer, layer_descriptor, layer_row, measure_layer
 from registry_pipelines.build.recording import Keeping
 from registry_pipelines.build.repeats import base_warnings, marked, stands_in
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.build.splice import LayerDigests
 from registry_pipelines.build.wheel_store import WheelStore
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.oci.layer.linkage import LayerLinks, LinkStore
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.progress import Progress, count_text
@@ -97,6 +103,7 @@ class LayersBuilder:
         packages: Sources | None = None,
     ) -> None:
         self._state = state / "build"
+        self._links = LinkStore(state)
         self._signer = signer
         self._keeping = keeping
         self._packages = packages
@@ -168,11 +175,14 @@ class _Build:
         self._check_version(plans, jobs)
         made, brought = self._upload_layers(plans, jobs)
         images = [self._image(plan, made, brought) for plan in plans]
+        links = {str(image.platform): self._links(plan, image) for plan, image in zip(plans, images, strict=True)}
+        if self.spec.links == "error":
+            refuse_missing(links.values(), where=self.spec.name)
         top = self._top(images)
         tags, missing = self._check_tags(top)
         for manifest in dict.fromkeys([*(image.manifest for image in images), top]):
             self._put(manifest)
-        attached = self._attach(plans, images, top)
+        attached = self._attach(plans, images, top, links)
         for tag in reversed(missing):
             self.place.registry.put_manifest(self.place.repository, top, tag=tag)
             self.changed = True
@@ -191,7 +201,38 @@ class _Build:
             targets=_targets(plans),
             conflicts=tuple(conflict for plan in plans for conflict in settled_conflicts(plan)),
             notes=wheel_notes(plans),
+            links=links,
         )
+
+    def _links(self, plan: PlatformPlan, image: _Image) -> LinkReport:
+        """What does not link in one platform's image; of its base nothing but what it brings is asked."""
+        environment = json.loads(image.config)["config"].get("Env") or ()
+        layers = [(*_layer_of(row), row.key) for row in image.rows[len(image.base.rows) :]]
+        identity = [LINKS_FORMAT, str(plan.platform), environment, image.base.diff_ids, [key for *_, key in layers]]
+        identity += [layer.digest for layer in image.base.descriptors]
+        note = f"links {hashlib.sha256(encode_json(identity)).hexdigest()}"
+        with suppress(ManifestInvalid):
+            return decode_json(json.dumps(self.cache.note(note)).encode(), LinkReport)
+        store, jobs = self.builder._links, {job.key: job for each in plan.jobs for job in (each, marked(each))}
+        below: list[LayerLinks | None] = []
+        if plan.base:
+            brought = list(zip(plan.base.manifest.layers, plan.base.diff_ids, strict=True))
+            below = layer_links(plan.base.place, brought, store, progress=self.progress)
+        own = known_links(
+            [(layer, diff_id) for layer, diff_id, _ in layers],
+            store,
+            lambda number: self._measure(jobs[layers[number][2]], anew=True),
+        )
+        report = check_links(
+            [*below, *own],
+            platform=str(plan.platform),
+            architecture=plan.platform.architecture,
+            environment=environment,
+            own=lambda number: number >= len(below),
+        )
+        if not any(finding.kind == "unread" for finding in report.findings):
+            self.cache.remember_note(note, json.loads(encode_json(report)))
+        return report
 
     def _check_version(self, plans: Sequence[PlatformPlan], jobs: Sequence[LayerJob]) -> None:
         """Where the version is there already, find out before anything is sent whether it is this image: layers that
@@ -205,8 +246,15 @@ class _Build:
             images.append(self._compose(plan, describe_base(plan.base, plan.platform) if plan.base else _NO_BASE, rows))
         check_version(self.place, self.spec.version, there, self._top(images).digest, self.warnings)
 
-    def _measure(self, job: LayerJob) -> LayerDigests:
-        return measure_layer(job, cache=self.cache, progress=self.progress, keeping=self.builder._keeping)
+    def _measure(self, job: LayerJob, *, anew: bool = False) -> LayerDigests:
+        return measure_layer(
+            job,
+            cache=self.cache,
+            progress=self.progress,
+            keeping=self.builder._keeping,
+            links=self.builder._links,
+            anew=anew,
+        )
 
     def _measured(self, known: dict[str, LayerDigests], platform: str, job: LayerJob) -> LayerRow:
         digests = known.get(job.key) or self._measure(job)
@@ -272,6 +320,7 @@ class _Build:
             cache=self.cache,
             progress=self.progress,
             keeping=self.builder._keeping,
+            links=self.builder._links,
         )
 
     def _image(self, plan: PlatformPlan, made: dict[str, LayerRow], brought: dict[Digest, Brought]) -> _Image:
@@ -313,7 +362,13 @@ class _Build:
             self.sent += len(manifest.raw)
             self.changed = True
 
-    def _attach(self, plans: Sequence[PlatformPlan], images: Sequence[_Image], top: ManifestBytes) -> Descriptor:
+    def _attach(
+        self,
+        plans: Sequence[PlatformPlan],
+        images: Sequence[_Image],
+        top: ManifestBytes,
+        links: Mapping[str, LinkReport],
+    ) -> Descriptor:
         content = provenance(
             self.spec,
             self.place,
@@ -328,6 +383,7 @@ class _Build:
             revision=self.revision,
             warnings=(*self.warnings, *self.in_base),
             targets=_targets(plans),
+            links=links,
         )
         attached, sent, changed = attach_provenance(self.place, top.descriptor, content, self.builder._signer)
         self.sent += sent
@@ -362,6 +418,10 @@ def _future(revision: Revision | None) -> list[str]:
 def _now(packages: Sources | None) -> list[str]:
     """Not for the provenance either: what an index did not answer today."""
     return list(packages.said) if packages else []
+
+
+def _layer_of(row: LayerRow) -> tuple[Descriptor, Digest]:
+    return layer_descriptor(row), row.diff_id
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from registry_pipelines.build.builder import (
     SettledConflict,
 )
 from registry_pipelines.build.compiling import IDENTITY
+from registry_pipelines.build.links.report import LinkReport, link_parameters
 from registry_pipelines.build.requirement_lines import asked_for, redacted
 from registry_pipelines.build.revision import Revision
 from registry_pipelines.build.splice import CODEC
@@ -46,11 +47,13 @@ def provenance(
     notes: Mapping[str, Sequence[str]] | None = None,
     warnings: Sequence[str] = (),
     targets: Mapping[str, str] | None = None,
+    links: Mapping[str, LinkReport] | None = None,
 ) -> bytes:
     """The statement's JSON. Subjects: the top digest, then every platform manifest it covers.
 
     conflicts: whose files the image has where several brought one path. notes: by file name of a wheel, what was let
-    pass; they stand in its annotations. targets: by platform, what wheels were chosen for.
+    pass; they stand in its annotations. targets: by platform, what wheels were chosen for. links: by platform, what
+    does not link.
     """
     digests = dict.fromkeys([top.digest, *(manifest.digest for manifest in manifests)])
     statement = {
@@ -67,6 +70,7 @@ def provenance(
                     **({"settledConflicts": [asdict(conflict) for conflict in conflicts]} if conflicts else {}),
                     **({"warnings": list(warnings)} if warnings else {}),
                     **({"targets": dict(targets)} if targets else {}),
+                    **({"links": link_parameters(links)} if links else {}),
                 },
                 "resolvedDependencies": _dependencies(bases, lock, rows, revision, notes or {}),
             },

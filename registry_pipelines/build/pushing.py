@@ -14,6 +14,7 @@ from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.build.recording import Keeping
 from registry_pipelines.build.splice import LayerDigests, LayerWriter, Sink
 from registry_pipelines.oci import media_types
+from registry_pipelines.oci.layer.linkage import LinkCollector, LinkStore
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.transfer.blob.produced import Write
@@ -49,6 +50,7 @@ def ensure_layer(
     cache: BuildCache,
     progress: Progress,
     keeping: Keeping | None = None,
+    links: LinkStore | None = None,
 ) -> LayerRow:
     """Have the layer at the place: found, mounted from another repository of the registry, or made and uploaded."""
     task, place = f"layer {job.contents}", uploads.target
@@ -58,7 +60,7 @@ def ensure_layer(
         how = uploads.find(known.digest, known.size, cache.seen(known.digest, place.registry.name))
     if not known or not how:
         progress.begin(task, total_bytes=job.work_bytes)
-        known = _upload(job, uploads, lambda count: progress.advance(task, count), keeping)
+        known = _upload(job, uploads, lambda count: progress.advance(task, count), keeping, links)
         how, sent = "uploaded", known.size
         cache.remember_layer(job.key, known)
     cache.remember_seen(known.digest, place.registry.name, place.repository)
@@ -83,14 +85,20 @@ def layer_row(
 
 
 def measure_layer(
-    job: LayerJob, *, cache: BuildCache, progress: Progress, keeping: Keeping | None = None
+    job: LayerJob,
+    *,
+    cache: BuildCache,
+    progress: Progress,
+    keeping: Keeping | None = None,
+    links: LinkStore | None = None,
+    anew: bool = False,
 ) -> LayerDigests:
-    """What the layer comes out as; made and thrown away when that is not known yet. Nothing is sent."""
+    """What the layer comes out as; made and thrown away when that is not known yet, or ``anew``. Nothing is sent."""
     known = cache.layer(job.key)
-    if known is None:
+    if known is None or anew:
         task = f"compare {job.contents}"
         progress.begin(task, total_bytes=job.work_bytes)
-        known = _make(job, lambda piece: None, lambda count: progress.advance(task, count), keeping)
+        known = _make(job, lambda piece: None, lambda count: progress.advance(task, count), keeping, links)
         cache.remember_layer(job.key, known)
         progress.end(task)
     return known
@@ -101,22 +109,33 @@ def layer_descriptor(row: LayerRow) -> Descriptor:
     return Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=row.digest, size=row.size)
 
 
-def _make(job: LayerJob, sink: Sink, advance: Callable[[int], None], keeping: Keeping | None) -> LayerDigests:
+def _make(
+    job: LayerJob, sink: Sink, advance: Callable[[int], None], keeping: Keeping | None, links: LinkStore | None
+) -> LayerDigests:
+    collector = LinkCollector() if links else None
     with ExitStack() as stack:
         record = stack.enter_context(keeping.records.writing(span_bytes=keeping.span_bytes)) if keeping else None
         if keeping is None or keeping.read is None:
-            reader, writer = None, stack.enter_context(LayerWriter(sink, record))
+            reader, writer = None, stack.enter_context(LayerWriter(sink, record, links=collector))
         else:
             reader = stack.enter_context(keeping.read())
-            writer = stack.enter_context(LayerWriter(sink, record, tar_sink=reader.write))
+            writer = stack.enter_context(LayerWriter(sink, record, tar_sink=reader.write, links=collector))
         job.write(writer, advance)
         digests = writer.finish()
         if reader is not None:
             reader.keep(digests.diff_id, digests.digest)
+        if links and collector:
+            links.keep(digests.diff_id, digests.digest, collector.finish())
         return digests
 
 
-def _upload(job: LayerJob, uploads: Uploads, advance: Callable[[int], None], keeping: Keeping | None) -> LayerDigests:
+def _upload(
+    job: LayerJob,
+    uploads: Uploads,
+    advance: Callable[[int], None],
+    keeping: Keeping | None,
+    links: LinkStore | None,
+) -> LayerDigests:
     made: list[LayerDigests] = []
     reported = 0
 
@@ -131,7 +150,7 @@ def _upload(job: LayerJob, uploads: Uploads, advance: Callable[[int], None], kee
                 advance(done - reported)
                 reported = done
 
-        made.append(_make(job, write, count, keeping))
+        made.append(_make(job, write, count, keeping, links))
         return Descriptor(media_type=media_types.OCI_LAYER_GZIP, digest=made[-1].digest, size=made[-1].size)
 
     uploads.produce(job.key, produce)

@@ -27,6 +27,7 @@ from registry_pipelines.build.recording import Recording
 from registry_pipelines.errors import WheelInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.inflate import END_OF_BLOCK, LAST_BLOCK, RAW_WINDOW, Inflater
+from registry_pipelines.oci.layer.linkage import LinkCollector
 from registry_pipelines.oci.layer.record import RecordWriter
 from registry_pipelines.registry.protocol import Readable
 
@@ -76,9 +77,18 @@ class LayerWriter:
     ``hashed``. A context manager: leaving it frees the inflater.
     """
 
-    def __init__(self, sink: Sink, record: RecordWriter | None = None, *, tar_sink: Sink = lambda piece: None) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        record: RecordWriter | None = None,
+        *,
+        tar_sink: Sink = lambda piece: None,
+        links: LinkCollector | None = None,
+    ) -> None:
         """record: where to keep what a reader of the layer would find; whole after ``finish``. tar_sink: takes the
-        uncompressed bytes, as ``sink`` does those of the layer."""
+        uncompressed bytes, as ``sink`` does those of the layer. links: is told of the entries and their content."""
+        self._links = links
+        self._content_left = 0
         self._sink = sink
         self._tar_sink = tar_sink
         self._layer = hashlib.sha256()
@@ -115,6 +125,10 @@ class LayerWriter:
         self._compress(blocks)
         if self._recording:
             self._recording.entry(self._tar_size, info.size if info.isreg() else 0, blocks)
+        if self._links:
+            kind = "file" if info.isreg() else "symlink" if info.issym() else "other"
+            self._links.entry(info.name, kind, info.size, info.linkname)
+            self._content_left = info.size if info.isreg() else 0
 
     def hashed(self, sha256: bytes) -> None:
         """What the entry's content, all of which was given, hashes to: who checked it knows, so it is hashed once."""
@@ -199,6 +213,9 @@ class LayerWriter:
         self._tar_sink(piece)
         self._crc = zlib_ng.crc32(piece, self._crc)
         self._tar_size += len(piece)
+        if self._content_left and self._links:
+            self._links.feed(piece)
+            self._content_left -= len(piece)
 
     def _emit(self, piece: bytes | memoryview) -> None:
         self._size += len(piece)

@@ -86,6 +86,8 @@ def built(
     release: Release, result: BuildResult, facts: Mapping[str, Scalar], notes: list[str], *, before: str = ""
 ) -> StageResult:
     """What a build tells, whoever built. facts: what only this builder knows. before: in front of what was sent."""
+    from registry_pipelines.build.links.report import link_notes  # nothing else here tells of libraries
+
     sent = [row for row in result.layers if not row.reused]
     action = f"{before}{len(sent)} of {count_text(len(result.layers), 'layer')} sent"
     return StageResult(
@@ -103,10 +105,11 @@ def built(
             "layers": len(result.layers),
             "layers_sent": len(sent),
             "image_bytes": sum(row.size for row in result.layers),
+            "links_missing": sum(len(report.of("certain")) for report in result.links.values()),
             **facts,
         },
         rows=[_layer(row) for row in result.layers],
-        notes=notes,
+        notes=[*notes, *link_notes(result.links)],
     )
 
 

@@ -12,6 +12,7 @@ from registry_pipelines.registry.protocol import Place
 
 if TYPE_CHECKING:
     from registry_pipelines.anatomy.report import Advice, Anatomy, FilePart, LayerPart, Sum
+    from registry_pipelines.build.links.report import LinkReport
 
 ROWS = 20
 """Of each table; the JSON has all packages."""
@@ -24,18 +25,58 @@ def anatomy_of(
     from registry_pipelines.anatomy.anatomy import image_anatomy
     from registry_pipelines.oci.platforms import Platform
 
-    config = options.config_if_any()
-    state: Path = config.state if config else options.state.parent
     with options.progress() as progress:
         return image_anatomy(
             place,
             selector,
-            state=state,
+            state=_state(options),
             platform=Platform.parse(platform) if platform else None,
             link_gbit=link_gbit,
             all_files=all_files,
             progress=progress,
         )
+
+
+def libraries_of(options: Options, place: Place, found: Anatomy) -> LinkReport:
+    """Which libraries the same image needs and has not. Raises as ``image_links``."""
+    from registry_pipelines.build.links.image import image_links
+    from registry_pipelines.oci.platforms import Platform
+
+    with options.progress() as progress:
+        platform = Platform.parse(found.platform)
+        return image_links(place, found.digest, platform, state=_state(options), progress=progress)
+
+
+def _state(options: Options) -> Path:
+    config = options.config_if_any()
+    return config.state if config else options.state.parent
+
+
+def show_libraries(found: LinkReport) -> None:
+    """What does not link, and what is taken for granted."""
+    out = console()
+    rows = [
+        {
+            "how sure": each.severity,
+            "who": ", ".join(each.owners or each.files[:1]),
+            "files": each.count or "",
+            "what": each.why,
+            "do": each.do,
+        }
+        for each in found.findings
+    ]
+    if rows:
+        out.print(rows_table(rows, title="libraries"))
+    needed = count_text(found.libraries, "needed library", "needed libraries")
+    before, driver = len(found.loaded_before), ", ".join(found.from_driver)
+    for line in (
+        f"{count_text(found.checked, 'file')} for {found.platform}: {needed}",
+        f"  {before} of them a Python package must load before" if before else "",
+        f"  NVIDIA's driver brings {driver}" if driver else "",
+        "" if rows else "  all of them are there",
+    ):
+        if line:
+            out.print(line, markup=False, soft_wrap=True)
 
 
 def show(found: Anatomy, *, all_files: bool = False) -> None:

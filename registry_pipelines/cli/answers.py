@@ -10,6 +10,7 @@ from typing import Any, NotRequired, TypedDict
 import msgspec
 
 from registry_pipelines.anatomy.report import Anatomy
+from registry_pipelines.build.links.report import LinkReport
 from registry_pipelines.chain.result import StageResult
 
 Row = dict[str, str | int | float | bool | None]
@@ -283,6 +284,8 @@ class Inspected(TypedDict):
     left_out: list[Row]
     anatomy: NotRequired[Anatomy]
     """Of one platform's image; where it was asked for."""
+    libraries: NotRequired[LinkReport]
+    """Of the same image; where it was asked for."""
 
 
 class Different(TypedDict):

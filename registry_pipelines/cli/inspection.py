@@ -44,6 +44,9 @@ WARNING_COLUMNS = ("warning", "about", "text", "do")
     is_flag=True,
     help="What is inside: every file's class, package and bytes, what later layers hide, and what need not be there.",
 )
+@click.option(
+    "--libraries", is_flag=True, help="Which shared libraries its files need and nothing brings; with --anatomy."
+)
 @click.option("--platform", default="", metavar="OS/ARCH", help="Of --anatomy; this machine's unless told.")
 @click.option("--files", "all_files", is_flag=True, help="List every file, not only the largest; with --anatomy.")
 @click.option(
@@ -61,6 +64,7 @@ def inspect(
     reference: str,
     footers: bool,
     anatomy: bool,
+    libraries: bool,
     platform: str,
     all_files: bool,
     picture: Path | None,
@@ -71,8 +75,8 @@ def inspect(
 
     With --anatomy, what is inside one platform's image. Each layer is streamed once and nothing is unpacked; layers
     that were read before (--anatomy, or a scan and an index) are not fetched again."""
-    if (platform or all_files or picture) and not anatomy:
-        raise click.UsageError("--platform, --files and --picture go with --anatomy")
+    if (libraries or platform or all_files or picture) and not anatomy:
+        raise click.UsageError("--libraries, --platform, --files and --picture go with --anatomy")
     with named(options, [reference]) as locate:
         located = locate(reference)
         closure = discover(located.place, located.selector)
@@ -89,11 +93,18 @@ def inspect(
                 with local_errors(picture):
                     picture.write_bytes(draw(found))
             document["anatomy"] = json.loads(encode_json(found))
+        if libraries:
+            from registry_pipelines.cli.anatomy import libraries_of, show_libraries
+
+            linked = libraries_of(options, located.place, found)
+            document["libraries"] = json.loads(encode_json(linked))
     if options.as_json:
         print_json(document)
         return
     if anatomy:
         show(found, all_files=all_files)
+        if libraries:
+            show_libraries(linked)
         return
     out = console()
     pieces = f"{count_text(document['blobs'], 'blob')} and {count_text(document['manifests'], 'manifest')}"

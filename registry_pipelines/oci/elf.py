@@ -210,11 +210,12 @@ def _split(texts: list[str]) -> tuple[str, ...]:
 class ElfStream:
     """One file whose bytes pass: :meth:`feed` them all in order, then ask :meth:`finish`.
 
-    Holds the first 32 MiB and at most 24 MiB of other parts, whatever the file's size.
+    Holds ``head_bytes`` and at most ``parts_bytes`` of other parts, whatever the file's size.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, *, head_bytes: int = HEAD_BYTES, parts_bytes: int = PARTS_BYTES) -> None:
         self._size = size
+        self._head_bytes, self._parts_bytes = head_bytes, parts_bytes
         self._head = bytearray()
         self._parts: list[tuple[int, int, bytearray]] | None = None
         self._offset = 0
@@ -222,10 +223,10 @@ class ElfStream:
     def feed(self, piece: bytes | memoryview) -> None:
         """The next bytes."""
         begin, end = self._offset, self._offset + len(piece)
-        if begin < HEAD_BYTES:
-            self._head += piece[: HEAD_BYTES - begin]
+        if begin < self._head_bytes:
+            self._head += piece[: self._head_bytes - begin]
         self._offset = end
-        if end <= HEAD_BYTES:
+        if end <= self._head_bytes:
             return
         if self._parts is None:
             self._parts = list(self._wanted())
@@ -235,15 +236,15 @@ class ElfStream:
 
     def _wanted(self) -> Iterator[tuple[int, int, bytearray]]:
         """Parts behind the head: the dynamic section, then what is loaded, as far as there is room."""
-        room = PARTS_BYTES
+        room = self._parts_bytes
         try:
             segments = list(_Reader(self._from_head)._segments())
         except (ValueError, struct.error):
             # The program headers are not at its beginning: patchelf has put them to its end.
-            yield max(HEAD_BYTES, self._size - room), self._size, bytearray()
+            yield max(self._head_bytes, self._size - room), self._size, bytearray()
             return
         for kind, offset, _, size in sorted(segments, key=lambda segment: segment[0] != _PT_DYNAMIC):
-            start, stop = max(offset, HEAD_BYTES), min(offset + size, self._size)
+            start, stop = max(offset, self._head_bytes), min(offset + size, self._size)
             if kind in (_PT_DYNAMIC, _PT_LOAD) and 0 < stop - start <= room:
                 room -= stop - start
                 yield start, stop, bytearray()

@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -28,21 +26,15 @@ from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.match import match
 from registry_pipelines.scan.report import PlatformPackages
 from registry_pipelines.scan.sbom import scan_image
+from tests.build.in_root import run_in_root
 from tests.build.layers import unpack
-from tests.needs import missing
 
 PROGRAM = Path(getattr(sys, "_base_executable", "") or sys.executable).resolve()
 
 
 def in_root(root: Path, *command: str) -> str:
-    """Run with nothing but the root: as root, or as root of an own user namespace."""
-    if os.getuid() != 0 and not shutil.which("unshare"):
-        missing("only root, or root of an own user namespace, can run in another root folder")
-    own = [] if os.getuid() == 0 else ["unshare", "--map-root-user"]
-    chroot = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin") or "chroot"
-    done = subprocess.run(
-        [*own, chroot, root, *command], env={"PATH": "/usr/local/bin"}, capture_output=True, text=True
-    )
+    """Run with nothing but the root."""
+    done = run_in_root(root, *command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -27,6 +27,9 @@ from registry_pipelines.build.links.search import Search
 from registry_pipelines.oci.layer.linkage import LayerLinks
 from registry_pipelines.progress import count_text
 
+LINKS_FORMAT = 1
+"""Part of the key under which a report is remembered; raised when equal layers shall be judged otherwise."""
+
 NAMED = 6
 """Libraries named in one sentence; all of them are in ``needs``."""
 

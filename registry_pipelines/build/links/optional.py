@@ -1,4 +1,4 @@
-"""Files that may fail to load without harm, libraries that no image has, and what brings those that are missing often."""
+"""Files that may fail to load without harm, libraries that no image has, and what brings those that often lack."""
 
 from __future__ import annotations
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
+
+from registry_pipelines.progress import count_text
+
+MAX_TOLD = 100
+"""Findings of one platform that provenance names; their numbers are whole."""
 
 Severity = Literal["certain", "likely", "optional"]
 """``certain``: a program or a Python extension cannot be loaded, or something that one of them links to. ``likely``:
@@ -67,3 +73,39 @@ class LinkReport(msgspec.Struct, frozen=True, kw_only=True):
     def of(self, severity: Severity) -> list[LinkFinding]:
         """The findings of one severity."""
         return [each for each in self.findings if each.severity == severity]
+
+
+def link_notes(reports: Mapping[str, LinkReport]) -> list[str]:
+    """For people: what does not link, each once; optional things are counted."""
+    texts = [
+        f"links: {finding.text()}"
+        for report in reports.values()
+        for finding in report.findings
+        if finding.severity != "optional"
+    ]
+    optional = max((len(report.of("optional")) for report in reports.values()), default=0)
+    more = [f"links: {count_text(optional, 'more thing')} may fail to load without harm"] if optional else []
+    return [*dict.fromkeys(texts), *more]
+
+
+def link_parameters(reports: Mapping[str, LinkReport]) -> dict[str, Any]:
+    """What provenance says, by platform: how many files were looked at, findings of each severity, and those that are
+    not optional."""
+    return {
+        platform: {
+            "checked": report.checked,
+            **{severity: len(report.of(severity)) for severity in SEVERITIES},
+            "findings": [
+                {
+                    "severity": finding.severity,
+                    "kind": finding.kind,
+                    "needs": list(finding.needs),
+                    "owners": list(finding.owners),
+                    "files": list(finding.files),
+                }
+                for finding in report.findings
+                if finding.severity != "optional"
+            ][:MAX_TOLD],
+        }
+        for platform, report in reports.items()
+    }
