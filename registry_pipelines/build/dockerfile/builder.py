@@ -25,6 +25,8 @@ from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_d
 from registry_pipelines.build.dockerfile.provenance import BUILDER_ID, provenance, stated_inputs
 from registry_pipelines.build.entries import FIXED_TIME
 from registry_pipelines.build.images import image_index, labels, wanted_tags
+from registry_pipelines.build.links.image import image_links, refuse_missing
+from registry_pipelines.build.links.report import LinkReport, link_parameters
 from registry_pipelines.build.publishing import attach_provenance, check_version, choose_tags
 from registry_pipelines.build.revision import Revision, read_revision
 from registry_pipelines.errors import TagImmutable, ToolMissing
@@ -191,6 +193,7 @@ class _Run:
             built = engine.build(order)
             made = read_image(folder, question.platforms)
             top = self._top(made)
+            links = self._links(made)
             content = provenance(
                 spec,
                 self.place,
@@ -202,6 +205,7 @@ class _Run:
                 source_date=question.source_date,
                 revision=question.revision,
                 builder_id=self.builder._builder_id,
+                internal={"links": link_parameters(links)},
             )
             check_leaks(made, content, question.secrets, self.progress)
             check_version(self.place, spec.version, there, top.digest, self.said)
@@ -225,7 +229,20 @@ class _Run:
             sent=sent + bytes_attached,
             changed=bool(sent or changed or missing),
             notes=built.warnings,
+            links=links,
         )
+
+    def _links(self, made: MadeImage) -> dict[str, LinkReport]:
+        """By platform, what does not link. Raises LibraryMissing where that is an error."""
+        reports = {
+            str(image.platform): image_links(
+                made.place, image.stored.digest, image.platform, state=self.builder._state, progress=self.progress
+            )
+            for image in made.images
+        }
+        if self.spec.links == "error":
+            refuse_missing(reports.values(), where=str(self.spec.dockerfile))
+        return reports
 
     def _top(self, made: MadeImage) -> ManifestBytes:
         """The platform's manifest, or an index over those of several: BuildKit's own names its attestations, too."""
@@ -256,6 +273,7 @@ class _Run:
         sent: int,
         changed: bool,
         notes: tuple[str, ...],
+        links: Mapping[str, LinkReport] | None = None,
     ) -> DockerfileResult:
         return DockerfileResult(
             descriptor=top,
@@ -268,6 +286,7 @@ class _Run:
             warnings=(*self.said, *notes),
             provenance=by,
             changed=changed,
+            links=links or {},
             engine=engine,
             steps=steps,
             context=self.question.context,
