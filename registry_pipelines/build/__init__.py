@@ -10,6 +10,7 @@
 - the application: ``application`` (``application_warnings``, ``ignorefile``, ``revision``)
 - layers: ``planning``, ``buckets``, ``wheel_layer`` (``content``, ``entries``, ``compiling``), ``splice`` with
   ``inflate``: one wheel becomes one layer, made of the wheel's own deflate streams
+- do its libraries find each other: ``links``
 - at the registry: ``pushing`` (through ``transfer.uploads``), ``images``, ``provenance``; ``cache`` remembers layers
 
 ``chain`` imports the builder, ``config`` and ``sign`` its documents; no other stage may look inside.

@@ -6,7 +6,8 @@ goes in and out: the policy (the configuration holds this class itself), the ver
 - read from the registry: ``evidence`` (all about one digest), ``standing`` (its verdicts and promotions), ``verdicts``
 - ``approvals``: what people say about a release, as QA for example
 - ask the gate: ``judge`` makes a verdict and lets copies leave, ``channels`` moves a channel tag and leaves the record
-- ``findings``: the gate's rules about a vulnerability report; ``advice``: about what is inside the images
+- ``findings``: the gate's rules about a vulnerability report; ``advice``: about what is inside the images;
+  ``links``: about libraries that nothing brings
 
 ``chain`` calls it, and the command line for an image outside the configuration; ``config`` holds ``documents``. Other
 stages learn what was decided from the registry alone.

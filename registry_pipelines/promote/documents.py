@@ -124,6 +124,9 @@ class AcceptedUnknown(msgspec.Struct, frozen=True, kw_only=True):
     """Last day (UTC) it holds; for ever unless told."""
 
 
+LinksDenied = Literal["certain", "likely"]
+
+
 class AdviceLimits(msgspec.Struct, frozen=True, kw_only=True):
     """What may be inside an image, by its signed advice. Without any of these nothing is asked; with one, a release
     without signed advice about each of its images is denied."""
@@ -195,6 +198,10 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Warnings of `inspect` that deny a release; the verdict lists the others."""
     image_advice: AdviceLimits = AdviceLimits()
     """What may be inside an image: kinds of findings, bytes that need not be there, size."""
+    links: LinksDenied | None = None
+    """Libraries that a release needs and nothing brings, by its signed provenance. `certain`: those without which a
+    program or a Python extension cannot be loaded deny; `likely`: those of libraries that are loaded by name, too. A
+    release whose provenance does not say is denied. Nothing is asked unless told."""
     exceptions: tuple[PolicyException, ...] = ()
     """Advisories that may be present for a time."""
     vex: tuple[Annotated[Path, FILE], ...] = ()

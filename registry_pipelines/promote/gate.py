@@ -403,6 +403,15 @@ def keeps_advice(evidence: Evidence, policy: Policy) -> Outcome:
     return advice_within(evidence, policy.image_advice)
 
 
+def links(evidence: Evidence, policy: Policy) -> Outcome:
+    """What the images need is in them, as far as signed provenance says."""
+    if policy.links is None:
+        return Outcome()
+    from registry_pipelines.promote.links import links_within  # few policies ask
+
+    return links_within(evidence, policy.links)
+
+
 Rule = Callable[[Evidence, Policy], Outcome]
 """Every reason against, and everything accepted on the way. Never raises for bad evidence."""
 
@@ -413,6 +422,7 @@ RULES: tuple[Rule, ...] = (
     made_within,
     warnings_denied,
     keeps_advice,
+    links,
     is_scanned,
     advisories_within,
     is_signed,
@@ -569,13 +579,15 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
         if (attestation.predicate_type in policy.predicate_types and not evidence.repeats(attestation))
         or (evidence.report is not None and attestation is evidence.report.attestation)
         or (attestation.predicate_type == IMAGE_ADVICE_TYPE and policy.image_advice.asks)
+        or (attestation.predicate_type == PROVENANCE_TYPE and policy.links is not None)
     }
     used |= {
         (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
         for attestation in evidence.attestations.verified
         if attestation.predicate_type in OPENVEX_TYPES and states_something(attestation, evidence.release)
     }
-    if PROVENANCE_TYPE in policy.predicate_types or evidence.attestors or "approved-base" in policy.required:
+    by_provenance = policy.links is not None or "approved-base" in policy.required
+    if PROVENANCE_TYPE in policy.predicate_types or evidence.attestors or by_provenance:
         used |= {
             (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
             for origin in evidence.origins
