@@ -118,6 +118,7 @@ class Layout(BlobFolder):
         """Store a small blob whose digest was checked. Raises DiskFull, OSError."""
         self.create()
         if not self.touch_blob(digest):
+            self._make_private()  # another program made the layout, and keeps no such folder
             write_file(self.blob_path(digest), content, temporary_folder=self.private)
 
     # Manifests and tags

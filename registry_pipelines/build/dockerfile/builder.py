@@ -34,7 +34,6 @@ from registry_pipelines.evidence.artifacts import Attached, attached
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
-from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
@@ -209,7 +208,7 @@ class _Run:
             )
             check_leaks(made, content, question.secrets, self.progress)
             check_version(self.place, spec.version, there, top.digest, self.said)
-            Layout(folder / made.place.repository).put_manifest(top)
+            made.place.registry.put_manifest(made.place.repository, top)
             rows, sent = self._push(made, top)
         attached_to, bytes_attached, changed = attach_provenance(
             self.place, top.descriptor, content, self.builder._signer

@@ -11,7 +11,7 @@ from registry_pipelines.build.dockerfile.engines.protocol import Built, Found, O
 from registry_pipelines.errors import PlatformInvalid, ToolMissing
 from registry_pipelines.oci.platforms import Platform
 
-_FIELD = re.compile(r"^(Driver|BuildKit version|BuildKit|Buildkit|Platforms|Error|Name):\s*(.*)$", re.M)
+_FIELD = re.compile(r"^(Driver|BuildKit version|BuildKit|Buildkit|Platforms|Error|Name):[ \t]*(.*)$", re.M)
 
 
 class Buildx:

@@ -158,13 +158,13 @@ class Following:
         found = [
             each
             for each in self._vertexes.values()
-            if each.error and "context canceled" not in each.error and not each.name.startswith(_CACHE)
+            if each.error and not _ended(each) and not each.name.startswith(_CACHE)
         ]
         return self._told(found[-1]) if found else None
 
     def running(self) -> FailedStep | None:
         """The step that was under way at the end; None for none."""
-        found = [each for each in self._vertexes.values() if each.cut_off and _is_step(each.name)]
+        found = [each for each in self._vertexes.values() if _is_step(each.name) and (each.cut_off or _ended(each))]
         return self._told(found[-1]) if found else None
 
     def _told(self, step: _Followed) -> FailedStep:
@@ -233,6 +233,11 @@ class Following:
             return
         *whole, known.half_line = (known.half_line + log.data.decode(errors="replace")).split("\n")
         known.last.extend(text.rstrip("\r") for text in whole)
+
+
+def _ended(step: _Followed) -> bool:
+    """Whether it was ended from outside: the time was over, or another step had failed."""
+    return "context canceled" in step.error or "signal: killed" in step.error
 
 
 def _note(step: _Followed) -> str:
