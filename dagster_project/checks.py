@@ -25,6 +25,7 @@ SHIPS = "ships"
 STREAMS = "streams"
 COVERED = "covered"
 STARTS = "starts"
+TREE = "same_tree"
 SAME = "same_everywhere"
 AGE = "age"
 

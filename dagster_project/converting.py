@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from dagster_project.assets.build import CONVERTED
+from dagster_project.assets.build import CONVERTED, RECHUNKED
 from dagster_project.memory import Memory, recall
-from dagster_project.partitions import derived_images, under_way
+from dagster_project.partitions import under_way
 from dagster_project.resources import ChainParam
 from dagster_project.sensors import MAX_ATTEMPTS, at_start, look_at, what_is_sought
 from registry_pipelines.chain import Chain
@@ -36,7 +36,8 @@ def look_for_origins(
     requests = []
     for key in wanted[:cap]:
         name, tag = waiting[key]
-        settings = {"ops": {CONVERTED: {"config": {"tags": [tag]}}}}
+        op = RECHUNKED if chain.config.images[name].rechunk else CONVERTED
+        settings = {"ops": {op: {"config": {"tags": [tag]}}}}
         asked = memory.ask(key)
         requests.append(dg.RunRequest(run_key=asked.run_key, partition_key=name, run_config=settings))
     notes = look.notes()
@@ -46,17 +47,17 @@ def look_for_origins(
     return dg.SensorResult(run_requests=requests, skip_reason=reason, cursor=memory.write())
 
 
-def convert_sensor(config: Config, job: str) -> dg.SensorDefinition:
-    """The sensor that finds pushed images of which releases are derived. job: the name of the one that derives."""
-    images = derived_images(config)
+def convert_sensor(config: Config, job: str, images: Sequence[str]) -> dg.SensorDefinition:
+    """The sensor that finds pushed images of which releases are derived, called as the job that derives them. images:
+    those that the job derives releases of."""
 
     @dg.sensor(
-        name="convert",
+        name=job,
         job_name=job,
         minimum_interval_seconds=max(1, int(config.sensors.interval.total_seconds())),
         default_status=at_start(config),
         description=f"New version tags of {', '.join(images)}, of which no release was derived: asks for a run of the "
-        f"job `convert`, at most {config.sensors.max_requests} at a time.",
+        f"job `{job}`, at most {config.sensors.max_requests} at a time.",
     )
     def convert(context: dg.SensorEvaluationContext, chain: ChainParam) -> dg.SensorResult:
         return look_for_origins(context, chain, images, recall(context), config.sensors.max_requests)

@@ -17,6 +17,7 @@ from dagster_project.assets import (
     mirror,
     page,
     promote,
+    rechunk,
     replicate,
     rescan,
     scan,
@@ -31,7 +32,7 @@ from dagster_project.deciding import deciding_jobs
 from dagster_project.inbox import inbox_sensor
 from dagster_project.moving import keys_sensor
 from dagster_project.new_bases import bases_sensor, rebuild_sensor
-from dagster_project.partitions import built_images, derived_images, recorded_images
+from dagster_project.partitions import built_images, converted_images, rechunked_images, recorded_images
 from dagster_project.promoting import promotion_sensor
 from dagster_project.recordings import recordings_sensors, sweep_job
 from dagster_project.resources import chain_resource, find_config
@@ -61,7 +62,13 @@ def arrivals(config: Config) -> Assets:
     """What happens to a release until it is judged. Releases are indexed where an image has ``stream``."""
     indexed = any(image.stream for image in config.images.values())
     return [
-        build.provenance([build.IMAGE, *([build.CONVERTED] if derived_images(config) else [])]),
+        build.provenance(
+            [
+                build.IMAGE,
+                *([build.RECHUNKED] if rechunked_images(config) else []),
+                *([build.CONVERTED] if converted_images(config) else []),
+            ]
+        ),
         *([stream.streaming_index] if indexed else []),
         scan.sbom(after="streaming_index" if indexed else "provenance"),
         scan.vulnerabilities,
@@ -88,7 +95,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     """
     going = departures(config)
     releases = [*arrivals(config), *going]
-    names, derived = built_images(config), derived_images(config)
+    names, converted, rechunked = built_images(config), converted_images(config), rechunked_images(config)
     upstreams = {
         settings.name: mirror.upstreams(settings) for settings in config.mirrors.values() if settings.upstreams
     }
@@ -112,7 +119,9 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     release = release_job(config, releases)
     let_go = promote_job(config, [*going, page.release_page])
     builds = [build.build_job(names)] if names else []
-    conversions = [stream.convert_job(derived)] if derived else []
+    alone = [name for name in converted if name not in rechunked]
+    conversions = [stream.convert_job(alone)] if alone else []
+    regroupings = [rechunk.rechunk_job(rechunked)] if rechunked else []
     carried = [
         mirror.artifacts(settings)
         for settings in config.mirrors.values()
@@ -142,7 +151,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     return dg.Definitions(
         assets=[
             build.image(names),
-            *([stream.converted(derived)] if derived else []),
+            *([rechunk.rechunked(rechunked)] if rechunked else []),
+            *([stream.converted(converted, rechunked=bool(rechunked))] if converted else []),
             *known,
             *([rescan.rescanned()] if sweeps else []),
             *releases,
@@ -167,6 +177,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             let_go,
             *builds,
             *conversions,
+            *regroupings,
             *updates,
             *sweeps,
             *mirrors.values(),
@@ -192,7 +203,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         sensors=[
             *push_sensors(config, release),
             *told_sensors(config, release),
-            *(convert_sensor(config, each.name) for each in conversions),
+            *(convert_sensor(config, each.name, alone) for each in conversions),
+            *(convert_sensor(config, each.name, rechunked) for each in regroupings),
             promotion_sensor(config, release),
             keys_sensor(),
             *(inbox_sensor(config, inboxes, each) for each in loads),
@@ -219,6 +231,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(counting, str(config.schedules.inventory), config) for counting in counts),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
+        asset_checks=[rechunk.same_tree(rechunked)] if rechunked else [],
         resources={
             "chain": chain_resource(make_chain or (lambda: Chain(config))),
             "together": dg.ResourceDefinition(lambda _: Together(), description="Copies that a run makes in one plan."),

@@ -34,8 +34,13 @@ def built_images(config: Config) -> list[str]:
     return [name for name, image in config.images.items() if image.made_here is not None]
 
 
-def derived_images(config: Config) -> list[str]:
-    """Names of the images whose releases are derived of what is pushed or built, in the order of the configuration."""
+def rechunked_images(config: Config) -> list[str]:
+    """Names of the images whose layers are made anew, in the order of the configuration."""
+    return [name for name, image in config.images.items() if image.rechunk is not None]
+
+
+def converted_images(config: Config) -> list[str]:
+    """Names of the images that are converted for streaming, in the order of the configuration."""
     return [name for name, image in config.images.items() if image.stream is not None and image.stream.derives]
 
 

@@ -225,8 +225,7 @@ def untried(instance: dg.DagsterInstance, known: Known, live: Sequence[str], mem
 def what_is_sought(image: Image) -> str:
     """What a look at an image looks for. When that changes, what is there then was there before: a pattern that takes
     more tags is no push."""
-    form = image.stream.format if image.stream and image.stream.derives else ""
-    return fingerprint(" ".join([image.registry, image.repository, *image.tags, *([form] if form else [])]))
+    return fingerprint(" ".join([image.registry, image.repository, *image.tags, *image.forms]))
 
 
 def image_of(key: str) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
+from dagster_project.checks import SHOWN_REASONS, TREE
 from dagster_project.partitions import RELEASES, add_releases, release_of
 from dagster_project.report import Materialized, materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
@@ -13,6 +14,8 @@ from registry_pipelines.release import Release
 
 GROUP = "build"
 IMAGE = "image"
+RECHUNKED = "rechunked"
+"""The asset of what is made of images before; see :mod:`dagster_project.assets.rechunk`."""
 CONVERTED = "converted"
 """The asset of what releases are derived of images for; see :mod:`dagster_project.assets.stream`."""
 
@@ -47,8 +50,34 @@ def built(context: dg.OpExecutionContext, chain: ChainParam) -> None:
     with refusals(context):
         results = chain.make_release(context.partition_key)
         add_releases(context.instance, chain, [Release.parse(str(results[-1].facts["release"]))])
-    for asset, result in zip((IMAGE, CONVERTED), results, strict=False):
-        report(context, asset, result)
+    report_all(context, results)
+
+
+STAGES = {"build": IMAGE, "rechunk": RECHUNKED, "convert": CONVERTED}
+"""Of a pushed or built image, by the asset that each makes."""
+
+
+def report_all(context: dg.OpExecutionContext, results: Sequence[StageResult]) -> None:
+    """Say in the step of an op what became of a pushed or built image, stage by stage, and whether its files are all
+    there."""
+    for result in results:
+        report(context, STAGES[result.stage], result)
+        if result.stage == "rechunk":
+            _checked(context, result)
+
+
+def _checked(context: dg.OpExecutionContext, result: StageResult) -> None:
+    context.instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(RECHUNKED),
+            check_name=TREE,
+            passed=bool(result.facts["same_tree"]),
+            severity=dg.AssetCheckSeverity.WARN,  # nothing is left out that nobody asked to leave out
+            metadata={name: result.facts[name] for name in ("trees", "dropped_files", "dropped_bytes")},
+            description="; ".join(result.notes[:SHOWN_REASONS]) or None,
+            partition=context.partition_key,
+        )
+    )
 
 
 def report(context: dg.OpExecutionContext, asset: str, result: StageResult) -> None:
@@ -79,7 +108,7 @@ def build_job(names: Sequence[str]) -> dg.JobDefinition:
 
 
 def provenance(sources: Sequence[str]) -> dg.AssetsDefinition:
-    """The asset of provenance. sources: the assets that releases come from, ``image`` and perhaps ``converted``."""
+    """The asset of provenance. sources: the assets that releases come from: ``image``, and what is made of it."""
 
     @dg.asset(
         partitions_def=RELEASES,

@@ -6,7 +6,7 @@ import dagster as dg
 from pydantic import Field
 
 from dagster_project.assets import build
-from dagster_project.assets.build import CONVERTED, IMAGE, report
+from dagster_project.assets.build import CONVERTED, IMAGE, RECHUNKED, report
 from dagster_project.checks import STREAMS, of_releases, outcome, warning
 from dagster_project.partitions import RELEASES, add_releases, release_of
 from dagster_project.report import Materialized, facts, progress_in_log, refusals, stacked, table
@@ -67,12 +67,16 @@ BAD = ("error", "warning")
 """Severities that fail the check; without an error among them it warns."""
 
 
-def converted(names: Sequence[str]) -> dg.AssetSpec:
-    """The releases that are derived: a partition for each image that has some. As with ``image``, a job makes them."""
+def converted(names: Sequence[str], *, rechunked: bool = False) -> dg.AssetSpec:
+    """The releases that are derived: a partition for each image that has some. As with ``image``, a job makes them.
+    rechunked: some are rechunked before."""
     return dg.AssetSpec(
         CONVERTED,
         partitions_def=dg.StaticPartitionsDefinition(names),
-        deps=[dg.AssetDep(IMAGE, partition_mapping=dg.AllPartitionMapping())],
+        deps=[
+            dg.AssetDep(each, partition_mapping=dg.AllPartitionMapping())
+            for each in (IMAGE, *((RECHUNKED,) if rechunked else ()))
+        ],
         group_name=build.GROUP,  # provenance follows it: among the indexes the graph of groups would turn back
         kinds={"oci"},
         owners=["team:platform"],

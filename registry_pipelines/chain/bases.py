@@ -358,7 +358,7 @@ def _of_image(session: Session, image: Image, known: Sequence[KnownBase], verifi
         top = place.registry.get_manifest(place.repository, digest)
         images = read_images(place, top)
         origins: tuple[Origin, ...] = ()
-        if verifier is not None and image.stream is not None and image.stream.derives:
+        if verifier is not None and image.forms:
             attested = read_attestations(place, digest, verifier)
             origins = read_origins(place, attested, digest, images, verifier)[0]
         standing = read_standing_on(place, images, origins, known)

@@ -220,8 +220,8 @@ class _Told:
 
     def _index(self, _: tuple[str, ...]) -> Iterator[str]:
         """What is derived for its form is converted again from what was pushed: that signs what is missing."""
-        stream, tag = self._image.stream, self._name.partition(":")[2]
-        origin = stream.origin_of(tag) if stream else ""
+        tag = self._name.partition(":")[2]
+        origin = self._image.origin_of(tag) if self._image.stream and self._image.stream.derives else ""
         if origin:
             yield self._command("stream", "convert", f"{self._release.image}:{origin}")
         else:

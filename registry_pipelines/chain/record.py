@@ -7,11 +7,12 @@ credentials, within the limits of ``stream.record``.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from registry_pipelines.chain.measure import measured_where_missing
+from registry_pipelines.chain.origins import platform_origins
 from registry_pipelines.chain.promote import require_allowed
 from registry_pipelines.chain.recordings import taken_of
 from registry_pipelines.chain.releases import find_tags
@@ -227,15 +228,22 @@ class _Work:
         """Cut of what an earlier release read; None where there is none, or too little of its files are here."""
         from registry_pipelines.stream.hot.recordings import find_recordings
 
+        for before, why in self._before(entry):
+            recording = find_recordings(self._place, before, self._verifier).merged
+            if recording is not None and (not least or self._is_wanted(recording)):
+                row = self._cut(entry, recording, "taken over", least=least, earlier=[before])
+                return replace(row, why=why) if row.pack else None
+        return None
+
+    def _before(self, entry: Entry) -> Iterator[tuple[Digest, str]]:
+        """Images whose recordings may be this one's, too, each with whose it is: of what this one was derived of, which
+        has the same files, then of the releases before."""
+        for digest in platform_origins(self._session, self._release, entry.digest):
+            yield digest, "of what it was made of"
         for release in self._releases_before():
             for before in self._images_of(release):
-                if before.platform != entry.platform or before.digest == entry.digest:
-                    continue
-                recording = find_recordings(self._place, before.digest, self._verifier).merged
-                if recording is not None and (not least or self._is_wanted(recording)):
-                    row = self._cut(entry, recording, "taken over", least=least, earlier=[before.digest])
-                    return replace(row, why=f"of {release.tag}") if row.pack else None
-        return None
+                if before.platform == entry.platform and before.digest != entry.digest:
+                    yield before.digest, f"of {release.tag}"
 
     def _is_wanted(self, recording: Recording) -> bool:
         """Whether it was recorded as the configuration says now; of a command as far as that says one."""

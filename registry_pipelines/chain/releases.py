@@ -16,7 +16,7 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release, is_version_tag
-from registry_pipelines.stream.model import DERIVED_FORMATS, Stream
+from registry_pipelines.stream.model import MADE_FORMS, RECHUNKED
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
 from registry_pipelines.transfer.closure.listed import list_tags
@@ -91,10 +91,8 @@ def _skipped(session: Session) -> frozenset[str]:
 def names_release(image: Image, tag: str) -> bool:
     """Whether a tag in an image's repository stands for a release: the version that is built here, what the image's
     ``tags`` match, or, where it has none, a version tag. Never one that we or cosign attach (``sha256-...``). Where
-    releases are derived (``stream``), what is derived of such a tag, and not what it is derived of."""
-    if stream := derivation(image):
-        tag = stream.origin_of(tag)
-    return _reads_as_release(image, tag)
+    releases are derived (``rechunk``, ``stream``), what is derived of such a tag, and not what it is derived of."""
+    return _reads_as_release(image, image.origin_of(tag) if image.forms else tag)
 
 
 def no_release_note(image: Image, tag: str) -> str:
@@ -109,26 +107,39 @@ def no_release_note(image: Image, tag: str) -> str:
 
 
 def names_origin(image: Image, tag: str) -> bool:
-    """Whether a tag stands for an image that releases are derived of (``stream``)."""
-    return derivation(image) is not None and not _is_derived(tag) and _reads_as_release(image, tag)
+    """Whether a tag stands for an image that releases are derived of (``rechunk``, ``stream``)."""
+    return bool(image.forms) and not _is_derived(tag) and _reads_as_release(image, tag)
 
 
-def derivation(image: Image) -> Stream | None:
-    """How releases are derived of an image's pushed ones; None where those are the releases."""
-    return image.stream if image.stream and image.stream.derives else None
+def _between(image: Image, tag: str) -> str:
+    """The tag of the image of which was made what has this tag and is no release yet, as more is made of it; empty for
+    any other tag."""
+    suffix = f"-{RECHUNKED}"
+    origin = tag.removesuffix(suffix) if len(image.forms) > 1 and tag.endswith(suffix) else ""
+    return origin if names_origin(image, origin) else ""
+
+
+def derived_by(image: Image) -> str:
+    """What the configuration says of how an image's releases are derived, in words for people."""
+    return " and ".join("`rechunk`" if form == RECHUNKED else f"stream.format {form}" for form in image.forms)
+
+
+def deriving(image: Image, tag: str) -> str:
+    """The command that derives a release of the image with this tag."""
+    verb = "rechunk" if RECHUNKED in image.forms else "stream convert"
+    return f"registry-pipelines {verb} {image.name}:{tag}"
 
 
 def built_tag(image: Image) -> str:
     """The tag of the release of what is built here; empty where nothing is."""
     version = image.made_here.version if image.made_here else ""
-    return image.stream.released_tag(version) if version and image.stream else version
+    return image.released_tag(version) if version else version
 
 
 def origins(session: Session, image: Image) -> dict[str, bool]:
     """Tags that releases of an image are derived of, the newest first, and whether that was done. Raises
     RegistryError."""
-    stream = derivation(image)
-    if stream is None:
+    if not image.forms:
         return {}
     try:
         listed = list_tags(session.places.source(image), ALL).every
@@ -136,11 +147,11 @@ def origins(session: Session, image: Image) -> dict[str, bool]:
         return {}
     skipped, there = _skipped(session), set(listed)
     tags = sorted((tag for tag in listed if tag not in skipped and names_origin(image, tag)), key=order_key)
-    return {tag: stream.released_tag(tag) in there for tag in reversed(tags)}
+    return {tag: image.released_tag(tag) in there for tag in reversed(tags)}
 
 
 def _is_derived(tag: str) -> bool:
-    return tag.endswith(tuple(f"-{each}" for each in DERIVED_FORMATS))
+    return tag.endswith(tuple(f"-{each}" for each in MADE_FORMS))
 
 
 def _reads_as_release(image: Image, tag: str) -> bool:
@@ -176,10 +187,10 @@ def find_release(session: Session, text: str) -> Release:
         from registry_pipelines.chain.signed_releases import release_of_key
 
         return release_of_key(session, text)
-    if tag and (stream := derivation(image)) and names_origin(image, tag):
+    if tag and (origin := tag if names_origin(image, tag) else _between(image, tag)):
         raise InputError(
-            f"{tag} is no release of {name}: those are derived of such images, by stream.format {stream.format}",
-            do=f"Name {name}:{stream.released_tag(tag)}, which `registry-pipelines stream convert {name}:{tag}` makes; "
+            f"{tag} is no release of {name}: those are derived of such images, by {derived_by(image)}",
+            do=f"Name {name}:{image.released_tag(origin)}, which `{deriving(image, origin)}` makes; "
             f"what only reads takes {session.places.source(image)}:{tag}, too",
         )
     if tag:
@@ -191,10 +202,10 @@ def find_release(session: Session, text: str) -> Release:
     if not matching:
         todo = [each for each, done in origins(session, image).items() if not done]
         where = str(session.places.source(image))
-        raise NotFound(f"there is no release {text!r}", where=where, do=_make_first(name, todo))
+        raise NotFound(f"there is no release {text!r}", where=where, do=_make_first(image, todo))
     listed = ", ".join(sorted(each.tag for each in matching)[:20])
     raise InputError(f"{text!r} names {count_text(len(matching), 'release')}: {listed}", do="Write image:tag")
 
 
-def _make_first(name: str, todo: Sequence[str]) -> str:
-    return f"Run `registry-pipelines stream convert {name}:{todo[0]}`" if todo else "Build or push it first"
+def _make_first(image: Image, todo: Sequence[str]) -> str:
+    return f"Run `{deriving(image, todo[0])}`" if todo else "Build or push it first"

@@ -28,6 +28,7 @@ from registry_pipelines.release import Release
 
 Stage = Literal[
     "build",
+    "rechunk",
     "convert",
     "provenance",
     "index",
@@ -41,10 +42,11 @@ Stage = Literal[
     "mirror",
 ]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-"""What :func:`ship` can end with, in order. ``convert`` and ``index`` are for images with ``stream`` in the
-configuration, and a release has one of them at most: what is converted has its index inside. ``record`` is for those
-with ``stream.record``, and one that fails holds nothing up but what a policy wants a pack of. ``scan`` is the step
-``vulnerabilities``; ``replicate`` and ``mirror`` have a step for each place, and one that fails holds no other up."""
+"""What :func:`ship` can end with, in order. ``rechunk`` is for images with that in the configuration, ``convert`` and
+``index`` for those with ``stream``, and a release has one of these two at most: what is converted has its index inside.
+``record`` is for those with ``stream.record``, and one that fails holds nothing up but what a policy wants a pack of.
+``scan`` is the step ``vulnerabilities``; ``replicate`` and ``mirror`` have a step for each place, and one that fails
+holds no other up."""
 
 MOST_PROMOTIONS = 3
 """Tries at a promotion. Another process that ships the same release adds signatures of its own between our verdict and
@@ -193,7 +195,9 @@ def ship(session: Session, text: str, *, until: Stage, tell: Tell) -> Shipment:
         release = work.make(origin)
     if release is not None:
         if until != STAGES[-1]:
-            work.shipment.rest = typed(session.config, "ship", f"{release.image}:{release.tag}")
+            image = session.image(release.image)
+            tag = release.tag if releases.names_release(image, release.tag) else origin or release.tag
+            work.shipment.rest = typed(session.config, "ship", f"{release.image}:{tag}")
         work.shipment.release = release
         work.go(release)
     return work.shipment
@@ -205,19 +209,19 @@ def _find(session: Session, text: str) -> tuple[Release | None, str]:
     written, at, _ = text.partition("@")
     name, colon, tag = written.partition(":")
     image = session.image(name)
-    version, stream = image.made_here.version if image.made_here else "", releases.derivation(image)
+    version = image.made_here.version if image.made_here else ""
     if not at and not (colon and not tag):
         tag = tag or version
-        if stream and releases.names_origin(image, tag):  # what it ships as is meant
-            tag = stream.released_tag(tag)
+        if releases.names_origin(image, tag):  # what it ships as is meant
+            tag = image.released_tag(tag)
         text = f"{name}:{tag}" if tag else name
     try:
         return releases.find_release(session, text), ""
     except NotFound as error:
-        origin = stream.origin_of(tag) if stream else tag
+        origin = image.origin_of(tag) if image.forms else tag
         if at or not origin:
             raise
-        if origin == version or (stream and digest_at(session.places.source(image), origin)):
+        if origin == version or (image.forms and digest_at(session.places.source(image), origin)):
             return None, origin
         if not version:
             raise
@@ -246,7 +250,7 @@ class _Work:
     def make(self, origin: str) -> Release | None:
         """The release that the configuration makes, of what it builds or of what was pushed as ``origin``; None where
         that failed."""
-        from registry_pipelines.chain import build, stream  # each stage is loaded when it comes to it
+        from registry_pipelines.chain import build, rechunk, stream  # each stage is loaded when it comes to it
 
         name, release = self.shipment.image, None
         image = self.session.image(name)
@@ -254,7 +258,11 @@ class _Work:
             release = self._made(self._run("build", name, lambda: build.build(self.session, name)))
             if release is None:
                 return None
-        if releases.derivation(image) and "convert" in self.wanted:
+        if image.rechunk is not None and "rechunk" in self.wanted:
+            release = self._made(self._run("rechunk", name, lambda: rechunk.rechunk(self.session, name, origin)))
+            if release is None:
+                return None
+        if image.stream is not None and image.stream.derives and "convert" in self.wanted:
             return self._made(self._run("convert", name, lambda: stream.convert(self.session, name, origin)))
         return release
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from registry_pipelines.chain.channels import next_channel
-from registry_pipelines.chain.releases import find_tags, is_image, names_origin, origins
+from registry_pipelines.chain.releases import deriving, find_tags, is_image, names_origin, origins
 from registry_pipelines.chain.result import WAITS, held_text
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
@@ -289,7 +289,9 @@ class _Look:
         if digest is None or digest == named or not is_image(self._source(image), digest):
             return None
         if names_origin(image, tag):
-            return Newer(tag, digest, f"not converted: `registry-pipelines stream convert {image.name}:{tag}`")
+            return Newer(
+                tag, digest, f"{'not rechunked' if image.rechunk else 'not converted'}: `{deriving(image, tag)}`"
+            )
         status = self._standing(image, channel, digest, tag)
         newer = Newer(tag, digest, "promoted before, and the channel went back", True, alerts=status.alerts)
         if status.promoted:

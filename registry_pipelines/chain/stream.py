@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from registry_pipelines.chain.releases import derivation, names_release
+from registry_pipelines.chain.releases import deriving, names_release
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import ContentError, InputError
+from registry_pipelines.errors import ContentError, InputError, NotFound
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress, count_text, size_text
 from registry_pipelines.registry.protocol import Place
@@ -57,7 +57,8 @@ def index_any(place: Place, selector: str, stream: Stream, tools: Tools) -> Stag
 
 
 def convert(session: Session, name: str, tag: str, stream: Stream | None = None) -> StageResult:
-    """Make a release of what was pushed under ``tag``, in the form that the image's ``stream`` says, or ``stream``.
+    """Make a release of what was pushed under ``tag``, in the form that the image's ``stream`` says, or ``stream``; of
+    an image with ``rechunk`` of what that made of it.
 
     ``facts["release"]`` is its key. Where nothing can be converted the release is the image as it is, which gets the
     tag, too. Raises InputError (no form is said, no key of the indexer), TagImmutable, NotFound, LayerInvalid,
@@ -69,12 +70,18 @@ def convert(session: Session, name: str, tag: str, stream: Stream | None = None)
         do = f"Write images.{name}.stream: {{format: soci-v2}}, or name a format here (--format)"
         raise InputError(f"nothing says what {name} is to be converted to", do=do)
     place = session.places.source(image)
-    origin = place.registry.resolve(place.repository, tag)
+    pushed, tag = tag, image.rechunk.released_tag(tag) if image.rechunk is not None else tag
+    try:
+        origin = place.registry.resolve(place.repository, tag)
+    except NotFound as error:
+        if image.rechunk is None:
+            raise
+        raise NotFound(error.what, where=error.where, do=f"First run `{deriving(image, pushed)}`") from error
     result = Tools.of(session).convert(place, origin, tag, wanted)
     made = Release(name, tag, origin.digest)
     if result.derived is not None:
         made = Release(name, result.tag, result.derived.digest)
-    elif (own := derivation(image)) and own.format == wanted.format:
+    elif image.stream and image.stream.format == wanted.format:
         made = replace(made, tag=wanted.released_tag(tag))
         result = replace(result, tag=made.tag, changed=_tagged(place, made))
     return _converted(f"{name}:{tag}", result, wanted, release=made.key if names_release(image, made.tag) else "")

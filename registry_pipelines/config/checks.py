@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from registry_pipelines.anatomy.rechunk.section import problems as rechunk_problems
 from registry_pipelines.config.document import Problems, child, line_at, line_of
 from registry_pipelines.config.model import VERSION, Config, Image
 from registry_pipelines.config.overlaps import filled, overlaps
@@ -390,6 +391,12 @@ def _channels(node: yaml.Node | None, image: Image) -> Iterable[tuple[str, str]]
 def _streams(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
     images = child(root, "images")
     for name, image in config.images.items():
+        node = child(child(images, name), "rechunk")
+        if image.rechunk is not None:
+            yield from ((f"images.{name}.rechunk.{field}", told) for field, told in rechunk_problems(image.rechunk))
+        elif isinstance(node, yaml.ScalarNode) and node.value == "":
+            told = "is empty, as if it were not written; write `rechunk: {}` for the defaults"
+            yield f"images.{name}.rechunk", told
         if image.stream is None:
             node = child(child(images, name), "stream")
             if isinstance(node, yaml.ScalarNode) and node.value == "":

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.anatomy.rechunk.section import Rechunk
 from registry_pipelines.build.builder import Build
 from registry_pipelines.build.dockerfile.model import DockerfileBuild
 from registry_pipelines.build.packages.model import PackageIndex, PythonPackage
@@ -63,7 +64,7 @@ from registry_pipelines.settings import (
     Short,
     Unwritten,
 )
-from registry_pipelines.stream.model import Stream
+from registry_pipelines.stream.model import RECHUNKED, Stream
 
 VERSION: Literal[1] = 1
 """Of the file's form; another is refused before anything else is read."""
@@ -98,6 +99,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     """How it is built from Python wheels and a folder; leave out when a team's CI pushes it."""
     dockerfile: DockerfileBuild | None = None
     """How it is built from a Dockerfile, in place of `build` (docs/dockerfiles.md)."""
+    rechunk: Rechunk | None = None
+    """How its files are put into layers of a package each (docs/rechunk.md); leave out for an image whose
+    layers stay."""
     stream: Stream | None = None
     """How it starts before it is fetched whole (docs/streaming.md); leave out for an image that nothing is done to."""
 
@@ -110,6 +114,22 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     def section(self) -> str:
         """The name of the section that says how it is built here."""
         return "dockerfile" if self.dockerfile else "build"
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """What is made of a pushed or built image until it is a release, in order; empty where it is one itself."""
+        regrouped = (RECHUNKED,) if self.rechunk is not None else ()
+        return (*regrouped, *((self.stream.format,) if self.stream is not None and self.stream.derives else ()))
+
+    def released_tag(self, tag: str) -> str:
+        """The tag of the release that is made of the image with this tag; the same where nothing is made of it."""
+        return "-".join((tag, *self.forms))
+
+    def origin_of(self, tag: str) -> str:
+        """The tag of the image that a release with this tag is made of; empty for any other tag, and where nothing is
+        made of images."""
+        suffix = self.released_tag("")
+        return tag.removesuffix(suffix) if suffix and tag.endswith(suffix) else ""
 
     @property
     def order(self) -> tuple[Channel, ...]:

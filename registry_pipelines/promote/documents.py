@@ -30,7 +30,15 @@ from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits
 from registry_pipelines.settings import FILE, Duration, EntryName, Instead, Names, Size, Unwritten
 
 Required = Literal[
-    "provenance", "sbom", "vulnerabilities", "signature", "notation", "streaming-index", "hot-pack", "approved-base"
+    "provenance",
+    "sbom",
+    "vulnerabilities",
+    "signature",
+    "notation",
+    "streaming-index",
+    "hot-pack",
+    "approved-base",
+    "same-tree",
 ]
 REQUIRED: tuple[Required, ...] = ("provenance", "sbom", "vulnerabilities", "signature")
 """What a policy requires unless it says so."""
@@ -166,7 +174,9 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     It is asked for when the channel moves, for a recording runs the image, and no image is run before it is allowed:
     a release that lacks nothing else is held, not denied.
     `notation`, not required unless written: a signature by certificate that `signing.notation.trust` believes.
-    `approved-base`, not required unless written: each image stands on one of `bases`, by its layers."""
+    `approved-base`, not required unless written: each image stands on one of `bases`, by its layers.
+    `same-tree`, not required unless written: an image that was rechunked has every file of what it was made of, by the
+    tree digests that the indexer signed; one that was not rechunked has nothing to show."""
     bases: tuple[Annotated[str, Names("bases")], ...] = ()
     """With `approved-base`: the bases that it takes; all of `bases` unless told."""
     known_bases: Annotated[tuple[KnownBase, ...], Unwritten()] = ()

@@ -32,6 +32,7 @@ from registry_pipelines.sign.cosign import ImageSignature, verify_image
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.notation.trust import Trust
+    from registry_pipelines.promote.same_tree import Regrouped
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,8 @@ class Evidence:
     """By which nodes may start each image before it is fetched whole; read only for a policy that asks."""
     standing_on: Standing = field(default_factory=dict)
     """Which base each image stands on; read only for a policy that asks."""
+    regrouped: Mapping[Digest, Regrouped] = field(default_factory=dict)
+    """What is known of each image that was rechunked; read only for a policy that asks."""
     vex: tuple[VexStatement, ...] = ()
     """What trusted people signed about its findings."""
     reports: tuple[tuple[Report, VerifiedAttestation], ...] = ()
@@ -130,6 +133,7 @@ def gather(
     now: datetime,
     known: Attestations | None = None,
     indexes: bool = False,
+    trees: bool = False,
     notation: bool = False,
     attestors: Collection[str] = (),
     bases: Sequence[KnownBase] | None = None,
@@ -137,7 +141,8 @@ def gather(
     """Read signatures, attestations and reports about ``top`` and verify them.
 
     known: what :func:`read_attestations` found for this digest and verifier just now, when the caller has it. indexes:
-    read those by which nodes stream, too. notation: ask about a signature by certificate. attestors: those that the
+    read those by which nodes stream, too. trees: read what is signed of images that were rechunked. notation: ask about
+    a signature by certificate. attestors: those that the
     policy names, which ``verifier`` is ``under``. bases: those that an image may stand on, for a policy that asks.
 
     Raises RegistryError when the registry does not answer. Bad evidence raises nothing: it is listed as rejected and
@@ -147,6 +152,11 @@ def gather(
         evidence = _gathered(
             place, top, verifier, image=image, now=now, known=known, indexes=indexes, attestors=attestors, bases=bases
         )
+        if trees:
+            from registry_pipelines.promote.same_tree import read_regrouped  # few policies ask
+
+            said = read_regrouped(place, evidence.attestations, top.digest, evidence.images, verifier)
+            evidence = replace(evidence, regrouped=said)
         return replace(evidence, notation=verifier.certified(place, top.descriptor)) if notation else evidence
     except ContentError as error:
         return Evidence(

@@ -366,7 +366,7 @@ def _proven_by_origins(evidence: Evidence) -> Outcome:
         if digest not in covered
     ]
     notes = [
-        f"{name}: that of {origin.record.origin}, which it was made of ({origin.record.format}) by a record that "
+        f"{name}: that of {origin.record.origin}, which it was made of ({origin.made_by}) by a record that "
         f"{origin.attestation.key_id[:19]} signed as indexer"
         for origin in evidence.origins
         if origin.covers
@@ -412,6 +412,15 @@ def links(evidence: Evidence, policy: Policy) -> Outcome:
     return links_within(evidence, policy.links)
 
 
+def keeps_files(evidence: Evidence, policy: Policy) -> Outcome:
+    """Every image that was rechunked has the files of what it was made of."""
+    if "same-tree" not in policy.required:
+        return Outcome()
+    from registry_pipelines.promote.same_tree import has_same_tree  # few policies ask
+
+    return has_same_tree(evidence.images, evidence.regrouped)
+
+
 Rule = Callable[[Evidence, Policy], Outcome]
 """Every reason against, and everything accepted on the way. Never raises for bad evidence."""
 
@@ -429,6 +438,7 @@ RULES: tuple[Rule, ...] = (
     is_attested,
     is_indexed,
     stands_on_base,
+    keeps_files,
     vouched_for,
     unknowns_within,
 )
@@ -591,8 +601,13 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
         used |= {
             (attestation.predicate_type, attestation.descriptor.digest, attestation.key_id)
             for origin in evidence.origins
-            for attestation in (origin.attestation, *origin.provenance)
+            for attestation in (origin.attestation, *origin.also, *origin.provenance)
         }
+    used |= {
+        (each.record.predicate_type, each.record.descriptor.digest, each.record.key_id)
+        for each in evidence.regrouped.values()
+        if each.record
+    }
     for entry in evidence.images if "streaming-index" in policy.required else ():
         way = way_of(entry, evidence.indexes.get(entry.digest, ()), evidence.origins)
         if way.index:

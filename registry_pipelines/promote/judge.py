@@ -45,6 +45,7 @@ def judge(
         now=moment,
         known=known,
         indexes="streaming-index" in policy.required,
+        trees="same-tree" in policy.required,
         notation="notation" in policy.required,
         attestors=policy.attestor_names,
         bases=policy.known_bases if "approved-base" in policy.required else None,

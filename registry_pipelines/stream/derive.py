@@ -29,7 +29,7 @@ from registry_pipelines.stream.converted import ConvertedLayers
 from registry_pipelines.stream.derivation import Derivation, DerivedPlatform, attest_derivation, read_derivations
 from registry_pipelines.stream.documents import converted_indexes
 from registry_pipelines.stream.forms import EstargzForm, Form, MadeImage, SociForm
-from registry_pipelines.stream.model import DERIVED_FORMATS, DerivedFormat, Stream
+from registry_pipelines.stream.model import DERIVED_FORMATS, RECHUNKED, DerivedFormat, Stream
 from registry_pipelines.stream.pushing import has_tag, put_missing, scratch_folder
 from registry_pipelines.stream.results import ConversionResult, StreamRow
 from registry_pipelines.stream.signed_index import TOOL, StreamingIndex, attest_index
@@ -157,9 +157,11 @@ class _Run:
         return [(record, carrier.descriptor.digest) for record, carrier in read_derivations(known, digest)[0]]
 
     def _refuse(self, source: Source) -> None:
-        """What was converted once is not converted again. Raises InputError."""
+        """What was converted once is not converted again; files may have been put into other layers before. Raises
+        InputError."""
         where = f"{self._place}@{self._release.digest}"
-        for record, _ in self._own_records(self._release.digest):
+        records = (record for record, _ in self._own_records(self._release.digest))
+        for record in (each for each in records if each.format != RECHUNKED):
             raise InputError(
                 f"it was made by a conversion itself ({record.format}), of {record.origin}",
                 where=where,

@@ -16,6 +16,8 @@ DERIVED_FORMATS: tuple[DerivedFormat, ...] = get_args(DerivedFormat)
 Regrouped = Literal["rechunked"]
 RECHUNKED: Regrouped = "rechunked"
 """The form whose layers are a package each (``anatomy.rechunk``); what is made so may be converted after that."""
+RECHUNKED_LAYER = "registry-pipelines.rechunk.layer"
+"""On the line of a layer in a manifest: what it is called. Who finds it knows that the image was rechunked."""
 MADE_FORMS: tuple[str, ...] = (*DERIVED_FORMATS, RECHUNKED)
 """Forms that an image is made in out of another one; its tag ends with them."""
 

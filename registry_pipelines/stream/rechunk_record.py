@@ -50,19 +50,25 @@ class RechunkedPlatform(msgspec.Struct, frozen=True, kw_only=True):
     origin: Digest
     rechunked: Digest
     origin_tree: str = ""
-    """Tree digest of the origin's root, without times, less what was left out: ``sha256:...``; empty where the image
-    was left as it is."""
-    rechunked_tree: str = ""
-    """The same of the root of what was made."""
+    """Tree digest of the origin's root, without times: ``sha256:...``; empty where the image was left as it is."""
+    tree: str = ""
+    """That of the root of what was made, which is that of the origin's less what was left out."""
     layers: tuple[LaidLayer, ...] = ()
+    size_before: int = 0
+    """Compressed bytes of the origin's layers."""
     dropped: tuple[DroppedFiles, ...] = ()
     pyc_rewritten: int = 0
     """Files ``.pyc`` that held the time of their source and hold none now; both forms are one to a tree digest."""
 
     @property
     def same_tree(self) -> bool:
-        """Whether the record says that nothing but what it names was lost or changed."""
-        return self.origin == self.rechunked or "" != self.origin_tree == self.rechunked_tree
+        """Whether the record says that both roots are the same, so that nothing was left out."""
+        return self.origin == self.rechunked or "" != self.origin_tree == self.tree
+
+    @property
+    def is_covered(self) -> bool:
+        """Whether the record vouches for what was made: by a tree digest, or since nothing was done."""
+        return self.origin == self.rechunked or bool(self.tree)
 
 
 class RechunkRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +82,8 @@ class RechunkRecord(msgspec.Struct, frozen=True, kw_only=True):
     """``fixed``: every file has one date, and ``.pyc`` hold no time."""
     drop: tuple[str, ...] = ()
     """What was asked to be left out."""
+    only: tuple[str, ...] = ()
+    """Platforms that were asked for; others stay as they are. Empty: all were."""
     previous: str = ""
     """Digest of the release whose layout was taken; empty for none."""
     platforms: tuple[RechunkedPlatform, ...]

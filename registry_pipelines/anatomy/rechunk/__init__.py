@@ -4,7 +4,8 @@
 ``bytecode`` which compiled modules lose the time of their source, ``layouts`` which package goes into which layer,
 ``planning`` what each layer holds and the key that says so. ``spilling`` reads the old layers once and keeps what is
 wanted compressed, ``joining`` makes a layer of it, ``making`` sends it and reads it back while it passes; ``documents``
-are config and manifest, ``engine`` does it all, ``model`` is what it answers.
-Imported by the command line and ``chain``. Imports ``build`` (tar headers, sizes of layers, its memory of layers),
-``scan`` (facts of layers) and ``stream`` (merging, documents).
+are config and manifest, ``engine`` does it all, ``model`` is what it answers. ``release`` signs and tags what was made,
+``verifying`` reads both images again; ``section`` is what the configuration holds.
+Imported by the command line, ``chain`` and ``config``. Imports ``build`` (tar headers, sizes of layers, its memory of
+layers), ``scan`` (facts of layers) and ``stream`` (merging, documents).
 """

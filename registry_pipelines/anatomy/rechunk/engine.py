@@ -148,9 +148,15 @@ class _Run:
         if there := self._there(top.digest):
             return there
         source = read_source(self._place, top.digest)
-        images = [image for image in source.images if image.entry.platform.os == "linux"]
+        images = [image for image in source.images if image.entry.platform.os == "linux" and self._is_wanted(image)]
         for image in images or source.images:
             self._refuse(image)
+        if not images:
+            raise InputError(
+                f"it has no image for {', '.join(map(str, self._options.platforms))}",
+                where=f"{self._place}@{top.digest}",
+                do=f"It has {', '.join(image.platform for image in source.images)}",
+            )
         made = [self._image(image) for image in images]
         notes = carry_others(self._place, self._uploads, source, {each.source.entry.digest for each in made})
         remade = {each.source.entry.digest: Remade(each.manifest, each.source.entry.platform) for each in made}
@@ -174,6 +180,10 @@ class _Run:
         )
         self._remember(result)
         return result
+
+    def _is_wanted(self, image: SourceImage) -> bool:
+        wanted = self._options.platforms
+        return not wanted or any(each.matches(image.entry.platform) for each in wanted)
 
     def _there(self, origin: Digest) -> Rechunked | None:
         """What an earlier run made of this very image, when it is at the target."""

@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from registry_pipelines.anatomy.rechunk.model import Layout, LayoutLayer
 from registry_pipelines.build.buckets import BUCKETS, LARGE_WHEEL_BYTES, MAX_LAYERS, RESERVED_LAYERS
 from registry_pipelines.oci.manifests import Manifest
+from registry_pipelines.stream.model import RECHUNKED_LAYER
 
-NAME_ANNOTATION = "registry-pipelines.rechunk.layer"
+NAME_ANNOTATION = RECHUNKED_LAYER
 PACKAGES_ANNOTATION = "registry-pipelines.rechunk.packages"
 """On the line of a layer in a manifest: what it is called, and its packages, separated by line feeds."""
 

@@ -8,6 +8,7 @@ import msgspec
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.platforms import Platform
 
 Drop = Literal["caches"]
 Times = Literal["fixed", "keep"]
@@ -18,11 +19,13 @@ class RechunkOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How an image is rechunked."""
 
     drop: tuple[Drop, ...] = ()
-    """``caches``: files of package managers' caches are left out. Bytes that a later layer hides are in no merged
+    """`caches`: files of package managers' caches are left out. Bytes that a later layer hides are in no merged
     image, so they are always gone."""
     times: Times = "fixed"
-    """``fixed``: every file gets one date, and compiled Python modules that name the time of their source are made
-    independent of it, so that a package's layer is the same in all images. ``keep``: neither, and nothing is shared."""
+    """`fixed`: every file gets one date, and compiled Python modules that name the time of their source are made
+    independent of it, so that a package's layer is the same in all images. `keep`: neither, and nothing is shared."""
+    platforms: tuple[Platform, ...] = ()
+    """Those of an index that are rechunked; others stay as they are. All unless told."""
 
 
 class LayoutLayer(msgspec.Struct, frozen=True):

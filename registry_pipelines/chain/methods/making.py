@@ -12,6 +12,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
+    from registry_pipelines.anatomy.rechunk.section import Rechunk
     from registry_pipelines.chain.wheels import Asked as AskedWheels
     from registry_pipelines.stream.model import Stream
 
@@ -26,14 +27,38 @@ class Making(Base):
         return build.build(self._session, image)
 
     def make_release(self, image: str) -> list[StageResult]:
-        """Build an image, and where its releases are derived (``stream``) derive this one: a result for each, and
-        ``facts["release"]`` of the last is the release's key. Raises InputError."""
-        from registry_pipelines.chain import build, releases
+        """Build an image, and where its releases are derived (``rechunk``, ``stream``) derive this one: a result for
+        each, and ``facts["release"]`` of the last is the release's key. Raises InputError."""
+        from registry_pipelines.chain import build
 
         built, settings = build.build(self._session, image), self._session.image(image)
-        if settings.made_here is None or releases.derivation(settings) is None:
-            return [built]
-        return [built, self.convert(image, settings.made_here.version)]
+        return [built, *(self.derive(image, settings.made_here.version) if settings.made_here else ())]
+
+    def derive(self, image: str, tag: str) -> list[StageResult]:
+        """Derive a release of the image that was built or pushed as ``tag``, in every form that the configuration says,
+        one after the other: a result for each (stages ``rechunk``, ``convert``), and ``facts["release"]`` of the last
+        is the release's key. None for an image whose pushed ones are the releases. Raises InputError, NotFound."""
+        settings, made = self._session.image(image), list[StageResult]()
+        if settings.rechunk is not None:
+            made.append(self.rechunk(image, tag))
+        if settings.stream is not None and settings.stream.derives:
+            made.append(self.convert(image, tag))
+        return made
+
+    def rechunk(self, image: str, tag: str, wanted: Rechunk | None = None) -> StageResult:
+        """Put the files of the image that was pushed as ``tag`` into layers of a package each, as the configuration
+        says, or ``wanted``; ``facts["release"]`` is the release's key where nothing else is to be done to it. Raises
+        InputError, NotFound."""
+        from registry_pipelines.chain import rechunk
+
+        return rechunk.rechunk(self._session, image, tag, wanted)
+
+    def verify_rechunked(self, image: str, tag: str = "") -> StageResult:
+        """Read the newest image of a name that was rechunked, or that of a tag, and what it was made of again, and hold
+        both against each other; read only. Raises InputError, EvidenceMissing, NotFound."""
+        from registry_pipelines.chain import rechunk_check
+
+        return rechunk_check.verify(self._session, image, tag)
 
     def convert(self, image: str, tag: str, wanted: Stream | None = None) -> StageResult:
         """Derive a release of the image that was pushed as ``tag``, in the form that the configuration says, or
