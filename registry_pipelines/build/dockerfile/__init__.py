@@ -3,5 +3,6 @@
 - ``model``: the section of the configuration, and what a build is asked
 - ``parsing``: what the file says (``instructions`` its data, ``rules``, ``variables``, ``substitution``)
 - ``context``: which files are sent, and where their bytes are; ``ignore_proposal``: what need not be sent
+- ``choosing``: which engine; ``needs``: what it would not do
 - ``engines``: who runs it
 """

@@ -13,12 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, SILENT, BuildResult, LayerRow
+from registry_pipelines.build.dockerfile.choosing import choose_engine
 from registry_pipelines.build.dockerfile.context import Context, measure_context
+from registry_pipelines.build.dockerfile.engines.buildah import Buildah
 from registry_pipelines.build.dockerfile.engines.buildctl import Buildctl
 from registry_pipelines.build.dockerfile.engines.buildx import Buildx
-from registry_pipelines.build.dockerfile.engines.protocol import CacheReference, Engine, Found, Order, Step
+from registry_pipelines.build.dockerfile.engines.docker import Docker
+from registry_pipelines.build.dockerfile.engines.protocol import CacheReference, Engine, Order, Step
 from registry_pipelines.build.dockerfile.image import MadeImage, PlatformImage, read_image
 from registry_pipelines.build.dockerfile.inputs import check_leaves_out, input_digest, packing, secret_values
+from registry_pipelines.build.dockerfile.instructions import Dockerfile
 from registry_pipelines.build.dockerfile.leaks import check_leaks
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
@@ -29,7 +33,7 @@ from registry_pipelines.build.links.image import image_links, refuse_missing
 from registry_pipelines.build.links.report import LinkReport, link_parameters
 from registry_pipelines.build.publishing import attach_provenance, check_version, choose_tags
 from registry_pipelines.build.revision import Revision, read_revision
-from registry_pipelines.errors import TagImmutable, ToolMissing
+from registry_pipelines.errors import TagImmutable
 from registry_pipelines.evidence.artifacts import Attached, attached
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci.digest import Digest
@@ -43,7 +47,7 @@ from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.plan import BlobStep
 from registry_pipelines.transfer.engine import Engine as TransferEngine
 
-ENGINES: tuple[type[Engine], ...] = (Buildx, Buildctl)
+ENGINES: tuple[type[Engine], ...] = (Buildx, Buildctl, Buildah, Docker)
 """In the order in which ``auto`` tries them."""
 
 
@@ -106,6 +110,7 @@ class _Question:
     """A build with everything decided before an engine is asked."""
 
     text: str
+    dockerfile: Dockerfile
     context: Context
     platforms: tuple[Platform, ...]
     labels: Mapping[str, str]
@@ -117,7 +122,7 @@ class _Question:
 
 def _question(spec: DockerfileSpec, state: Path) -> _Question:
     text = read_dockerfile(spec.dockerfile)
-    parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
+    dockerfile = parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
     context = measure_context(spec.context, spec.dockerfile)
     check_leaves_out(context, state)
     revision = read_revision(spec.context, packing(context))
@@ -127,7 +132,7 @@ def _question(spec: DockerfileSpec, state: Path) -> _Question:
     wanted = {**labels(spec, revision), **spec.labels}
     platforms = tuple(dict.fromkeys(spec.platforms)) or (Platform.here(),)
     inputs = input_digest(spec, text, context, platforms=platforms, labels=wanted, source_date=source_date)
-    return _Question(text, context, platforms, wanted, source_date, revision, inputs, secret_values(spec))
+    return _Question(text, dockerfile, context, platforms, wanted, source_date, revision, inputs, secret_values(spec))
 
 
 @dataclass
@@ -175,7 +180,7 @@ class _Run:
     def make(self, there: Digest | None) -> DockerfileResult:
         """Run an engine, and push."""
         spec, question = self.spec, self.question
-        engine, found = choose(self.builder._engines, spec)
+        choice = choose_engine(spec, question.dockerfile, self.builder._engines)
         with _folder(self.builder._work) as folder:
             order = Order(
                 spec=spec,
@@ -185,11 +190,11 @@ class _Run:
                 folder=folder,
                 deadline=time.monotonic() + spec.time_limit.total_seconds(),
                 secret_values=question.secrets,
-                cache=self.builder._cache if found.buildkit else None,
+                cache=self.builder._cache if choice.found.buildkit else None,
                 docker_config=self.builder._docker_config,
                 progress=self.progress,
             )
-            built = engine.build(order)
+            built = choice.engine.build(order)
             made = read_image(folder, question.platforms)
             top = self._top(made)
             links = self._links(made)
@@ -290,22 +295,6 @@ class _Run:
             steps=steps,
             context=self.question.context,
         )
-
-
-def choose(engines: Sequence[Engine], spec: DockerfileSpec) -> tuple[Engine, Found]:
-    """The engine that is told, or the first that is there. Raises ToolMissing with what each lacks."""
-    wanted = [each for each in engines if spec.engine in ("auto", each.name)]
-    missing = []
-    for engine in wanted:
-        try:
-            return engine, engine.find()
-        except ToolMissing as error:
-            missing.append(f"{engine.name}: {error}")
-    raise ToolMissing(
-        "nothing here can run a Dockerfile: " + "; ".join(missing),
-        where=str(spec.dockerfile),
-        do="Install one, or start its daemon",
-    )
 
 
 _HOW = {"upload": "uploaded", "mount": "mounted", "shared": "present", "present": "present"}

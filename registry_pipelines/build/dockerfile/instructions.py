@@ -68,6 +68,11 @@ class Instruction:
         return next((flag for flag in reversed(self.flags) if flag.name == name), None)
 
     @property
+    def flag_text(self) -> str:
+        """Its flags as one text, without the quotes they may have had; with a space behind each."""
+        return "".join(f"{flag.written} " for flag in self.flags)
+
+    @property
     def words(self) -> tuple[str, ...]:
         """Words of the value: of the JSON form its strings, else what white space divides."""
         return self.json if self.json is not None else tuple(each for each in BLANK.split(self.value) if each)
@@ -119,6 +124,11 @@ class Dockerfile:
         for stage in self.stages:
             yield stage.begin
             yield from stage.instructions
+
+    def declares(self, name: str) -> bool:
+        """Whether an ARG names it."""
+        arguments = (each for each in self.all_instructions() if each.keyword == "ARG")
+        return any(word.partition("=")[0] == name for each in arguments for word in each.words)
 
     def stage(self, name: str) -> Stage | None:
         """A stage by name (the last of that name) or number; the last stage for no name."""

@@ -17,13 +17,12 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.build.dockerfile.instructions import BLANK, Dockerfile, Flag, Heredoc, Instruction, Stage
-from registry_pipelines.build.dockerfile.rules import Wrong, check_instruction
+from registry_pipelines.build.dockerfile.rules import JSON_FORMS, Wrong, check_instruction
 from registry_pipelines.build.dockerfile.variables import with_values
 from registry_pipelines.build.from_lines import MAX_DOCKERFILE_BYTES
 from registry_pipelines.build.ignorefile import MAX_LINE_BYTES, WHITE_SPACE
 from registry_pipelines.errors import InputError
 
-JSON_FORMS = frozenset(("ADD", "CMD", "COPY", "ENTRYPOINT", "RUN", "SHELL", "VOLUME"))
 HEREDOCS = frozenset(("ADD", "COPY", "RUN"))
 
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*\Z")

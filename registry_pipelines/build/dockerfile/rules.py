@@ -27,6 +27,9 @@ KEYWORDS = frozenset(
     )
 )
 
+JSON_FORMS = frozenset(("ADD", "CMD", "COPY", "ENTRYPOINT", "RUN", "SHELL", "VOLUME"))
+"""Instructions that take ``["a", "b"]``; HEALTHCHECK has it behind CMD."""
+
 REPEATED_FLAGS = frozenset(("mount", "exclude", "device"))
 SWITCHES = frozenset(("link", "parents", "keep-git-dir", "unpack"))
 """Flags that are true without a value."""

@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,17 +88,16 @@ def kit(peer: Callable[[str], str], folder: Path) -> Iterator[Kit]:
     own = os.environ["PATH"]
     path = f"{Path(programs[0]).resolve().parent}:{Path(buildx).parent}:{own}"
     store = ("--feature", "containerd-snapshotter=true")
-    with (
-        tempfile.TemporaryDirectory(prefix="dockerd-") as name,
-        EmbeddedServer(folder / "registry") as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setenv("PATH", path)  # its containerd is found there
-        with daemon(*programs, Path(name), store) as docker:
-            environment = {"DOCKER_HOST": docker.environment["DOCKER_HOST"], "PATH": path, "TOKEN": SECRET}
-            made = Kit(environment, server.address, folder / "registry", buildx)
-            push_base(made.place("bases/shell"), "1", shell_root(folder / "root", busybox))
-            yield made
+    with ExitStack() as stack:
+        name = stack.enter_context(tempfile.TemporaryDirectory(prefix="dockerd-"))
+        server = stack.enter_context(EmbeddedServer(folder / "registry"))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", path)  # its containerd is found there; other tests go on without
+            docker = stack.enter_context(daemon(*programs, Path(name), store))
+        environment = {"DOCKER_HOST": docker.environment["DOCKER_HOST"], "PATH": path, "TOKEN": SECRET}
+        made = Kit(environment, server.address, folder / "registry", buildx)
+        push_base(made.place("bases/shell"), "1", shell_root(folder / "root", busybox))
+        yield made
 
 
 def shell_root(root: Path, busybox: str) -> Path:

@@ -7,11 +7,11 @@ import re
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from registry_pipelines.build.dockerfile.engines.failures import too_long
 from registry_pipelines.build.dockerfile.engines.process import running
 from registry_pipelines.build.dockerfile.engines.protocol import LAYOUT, Order
 from registry_pipelines.build.dockerfile.engines.rawjson import Following
 from registry_pipelines.errors import BuildFailed, DiskFull, RegistryPipelinesError, ToolMissing
-from registry_pipelines.progress import duration_text
 from registry_pipelines.threads import run_child
 
 QUESTION_S = 30.0
@@ -76,22 +76,11 @@ def run(command: Sequence[str], order: Order) -> Following:
         finally:
             following.end()
     if status and not order.seconds_left():
-        raise _too_long(order, following)
+        step = following.running()
+        raise too_long(order, step.name if step else "", 0, step.last_lines if step else ())
     if status:
         raise failure(order, following, status)
     return following
-
-
-def _too_long(order: Order, following: Following) -> BuildFailed:
-    running = following.running()
-    limit = duration_text(order.spec.time_limit.total_seconds())
-    return BuildFailed(
-        f"the build took longer than {limit} and was ended" + (f", in step {running.name}" if running else ""),
-        step=running.name if running else "",
-        last_lines=running.last_lines if running else (),
-        where=str(order.spec.dockerfile),
-        do="Set a longer `time_limit`, or have that step do less",
-    )
 
 
 def failure(order: Order, following: Following, status: int) -> RegistryPipelinesError:
