@@ -36,14 +36,20 @@ class ReadLayer:
 
 
 def read_layers(
-    place: Place, layers: tuple[tuple[Descriptor, Digest], ...], *, state: Path, progress: Progress
+    place: Place,
+    layers: tuple[tuple[Descriptor, Digest], ...],
+    *,
+    state: Path,
+    records: bool = False,
+    progress: Progress,
 ) -> list[ReadLayer]:
     """All layers of an image, base first; those that are not known yet are streamed once, and nothing is unpacked.
 
-    state: the state folder; what is found stays there for scans and indexes. Raises LayerInvalid, DigestMismatch,
-    NotFound, Unavailable, DiskFull, LocalError; ToolMissing: no library here stops at deflate blocks.
+    state: the state folder; what is found stays there for scans. records: with checkpoints and the files' sha256, which
+    takes a third more of the processor; else listings do. Raises LayerInvalid, DigestMismatch, NotFound, Unavailable,
+    DiskFull, LocalError; with ``records`` ToolMissing: no library here stops at deflate blocks.
     """
-    reader = _Reader(place, state, progress)
+    reader = _Reader(place, state, progress, records=records)
     unique = {(layer.digest, diff_id): layer for layer, diff_id in layers}
     with Pool(min(WORKERS, os.cpu_count() or 1), "anatomy-layer") as pool:
         found = dict(zip(unique, pool.map(reader.read, unique, unique.values()), strict=True))
@@ -51,14 +57,15 @@ def read_layers(
 
 
 class _Reader:
-    def __init__(self, place: Place, state: Path, progress: Progress) -> None:
-        self._place, self._state, self._progress = place, state, progress
+    def __init__(self, place: Place, state: Path, progress: Progress, *, records: bool) -> None:
+        self._place, self._state, self._progress, self._records = place, state, progress, records
 
     def read(self, key: tuple[Digest, Digest], layer: Descriptor) -> ReadLayer:
         if skipped := unreadable(layer):
             return ReadLayer(layer, None, None, problem=skipped.detail)
         diff_id, task = key[1], f"anatomy {layer.digest.short}"
-        record = LayerStore(self._state / "layers").get(diff_id, layer.digest)
+        store = LayerStore(self._state / "layers")
+        record = (store.get if self._records else store.listing)(diff_id, layer.digest)
         content = Kept(self._state).layer(diff_id, layer.digest)
         if record is not None and content is not None:
             self._progress.end(task, note="known")
@@ -71,7 +78,11 @@ class _Reader:
         self._progress.begin(task, total_bytes=layer.size)
         with BlobStream(self._place, layer) as stream:
             record = LayerStore(self._state / "layers", collect=collect).read(
-                Counted(stream, self._progress, task), layer, diff_id, where=f"{self._place}@{layer.digest}"
+                Counted(stream, self._progress, task),
+                layer,
+                diff_id,
+                where=f"{self._place}@{layer.digest}",
+                listing=not self._records,
             )
         self._progress.end(task)
         return ReadLayer(layer, record, collected[0], fetched=True)

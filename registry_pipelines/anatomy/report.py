@@ -32,13 +32,13 @@ class FilePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     size: int
     compressed: int
     """Its share of the layer's stored bytes, with its header: exact of plain tar, else an estimate, and so is all that
-    is summed of it. Of gzip straight between checkpoints, so that errors stay within 4 MiB of the tar; of zstd by the
-    whole layer's ratio."""
+    is summed of it: straight between places that the pass noted every 4 to 8 MiB of the tar."""
     gone: Gone = ""
     gone_by: int = 0
     """The layer that overwrites or deletes it."""
     mode: int = 0
-    sha256: str = ""
+    crc32: str = ""
+    """Of its content, eight hex digits; with the size it tells which files are equal."""
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,7 +89,7 @@ class LayerPart(msgspec.Struct, frozen=True, kw_only=True):
 class Equal(msgspec.Struct, frozen=True, kw_only=True):
     """Files with the same content that all stand in the image."""
 
-    sha256: str
+    crc32: str
     size: int
     """Of one."""
     copies: int

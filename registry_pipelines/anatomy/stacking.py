@@ -20,6 +20,10 @@ from registry_pipelines.scan.merge import MAX_LINK_HOPS
 from registry_pipelines.stream.mountable import clean_path
 from registry_pipelines.stream.toc import file_metadata, without_global
 
+Content = tuple[int, int]
+"""Size and CRC-32 of a file: what a listing knows of its content. Equal ones are taken for the same content; only who
+wants to look wasteful makes files that differ and agree in both."""
+
 
 @dataclass(slots=True)
 class Piece:
@@ -31,7 +35,7 @@ class Piece:
     compressed: int
     mode: int
     owner: tuple[int, int]
-    sha256: bytes
+    content: Content
     also: list[str] = field(default_factory=list)
     gone: Gone = ""
     gone_by: int = 0
@@ -52,7 +56,7 @@ class _Entry(NamedTuple):
     link: str
     mode: int
     owner: tuple[int, int]
-    sha256: bytes
+    content: Content
 
 
 class Stack:
@@ -98,8 +102,8 @@ class Stack:
             elif isinstance(target, str):
                 self._replace(folder, base, target)
         elif entry.kind == b"reg":
-            piece = Piece(entry.path, self._layer, entry.size, entry.compressed, entry.mode, entry.owner, entry.sha256)
-            if isinstance(old, Piece) and old.layer < self._layer and piece.size and old.sha256 == piece.sha256:
+            piece = Piece(entry.path, self._layer, entry.size, entry.compressed, entry.mode, entry.owner, entry.content)
+            if isinstance(old, Piece) and old.layer < self._layer and piece.size and old.content == piece.content:
                 piece.copied = "mode" if old.mode != piece.mode else "owner" if old.owner != piece.owner else "times"
             self.pieces.append(piece)
             self._replace(folder, base, piece)
@@ -181,15 +185,11 @@ class Stack:
 
 
 class _Scale:
-    """Places of the tar to places of the layer as stored, straight between checkpoints."""
+    """Places of the tar to places of the layer as stored, straight between those that are known."""
 
     def __init__(self, record: LayerRecord) -> None:
         end = max(record.tar_size, 1)
-        if record.compression == "plain":
-            points = [(0, 0), (end, end)]
-        else:
-            points = [(0, 0), *((each.position, each.start) for each in record.checkpoints if each.position)]
-            points.append((end, record.size))
+        points = [(0, 0), (end, end)] if record.compression == "plain" else record.places
         self._tar = [tar for tar, _ in points]
         self._stored = [stored for _, stored in points]
 
@@ -211,7 +211,7 @@ def _entries(record: LayerRecord) -> Iterator[_Entry]:
         path = clean_path(name).decode("utf-8", "surrogateescape")
         if kind == b"hardlink":
             target = clean_path(link).decode("utf-8", "surrogateescape")
-        yield _Entry(path, kind, raw.size, compressed, target, mode, owner, raw.sha256)
+        yield _Entry(path, kind, raw.size, compressed, target, mode, owner, (raw.size, raw.crc))
 
 
 def _read(raw: RawEntry, record: LayerRecord) -> tuple[bytes, bytes, bytes, int, tuple[int, int]]:

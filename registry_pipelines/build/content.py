@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from zlib_ng import zlib_ng
+
 from registry_pipelines.build import compiling
 from registry_pipelines.build.entries import FILE_MODE, file_entry, folder_entry, link_entry
 from registry_pipelines.build.pushing import LayerJob
@@ -83,7 +85,7 @@ def _write(writer: LayerWriter, entry: LayerEntry, digest: list[str | int], adva
     if entry.content is not None:
         writer.header(_owned(file_entry(entry.path, len(entry.content), mode=entry.mode), entry))
         writer.content(entry.content)
-        writer.hashed(bytes.fromhex(str(digest[-1])))
+        writer.hashed(bytes.fromhex(str(digest[-1])), zlib_ng.crc32(entry.content))
     elif entry.link:
         writer.header(link_entry(entry.path, entry.link))
     else:
@@ -99,13 +101,14 @@ def _copy(writer: LayerWriter, entry: LayerEntry, source: Path, sha256: str, adv
     with _reading(source):
         size = source.stat().st_size
     writer.header(file_entry(entry.path, size, mode=entry.mode))
-    digest = hashlib.sha256()
+    digest, crc = hashlib.sha256(), 0
     for piece in _pieces(source, size):
         digest.update(piece)
+        crc = zlib_ng.crc32(piece, crc)
         writer.content(piece)
         advance(len(piece))
     _check(source, digest.hexdigest(), sha256)
-    writer.hashed(digest.digest())
+    writer.hashed(digest.digest(), crc)
 
 
 def _pieces(source: Path, size: int) -> Iterator[bytes]:
@@ -150,4 +153,4 @@ def _write_byte_code(writer: LayerWriter, compiled: Iterable[tuple[str, bytes]])
             writer.header(folder_entry(folder))
         writer.header(file_entry(path, len(pyc)))
         writer.content(pyc)
-        writer.hashed(hashlib.sha256(pyc).digest())
+        writer.hashed(hashlib.sha256(pyc).digest(), zlib_ng.crc32(pyc))

@@ -64,11 +64,11 @@ class Recording:
         self._keep_entry()
         self._entry = RawEntry(position, size, blocks, b"")
 
-    def hashed(self, sha256: bytes) -> None:
-        """What the content of the entry that was begun last hashes to."""
+    def hashed(self, sha256: bytes, crc: int) -> None:
+        """What the content of the entry that was begun last hashes to, and its CRC-32."""
         assert self._entry is not None  # noqa: S101 - an entry was begun
         if self._entry.size:
-            self._entry = self._entry._replace(sha256=sha256)
+            self._entry = self._entry._replace(sha256=sha256, crc=crc)
 
     def emitted(self, piece: memoryview | bytes) -> None:
         """The layer's next bytes as stored."""

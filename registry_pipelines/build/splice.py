@@ -130,10 +130,11 @@ class LayerWriter:
             self._links.entry(info.name, kind, info.size, info.linkname)
             self._content_left = info.size if info.isreg() else 0
 
-    def hashed(self, sha256: bytes) -> None:
-        """What the entry's content, all of which was given, hashes to: who checked it knows, so it is hashed once."""
+    def hashed(self, sha256: bytes, crc: int) -> None:
+        """What the entry's content, all of which was given, hashes to, and its CRC-32: who checked it knows, so it is
+        hashed once."""
         if self._recording:
-            self._recording.hashed(sha256)
+            self._recording.hashed(sha256, crc)
 
     def comment(self, text: str) -> None:
         """Put a text beside the next entry (pax, "comment", which every reader passes over): a layer of the same files

@@ -65,7 +65,7 @@ class WheelLayer:
             self._written[path] = row
             self._writer.header(file_entry(path, len(content), mode=mode))
             self._writer.content(content)
-            self._writer.hashed(sha256)
+            self._writer.hashed(sha256, zlib_ng.crc32(content))
 
     def _file(self, file: Planned, content: _Content) -> RecordRow:
         if file.member is None:
@@ -90,7 +90,7 @@ class WheelLayer:
             content.file.seek(member.offset)
             take(content.file, member.compressed_size, check, check.where)
         row = check.finish()
-        self._writer.hashed(check.sha256)
+        self._writer.hashed(check.sha256, check.crc)
         return row
 
     def _rewrite(self, file: Planned, member: Member, content: _Content) -> RecordRow:
@@ -99,14 +99,15 @@ class WheelLayer:
         size = len(head) + member.size - skip
         self._writer.header(file_entry(file.path, size, mode=file.mode))
         self._writer.content(head)
-        hashed, check = hashlib.sha256(head), content.check(member)
+        hashed, crc, check = hashlib.sha256(head), zlib_ng.crc32(head), content.check(member)
         for piece in content.pieces(member):
             check(piece)
             hashed.update(piece[skip:])
+            crc = zlib_ng.crc32(piece[skip:], crc)
             self._writer.content(piece[skip:])
             skip = max(0, skip - len(piece))
         check.finish()
-        self._writer.hashed(hashed.digest())
+        self._writer.hashed(hashed.digest(), crc)
         return RecordRow(file.path, "sha256", encode_hash(hashed.digest()), size)
 
     def _modules(self, files: Sequence[Planned], content: _Content) -> Iterator[compiling.Source]:
@@ -180,7 +181,8 @@ class _Check:
         self._row = row
         self.where = where
         self._size = 0
-        self._crc = 0
+        self.crc = 0
+        """CRC-32 of what passed."""
         # sha256 always: records of layers have it, and nearly all wheels too.
         names = {"sha256", *([row.algorithm] if row.hash else [])}
         self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
@@ -189,7 +191,7 @@ class _Check:
         self._size += len(piece)
         if self._size > self._member.size:
             raise WheelInvalid(f"more than the {self._member.size} bytes the archive promises", where=self.where)
-        self._crc = zlib_ng.crc32(piece, self._crc)
+        self.crc = zlib_ng.crc32(piece, self.crc)
         for digest in self._hashes.values():
             digest.update(piece)
 
@@ -201,7 +203,7 @@ class _Check:
     def finish(self) -> RecordRow:
         """The member's row, with RECORD's hash or, where that vouches for nothing, sha256. Raises WheelInvalid unless
         size, CRC-32 and RECORD's hash agree."""
-        if self._size != self._member.size or self._crc != self._member.crc:
+        if self._size != self._member.size or self.crc != self._member.crc:
             raise WheelInvalid("size or CRC-32 differ from the archive's directory", where=self.where)
         hashes = {name: encode_hash(digest.digest()) for name, digest in self._hashes.items()}
         if self._row.hash and hashes[self._row.algorithm] != self._row.hash:

@@ -23,6 +23,7 @@ _MAX_VERSIONS = 1_000
 """Texts in one program that look like a version of Go."""
 
 _MAGIC = b"\xff Go buildinf:"
+_MARK = re.compile(re.escape(_MAGIC))
 _HEADER_BYTES = 32
 _BEGIN, _END = bytes.fromhex("3077af0c9274080241e1c107e6d618e6"), bytes.fromhex("f932433186182072008242104116d8f2")
 """Around the modules (Go's ``cmd/go/internal/modload``)."""
@@ -44,7 +45,7 @@ def standard_library(go: str) -> GoModule:
 def read_go(pieces: Iterable[bytes | memoryview], head: bytes, name: str, *, old: bool) -> GoProgram | None:
     """A program or library as it passes. head: its first bytes, which ``pieces`` follow. old: look for what Go before
     1.18 wrote, too. None: Go's linker wrote nothing into it that is left."""
-    window = _Window(iter(pieces), head)
+    window = _Window(iter(pieces), head, marks_only=not old)
     search = _Search(window, head if old else b"")
     while True:
         found = search.look(name)
@@ -57,8 +58,10 @@ def read_go(pieces: Iterable[bytes | memoryview], head: bytes, name: str, *, old
 class _Window:
     """Part of a file: grows at the end, and forgets its beginning."""
 
-    def __init__(self, pieces: Iterator[bytes | memoryview], head: bytes) -> None:
+    def __init__(self, pieces: Iterator[bytes | memoryview], head: bytes, *, marks_only: bool) -> None:
+        """marks_only: pieces without a mark may be passed over."""
         self._pieces = pieces
+        self._marks_only = marks_only
         self.raw = head
         self.offset = 0
         """Of ``raw`` in the file."""
@@ -68,8 +71,13 @@ class _Window:
         kept = self.raw[-_OVERLAP:]
         offset = self.offset + len(self.raw) - len(kept)
         for piece in self._pieces:
-            self.raw, self.offset = kept + bytes(piece), offset
-            return True
+            if not self._marks_only or _MARK.search(piece) or _MAGIC in kept + bytes(piece[:_OVERLAP]):
+                self.raw, self.offset = kept + piece, offset
+                return True
+            # Without a copy, which takes longer than to look.
+            kept, before = (kept + bytes(piece[-_OVERLAP:]))[-_OVERLAP:], len(kept)
+            offset += before + len(piece) - len(kept)
+        self.raw, self.offset = kept, offset
         return False
 
     def has(self, stop: int) -> bool:

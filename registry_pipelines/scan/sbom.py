@@ -1,8 +1,8 @@
 """Scan an image: every platform's layers streamed once, their packages found, and the SBOM documents.
 
 What was found is kept in the state folder: a layer that two images share is streamed once, and a second scan reads no
-layer. What else one pass can tell of a layer (``LayerStore``) is kept on the way where somebody will index it: to hash
-its files and spans takes a third more of the processor.
+layer. A listing of each layer's entries is kept on the way, so that ``anatomy`` reads none. What else one pass can tell
+(``LayerStore``) is kept where somebody will index it: to hash its files and spans takes a third more of the processor.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def scan_image(
     platform are several, and what only calls itself an attestation or an artifact is one too.
 
     descriptor: the release's top digest, an index or a manifest. state: the state folder; results live in ``scan/``.
-    records: layers that are read leave their records in ``layers/``, for an image that is to be indexed.
+    records: layers that are read leave their records in ``layers/``, for an image that is to be indexed; else listings.
     Raises ManifestInvalid: not an image, or no image in the index; ClosureIncomplete: a piece is missing; LayerInvalid,
     DigestMismatch: damaged or hostile content; the RegistryError family.
     """
@@ -66,19 +66,23 @@ def scan_image(
     images = read_images(place, top, configs=False)
     if not images:
         raise ManifestInvalid("there is no image in it", where=f"{place}@{descriptor.digest}")
-    store = LayerStore(state / "layers") if records and stops_at_blocks() else None
-    scanner = _Scanner(place, descriptor.digest, Kept(state), store, progress or Silent())
+    store, full = LayerStore(state / "layers"), records and stops_at_blocks()
+    scanner = _Scanner(place, descriptor.digest, Kept(state), store, progress or Silent(), full=full)
     return [scanner.packages(image) for image in images]
 
 
 class _Scanner:
     """One scan: where the image is, and where results are kept."""
 
-    def __init__(self, place: Place, subject: Digest, kept: Kept, store: LayerStore | None, progress: Progress) -> None:
+    def __init__(
+        self, place: Place, subject: Digest, kept: Kept, store: LayerStore, progress: Progress, *, full: bool
+    ) -> None:
+        """full: layers leave records, not listings alone."""
         self._place = place
         self._subject = subject
         self._kept = kept
         self._store = store
+        self._full = full
         self._progress = progress
 
     def packages(self, entry: Entry) -> PlatformPackages:
@@ -146,10 +150,10 @@ class _Scanner:
     def _walk(
         self, stream: Readable, layer: Descriptor, diff_id: Digest, beside: Executor | None
     ) -> Iterator[LayerWalk]:
-        """One that also writes the layer's record where that is wanted and not there."""
+        """One that also writes the layer's listing, or its record where that is wanted, if it is not there."""
         where = f"{self._place}@{layer.digest}"
-        wanted = self._store is not None and self._store.get(diff_id, layer.digest) is None
-        with self._store.writing() if self._store and wanted else nullcontext() as writer:
+        known = (self._store.get if self._full else self._store.listing)(diff_id, layer.digest)
+        with nullcontext() if known else self._store.writing(listing=not self._full) as writer:
             yield open_layer(
                 stream, layer.media_type, where=where, expected=layer, diff_id=diff_id, writer=writer, beside=beside
             )

@@ -67,13 +67,13 @@ def add(writer: LayerWriter, kind: str, name: str, content: bytes, how: tuple[in
             writer.stored(io.BytesIO(content), len(content), lambda piece: None, "test")
         else:
             writer.content(content)
-        writer.hashed(hashlib.sha256(content).digest())
+        writer.hashed(hashlib.sha256(content).digest(), zlib.crc32(content))
 
 
 def add_stream(writer: LayerWriter, name: str, content: bytes, stream: bytes) -> None:
     writer.header(file_entry(name, len(content)))
     writer.deflated(io.BytesIO(stream), len(stream), lambda piece: None, "test")
-    writer.hashed(hashlib.sha256(content).digest())
+    writer.hashed(hashlib.sha256(content).digest(), zlib.crc32(content))
 
 
 kinds = st.sampled_from(["deflated", "stored", "compressed", "folder", "link"])

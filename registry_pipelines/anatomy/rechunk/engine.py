@@ -245,7 +245,7 @@ class _Run:
 
     def _read(self, image: SourceImage, where: str) -> list[ReadLayer]:
         """Every layer's record and facts. Raises InputError: nobody here can read one."""
-        read = read_layers(self._place, image.layers, state=self._state, progress=self._progress)
+        read = read_layers(self._place, image.layers, state=self._state, records=True, progress=self._progress)
         for each in read:
             if each.record is None:
                 raise InputError(
@@ -260,7 +260,7 @@ class _Run:
             # Who builds a layer records it without a look into it.
             for layer, diff_id in lacking:
                 self._records.delete(diff_id, layer.digest)
-            read = read_layers(self._place, image.layers, state=self._state, progress=self._progress)
+            read = read_layers(self._place, image.layers, state=self._state, records=True, progress=self._progress)
         return read
 
     def _record(self, digests: LayerDigests) -> LayerRecord:

@@ -22,7 +22,8 @@ from registry_pipelines.oci.layer.gzip_blocks import GzipBlocks
 from registry_pipelines.oci.layer.record import RecordWriter
 
 READ_BYTES = 256 * 1024
-"""One read of compressed bytes; larger is not faster (measured at 128 KiB, 256 KiB and 1 MiB)."""
+"""One read of compressed bytes; larger is not faster (measured at 128 KiB, 256 KiB and 1 MiB). What was read and is not
+inflated yet is never more, so that ``byte_count`` tells where in the layer one is."""
 
 MAX_ZSTD_WINDOW_BYTES = 32 * 1024 * 1024
 """Memory a zstd frame may ask for. RFC 8878 section 3.1.1.1.2 recommends 8 MiB; levels below --ultra need no more."""
@@ -78,6 +79,7 @@ class Source(io.RawIOBase):
 
     def read_into(self, view: memoryview) -> int:
         """The same, without hashing: who calls this gives it to :meth:`account` later."""
+        view = view[:READ_BYTES]
         if self._pending:
             count = min(len(self._pending), len(view))
             view[:count] = self._pending[:count]
@@ -132,7 +134,8 @@ class Decompressor:
     def __init__(
         self, source: Source, *, where: str, writer: RecordWriter | None = None, beside: Executor | None = None
     ) -> None:
-        """Raises ToolMissing: a record is wanted, and no library stops at blocks."""
+        """writer: of a record, None for a listing. Raises ToolMissing: a record is wanted, and no library stops at
+        blocks."""
         self._reader: Any
         self._where = where
         self._source = source

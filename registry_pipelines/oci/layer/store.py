@@ -25,12 +25,15 @@ from registry_pipelines.oci.layer.record import LayerRecord, RecordFacts, Record
 from registry_pipelines.oci.layer.walk import LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
 
-FORMAT = 3
+FORMAT = 4
 """Part of the paths; raised when records hold something else than before, or reading a layer gives other entries.
 Older ones are deleted."""
 
 MAX_BYTES = 4 * 1024**3
 """Of all records; that is enough for some 150 GB of compressed layers. The ones not used for longest go first."""
+
+_LISTING = 0
+"""What stands for the bytes of a span in a listing's name."""
 
 _ABANDONED_S = 24 * 3600
 """A folder that is still being written was left by a process that was killed, when nothing was written for so long."""
@@ -59,7 +62,9 @@ class LayerStore:
 
     def get(self, diff_id: Digest, digest: Digest, *, span_bytes: int = SPAN_BYTES) -> LayerRecord | None:
         """What was found of this layer; None when nobody read it, or what is kept is damaged (then it is deleted)."""
-        path = self._path(diff_id, digest, span_bytes)
+        return self._open(self._path(diff_id, digest, span_bytes))
+
+    def _open(self, path: Path) -> LayerRecord | None:
         if not path.is_dir():
             return None
         try:
@@ -75,19 +80,30 @@ class LayerStore:
         """Forget what was found of a layer, if anything was: who reads it next looks again."""
         self._delete(self._path(diff_id, digest, span_bytes))
 
+    def listing(self, diff_id: Digest, digest: Digest) -> LayerRecord | None:
+        """The same for who needs nothing but entries and places: a record, whatever its spans, or a listing."""
+        record = self.get(diff_id, digest)
+        if record is not None:
+            return record
+        known = self._path(diff_id, digest, 0)
+        for path in sorted(known.parent.glob(f"{known.name.rpartition('-')[0]}-*"), reverse=True):
+            if record := self._open(path):
+                return record
+        return None
+
     @contextmanager
-    def writing(self, *, span_bytes: int = SPAN_BYTES) -> Iterator[RecordWriter]:
+    def writing(self, *, span_bytes: int = SPAN_BYTES, listing: bool = False) -> Iterator[RecordWriter]:
         """Write the record of a layer, by ``open_layer`` or who makes it: it is in the store after the block when its
-        ``finish`` was called, else nothing is. Raises DiskFull, LocalError; leaves other errors of the block as they
-        are."""
+        ``finish`` was called, else nothing is. listing: entries and places alone, which :meth:`listing` gives. Raises
+        DiskFull, LocalError; leaves other errors of the block as they are."""
         temporary = self._folder / f".writing-{uuid.uuid4().hex}"
         with local_errors(self._folder):
             temporary.mkdir(parents=True)
         try:
-            with RecordWriter(temporary, span_bytes=span_bytes) as writer:
+            with RecordWriter(temporary, span_bytes=span_bytes, listing=listing) as writer:
                 yield writer
             if writer.facts is not None:
-                self._install(temporary, writer.facts, span_bytes)
+                self._install(temporary, writer.facts, _LISTING if listing else span_bytes)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
 
@@ -99,15 +115,16 @@ class LayerStore:
         *,
         where: str = "",
         span_bytes: int = SPAN_BYTES,
+        listing: bool = False,
         beside: Executor | None = None,
     ) -> LayerRecord:
-        """Read a layer for its record. Ask :meth:`get` first, which needs no stream.
+        """Read a layer for its record, or a listing. Ask :meth:`get` (or :meth:`listing`) first, which needs no stream.
 
         layer, diff_id: what its manifest and its config say; both are verified. Names are not judged: containerd takes
         absolute ones, which a scan refuses. For the rest, and what it raises, see ``open_layer``; also DiskFull,
         LocalError.
         """
-        with self.writing(span_bytes=span_bytes) as writer:
+        with self.writing(span_bytes=span_bytes, listing=listing) as writer:
             walk = open_layer(
                 stream,
                 layer.media_type,
