@@ -117,6 +117,84 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """Of the Dockerfile that was given; 0: of none that is known."""
 
 
+class LayerShare(msgspec.Struct, frozen=True, kw_only=True):
+    """Who else has one layer."""
+
+    number: int
+    images: int
+    """Other images with the same bytes of it."""
+    elsewhere: int
+    """Other repositories that they are in."""
+    repacked: int
+    """Images that have the same files of it compressed otherwise (equal diffIDs): a registry keeps both."""
+    file_bytes: int | None
+    """Of one that no other image has: unpacked bytes of its files that stand in other images' layers, too, as far as
+    those were read here. None: not asked, or not known."""
+    examples: tuple[str, ...]
+    """Some of these images."""
+
+
+class Sharing(msgspec.Struct, frozen=True, kw_only=True):
+    """What the image shares with its registry's other images, in stored bytes where nothing else is said."""
+
+    source: str
+    """``listing``: the registry was asked; else the inventory's file."""
+    images: int
+    """Other images that were looked at."""
+    repositories: int
+    """That they are in."""
+    shared: int
+    """Of layers that another image has: the registry keeps them once."""
+    elsewhere: int
+    """Those of them that an image of another repository has."""
+    repacked: int
+    """Of layers that no other image has, but for the compression."""
+    file_bytes: int
+    """Unpacked, of files in layers of its own that stand in other images, too."""
+    layers_read: int
+    """Other images' layers whose files are known."""
+    layers: tuple[LayerShare, ...]
+    not_looked: tuple[str, ...]
+    """What was left out, a sentence each: more may be shared than is told."""
+
+
+class ReleaseMove(msgspec.Struct, frozen=True, kw_only=True):
+    """What one release brought that the one before it does not have."""
+
+    tag: str
+    compressed: int
+    """Of all its layers."""
+    moved: int | None
+    """Stored bytes; None for the oldest that was looked at."""
+    layers: int | None
+
+
+class LayerChange(msgspec.Struct, frozen=True, kw_only=True):
+    """How often one layer changed."""
+
+    number: int
+    changed: int
+    """Releases that brought another one in its place."""
+    moved: int
+    """Stored bytes that a release moved of it on average."""
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last releases moved, in stored bytes."""
+
+    releases: tuple[ReleaseMove, ...]
+    """The newest first; the image itself is the first."""
+    moved: int
+    """Of one release on average."""
+    layers: tuple[LayerChange, ...]
+    classes: dict[str, int]
+    """Class to bytes that a release moved of it on average: an estimate, by the classes of the layers of today."""
+    elsewhere: int
+    """Of one release on average, in layers in whose place the image has none."""
+    notes: tuple[str, ...]
+    """Releases that could not be looked at."""
+
+
 class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
     """One image."""
 
@@ -150,3 +228,6 @@ class Anatomy(msgspec.Struct, frozen=True, kw_only=True):
     largest: tuple[FilePart, ...]
     files: tuple[FilePart, ...] = ()
     """All of them, in the order of the layers; only where they were asked for."""
+    sharing: Sharing | None = None
+    """Only where it was asked for, and so is ``changes``."""
+    changes: Changes | None = None

@@ -11,7 +11,8 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import Place
 
 if TYPE_CHECKING:
-    from registry_pipelines.anatomy.report import Advice, Anatomy, FilePart, LayerPart, Sum
+    from registry_pipelines.anatomy.report import Advice, Anatomy, FilePart, LayerPart, LayerShare, ReleaseMove, Sum
+    from registry_pipelines.chain.places import Located
     from registry_pipelines.build.links.report import LinkReport
 
 ROWS = 20
@@ -79,6 +80,29 @@ def show_libraries(found: LinkReport) -> None:
             out.print(line, markup=False, soft_wrap=True)
 
 
+def beside_others(
+    options: Options,
+    reference: str,
+    located: Located,
+    found: Anatomy,
+    shared: bool,
+    inventory: Path | None,
+    releases: int | None,
+) -> Anatomy:
+    """The same with what the registry's other images have of it, and what its last releases moved. Raises InputError,
+    RegistryError."""
+    from msgspec.structs import replace
+
+    from registry_pipelines.chain.image_changes import changes, sharing
+
+    config = options.config_if_any()
+    if shared:
+        found = replace(found, sharing=sharing(config, reference, located, found, inventory, options.state.parent))
+    if releases:
+        found = replace(found, changes=changes(config, reference, located, found, releases))
+    return found
+
+
 def show(found: Anatomy, *, all_files: bool = False) -> None:
     """Tables of classes, layers, packages, files and advice."""
     out = console()
@@ -94,6 +118,13 @@ def show(found: Anatomy, *, all_files: bool = False) -> None:
     for title, rows in (
         ("classes", [_sum_row("class", each) for each in found.classes]),
         (f"layers, on {found.link_gbit:g} Gbit/s", [_layer_row(each) for each in found.layers]),
+        (
+            "layers of other images",
+            [_shared_row(found, each) for each in found.sharing.layers] if found.sharing else [],
+        ),
+        ("what releases moved", [_release_row(each) for each in found.changes.releases] if found.changes else []),
+        ("how often layers changed", _change_rows(found)),
+        ("classes that releases moved", _moved_rows(found)),
         ("largest packages", [_sum_row("package", each) for each in found.owners[:ROWS]]),
         ("files" if all_files else "largest files", [_file_row(each) for each in files]),
         ("equal files", _equal_rows(found)),
@@ -101,6 +132,8 @@ def show(found: Anatomy, *, all_files: bool = False) -> None:
     ):
         if rows:
             out.print(rows_table(rows, title=title))
+    for line in _told_of_others(found):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 def _sum_row(name: str, each: Sum) -> dict[str, Any]:
@@ -125,8 +158,77 @@ def _layer_row(each: LayerPart) -> dict[str, Any]:
         "wire s": f"{each.wire_s:.2f}",
         "inflate s": f"{each.inflate_s:.2f}" if each.inflate_s is not None else "",
         "mostly": most,
-        "made by": " ".join((each.problem or each.made_by.removeprefix("/bin/sh -c ")).split())[:60],
+        "made by": _made_by(each),
     }
+
+
+def _told_of_others(found: Anatomy) -> list[str]:
+    """Sums, and what was left out."""
+    lines = []
+    if shared := found.sharing:
+        where = count_text(shared.repositories, "repository", "repositories")
+        lines += [
+            f"shared: {size_text(shared.shared)} of {size_text(found.compressed)}, "
+            f"{size_text(shared.elsewhere)} of it with other repositories",
+            f"  looked at {count_text(shared.images, 'other image')} in {where} ({shared.source})",
+            f"  the same but compressed otherwise: {size_text(shared.repacked)}; equal files in layers of its own: "
+            f"{size_text(shared.file_bytes)} unpacked, by {count_text(shared.layers_read, 'layer')} that were read",
+            *(f"  not looked at: {each}" for each in shared.not_looked[:ROWS]),
+        ]
+        if len(shared.not_looked) > ROWS:
+            lines.append(f"  not looked at: {len(shared.not_looked) - ROWS} more, which --json lists")
+    if moved := found.changes:
+        lines.append(f"a release moved {size_text(moved.moved)} on average")
+        if moved.elsewhere:
+            lines.append(f"  {size_text(moved.elsewhere)} of it in layers that the image has no more")
+        lines += [f"  not looked at: {each}" for each in moved.notes]
+    return lines
+
+
+def _shared_row(found: Anatomy, each: LayerShare) -> dict[str, Any]:
+    return {
+        "layer": each.number,
+        "compressed": size_text(found.layers[each.number - 1].compressed),
+        "images": each.images or "",
+        "other repositories": each.elsewhere or "",
+        "compressed otherwise": each.repacked or "",
+        "equal files": size_text(each.file_bytes) if each.file_bytes else "",
+        "example": each.examples[0] if each.examples else "",
+    }
+
+
+def _release_row(each: ReleaseMove) -> dict[str, Any]:
+    return {
+        "release": each.tag,
+        "compressed": size_text(each.compressed),
+        "moved": "" if each.moved is None else size_text(each.moved),
+        "layers": "" if each.layers is None else each.layers,
+    }
+
+
+def _change_rows(found: Anatomy) -> list[dict[str, Any]]:
+    if found.changes is None:
+        return []
+    of = len(found.changes.releases) - 1
+    return [
+        {
+            "layer": part.number,
+            "changed": f"{each.changed} of {of}",
+            "moved on average": size_text(each.moved) if each.moved else "",
+            "mostly": max(part.classes, key=lambda name: part.classes[name], default=""),
+            "made by": _made_by(part),
+        }
+        for each, part in zip(found.changes.layers, found.layers, strict=True)
+    ]
+
+
+def _moved_rows(found: Anatomy) -> list[dict[str, Any]]:
+    moved = found.changes.classes if found.changes else {}
+    return [{"class": name, "moved on average": size_text(size)} for name, size in moved.items() if size]
+
+
+def _made_by(part: LayerPart) -> str:
+    return " ".join((part.problem or part.made_by.removeprefix("/bin/sh -c ")).split())[:60]
 
 
 def _file_row(each: FilePart) -> dict[str, Any]:

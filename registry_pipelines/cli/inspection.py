@@ -56,6 +56,23 @@ WARNING_COLUMNS = ("warning", "about", "text", "do")
     help="Write a PNG: packages by class as areas, and a bar for each layer; with --anatomy.",
 )
 @click.option(
+    "--shared",
+    is_flag=True,
+    help="What other images of its registry have, too: layers, and files of layers that were read; with --anatomy.",
+)
+@click.option(
+    "--inventory",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    metavar="FILE.parquet",
+    help="Of --shared: a stored inventory with all manifests, instead of asking the registry.",
+)
+@click.option(
+    "--releases",
+    type=click.IntRange(2, 200),
+    metavar="N",
+    help="How often each layer changed over the last N releases, and what a release moved; with --anatomy.",
+)
+@click.option(
     "--link", type=click.FloatRange(0.001), default=10.0, show_default=True, metavar="GBIT", help="Of wire seconds."
 )
 @common
@@ -68,6 +85,9 @@ def inspect(
     platform: str,
     all_files: bool,
     picture: Path | None,
+    shared: bool,
+    inventory: Path | None,
+    releases: int | None,
     link: float,
 ) -> None:
     """Show what belongs to an image: every entry of its index, which client starts which of them where they differ,
@@ -75,8 +95,10 @@ def inspect(
 
     With --anatomy, what is inside one platform's image. Each layer is streamed once and nothing is unpacked; layers
     that were read before (--anatomy, or a scan and an index) are not fetched again."""
-    if (libraries or platform or all_files or picture) and not anatomy:
-        raise click.UsageError("--libraries, --platform, --files and --picture go with --anatomy")
+    if (libraries or platform or all_files or picture or shared or releases) and not anatomy:
+        raise click.UsageError("--libraries, --platform, --files, --picture, --shared and --releases go with --anatomy")
+    if inventory and not shared:
+        raise click.UsageError("--inventory goes with --shared")
     with named(options, [reference]) as locate:
         located = locate(reference)
         closure = discover(located.place, located.selector)
@@ -87,6 +109,10 @@ def inspect(
             found = anatomy_of(
                 options, located.place, located.selector, platform=platform, link_gbit=link, all_files=all_files
             )
+            if shared or releases:
+                from registry_pipelines.cli.anatomy import beside_others
+
+                found = beside_others(options, reference, located, found, shared, inventory, releases)
             if picture is not None:
                 from registry_pipelines.anatomy.picture import draw
 

@@ -85,14 +85,15 @@ def test_every_file_has_its_class_owner_and_fate(place: Place, tmp_path: Path) -
 
 def test_what_is_known_of_layers_is_not_read_again(place: Place, tmp_path: Path) -> None:
     image = push_image(place, LAYERS)
-    scan_image(place, image, state=tmp_path / "scanned", records=True)
+    scan_image(place, image, state=tmp_path / "recorded", records=True)
+    scan_image(place, image, state=tmp_path / "scanned")
     first = anatomy(place, image, tmp_path / "state")
     assert first.read_layers == len(LAYERS)
     manifest = place.registry.get_manifest(place.repository, image.digest).content()
     assert isinstance(manifest, Manifest)
     for layer in manifest.layers:
         place.registry.delete_blob(place.repository, layer.digest)
-    for state in ("state", "scanned"):
+    for state in ("state", "scanned", "recorded"):
         again = anatomy(place, image, tmp_path / state)
         assert again.read_layers == 0 and again.files == first.files and again.advice == first.advice
 

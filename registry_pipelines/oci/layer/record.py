@@ -28,7 +28,7 @@ from registry_pipelines.oci.layer.checkpoints import WINDOW_BYTES, Checkpoint, C
 from registry_pipelines.oci.manifests import decode_json, encode_json
 
 _ENTRY = struct.Struct("<QQIIB")
-"""position, size, CRC-32, bytes of ``blocks``, bytes of ``sha256`` and ``bytecode`` together; then these and ``blocks``."""
+"""position, size, CRC-32, bytes of ``blocks``, bytes of ``sha256`` and ``bytecode``; then these two, and ``blocks``."""
 
 _SHA256_BYTES = 32
 BYTECODE_HEAD_BYTES = 16
