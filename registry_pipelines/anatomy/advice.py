@@ -220,14 +220,14 @@ def _is_waste(kind: AdviceKind, compiles: bool) -> bool:
 
 def _more_copies(files: Sequence[FilePart], counted: set[int]) -> list[FilePart]:
     """Of equal files all but one; those that count already are none of them."""
-    seen: set[str] = set()
+    seen: set[tuple[str, int]] = set()
     more = []
     for each in files:
-        if each.gone or each.size < MIN_EQUAL_BYTES or not each.sha256 or id(each) in counted:
+        if each.gone or each.size < MIN_EQUAL_BYTES or id(each) in counted:
             continue
-        if each.sha256 in seen:
+        if (each.crc32, each.size) in seen:
             more.append(each)
-        seen.add(each.sha256)
+        seen.add((each.crc32, each.size))
     return more
 
 

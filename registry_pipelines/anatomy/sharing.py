@@ -19,6 +19,7 @@ from registry_pipelines.errors import ContentError, NotFound, RegistryError, Reg
 from registry_pipelines.inventory.needed import need_tables
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.media_types import IMAGE_CONFIGS
 from registry_pipelines.oci.tags import order_key
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.platforms import image_config, read_images
@@ -131,7 +132,7 @@ def stored_images(path: Path, registry: str, layers: Collection[Digest]) -> Othe
         survey = stored.having(wanted)
         tags = {digest: tag for tag, digest in survey.tags.items()}
         for digest, node in survey.nodes.items():
-            if not node.layers:
+            if node.artifact_type not in IMAGE_CONFIGS:
                 continue
             found.looked[survey.repository] += 1
             if have := wanted.intersection(node.blobs):
@@ -164,7 +165,7 @@ def sharing_of(
                 images=len(same),
                 elsewhere=len({each.repository for each in same} - {repository}),
                 repacked=len(alike),
-                file_bytes=files.get((digest, diff_id)) if not same else None,
+                file_bytes=files.get((digest, diff_id)) if not same and layers_read else None,
                 examples=_examples(same, alike, repository),
             )
         )

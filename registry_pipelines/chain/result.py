@@ -33,8 +33,8 @@ class StageResult:
     """What one stage did to one subject."""
 
     stage: str
-    """``build``, ``convert``, ``provenance``, ``index``, ``pack``, ``check``, ``sbom``, ``vulnerabilities``,
-    ``sign``, ``verify``, ``judge``, ``record``, ``measure``, ``approve``, ``approvals``, ``promote``,
+    """``build``, ``convert``, ``provenance``, ``index``, ``pack``, ``check``, ``sbom``, ``advice``,
+    ``vulnerabilities``, ``sign``, ``verify``, ``judge``, ``record``, ``measure``, ``approve``, ``approvals``, ``promote``,
     ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``, ``events``."""
     subject: str
     """A release key, an image, a repository or a registry."""

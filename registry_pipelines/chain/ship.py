@@ -33,6 +33,7 @@ Stage = Literal[
     "provenance",
     "index",
     "sbom",
+    "advice",
     "scan",
     "sign",
     "judge",
@@ -44,8 +45,8 @@ Stage = Literal[
 STAGES: tuple[Stage, ...] = get_args(Stage)
 """What :func:`ship` can end with, in order. ``rechunk`` is for images with that in the configuration, ``convert`` and
 ``index`` for those with ``stream``, and a release has one of these two at most: what is converted has its index inside.
-``record`` is for those with ``stream.record``, and one that fails holds nothing up but what a policy wants a pack of.
-``scan`` is the step ``vulnerabilities``; ``replicate`` and ``mirror`` have a step for each place, and one that fails
+``advice`` is for those with a policy that asks what is inside. ``record`` is for those with ``stream.record``, and one
+that fails holds nothing up but what a policy wants a pack of. ``scan`` is the step ``vulnerabilities``; ``replicate`` and ``mirror`` have a step for each place, and one that fails
 holds no other up."""
 
 MOST_PROMOTIONS = 3
@@ -272,12 +273,14 @@ class _Work:
     def go(self, release: Release) -> None:
         """Every stage after the build. A report over the limits ends nothing: the verdict says why, and is evidence."""
         from registry_pipelines.chain import build, promote, record, scan, sign, stream
+        from registry_pipelines.chain.image_advice import image_advice
 
         session = self.session.remembering()
         line: dict[Stage, Callable[[], StageResult]] = {
             "provenance": lambda: build.provenance(session, release),
             **({"index": lambda: stream.index(session, release)} if self._is_indexed(release) else {}),
             "sbom": lambda: scan.sbom(session, release),
+            **({"advice": lambda: image_advice(session, release).result} if self._is_advised(release) else {}),
             "scan": lambda: scan.vulnerabilities(session, release),
             "sign": lambda: sign.sign(session, release),
             "judge": lambda: promote.judge(session, release, until=self.wanted[-1]),
@@ -300,6 +303,15 @@ class _Work:
         none. Who asks for just this stage is told."""
         settings = self.session.image(release.image).stream
         return self.wanted[-1] == "index" or (settings is not None and not settings.derives)
+
+    def _is_advised(self, release: Release) -> bool:
+        """Whether a policy of its channels asks what is inside, or somebody asks for just that."""
+        from registry_pipelines.chain.channels import policies_of
+
+        policies = (
+            self.session.named_policy(name) for name in policies_of(self.session, self.session.image(release.image))
+        )
+        return self.wanted[-1] == "advice" or any(policy.image_advice.asks for policy in policies)
 
     def _is_recorded(self, release: Release) -> bool:
         """Whether the stage has something to say: the image has ``stream.record``, nodes record, or somebody asks for

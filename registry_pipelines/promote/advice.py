@@ -40,6 +40,17 @@ def advice_within(evidence: Evidence, limits: AdviceLimits) -> Outcome:
     return outcome
 
 
+def document_within(document: ImageAdvice, limits: AdviceLimits) -> Outcome:
+    """The same of a document that was just made, about the images that it names."""
+    outcome = Outcome()
+    for found in document.platforms:
+        if limits.asks:
+            for why in found.unread:
+                outcome.add(_unknown(f"{MISSING}{found.platform}: not looked at: {why}"))
+        outcome.add(_of_image(found, found.image, found.platform, limits))
+    return outcome
+
+
 def _against(document: ImageAdvice, evidence: Evidence, limits: AdviceLimits) -> Outcome:
     outcome = Outcome()
     for kind in limits.deny:
@@ -61,7 +72,7 @@ def _unknown(reason: str) -> Outcome:
     return Outcome([reason], [Step(kind="advice")])
 
 
-def _of_image(found: PlatformAdvice, digest: Digest, platform: Platform, limits: AdviceLimits) -> Outcome:
+def _of_image(found: PlatformAdvice, digest: Digest, platform: Platform | str, limits: AdviceLimits) -> Outcome:
     reasons, about = [], []
     for row in found.advice:
         if row.kind in limits.deny:

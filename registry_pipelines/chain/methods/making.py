@@ -13,6 +13,7 @@ from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from registry_pipelines.anatomy.rechunk.section import Rechunk
+    from registry_pipelines.chain.image_advice import Advised
     from registry_pipelines.chain.wheels import Asked as AskedWheels
     from registry_pipelines.stream.model import Stream
 
@@ -120,6 +121,18 @@ class Making(Base):
         from registry_pipelines.chain import scan
 
         return scan.vulnerabilities(self._session, release)
+
+    def image_advice(self, release: Release) -> StageResult:
+        """What is inside the release and need not be there, attached as signed advice where the scanner's key is here;
+        after :meth:`sbom`, whose pass over the layers it uses, and before :meth:`judge`, where a policy asks for it.
+        ``reasons``: what the policy does not let pass."""
+        return self.pictured_advice(release).result
+
+    def pictured_advice(self, release: Release) -> Advised:
+        """The same with a picture (PNG) of the first platform's image."""
+        from registry_pipelines.chain import image_advice
+
+        return image_advice.image_advice(self._session, release)
 
     def sarif(self, release: Release) -> bytes:
         """The findings of a scanned release as SARIF 2.1.0; read only. Raises EvidenceMissing."""
