@@ -34,8 +34,8 @@ class StageResult:
 
     stage: str
     """``build``, ``convert``, ``provenance``, ``index``, ``pack``, ``check``, ``sbom``, ``advice``,
-    ``vulnerabilities``, ``sign``, ``verify``, ``judge``, ``record``, ``measure``, ``approve``, ``approvals``, ``promote``,
-    ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``, ``events``."""
+    ``vulnerabilities``, ``sign``, ``verify``, ``judge``, ``record``, ``measure``, ``approve``, ``approvals``,
+    ``promote``, ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``collect``, ``events``."""
     subject: str
     """A release key, an image, a repository or a registry."""
     action: str
