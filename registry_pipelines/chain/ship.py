@@ -46,8 +46,8 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 """What :func:`ship` can end with, in order. ``rechunk`` is for images with that in the configuration, ``convert`` and
 ``index`` for those with ``stream``, and a release has one of these two at most: what is converted has its index inside.
 ``advice`` is for those with a policy that asks what is inside. ``record`` is for those with ``stream.record``, and one
-that fails holds nothing up but what a policy wants a pack of. ``scan`` is the step ``vulnerabilities``; ``replicate`` and ``mirror`` have a step for each place, and one that fails
-holds no other up."""
+that fails holds nothing up but what a policy wants a pack of. ``scan`` is the step ``vulnerabilities``; ``replicate``
+and ``mirror`` have a step for each place, and one that fails holds no other up."""
 
 MOST_PROMOTIONS = 3
 """Tries at a promotion. Another process that ships the same release adds signatures of its own between our verdict and
