@@ -23,6 +23,7 @@ from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import Silent
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Duration, Size
 from registry_pipelines.stream.model import Record
 from registry_pipelines.threads import started_child
@@ -43,6 +44,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     """The platform's manifest."""
     cold: bool
+    at: str = ""
+    """Host and repository where it is, without TLS, in place of the image's own."""
     folder: str
     """For what this start keeps: an empty one where it is cold, else the state folder."""
     command: tuple[str, ...]
@@ -85,14 +88,18 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     do: str = ""
 
 
-def run_start(session: Session, image: str, digest: Digest, record: Record, folder: Path, *, cold: bool) -> Told:
-    """Start a platform's image in a sandbox. Raises StartFailed (the program did not start as ``record`` says),
-    LocalError, InputError (it cannot be started here), ContentError, RegistryError, and whatever else ended it."""
+def run_start(
+    session: Session, image: str, digest: Digest, record: Record, folder: Path, *, cold: bool, at: str = ""
+) -> Told:
+    """Start a platform's image in a sandbox. at: see :class:`Wanted`. Raises StartFailed (the program did not start as
+    ``record`` says), LocalError, InputError (it cannot be started here), ContentError, RegistryError, and whatever else
+    ended it."""
     wanted = Wanted(
         config=str(session.config.path),
         image=image,
         digest=digest,
         cold=cold,
+        at=at,
         folder=str(folder),
         command=record.command,
         until=record.until,
@@ -139,6 +146,15 @@ def _start(wanted: Wanted) -> Told:
         started.end(0)
 
 
+def _place(session: Session, wanted: Wanted) -> Place:
+    if not wanted.at:
+        return session.places.source(session.image(wanted.image))
+    from registry_pipelines.registry.remote import remote_registry
+
+    host, _, repository = wanted.at.partition("/")
+    return Place(remote_registry(host, plain_http=True), repository)
+
+
 def _started(wanted: Wanted, started: Started) -> Told:
     from registry_pipelines.config import load
     from registry_pipelines.stream.hot.recorder import record_start
@@ -149,7 +165,7 @@ def _started(wanted: Wanted, started: Started) -> Told:
     from registry_pipelines.stream.lazy.running import program_of
 
     session = Session(load(Path(wanted.config), spare="schedules"), Silent())
-    place, verifier = session.places.source(session.image(wanted.image)), session.keys.trusted_if_any()
+    place, verifier = _place(session, wanted), session.keys.trusted_if_any()
     state, notes = Path(wanted.folder), list[str]()
     begun = time.monotonic()
     with (

@@ -92,6 +92,7 @@ GROUPS = {
         "usage": ("inventories", "Show which images run, and where"),
         "lifecycle": ("lifecycles", "Say what a cloud's own cleanup policy does, image by image"),
         "collect": ("retention", "Let go of what nothing needs, by the retention rules"),
+        "recover": ("recovering", "Back registries up, bring a moment back, and drill that it works"),
     },
 }
 """What ``--help`` shows, by purpose: where each command is, and what it does, in the first words of its own help. A

@@ -70,6 +70,7 @@ def check(
             *_moving(config),
             *_mirrors(config),
             *_syncs(config),
+            *_backups(config),
             *overlaps(config),
             *_policies(config),
             *_signing(config),
@@ -470,6 +471,20 @@ def _syncs(config: Config) -> Iterable[tuple[str, str]]:
             destination = config.targets[target]
             if destination.registry == sync.source and not destination.prefix:
                 yield f"syncs.{name}.targets[{position}]", f"target `{target}` is the place it takes from"
+
+
+def _backups(config: Config) -> Iterable[tuple[str, str]]:
+    """Two backups at one place would write each other's repositories."""
+    seen: dict[tuple[str, str], str] = {}
+    for name, each in config.backups.items():
+        other = seen.setdefault((each.to, each.prefix), name)
+        if other != name:
+            yield f"backups.{name}.prefix", f"backup `{other}` is kept at the same place; give each a prefix of its own"
+        if each.to in each.registries and not each.prefix:
+            yield (
+                f"backups.{name}.to",
+                "a registry cannot keep its own backup without a `prefix`; better another account",
+            )
 
 
 def _policies(config: Config) -> Iterable[tuple[str, str]]:

@@ -38,6 +38,7 @@ from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
+from registry_pipelines.recover.model import Backup
 from registry_pipelines.settings import (
     ATTESTOR,
     AWS_OWNER,
@@ -382,6 +383,10 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """A look at the queues of `events`: whether each answers, and what failed."""
     inventory: Cron = Cron("0 4 * * *")
     """The inventory of registries in clouds and of those that `retention` names, and who runs what."""
+    backup: Cron = Cron("30 2 * * *")
+    """Backups."""
+    drill: Cron = Cron("0 7 * * 0")
+    """Restore drills."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
     time_zone: TimeZone = TimeZone("UTC")
@@ -466,6 +471,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Mirrors by name."""
     syncs: dict[Annotated[str, NAME], Sync] = {}
     """Syncs of whole repositories, by name."""
+    backups: dict[Annotated[str, NAME], Backup] = {}
+    """Backups of registries, by name (docs/recovery.md)."""
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
     collect: Collect = Collect()

@@ -13,8 +13,8 @@ Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
 """``builder``: what went into an image. ``indexer``: where in its layers files begin, what a start reads of them
 and how long it takes, and which image was made of which other one. ``scanner``: what is in it, and what is known
 against that. ``person``: that it is ours, approvals, a promotion by hand, and that a finding does not matter (VEX).
-``promoter``: verdicts, promotions, receipts of copies, retention plans; bundles that cross an air gap, and what came of
-them."""
+``promoter``: verdicts, promotions, receipts of copies, retention plans, backups; bundles that cross an air gap, and
+what came of them."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -92,6 +92,9 @@ ADVISORIES_TYPE = "urn:registry-pipelines:advisories:v1"
 WHEELS_TYPE = "urn:registry-pipelines:wheels:v1"
 """That wheels are what an index gave for some requirements."""
 
+BACKUP_TYPE = "urn:registry-pipelines:backup:v1"
+"""That a moment of a backup is what was found, and is kept."""
+
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
@@ -121,6 +124,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     RETENTION_PLAN_TYPE: ("promoter",),
     MIRRORED_TYPE: ("promoter",),
     QUARANTINE_TYPE: ("promoter",),
+    BACKUP_TYPE: ("promoter",),
 }
 
 

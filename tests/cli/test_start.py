@@ -64,6 +64,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "mirror check": (["across"], 8),
     "infra": (["drift", "nowhere"], 8),
     "collect": (["plan", "nowhere"], 8),
+    "recover": (["list", "nowhere"], 8),
     "lifecycle": (["check", "nowhere"], 8),
     "inventory": (["nowhere"], 8),
     "usage": (["nowhere"], 8),

@@ -13,6 +13,7 @@ from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.bundle_inbox import Inbox
+    from registry_pipelines.chain.restore import Wanted
     from registry_pipelines.mirror.model import ClusterForm
     from registry_pipelines.settings import Size
     from registry_pipelines.transfer.sync import SyncResult
@@ -185,6 +186,32 @@ class Moving(Base):
         from registry_pipelines.chain import sync
 
         return sync.run(self._session, names, dry_run=True)
+
+    def backup(self, name: str) -> StageResult:
+        """Bring what is new to the place of a backup, and sign what every tag names now. Raises InputError (no key of
+        the promoter), RegistryError where that cannot be written."""
+        from registry_pipelines.chain import backup
+
+        return backup.backup(self._session, name)
+
+    def moments(self, name: str) -> StageResult:
+        """The moments of a backup; not ``ok`` where the newest one is too old."""
+        from registry_pipelines.chain import moments
+
+        return moments.moments(self._session, name)
+
+    def restore(self, name: str, wanted: Wanted, *, dry_run: bool = False) -> StageResult:
+        """Bring images of a moment back under the tags that they had. Raises InputError (the place is not empty),
+        EvidenceMissing (nobody who is believed signed the moment), RegistryError."""
+        from registry_pipelines.chain import restore
+
+        return restore.restore(self._session, name, wanted, dry_run=dry_run)
+
+    def drill(self, name: str, *, at: str = "", newest: int = 0, start: bool = True) -> StageResult:
+        """Restore a moment into empty registries here, and hold it against what it says. Raises as :meth:`restore`."""
+        from registry_pipelines.chain import drill
+
+        return drill.drill(self._session, name, at=at, newest=newest, start=start)
 
     def ways(self, images: Sequence[str] = ()) -> StageResult:
         """Which way each image (all unless named) takes to each target, by ECR itself or by our copies, and why."""

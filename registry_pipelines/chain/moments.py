@@ -1,0 +1,102 @@
+"""The moments of a backup: where they are, which one is meant, and whether it is believed."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime
+
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.recover.model import Backup
+from registry_pipelines.recover.moment import KIND, Moment, chosen_tag, moment_tags, moments_name, read_tag
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.settings import unknown
+from registry_pipelines.transfer.file_sets import open_set, vouched
+
+
+def settings_of(session: Session, name: str) -> Backup:
+    """A backup by name; the only one where none is named. Raises InputError with the closest name."""
+    known = session.config.backups
+    if not name and len(known) == 1:
+        return next(iter(known.values()))
+    if name not in known:
+        what = unknown(name, known, "backup") if known else "the configuration has no `backups`"
+        raise InputError(what, do="Name a backup of the configuration" if known else "Add one (docs/recovery.md)")
+    return known[name]
+
+
+def moments(session: Session, name: str) -> StageResult:
+    """The moments of a backup, the newest first; not ``ok`` where the newest one is older than its objective, or none
+    is there."""
+    began, settings = time.monotonic(), settings_of(session, name)
+    tags = moment_tags(tags_of(moments_place(session, settings)))
+    age = _age_s(session, tags[0]) if tags else None
+    limit = settings.objectives.rpo
+    late = age is None or age > limit.total_seconds()
+    said = "there is no backup yet" if age is None else f"the newest moment is {age / 3600:.1f} hours old"
+    return StageResult(
+        stage="moments",
+        subject=settings.name,
+        action=said,
+        seconds=time.monotonic() - began,
+        facts={
+            "moments": len(tags),
+            "rpo_s": limit.total_seconds(),
+            **({"age_s": round(age)} if age is not None else {}),
+        },
+        rows=[{"moment": tag, "age_hours": round(_age_s(session, tag) / 3600, 1)} for tag in tags],
+        reasons=[f"{said}, and the objective is {limit}"] if late else [],
+        ok=not late,
+    )
+
+
+def _age_s(session: Session, tag: str) -> float:
+    return max(0.0, (session.now() - read_tag(tag)).total_seconds())
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A moment that a believed key signed. tag: of it."""
+
+    settings: Backup
+    tag: str
+    moment: Moment
+    descriptor: Digest
+
+    @property
+    def made_at(self) -> datetime:
+        """When its run began."""
+        return read_tag(self.tag)
+
+
+def open_moment(session: Session, name: str, at: str = "") -> Opened:
+    """Read the document of a moment, once a believed promoter's key vouches for it. Raises InputError, EvidenceMissing,
+    ManifestInvalid, the RegistryError family."""
+    settings = settings_of(session, name)
+    where = moments_place(session, settings)
+    tag = chosen_tag(tags_of(where), at)
+    opened = open_set(where, tag, KIND)
+    vouched(opened, KIND, session.verifier())
+    moment = Moment.decode(opened.document, where=str(opened))
+    if moment.backup != settings.name:
+        raise InputError(f"this is a moment of the backup {moment.backup}", where=str(opened))
+    return Opened(settings, tag, moment, opened.descriptor.digest)
+
+
+def moments_place(session: Session, settings: Backup) -> Place:
+    """Where the moments of a backup are."""
+    return Place(session.places.registry(settings.to), moments_name(settings.prefix, settings.name))
+
+
+def tags_of(place: Place) -> list[str]:
+    """All tags of a repository; none where there is no such repository."""
+    try:
+        return list(place.registry.tags(place.repository))
+    except NotFound:
+        return []
+
+
+__all__ = ["Opened", "moments", "moments_place", "open_moment", "settings_of", "tags_of"]

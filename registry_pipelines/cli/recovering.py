@@ -1,0 +1,124 @@
+"""``recover``: backups of registries, what they hold, restores and drills."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from registry_pipelines.chain import StageResult
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.names import REGISTRIES, names_of
+from registry_pipelines.cli.output import console, print_lines, print_results, results_table, rows_table
+from registry_pipelines.errors import EvidenceError
+
+BACKUPS = names_of("backups")
+AT = click.option(
+    "--at",
+    default="",
+    metavar="TIME",
+    help="The last moment until then (2026-11-29, 2026-11-29T03:15:00Z); the newest.",
+)
+
+
+@click.group("recover")
+def recover() -> None:
+    """Back registries up, bring a moment back, and drill that it works."""
+
+
+@recover.command("backup", short_help="Keep what is new, and sign what every tag names.")
+@click.argument("name", required=False, default="", shell_complete=BACKUPS)
+@common
+def backup(options: Options, name: str) -> None:
+    """Keep what is new in the registries of a backup, and sign what every tag names now.
+
+    NAME: a backup of the configuration; needed where there are several. Content that is kept is not sent again. Exit 6
+    and others: something could not be read or written; the moment says so and is not whole.
+    """
+    with options.chain() as chain:
+        _show(options, chain.backup(name), "registries")
+
+
+@recover.command("list", short_help="List the moments of a backup, the newest first.")
+@click.argument("name", required=False, default="", shell_complete=BACKUPS)
+@common
+def list_moments(options: Options, name: str) -> None:
+    """List the moments of a backup, the newest first. Exit 3: the newest is older than `objectives.rpo`, or there is
+    none."""
+    with options.chain() as chain:
+        _show(options, chain.moments(name), "moments")
+
+
+@recover.command("restore", short_help="Bring images of a moment back, under the tags that they had.")
+@click.argument("name", required=False, default="", shell_complete=BACKUPS)
+@AT
+@click.option("--registry", "registries", multiple=True, shell_complete=REGISTRIES, help="Only what was in it.")
+@click.option("--repository", "repositories", multiple=True, metavar="PATTERN", help="Only repositories so named.")
+@click.option("--to", default="", shell_complete=REGISTRIES, help="Another registry of the configuration.")
+@click.option("--prefix", default="", help="Put in front of the repositories there.")
+@click.option("--over", is_flag=True, help="Move tags that name something else there.")
+@click.option("--dry-run", is_flag=True, help="Only say what would come back.")
+@common
+def restore(
+    options: Options,
+    name: str,
+    at: str,
+    registries: Sequence[str],
+    repositories: Sequence[str],
+    to: str,
+    prefix: str,
+    over: bool,
+    dry_run: bool,
+) -> None:
+    """Bring images of a moment back with all that belonged to them, under the tags that they had; run again, it does
+    the rest.
+
+    A tag that names something else where they go is an error before anything moves, unless --over is given.
+    """
+    from registry_pipelines.chain.restore import Wanted
+
+    wanted = Wanted(at, tuple(registries), tuple(repositories), to, prefix, over)
+    with options.chain() as chain:
+        _show(options, chain.restore(name, wanted, dry_run=dry_run), "repositories")
+
+
+@recover.command("drill", short_help="Restore into empty registries here, and check all of it.")
+@click.argument("name", required=False, default="", shell_complete=BACKUPS)
+@AT
+@click.option("--newest", type=click.IntRange(1), default=None, help="Only so many images of each repository.")
+@click.option("--start/--no-start", default=True, show_default=True, help="Also start an image that came back.")
+@common
+def drill(options: Options, name: str, at: str, newest: int | None, start: bool) -> None:
+    """Restore a moment into empty registries on this machine, compare every image and read every byte of it, verify
+    signatures, and start one. Nothing else is changed, and what came is deleted at the end.
+
+    Exit 3: something is missing, damaged or not signed, or an objective (`rpo`, `rto`) is missed.
+    """
+    with options.chain() as chain:
+        _show(options, chain.drill(name, at=at, newest=newest or 0, start=start), "")
+
+
+def _show(options: Options, result: StageResult, title: str) -> None:
+    if options.as_json:
+        print_results([result])
+    else:
+        if title and result.rows:
+            console().print(rows_table(result.rows, title=title))
+        console().print(results_table([result]))
+        print_lines([*_facts(result), *result.reasons, *result.notes])
+    if not result.ok:
+        sys.exit(result.exit_code or EvidenceError.exit_code)
+
+
+def _facts(result: StageResult) -> list[str]:
+    if "rto_s" not in result.facts:
+        return []
+    rto, rpo = float(result.facts["rto_s"]), float(result.facts.get("rpo_s", 0))
+    return [
+        f"RTO {rto:.1f} s, until all was back; RPO {rpo / 3600:.1f} hours, the age of the moment",
+        f"signatures verified: {result.facts['signatures']}; started: {result.facts['started']}",
+    ]
+
+
+COMMANDS = [recover]

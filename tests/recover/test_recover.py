@@ -1,0 +1,185 @@
+"""Backups of a fleet's registry to S3, restores and drills, by the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from click.testing import CliRunner
+
+from registry_pipelines.cli import main
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.release import Release
+from tests.chain.fleet import Fleet, push, start
+from tests.doubles.docker_registry import DockerRegistry
+from tests.doubles.s3 import BUCKET, REGION, s3_server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def prefix(request: pytest.FixtureRequest) -> str:
+    return str(abs(hash(request.node.name)))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, s3: str, prefix: str) -> Iterator[Fleet]:
+    """A fleet with a promoted release, one that is not signed, an image of nobody's, and a backup of `us` on S3."""
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        vault = f"  vault: {{kind: store, address: 's3://{BUCKET}/{prefix}', region: {REGION}, endpoint: '{s3}'}}\n"
+        fleet.path.write_text(
+            fleet.path.read_text().replace("registries:\n", f"registries:\n{vault}")
+            + "backups:\n  nightly: {registries: [us], to: vault}\n"
+        )
+        yield fleet
+
+
+def run(fleet: Fleet, *words: str, code: int = 0) -> dict[str, Any]:
+    ran = CliRunner().invoke(main, ["recover", *words, "--config", str(fleet.path), "--json"])
+    assert ran.exit_code == code, (ran.output, ran.stderr)
+    document = json.loads(ran.stdout)
+    [result] = document["result"]["results"] if document["result"] else [document["error"]]
+    return dict(result)
+
+
+def released(fleet: Fleet) -> Release:
+    release = fleet.release("v1.0.0")
+    assert fleet.judged(release)
+    fleet.chain.promote(release)
+    return release
+
+
+def keys(s3: str, prefix: str, below: str) -> list[str]:
+    client = boto3.client("s3", endpoint_url=s3, region_name=REGION)
+    found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/{below}").get("Contents", [])
+    return [each["Key"] for each in found]
+
+
+@pytest.mark.peer("docker-registry")
+@pytest.mark.peer("skopeo")
+@pytest.mark.peer("cosign")
+def test_a_registry_that_is_lost_comes_back_with_signatures(
+    fleet: Fleet, tmp_path: Path, peer: Callable[[str], str]
+) -> None:
+    release = released(fleet)
+    push(Place(DistributionRegistry(fleet.chain.place("app").registry.name), "others/thing"), "1.0")
+    made = run(fleet, "backup")
+    assert made["facts"]["whole"] and made["facts"]["repositories"] == 2 and made["bytes_moved"] > 0
+    again = run(fleet, "backup", "nightly")
+    assert again["facts"]["moment"] > made["facts"]["moment"] and again["action"].endswith("none of them new")
+    listed = run(fleet, "list")
+    assert [each["moment"] for each in listed["rows"]] == [again["facts"]["moment"], made["facts"]["moment"]]
+    with DockerRegistry(peer("docker-registry"), tmp_path / "docker") as docker:
+        text = fleet.path.read_text().replace(
+            "registries:\n", f"registries:\n  new: {{kind: distribution, host: '{docker.address}'}}\n"
+        )
+        fleet.path.write_text(text)
+        would = run(fleet, "restore", "--to", "new", "--dry-run")
+        assert "would come back" in would["action"] and not would["changed"]
+        back = run(fleet, "restore", "--to", "new")
+        assert back["ok"] and back["facts"]["failed"] == 0
+        assert not run(fleet, "restore", "--to", "new")["changed"]
+        for tag in ("v1.0.0", "prod"):
+            shown = subprocess.run(
+                [peer("skopeo"), "inspect", "--tls-verify=false", f"docker://{docker.address}/team/app:{tag}"],
+                capture_output=True,
+                check=True,
+            )
+            assert json.loads(shown.stdout)["Digest"] == release.digest
+        key = fleet.config.state / "keys" / "cosign.pub"
+        verified = subprocess.run(
+            [
+                *(peer("cosign"), "verify", "--insecure-ignore-tlog", "--allow-http-registry"),
+                *("--key", str(key), f"{docker.address}/team/app@{release.digest}"),
+            ],
+            capture_output=True,
+            text=True,
+        )
+        assert verified.returncode == 0 or not key.exists(), verified.stderr
+
+
+def test_a_moment_comes_back_though_tags_moved_on(fleet: Fleet) -> None:
+    place = fleet.chain.place("app")
+    first = push(place, "latest")
+    run(fleet, "backup")
+    moment = run(fleet, "list")["rows"][0]["moment"]
+    second = push(place, "latest", package="otherwheel")
+    run(fleet, "backup")
+    refused = run(fleet, "restore", "--at", moment, code=8)
+    assert "the place is not empty" in refused["what"], refused
+    assert run(fleet, "restore", "--at", moment, "--prefix", "old")["ok"]
+    assert place.registry.resolve("old/team/app", "latest").digest == first.digest
+    assert place.registry.resolve("team/app", "latest").digest == second.digest
+    assert run(fleet, "restore", "--at", moment, "--over", "--repository", "team/*")["changed"]
+    assert place.registry.resolve("team/app", "latest").digest == first.digest
+
+
+def test_a_drill_proves_it_and_changes_nothing(fleet: Fleet) -> None:
+    released(fleet)
+    fleet.release("v1.1.0", package="otherwheel")
+    run(fleet, "backup")
+    before = sorted(fleet.chain.place("app").registry.repositories())
+    done = run(fleet, "drill", "--no-start")
+    facts = done["facts"]
+    assert done["ok"] and facts["signatures"] == 1 and facts["rto_s"] > 0 and facts["rpo_s"] < 3600
+    assert any("v1.1.0" in each and "not signed" in each for each in done["notes"])
+    assert sorted(fleet.chain.place("app").registry.repositories()) == before
+    assert not list((fleet.config.state / "recover" / "drills").iterdir())
+    assert json.loads((fleet.config.state / "recover" / "nightly-drill.json").read_text())["ok"]
+
+
+@pytest.mark.parametrize("damage", ["blob", "lost", "signature", "tag"])
+def test_a_drill_finds_what_is_wrong(fleet: Fleet, s3: str, prefix: str, damage: str) -> None:
+    release = released(fleet)
+    run(fleet, "backup")
+    client = boto3.client("s3", endpoint_url=s3, region_name=REGION)
+    manifest = fleet.chain.place("app").registry.get_manifest("team/app", release.digest).content()
+    layer = manifest.layers[0].digest.hex  # type: ignore[union-attr]
+    if damage == "blob":
+        client.put_object(Bucket=BUCKET, Key=f"{prefix}/blobs/sha256/{layer}", Body=b"x" * manifest.layers[0].size)  # type: ignore[union-attr]
+    elif damage == "lost":
+        client.delete_object(Bucket=BUCKET, Key=f"{prefix}/blobs/sha256/{layer}")
+    elif damage == "signature":
+        for key in keys(s3, prefix, "repositories/us/team/app/_referrers/"):
+            client.delete_object(Bucket=BUCKET, Key=key)
+    else:
+        for key in keys(s3, prefix, "repositories/us/team/app/_manifests/"):
+            if release.digest.hex in key:
+                client.delete_object(Bucket=BUCKET, Key=key)
+    found = run(fleet, "drill", "--no-start", code=3)
+    assert not found["ok"] and found["reasons"], found
+
+
+def test_a_moment_of_somebody_else_is_not_believed(fleet: Fleet, tmp_path: Path) -> None:
+    released(fleet)
+    run(fleet, "backup")
+    for path in (fleet.config.state / "keys").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    told = run(fleet, "restore", "--prefix", "x", code=3)
+    assert "nobody who is believed" in told["what"] or "signing" in told["what"], told
+
+
+def test_a_repository_that_cannot_be_read_is_told_and_the_rest_is_kept(fleet: Fleet) -> None:
+    released(fleet)
+    place = fleet.chain.place("app")
+    broken = push(Place(place.registry, "team/broken"), "v1")
+    folder = fleet.config.state / "registries" / "us" / "team" / "broken"
+    layer = place.registry.get_manifest("team/broken", broken.digest).content().layers[0]  # type: ignore[union-attr]
+    (folder / "blobs" / "sha256" / layer.digest.hex).unlink()
+    made = CliRunner().invoke(main, ["recover", "backup", "--config", str(fleet.path), "--json"])
+    [result] = json.loads(made.stdout)["result"]["results"]
+    assert made.exit_code and not result["facts"]["whole"] and "team/broken" in result["reasons"][0]
+    assert run(fleet, "restore", "--prefix", "kept", "--repository", "team/app")["ok"]
