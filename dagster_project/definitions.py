@@ -15,6 +15,7 @@ from dagster_project.assets import (
     interventions,
     inventory,
     mirror,
+    packages,
     page,
     promote,
     rechunk,
@@ -118,6 +119,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     followed = [infra.replication_lag()] if any(image.targets for image in config.images.values()) else []
     release = release_job(config, releases)
     let_go = promote_job(config, [*going, page.release_page])
+    own = [packages.python_package(package) for package in config.python_packages.values()]
+    publishing = [job("python_packages", own, "Make wheels of our own packages and publish them.")] if own else []
     builds = [build.build_job(names)] if names else []
     alone = [name for name in converted if name not in rechunked]
     conversions = [stream.convert_job(alone)] if alone else []
@@ -150,7 +153,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     counts = [job("nightly_inventory", held, "List what registries hold, and who runs it.")] if held else []
     return dg.Definitions(
         assets=[
-            build.image(names),
+            build.image(names, packages.packages_for_builds(config)),
+            *own,
             *([rechunk.rechunked(rechunked)] if rechunked else []),
             *([stream.converted(converted, rechunked=bool(rechunked))] if converted else []),
             *known,
@@ -175,6 +179,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         jobs=[
             release,
             let_go,
+            *publishing,
             *builds,
             *conversions,
             *regroupings,

@@ -20,15 +20,17 @@ CONVERTED = "converted"
 """The asset of what releases are derived of images for; see :mod:`dagster_project.assets.stream`."""
 
 
-def image(names: Sequence[str]) -> dg.AssetSpec:
+def image(names: Sequence[str], packages: Sequence[dg.AssetKey] = ()) -> dg.AssetSpec:
     """The images that releases are of: a partition for each that is built here; none where all are pushed by teams' CI.
 
     No asset of ours makes them: with builds among its assets **Materialize all** on Lineage would ask for an image, as
-    the root of the graph, and then run every release. The job ``build`` reports what it made.
+    the root of the graph, and then run every release. The job ``build`` reports what it made. packages: of ours, that
+    builds take.
     """
     here = "Launch the job `build` to make one. " if names else ""
     return dg.AssetSpec(
         IMAGE,
+        deps=list(packages),
         partitions_def=dg.StaticPartitionsDefinition(names) if names else None,
         group_name=GROUP,
         kinds={"oci", "python"} if names else {"oci"},

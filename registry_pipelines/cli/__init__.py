@@ -84,6 +84,7 @@ GROUPS = {
     },
     "Keep clean": {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
+        "packages": ("packages", "Show where Python packages come from, and publish some"),
         "wheels": ("wheels", "Bring the wheels that a build needs to where no index is"),
         "rescan": ("advisories", "Match new advisories with what is released; no layer is read"),
         "delete": ("deletion", "Delete one image with the evidence that refers to it"),

@@ -18,7 +18,7 @@ COMMANDS = (
     "judge", "approve", "break-glass", "promote", "revoke", "replicate", "mirror", "collect", "config",
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
     "advisories", "bases", "bundle", "completion", "diff", "infra", "advise", "doctor", "pin", "events", "node",
-    "wheels", "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema",
+    "packages", "wheels", "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema",
     "ship", "status", "stream", "rechunk", "recover",
 )  # fmt: skip
 

@@ -69,6 +69,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "inventory": (["nowhere"], 8),
     "usage": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),
+    "packages": (["check"], 8),
     "wheels": (["pull", "here/X:1", "--to", "out"], 8),
     "events": (["check"], 8),
     "rescan": (["ap"], 8),

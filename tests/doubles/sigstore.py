@@ -79,8 +79,10 @@ class PrivateSigstore:
         ends: timedelta = timedelta(minutes=5),
         key: Any = None,
         published: bool = True,
+        claims: dict[str, str] | None = None,
     ) -> Issued:
-        """A certificate for an identity, published in the log of certificates. begins, ends: from now."""
+        """A certificate for an identity, published in the log of certificates. begins, ends: from now. claims: further
+        ones of the issuer, by the last number of their object identifier."""
         above = authority or self.authority
         key = key or ec.generate_private_key(ec.SECP256R1())
         name: x509.GeneralName = x509.UniformResourceIdentifier(subject)
@@ -104,6 +106,10 @@ class PrivateSigstore:
             .add_extension(x509.UnrecognizedExtension(_ISSUER_RAW_OID, text), critical=False)
             .add_extension(x509.UnrecognizedExtension(_ISSUER_OID, bytes([0x0C, len(text)]) + text), critical=False)
         )
+        for number, value in (claims or {}).items():
+            oid = x509.ObjectIdentifier(f"1.3.6.1.4.1.57264.1.{number}")
+            content = bytes([0x0C, len(value)]) + value.encode()
+            builder = builder.add_extension(x509.UnrecognizedExtension(oid, content), critical=False)
         made = builder.sign(above.key, hashes.SHA256())
         if published:
             listed = self._sct(made.tbs_certificate_bytes, above)

@@ -8,6 +8,7 @@ agree.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,8 +17,9 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.bundles import read_bundle
+from registry_pipelines.evidence.keyless.identity import read_claim
 from registry_pipelines.evidence.keyless.trust_root import TrustRoot
-from registry_pipelines.evidence.keyless.verify import verify_keyless
+from registry_pipelines.evidence.keyless.verify import KeylessSignature, verify_keyless
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 
@@ -126,7 +128,7 @@ def _verified(
     else:
         raise refused or SignatureInvalid("no trust root is given")
     _check_statement(bundle.envelope.payload, bundle.envelope.payload_type, filename, sha256)
-    return _named(publisher, signed.identity.issuer, signed.identity.subject)
+    return _named(publisher, signed)
 
 
 def _as_bundle(attestation: _Attestation) -> bytes:
@@ -174,25 +176,50 @@ def _same_file(one: str, other: str) -> bool:
         return False
 
 
-def _named(publisher: _Publisher, issuer: str, subject: str) -> str:
+def _named(publisher: _Publisher, signed: KeylessSignature) -> str:
     """The publisher as a configuration names it. Raises SignatureInvalid where the certificate is another's."""
     if publisher.kind == "GitHub":
-        prefix, wanted = f"https://github.com/{publisher.repository}/.github/workflows/{publisher.workflow}@", _GITHUB
+        home, issuer = f"https://github.com/{publisher.repository}", _GITHUB
+        workflow = f"{home}/.github/workflows/{publisher.workflow}"
         named = f"github:{publisher.repository}/{publisher.workflow}"
-        good = bool(subject.startswith(prefix) and publisher.repository and publisher.workflow)
+        good = bool(publisher.repository and publisher.workflow) and _is_workflow(signed, home, workflow)
     elif publisher.kind == "GitLab":
         path = publisher.workflow_filepath or publisher.workflow
-        prefix, wanted = f"https://gitlab.com/{publisher.repository}//{path}@", _GITLAB
+        home, issuer = f"https://gitlab.com/{publisher.repository}", _GITLAB
         named = f"gitlab:{publisher.repository}"
-        good = bool(subject.startswith(prefix) and publisher.repository and path)
+        good = bool(publisher.repository and path) and _is_workflow(signed, home, f"{home}//{path}")
     elif publisher.kind == "Google":
-        named, wanted, good = f"google:{publisher.email}", _GOOGLE, subject == publisher.email != ""
+        named, issuer = f"google:{publisher.email}", _GOOGLE
+        good = signed.identity.subject == publisher.email != ""
     else:
         raise SignatureInvalid(f"its publisher is of the kind {publisher.kind[:40]!r}, which is not known here")
-    if issuer != wanted or not good:
-        said = f"the index says that {named[:200]} published it, and the certificate is of {subject[:300]}"
-        raise SignatureInvalid(said)
+    if signed.identity.issuer != issuer or not good:
+        said = f"the index says that {named[:200]} published it, and the certificate is of "
+        raise SignatureInvalid(f"{said}{signed.identity.subject[:300]}")
     return named
+
+
+def _is_workflow(signed: KeylessSignature, home: str, workflow: str) -> bool:
+    """Whether a certificate is that of a repository's own workflow. Not by its subject: that is a workflow, too, which
+    another repository calls ("reusable"), and the caller is who published."""
+    claims = {number: read_claim(signed.certificate, number) for number in (12, 13, 14, 18)}
+    ran = {f"{workflow}@{claims[number]}" for number in (13, 14) if claims[number]}
+    return claims[12] == home and claims[18] in ran
+
+
+def check_attestation(raw: bytes, *, filename: str, sha256: str, where: str) -> None:
+    """Raise SignatureInvalid for an attestation that is not one, or is about another file. Who signed it is for who
+    reads it: an index looks at that, and so does every build."""
+    try:
+        found = msgspec.json.decode(raw, type=ready(_Attestation))
+        payload = base64.b64decode(found.envelope.statement, validate=True)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise SignatureInvalid(f"it is no attestation: {str(error)[:200]}", where=where) from error
+    try:
+        _check_statement(payload, STATEMENT, filename, sha256)
+    except SignatureInvalid as error:
+        do = "Attest the wheel that is published, or take the attestation away"
+        raise SignatureInvalid(error.what, where=where, do=do) from error
 
 
 def is_published_by(names: Sequence[str], wanted: str) -> bool:
@@ -200,4 +227,4 @@ def is_published_by(names: Sequence[str], wanted: str) -> bool:
     return any(name == wanted or (wanted.count("/") == 1 and name.startswith(f"{wanted}/")) for name in names)
 
 
-__all__ = ["MAX_PROVENANCE_BYTES", "is_published_by", "publishers_of"]
+__all__ = ["MAX_PROVENANCE_BYTES", "check_attestation", "is_published_by", "publishers_of"]

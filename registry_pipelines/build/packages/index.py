@@ -22,6 +22,9 @@ from registry_pipelines.registry.protocol import BUFFER_BYTES, redact_url
 MAX_WHEEL_BYTES = 64 * 1024**3
 """No wheel is near it; an answer without an end stops there."""
 
+RETRIES = Retries(attempts=4)
+"""Of what an index is asked: two seconds, then it is down for this build."""
+
 Advance = Callable[[int], object]
 
 
@@ -43,7 +46,8 @@ class HttpIndex:
         self.name, self.rules, self.site, self.uploads = name, rules, site, uploads
         self._projects = site.base if site.base.endswith("/") else f"{site.base}/"
         self._kept, self._said = kept, said
-        self._retries = retries or Retries()
+        self._retries = retries or RETRIES
+        self._down: Unavailable | None = None
 
     @property
     def identity(self) -> str:
@@ -58,8 +62,11 @@ class HttpIndex:
         """
         known = self._kept.get(name) if self._kept else None
         try:
+            if self._down is not None:  # hundreds of projects do not each wait for an index that is down
+                raise self._down
             page = self._page(name, known)
         except Unavailable as error:
+            self._down = error
             page = self._stale(name, known, error)
         if page is None:
             return None
@@ -183,6 +190,10 @@ class HttpIndex:
             raise RegistryError(f"{doing}: it has more than {limit} bytes", where=self.site.where)
         return content
 
+    def wait(self, error: RegistryError, attempt: int) -> bool:
+        """Wait before something is sent again; False when the error is final."""
+        return self._retries.wait(error, attempt)
+
     def location(self, file: WheelFile) -> str:
         """Where a file is, fit for everybody's eyes: without a query, which may be a signature."""
         return redact_url(file.url).partition("?")[0]
@@ -201,4 +212,4 @@ def _conditions(known: KeptPage) -> Mapping[str, str]:
     return {"If-Modified-Since": known.modified} if known.modified else {}
 
 
-__all__ = ["Advance", "HttpIndex"]
+__all__ = ["RETRIES", "Advance", "HttpIndex"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from registry_pipelines.build.packages.folders import FolderOfWheels
-from registry_pipelines.build.packages.index import HttpIndex
+from registry_pipelines.build.packages.index import RETRIES, HttpIndex
 from registry_pipelines.build.packages.kept_pages import KeptPages
 from registry_pipelines.build.packages.logins import Login, of_this_machine
 from registry_pipelines.build.packages.model import (
@@ -62,7 +62,7 @@ class Opener:
     ) -> None:
         self.pages, self.documents = state / "packages" / "pages", state / "packages" / "documents"
         self._store, self._artifact, self._said = store, artifact, said
-        self._retries = retries
+        self._retries = retries or RETRIES
 
     def open(self, settings: PackageIndex) -> OpenIndex:
         """An index that can be asked. Raises InputError, ToolMissing, LocalError, and what a cloud's API raises."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -201,6 +201,38 @@ class Making(Base):
         from registry_pipelines.chain import advisory_artifacts
 
         return advisory_artifacts.pulled(self._session, reference)
+
+    def list_packages(self) -> StageResult:
+        """The package indexes of the configuration; nothing is asked."""
+        from registry_pipelines.chain import packages
+
+        return packages.listed(self._session)
+
+    def check_packages(self, projects: Sequence[str] = (), indexes: Sequence[str] = ()) -> StageResult:
+        """Whether package indexes answer, and from which one projects would come; not ``ok`` where one does not answer
+        or a project is nowhere. Raises InputError."""
+        from registry_pipelines.chain import packages
+
+        return packages.checked(self._session, projects, indexes)
+
+    def publish_packages(self, places: Sequence[Path], to: str) -> StageResult:
+        """Publish wheels, or all of folders, to an index. Raises InputError, WheelInvalid, RegistryError."""
+        from registry_pipelines.chain import packages
+
+        return packages.published(self._session, places, to)
+
+    def make_package(self, name: str) -> StageResult:
+        """Build the wheel of a package of ours and publish it; ``rows`` has it with its sha256. Raises InputError,
+        RequirementsInvalid, RegistryError."""
+        from registry_pipelines.chain import packages
+
+        return packages.package_made(self._session, name)
+
+    def check_package(self, name: str, made: StageResult) -> StageResult:
+        """Whether the index has the wheel that :meth:`make_package` made. Raises InputError."""
+        from registry_pipelines.chain import packages
+
+        return packages.package_stands(self._session, name, made)
 
     def push_wheels(self, reference: str, asked: AskedWheels) -> StageResult:
         """Choose wheels as a build would, and store them at a reference, signed by the builder. Raises InputError,

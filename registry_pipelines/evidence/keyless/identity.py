@@ -54,6 +54,19 @@ def read_identity(certificate: Certificate) -> Identity:
 _ISSUERS = (_ISSUER, _ISSUER_RAW)
 
 
+def read_claim(certificate: Certificate, number: int) -> str:
+    """What the issuer said beside the identity, as Fulcio writes it down (its oid-info.md: 12 is the repository's
+    address, 13 its commit, 14 its ref, 18 the workflow's address); empty for nothing. Raises SignatureInvalid."""
+    oid = x509.ObjectIdentifier(f"1.3.6.1.4.1.57264.1.{number}")
+    try:
+        found = certificate.extensions.get_extension_for_oid(oid).value
+        return _text(found.value) if isinstance(found, x509.UnrecognizedExtension) else ""
+    except x509.ExtensionNotFound:
+        return ""
+    except UNREADABLE as error:
+        raise SignatureInvalid(f"a claim of the certificate cannot be read: {error}"[:300]) from error
+
+
 def _subject(name: x509.GeneralName) -> str:
     if isinstance(name, x509.UniformResourceIdentifier | x509.RFC822Name):
         return str(name.value)
