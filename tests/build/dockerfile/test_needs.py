@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import tarfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +11,7 @@ from registry_pipelines.build.dockerfile.model import BuildCacheRepository, Buil
 from registry_pipelines.build.dockerfile.needs import Need, beyond_buildah, beyond_classic
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile
 from registry_pipelines.oci.platforms import Platform
-from tests.doubles.docker_daemon import Docker, own_docker
+from tests.doubles.docker_daemon import Docker
 
 HERE = Platform.parse("linux/amd64")
 SHA = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
@@ -96,19 +94,6 @@ def test_rows_of_the_section() -> None:
     assert beyond_classic(given, spec(args={"TARGETARCH": "amd64"}), HERE) == []
 
 
-@pytest.fixture(scope="module")
-def docker(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docker]:
-    """Docker 20.10 with an image ``base``, which is a static shell."""
-    folder = tmp_path_factory.mktemp("base")
-    with tarfile.open(folder / "base.tar", "w") as tar:
-        tar.add(peer("busybox"), "bin/sh")
-        tar.add(peer("busybox"), "bin/cat")
-        tar.add(peer("busybox"), "bin/stat")
-    with own_docker(peer) as client:
-        client("import", str(folder / "base.tar"), "base:1")
-        yield client
-
-
 @pytest.mark.peer("dockerd", "docker", "busybox")
 @pytest.mark.parametrize(
     ("lines", "said"),
@@ -124,12 +109,12 @@ def docker(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory)
     ],
     ids=lambda text: text.split("\n")[0][:24],
 )
-def test_what_docker_20_does_with_a_row(docker: Docker, tmp_path: Path, lines: str, said: str) -> None:
+def test_what_docker_20_does_with_a_row(docker20: Docker, tmp_path: Path, lines: str, said: str) -> None:
     """It gives up, or makes another image without a word: in each case the table has it."""
     (tmp_path / "a").write_text("a")
     text = f"FROM base:1\n{lines}\n"
     (tmp_path / "Dockerfile").write_text(text)
-    env = {**docker.environment, "DOCKER_BUILDKIT": "0"}
+    env = {**docker20.environment, "DOCKER_BUILDKIT": "0"}
     command = ["docker", "build", "--network=host", "--no-cache", str(tmp_path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert said in done.stdout + done.stderr

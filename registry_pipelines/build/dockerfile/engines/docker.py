@@ -15,6 +15,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from registry_pipelines.build.dockerfile.context import Context, measure_context
@@ -28,6 +29,7 @@ from registry_pipelines.errors import BuildFailed, RegistryPipelinesError, ToolM
 from registry_pipelines.oci.platforms import Platform
 
 QUESTION_S = 30
+DEFAULT_HOST = "unix:///var/run/docker.sock"
 
 CONTEXT_TASK = "context"
 
@@ -80,6 +82,9 @@ def _client(order: Order | None) -> Iterator[Any]:
             "the package docker is not installed", do="Install it: pip install 'registry-pipelines[docker]'"
         ) from error
     limit = QUESTION_S if order is None else max(1.0, order.seconds_left())
+    host = os.environ.get("DOCKER_HOST") or DEFAULT_HOST
+    if host.startswith("unix://") and not Path(host.removeprefix("unix://")).exists():
+        raise ToolMissing("no Docker daemon answers: its socket is not there", do="Start it, or set DOCKER_HOST")
     try:
         client = docker.from_env(timeout=limit).api
         client.ping()
@@ -87,11 +92,16 @@ def _client(order: Order | None) -> Iterator[Any]:
         raise ToolMissing(
             f"no Docker daemon answers: {type(error).__name__}", do="Start it, or set DOCKER_HOST"
         ) from error
+    answers: list[Any] = []
+    client.hooks["response"].append(lambda answer, *_, **__: answers.append(answer))
     try:
         if order is not None and order.docker_config is not None:
             client.reload_config(dockercfg_path=str(order.docker_config / "config.json"))
         yield client
     finally:
+        # The client leaves the connection of a stream open that was not read to its end.
+        for answer in answers:
+            answer.close()
         client.close()
 
 

@@ -31,8 +31,8 @@ def dockerfile_in(context: Context, dockerfile: Path, text: bytes) -> tuple[str,
         return inside, {inside: text}
     name = f".dockerfile.{hashlib.sha256(text).hexdigest()[:16]}"
     if IGNORE_FILE in paths:
-        # Steps see this line in the file. Rare: a Dockerfile from elsewhere, or with an ignore file of its own.
-        return name, {name: text, IGNORE_FILE: own.read_bytes() + f"\n{name}\n".encode()}
+        # Steps see these lines in the file. Rare: a Dockerfile from elsewhere, or with an ignore file of its own.
+        return name, {name: text, IGNORE_FILE: own.read_bytes() + f"\n!{IGNORE_FILE}\n{name}\n".encode()}
     return name, {name: text, IGNORE_FILE: f"{name}\n{IGNORE_FILE}\n".encode()}
 
 
