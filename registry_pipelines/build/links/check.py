@@ -27,7 +27,7 @@ from registry_pipelines.build.links.search import Search
 from registry_pipelines.oci.layer.linkage import LayerLinks
 from registry_pipelines.progress import count_text
 
-LINKS_FORMAT = 1
+LINKS_FORMAT = 2
 """Part of the key under which a report is remembered; raised when equal layers shall be judged otherwise."""
 
 NAMED = 6
@@ -122,23 +122,30 @@ class _Check:
                     self._needed_by[library].add(path)
                 else:
                     missing.append((path, name))
+        left = []
         for path, name in missing:
-            library = self._search.inherited(name, path, self._needed_by) or self._loaded_before(path, name)
-            self._found[path][name] = library
+            library = self._found[path][name] = self._search.inherited(name, path, self._needed_by)
             if library:
                 self._needed_by[library].add(path)
+            else:
+                left.append((path, name))
+        loaded, own = self._loaded(), set(self._files)
+        for path, name in left:
+            library = self._found[path][name] = self._loaded_before(path, name, loaded)
+            if library and path in own:
+                self._before[name, library] += 1
 
-    def _loaded_before(self, path: str, name: str) -> str:
-        """A library of this name that a Python package has: it loads it, or tells its users to import it first."""
-        machine = self._root.files[path].machine
-        packages = (each for each in self._by_name.get(name, ()) if self._in_package(each))
-        library = next((each for each in packages if self._root.files[each].machine == machine), "")
-        if library and path in set(self._files):
-            self._before[name, library] += 1
-        return library
-
-    def _in_package(self, path: str) -> bool:
-        return path in self._root.owners or "/site-packages/" in path or "/dist-packages/" in path
+    def _loaded_before(self, path: str, name: str, loaded: set[str]) -> str:
+        """A library of this name in a Python package, where the same package needs it, which then loads it by its path,
+        or where something links to it that is loaded itself: torch's own parts to NVIDIA's, and extensions of torch
+        after them. Others' libraries stay alone until somebody opens them."""
+        machine, mine = self._root.files[path].machine, set(self._root.owners.get(path, ()))
+        for library in self._by_name.get(name, ()):
+            in_package = library in self._root.owners or "-packages/" in library
+            near = library in loaded or not mine or mine & self._root.owners.get(library, {}).keys()
+            if in_package and near and self._root.files[library].machine == machine:
+                return library
+        return ""
 
     def _loaded(self) -> set[str]:
         """Programs, Python's extensions, and all that they link to."""
@@ -203,8 +210,8 @@ class _Check:
             return _Want("not-searched", name, why, "run ldconfig")
         if same:
             folder = f"/{posixpath.dirname(same[0])}"
-            why = f"needs {{}}, which stands in {folder}, where no loader looks"
-            return _Want("not-searched", name, why, f"set LD_LIBRARY_PATH to {folder}")
+            why = f"needs {{}}, which stands in {folder}, where no loader looks, and nothing loaded links to it"
+            return _Want("not-searched", name, why, f"load it before by its path, or set LD_LIBRARY_PATH to {folder}")
         if name.startswith(("libc.so.6", "ld-linux")):
             why = "needs {}: it was built for glibc, and the image has none"
             return _Want("missing", name, why, "take a base with glibc")
@@ -217,7 +224,7 @@ class _Check:
         there = sorted(each for each in self._by_name if each != name and each.startswith(f"{stem}.so."))
         if not there:
             return ""
-        path = self._by_name[there[-1]][0]
+        path = min(self._by_name[there[-1]], key=lambda each: base_name(each) != there[-1])
         owners = ", ".join(sorted(self._root.owners.get(path, ())))
         return f"; {there[-1]} is there{f', of {owners}' if owners else ''}"
 
