@@ -42,9 +42,9 @@ def image(names: Sequence[str], packages: Sequence[dg.AssetKey] = ()) -> dg.Asse
 
 @dg.op(
     name=IMAGE,
-    description="An image made from wheels and an application folder, without a container daemon, and pushed to its "
-    "source registry. The same input gives the same digest. Adds the release's partition; the push sensor, or you, "
-    "then run the release job for it.",
+    description="An image made from wheels and an application folder, without a container daemon, or from a Dockerfile "
+    "by an engine, and pushed to its source registry. The same input gives the same digest. Adds the release's "
+    "partition; the push sensor, or you, then run the release job for it.",
     out=dg.Out(dg.Nothing),
 )
 def built(context: dg.OpExecutionContext, chain: ChainParam) -> None:

@@ -49,7 +49,7 @@ def plan(session: Session, registry: str) -> RetentionPlan:
     such registry, no rule for it), RegistryError.
     """
     opened = session.places.registry(registry)
-    rules = [each for each in session.config.retention if each.registry == registry]
+    rules = [each for each in session.config.rules if each.registry == registry]
     if not rules:
         raise InputError(f"no retention rule names {registry}", do="Add one to `retention`; without rules all is kept")
     return plan_retention(
@@ -101,7 +101,7 @@ def retention_rules(session: Session | None, place: Place) -> list[RetentionRule
     """The rules for a place's registry, under whatever name of the configuration."""
     if session is None:
         return []
-    registry, rules = session.places.registry, session.config.retention
+    registry, rules = session.places.registry, session.config.rules
     return [rule for rule in rules if registry(rule.registry).name == place.registry.name]
 
 
@@ -229,4 +229,4 @@ def _applied(
 
 def registries_with_rules(session: Session) -> Sequence[str]:
     """Names of the registries that retention rules are about, in the order of the file."""
-    return list(dict.fromkeys(rule.registry for rule in session.config.retention))
+    return list(dict.fromkeys(rule.registry for rule in session.config.rules))

@@ -24,9 +24,6 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.release import Release
 
-CACHE_TAG = "buildcache"
-"""The tag of an image's build cache in the repository that the configuration gives it; it moves with each build."""
-
 
 def build(session: Session, image: Image, settings: DockerfileBuild) -> StageResult:
     """Build an image from its Dockerfile and push it to its source registry, with provenance. Raises as
@@ -86,7 +83,7 @@ def engine_login(
         if found is not None and not found.anonymous:
             login = Login(host, found.username or "<token>", found.password or found.identity_token)
             folder = stack.enter_context(docker_config([login], session.config.state / "build"))
-        reference = f"{host}/{settings.cache.repository}:{CACHE_TAG}"
+        reference = f"{host}/{settings.cache.repository}:{image.name}"  # the tag moves with each build
         yield CacheReference(reference, plain_http=_speaks_plain(source, host)), folder
 
 

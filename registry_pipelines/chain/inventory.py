@@ -136,7 +136,7 @@ def ages(inventory: Inventory, now: datetime) -> dict[str, Scalar]:
 
 def inventoried(config: Config) -> list[str]:
     """Registries whose inventory is taken every night: those in clouds, and those that retention rules are about."""
-    ruled = {rule.registry for rule in config.retention}
+    ruled = {rule.registry for rule in config.rules}
     return [name for name, settings in config.registries.items() if settings.kind in CLOUDS or name in ruled]
 
 

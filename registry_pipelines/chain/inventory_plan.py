@@ -20,7 +20,7 @@ from registry_pipelines.oci.files import local_errors
 
 def rules_of(session: Session, registry: str) -> list[RetentionRule]:
     """The rules for a registry. Raises InputError without any: then all is kept."""
-    rules = [each for each in session.config.retention if each.registry == registry]
+    rules = [each for each in session.config.rules if each.registry == registry]
     if not rules:
         raise InputError(f"no retention rule names {registry}", do="Add one to `retention`; without rules all is kept")
     return rules

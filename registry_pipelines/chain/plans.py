@@ -40,7 +40,7 @@ def approved_plan(session: Session, registry: str, named: str) -> RetentionPlan:
     where = str(path)
     if statement.registry != registry:
         raise InputError(f"the plan is for {statement.registry}", where=where, do=f"Make a plan for {registry}")
-    if plan.rules != rules_digest([rule for rule in session.config.retention if rule.registry == registry]):
+    if plan.rules != rules_digest([rule for rule in session.config.rules if rule.registry == registry]):
         raise InputError(
             "the rules of the configuration are not those of the plan", where=where, do="Make a new plan, and read it"
         )

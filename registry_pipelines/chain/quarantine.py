@@ -105,7 +105,7 @@ def _quarantines(session: Session, registry: str, opened: Registry) -> list[Plac
     try:
         return [Place(opened, name) for name in sorted(opened.repositories()) if is_quarantine(name)]
     except Unsupported:
-        rules = [rule for rule in session.config.retention if rule.registry == registry]
+        rules = [rule for rule in session.config.rules if rule.registry == registry]
         patterns = {pattern for rule in rules for pattern in rule.repositories}
         named = sorted(each for each in patterns if not GLOB_CHARACTERS.intersection(each))
         return [quarantine_of(Place(opened, name)) for name in named]

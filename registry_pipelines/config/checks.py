@@ -340,6 +340,8 @@ def _dockerfile(config: Config, at: str, image: Image) -> Iterable[tuple[str, st
         used = {place for each in config.images.values() for place in (each.repository, each.moving) if place}
         if cache in used:
             yield f"{at}.dockerfile.cache", f"{cache} is the repository of an image; a cache needs one of its own"
+        if settings.cache.keep.days < 1:
+            yield f"{at}.dockerfile.cache.keep", "a cache is kept for at least a day"
         if settings.engine in ("buildah", "docker"):
             yield f"{at}.dockerfile.cache", f"a cache in a registry is BuildKit's; `engine: {settings.engine}` has none"
 

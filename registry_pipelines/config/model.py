@@ -573,6 +573,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
             for name, own in self.trust.attestors.items()
         }
 
+    @property
+    def caches_of_builds(self) -> dict[tuple[str, str], str]:
+        """By registry and repository of a build cache, whose it is: a repository that nothing but builds use."""
+        return {
+            (image.registry, image.dockerfile.cache.repository): name
+            for name, image in self.images.items()
+            if image.dockerfile and image.dockerfile.cache
+        }
+
+    @property
+    def rules(self) -> tuple[RetentionRule, ...]:
+        """What registries keep: `retention`, and what build caches say of themselves."""
+        caches = [
+            RetentionRule(
+                registry=image.registry,
+                name=f"buildcache-{name}"[:63],
+                repositories=(image.dockerfile.cache.repository,),
+                keep_newest=0,
+                keep_days=image.dockerfile.cache.keep.days,
+                untagged_days=image.dockerfile.cache.keep.days,
+            )
+            for name, image in self.images.items()
+            if image.dockerfile and image.dockerfile.cache
+        ]
+        return (*self.retention, *caches)
+
     def repository_at(self, image: Image, target: Target) -> str:
         """The repository an image has at a target."""
         return f"{target.prefix}/{image.repository}" if target.prefix else image.repository
@@ -613,6 +639,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         return {
             **{image.repository: f"releases of {image.name} travel when they are promoted" for image in own},
             **{f"{prefix}/*": "this sync writes there itself" for prefix in prefixes},
+            **{
+                cache: f"it is the build cache of {name}"
+                for (registry, cache), name in self.caches_of_builds.items()
+                if registry == sync.source
+            },
             **({inbox[1]: "recordings of nodes are never copied"} if inbox and inbox[0] == sync.source else {}),
         }
 

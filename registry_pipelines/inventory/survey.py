@@ -49,6 +49,8 @@ UNREAD_INDEX = "an index of the repository cannot be read (archived), and may li
 _NAMED_AFTER = tuple(f"{algorithm}-" for algorithm in HEX_LENGTHS)
 
 CREATED = "org.opencontainers.image.created"
+_CACHED_AT = "buildkit/createdat"
+"""Annotation of a layer in a BuildKit cache of the registry, as BuildKit 0.26 writes it."""
 
 
 @dataclass(frozen=True)
@@ -298,10 +300,14 @@ def _artifact_type(content: Manifest | Index) -> str:
 
 
 def _created(place: Place, content: Manifest | Index) -> datetime | None:
-    """When an image was made: its config's ``created``, else the annotation. Never guessed from a push time."""
+    """When an image was made: its config's ``created``, else the annotation; a build cache: when its newest step was.
+    Never guessed from a push time."""
     created = None
     if isinstance(content, Manifest) and content.config.media_type in media_types.IMAGE_CONFIGS:
         created = read_created(_config_time(place, content.config))
+    if isinstance(content, Manifest) and content.config.media_type == media_types.BUILDKIT_CACHE:
+        times = (read_created((layer.annotations or {}).get(_CACHED_AT, "")) for layer in content.layers)
+        created = max(filter(None, times), default=None)
     return created or read_created((content.annotations or {}).get(CREATED, ""))
 
 

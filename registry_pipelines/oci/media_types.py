@@ -40,6 +40,9 @@ NOTATION_SIGNATURE = "application/vnd.cncf.notary.signature"
 
 CYCLONEDX = "application/vnd.cyclonedx+json"
 
+BUILDKIT_CACHE = "application/vnd.buildkit.cacheconfig.v0"
+"""Config of a build cache that is stored as an image (BuildKit's registry exporter, ``image-manifest=true``)."""
+
 SOCI_V1 = "application/vnd.amazon.soci.index.v1+json"
 SOCI_V2 = "application/vnd.amazon.soci.index.v2+json"
 SOCI_INDEXES = (SOCI_V1, SOCI_V2)

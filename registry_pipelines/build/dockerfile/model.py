@@ -36,7 +36,7 @@ class BuildCacheRepository(msgspec.Struct, frozen=True, kw_only=True):
     repository: Annotated[str, REPOSITORY]
     """Repository in the source registry, for the cache alone: nothing in it is a release, nothing of it is copied."""
     keep: Duration = Duration(days=14)
-    """How long a cache that no build has written anew is kept."""
+    """How long it is kept, in whole days, after the newest step in it was run; then `collect` may delete it."""
 
 
 class DockerfileBuild(msgspec.Struct, frozen=True, kw_only=True):
