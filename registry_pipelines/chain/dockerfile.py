@@ -22,6 +22,7 @@ from registry_pipelines.oci.tags import read_version
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.origins import is_loopback
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 
 
@@ -83,8 +84,8 @@ def engine_login(
         if found is not None and not found.anonymous:
             login = Login(host, found.username or "<token>", found.password or found.identity_token)
             folder = stack.enter_context(docker_config([login], session.config.state / "build"))
-        reference = f"{host}/{settings.cache.repository}:{image.name}"  # the tag moves with each build
-        yield CacheReference(reference, plain_http=_speaks_plain(source, host)), folder
+        place = Place(session.places.registry(image.registry), settings.cache.repository)
+        yield CacheReference(place, image.name, plain_http=_speaks_plain(source, host)), folder
 
 
 def _speaks_plain(source: RegistryPlace, host: str) -> bool:

@@ -19,11 +19,11 @@ from registry_pipelines.build.dockerfile.engines.buildah import Buildah
 from registry_pipelines.build.dockerfile.engines.buildctl import Buildctl
 from registry_pipelines.build.dockerfile.engines.buildx import Buildx
 from registry_pipelines.build.dockerfile.engines.docker import Docker
-from registry_pipelines.build.dockerfile.engines.protocol import CacheReference, Engine, Order, Step
+from registry_pipelines.build.dockerfile.engines.protocol import CACHE_LAYOUT, CacheReference, Engine, Order, Step
 from registry_pipelines.build.dockerfile.image import MadeImage, PlatformImage, read_image
 from registry_pipelines.build.dockerfile.inputs import check_leaves_out, input_digest, packing, secret_values
 from registry_pipelines.build.dockerfile.instructions import Dockerfile
-from registry_pipelines.build.dockerfile.leaks import check_leaks
+from registry_pipelines.build.dockerfile.leaks import check_cache_leaks, check_leaks
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
 from registry_pipelines.build.dockerfile.provenance import BUILDER_ID, provenance, stated_inputs
@@ -38,9 +38,11 @@ from registry_pipelines.evidence.artifacts import Attached, attached
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
+from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
+from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer.copying import copy_closure
@@ -212,9 +214,11 @@ class _Run:
                 internal={"links": link_parameters(links)},
             )
             check_leaks(made, content, question.secrets, self.progress)
+            check_cache_leaks(folder / CACHE_LAYOUT, question.secrets, self.progress)
             check_version(self.place, spec.version, there, top.digest, self.said)
             made.place.registry.put_manifest(made.place.repository, top)
             rows, sent = self._push(made, top)
+            sent += self._push_cache(folder, order.cache)
         attached_to, bytes_attached, changed = attach_provenance(
             self.place, top.descriptor, content, self.builder._signer
         )
@@ -235,6 +239,14 @@ class _Run:
             notes=built.warnings,
             links=links,
         )
+
+    def _push_cache(self, folder: Path, cache: CacheReference | None) -> int:
+        """Send the cache that BuildKit left here to be read for secrets; it wrote any other itself."""
+        left = list(Layout(folder / CACHE_LAYOUT).manifests())
+        if cache is None or not left:
+            return 0
+        source, tags = Place(LayoutRegistry(folder), CACHE_LAYOUT), (cache.tag,)
+        return copy_closure(source, left[0], [cache.place], tags=tags, engine=self.builder._transfer).bytes_moved
 
     def _links(self, made: MadeImage) -> dict[str, LinkReport]:
         """By platform, what does not link. Raises LibraryMissing where that is an error."""

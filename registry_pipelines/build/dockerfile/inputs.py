@@ -103,7 +103,21 @@ def secret_values(spec: DockerfileSpec) -> tuple[str, ...]:
             raise InputError(f"the {source} is empty or not there", where=where, do="Give the secret a value")
         values[value.strip()] = None
         values |= dict.fromkeys(line.strip() for line in value.splitlines() if len(line.strip()) >= SHORTEST_LINE)
+    _check_told_nowhere(spec, tuple(values))
     return tuple(values)
+
+
+def _check_told_nowhere(spec: DockerfileSpec, values: tuple[str, ...]) -> None:
+    """Arguments and labels stand in the engine's command, in the history and in the provenance."""
+    told = {f"args.{name}": value for name, value in spec.args.items()}
+    told |= {f"labels.{name}": value for name, value in spec.labels.items()}
+    for field, text in told.items():
+        if any(value in text for value in values):
+            raise InputError(
+                "it holds the value of a secret, and stands in the image for all to read",
+                where=f"dockerfile.{field}",
+                do="Have the step mount the secret: RUN --mount=type=secret,id=NAME",
+            )
 
 
 SHORTEST_LINE = 6

@@ -7,13 +7,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from registry_pipelines.build.dockerfile.image import MadeImage
 from registry_pipelines.errors import ContentError
 from registry_pipelines.oci.layer.walk import Entry, open_layer
-from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.layout import Layout
+from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.blobs import BlobStream, Counted
+from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 
 SHORTEST_SECRET = 6
@@ -34,6 +37,19 @@ def check_leaks(made: MadeImage, statement: bytes, values: Sequence[str], progre
     layers = {layer.digest: layer for image in made.images for layer in image.manifest.layers}
     for layer in layers.values() if long else ():
         _check_layer(made.place, layer, long, progress)
+
+
+def check_cache_leaks(folder: Path, values: Sequence[str], progress: Progress) -> None:
+    """The same for a build cache that lies in a layout: the layers of all stages, also of those that the image has
+    nothing of. Nothing where there is no cache."""
+    long = [value.encode() for value in values if len(value.encode()) >= SHORTEST_SECRET]
+    layout, place = Layout(folder), Place(LayoutRegistry(folder.parent), folder.name)
+    for digest in layout.manifests() if long else ():
+        content = place.registry.get_manifest(place.repository, digest).content()
+        if not isinstance(content, Manifest):
+            raise ContentError("the engine's cache is no image manifest, and cannot be read", where=str(folder))
+        for layer in content.layers:
+            _check_layer(place, layer, long, progress)
 
 
 def _check_layer(place: Place, layer: Descriptor, needles: Sequence[bytes], progress: Progress) -> None:

@@ -15,7 +15,15 @@ from msgspec import structs
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.build.dockerfile.builder import DockerfileBuilder
 from registry_pipelines.build.dockerfile.engines.protocol import CacheReference
-from registry_pipelines.errors import BuildFailed, ContentError, InputError, NotFound, TagImmutable, ToolMissing
+from registry_pipelines.errors import (
+    BuildFailed,
+    ContentError,
+    DiskFull,
+    InputError,
+    NotFound,
+    TagImmutable,
+    ToolMissing,
+)
 from registry_pipelines.evidence.artifacts import attached
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.keys import generate_key, load_signer, load_verifier
@@ -43,7 +51,7 @@ class Told(Silent):
 
 
 def cache_of(kit: Kit, repository: str) -> CacheReference:
-    return CacheReference(f"{kit.server}/{repository}:buildcache", plain_http=True)
+    return CacheReference(kit.place(repository), "buildcache", plain_http=True)
 
 
 def predicate_of(place: Place, result: Any) -> dict[str, Any]:
@@ -173,13 +181,47 @@ def test_several_platforms_are_one_index_without_attestations(kit: Kit, tmp_path
     assert sorted(steps) == ["linux/amd64", "linux/arm64"]
 
 
-def test_a_secret_that_a_step_writes_into_a_layer_is_found_before_anything_is_pushed(kit: Kit, tmp_path: Path) -> None:
-    dockerfile = "ARG BASE\nFROM ${BASE}\nRUN --mount=type=secret,id=token cp /run/secrets/token /tmp/netrc\n"
+@pytest.mark.parametrize(
+    ("dockerfile", "where"),
+    [
+        ("FROM ${BASE}\nRUN --mount=type=secret,id=token cp /run/secrets/token /tmp/netrc\n", "/tmp/netrc of layer"),
+        # The image has nothing of the first stage, and the cache has all of it.
+        (
+            "FROM ${BASE} AS first\nRUN --mount=type=secret,id=token cp /run/secrets/token /tmp/conf && echo 1 > /a\n"
+            "FROM ${BASE}\nCOPY --from=first /a /\n",
+            "/tmp/conf of layer",
+        ),
+    ],
+)
+def test_a_secret_that_a_step_writes_somewhere_is_found_before_anything_is_pushed(
+    kit: Kit, tmp_path: Path, dockerfile: str, where: str
+) -> None:
     place = kit.place("leaking/app")
-    with pytest.raises(ContentError, match="/tmp/netrc of layer") as caught:
-        DockerfileBuilder(tmp_path / "state").build(spec(kit, project(tmp_path / "context", dockerfile)), place)
+    builder = DockerfileBuilder(tmp_path / "state", cache=cache_of(kit, "leaking/cache"))
+    wanted = spec(kit, project(tmp_path / "context", f"ARG BASE\n{dockerfile}"))
+    with pytest.raises(ContentError, match=where) as caught:
+        builder.build(wanted, place)
     assert SECRET not in str(caught.value)
-    assert not (kit.store / place.repository).exists()
+    assert not (kit.store / place.repository).exists() and not (kit.store / "leaking/cache").exists()
+
+
+def test_a_secret_is_no_argument_and_no_label(kit: Kit, tmp_path: Path) -> None:
+    builder, context = DockerfileBuilder(tmp_path / "state"), project(tmp_path / "context")
+    for fields in ({"args": {"BASE": kit.base, "GREETING": f"x{SECRET}"}}, {"labels": {"key": SECRET}}):
+        with pytest.raises(InputError, match="holds the value of a secret") as caught:
+            builder.build(spec(kit, context, **fields), kit.place("telling/app"))
+        assert SECRET not in str(caught.value)
+
+
+def test_a_full_disk_is_said_with_its_folder(kit: Kit, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", state], check=True)
+    try:
+        with pytest.raises(DiskFull, match="no space is left for what the engine makes"):
+            DockerfileBuilder(state).build(spec(kit, project(tmp_path / "context")), kit.place("full/app"))
+    finally:
+        subprocess.run(["umount", state], check=True)
 
 
 @pytest.mark.parametrize(

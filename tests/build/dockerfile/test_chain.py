@@ -80,7 +80,7 @@ def test_the_whole_way_of_an_image_from_a_dockerfile(settings: Path) -> None:
     assert [each["stage"] for each in shipped["stages"]] == names
     assert {each["status"] for each in shipped["stages"]} == {"ok"}
     built = shipped["stages"][0]
-    assert built["facts"]["cache"].endswith("/team/app-cache:app") and built["facts"]["steps_cached"] == 0
+    assert built["facts"]["cache"].endswith("/team/app-cache:app")
     [again] = run(settings, "build", "app")
     assert (again["action"], again["digest"]) == ("unchanged", built["digest"])
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from registry_pipelines.build.dockerfile.engines.failures import too_long
 from registry_pipelines.build.dockerfile.engines.process import running
-from registry_pipelines.build.dockerfile.engines.protocol import LAYOUT, Order
+from registry_pipelines.build.dockerfile.engines.protocol import CACHE_LAYOUT, LAYOUT, Order
 from registry_pipelines.build.dockerfile.engines.rawjson import Following
 from registry_pipelines.errors import BuildFailed, DiskFull, RegistryPipelinesError, ToolMissing
 from registry_pipelines.threads import run_child
@@ -45,13 +45,14 @@ def exporter(order: Order) -> str:
 
 def cache_options(order: Order) -> tuple[str, str]:
     """Where BuildKit reads its cache, and how it writes it: as an image, which every registry takes; with the steps of
-    all stages. Empty without a cache."""
+    all stages. With secrets it goes to a folder first. Empty without a cache."""
     if order.cache is None:
         return "", ""
     place = f"type=registry,ref={order.cache.reference}"
     if order.cache.plain_http:
         place += ",registry.insecure=true"
-    return place, f"{place},mode=max,image-manifest=true,oci-mediatypes=true"
+    to = f"type=local,dest={order.folder / CACHE_LAYOUT}" if order.secret_values else place
+    return place, f"{to},mode=max,image-manifest=true,oci-mediatypes=true"
 
 
 def environment(order: Order) -> dict[str, str]:
@@ -89,6 +90,8 @@ def failure(order: Order, following: Following, status: int) -> RegistryPipeline
     told = f"{failed.error if failed else ''}\n{words}"
     where = str(order.spec.dockerfile) + (f":{following.line}" if following.line else "")
     if "no space left on device" in told:
+        if str(order.folder) in told:
+            return DiskFull("no space is left for what the engine makes", where=str(order.folder), do="Free some there")
         return DiskFull(
             "the engine's disk is full", where=failed.name if failed else where, do="Free some: docker buildx prune"
         )

@@ -11,6 +11,7 @@ from typing import Protocol
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.protocol import Place
 
 LAYOUT = "layout"
 """Folder below ``Order.folder`` where an engine leaves the image: an OCI image layout (image-spec 1.1,
@@ -20,13 +21,22 @@ LAST_LINES = 20
 """Lines of a failed step that an error shows."""
 
 
+CACHE_LAYOUT = "cache"
+"""The same for the cache, where secrets are about: it is read for their values before it goes to the registry."""
+
+
 @dataclass(frozen=True)
 class CacheReference:
-    """Where BuildKit reads and writes the cache."""
+    """Where BuildKit reads the cache, and where it writes it unless the build has secrets (:data:`CACHE_LAYOUT`)."""
 
-    reference: str
-    """``host/repository:tag``."""
+    place: Place
+    tag: str
     plain_http: bool = False
+
+    @property
+    def reference(self) -> str:
+        """As BuildKit is told it: ``host/repository:tag``."""
+        return f"{self.place}:{self.tag}"
 
 
 @dataclass(frozen=True, kw_only=True)
