@@ -1,4 +1,4 @@
-"""Make a release: images from Python wheels and an application folder, without a container daemon.
+"""Make a release: images from Python wheels and an application folder, without a container daemon, or from a Dockerfile.
 
 ``builder`` says what goes in and out, ``layers`` is the builder; its steps, in their order:
 
@@ -11,7 +11,9 @@
 - layers: ``planning``, ``buckets``, ``wheel_layer`` (``content``, ``entries``, ``compiling``), ``splice`` with
   ``inflate``: one wheel becomes one layer, made of the wheel's own deflate streams
 - do its libraries find each other: ``links``
-- at the registry: ``pushing`` (through ``transfer.uploads``), ``images``, ``provenance``; ``cache`` remembers layers
+- at the registry: ``pushing`` (through ``transfer.uploads``), ``images``, ``provenance``, ``publishing``; ``cache``
+  remembers layers
+- ``dockerfile`` is the other builder: an engine runs a Dockerfile
 
 ``chain`` imports the builder, ``config`` and ``sign`` its documents; no other stage may look inside.
 """

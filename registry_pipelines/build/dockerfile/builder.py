@@ -211,6 +211,7 @@ class _Run:
                 source_date=question.source_date,
                 revision=question.revision,
                 builder_id=self.builder._builder_id,
+                ran=[step.name for step in built.steps],
                 internal={"links": link_parameters(links)},
             )
             check_leaks(made, content, question.secrets, self.progress)

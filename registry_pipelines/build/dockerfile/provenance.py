@@ -8,6 +8,7 @@ give equal bytes here, and a second build attaches nothing.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qs, unquote
@@ -44,10 +45,12 @@ def provenance(
     source_date: int,
     revision: Revision | None,
     builder_id: str = BUILDER_ID,
+    ran: Sequence[str] = (),
     internal: Mapping[str, Any] | None = None,
 ) -> bytes:
     """The statement's JSON. Subjects: the top digest, then every platform manifest it covers. inputs: see
-    ``inputs.input_digest``. internal: more that is known of the result, such as libraries that are missing."""
+    ``inputs.input_digest``. ran: names of the engine's steps, which tell the bases where nothing is attested.
+    internal: more that is known of the result, such as libraries that are missing."""
     digests = dict.fromkeys([top.digest, *(image.stored.digest for image in made.images)])
     steps = {
         str(image.platform): _steps(made.statements[image.stored.digest])
@@ -68,7 +71,7 @@ def provenance(
                     **({"steps": steps} if any(steps.values()) else {}),
                     **(internal or {}),
                 },
-                "resolvedDependencies": _dependencies(made, revision),
+                "resolvedDependencies": _dependencies(made, revision, ran),
             },
             "runDetails": {"builder": {"id": builder_id, "version": _versions(engine)}},
         },
@@ -107,10 +110,17 @@ def _parameters(spec: DockerfileSpec, dockerfile: Digest) -> dict[str, Any]:
     }
 
 
-def _dependencies(made: MadeImage, revision: Revision | None) -> list[dict[str, Any]]:
+_FROM = re.compile(r"\bFROM (?P<name>[^\s@]+)@sha256:(?P<hex>[0-9a-f]{64})\b")
+"""How BuildKit names the step that takes a base: ``[build 1/4] FROM docker.io/library/python:3.12@sha256:...``."""
+
+
+def _dependencies(made: MadeImage, revision: Revision | None, ran: Sequence[str]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for predicate in made.statements.values():
         found += _materials(predicate)
+    if not made.statements:
+        named = filter(None, map(_FROM.search, ran))
+        found += [{"uri": f"oci://{match['name']}", "digest": {"sha256": match["hex"]}} for match in named]
     if revision and revision.commit:
         found.append(
             {

@@ -34,6 +34,7 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Duration
 from tests.build.dockerfile.kit import SECRET, Kit, contents, processes, project, spec
+from tests.doubles.docker_daemon import own_docker
 from tests.patience import patient
 
 
@@ -253,3 +254,22 @@ def test_the_state_folder_never_goes_to_the_engine(kit: Kit, tmp_path: Path) -> 
     builder = DockerfileBuilder(context / ".registry-pipelines")
     with pytest.raises(InputError, match=r"state folder \.registry-pipelines lies in the context"):
         builder.build(spec(kit, context), kit.place("state/app"))
+
+
+def test_a_daemon_with_the_old_store_builds_too_and_says_what_it_cannot(
+    kit: Kit, peer: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Docker 20: its BuildKit has no OCI exporter, attests nothing, and writes no cache."""
+    wanted = spec(kit, project(tmp_path / "context"))
+    with own_docker(peer) as docker:
+        monkeypatch.setenv("DOCKER_HOST", docker.environment["DOCKER_HOST"])
+        place = kit.place("old/app")
+        result = DockerfileBuilder(tmp_path / "state").build(structs.replace(wanted, engine="buildx"), place)
+        base = place.registry.resolve("bases/shell", "1").digest
+        dependencies = predicate_of(place, result)["buildDefinition"]["resolvedDependencies"]
+        assert dependencies == [{"uri": f"oci://{kit.base}", "digest": {"sha256": base.hex}}]
+        assert any("old store" in text for text in result.warnings)
+        assert inspected(peer, f"{kit.server}/old/app:v1.0.0")["created"] == "1980-01-01T00:00:00Z"
+        cached = DockerfileBuilder(tmp_path / "other", cache=cache_of(kit, "old/cache"))
+        with pytest.raises(ToolMissing, match="docker driver of buildx cannot make the build cache"):
+            cached.build(structs.replace(wanted, version="v2", engine="buildx"), place)

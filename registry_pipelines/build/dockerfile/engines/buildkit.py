@@ -116,4 +116,5 @@ def failure(order: Order, following: Following, status: int) -> RegistryPipeline
 
 def _last(words: str) -> str:
     lines = [text for text in words.splitlines() if text.strip()]
-    return lines[-1].removeprefix("ERROR: ").removeprefix("error: ")[:1000] if lines else ""
+    named = [text for text in lines if text.lower().startswith("error: ")]
+    return (named or lines)[-1].removeprefix("ERROR: ").removeprefix("error: ")[:1000] if lines else ""

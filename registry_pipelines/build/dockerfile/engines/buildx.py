@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Sequence
 
 from registry_pipelines.build.dockerfile.engines.buildkit import ask, cache_options, exporter, run
-from registry_pipelines.build.dockerfile.engines.protocol import Built, Found, Order
-from registry_pipelines.errors import PlatformInvalid, ToolMissing
+from registry_pipelines.build.dockerfile.engines.protocol import LAYOUT, Built, Found, Order
+from registry_pipelines.errors import BuildFailed, PlatformInvalid, ToolMissing
 from registry_pipelines.oci.platforms import Platform
 
 _FIELD = re.compile(r"^(Driver|BuildKit version|BuildKit|Buildkit|Platforms|Error|Name):[ \t]*(.*)$", re.M)
@@ -36,9 +36,44 @@ class Buildx:
 
     def build(self, order: Order) -> Built:
         """See Engine."""
-        command = [*_command(), "build", "--progress=rawjson", f"--output={exporter(order)}", *_options(order)]
-        following = run([*command, str(order.spec.context)], order)
-        return Built(engine=self.find().version, steps=following.steps, warnings=following.warnings)
+        command, version = [*_command(), "build", "--progress=rawjson"], self.find().version
+        attested = [f"--output={exporter(order)}", "--provenance=mode=max", "--sbom=false", *_cache_options(order)]
+        try:
+            following = run([*command, *attested, *_options(order), str(order.spec.context)], order)
+        except BuildFailed as error:
+            if not _OLD_DRIVER.search(error.what):
+                raise
+            return _through_store(command, order, version)
+        return Built(engine=version, steps=following.steps, warnings=following.warnings)
+
+
+_OLD_DRIVER = re.compile(r"(?:OCI exporter|Attestation|Cache export) is not supported for the docker driver")
+"""What buildx says, before anything runs, of a daemon that keeps images in its old store."""
+
+_OLD_STORE = "the daemon keeps images in its old store: BuildKit attests nothing, and the provenance has no steps"
+
+
+def _through_store(command: Sequence[str], order: Order, version: str) -> Built:
+    """Have the image made in the daemon's store, and take it from there; it stays there for the next build, untagged.
+    Raises as ``Engine.build``."""
+    if order.cache is not None or len(order.platforms) > 1:
+        what = "the build cache in a registry" if order.cache is not None else "an image of several platforms"
+        raise ToolMissing(
+            f"the docker driver of buildx cannot make {what}: its daemon keeps images in the old store",
+            where=str(order.spec.dockerfile),
+            do="docker buildx create --driver docker-container --use, or the daemon's feature containerd-snapshotter",
+        )
+    from registry_pipelines.build.dockerfile.engines.docker import connected  # needs an extra
+    from registry_pipelines.build.dockerfile.engines.saved import save_as_layout
+
+    named = order.folder / "image"
+    told = ["--output=type=docker", f"--iidfile={named}"]
+    following = run([*command, *told, *_options(order), str(order.spec.context)], order)
+    with connected(order) as client:
+        save_as_layout(
+            client.get_image(named.read_text().strip()), order.folder / LAYOUT, order.folder, order.source_date
+        )
+    return Built(engine=version, steps=following.steps, warnings=(*following.warnings, _OLD_STORE))
 
 
 def _command() -> list[str]:
@@ -57,7 +92,7 @@ def _command() -> list[str]:
 
 def _options(order: Order) -> list[str]:
     spec = order.spec
-    options = [f"--file={spec.dockerfile}", "--provenance=mode=max", "--sbom=false"]
+    options = [f"--file={spec.dockerfile}"]
     options += [f"--platform={','.join(map(str, order.platforms))}"]
     options += [f"--target={spec.target}"] if spec.target else []
     options += [f"--network={spec.network}"]
@@ -66,8 +101,12 @@ def _options(order: Order) -> list[str]:
     options += [f"--build-arg=SOURCE_DATE_EPOCH={order.source_date}"]
     options += [f"--label={name}={value}" for name, value in order.labels.items()]
     options += [f"--secret={text}" for text in secret_options(order)]
+    return options
+
+
+def _cache_options(order: Order) -> list[str]:
     cache_from, cache_to = cache_options(order)
-    return options + ([f"--cache-from={cache_from}", f"--cache-to={cache_to}"] if cache_from else [])
+    return [f"--cache-from={cache_from}", f"--cache-to={cache_to}"] if cache_from else []
 
 
 def secret_options(order: Order) -> list[str]:

@@ -48,7 +48,7 @@ class Docker:
 
     def find(self) -> Found:
         """See Engine."""
-        with _client(None) as client:
+        with connected(None) as client:
             told = client.version()
         here = Platform.parse(f"{told.get('Os', 'linux')}/{told.get('Arch', 'amd64')}")
         return Found(
@@ -60,7 +60,7 @@ class Docker:
         text = read_dockerfile(order.spec.dockerfile)
         dockerfile = parse_dockerfile(text, args=order.spec.args, where=str(order.spec.dockerfile))
         context = measure_context(order.spec.context, order.spec.dockerfile)
-        with _client(order) as client:
+        with connected(order) as client:
             version = f"Docker {client.version().get('Version', '?')}, classic engine"
             following = _Following(order, dockerfile)
             image = _run(client, order, context, following)
@@ -72,7 +72,7 @@ class Docker:
 
 
 @contextlib.contextmanager
-def _client(order: Order | None) -> Iterator[Any]:
+def connected(order: Order | None) -> Iterator[Any]:
     """The daemon that the environment names. Raises ToolMissing."""
     try:
         import docker
