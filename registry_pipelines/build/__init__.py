@@ -1,4 +1,4 @@
-"""Make a release: images from Python wheels and an application folder, without a container daemon, or from a Dockerfile.
+"""Make a release: images from Python wheels and a folder, without a container daemon, or from a Dockerfile.
 
 ``builder`` says what goes in and out, ``layers`` is the builder; its steps, in their order:
 

@@ -5,6 +5,6 @@
 - ``context``: which files are sent, and where their bytes are; ``ignore_proposal``: what need not be sent
 - ``choosing``: which engine; ``needs``: what it would not do
 - ``engines``: who runs it
-- ``builder`` puts it together: ``inputs`` (what was given, as one digest), ``logins`` (for the engine), ``image`` (what it
-  left behind), ``leaks`` (no secret goes out), ``provenance``
+- ``builder`` puts it together: ``inputs`` (what was given, as one digest), ``logins`` (for the engine), ``image``
+  (what it left behind), ``leaks`` (no secret goes out), ``provenance``
 """
