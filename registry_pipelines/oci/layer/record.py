@@ -42,6 +42,7 @@ _BATCH_BYTES = 64 * 1024
 """Compressed at once; entry by entry it takes five times as long."""
 
 _READ_BYTES = 256 * 1024
+_CHECKED_BYTES = 4 * 1024 * 1024
 
 MAX_BLOCKS_BYTES = 8 * 1024 * 1024
 """Header blocks of one entry; PAX records of 1 MiB, a long name and a long link of as much are three."""
@@ -99,8 +100,8 @@ class LayerRecord:
         self._entries: Any = _map(folder / "entries")
         self.entry_count = facts.entries
         if (
-            zlib.crc32(self._windows) != facts.windows_crc
-            or zlib.crc32(self._entries) != facts.entries_crc
+            _crc(self._windows) != facts.windows_crc
+            or _crc(self._entries) != facts.entries_crc
             or len(self._windows) != len(facts.checkpoints) * WINDOW_BYTES
         ):
             raise LayerInvalid("the record of a layer is damaged", where=str(folder))
@@ -162,6 +163,18 @@ def _map(path: Path) -> mmap.mmap | bytes:
         if not path.stat().st_size:
             return b""
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _crc(content: mmap.mmap | bytes) -> int:
+    """CRC-32 of a file. Its pages are let go at once: they would count as this process's memory, 8 MB for each GB of
+    a layer's tar."""
+    crc, whole = 0, memoryview(content)
+    for start in range(0, len(whole), _CHECKED_BYTES):
+        piece = whole[start : start + _CHECKED_BYTES]
+        crc = zlib.crc32(piece, crc)
+        if isinstance(content, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+            content.madvise(mmap.MADV_DONTNEED, start, len(piece))
+    return crc
 
 
 def _exactly(reader: Any, count: int) -> bytes:
