@@ -29,16 +29,15 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 
 class Deadly(Silent):
-    # Dies at the nth beginning or end, or after -n pieces.
-    left = int(sys.argv[3])
-    def _step(self, by):
-        if Deadly.left * by > 0:
-            Deadly.left -= by
-            if not Deadly.left:
-                os.kill(os.getpid(), signal.SIGKILL)
-    def begin(self, *arguments, **more): self._step(1)
-    def advance(self, *arguments, **more): self._step(-1)
-    def end(self, *arguments, **more): self._step(1)
+    # Dies after n pieces, or at the end of the first task of a name.
+    left = int(sys.argv[3]) if sys.argv[3].isdigit() else 0
+    def advance(self, *arguments, **more):
+        Deadly.left -= 1
+        if not Deadly.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+    def end(self, task, *arguments, **more):
+        if task.partition(" ")[0] == sys.argv[3]:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 folder = Path(sys.argv[1])
 place = Place(LayoutRegistry(folder / "registry"), "team/app")
@@ -55,8 +54,8 @@ def place(tmp_path: Path) -> Place:
     return Place(LayoutRegistry(tmp_path / "registry"), "team/app")
 
 
-def run(folder: Path, image: str, steps: int) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", RUN, str(folder), image, str(steps)]
+def run(folder: Path, image: str, death: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", RUN, str(folder), image, death]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(60))
 
 
@@ -66,9 +65,9 @@ def test_it_is_killed_at_many_points_and_goes_on(place: Place, tmp_path: Path) -
     infos = [dist_info(name, "1") for name in packages]
     image = push_image(place, [{**files, **infos[0], **infos[1]}, {"app/main.py": "1"}])
     whole = rechunk(place, image.digest, Place(place.registry, "team/whole"), state=tmp_path / "other")
-    for steps in (-2, 1, -11, 9):
-        assert run(tmp_path, image.digest, steps).returncode == -9
-    done = run(tmp_path, image.digest, 0)
+    for death in ("3", "read", "layer"):
+        assert run(tmp_path, image.digest, death).returncode == -9
+    done = run(tmp_path, image.digest, "never")
     derived, sent = done.stdout.split()
     # A layer that was there before the last kill is not made again.
     assert derived == whole.derived and 0 < int(sent) < whole.bytes_sent
@@ -81,7 +80,7 @@ def test_a_full_disk_is_said_and_nothing_names_what_was_begun(place: Place, tmp_
     image = push_image(place, [{"app/model.bin": RANDOM * 6}])
     (tmp_path / "state" / "rechunk").mkdir(parents=True)
     room = f"mount -t tmpfs -o size=3m none {tmp_path}/state/rechunk"
-    mounted = f'{room} && exec {sys.executable} -c "$1" {tmp_path} $2 0'
+    mounted = f'{room} && exec {sys.executable} -c "$1" {tmp_path} $2 never'
     ran = subprocess.run(
         ["unshare", "-m", "sh", "-c", mounted, "sh", RUN, image.digest],
         capture_output=True,
@@ -92,4 +91,4 @@ def test_a_full_disk_is_said_and_nothing_names_what_was_begun(place: Place, tmp_
     assert ran.returncode == 1 and ran.stderr.startswith("DiskFull: ") and "state/rechunk" in ran.stderr
     blobs = sum(path.is_file() for path in (tmp_path / "registry").rglob("blobs/sha256/*"))
     assert blobs == 3  # the image's own: manifest, config, layer
-    assert run(tmp_path, image.digest, 0).returncode == 0
+    assert run(tmp_path, image.digest, "never").returncode == 0
