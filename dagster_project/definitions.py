@@ -19,6 +19,7 @@ from dagster_project.assets import (
     page,
     promote,
     rechunk,
+    recover,
     replicate,
     rescan,
     scan,
@@ -106,6 +107,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     loaded = [bundles.loaded(settings) for settings in inboxes]
     synced = [sync.synced(settings, list(config.syncs)) for settings in config.syncs.values()]
     ruled = list(dict.fromkeys(rule.registry for rule in config.rules))
+    backups = [recover.backed_up(settings) for settings in config.backups.values()]
+    drills = [recover.drilled(settings) for settings in config.backups.values()]
     plans = [collect.retention(name) for name in ruled]
     let_gone = [collect.collected(name) for name in ruled]
     aside = [collect.quarantine(name) for name in ruled]
@@ -133,6 +136,10 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     carrying = [job("nightly_artifacts", carried, "Bring the artifacts of mirrors up to date.")] if carried else []
     mirrors = {name: mirror.nightly_upstreams(config.mirrors[name], asset) for name, asset in upstreams.items()}
     syncs = [job("nightly_sync", synced, "Bring whole repositories to the targets.")] if synced else []
+    keeps = (
+        [job("nightly_backup", backups, "Keep what is new in registries, and what their tags name.")] if backups else []
+    )
+    proofs = [job("weekly_drill", drills, "Restore the newest backups here, and check all of it.")] if drills else []
     makes = [job("nightly_bundle", made, "Make bundles of what crosses an air gap.")] if made else []
     loads = [job("load_bundles", loaded, "Load what came across an air gap.")] if loaded else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
@@ -166,6 +173,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *made,
             *loaded,
             *synced,
+            *backups,
+            *drills,
             *plans,
             *let_gone,
             *aside,
@@ -190,6 +199,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *makes,
             *loads,
             *syncs,
+            *keeps,
+            *proofs,
             *plannings,
             *collections,
             *purges,
@@ -225,6 +236,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
                 for name, bringing in mirrors.items()
             ),
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*carrying, *syncs)),
+            *(nightly(keeping, str(config.schedules.backup), config) for keeping in keeps),
+            *(nightly(proving, str(config.schedules.drill), config) for proving in proofs),
             *(nightly(making, str(config.schedules.bundle), config) for making in makes),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),

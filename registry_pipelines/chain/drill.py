@@ -37,6 +37,8 @@ from registry_pipelines.transfer.verify import examine
 
 CHECKERS = 2
 """Images compared at once; each reads its blobs with threads of its own."""
+MOST_STARTS = 3
+"""Releases that are tried until one starts."""
 _MOST_NAMED = 10
 
 
@@ -159,7 +161,7 @@ class _Drill:
     def start(self, work: Path) -> str:
         """Start the first release that this machine can; in words what came of it."""
         why = "no release of an image of the configuration came back"
-        for release in self._releases:
+        for release in self._releases[:MOST_STARTS]:
             place = self._there.source(release)
             top = place.registry.get_manifest(place.repository, release.digest)
             entries = [each for each in read_images(place, top) if Platform.here().matches(each.platform)]
@@ -176,8 +178,13 @@ class _Drill:
             except InputError as error:
                 return f"not started: {error.what}"
             except RegistryPipelinesError as error:
-                self.problems.append(f"{release.key} did not start: {error}")
-                return "failed"
+                if (
+                    image.stream and image.stream.record
+                ):  # which says how it starts; others may want a GPU, or arguments
+                    self.problems.append(f"{release.key} did not start: {error}")
+                    return "failed"
+                why = f"{release.key} did not: {error.what}"
+                continue
             return f"{release.key} in {told.result_s:.1f} s"
         return f"not started: {why}"
 

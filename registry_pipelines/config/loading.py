@@ -12,9 +12,8 @@ from msgspec.structs import replace
 from registry_pipelines.config.checks import check, check_version, notes
 from registry_pipelines.config.decode import INVALID, Decoder
 from registry_pipelines.config.document import Problems, Reader, read_document
-from registry_pipelines.config.model import (
-    Config,
-)
+from registry_pipelines.config.model import Config
+from registry_pipelines.config.registries import RegistryPlace, StoreRegistry
 from registry_pipelines.promote.documents import Policy
 
 
@@ -61,12 +60,18 @@ def _decoded(node: yaml.Node, path: Path, decoder: Decoder, problems: Problems) 
     return config
 
 
+def _within(folder: Path, registry: RegistryPlace) -> RegistryPlace:
+    """A registry whose folder is no field of its own."""
+    return registry.within(folder) if isinstance(registry, StoreRegistry) else registry
+
+
 def _completed(config: Config, path: Path) -> Config:
     """With absolute paths, with the policy that exists unless it is written, and each image with its channels."""
     return replace(
         config,
         path=path.absolute(),
         state=path.absolute().parent / config.state,
+        registries={name: _within(path.absolute().parent, each) for name, each in config.registries.items()},
         images={name: image.with_order() for name, image in config.images.items()},
         policies={"default": Policy(name="default"), **config.policies},
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from registry_pipelines.config.clouds import EcrPublicRegistry, EcrRegistry, GarRegistry
 from registry_pipelines.config.redirects import Redirects
@@ -115,6 +116,10 @@ class StoreRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """Address of a store that speaks S3 and is not AWS, as `https://minio.example.com`."""
     aws_profile: str = ""
     """Profile of AWS's configuration; the default chain of boto3 unless told."""
+
+    def within(self, folder: Path) -> StoreRegistry:
+        """The same, where a store that is a folder is relative to another one."""
+        return self if "://" in self.address else replace(self, address=str(folder / Path(self.address).expanduser()))
 
 
 RemoteRegistry = DistributionRegistry | EcrRegistry | EcrPublicRegistry | GarRegistry
