@@ -32,7 +32,14 @@ from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
 from registry_pipelines.build.target import WheelTarget
 from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
-from registry_pipelines.errors import DiskFull, LocalError, RequirementsInvalid, ToolMissing, Unavailable
+from registry_pipelines.errors import (
+    DiskFull,
+    LocalError,
+    RegistryPipelinesError,
+    RequirementsInvalid,
+    ToolMissing,
+    Unavailable,
+)
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.threads import Pool, run_child
 
@@ -118,8 +125,8 @@ def _through_indexes(
         question.front = front
         try:
             choices = _ask(question, seen)
-        except RequirementsInvalid:
-            front.raise_failure()
+        except RegistryPipelinesError:
+            front.raise_failure()  # says why pip found nothing
             raise
         front.raise_failure()
         question.check(choice["filename"] for choice in choices)

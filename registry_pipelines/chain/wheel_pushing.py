@@ -94,13 +94,22 @@ def _origins(wheels: Sequence[StoredWheel]) -> dict[str, dict[str, str]]:
 
 def _spec(session: Session, asked: Asked) -> BuildSpec:
     folder = session.config.path.parent
+    if asked.index and asked.wheels:
+        raise InputError("wheels are chosen from a folder or from indexes", do="Give --wheels or --index, not both")
     if bool(asked.image) == bool(asked.requirements):
         raise InputError("either a requirements file says which wheels, or an image", do="Give one of them")
     if asked.requirements:
-        return BuildSpec(name=asked.requirements.name, requirements_file=asked.requirements, wheels=asked.wheels)
+        return BuildSpec(
+            name=asked.requirements.name,
+            requirements_file=asked.requirements,
+            wheels=asked.wheels,
+            index=tuple(asked.index),
+        )
     image = session.image(asked.image)
     if image.build is None:
         raise InputError(f"image {asked.image} has no build section", do="Give its requirements file")
     # Where the wheels come from is the question here: what the build behind the gap will say is not the answer.
     changes = {"wheels_from": None, **({"wheels": asked.wheels, "index": ()} if asked.wheels else {})}
+    if asked.index:
+        changes |= {"index": tuple(asked.index), "wheels": None, "find_links": ()}
     return msgspec.structs.replace(build_spec(asked.image, image.build, folder), **changes)

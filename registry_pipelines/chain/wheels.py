@@ -38,7 +38,8 @@ KEPT_S = 30 * 86_400.0
 @dataclass(frozen=True)
 class Asked:
     """Which wheels: those of an image's build, or of a requirements file for some platforms (this machine's without
-    any), a Python (this one's if empty) and a C library. wheels: the folder to choose from, instead of an index."""
+    any), a Python (this one's if empty) and a C library. wheels: the folder to choose from, instead of an index. index:
+    indexes of the configuration to choose from, in place of those of the image or of pip."""
 
     image: str = ""
     requirements: Path | None = None
@@ -46,6 +47,7 @@ class Asked:
     platforms: Sequence[str] = ()
     python: str = ""
     libc: str = ""
+    index: Sequence[str] = ()
 
 
 def pulled(session: Session, reference: str, folder: Path) -> StageResult:

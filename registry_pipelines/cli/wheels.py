@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from registry_pipelines.cli.context import PLATFORM, Options, common
-from registry_pipelines.cli.names import IMAGES
+from registry_pipelines.cli.names import IMAGES, names_of
 from registry_pipelines.errors import InputError
 
 
@@ -28,6 +28,14 @@ def wheels_group() -> None:
 @click.option(
     "--wheels", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Choose from this, ask no index."
 )
+@click.option(
+    "--index",
+    "indexes",
+    multiple=True,
+    metavar="NAME",
+    shell_complete=names_of("packages"),
+    help="Choose from these package indexes of the configuration.",
+)
 @common
 def push(
     options: Options,
@@ -38,6 +46,7 @@ def push(
     version: str,
     libc: str,
     wheels: Path | None,
+    indexes: tuple[str, ...],
 ) -> None:
     """Choose wheels as a build does, and store them at REFERENCE (REGISTRY/REPOSITORY:TAG), signed by the
     builder's key.
@@ -51,7 +60,7 @@ def push(
     from registry_pipelines.chain.wheels import Asked
 
     with options.chain() as chain:
-        result = chain.push_wheels(reference, Asked(image, requirements, wheels, platforms, version, libc))
+        result = chain.push_wheels(reference, Asked(image, requirements, wheels, platforms, version, libc, indexes))
     from registry_pipelines.cli.releases import answer
 
     answer(options, result)

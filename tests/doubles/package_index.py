@@ -126,7 +126,7 @@ class PackageIndex:
     def _page(self, handler: _Handler, name: str) -> None:
         if name not in self.projects:
             if self.fallback:
-                handler.answer(302, headers={"Location": f"{self.fallback}{name}/"})
+                handler.answer(303, headers={"Location": f"{self.fallback}{name}/"})
             else:
                 handler.answer(404)
             return

@@ -29,8 +29,8 @@ Advance = Callable[[int], object]
 
 
 class HttpIndex:
-    """An index at an address. projects: where pages are, with a slash at the end; uploads: where twine uploads to,
-    empty for nowhere. said: gets what is to be told of it. Safe for many threads."""
+    """An index at an address. site: where pages of projects are. uploads: where twine uploads to, often another host;
+    None for nowhere. said: gets what is to be told of it. Safe for many threads."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class HttpIndex:
         site: Site,
         *,
         kept: KeptPages | None,
-        uploads: str = "",
+        uploads: Site | None = None,
         said: Callable[[str], object] = lambda _: None,
         retries: Retries | None = None,
     ) -> None:
@@ -201,6 +201,8 @@ class HttpIndex:
     def close(self) -> None:
         """Close its connections."""
         self.site.close()
+        if self.uploads:
+            self.uploads.close()
 
     def __str__(self) -> str:
         return f"{self.name} ({urlsplit(self.site.base).hostname})"

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from registry_pipelines.build.packages.folders import FolderOfWheels
 from registry_pipelines.build.packages.index import RETRIES, HttpIndex
 from registry_pipelines.build.packages.kept_pages import KeptPages
-from registry_pipelines.build.packages.logins import Login, of_this_machine
+from registry_pipelines.build.packages.logins import Login, nobody, of_this_machine
 from registry_pipelines.build.packages.model import (
     ArtifactIndex,
     CodeArtifactIndex,
@@ -75,7 +75,10 @@ class Opener:
                 folder, digest = self._artifact(settings.artifact)
                 return FolderOfWheels(settings.name, settings, folder, self._store, identity=digest)
             case SimpleIndex():
-                return self._over_http(settings, settings.url, _login(settings, settings.url), settings.upload or "")
+                upload = Login(nobody) if settings.upload is None else _login(settings, settings.upload)
+                return self._over_http(
+                    settings, settings.url, _login(settings, settings.url), settings.upload or "", upload
+                )
             case PipIndex():
                 url, own = index_of_pip()
                 return self._over_http(settings, url, _login(settings, url, own))
@@ -93,12 +96,17 @@ class Opener:
         url: str,
         login: Login,
         uploads: str = "",
+        upload_login: Login | None = None,
     ) -> HttpIndex:
         ca_file = settings.ca_file if isinstance(settings, Reached) else None
-        site = Site(url, settings.name, login, ca_file=ca_file, retries=self._retries, timeouts=TIMEOUTS)
+
+        def site_of(address: str, login: Login) -> Site:
+            return Site(address, settings.name, login, ca_file=ca_file, retries=self._retries, timeouts=TIMEOUTS)
+
+        site, upload = site_of(url, login), site_of(uploads, upload_login or login) if uploads else None
         kept = KeptPages(self.pages, url)
         return HttpIndex(
-            settings.name, settings, site, kept=kept, uploads=uploads, said=self._said, retries=self._retries
+            settings.name, settings, site, kept=kept, uploads=upload, said=self._said, retries=self._retries
         )
 
 

@@ -24,7 +24,7 @@ from registry_pipelines.build.packages.folders import FolderOfWheels
 from registry_pipelines.build.packages.index import HttpIndex
 from registry_pipelines.build.packages.pages import WheelFile
 from registry_pipelines.build.packages.sources import OpenIndex
-from registry_pipelines.build.packages.web import Asking
+from registry_pipelines.build.packages.web import Asking, Site
 from registry_pipelines.build.wheel_store import WheelStore, read_sha256
 from registry_pipelines.errors import InputError, Refused, RegistryError, Unavailable, WheelInvalid
 from registry_pipelines.oci.files import replaced
@@ -130,11 +130,11 @@ def publish(index: OpenIndex, wheel: Wheel, store: WheelStore, scratch: Path) ->
         with replaced(target) as temporary:
             shutil.copyfile(wheel.path, temporary)
         return True
-    if not isinstance(index, HttpIndex) or not index.uploads:
+    if not isinstance(index, HttpIndex) or index.uploads is None:
         raise InputError(f"nothing can be published to {index.name}", where="packages", do="Write its `upload` address")
     for attempt in range(1, UPLOADS + 1):
         try:
-            _send(index, wheel)
+            _send(index.uploads, wheel)
             return True
         except (RegistryError, Unavailable) as error:
             # An index that has it now has it from the attempt that seemed to fail, or from somebody else meanwhile.
@@ -156,11 +156,11 @@ def _refused(error: RegistryError) -> RegistryError:
     return error
 
 
-def _send(index: HttpIndex, wheel: Wheel) -> None:
+def _send(uploads: Site, wheel: Wheel) -> None:
     body = _Form(wheel)
     headers = {"Content-Type": f"multipart/form-data; boundary={body.boundary}"}
     asking = Asking(
-        index.uploads,
+        uploads.base,
         f"publishing {wheel.path.name}",
         method="POST",
         headers=headers,
@@ -169,7 +169,7 @@ def _send(index: HttpIndex, wheel: Wheel) -> None:
         expect=(201, 202, 204),
         answer_s=ANSWER_S,
     )
-    with index.site.ask(asking) as response:
+    with uploads.ask(asking) as response:
         response.read(BUFFER_BYTES)
 
 

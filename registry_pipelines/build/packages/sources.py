@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,8 @@ from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import EvidenceMissing, NotFound, RequirementsInvalid, SignatureInvalid, WheelInvalid
 from registry_pipelines.evidence.keyless.trust_root import TrustRoot
 from registry_pipelines.oci.files import write_file
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,200}[a-z0-9])?")
 
 
 class OpenIndex(Protocol):
@@ -105,6 +108,8 @@ class Sources:
         be known before a later one is asked.
         """
         name = normalised(name)
+        if not _NAME.fullmatch(name):  # it becomes part of addresses and of file names
+            return None
         with self._alone(f"project {name}"):
             if name not in self._found:
                 self._found[name] = self._look(name)

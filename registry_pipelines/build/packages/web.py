@@ -1,7 +1,7 @@
 """How an index is asked over HTTP: with its log-in, with limits, again where a failure may pass.
 
 The log-in goes to the index's own origin alone. A page of a private index comes from that origin: pypiserver and others
-send whoever asks for a project that they lack on to a public index (302), and an installer then takes the stranger's
+send whoever asks for a project that they lack on to a public index (303), and an installer then takes the stranger's
 project from "the private index". Files may lie elsewhere (object stores).
 """
 

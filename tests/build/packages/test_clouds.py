@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build.packages.index import HttpIndex
 from registry_pipelines.build.packages.model import CodeArtifactIndex, GarIndex, PipIndex
 from registry_pipelines.build.packages.opening import index_of_pip
 from registry_pipelines.errors import Forbidden
@@ -60,7 +61,7 @@ def test_codeartifact(ask: Asking, index: PackageIndex, tmp_path: Path) -> None:
         ]
         sources = ask.sources(codeartifact(double))
         [opened] = sources.indexes
-        assert getattr(opened, "uploads", "") == f"{index.origin}/"
+        assert isinstance(opened, HttpIndex) and opened.uploads and opened.uploads.base == f"{index.origin}/"
         double.lives_s, double.asked[:] = -1.0, []
         assert [sources.project(name) is not None for name in ("leaf", "other")] == [True, False]
         assert [path for path, _ in double.asked] == ["/v1/authorization-token"] * 2  # each one had ended

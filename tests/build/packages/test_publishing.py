@@ -19,6 +19,7 @@ from registry_pipelines.build.packages.making import make_wheel as build_wheel
 from registry_pipelines.build.packages.model import SimpleIndex
 from registry_pipelines.build.packages.publishing import publish, read_wheel, wheels_of
 from registry_pipelines.errors import InputError, Refused, RequirementsInvalid, Unauthorized, WheelInvalid
+from registry_pipelines.settings import Secret
 from tests.build.packages.sources import Asking, folder, simple, versions
 from tests.build.wheels import make_wheel
 from tests.doubles.package_index import PackageIndex
@@ -91,6 +92,21 @@ def test_publishing_again_changes_nothing_and_never_replaces(ask: Asking, wheel:
             put(ask, other, simple(index))
         with pytest.raises(Unauthorized):
             put(ask, wheel, simple(index, username="robot"))
+
+
+def test_uploads_go_to_a_host_of_their_own(ask: Asking, wheel: Path) -> None:
+    """With the log-in, which the host of the pages gets, too."""
+    with PackageIndex(user="robot:hunter2") as pages, PackageIndex(user="robot:hunter2") as uploads:
+        index = SimpleIndex(
+            name="ours",
+            kind="simple",
+            url=pages.url,
+            upload=uploads.upload,
+            username="robot",
+            password=Secret("hunter2"),
+        )
+        assert put(ask, wheel, index)
+        assert list(uploads.projects["acme-core"]) == [wheel.name] and not pages.projects
 
 
 @contextmanager
