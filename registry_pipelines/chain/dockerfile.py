@@ -9,9 +9,12 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.build.dockerfile.builder import DockerfileBuilder, DockerfileResult
+from registry_pipelines.build.dockerfile.context import Context, measure_context
 from registry_pipelines.build.dockerfile.engines.protocol import CacheReference
+from registry_pipelines.build.dockerfile.ignore_proposal import Proposal, propose_ignore
 from registry_pipelines.build.dockerfile.logins import Login, docker_config
 from registry_pipelines.build.dockerfile.model import DockerfileBuild, DockerfileSpec
+from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
 from registry_pipelines.chain.build import built
 from registry_pipelines.chain.places import address, client_of
 from registry_pipelines.chain.result import Scalar, StageResult
@@ -19,11 +22,16 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config import EmbeddedRegistry, Image, RegistryPlace
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.tags import read_version
-from registry_pipelines.progress import count_text
+from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
+
+LARGE_CONTEXT_BYTES = 100 * 1024 * 1024
+"""From here on a build names the largest paths of its context."""
+
+WORTH_SAVING_BYTES = 1024 * 1024
 
 
 def build(session: Session, image: Image, settings: DockerfileBuild) -> StageResult:
@@ -58,7 +66,39 @@ def _told(release: Release, result: DockerfileResult, cache: CacheReference | No
         **({"cache": cache.reference} if cache else {}),
     }
     before = f"{count_text(len(result.steps), 'step')}, {cached} from the cache; "
-    return built(release, result, facts, [f"warning: {text}" for text in result.warnings], before=before)
+    notes = [f"warning: {text}" for text in result.warnings]
+    notes += [f"engine: {result.why}"] if result.why else []
+    notes += context_notes(release.image, result.context, result.could_save)
+    return built(release, result, facts, notes, before=before)
+
+
+def proposed_ignore(session: Session, image: Image) -> tuple[Context, Proposal]:
+    """What a build of the image would send, and what a ``.dockerignore`` could leave out of it; nothing is built.
+    Raises InputError: the image has no ``dockerfile`` section, the Dockerfile is wrong, a file cannot be read."""
+    if image.dockerfile is None:
+        raise InputError(
+            f"image {image.name} has no dockerfile section", do="A `.dockerignore` is for images from a Dockerfile"
+        )
+    spec = DockerfileSpec(name=image.name, **msgspec.structs.asdict(image.dockerfile))
+    text = read_dockerfile(spec.dockerfile)
+    dockerfile = parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
+    context = measure_context(spec.context, spec.dockerfile)
+    return context, propose_ignore(context, dockerfile)
+
+
+def context_notes(image: str, context: Context, could_save: int) -> list[str]:
+    """Lines about a context: its largest paths where it is large, and what need not be sent."""
+    notes = []
+    if context.byte_count >= LARGE_CONTEXT_BYTES:
+        largest = ", ".join(f"{path} {size_text(size)}" for path, size in context.largest())
+        notes.append(f"the context is {size_text(context.byte_count)}, most of it in {largest}")
+    if could_save >= WORTH_SAVING_BYTES:
+        notes.append(
+            f"a .dockerignore would keep {size_text(could_save)} out of the context: "
+            f"registry-pipelines build {image} --propose-ignore prints it"
+        )
+    notes += [f"{path} is a socket: BuildKit makes an empty file of it" for path in context.sockets]
+    return notes
 
 
 @contextmanager

@@ -49,6 +49,20 @@ class Listening(TypedDict):
     url: str
 
 
+class ProposedIgnore(TypedDict):
+    """``build --propose-ignore``: a context, and a ``.dockerignore`` that leaves bytes out of it.
+
+    largest: where most bytes are. lines: what is proposed, with what each saves. kept: what an instruction names, so
+    that no line is proposed. text: the whole file."""
+
+    files: int
+    bytes: int
+    largest: list[Row]
+    lines: list[Row]
+    kept: list[str]
+    text: str
+
+
 class WrittenFiles(TypedDict):
     """Files that were written."""
 
@@ -511,7 +525,7 @@ ANSWERS: dict[str, Any] = {
     "status": Images,
     "releases": Releases,
     "bases": Results,
-    "build": Results,
+    "build": Results | ProposedIgnore,
     "provenance": Results,
     "stream index": Results,
     "stream convert": Results,

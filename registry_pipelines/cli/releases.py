@@ -24,7 +24,7 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.errors import EvidenceError, InputError, RegistryPipelinesError
 from registry_pipelines.evidence.predicates import ROLES, Role
-from registry_pipelines.progress import count_text
+from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.closure import omissions
 
@@ -79,14 +79,50 @@ def stage_command(
 
 @click.command("build")
 @click.argument("images", nargs=-1, metavar="[IMAGE]...", shell_complete=IMAGES)
+@click.option(
+    "--propose-ignore", is_flag=True, help="Build nothing; print a .dockerignore that keeps bytes out of the context."
+)
 @common
-def build(options: Options, images: tuple[str, ...]) -> None:
+def build(options: Options, images: tuple[str, ...], propose_ignore: bool) -> None:
     """Build images (all that have a `build` or `dockerfile` section unless named) and push them. Where releases
     are derived (`stream`), that is done, too."""
     with options.chain() as chain:
+        if propose_ignore:
+            _propose_ignore(options, chain, images)
+            return
         names = images or [name for name, image in chain.config.images.items() if image.made_here]
         results = [result for name in names for result in chain.make_release(name)]
     answer_all(options, results, nothing="nothing is built: no image has a `build` or `dockerfile` section")
+
+
+def _propose_ignore(options: Options, chain: Chain, images: tuple[str, ...]) -> None:
+    if len(images) != 1:
+        raise InputError("--propose-ignore is for one image", do="Name it")
+    context, proposal = chain.propose_ignore(images[0])
+    if options.as_json:
+        lines = [
+            {"pattern": line.pattern, "why": line.why, "bytes": line.byte_count, "files": line.file_count}
+            for line in proposal.lines
+        ]
+        print_json(
+            {
+                "files": context.file_count,
+                "bytes": context.byte_count,
+                "largest": [{"path": path, "bytes": size} for path, size in context.largest()],
+                "lines": lines,
+                "kept": list(proposal.kept),
+                "text": proposal.text,
+            }
+        )
+        return
+    # The text alone on stdout, for a file; the rest beside it.
+    click.echo(proposal.text, nl=False)
+    told = f"{count_text(context.file_count, 'file')}, {size_text(context.byte_count)}"
+    click.echo(f"# the context has {told}; this keeps {size_text(proposal.byte_count)} out", err=True)
+    for path, size in context.largest():
+        click.echo(f"#   {size_text(size)} {path}", err=True)
+    for kept in proposal.kept:
+        click.echo(f"# kept: {kept}", err=True)
 
 
 @click.command("sign")

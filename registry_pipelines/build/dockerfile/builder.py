@@ -20,6 +20,7 @@ from registry_pipelines.build.dockerfile.engines.buildctl import Buildctl
 from registry_pipelines.build.dockerfile.engines.buildx import Buildx
 from registry_pipelines.build.dockerfile.engines.docker import Docker
 from registry_pipelines.build.dockerfile.engines.protocol import CACHE_LAYOUT, CacheReference, Engine, Order, Step
+from registry_pipelines.build.dockerfile.ignore_proposal import propose_ignore
 from registry_pipelines.build.dockerfile.image import MadeImage, PlatformImage, read_image
 from registry_pipelines.build.dockerfile.inputs import check_leaves_out, input_digest, packing, secret_values
 from registry_pipelines.build.dockerfile.instructions import Dockerfile
@@ -41,7 +42,7 @@ from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress
+from registry_pipelines.progress import Progress, count_text, size_text
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
@@ -51,6 +52,9 @@ from registry_pipelines.transfer.engine import Engine as TransferEngine
 
 ENGINES: tuple[type[Engine], ...] = (Buildx, Buildctl, Buildah, Docker)
 """In the order in which ``auto`` tries them."""
+
+MEASURED = "context"
+"""The task of progress whose end says how much is sent, and where most of it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,10 @@ class DockerfileResult(BuildResult):
     steps: tuple[Step, ...]
     context: Context
     """What the engine could read."""
+    why: str = ""
+    """Why it was this engine; empty where nothing had to run."""
+    could_save: int = 0
+    """Bytes of the context that nothing names, and a ``.dockerignore`` would leave out."""
 
 
 class DockerfileBuilder:
@@ -100,7 +108,7 @@ class DockerfileBuilder:
         DiskFull, TagImmutable, ContentError (an image that holds a secret) and the RegistryError family.
         """
         started = time.monotonic()
-        question = _question(spec, self._state)
+        question = _question(spec, self._state, progress)
         run = _Run(self, spec, self._transfer.place(place), progress, question, started)
         if (there := digest_at(run.place, spec.version)) is not None and (known := run.known(there)):
             return known
@@ -122,10 +130,15 @@ class _Question:
     secrets: tuple[str, ...]
 
 
-def _question(spec: DockerfileSpec, state: Path) -> _Question:
+def _question(spec: DockerfileSpec, state: Path, progress: Progress) -> _Question:
     text = read_dockerfile(spec.dockerfile)
     dockerfile = parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
     context = measure_context(spec.context, spec.dockerfile)
+    # Told before anything is sent.
+    progress.begin(MEASURED)
+    largest = ", ".join(f"{path} {size_text(size)}" for path, size in context.largest(3))
+    told = f"{count_text(context.file_count, 'file')}, {size_text(context.byte_count)}"
+    progress.end(MEASURED, note=f"{told}: {largest}" if largest else told)
     check_leaves_out(context, state)
     revision = read_revision(spec.context, packing(context))
     source_date = spec.source_date
@@ -235,6 +248,7 @@ class _Run:
             attached_to,
             engine=built.engine,
             steps=built.steps,
+            why=choice.why,
             sent=sent + bytes_attached,
             changed=bool(sent or changed or missing),
             notes=built.warnings,
@@ -291,6 +305,7 @@ class _Run:
         changed: bool,
         notes: tuple[str, ...],
         links: Mapping[str, LinkReport] | None = None,
+        why: str = "",
     ) -> DockerfileResult:
         return DockerfileResult(
             descriptor=top,
@@ -307,6 +322,8 @@ class _Run:
             engine=engine,
             steps=steps,
             context=self.question.context,
+            why=why,
+            could_save=propose_ignore(self.question.context, self.question.dockerfile).byte_count,
         )
 
 

@@ -13,6 +13,8 @@ from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from registry_pipelines.anatomy.rechunk.section import Rechunk
+    from registry_pipelines.build.dockerfile.context import Context
+    from registry_pipelines.build.dockerfile.ignore_proposal import Proposal
     from registry_pipelines.chain.image_advice import Advised
     from registry_pipelines.chain.wheels import Asked as AskedWheels
     from registry_pipelines.stream.model import Stream
@@ -26,6 +28,13 @@ class Making(Base):
         from registry_pipelines.chain import build
 
         return build.build(self._session, image)
+
+    def propose_ignore(self, image: str) -> tuple[Context, Proposal]:
+        """What a build from a Dockerfile would send, and lines for a ``.dockerignore``; nothing is built. Raises
+        InputError."""
+        from registry_pipelines.chain.dockerfile import proposed_ignore
+
+        return proposed_ignore(self._session, self._session.image(image))
 
     def make_release(self, image: str) -> list[StageResult]:
         """Build an image, and where its releases are derived (``rechunk``, ``stream``) derive this one: a result for

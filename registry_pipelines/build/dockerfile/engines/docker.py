@@ -31,7 +31,7 @@ from registry_pipelines.oci.platforms import Platform
 QUESTION_S = 30
 DEFAULT_HOST = "unix:///var/run/docker.sock"
 
-CONTEXT_TASK = "context"
+CONTEXT_TASK = "sending the context"
 
 MAX_LINE = 1000
 """Characters of a line of output that an error shows."""
