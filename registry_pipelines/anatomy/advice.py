@@ -4,6 +4,7 @@ only to be installed first, then what a later layer hides; equal files and layer
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -237,6 +238,9 @@ def _file_row(kind: AdviceKind, why: str, do: str, parts: Iterable[FilePart], *,
     if compiles and kind in ("compilers", "devel-base"):
         severity = "note"
         why += "; torch.compile, Triton and extensions of this image compile when they run, and need a C compiler"
+    by_layer: Counter[int] = Counter()
+    for each in parts:
+        by_layer[each.layer] += each.compressed
     deleted = sum(1 for each in parts if each.gone)
     if deleted and kind == "copied-to-install":
         why += f" ({deleted} of {len(parts)} are deleted or overwritten here)"
@@ -245,8 +249,9 @@ def _file_row(kind: AdviceKind, why: str, do: str, parts: Iterable[FilePart], *,
         severity=severity,
         files=len(parts),
         size=sum(each.size for each in parts),
-        compressed=sum(each.compressed for each in parts),
-        layers=tuple(sorted({each.layer for each in parts})),
+        compressed=sum(by_layer.values()),
+        layers=tuple(sorted(by_layer)),
+        layer_bytes=tuple(by_layer[number] for number in sorted(by_layer)),
         why=why,
         do=do,
         examples=tuple(each.path for each in parts[:EXAMPLES]),

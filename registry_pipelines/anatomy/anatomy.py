@@ -20,6 +20,7 @@ from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.merge import merge_layers
+from registry_pipelines.scan.secrets import redacted
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 
 LINK_GBIT = 10.0
@@ -226,5 +227,5 @@ def inflate_seconds(record: LayerRecord) -> float | None:
 def _made_by(image: NodeImage, count: int) -> list[str]:
     """What the history says of each layer; nothing where it does not fit the layers."""
     steps = [each for each in image.config.history or [] if isinstance(each, dict) and not each.get("empty_layer")]
-    texts = [str(each.get("created_by") or "") for each in steps]
+    texts = [redacted(str(each.get("created_by") or "")) for each in steps]
     return texts if len(texts) == count else [""] * count

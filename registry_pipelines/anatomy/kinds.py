@@ -2,7 +2,7 @@
 
 Policies name the kinds of images (``image_advice.deny``), and signed advice says which of them were looked for, so the
 names stay what they are. Read by ``promote``, too. What to do is said where the finding is made (``advice``,
-``image_findings``, ``dockerfile_rules``).
+``image_findings``, ``lint.rules``).
 """
 
 from __future__ import annotations
@@ -51,33 +51,34 @@ AdviceKind = Literal[
 ADVICE_KINDS: tuple[AdviceKind, ...] = get_args(AdviceKind)
 
 DockerfileKind = Literal[
-    "syntax",
     "not-pinned",
-    "unknown-stage",
-    "copy-before-install",
-    "single-stage-build",
     "devel-last-stage",
+    "compilers-last-stage",
+    "copy-before-install",
+    "copied-wheels",
+    "removed-later",
+    "chmod-after-copy",
     "pip-keeps-cache",
     "uv-keeps-cache",
     "conda-keeps-cache",
     "apt-keeps-lists",
-    "apt-update-alone",
-    "apt-recommends",
-    "apt-upgrade",
     "apk-keeps-cache",
     "dnf-keeps-cache",
     "npm-keeps-cache",
-    "removed-later",
-    "copied-wheels",
-    "chmod-after-copy",
-    "add-url",
-    "add-not-copy",
+    "no-cache-mount",
+    "apt-update-alone",
+    "apt-recommends",
+    "apt-upgrade",
+    "unpinned-packages",
+    "weights-copied",
     "clone-keeps-git",
     "secret-argument",
     "secret-copied",
     "secret-in-run",
-    "pip-credentials",
+    "index-credentials",
     "download-piped",
+    "add-url",
+    "add-not-copy",
     "pipe-hides-failure",
     "cd-is-lost",
     "relative-workdir",
@@ -85,12 +86,8 @@ DockerfileKind = Literal[
     "no-user",
     "shell-form",
     "several-cmds",
-    "maintainer",
     "no-dockerignore",
-    "weights-copied",
-    "unpinned-packages",
 ]
-DOCKERFILE_KINDS: tuple[DockerfileKind, ...] = get_args(DockerfileKind)
 
 
 class Kind(NamedTuple):
@@ -138,8 +135,41 @@ KINDS: dict[AdviceKind, Kind] = {
     "root-user": Kind("note", "it starts as root"),
 }
 
-
-def severity_of(kind: str) -> Severity:
-    """Of an image's finding; ``warning`` for a kind of a later build."""
-    found = KINDS.get(kind)  # type: ignore[call-overload]
-    return found.severity if found else "warning"
+DOCKERFILE_RULES: dict[DockerfileKind, Kind] = {
+    "not-pinned": Kind("warning", "a base by a tag that moves, not by digest"),
+    "devel-last-stage": Kind("warning", "the last stage stands on a `-devel` image"),
+    "compilers-last-stage": Kind("warning", "compilers are installed in the last stage and stay there"),
+    "copy-before-install": Kind("warning", "all of the context is copied before dependencies are installed"),
+    "copied-wheels": Kind("warning", "wheels or packages are copied to be installed by a later step"),
+    "removed-later": Kind("warning", "a step deletes what an earlier one wrote"),
+    "chmod-after-copy": Kind("warning", "mode or owner is changed behind COPY, which stores all files again"),
+    "pip-keeps-cache": Kind("warning", "pip keeps what it fetched in the layer"),
+    "uv-keeps-cache": Kind("warning", "uv keeps what it fetched in the layer"),
+    "conda-keeps-cache": Kind("warning", "conda keeps archives and packages in the layer"),
+    "apt-keeps-lists": Kind("warning", "apt's lists stay in the layer"),
+    "apk-keeps-cache": Kind("warning", "apk's index stays in the layer"),
+    "dnf-keeps-cache": Kind("warning", "cache of dnf, yum or zypper stays in the layer"),
+    "npm-keeps-cache": Kind("warning", "cache of npm, Yarn or pnpm stays in the layer"),
+    "no-cache-mount": Kind("note", "a step fetches large packages anew whenever it runs"),
+    "apt-update-alone": Kind("warning", "lists of packages that are as old as the build cache"),
+    "apt-recommends": Kind("note", "apt installs what packages only recommend"),
+    "apt-upgrade": Kind("note", "a step upgrades the packages of the base, which are then there twice"),
+    "unpinned-packages": Kind("note", "packages without a version"),
+    "weights-copied": Kind("note", "weights become part of the image"),
+    "clone-keeps-git": Kind("note", "a repository's history stays in the layer"),
+    "secret-argument": Kind("error", "a secret is passed by ARG or ENV"),
+    "secret-copied": Kind("error", "a file that holds secrets is copied"),
+    "secret-in-run": Kind("error", "a token, key or password stands in the file"),
+    "index-credentials": Kind("error", "a package index's credentials stand in a command or variable"),
+    "download-piped": Kind("warning", "a script from the network runs without being checked"),
+    "add-url": Kind("warning", "ADD fetches from the network without a checksum"),
+    "add-not-copy": Kind("note", "ADD where COPY does"),
+    "pipe-hides-failure": Kind("note", "a pipe's failure does not end the build"),
+    "cd-is-lost": Kind("warning", "cd in a RUN of its own does nothing"),
+    "relative-workdir": Kind("note", "a working folder that depends on the base"),
+    "sudo": Kind("note", "sudo in a build step"),
+    "no-user": Kind("note", "the image starts as root"),
+    "shell-form": Kind("warning", "a shell stands between the container and its program, and takes the signals"),
+    "several-cmds": Kind("warning", "more than one CMD or ENTRYPOINT in a stage"),
+    "no-dockerignore": Kind("warning", "the whole folder is copied, and nothing is left out"),
+}

@@ -110,6 +110,8 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     size: int = 0
     compressed: int = 0
     layers: tuple[int, ...] = ()
+    layer_bytes: tuple[int, ...] = ()
+    """Stored bytes in each of ``layers``; empty: not told apart."""
     why: str
     do: str
     examples: tuple[str, ...] = ()

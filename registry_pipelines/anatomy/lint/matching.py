@@ -1,0 +1,97 @@
+"""Which line of a Dockerfile made which layer of an image: by the image's history, from its last step back.
+
+Histories of the classic builder (``/bin/sh -c #(nop) COPY dir:... in /app``), of BuildKit (``COPY . /app # buildkit``)
+and of Buildah are read. A line without a fitting step has no layer: an image of another Dockerfile has none at all.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from registry_pipelines.anatomy.lint.stages import Lineage, Step
+
+_ARGUMENTS = re.compile(r"\A\|\d+ ")
+_NOP = re.compile(r"\A#\(nop\)\s+")
+_COMPARED = 400
+"""Characters of a command that are compared."""
+
+
+class _Made(NamedTuple):
+    keyword: str
+    text: str
+    layer: int
+    """0: it made none."""
+
+
+def layers_of_lines(image: Lineage, history: Sequence[Any], layers: int) -> Mapping[int, int]:
+    """First line of each instruction that made a layer, and the layer's number from 1.
+
+    history: of the image's config. layers: how many it has; where the history tells of another number nothing fits.
+    """
+    made, count = [], 0
+    for each in history:
+        if not isinstance(each, dict):
+            return {}
+        if not each.get("empty_layer"):
+            count += 1
+        made.append(_read(str(each.get("created_by") or ""), 0 if each.get("empty_layer") else count))
+    if count != layers:
+        return {}
+    found: dict[int, int] = {}
+    at = len(made) - 1
+    for step in reversed(image.steps):
+        if step.instruction.keyword not in ("RUN", "COPY", "ADD", "WORKDIR"):
+            continue
+        place = next((number for number in range(at, -1, -1) if _fits(image, step, made[number])), None)
+        if place is None:
+            continue
+        if made[place].layer:
+            found[step.instruction.line] = made[place].layer
+        at = place - 1
+    return found
+
+
+def _read(text: str, layer: int) -> _Made:
+    text = text.removesuffix(" # buildkit").strip()
+    keyword, _, rest = text.partition(" ")
+    if keyword in ("COPY", "ADD", "WORKDIR"):
+        return _Made(keyword, rest.strip(), layer)
+    text = rest.strip() if keyword == "RUN" else text
+    if _ARGUMENTS.match(text):
+        text = text[text.find("/bin/sh -c") :] if "/bin/sh -c" in text else text
+    text = re.sub(r"\A(?:/bin/(?:ba)?sh|\S*/bash)(?: -[a-z]+| -o \w+)* ", "", text).strip()
+    if _NOP.match(text):
+        keyword, _, rest = _NOP.sub("", text).partition(" ")
+        return _Made(keyword.upper(), rest.strip(), layer)
+    return _Made("RUN", text, layer)
+
+
+def _fits(image: Lineage, step: Step, made: _Made) -> bool:
+    instruction = step.instruction
+    if instruction.keyword != made.keyword:
+        return False
+    if instruction.keyword == "RUN":
+        ours = (instruction.json and " ".join(instruction.json)) or instruction.value
+        if instruction.heredocs:
+            ours = instruction.heredocs[0].body
+            theirs = made.text.partition("\n")[2] or made.text
+            return _plain(ours)[:80] in _plain(theirs)[:_COMPARED]
+        return bool(_plain(ours)) and _plain(made.text).endswith(_plain(ours)[-_COMPARED:])
+    if instruction.keyword == "WORKDIR":
+        return posixpath.normpath(made.text).endswith(
+            posixpath.normpath(instruction.filled or instruction.value).lstrip("/")
+        )
+    target = image.target_of(step)
+    theirs = made.text.split(" in ")[-1] if " in " in made.text else made.text.split(" ")[-1]
+    theirs = theirs.strip().strip('"[]').rstrip("/") or "/"
+    if posixpath.isabs(theirs):
+        return posixpath.normpath(theirs) == target
+    return posixpath.normpath(step.paths[1]).rstrip("/") == posixpath.normpath(theirs) or theirs == "."
+
+
+def _plain(text: str) -> str:
+    """Without white space, continuations and quotes' forms: builders join lines in different ways."""
+    return re.sub(r"[\s\\]+", "", text)
