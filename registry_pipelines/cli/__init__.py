@@ -72,6 +72,7 @@ GROUPS = {
     "Images": {
         "ls": ("listing", "List the tags of a repository, with digest, age and size"),
         "inspect": ("inspection", "Show what belongs to an image"),
+        "lint": ("linting", "Say what an image or its Dockerfile should do otherwise"),
         "pin": ("pinning", "Write the images of a Dockerfile by digest"),
         "advise": ("advising", "Say where nodes should pull an image from"),
         "doctor": ("doctor", "Explain why an image does not come (ImagePullBackOff)"),

@@ -128,7 +128,7 @@ def show(found: Anatomy, *, all_files: bool = False) -> None:
         ("largest packages", [_sum_row("package", each) for each in found.owners[:ROWS]]),
         ("files" if all_files else "largest files", [_file_row(each) for each in files]),
         ("equal files", _equal_rows(found)),
-        ("what need not be there", [_advice_row(each) for each in found.advice]),
+        ("what need not be there, or should be otherwise", [_advice_row(each) for each in found.advice]),
     ):
         if rows:
             out.print(rows_table(rows, title=title))
@@ -259,6 +259,7 @@ def _equal_rows(found: Anatomy) -> list[dict[str, Any]]:
 def _advice_row(each: Advice) -> dict[str, Any]:
     return {
         "what": each.kind,
+        "how bad": each.severity,
         "files": each.files or "",
         "unpacked": size_text(each.size) if each.size else "",
         "compressed": size_text(each.compressed),

@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
+from registry_pipelines.anatomy.lint.lint import Lint
 from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.links.report import LinkReport
 from registry_pipelines.chain.result import StageResult
@@ -570,6 +571,7 @@ ANSWERS: dict[str, Any] = {
     "advise": Advised,
     "tag": Results,
     "diff": Different,
+    "lint": Lint,
     "copy": Copied | Plans,
     "rechunk": RechunkedImages,
     "sync": Results | Synced | Plans,

@@ -7,7 +7,7 @@ this form is told of it, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -56,9 +56,33 @@ def write_sarif(report: Report, *, name: str = "", excused: Callable[[Finding], 
         rule = f"unknown/{unknown.kind}"
         rules.setdefault(rule, _unknown_rule(unknown))
         results.append(_unknown(unknown, rule))
+    return write_log(
+        rules,
+        results,
+        ended=report.scanned_at,
+        properties={
+            "image": name,
+            "digest": str(report.subject),
+            "advisories": str(report.advisories.digest),
+            "advisoriesNewest": report.advisories.newest,
+            "components": report.components,
+        },
+    )
+
+
+def write_log(
+    rules: Mapping[str, dict[str, Any]],
+    results: Sequence[dict[str, Any]],
+    *,
+    properties: Mapping[str, Any],
+    ended: str = "",
+) -> bytes:
+    """A log of one run; deterministic. rules: by id, in their order. results: name one of them. ended: when it was
+    made, RFC 3339; empty: not told."""
     places = {rule: position for position, rule in enumerate(rules)}
     for result in results:
         result["ruleIndex"] = places[result["ruleId"]]
+    invocation = {"executionSuccessful": True, **({"endTimeUtc": ended} if ended else {})}
     log = {
         "$schema": SCHEMA,
         "version": "2.1.0",
@@ -71,15 +95,9 @@ def write_sarif(report: Report, *, name: str = "", excused: Callable[[Finding], 
                         "rules": list(rules.values()),
                     }
                 },
-                "invocations": [{"executionSuccessful": True, "endTimeUtc": report.scanned_at}],
-                "properties": {
-                    "image": name,
-                    "digest": str(report.subject),
-                    "advisories": str(report.advisories.digest),
-                    "advisoriesNewest": report.advisories.newest,
-                    "components": report.components,
-                },
-                "results": results,
+                "invocations": [invocation],
+                "properties": dict(properties),
+                "results": list(results),
             }
         ],
     }
@@ -94,8 +112,8 @@ def _rule_name(finding: Finding) -> str:
 def _rule(name: str, finding: Finding) -> dict[str, Any]:
     return {
         "id": name,
-        "shortDescription": {"text": _text(finding.summary or name)},
-        "fullDescription": {"text": _text(f"{' '.join(finding.ids)}. {finding.summary}")},
+        "shortDescription": {"text": text_of(finding.summary or name)},
+        "fullDescription": {"text": text_of(f"{' '.join(finding.ids)}. {finding.summary}")},
         "help": {"text": f"https://osv.dev/vulnerability/{name}"},
         "helpUri": f"https://osv.dev/vulnerability/{name}",
         "defaultConfiguration": {"level": _LEVELS[finding.severity]},
@@ -115,14 +133,14 @@ def _finding(finding: Finding, rule: str, excused: str) -> dict[str, Any]:
     result = {
         "ruleId": rule,
         "level": _LEVELS[finding.severity],
-        "message": {"text": _text(said)},
+        "message": {"text": text_of(said)},
         "locations": _locations(finding.locations, finding.component),
-        "partialFingerprints": _fingerprint(finding.component, *finding.ids),
+        "partialFingerprints": fingerprint(finding.component, *finding.ids),
         "properties": {"component": finding.component, "ids": list(finding.ids), "severity": finding.severity},
     }
     why = finding.suppressed or excused
     if why:
-        result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": _text(why)}]
+        result["suppressions"] = [{"kind": "external", "status": "accepted", "justification": text_of(why)}]
     return result
 
 
@@ -140,9 +158,9 @@ def _unknown(unknown: Unknown, rule: str) -> dict[str, Any]:
         "ruleId": rule,
         "kind": "open",
         "level": "none",
-        "message": {"text": _text(f"{unknown.kind}: {unknown.subject}: {unknown.reason}")},
+        "message": {"text": text_of(f"{unknown.kind}: {unknown.subject}: {unknown.reason}")},
         "locations": _locations((), unknown.subject),
-        "partialFingerprints": _fingerprint(unknown.kind, unknown.subject, unknown.reason),
+        "partialFingerprints": fingerprint(unknown.kind, unknown.subject, unknown.reason),
     }
 
 
@@ -162,11 +180,12 @@ def _locations(paths: Iterable[str], logical: str) -> list[dict[str, Any]]:
     ]
 
 
-def _fingerprint(*parts: str) -> dict[str, str]:
+def fingerprint(*parts: str) -> dict[str, str]:
     """The same for the same finding in whatever release, so that a page follows it from one to the next."""
     return {"registryPipelines/v1": Digest.of("\n".join(parts).encode()).hex}
 
 
-def _text(text: str) -> str:
+def text_of(text: str) -> str:
+    """A message of one line, as long as pages show."""
     one = " ".join(text.split()) or "-"
     return one if len(one) <= MAX_TEXT else f"{one[: MAX_TEXT - 3]}..."

@@ -97,7 +97,7 @@ _BASE64 = re.compile(rb"[A-Za-z0-9+/=]{16,}")
 _URL = re.compile(rb"[a-z][a-z0-9+.-]{1,20}://([^\s/:@'\"<>]{0,100}):([^\s/@'\"<>]{3,200})@[A-Za-z0-9\[]")
 
 _SECRET_NAME = re.compile(
-    r"(?:\A|[_.-])(?:PASS(?:WORD|WD|PHRASE)?|PWD|SECRET|TOKEN|API_?KEY|ACCESS_?KEY|PRIVATE_?KEY|CREDENTIALS?|AUTH_?KEY)"
+    r"(?:\A|[_.-])(?:PASS(?:WORD|WD|PHRASE)?|PWD|SECRET|TOKEN|API[_-]?KEY|ACCESS[_-]?KEY|PRIVATE[_-]?KEY|CREDENTIALS?|AUTH[_-]?KEY)"
     r"(?:S|_?VALUE)?\Z",
     re.IGNORECASE,
 )

@@ -23,6 +23,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "--help": ([], 0),
     "inspect": (["here/X:1"], 8),
     "pin": (["nowhere"], 8),
+    "lint": (["here/X:1"], 8),
     "advise": (["111122223333.dkr.ecr.eu-west-1.amazonaws.com", "--nodes", "eu-west-1", "--size", "6GB", "--json"], 0),
     "doctor": (["--message", "pull QPS exceeded", "--json"], 0),
     "tag": (["ap", "other"], 8),

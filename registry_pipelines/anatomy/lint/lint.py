@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from registry_pipelines.anatomy.lint.rules import lint_dockerfile
 from registry_pipelines.anatomy.lint.stages import Lineage, lineage
 from registry_pipelines.anatomy.report import Advice, Anatomy
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
+from registry_pipelines.errors import InputError
 
 _SAME: dict[DockerfileKind, tuple[AdviceKind, ...]] = {
     "pip-keeps-cache": ("pip-cache",),
@@ -57,12 +58,15 @@ class Lint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def lint(
-    *, image: Anatomy | None = None, history: Sequence[Any] = (), dockerfile: Path | None = None, target: str = "",
+    *,
+    image: Anatomy | None = None,
+    dockerfile: Path | None = None,
+    target: str = "",
     args: Mapping[str, str] | None = None,
-) -> Lint:  # fmt: skip
+) -> Lint:
     """Findings about an image, a Dockerfile, or both.
 
-    image: its anatomy, with ``files``. history: of its config. dockerfile: the file; its folder is taken for the
+    image: its anatomy, with ``files``. dockerfile: the file; its folder is taken for the
     context. target: a stage; the last unless told. args: build arguments. Raises InputError: a Dockerfile that cannot
     be read or parsed, or has no such stage.
     """
@@ -70,10 +74,13 @@ def lint(
     matched = 0
     if dockerfile is not None:
         parsed = parse_dockerfile(read_dockerfile(dockerfile), args=args, where=str(dockerfile))
+        if parsed.stage(target) is None:
+            names = ", ".join(each.name or str(each.number) for each in parsed.stages)
+            raise InputError(f"it has no stage {target!r}", where=str(dockerfile), do=f"It has {names}")
         stages = lineage(parsed, target)
         found = lint_dockerfile(stages, context=dockerfile.parent)
         if image is not None:
-            lines = layers_of_lines(stages, history, len(image.layers))
+            lines = layers_of_lines(stages, image.layers)
             matched = len(lines)
             found = [_with_bytes(each, stages, lines, image) for each in found]
             rows = [_with_line(each, {layer: line for line, layer in lines.items()}) for each in rows]

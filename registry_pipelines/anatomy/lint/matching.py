@@ -9,9 +9,11 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from registry_pipelines.anatomy.lint.stages import Lineage, Step
+from registry_pipelines.anatomy.report import LayerPart
+from registry_pipelines.scan.secrets import redacted
 
 _ARGUMENTS = re.compile(r"\A\|\d+ ")
 _NOP = re.compile(r"\A#\(nop\)\s+")
@@ -22,24 +24,11 @@ _COMPARED = 400
 class _Made(NamedTuple):
     keyword: str
     text: str
-    layer: int
-    """0: it made none."""
 
 
-def layers_of_lines(image: Lineage, history: Sequence[Any], layers: int) -> Mapping[int, int]:
-    """First line of each instruction that made a layer, and the layer's number from 1.
-
-    history: of the image's config. layers: how many it has; where the history tells of another number nothing fits.
-    """
-    made, count = [], 0
-    for each in history:
-        if not isinstance(each, dict):
-            return {}
-        if not each.get("empty_layer"):
-            count += 1
-        made.append(_read(str(each.get("created_by") or ""), 0 if each.get("empty_layer") else count))
-    if count != layers:
-        return {}
+def layers_of_lines(image: Lineage, layers: Sequence[LayerPart]) -> Mapping[int, int]:
+    """First line of each instruction that made a layer, and the layer's number from 1."""
+    made = [_read(each.made_by) for each in layers]
     found: dict[int, int] = {}
     at = len(made) - 1
     for step in reversed(image.steps):
@@ -48,25 +37,24 @@ def layers_of_lines(image: Lineage, history: Sequence[Any], layers: int) -> Mapp
         place = next((number for number in range(at, -1, -1) if _fits(image, step, made[number])), None)
         if place is None:
             continue
-        if made[place].layer:
-            found[step.instruction.line] = made[place].layer
+        found[step.instruction.line] = layers[place].number
         at = place - 1
     return found
 
 
-def _read(text: str, layer: int) -> _Made:
+def _read(text: str) -> _Made:
     text = text.removesuffix(" # buildkit").strip()
     keyword, _, rest = text.partition(" ")
     if keyword in ("COPY", "ADD", "WORKDIR"):
-        return _Made(keyword, rest.strip(), layer)
+        return _Made(keyword, rest.strip())
     text = rest.strip() if keyword == "RUN" else text
     if _ARGUMENTS.match(text):
         text = text[text.find("/bin/sh -c") :] if "/bin/sh -c" in text else text
     text = re.sub(r"\A(?:/bin/(?:ba)?sh|\S*/bash)(?: -[a-z]+| -o \w+)* ", "", text).strip()
     if _NOP.match(text):
         keyword, _, rest = _NOP.sub("", text).partition(" ")
-        return _Made(keyword.upper(), rest.strip(), layer)
-    return _Made("RUN", text, layer)
+        return _Made(keyword.upper(), rest.strip())
+    return _Made("RUN", text)
 
 
 def _fits(image: Lineage, step: Step, made: _Made) -> bool:
@@ -78,8 +66,9 @@ def _fits(image: Lineage, step: Step, made: _Made) -> bool:
         if instruction.heredocs:
             ours = instruction.heredocs[0].body
             theirs = made.text.partition("\n")[2] or made.text
-            return _plain(ours)[:80] in _plain(theirs)[:_COMPARED]
-        return bool(_plain(ours)) and _plain(made.text).endswith(_plain(ours)[-_COMPARED:])
+            return _plain(redacted(ours))[:80] in _plain(theirs)[:_COMPARED]
+        ours = _plain(redacted(str(ours)))
+        return bool(ours) and _plain(made.text).endswith(ours[-_COMPARED:])
     if instruction.keyword == "WORKDIR":
         return posixpath.normpath(made.text).endswith(
             posixpath.normpath(instruction.filled or instruction.value).lstrip("/")
