@@ -14,12 +14,21 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import size_text
-from registry_pipelines.transfer.limits.rules import KNOWN
+from registry_pipelines.registry.warning_kinds import MAX_AZURE_LAYER_BYTES
+from registry_pipelines.transfer.limits.rules import rule_for
 
 EXAMPLES = 5
 """Paths named for one kind."""
 MIN_EQUAL_BYTES = 4096
 """Smaller files are equal by the thousand (``py.typed``, licences), and weigh nothing."""
+
+_MOST_BYTES = {
+    "Azure (users' reports)": MAX_AZURE_LAYER_BYTES,
+    "Artifact Registry": rule_for("us-docker.pkg.dev").max_layer_bytes,
+    "GitHub": rule_for("ghcr.io").max_layer_bytes,
+    "ECR": rule_for("111122223333.dkr.ecr.us-east-1.amazonaws.com").max_layer_bytes,
+}
+"""What registries take of one layer."""
 
 
 class _Kind(NamedTuple):
@@ -298,14 +307,14 @@ def layer_advice(layers: Sequence[Descriptor], diff_ids: Sequence[Digest], empty
             )
         )
     for number, layer in enumerate(layers, 1):
-        limits = sorted({rule.max_layer_bytes for rule in KNOWN if 0 < rule.max_layer_bytes < layer.size})
-        if limits:
+        refusing = [f"{name} {size_text(most)}" for name, most in _MOST_BYTES.items() if layer.size > most]
+        if refusing:
             rows.append(
                 _layer_row(
                     "too-large-layer",
                     layer.size,
                     [number],
-                    "over what some registries take of one layer: " + ", ".join(map(size_text, limits)),
+                    f"over what these registries take of one layer: {', '.join(refusing)}",
                     "Split the step: files of one package each, or one COPY for each large file",
                 )
             )

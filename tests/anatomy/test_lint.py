@@ -36,38 +36,78 @@ def kinds(text: str) -> list[tuple[str, int]]:
     [
         ("pip-keeps-cache", "RUN pip install -r r.txt", "RUN pip install --no-cache-dir -r r.txt"),
         ("pip-keeps-cache", "RUN python3 -m pip install -r r.txt", "ENV PIP_NO_CACHE_DIR=1\nRUN pip install -r r.txt"),
-        ("pip-keeps-cache", "RUN /venv/bin/pip3 install -r r.txt",
-         "RUN --mount=type=cache,target=/root/.cache/pip pip install -r r.txt"),
+        (
+            "pip-keeps-cache",
+            "RUN /venv/bin/pip3 install -r r.txt",
+            "RUN --mount=type=cache,target=/root/.cache/pip pip install -r r.txt",
+        ),
         ("pip-keeps-cache", "RUN cd x && pip install -r r.txt", "RUN pip install -r r.txt && rm -rf /root/.cache"),
         ("uv-keeps-cache", "RUN uv sync --locked", "RUN uv sync --locked --no-cache"),
-        ("uv-keeps-cache", "RUN uv pip install -r r.txt",
-         "RUN --mount=type=cache,target=/root/.cache/uv uv pip install -r r.txt"),
+        (
+            "uv-keeps-cache",
+            "RUN uv pip install -r r.txt",
+            "RUN --mount=type=cache,target=/root/.cache/uv uv pip install -r r.txt",
+        ),
         ("conda-keeps-cache", "RUN conda env create -f e.yml", "RUN conda env create -f e.yml && conda clean -afy"),
-        ("conda-keeps-cache", "RUN micromamba install -y numpy", "RUN micromamba install -y x && micromamba clean --all --yes"),
-        ("apt-keeps-lists", "RUN apt-get update && apt-get install -y --no-install-recommends curl",
-         "RUN apt-get update && apt-get install -y --no-install-recommends curl && rm -rf /var/lib/apt/lists/*"),
-        ("apt-update-alone", "RUN apt-get update", "RUN apt-get update && apt-get install -y --no-install-recommends curl"),
+        (
+            "conda-keeps-cache",
+            "RUN micromamba install -y numpy",
+            "RUN micromamba install -y x && micromamba clean --all --yes",
+        ),
+        (
+            "apt-keeps-lists",
+            "RUN apt-get update && apt-get install -y --no-install-recommends curl",
+            "RUN apt-get update && apt-get install -y --no-install-recommends curl && rm -rf /var/lib/apt/lists/*",
+        ),
+        (
+            "apt-update-alone",
+            "RUN apt-get update",
+            "RUN apt-get update && apt-get install -y --no-install-recommends curl",
+        ),
         ("apt-recommends", "RUN apt-get install -y curl", "RUN apt-get install -y --no-install-recommends curl"),
         ("apt-upgrade", "RUN apt-get update && apt-get -y upgrade", "RUN echo upgrade"),
         ("apk-keeps-cache", "RUN apk add curl", "RUN apk add --no-cache curl"),
         ("dnf-keeps-cache", "RUN dnf install -y curl", "RUN dnf install -y curl && dnf clean all"),
         ("npm-keeps-cache", "RUN npm ci", "RUN --mount=type=cache,target=/root/.npm npm ci"),
-        ("no-cache-mount", "RUN pip install --no-cache-dir -r r.txt",
-         "RUN --mount=type=cache,target=/root/.cache/pip pip install -r r.txt"),
-        ("unpinned-packages", "RUN pip install --no-cache-dir torch", "RUN pip install --no-cache-dir torch==2.5.1 -i https://h/"),
+        (
+            "no-cache-mount",
+            "RUN pip install --no-cache-dir -r r.txt",
+            "RUN --mount=type=cache,target=/root/.cache/pip pip install -r r.txt",
+        ),
+        (
+            "unpinned-packages",
+            "RUN pip install --no-cache-dir torch",
+            "RUN pip install --no-cache-dir torch==2.5.1 -i https://h/",
+        ),
         ("unpinned-packages", "RUN pip install --no-cache-dir torch", "RUN pip install --no-cache-dir torch -c c.txt"),
-        ("compilers-last-stage", "RUN apt-get install -y --no-install-recommends build-essential git",
-         "RUN apt-get install -y gcc && make && apt-get purge -y gcc"),
-        ("copy-before-install", "COPY . /app\nRUN pip install -r /app/requirements.txt",
-         "COPY requirements.txt /app/\nRUN pip install -r /app/requirements.txt\nCOPY . /app"),
-        ("copied-wheels", "COPY dist/*.whl /wheels/\nRUN pip install /wheels/*.whl",
-         "RUN --mount=type=bind,source=dist,target=/wheels pip install /wheels/*.whl"),
-        ("copied-wheels", "COPY --from=ghcr.io/o/w@" + PIN + " /wheels /wheels\nRUN pip install --no-index -f /wheels /wheels/a.whl",
-         "COPY --from=ghcr.io/o/w@" + PIN + " /venv /venv\nRUN /venv/bin/pip check"),
+        (
+            "compilers-last-stage",
+            "RUN apt-get install -y --no-install-recommends build-essential git",
+            "RUN apt-get install -y gcc && make && apt-get purge -y gcc",
+        ),
+        (
+            "copy-before-install",
+            "COPY . /app\nRUN pip install -r /app/requirements.txt",
+            "COPY requirements.txt /app/\nRUN pip install -r /app/requirements.txt\nCOPY . /app",
+        ),
+        (
+            "copied-wheels",
+            "COPY dist/*.whl /wheels/\nRUN pip install /wheels/*.whl",
+            "RUN --mount=type=bind,source=dist,target=/wheels pip install /wheels/*.whl",
+        ),
+        (
+            "copied-wheels",
+            "COPY --from=ghcr.io/o/w@" + PIN + " /wheels /wheels\nRUN pip install --no-index -f /wheels /wheels/a.whl",
+            "COPY --from=ghcr.io/o/w@" + PIN + " /venv /venv\nRUN /venv/bin/pip check",
+        ),
         ("removed-later", "COPY big.tar /tmp/\nRUN tar xf /tmp/big.tar\nRUN rm /tmp/big.tar", "RUN touch /x && rm /x"),
         ("removed-later", "RUN rm -rf /root/.cache", "RUN pip list && rm -rf /root/.cache"),
         ("chmod-after-copy", "COPY app /app\nRUN chmod -R 755 /app", "COPY --chmod=755 app /app\nRUN chmod 755 /other"),
-        ("chmod-after-copy", "WORKDIR /srv\nCOPY run.sh .\nRUN chmod +x /srv/run.sh", "COPY run.sh /srv\nRUN chmod +x /usr/bin/x"),
+        (
+            "chmod-after-copy",
+            "WORKDIR /srv\nCOPY run.sh .\nRUN chmod +x /srv/run.sh",
+            "COPY run.sh /srv\nRUN chmod +x /usr/bin/x",
+        ),
         ("add-url", "ADD https://h/x.bin /x", f"ADD --checksum={PIN} https://h/x.bin /x"),
         ("add-not-copy", "ADD run.py /", "ADD root.tar.gz /\nCOPY run.py /"),
         ("clone-keeps-git", "RUN git clone https://h/x /x", "RUN git clone https://h/x /x && rm -rf /x/.git"),
@@ -76,11 +116,21 @@ def kinds(text: str) -> list[tuple[str, int]]:
         ("secret-copied", "COPY .env /app/", "COPY .env.example ca.pem /app/"),
         ("secret-in-run", f"RUN hf download x --token {HF}", "RUN --mount=type=secret,id=hf hf auth whoami"),
         ("secret-in-run", "RUN DB_PASSWORD=zz1hunter2 make", 'RUN DB_PASSWORD="$(cat /run/secrets/db)" make'),
-        ("index-credentials", "RUN pip install -r r.txt --index-url https://me:${PASS}@host/simple",
-         "RUN pip install -r r.txt --index-url https://host/simple"),
-        ("download-piped", "RUN curl -LsSf https://h/install.sh | sh", "RUN curl -LsSf https://h/x -o x && sha256sum -c s"),
-        ("pipe-hides-failure", "RUN wget -O - https://h | wc -l",
-         'SHELL ["/bin/bash", "-o", "pipefail", "-c"]\nRUN wget -O - https://h | wc -l'),
+        (
+            "index-credentials",
+            "RUN pip install -r r.txt --index-url https://me:${PASS}@host/simple",
+            "RUN pip install -r r.txt --index-url https://host/simple",
+        ),
+        (
+            "download-piped",
+            "RUN curl -LsSf https://h/install.sh | sh",
+            "RUN curl -LsSf https://h/x -o x && sha256sum -c s",
+        ),
+        (
+            "pipe-hides-failure",
+            "RUN wget -O - https://h | wc -l",
+            'SHELL ["/bin/bash", "-o", "pipefail", "-c"]\nRUN wget -O - https://h | wc -l',
+        ),
         ("cd-is-lost", "RUN cd /app", "RUN cd /app && make"),
         ("relative-workdir", "WORKDIR app", "WORKDIR /srv\nWORKDIR app"),
         ("sudo", "RUN sudo make", "RUN make sudo"),
@@ -90,7 +140,7 @@ def kinds(text: str) -> list[tuple[str, int]]:
         ("weights-copied", "COPY model.safetensors /models/", "COPY tokenizer.json /models/"),
         ("weights-copied", "RUN huggingface-cli download meta/x", "RUN huggingface-cli version"),
     ],
-)  # fmt: skip
+)
 def test_a_rule_speaks_where_it_should_and_is_silent_where_not(kind: str, bad: str, good: str) -> None:
     assert kind in {name for name, _ in kinds(HEAD + bad)}
     assert kind not in {name for name, _ in kinds(HEAD + good)}
@@ -141,8 +191,8 @@ ENTRYPOINT ["/venv/bin/python", "-m", "app"]
 
 def test_findings_stand_at_the_line_of_their_command() -> None:
     text = (
-        HEAD
-        + "RUN set -e \\\n    && apt-get update \\\n# why\n    && pip install \\\n       torch\nRUN <<EOF\ntrue\ncurl x | sh\nEOF\n"
+        HEAD + "RUN set -e \\\n    && apt-get update \\\n# why\n    && pip install \\\n       torch\n"
+        "RUN <<EOF\ntrue\ncurl x | sh\nEOF\n"
     )
     told = dict(kinds(text))
     assert (told["apt-keeps-lists"], told["pip-keeps-cache"], told["download-piped"]) == (4, 6, 10)
@@ -174,9 +224,36 @@ def test_commands_are_taken_apart() -> None:
 
 
 WORDS = st.sampled_from(
-    ["FROM a\n", "RUN ", "COPY ", "ADD ", "ENV A=", "ARG ", "pip install ", "apt-get update", " && ", " | ", "\\\n", "\n", '"', "'",
-     "<<EOF\n", "EOF\n", "--from=a ", "--mount=type=cache,target=", ". ", "/app ", "$X", "[", "]", "rm ", "chmod ", "#", "CMD x\n"]
-)  # fmt: skip
+    [
+        "FROM a\n",
+        "RUN ",
+        "COPY ",
+        "ADD ",
+        "ENV A=",
+        "ARG ",
+        "pip install ",
+        "apt-get update",
+        " && ",
+        " | ",
+        "\\\n",
+        "\n",
+        '"',
+        "'",
+        "<<EOF\n",
+        "EOF\n",
+        "--from=a ",
+        "--mount=type=cache,target=",
+        ". ",
+        "/app ",
+        "$X",
+        "[",
+        "]",
+        "rm ",
+        "chmod ",
+        "#",
+        "CMD x\n",
+    ]
+)
 
 
 @settings(max_examples=150, deadline=None)

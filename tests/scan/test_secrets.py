@@ -46,8 +46,11 @@ KEY = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n-----END PRIVATE KEY-----\n"
     [
         ("app/settings.py", f'x = 1\nTOKEN = "{HF}"\n', [("huggingface-token", 2)]),
         ("app/ci.sh", f"git clone https://{GITHUB}@host/x", [("github-token", 1)]),
-        ("root/.aws/credentials", f"[default]\naws_access_key_id={AWS}\naws_secret_access_key = {'aB3d' * 10}\n",
-         [("aws-access-key", 2), ("aws-secret-key", 3)]),
+        (
+            "root/.aws/credentials",
+            f"[default]\naws_access_key_id={AWS}\naws_secret_access_key = {'aB3d' * 10}\n",
+            [("aws-access-key", 2), ("aws-secret-key", 3)],
+        ),
         ("root/.netrc", "machine host login me password zzTop991", [("netrc", 1)]),
         ("root/.pypirc", "[pypi]\nusername = me\npassword = hunter2hunter", [("pypirc", 3)]),
         ("etc/pip.conf", "[global]\nindex-url = https://me:pa55word@host/simple", [("url-password", 2)]),
@@ -63,7 +66,7 @@ KEY = f"-----BEGIN PRIVATE KEY-----\n{BODY}\n-----END PRIVATE KEY-----\n"
         ("app/docs.md", "AKIAIOSFODNN7EXAMPLE and hf_xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", []),
         ("root/.npmrc", "//host/:_authToken=abcdef123456", [("npm-token", 1)]),
     ],
-)  # fmt: skip
+)
 def test_what_is_a_secret_and_what_is_not(name: str, text: str, expected: list[tuple[str, int]]) -> None:
     found = secrets_in(name, text.encode())
     assert [(each.kind, each.line) for each in found] == expected
@@ -116,13 +119,55 @@ def test_files_are_chosen_by_name_and_size() -> None:
 
 
 SPECIAL = st.sampled_from(
-    ["-----BEGIN PRIVATE KEY-----", "AKIA", "hf_", "sk-", "T3BlbkFJ", "xoxb-", "AccountKey=", "https://a:", "@", "password ",
-     "token: ", "_authToken=", "KEY=", "SECRET=", "\n", " ", "\t", ":", "=", '"', "'", "\0", "\\n", "é", BODY, HF, GITHUB]
-)  # fmt: skip
+    [
+        "-----BEGIN PRIVATE KEY-----",
+        "AKIA",
+        "hf_",
+        "sk-",
+        "T3BlbkFJ",
+        "xoxb-",
+        "AccountKey=",
+        "https://a:",
+        "@",
+        "password ",
+        "token: ",
+        "_authToken=",
+        "KEY=",
+        "SECRET=",
+        "\n",
+        " ",
+        "\t",
+        ":",
+        "=",
+        '"',
+        "'",
+        "\0",
+        "\\n",
+        "é",
+        BODY,
+        HF,
+        GITHUB,
+    ]
+)
 NAMES = st.sampled_from(
-    ["app/.env", "root/.netrc", "root/.pypirc", "root/.kube/config", "a/.npmrc", "a/.pgpass", "a/pip.conf", "a/x.pem", "a/x.py",
-     "root/.aws/credentials", "root/.docker/config.json", "auth.toml", "a/.git/config", "x.tfvars", ""]
-)  # fmt: skip
+    [
+        "app/.env",
+        "root/.netrc",
+        "root/.pypirc",
+        "root/.kube/config",
+        "a/.npmrc",
+        "a/.pgpass",
+        "a/pip.conf",
+        "a/x.pem",
+        "a/x.py",
+        "root/.aws/credentials",
+        "root/.docker/config.json",
+        "auth.toml",
+        "a/.git/config",
+        "x.tfvars",
+        "",
+    ]
+)
 
 
 @settings(max_examples=200, deadline=None)
@@ -138,8 +183,23 @@ def test_whatever_stands_in_a_file_is_read(name: str, pieces: list[str], raw: by
 
 
 @pytest.mark.parametrize(
-    "unit", ["\n", " ", "https://", "x://a:", "password ", "A=", "TOKEN=abcdefgh1\n", KEY, "AKIA", "sk-T3BlbkFJ", "hf_", "a:", '="'],
-)  # fmt: skip
+    "unit",
+    [
+        "\n",
+        " ",
+        "https://",
+        "x://a:",
+        "password ",
+        "A=",
+        "TOKEN=abcdefgh1\n",
+        KEY,
+        "AKIA",
+        "sk-T3BlbkFJ",
+        "hf_",
+        "a:",
+        '="',
+    ],
+)
 def test_hostile_files_end_and_give_few_findings(unit: str) -> None:
     """Expressions that try a place again and again would take hours here, and pytest's own limit ends them."""
     text = (unit * (MAX_NAMED_BYTES // len(unit) + 1)).encode()[:MAX_NAMED_BYTES]
@@ -176,8 +236,12 @@ def test_a_streamed_layer_tells_them(tmp_path: Path) -> None:
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as tar:
         info = tarfile.TarInfo("app/sparse.pem")
         info.size = len(KEY)
-        info.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.size": str(len(KEY)),
-                            "GNU.sparse.map": f"0,{len(KEY)}"}  # fmt: skip
+        info.pax_headers = {
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.size": str(len(KEY)),
+            "GNU.sparse.map": f"0,{len(KEY)}",
+        }
         tar.addfile(info, io.BytesIO(KEY.encode()))
     first = make_tar(
         {"app/run.sh": script, "app/key.pem": KEY, "app/same.pem": "=>app/key.pem"}, executable=["app/run.sh"]

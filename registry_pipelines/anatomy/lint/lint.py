@@ -87,7 +87,7 @@ def lint(
         rows += found
     return Lint(
         image=image.image if image else "",
-        digest=image.digest if image else "",
+        digest=str(image.digest) if image else "",
         dockerfile=str(dockerfile) if dockerfile else "",
         matched=matched,
         compressed=image.compressed if image else 0,
