@@ -13,8 +13,8 @@ from registry_pipelines.anatomy.report import Advice, Equal, FilePart
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.progress import size_text
 from registry_pipelines.registry.warning_kinds import MAX_AZURE_LAYER_BYTES
+from registry_pipelines.settings import Size
 from registry_pipelines.transfer.limits.rules import rule_for
 
 EXAMPLES = 5
@@ -307,7 +307,7 @@ def layer_advice(layers: Sequence[Descriptor], diff_ids: Sequence[Digest], empty
             )
         )
     for number, layer in enumerate(layers, 1):
-        refusing = [f"{name} {size_text(most)}" for name, most in _MOST_BYTES.items() if layer.size > most]
+        refusing = [f"{name} {Size(most)}" for name, most in _MOST_BYTES.items() if layer.size > most]
         if refusing:
             rows.append(
                 _layer_row(
