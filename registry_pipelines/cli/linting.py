@@ -21,7 +21,7 @@ from registry_pipelines.settings import Size, closest
 
 if TYPE_CHECKING:
     from registry_pipelines.anatomy.lint.lint import Lint
-    from registry_pipelines.anatomy.report import Advice
+    from registry_pipelines.anatomy.report import Advice, Anatomy
 
 
 @click.command("lint")
@@ -54,7 +54,7 @@ def lint(
     sarif: Path | None,
     fail_on: tuple[str, ...],
 ) -> None:
-    """Say what an image, its Dockerfile, or both should do otherwise: bytes that need not be there, secrets, order,
+    """Say what an image or its Dockerfile should do otherwise: bytes that need not be there, secrets, order,
     bases; each with why and what to write. It ends with 0 whatever it finds, unless --fail-on says otherwise."""
     if not reference and dockerfile is None:
         raise click.UsageError("give an image, --dockerfile FILE, or both")
@@ -81,19 +81,21 @@ def lint(
 def _linted(
     options: Options, reference: str, dockerfile: Path | None, target: str, args: dict[str, str], platform: str
 ) -> Lint:
-    from registry_pipelines.anatomy.lint.lint import lint as lint_all
+    image = _anatomy(options, reference, platform) if reference else None
+    from registry_pipelines.anatomy.lint.lint import lint as lint_all  # what is wrong with the reference comes first
 
-    if not reference:
-        return lint_all(dockerfile=dockerfile, target=target, args=args)
-    from registry_pipelines.anatomy.anatomy import LINK_GBIT
-    from registry_pipelines.cli.anatomy import anatomy_of
+    return lint_all(image=image, dockerfile=dockerfile, target=target, args=args)
 
+
+def _anatomy(options: Options, reference: str, platform: str) -> Anatomy:
     with named(options, [reference]) as locate:
         located = locate(reference)
-        image = anatomy_of(
+        from registry_pipelines.anatomy.anatomy import LINK_GBIT
+        from registry_pipelines.cli.anatomy import anatomy_of
+
+        return anatomy_of(
             options, located.place, located.selector, platform=platform, link_gbit=LINK_GBIT, all_files=True
         )
-    return lint_all(image=image, dockerfile=dockerfile, target=target, args=args)
 
 
 def _arguments(texts: tuple[str, ...]) -> dict[str, str]:
