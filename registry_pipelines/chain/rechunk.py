@@ -26,7 +26,7 @@ from registry_pipelines.transfer.closure.selector import ALL
 
 if TYPE_CHECKING:  # what makes layers is loaded by what does
     from registry_pipelines.anatomy.rechunk.model import RechunkOptions
-    from registry_pipelines.anatomy.rechunk.release import RechunkResult
+    from registry_pipelines.anatomy.rechunk.release import Lender, RechunkResult
     from registry_pipelines.anatomy.rechunk.section import Rechunk
 
 EARLIER = 5
@@ -49,10 +49,11 @@ def rechunk(session: Session, name: str, tag: str, wanted: Rechunk | None = None
     place = session.places.source(image)
     tag = tag.removesuffix(SUFFIX)
     origin = place.registry.resolve(place.repository, tag)
-    previous = _previous(session, place, image, tag, told.previous)
+    lends = _previous(session, place, image, tag, told.previous)
+    previous = (place, lends) if lends else None
     result = _made(place, origin, f"{tag}{SUFFIX}", told.options, Tools.of(session), previous=previous)
     made = Release(name, result.tag, result.rechunked.digest)
-    return _told(f"{name}:{tag}", place, place, result, previous, release=made.key)
+    return _told(f"{name}:{tag}", place, result, previous, release=made.key)
 
 
 def rechunk_any(
@@ -63,15 +64,16 @@ def rechunk_any(
     tools: Tools,
     *,
     target: Place | None = None,
-    previous: str = "",
+    previous: tuple[Place, str] | None = None,
 ) -> StageResult:
-    """The same of any image. tag: what is made gets. target: where it goes; beside the image unless told. previous: tag
-    or digest there of what lends its layout."""
-    target = target or place
+    """The same of any image. tag: what is made gets. target: where it goes; beside the image unless told. previous:
+    where what lends its layout is, and its tag or digest."""
     origin = place.registry.resolve(place.repository, selector)
-    lends = target.registry.resolve(target.repository, previous).digest if previous else None
+    lends = (
+        (previous[0], previous[0].registry.resolve(previous[0].repository, previous[1]).digest) if previous else None
+    )
     result = _made(place, origin, tag, wanted, tools, target=target, previous=lends)
-    return _told(f"{place}@{origin.digest}", place, target, result, lends, release="")
+    return _told(f"{place}@{origin.digest}", place, result, lends, release="")
 
 
 def _made(
@@ -82,7 +84,7 @@ def _made(
     tools: Tools,
     *,
     target: Place | None = None,
-    previous: Digest | None,
+    previous: Lender | None,
 ) -> RechunkResult:
     from registry_pipelines.anatomy.rechunk.release import rechunk_release
 
@@ -126,13 +128,11 @@ def _previous(session: Session, place: Place, image: Image, tag: str, told: str)
     return None
 
 
-def _told(
-    subject: str, place: Place, target: Place, result: RechunkResult, previous: Digest | None, *, release: str
-) -> StageResult:
+def _told(subject: str, place: Place, result: RechunkResult, previous: Lender | None, *, release: str) -> StageResult:
     """What was made of an image as a result. release: the key of what was made; empty for an image that is none of the
     configuration's."""
     record = result.record
-    there = _layers_of(target, [previous] if previous else [])
+    there = _layers_of(*previous) if previous else frozenset[str]()
     before = _counts(place, record.origin)
     rows = [row for platform in record.platforms for row in _rows(platform, result, there)]
     new = sum(int(row["bytes"]) for row in rows if row["new"])
@@ -151,7 +151,7 @@ def _told(
             **({"release": release} if release else {}),
             "tag": result.tag,
             "origin": record.origin,
-            **({"previous": previous} if previous else {}),
+            **({"previous": previous[1]} if previous else {}),
             "layers_before": sum(before.values()),
             "layers": len(rows),
             "before_bytes": sum(platform.size_before for platform in record.platforms),
@@ -170,7 +170,7 @@ def _told(
     )
 
 
-def _action(result: RechunkResult, layers: int, new: int, previous: Digest | None) -> str:
+def _action(result: RechunkResult, layers: int, new: int, previous: Lender | None) -> str:
     if result.record.origin == result.record.rechunked:
         return "nothing to rechunk"
     if not result.changed:
@@ -219,15 +219,12 @@ def _counts(place: Place, top: Digest) -> dict[Digest, int]:
     return {entry.digest: len(entry.manifest.layers) for entry in images_of(read_entries(place, stored))}
 
 
-def _layers_of(place: Place, tops: Iterable[Digest]) -> frozenset[str]:
-    """Digests of all layers of some images; none of what is gone."""
-    found: set[str] = set()
-    for top in tops:
-        try:
-            stored = place.registry.get_manifest(place.repository, top)
-            found |= {
-                layer.digest for entry in images_of(read_entries(place, stored)) for layer in entry.manifest.layers
-            }
-        except (ContentError, NotFound):
-            continue
-    return frozenset(found)
+def _layers_of(place: Place, top: Digest) -> frozenset[str]:
+    """Digests of all layers of an image; none of what is gone."""
+    try:
+        stored = place.registry.get_manifest(place.repository, top)
+        return frozenset(
+            layer.digest for entry in images_of(read_entries(place, stored)) for layer in entry.manifest.layers
+        )
+    except (ContentError, NotFound):
+        return frozenset()

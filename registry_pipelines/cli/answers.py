@@ -573,7 +573,7 @@ ANSWERS: dict[str, Any] = {
     "diff": Different,
     "lint": Lint,
     "copy": Copied | Plans,
-    "rechunk": RechunkedImages,
+    "rechunk": RechunkedImages | Results,
     "sync": Results | Synced | Plans,
     "verify-copy": Compared,
     "events check": Results,

@@ -19,7 +19,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.stream.rechunk_record import RechunkRecord, attest_rechunk, read_rechunks
 from tests.chain.fleet import Fleet, attach_provenance
-from tests.cli.on_fleet import answer
+from tests.cli.on_fleet import answer, run
 from tests.scan.images import push_image
 
 SITE = "usr/lib/python3/site-packages"
@@ -204,3 +204,26 @@ def test_options_that_changed_make_another_image_which_wants_another_tag(fleet: 
     other = fleet.reload(("rechunk: {}", "rechunk: {times: keep}"))
     with pytest.raises(TagImmutable):
         other.rechunk("app", "v1.0.0")
+
+
+def test_the_command_does_what_the_configuration_says_and_verifies_who_ever_signed(fleet: Fleet) -> None:
+    pushed(fleet, "v1.0.0")
+    rechunked(fleet)
+    made = answer(fleet, "rechunk", "app")
+    assert made["facts"]["release"].startswith("app:v1.0.0-rechunked@") and made["changed"]
+    place = fleet.chain.place("app")
+    for target in (f"{place}:v1.0.0-rechunked", "app:v1.0.0-rechunked"):
+        checked = answer(fleet, "rechunk", "--verify", target)
+        assert checked["ok"] and checked["digest"] == made["digest"] and checked["facts"]["same_tree"]
+    assert (
+        "no record that a trusted indexer signed" in run(fleet, "rechunk", "--verify", f"{place}:v1.0.0", code=3).stderr
+    )
+    assert "nothing of app waits" in run(fleet, "rechunk", "app", code=8).stderr
+    assert "stands in the configuration" in run(fleet, "rechunk", "app:v1.0.0", "--times", "keep", code=8).stderr
+    assert "--verify makes none" in run(fleet, "rechunk", "--verify", "app", "--to", f"{place}:x", code=8).stderr
+    # A plain reference: signed with the configuration's key, laid out as another image.
+    pushed(fleet, "pr-8", code="print(8)\n")
+    other = answer(fleet, "rechunk", f"{place}:pr-8", "--previous", f"{place}:v1.0.0-rechunked")
+    assert other["facts"]["tag"] == "pr-8-rechunked" and "release" not in other["facts"]
+    assert other["facts"]["previous"] == made["digest"] and other["facts"]["new_bytes"] < 2_000
+    assert answer(fleet, "rechunk", "--verify", f"{place}:pr-8-rechunked")["ok"]

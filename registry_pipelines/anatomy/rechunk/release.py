@@ -39,6 +39,9 @@ from registry_pipelines.stream.signed_index import TOOL
 from registry_pipelines.stream.source import Source, read_source
 from registry_pipelines.transfer.engine import Engine
 
+Lender = tuple[Place, Digest]
+"""Where an image is that lends its layout, and its top digest."""
+
 MAX_PATHS = 20
 """Of what was left out, named in a record for each reason."""
 SILENT = Silent()
@@ -70,7 +73,7 @@ def rechunk_release(
     wanted: RechunkOptions,
     *,
     target: Place | None = None,
-    previous: Digest | None = None,
+    previous: Lender | None = None,
     state: Path,
     signer: Signer,
     engine: Engine | None = None,
@@ -79,8 +82,8 @@ def rechunk_release(
     """Rechunk a release, and push what comes out, its signed records, and last its tag.
 
     release: the top manifest. tag: what is made gets. target: where it is pushed to; beside the release unless told,
-    and there alone the gate finds the provenance. previous: top digest at the target of what lends its layout. state:
-    folder of what is remembered between runs. signer: the indexer's. engine: what is uploaded with.
+    and there alone the gate finds the provenance. previous: what lends its layout. state: folder of what is remembered
+    between runs. signer: the indexer's. engine: what is uploaded with.
 
     Nothing is written when an image under that tag was made of this very release with these options. Killed at any
     point it leaves parts that nothing names, and the next run goes on from there.
@@ -102,13 +105,13 @@ class _Run:
     engine: Engine | None
     progress: Progress
 
-    def run(self, previous: Digest | None) -> RechunkResult:
+    def run(self, previous: Lender | None) -> RechunkResult:
         started = time.monotonic()
         if there := self._there():
             top = self.target.registry.resolve(self.target.repository, there[0].rechunked)
             return self._result(top, *there, seconds=time.monotonic() - started)
         self._refuse()
-        layouts = read_layouts(self.target, previous) if previous else {}
+        layouts = read_layouts(*previous) if previous else {}
         made = rechunk(
             self.place,
             self.release.digest,
@@ -119,7 +122,9 @@ class _Run:
             engine=self.engine,
             progress=self.progress,
         )
-        record = _record_of(made, self.wanted, previous if layouts else None, read_source(self.place, made.origin))
+        record = _record_of(
+            made, self.wanted, previous[1] if previous and layouts else None, read_source(self.place, made.origin)
+        )
         tagged = has_tag(self.target, self.tag, made.derived)
         carrier, signed = self._sign(made.descriptor, record)
         if not tagged:

@@ -92,7 +92,7 @@ def compare_images(
 
 
 def _read(place: Place, image: SourceImage, state: Path, progress: Progress) -> tuple[Merged, Owners]:
-    read = read_layers(place, image.layers, state=state, progress=progress)
+    read = read_layers(place, image.layers, state=state, records=True, progress=progress)
     records = list[LayerRecord]()
     for each in read:
         if each.record is None:
