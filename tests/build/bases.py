@@ -21,9 +21,15 @@ from registry_pipelines.registry.protocol import Place
 
 
 def push_base(
-    place: Place, tag: str, root: Path | Mapping[str, bytes], *, environment: Mapping[str, str] | None = None
+    place: Place,
+    tag: str,
+    root: Path | Mapping[str, bytes],
+    *,
+    environment: Mapping[str, str] | None = None,
+    made_by: str = "",
 ) -> None:
-    """An image of one layer for this machine, as ``docker import`` would have made of the root."""
+    """An image of one layer for this machine, as ``docker import`` would have made of the root. made_by: what its
+    history says; without it there is none."""
     tar = _tar_of_files(root) if isinstance(root, Mapping) else _tar_of_root(root)
     layer = push_blob(place, gzip.compress(tar, 1, mtime=0), media_type=media_types.OCI_LAYER_GZIP)
     here = Platform.here()
@@ -32,6 +38,7 @@ def push_base(
         "os": here.os,
         "config": {"Env": [f"{name}={value}" for name, value in (environment or {}).items()]},
         "rootfs": {"type": "layers", "diff_ids": [str(Digest.of(tar))]},
+        **({"history": [{"created": "2026-01-01T00:00:00Z", "created_by": made_by}]} if made_by else {}),
     }
     manifest = Manifest(
         schema_version=2,

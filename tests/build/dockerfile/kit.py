@@ -96,7 +96,7 @@ def kit(peer: Callable[[str], str], folder: Path) -> Iterator[Kit]:
             docker = stack.enter_context(daemon(*programs, Path(name), store))
         environment = {"DOCKER_HOST": docker.environment["DOCKER_HOST"], "PATH": path, "TOKEN": SECRET}
         made = Kit(environment, server.address, folder / "registry", buildx)
-        push_base(made.place("bases/shell"), "1", shell_root(folder / "root", busybox))
+        push_base(made.place("bases/shell"), "1", shell_root(folder / "root", busybox), made_by="shell")
         yield made
 
 

@@ -63,7 +63,7 @@ def settings(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     write_advisory(tmp_path / "advisories")
     with ensure_registries(load(path)):
         source = DistributionRegistry(f"127.0.0.1:{port}", username="builder", password=PASSWORD, plain_http=True)
-        push_base(Place(source, "bases/shell"), "1", kit.store.parent / "root")
+        push_base(Place(source, "bases/shell"), "1", kit.store.parent / "root", made_by="shell")
         yield path
 
 

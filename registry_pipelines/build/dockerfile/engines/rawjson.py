@@ -193,7 +193,7 @@ class Following:
         if known is None:
             if len(self._vertexes) >= MAX_VERTEXES:
                 return
-            name = hidden(" ".join(vertex.name.split()), self._secrets)
+            name = " ".join(hidden(vertex.name, self._secrets).split())
             known = self._vertexes[vertex.digest] = _Followed(name, self._task(name))
         known.cached |= vertex.cached
         if vertex.error:
