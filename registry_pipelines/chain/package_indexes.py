@@ -7,13 +7,12 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry_pipelines.build.packages.opening import Opener
-from registry_pipelines.build.packages.sources import OpenIndex, Sources
-from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:
+    from registry_pipelines.build.packages.opening import Opener
+    from registry_pipelines.build.packages.sources import OpenIndex, Sources
     from registry_pipelines.chain.session import Session
     from registry_pipelines.evidence.keyless.trust_root import TrustRoot
 
@@ -25,7 +24,10 @@ def open_sources(session: Session, names: Sequence[str]) -> Iterator[Sources | N
     if not names:
         yield None
         return
-    from registry_pipelines.build.cache import BuildCache  # only where hashes of folders are remembered
+    from registry_pipelines.build.cache import BuildCache  # builds without an index need none of this
+    from registry_pipelines.build.packages.opening import Opener
+    from registry_pipelines.build.packages.sources import Sources
+    from registry_pipelines.build.wheel_store import WheelStore
 
     state = session.config.state / "build"
     told: dict[str, None] = {}

@@ -8,10 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from packaging.version import Version
-
-from registry_pipelines.build.packages.making import make_wheel
 from registry_pipelines.build.packages.model import (
     ArtifactIndex,
     CodeArtifactIndex,
@@ -22,11 +20,6 @@ from registry_pipelines.build.packages.model import (
     PythonPackage,
     SimpleIndex,
 )
-from registry_pipelines.build.packages.pages import Project
-from registry_pipelines.build.packages.publishing import Wheel, publish, read_wheel, there, wheels_of
-from registry_pipelines.build.packages.routing import asked_for, normalised
-from registry_pipelines.build.packages.sources import OpenIndex, Sources
-from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
 from registry_pipelines.chain.package_indexes import open_sources
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -34,6 +27,12 @@ from registry_pipelines.errors import InputError, RegistryPipelinesError, WheelI
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.progress import count_text
 from registry_pipelines.settings import unknown
+
+if TYPE_CHECKING:  # listing asks nobody
+    from registry_pipelines.build.packages.pages import Project
+    from registry_pipelines.build.packages.publishing import Wheel
+    from registry_pipelines.build.packages.sources import OpenIndex, Sources
+    from registry_pipelines.build.wheel_store import WheelStore
 
 EVERYWHERE = "pip"
 """A project that each public index has: a private one that has it passes on, or mirrors, a public one."""
@@ -85,6 +84,10 @@ def checked(session: Session, projects: Sequence[str], indexes: Sequence[str] = 
     started = time.monotonic()
     config = session.config
     names = list(indexes) or list(config.packages)
+    if not names:
+        raise InputError("the configuration names no package index", do="Write one in `packages`")
+    from registry_pipelines.build.packages.routing import normalised
+
     asked = [normalised(each) for each in projects]
     if not asked:
         told = [each for name in names if name in config.packages for each in config.packages[name].names]
@@ -126,6 +129,8 @@ def _answers(index: OpenIndex, reasons: list[str], notes: list[str]) -> dict[str
 
 def _comes_from(sources: Sources, project: str, reasons: list[str], notes: list[str]) -> dict[str, Scalar]:
     """Where a project comes from, and who else has its name."""
+    from registry_pipelines.build.packages.routing import asked_for
+
     row: dict[str, Scalar] = {"project": project, "index": "", "newest": "", "wheels": 0, "status": ""}
     try:
         found = sources.project(project)
@@ -161,6 +166,8 @@ def _namesakes(sources: Sources, index: OpenIndex, project: str) -> Iterator[str
 
 def newest(project: Project) -> str:
     """The highest version among a project's wheels; empty without any."""
+    from packaging.version import Version
+
     versions = {Version(file.filename.split("-")[1]) for file in project.files}
     return str(max(versions)) if versions else ""
 
@@ -182,6 +189,8 @@ def _opened(session: Session, name: str) -> Iterator[_Tools]:
 
 @contextmanager
 def _scratch(session: Session) -> Iterator[tuple[WheelStore, Path]]:
+    from registry_pipelines.build.wheel_store import SCRATCH, WheelStore
+
     root = session.config.state / "build" / "wheels"
     with disk_errors(root):
         root.mkdir(parents=True, exist_ok=True)
@@ -192,6 +201,8 @@ def _scratch(session: Session) -> Iterator[tuple[WheelStore, Path]]:
 def published(session: Session, places: Sequence[Path], to: str) -> StageResult:
     """Publish wheels (files, or all of folders) to an index. Raises InputError, WheelInvalid, Refused, Unauthorized,
     Forbidden, Unavailable; what was sent before stays there."""
+    from registry_pipelines.build.packages.publishing import publish, read_wheel, wheels_of
+
     started = time.monotonic()
     wheels = [read_wheel(path) for path in wheels_of(places)]
     rows: list[Mapping[str, Scalar]] = []
@@ -235,6 +246,11 @@ def package_made(session: Session, name: str) -> StageResult:
 
     Raises InputError, RequirementsInvalid (its build fails), Refused (its version is there with another content).
     """
+    from packaging.version import Version
+
+    from registry_pipelines.build.packages.making import make_wheel
+    from registry_pipelines.build.packages.publishing import publish, read_wheel
+
     started = time.monotonic()
     package = package_named(session, name)
     with (
@@ -255,6 +271,8 @@ def package_made(session: Session, name: str) -> StageResult:
 
 def package_stands(session: Session, name: str, made: StageResult) -> StageResult:
     """Whether the index has the wheel that was made, by its hash. made: what :func:`package_made` gave."""
+    from registry_pipelines.build.packages.publishing import Wheel, there
+
     started = time.monotonic()
     package = package_named(session, name)
     [row] = made.rows

@@ -19,10 +19,8 @@ registries:
   here: {{kind: layout, root: registry}}
 packages:
   ours: {{kind: simple, url: "{url}", upload: "{upload}"}}
-  other: {{kind: folder, folder: shelf}}
 python_packages:
   tool: {{source: tool, to: ours}}
-  shelved: {{source: tool, to: other}}
 images:
   app: {{registry: here, repository: ml/app, build: {{version: v1, requirements: [acme-tool], index: [ours]}}}}
 signing: {{generate: true}}
@@ -38,11 +36,9 @@ def index() -> Iterator[PackageIndex]:
 def test_a_package_is_made_published_and_looked_for(index: PackageIndex, tmp_path: Path) -> None:
     (tmp_path / "registry-pipelines.yaml").write_text(CONFIG.format(url=index.url, upload=index.upload))
     project(tmp_path / "tool")
-    (tmp_path / "shelf").mkdir()
     chain = Chain(load(tmp_path / "registry-pipelines.yaml", {}))
     defs = build_definitions(chain.config, lambda: chain)
     specs = {spec.key.to_user_string(): spec for spec in defs.resolve_all_asset_specs()}
-    assert {"python_package/tool", "python_package/shelved"} <= set(specs)
     assert [dep.asset_key.path for dep in specs["image"].deps] == [["python_package", "tool"]]
 
     def run() -> dict[tuple[str, ...], tuple[bool, str]]:
@@ -59,7 +55,5 @@ def test_a_package_is_made_published_and_looked_for(index: PackageIndex, tmp_pat
     [offered] = index.projects["acme-tool"].values()
     tool = ("python_package", "tool")
     assert first[tool] == (True, f"sha256:{offered.hashes['sha256']}")
-    assert first["python_package", "shelved"][0] and list((tmp_path / "shelf").glob("*.whl"))
-    assert run() == first and [one.method for one in index.asked].count("POST") == 1
     index.status_for["/simple/acme-tool/"] = 404  # it takes uploads and lists nothing
     assert run()[tool] == (False, first[tool][1])

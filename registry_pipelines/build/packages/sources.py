@@ -10,10 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from registry_pipelines.build.find_links_page import MAX_METADATA_BYTES, read_metadata
-from registry_pipelines.build.packages.attestations import MAX_PROVENANCE_BYTES, is_published_by, publishers_of
 from registry_pipelines.build.packages.index import Advance
 from registry_pipelines.build.packages.metadata import check_metadata
 from registry_pipelines.build.packages.model import IndexRules
@@ -21,8 +20,10 @@ from registry_pipelines.build.packages.pages import Project, WheelFile
 from registry_pipelines.build.packages.routing import asked_for, matches, normalised
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import EvidenceMissing, NotFound, RequirementsInvalid, SignatureInvalid, WheelInvalid
-from registry_pipelines.evidence.keyless.trust_root import TrustRoot
 from registry_pipelines.oci.files import write_file
+
+if TYPE_CHECKING:
+    from registry_pipelines.evidence.keyless.trust_root import TrustRoot
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,200}[a-z0-9])?")
 
@@ -212,6 +213,8 @@ class Sources:
 
     def _attested(self, found: Found, file: WheelFile, sha256: str, notes: list[str]) -> dict[str, str]:
         """Who published a file, as its index says and a certificate proves; see ``IndexRules.attestations``."""
+        from registry_pipelines.build.packages.attestations import is_published_by, publishers_of  # cryptography
+
         rules, where = found.index.rules, f"{file.filename} of {found.index.name}"
         wanted = rules.publishers.get(matches(found.project.name, list(rules.publishers)), "")
         names: list[str] = []
@@ -236,6 +239,8 @@ class Sources:
         return {"attestedBy": ", ".join(names)} if names else {}
 
     def _provenance(self, index: OpenIndex, file: WheelFile, sha256: str) -> bytes:
+        from registry_pipelines.build.packages.attestations import MAX_PROVENANCE_BYTES
+
         doing = f"reading who published {file.filename}"
         return self._remembered(
             f"{sha256}.provenance", lambda: index.document(file.provenance, MAX_PROVENANCE_BYTES, doing)

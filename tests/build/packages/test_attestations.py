@@ -192,7 +192,7 @@ def test_a_wrong_attestation_ends_a_build_that_asked_for_none(
 ) -> None:
     ours.add(wheel, provenance=attester.provenance(wheel, sha256="0" * 64))
     with pytest.raises(SignatureInvalid, match="another content"):
-        ask("leaf", simple(ours), roots=attester.roots)
+        ask.one("leaf", simple(ours), roots=attester.roots)
 
 
 def test_attestations_are_published_with_their_wheel(attester: Attester, wheel: Path) -> None:

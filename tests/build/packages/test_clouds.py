@@ -105,7 +105,6 @@ def test_artifact_registry(ask: Asking, tmp_path: Path) -> None:
     ("said", "url", "user"),
     [
         ("https://robot:w%40rd@index.example/simple", "https://index.example/simple/", ("robot", "w@rd")),
-        ("http://127.0.0.1:9/simple/", "http://127.0.0.1:9/simple/", ("", "")),
     ],
 )
 def test_the_index_of_pip(said: str, url: str, user: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
