@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:
-    from registry_pipelines.build.packages.opening import Opener
+    from registry_pipelines.build.packages.opening import CarriedWheels, Opener
     from registry_pipelines.build.packages.sources import OpenIndex, Sources
     from registry_pipelines.chain.session import Session
     from registry_pipelines.evidence.keyless.trust_root import TrustRoot
@@ -52,10 +51,22 @@ def open_named(session: Session, opener: Opener, name: str) -> OpenIndex:
     return opener.open(settings)
 
 
-def _artifact(session: Session, text: str) -> tuple[Path, str]:
+def _artifact(session: Session, text: str) -> CarriedWheels:
+    from registry_pipelines.build.packages.opening import CarriedWheels
     from registry_pipelines.chain.wheels import set_here  # only behind a gap
 
-    return set_here(session, text)
+    folder, digest, predicate = set_here(session, text)
+    return CarriedWheels(folder, digest, _origins(predicate.get("origins")))
+
+
+def _origins(told: Any) -> dict[str, dict[str, str]]:
+    """What ``wheels push`` signed of where each wheel came from; an older build wrote nothing."""
+    files = told.items() if isinstance(told, dict) else ()
+    return {
+        str(filename): {str(name): value for name, value in about.items() if isinstance(value, str)}
+        for filename, about in files
+        if isinstance(about, dict)
+    }
 
 
 def _trust_roots(session: Session) -> Sequence[TrustRoot]:

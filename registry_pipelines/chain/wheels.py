@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -57,7 +58,7 @@ def pulled(session: Session, reference: str, folder: Path) -> StageResult:
     Raises EvidenceMissing, DigestMismatch, InputError, the RegistryError family.
     """
     started = time.monotonic()
-    opened, found = _opened(session, reference)
+    opened, found, _ = _opened(session, reference)
     received = fetch_set(opened, folder, session.progress)
     with local_errors(folder):
         write_file(folder / LOCK_NAME, found.lock().encode())
@@ -81,20 +82,21 @@ def for_build(session: Session, spec: BuildSpec) -> BuildSpec:
     :func:`pulled`."""
     if spec.wheels_from is None:
         return spec
-    folder, digest = set_here(session, spec.wheels_from)
+    folder, digest, _ = set_here(session, spec.wheels_from)
     name = spec.wheels_from.partition("@")[0]
     return msgspec.structs.replace(spec, wheels=folder, wheels_from=f"{name}@{digest}")
 
 
-def set_here(session: Session, reference: str) -> tuple[Path, str]:
-    """The wheels of a reference in a folder of the state, and their artifact's digest. Raises as :func:`pulled`."""
-    opened, _ = _opened(session, reference)
+def set_here(session: Session, reference: str) -> tuple[Path, str, Mapping[str, Any]]:
+    """The wheels of a reference in a folder of the state, their artifact's digest, and what the builder signed of them.
+    Raises as :func:`pulled`."""
+    opened, _, signed = _opened(session, reference)
     digest = opened.descriptor.digest
     folder = session.config.state / "wheel-sets" / digest.hex
     fetch_set(opened, folder, session.progress)
     os.utime(folder)
     _sweep(folder.parent)
-    return folder, str(digest)
+    return folder, str(digest), signed
 
 
 def _sweep(root: Path) -> None:
@@ -105,15 +107,15 @@ def _sweep(root: Path) -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _opened(session: Session, reference: str) -> tuple[OpenedSet, WheelSet]:
+def _opened(session: Session, reference: str) -> tuple[OpenedSet, WheelSet, Mapping[str, Any]]:
     located = session.places.locate(reference)
     opened = open_set(located.place, located.selector, KIND)
-    vouched(opened, KIND, session.verifier())
+    word = vouched(opened, KIND, session.verifier())
     found = WheelSet.decode(opened.document, where=str(opened))
     named = {wheel.filename: (f"sha256:{wheel.sha256}", wheel.size) for wheel in found.wheels}
     if named != {name: (str(each.digest), each.size) for name, each in opened.files.items()}:
         raise ManifestInvalid("its document names other files than it has", where=str(opened))
-    return opened, found
+    return opened, found, word.predicate
 
 
 def wheel_row(wheel: SetWheel) -> dict[str, str | int]:

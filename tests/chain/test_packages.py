@@ -122,7 +122,10 @@ def test_a_build_says_where_each_wheel_came_from_and_crosses_a_gap(team: Team) -
     team.ours.down = team.public.down = True  # behind the gap
     far = chain.build("far")
     assert far.facts["wheels"] == 2
-    assert {each["annotations"]["index"] for each in wheels_in(chain, "far").values()} == {"carried"}
+    core, leaf = (wheels_in(chain, "far")[name] for name in ("acme-core", "leaf"))
+    assert core["annotations"] == {"index": "carried", "carriedFrom": "ours"}
+    assert leaf["annotations"] == {"index": "carried", "carriedFrom": "public"}
+    assert leaf["downloadLocation"].startswith(team.public.origin)
     assert pushed.digest
     written = [path for path in team.folder.rglob("*") if path.is_file() and path.suffix != ".whl"]
     assert not [path for path in written if SECRET.encode() in path.read_bytes()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from registry_pipelines.build.find_links_page import archives
@@ -14,12 +15,25 @@ from registry_pipelines.errors import NotFound, RequirementsInvalid
 
 class FolderOfWheels:
     """See the module. identity: what it is, where the folder is only a copy (an artifact's digest); the folder unless
-    told."""
+    told. carried: by file name, what was written of it where it was chosen, as a believed key signed it."""
 
-    def __init__(self, name: str, rules: IndexRules, folder: Path, store: WheelStore, *, identity: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        rules: IndexRules,
+        folder: Path,
+        store: WheelStore,
+        *,
+        identity: str = "",
+        carried: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.name, self.rules, self.folder = name, rules, folder
         self.identity = identity or str(folder)
-        self._store = store
+        self._store, self._carried = store, carried or {}
+
+    def carried(self, filename: str) -> Mapping[str, str]:
+        """See ``OpenIndex``."""
+        return self._carried.get(filename, {})
 
     def project(self, name: str) -> Project | None:
         """Its wheels of a project; None without any. Raises RequirementsInvalid for a folder that cannot be read."""

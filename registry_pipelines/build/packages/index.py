@@ -182,6 +182,10 @@ class HttpIndex:
             raise RegistryError(said, where=self.site.where)
         return response
 
+    def carried(self, filename: str) -> Mapping[str, str]:
+        """See ``OpenIndex``."""
+        return {}
+
     def document(self, url: str, limit: int, doing: str) -> bytes:
         """Something small that a page names. Raises NotFound, Unavailable, RegistryError."""
         with self.site.ask(Asking(url, doing)) as response:

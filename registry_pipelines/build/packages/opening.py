@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -47,16 +48,25 @@ print(create_command("download").parse_args([])[0].index_url)
 Said = Callable[[str], object]
 
 
+@dataclass(frozen=True)
+class CarriedWheels:
+    """Wheels of an artifact in a folder. digest: the artifact's. origins: see ``FolderOfWheels``."""
+
+    folder: Path
+    digest: str
+    origins: Mapping[str, Mapping[str, str]]
+
+
 class Opener:
-    """Opens indexes. state: folder of builds (``<state>/build``). artifact: brings an artifact's wheels here; gives the
-    folder and the artifact's digest. said: gets what is to be told of an index."""
+    """Opens indexes. state: folder of builds (``<state>/build``). artifact: brings an artifact's wheels here. said:
+    gets what is to be told of an index."""
 
     def __init__(
         self,
         state: Path,
         store: WheelStore,
         *,
-        artifact: Callable[[str], tuple[Path, str]] | None = None,
+        artifact: Callable[[str], CarriedWheels] | None = None,
         said: Said = lambda _: None,
         retries: Retries | None = None,
     ) -> None:
@@ -72,8 +82,10 @@ class Opener:
             case ArtifactIndex():
                 if self._artifact is None:
                     raise InputError("artifacts are read with a configuration alone", where=settings.name)
-                folder, digest = self._artifact(settings.artifact)
-                return FolderOfWheels(settings.name, settings, folder, self._store, identity=digest)
+                there = self._artifact(settings.artifact)
+                return FolderOfWheels(
+                    settings.name, settings, there.folder, self._store, identity=there.digest, carried=there.origins
+                )
             case SimpleIndex():
                 upload = Login(nobody) if settings.upload is None else _login(settings, settings.upload)
                 return self._over_http(
@@ -200,4 +212,4 @@ RENEW_EARLY_S = 300.0
 """A token is renewed this long before its end."""
 
 
-__all__ = ["Opener", "index_of_pip"]
+__all__ = ["CarriedWheels", "Opener", "index_of_pip"]

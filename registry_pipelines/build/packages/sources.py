@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +49,11 @@ class OpenIndex(Protocol):
 
     def document(self, url: str, limit: int, doing: str) -> bytes:
         """Something small that a page names."""
+        ...
+
+    def carried(self, filename: str) -> Mapping[str, str]:
+        """What a believed key signed of a file where it was chosen (``wheels push``), as :meth:`Sources.judge` wrote it
+        there; empty where nothing was carried."""
         ...
 
     def location(self, file: WheelFile) -> str:
@@ -207,8 +212,10 @@ class Sources:
                 raise _refused("its index gives no hash of it", "unhashed", where)
             notes.append(f"{filename} was taken as it came: its index gives no hash of it to check")
         about |= self._attested(found, file, sha256, notes)
-        if location := found.index.location(file):
+        if location := found.index.location(file) or found.index.carried(filename).get("downloadLocation", ""):
             about["downloadLocation"] = location
+        if origin := found.index.carried(filename).get("index"):
+            about["carriedFrom"] = origin
         return about, notes
 
     def _attested(self, found: Found, file: WheelFile, sha256: str, notes: list[str]) -> dict[str, str]:
@@ -222,6 +229,8 @@ class Sources:
             names = publishers_of(
                 self._provenance(found.index, file, sha256), filename=file.filename, sha256=sha256, roots=self._roots()
             )
+        elif by := found.index.carried(file.filename).get("attestedBy"):
+            names = by.split(", ")  # verified there, and a believed key signed that
         elif file.provenance:
             notes.append(f"who published {file.filename} is attested, and nobody looked: set `signing.trust_root`")
         if wanted and not is_published_by(names, wanted):
