@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 
+from packaging.utils import canonicalize_name
+
 from registry_pipelines.anatomy.rechunk.model import Layout, LayoutLayer
 from registry_pipelines.build.buckets import BUCKETS, LARGE_WHEEL_BYTES, MAX_LAYERS, RESERVED_LAYERS
 from registry_pipelines.oci.manifests import Manifest
@@ -34,7 +36,9 @@ _ORDER = ("(base OS)", "(runtime)", "(system libraries)", "(dependencies)", "(we
 def package_of(owner: str, class_: str, path: str) -> str:
     """The name by which a package is known in all its versions. owner: as ``Owners`` tells it, empty for none."""
     if owner:
-        return " ".join(owner.split()[:2])
+        kind, _, name = " ".join(owner.split()[:2]).partition(" ")
+        # Projects change the spelling of their name from one version to the next, and stay one (PEP 503).
+        return f"{kind} {canonicalize_name(name) if kind == 'python' else name}".rstrip()
     folder = _printable(path.rpartition("/")[0]).replace("\n", " ")
     return f"(weights) {folder}" if class_ == "weights" and folder else f"({class_})"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import importlib.util
 import io
 import json
@@ -10,6 +9,7 @@ import os
 import subprocess
 import sys
 import tarfile
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -18,7 +18,7 @@ import zstandard
 from click.testing import CliRunner
 
 from registry_pipelines.anatomy.rechunk.engine import read_layouts, rechunk
-from registry_pipelines.anatomy.rechunk.layouts import plan_layout
+from registry_pipelines.anatomy.rechunk.layouts import package_of, plan_layout
 from registry_pipelines.anatomy.rechunk.model import Layout, LayoutLayer, Rechunked, RechunkOptions
 from registry_pipelines.cli import main
 from registry_pipelines.errors import DigestMismatch, InputError, LayerInvalid
@@ -29,6 +29,7 @@ from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.transfer.closure.discovery import discover
 from tests.anatomy.rechunk.images import image_layers, manifest_at, unpacked_by_tar
 from tests.answers import answered
 from tests.scan.images import (
@@ -42,6 +43,7 @@ from tests.scan.images import (
 )
 from tests.stream.layers import pack
 from tests.stream.lazy.stacks import Entry, entry, need_root
+from tests.stream.releases import push_index
 
 SITE = "usr/lib/python3/site-packages"
 LARGE = bytes(range(256)) * 4 * 1024 * 25
@@ -87,12 +89,19 @@ def test_a_package_stays_in_its_layer_and_only_what_changed_is_made(place: Place
     changed = {name for name, digest in by_name(second).items() if by_name(first).get(name) != digest}
     assert changed == {"python numpy"} and second.images[0].layout == first.images[0].layout
     assert {each.how for each in second.images[0].layers if each.name not in changed} == {"present"}
+    # Little of an old layer is wanted: its files are read alone.
+    third = made_of(place, push_image(place, [DEBIAN, {**NEWER, **wheel("flask", "3.1")}, APPLICATION]), tmp_path)
+    assert {each.name for each in third.images[0].layers if each.how == "uploaded"} == {layer_of(third, "python flask")}
     # Without the last layout, too, by names alone; and where nothing is remembered, the bytes are the same.
     elsewhere = rechunk(place, bumped.digest, Place(place.registry, "other"), state=tmp_path / "other")
     assert by_name(elsewhere) == by_name(second)
 
 
 def test_where_packages_go() -> None:
+    assert package_of("python Jinja2 3.1", "", "") == package_of("python jinja2 3.2", "", "") == "python jinja2"
+    assert (
+        package_of("", "weights", "opt/a/m.bin") == "(weights) opt/a" and package_of("deb libc6", "", "") == "deb libc6"
+    )
     large, small = 64 << 20, 1 << 20
     sizes = {"python torch": large, "python a": small, "deb libc6": small, "(application)": large, "(base OS)": small}
     layout = plan_layout(sizes)
@@ -156,6 +165,21 @@ def test_compiled_modules_name_no_time_and_python_takes_them(place: Place, tmp_p
         assert ran.stdout == "1 2 4\n"
         matches = {name for name in "abd" if f"__pycache__/{name}.{tag}.pyc matches" in ran.stderr}
         assert matches == {"a", "d"}
+
+
+def test_attributes_of_any_bytes_and_odd_names_stay(place: Place, tmp_path: Path) -> None:
+    need_root()
+    capability = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw+ep
+    files = [
+        entry("usr/bin/ping", content=b"\x7fELF", mode=0o755),
+        entry("opt/na\udcffme\nwith = signs%", content=b"1"),
+        entry("opt/" + "d" * 200 + "/" + "f" * 120, content=b"2", uid=3_000_000),
+    ]
+    files[0][0].pax_headers["SCHILY.xattr.security.capability"] = capability.decode("utf-8", "surrogateescape")
+    made = made_of(place, push_image(place, [pack(files)]), tmp_path)
+    after = unpacked_by_tar(place, made.derived, tmp_path / "root")
+    assert after["usr/bin/ping"][-1] == {b"security.capability": capability}
+    assert {each[0].name for each in files} <= after.keys() and after[files[2][0].name][1] == 3_000_000
 
 
 def test_installations_at_two_times_make_one_layer(place: Place, tmp_path: Path) -> None:
@@ -262,12 +286,28 @@ def test_a_tree_digest_is_what_the_page_says(place: Place, tmp_path: Path) -> No
     assert made.images[0].tree == "sha256:055143afae267631ac5c2aa78aaab31e1f01c77e83b13d365657df928544a250"
 
 
-def test_a_gzip_layer_is_one_member_that_gzip_takes(place: Place, tmp_path: Path) -> None:
-    made = made_of(place, push_image(place, [{"app/large": LARGE * 5, "app/small": b"x" * 70_000}]), tmp_path)
+def test_a_layer_is_one_gzip_member_of_runs_and_small_files(place: Place, tmp_path: Path) -> None:
+    large = LARGE[: 9 << 20]
+    made = made_of(place, push_image(place, [{"app/large": large, "app/small": b"x" * 70_000}]), tmp_path)
     [layer] = manifest_at(place, made.derived).layers
     raw = read_blob(place, layer, limit=1 << 30)
     ran = subprocess.run(["gzip", "-t"], input=raw, capture_output=True, check=False, timeout=60)
-    assert ran.returncode == 0 and not ran.stderr and raw.count(b"\x1f\x8b\x08") >= 1
-    with tarfile.open(fileobj=io.BytesIO(gzip.decompress(raw))) as tar:
-        content = tar.extractfile("app/large")
-        assert content is not None and content.read() == LARGE * 5
+    inflater = zlib.decompressobj(31)
+    tar = inflater.decompress(raw)
+    assert (ran.returncode, ran.stderr) == (0, b"") and inflater.eof and not inflater.unused_data
+    with tarfile.open(fileobj=io.BytesIO(tar)) as archive:
+        content = archive.extractfile("app/large")
+        assert content is not None and content.read() == large
+
+
+def test_another_repository_gets_all_that_the_index_names(place: Place, tmp_path: Path) -> None:
+    images = {arch: push_image(place, [{"etc/arch": arch}], architecture=arch) for arch in ("amd64", "arm64")}
+    top = push_index(place, images, tag="v1", attested=True)
+    target = Place(LayoutRegistry(tmp_path / "far"), "team/far")
+    made = rechunk(place, top.digest, target, state=tmp_path / "state")
+    closure = discover(target, made.derived)
+    assert len(made.images) == 2 and closure.absent == ()
+    content = target.registry.get_manifest(target.repository, made.derived).content()
+    assert isinstance(content, Index)
+    about = [(line.annotations or {}).get("vnd.docker.reference.digest") for line in content.manifests]
+    assert {each for each in about if each} == {each.derived for each in made.images}
