@@ -22,12 +22,15 @@ import pytest
 
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.gar.access import GoogleAccess
 from registry_pipelines.registry.gar.registry import GarRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from tests.anatomy.textbook import push_bases, push_project
+from tests.build.dockerfile.kit import kit
 from tests.build.wheels import make_wheel
 from tests.chain.fleet import free_ports, push
 from tests.conftest import PEERS
@@ -52,6 +55,7 @@ class Reader:
     def __init__(self, folder: Path, program: Path, home: Path, replaced: Mapping[str, str], ui: int = 3000) -> None:
         """replaced: what the reader writes in place of a text. ui: port of the UI."""
         self.folder, self.replaced, self.ui = folder, replaced, ui
+        self.program, self.home = program, home
         self.environment = {**os.environ, "HOME": str(home), "PATH": f"{program.parent}:{PEERS}:{os.environ['PATH']}"}
         for name in ("DOCKER_CONFIG", "DAGSTER_HOME", "REGISTRY_PIPELINES_CONFIG", "PYTHONPATH"):
             self.environment.pop(name, None)
@@ -124,6 +128,97 @@ def test_start_faster(reader: Reader, registries: dict[str, EmbeddedServer], pee
     assert tags(registries, "team/model") == {"v1.0.0", "v1.0.0-soci-v2", "v1.0.0-estargz"}
     assert told.count("1 of 2 layers indexed") == 3 and told.count("2 of 2 layers converted") == 1
     assert "unchanged" in told
+
+
+@pytest.fixture
+def advised(installed: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reader]:
+    """Who has nothing yet but today's advisories, which are on this machine."""
+    (tmp_path / "fresh").mkdir()
+    with OsvExport(small_set()) as export:
+        feed = f"--promote manual\nsed -i '$ a advisories: {{feed: {export.url}}}' registry-pipelines.yaml"
+        yield Reader(tmp_path / "fresh", installed, tmp_path_factory.mktemp("home"), {"--promote manual": feed})
+
+
+def test_dockerfile_project(advised: Reader) -> None:
+    """Without an engine: the image was pushed by somebody, and the section that builds it is left out."""
+    replaced = {**advised.replaced, "    dockerfile: {version: v1.0.0, context: classifier}\\\n": ""}
+    reader = Reader(advised.folder, advised.program, advised.home, replaced)
+    commands = blocks("dockerfile-project")
+    reader.follow(commands[:2])
+    held = LayoutRegistry(reader.folder / ".registry-pipelines" / "registries" / "local")
+    push_project(Place(held, "team/classifier"), "v1.0.0")
+    told = reader.follow(commands[2:])
+    for word in (
+        "conda scipy 1.17.1",
+        "compilers",
+        "conda-cache",
+        "application-below",
+        "overwritten by layer 4",
+    ):
+        assert word in told, word
+    assert held.resolve("team/classifier", "prod") == held.resolve("team/classifier", "v1.0.0-rechunked")
+
+
+@pytest.mark.long
+@pytest.mark.peer("docker-buildx", "debootstrap")
+def test_dockerfile_project_by_an_engine(
+    advised: Reader, peer: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command, also those that want an engine, on bases that stand in for CUDA's; prints the guide's table.
+
+    In the place of conda stands rattler, with a channel of two packages in an image that the step mounts.
+    """
+    with kit(peer, tmp_path / "kit") as running:
+        tools = push_bases(running, peer, tmp_path / "bases")
+        conda = (
+            f"RUN --mount=type=bind,from={tools},target=/t "
+            "PYTHONPATH=/t/tools python3 /t/tools/install.py file:///t/channel /opt/conda scipy"
+        )
+        replaced = {
+            **advised.replaced,
+            "docker.io/nvidia/cuda:13.0.1-devel-ubuntu24.04": f"{running.server}/cuda/devel:1",
+            "docker.io/nvidia/cuda:13.0.1-runtime-ubuntu24.04": f"{running.server}/cuda/runtime:1",
+            "RUN conda install -y scipy": conda,
+            "context: classifier}": "context: classifier, network: host}",
+        }
+        reader = Reader(advised.folder, advised.program, advised.home, replaced)
+        reader.environment |= running.environment
+        commands = re.findall(r"```(?:sh|text)\n(.*?)```", (GUIDES / "dockerfile-project.md").read_text(), re.DOTALL)
+        last = next(number for number, block in enumerate(commands) if "-runtime-" in block)
+        reader.follow(commands[:last])
+        versions = ["v1.0.0", change(reader, "v1.0.0", "v1.0.1")]
+        reader.follow([commands[last].replace("s/version: v1.0.0", "s/version: v1.0.1"), *commands[last + 1 :]])
+        reader.follow(["registry-pipelines ship classifier --until rechunk"])
+        versions += ["v1.1.0", change(reader, "v1.1.0", "v1.1.1")]
+    held = LayoutRegistry(reader.folder / ".registry-pipelines" / "registries" / "local")
+    rows = {}
+    for name, end in (("built", ""), ("rechunked", "-rechunked")):
+        for old, new in (versions[:2], versions[2:]):
+            before, after = (layers_of(held, f"{version}{end}") for version in (old, new))
+            moved = sum(size for digest, size in after.items() if digest not in before)
+            rows[old, name] = (len(before), sum(before.values()), moved)
+    with capsys.disabled():
+        print(json.dumps({" ".join(key): row for key, row in rows.items()}, indent=1))
+    assert rows["v1.0.0", "rechunked"][1] < rows["v1.0.0", "built"][1]
+    assert rows["v1.0.0", "rechunked"][2] < 0.03 * rows["v1.0.0", "built"][2]
+    assert rows["v1.1.0", "built"][1] < 0.7 * rows["v1.0.0", "built"][1]
+
+
+def change(reader: Reader, old: str, new: str) -> str:
+    """A line of code, and the version after it."""
+    reader.follow([
+        f"echo '# {new}' >>classifier/main.py",
+        f"sed -i 's/version: {old}/version: {new}/' registry-pipelines.yaml",
+        "registry-pipelines ship classifier --until rechunk",
+    ])  # fmt: skip
+    return new
+
+
+def layers_of(held: LayoutRegistry, tag: str) -> dict[Digest, int]:
+    """Stored bytes by layer."""
+    manifest = held.get_manifest("team/classifier", tag).content()
+    assert isinstance(manifest, Manifest)
+    return {layer.digest: layer.size for layer in manifest.layers}
 
 
 def test_from_regsync(reader: Reader, registries: dict[str, EmbeddedServer]) -> None:

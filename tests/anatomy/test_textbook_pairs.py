@@ -6,7 +6,6 @@ The bases stand in for CUDA's, which no registry here has: Debian 12 by debootst
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,8 +17,7 @@ from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.dockerfile.builder import DockerfileBuilder, DockerfileResult
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
 from registry_pipelines.registry.protocol import Place
-from tests.anatomy.textbook import DEVEL_PACKAGES, RUNTIME_PACKAGES, Conda, download, stand_in
-from tests.build.bases import push_base
+from tests.anatomy.textbook import download, push_bases
 from tests.build.dockerfile.kit import Kit
 from tests.build.dockerfile.kit import kit as started
 from tests.build.in_root import run_in_root
@@ -31,8 +29,8 @@ PIP = (
     "pip install --no-index --find-links /w --break-system-packages {} numpy\n"
 )
 CONDA = (
-    "RUN --mount=type=bind,source=channel,target=/channel --mount=type=bind,source=tools,target=/tools "
-    "PYTHONPATH=/tools python3 /tools/install.py file:///channel /opt/conda scipy"
+    "RUN --mount=type=bind,from=tools,target=/t PYTHONPATH=/t/tools "
+    "python3 /t/tools/install.py file:///t/channel /opt/conda scipy"
 )
 
 
@@ -77,25 +75,18 @@ class Shelf:
 @pytest.fixture(scope="module")
 def shelf(peer: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shelf]:
     folder = tmp_path_factory.mktemp("pairs")
-    cuda = download(folder / "cuda", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-nvrtc==13.0.88")
     context = folder / "context"
-    wheels = download(context / "wheels", "numpy==2.4.6", "scipy==1.17.1")
-    conda = Conda(folder / "conda", wheels)
-    shutil.copytree(conda.channel, context / "channel")
-    shutil.copytree(conda.tools, context / "tools")
+    download(context / "wheels", "numpy==2.4.6", "scipy==1.17.1")
     (context / "app.py").write_text("print('hello')\n")
     with started(peer, folder / "kit") as kit, pytest.MonkeyPatch.context() as patch:
         for name, value in kit.environment.items():
             patch.setenv(name, value)
-        for name, packages, files in (("runtime", RUNTIME_PACKAGES, cuda[:1]), ("devel", DEVEL_PACKAGES, cuda)):
-            root = stand_in(folder / name, packages, peer, files)
-            push_base(kit.place(f"cuda/{name}"), "1", root)
-            shutil.rmtree(root)
+        push_bases(kit, peer, folder)
         yield Shelf(kit, folder, context)
 
 
 def base(name: str) -> str:
-    return f"ARG REGISTRY\nFROM ${{REGISTRY}}/cuda/{name}:1\n"
+    return f"ARG REGISTRY\nFROM ${{REGISTRY}}/cuda/tools:1 AS tools\nFROM ${{REGISTRY}}/cuda/{name}:1\n"
 
 
 def bytes_of(root: Path, *paths: str) -> int:

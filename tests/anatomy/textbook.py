@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import shutil
 import subprocess
 import sys
 import venv
@@ -12,7 +14,11 @@ import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from registry_pipelines.registry.protocol import Place
+from tests.build.bases import push_base
+from tests.build.dockerfile.kit import Kit
 from tests.patience import patient
+from tests.scan.images import push_image
 
 RUNTIME_PACKAGES = ("python3", "python3-pip", "ca-certificates")
 DEVEL_PACKAGES = (*RUNTIME_PACKAGES, "gcc", "g++", "libc6-dev", "make")
@@ -26,7 +32,7 @@ folder, *packages = sys.argv[1:]
 for each in packages:
     prefix, name = each.split("=")
     files = [str(path.relative_to(prefix)) for path in sorted(Path(prefix).rglob("*")) if path.is_file()]
-    cph.create(prefix, files, f"{folder}/linux-64/{name}.conda")
+    cph.create(prefix, files, f"{folder}/linux-64/{name}.conda", compression_level=3)
 asyncio.run(index_fs(Path(folder)))
 """
 
@@ -56,6 +62,29 @@ def stand_in(folder: Path, packages: Sequence[str], peer: Callable[[str], str], 
                     path.parent.mkdir(parents=True, exist_ok=True)
                     path.write_bytes(archive.read(each))
     return folder
+
+
+def push_project(place: Place, tag: str) -> None:
+    """What the guide's Dockerfile makes, in small: four layers, the last one with the same files again."""
+    noise = random.Random(1).randbytes
+    status = "Package: {}\nStatus: install ok installed\nVersion: {}\nArchitecture: amd64\n\n"
+    packages = "".join(status.format(*each) for each in (("gcc-12", "12.2.0-14"), ("libc6", "2.36-9")))
+    project = {"app/main.py": b"import scipy\n", "app/model/model.safetensors": noise(4 << 20)}
+    names = [f"lib/python3.11/site-packages/scipy/{name}" for name in ("__init__.py", "linalg.bin")]
+    about = {"name": "scipy", "version": "1.17.1", "build": "0", "build_number": 0, "channel": "local", "files": names}
+    system = {
+        "etc/os-release": b'ID=debian\nVERSION_ID="12"\n',
+        "var/lib/dpkg/status": packages.encode(),
+        "var/lib/dpkg/info/gcc-12.list": b"/usr/bin/gcc-12\n",
+        "usr/bin/gcc-12": noise(1 << 20),
+        "usr/local/cuda/lib64/libcudart_static.a": noise(1 << 20),
+    }
+    conda = {
+        "opt/conda/conda-meta/scipy-1.17.1-0.json": json.dumps(about).encode(),
+        **{f"opt/conda/{name}": noise(1 << 20) for name in names},
+        "opt/conda/pkgs/scipy-1.17.1-0.conda": noise(1 << 20),
+    }
+    push_image(place, [system, project, conda, project], tag=tag)
 
 
 def download(folder: Path, *requirements: str) -> list[Path]:
@@ -119,3 +148,19 @@ class Conda:
         (prefix / "info/index.json").write_text(json.dumps(about))
         (prefix / "info/paths.json").write_text(json.dumps({"paths": paths, "paths_version": 1}))
         return f"{prefix}={name}-{version}-0"
+
+
+def push_bases(kit: Kit, peer: Callable[[str], str], folder: Path) -> str:
+    """``cuda/devel:1`` and ``cuda/runtime:1`` in the kit's registry; the reference of an image with a channel and the
+    tools that install from it."""
+    cuda = download(folder / "cuda", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-nvrtc==13.0.88")
+    for name, packages, files in (("runtime", RUNTIME_PACKAGES, cuda[:1]), ("devel", DEVEL_PACKAGES, cuda)):
+        root = stand_in(folder / name, packages, peer, files)
+        push_base(kit.place(f"cuda/{name}"), "1", root)
+        shutil.rmtree(root)
+    conda = Conda(folder / "conda", download(folder / "wheels", "numpy==2.4.6", "scipy==1.17.1"))
+    image = folder / "image"
+    for each in (conda.channel, conda.tools):
+        shutil.copytree(each, image / each.name)
+    push_base(kit.place("cuda/tools"), "1", image)
+    return f"{kit.server}/cuda/tools:1"
