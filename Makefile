@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cloud demo-stream demo-airgap dev serve test test-long lint format bench docs image clean
+.PHONY: help setup demo demo-cloud demo-stream demo-airgap demo-survive dev serve test test-long lint format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -37,6 +37,9 @@ demo-stream: $(READY) ## Start the demo's image lazily beside whole, on a link o
 
 demo-airgap: $(READY) ## Images across an air gap as files: bundles, receipts, a build and a start behind it, an undo; as root all of it
 	@$(BIN)/python deploy/demo-airgap/run.py $(ARGS)
+
+demo-survive: $(READY) ## A registry is backed up, destroyed and restored; every signature is verified, and RTO and RPO are said
+	@deploy/demo-survive
 
 dev: $(READY) ## Serve the Dagster UI on the demo's state, with its registries and the daemon
 	@$(BIN)/registry-pipelines dev --config $(CONFIG)

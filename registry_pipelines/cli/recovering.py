@@ -12,6 +12,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import REGISTRIES, names_of
 from registry_pipelines.cli.output import console, print_lines, print_results, results_table, rows_table
 from registry_pipelines.errors import EvidenceError
+from registry_pipelines.progress import age_text
 
 BACKUPS = names_of("backups")
 AT = click.option(
@@ -116,7 +117,7 @@ def _facts(result: StageResult) -> list[str]:
         return []
     rto, rpo = float(result.facts["rto_s"]), float(result.facts.get("rpo_s", 0))
     return [
-        f"RTO {rto:.1f} s, until all was back; RPO {rpo / 3600:.1f} hours, the age of the moment",
+        f"RTO {rto:.1f} s, until all was back; RPO {age_text(rpo)}, the age of the moment",
         f"signatures verified: {result.facts['signatures']}; started: {result.facts['started']}",
     ]
 
