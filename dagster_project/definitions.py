@@ -5,6 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 
 from dagster_project.assets import (
+    advice,
     advisories,
     bases,
     build,
@@ -73,6 +74,7 @@ def arrivals(config: Config) -> Assets:
         ),
         *([stream.streaming_index] if indexed else []),
         scan.sbom(after="streaming_index" if indexed else "provenance"),
+        advice.image_advice,
         scan.vulnerabilities,
         sign.signature,
         promote.verdict,

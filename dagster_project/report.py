@@ -1,5 +1,6 @@
 """How a stage's result is shown in Dagster: metadata, tables, data versions and refusals."""
 
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,6 +118,11 @@ def _cell(name: str, value: Any) -> Any:
     if "bytes" not in name and name != "digest":
         return value
     return cell_text(name, value).replace(" ", NO_BREAK)
+
+
+def image(png: bytes, words: str) -> dg.MarkdownMetadataValue:
+    """A picture, in the event itself: pages of the UI load nothing from elsewhere. words: for who does not see it."""
+    return dg.MetadataValue.md(f"![{words}](data:image/png;base64,{b64encode(png).decode()})")
 
 
 def bullets(lines: Sequence[str]) -> dg.MarkdownMetadataValue:

@@ -15,6 +15,8 @@ WIDTH = 1200
 MAP_HEIGHT = 640
 _MARGIN, _HEAD, _BAR, _LABEL = 10, 34, 16, 150
 _LEGEND = 24
+_LONGEST = 600
+"""A layer's bar; behind it stands what made it."""
 COLOURS: dict[str, Colour] = {
     "base OS": (119, 119, 119),
     "system libraries": (68, 119, 170),
@@ -40,18 +42,30 @@ class Tile(NamedTuple):
 
 def draw(found: Anatomy) -> bytes:
     """A PNG. In the map, the area is unpacked bytes: of each package within its class, hidden bytes apart. Below, each
-    layer's bar is its stored bytes, coloured by its classes' shares of unpacked bytes; its red edge is hidden."""
+    layer's bar is its stored bytes, coloured by its classes' shares of unpacked bytes, with what made it behind; its
+    red edge is hidden."""
     legend_top = _HEAD + MAP_HEIGHT + 8
     bars_top = legend_top + _LEGEND
     canvas = Canvas(WIDTH, bars_top + (_BAR + 4) * len(found.layers) + _MARGIN)
-    title = f"{found.image.rpartition('@')[0]}: {size_text(found.unpacked)} of files, {size_text(found.gone)} hidden"
-    canvas.text(_MARGIN, 12, title, room=WIDTH - 2 * _MARGIN)
+    name = found.image.rpartition("@")[0]
+    told = f" ({found.platform}): {size_text(found.compressed)} stored, {size_text(found.unpacked)} of files"
+    if found.gone:
+        told += f", {size_text(found.gone)} hidden"
+    if found.wasted:
+        told += f"; {size_text(found.wasted)} stored need not be there"
+    # The end of a long name tells more than its beginning.
+    letters = (WIDTH - 2 * _MARGIN) // GLYPH_WIDTH - len(told)
+    canvas.text(_MARGIN, 12, (name if len(name) <= letters else "..." + name[3 - letters :]) + told)
     _map(canvas, found)
     left = _MARGIN
+    sizes = {each.name: each.size - each.gone for each in found.classes} | {"hidden": found.gone}
     for name, colour in {**COLOURS, "hidden": HIDDEN}.items():
+        if not sizes.get(name):
+            continue
+        words = f"{name} {size_text(sizes[name])}"
         canvas.fill(left, legend_top, 12, 12, colour)
-        canvas.text(left + 16, legend_top + 3, name)
-        left += 16 + (len(name) + 3) * GLYPH_WIDTH
+        canvas.text(left + 16, legend_top + 3, words)
+        left += 16 + (len(words) + 3) * GLYPH_WIDTH
     _bars(canvas, found, bars_top)
     return canvas.png()
 
@@ -71,9 +85,15 @@ def _map(canvas: Canvas, found: Anatomy) -> None:
             # A white edge of one pixel, where there is room for one.
             canvas.fill(left, top, max(width - 1, 1), max(height - 1, 1), colour)
             if height > GLYPH_HEIGHT + 4 and width > 4 * GLYPH_WIDTH:
-                canvas.text(left + 3, top + 3, tile.name.removeprefix("python "), WHITE, room=width - 6)
+                canvas.text(left + 3, top + 3, tile.name.removeprefix("python "), _ink(colour), room=width - 6)
             if height > 2 * GLYPH_HEIGHT + 6 and width > 9 * GLYPH_WIDTH:
-                canvas.text(left + 3, top + 5 + GLYPH_HEIGHT, size_text(sizes[tile.name]), WHITE, room=width - 6)
+                canvas.text(left + 3, top + 5 + GLYPH_HEIGHT, size_text(sizes[tile.name]), _ink(colour), room=width - 6)
+
+
+def _ink(ground: Colour) -> Colour:
+    """What can be read on a colour (luminance of Rec. 601)."""
+    red, green, blue = ground
+    return BLACK if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else WHITE
 
 
 def treemap(weights: Sequence[tuple[str, int]], left: float, top: float, width: float, height: float) -> list[Tile]:
@@ -103,7 +123,10 @@ def _bars(canvas: Canvas, found: Anatomy, top: int) -> None:
     most = max((layer.compressed for layer in found.layers), default=0) or 1
     for layer in found.layers:
         canvas.text(_MARGIN, top + 4, f"{layer.number:>3} {size_text(layer.compressed)}", BLACK, room=_LABEL)
-        length = (WIDTH - _LABEL - _MARGIN) * layer.compressed / most
+        length = _LONGEST * layer.compressed / most
+        words = " ".join((layer.problem or layer.made_by.removeprefix("/bin/sh -c ")).split())
+        behind = _LABEL + max(round(length), 1) + 8
+        canvas.text(behind, top + 4, words, room=WIDTH - _MARGIN - behind)
         total = sum(layer.classes.values())
         left = float(_LABEL)
         if not total:

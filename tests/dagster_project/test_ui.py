@@ -101,6 +101,24 @@ def test_a_release_run_is_started_by_hand_and_succeeds(live: Live, page: Page) -
     expect(page.get_by_text("Success").first).to_be_visible(timeout=PATIENCE_MS)
 
 
+def test_a_release_shows_a_picture_of_what_is_inside(live: Live, page: Page) -> None:
+    keys = [live.push("tool", f"v3.{number}.0", GOOD, note="n" * 5000 * (number + 1)) for number in range(2)]
+    for key in keys:
+        live.until("its run has ended", partial(has_ended, live, key, 0))
+    page.goto(f"/assets/image_advice?view=partitions&partition={quote(keys[1])}")
+    page.set_viewport_size({"width": 1600, "height": 2400})
+    for told in ("what_releases_moved", "wasted_bytes", "dependencies_bytes"):
+        expect(page.get_by_text(re.compile(told)).first).to_be_visible(timeout=PATIENCE_MS)
+    page.get_by_text("[Show Markdown]").first.click()
+    drawn = page.get_by_alt_text("what is inside tool:v3.1.0").first
+    expect(drawn).to_be_visible(timeout=PATIENCE_MS)
+    assert drawn.evaluate("each => each.complete && each.naturalWidth") == 1200
+    picture(page, "image-advice")
+    page.keyboard.press("Escape")
+    picture(page, "image-advice-numbers")
+    page.set_viewport_size({"width": 1600, "height": 900})
+
+
 def test_a_held_release_shows_its_reasons(live: Live, page: Page) -> None:
     key = live.push("tool", "v2.0.0", EVIL, note="held")
     live.until("the held release's run has ended", lambda: live.runs(key)[:1] == ["FAILURE"])
