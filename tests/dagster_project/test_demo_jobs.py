@@ -96,10 +96,11 @@ def test_the_first_image_ships_the_second_is_denied_and_a_second_run_changes_not
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     shipped, denied = by_stage(events, "app"), by_stage(events, "tool")
     assert {event["status"] for event in shipped.values()} == {"ok"}
-    assert list(shipped)[:8] == [
+    assert list(shipped)[:9] == [
         "build",
         "provenance",
         "sbom",
+        "advice",
         "vulnerabilities",
         "sign",
         "verify",
