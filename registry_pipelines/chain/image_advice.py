@@ -109,7 +109,7 @@ def _facts(found: Sequence[Anatomy], moved: Changes | None) -> dict[str, Scalar]
     return {
         "platforms": len(found),
         "platform": first.platform,
-        "layers": len(first.layers),
+        "layer_count": len(first.layers),
         "layers_read": sum(each.read_layers for each in found),
         "compressed_bytes": first.compressed,
         "unpacked_bytes": first.unpacked,

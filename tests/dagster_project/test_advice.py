@@ -35,7 +35,7 @@ def test_a_release_tells_what_is_inside_without_a_layer_that_the_scan_read(world
     result = world.run(key, "image_advice")
     [made] = result.asset_materializations_for_node("image_advice")
     shown = {name: value.value for name, value in made.metadata.items()}
-    assert shown["layers_read"] == 0 and shown["layers"] == 3
+    assert shown["layers_read"] == 0 and shown["layer_count"] == 3 and shown["layers_rows"] == 3
     assert shown["moved_bytes"] == manifest.layers[2].size and shown["wasted_bytes"] > 0
     assert shown["application_bytes"] + shown["base_OS_bytes"] + shown["dependencies_bytes"] == shown["unpacked_bytes"]
     assert "v1" in shown["what_releases_moved"] and "█" in shown["what_releases_moved"]
