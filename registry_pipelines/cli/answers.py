@@ -571,7 +571,7 @@ ANSWERS: dict[str, Any] = {
     "advise": Advised,
     "tag": Results,
     "diff": Different,
-    "lint": Lint,
+    "lint": Lint | Results,
     "copy": Copied | Plans,
     "rechunk": RechunkedImages | Results,
     "sync": Results | Synced | Plans,

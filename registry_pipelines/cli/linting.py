@@ -13,6 +13,7 @@ from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, rows_table
 from registry_pipelines.cli.references import named
+from registry_pipelines.cli.releases import answer
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.files import write_file
 from registry_pipelines.oci.manifests import encode_json
@@ -43,6 +44,11 @@ if TYPE_CHECKING:
     help="End with 3 for a kind (`pip-cache`), a severity and all above it (`error`, `warning`, `note`), or more "
     "wasted bytes than a size (`100MB`); several times.",
 )
+@click.option(
+    "--attest",
+    is_flag=True,
+    help="Sign what is found in all images of a release as the scanner, attach it, and say what the policy denies.",
+)
 @common
 def lint(
     options: Options,
@@ -53,6 +59,7 @@ def lint(
     platform: str,
     sarif: Path | None,
     fail_on: tuple[str, ...],
+    attest: bool,
 ) -> None:
     """Say what an image or its Dockerfile should do otherwise: bytes that need not be there, secrets, order,
     bases; each with why and what to write. It ends with 0 whatever it finds, unless --fail-on says otherwise."""
@@ -62,6 +69,11 @@ def lint(
         raise click.UsageError("--target and --build-arg go with --dockerfile")
     if platform and not reference:
         raise click.UsageError("--platform goes with an image")
+    if attest:
+        if not reference or dockerfile or sarif or fail_on or platform:
+            raise click.UsageError("--attest goes with a release alone: all its images are looked into")
+        _attest(options, reference)
+        return
     limits = _Limits(fail_on, image=bool(reference))
     found = _linted(options, reference, dockerfile, target, _arguments(args), platform)
     if sarif is not None:
@@ -76,6 +88,18 @@ def lint(
         raise EvidenceError(
             f"--fail-on: {'; '.join(against)}", where=found.image or found.dockerfile, do="Change what the table says"
         )
+
+
+def _attest(options: Options, reference: str) -> None:
+    with options.chain() as chain:
+        result = chain.image_advice(chain.find_release(reference))
+    if not result.facts["signed"]:
+        raise InputError(
+            "the scanner's key is not on this machine, so nothing was signed",
+            where=reference,
+            do="Run it where the key of `signing` is",
+        )
+    answer(options, result)
 
 
 def _linted(

@@ -11,6 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import islice
 from typing import NamedTuple
 
@@ -42,10 +43,8 @@ _FIXED_NAMES = frozenset(
         *("id_rsa", "id_dsa", "id_ecdsa", "id_ed25519"),
     )
 )
-_NAMED = re.compile(
-    r"(?:\.(?:pem|key|p8|ppk|tfvars|kubeconfig|env)|_key)\Z|(?:^|/)\.env\.[^/]+\Z"
-    r"|(?:^|/)(?:\.docker/config\.json|\.kube/config|\.aws/config|\.git/config|pip/pip\.conf|run/secrets/[^/]+)\Z"
-)
+_SUFFIXES = (".pem", ".key", ".p8", ".ppk", ".tfvars", ".kubeconfig", ".env", "_key")
+_PATHS = (".docker/config.json", ".kube/config", ".aws/config", ".git/config")
 _INSTALLED = re.compile(
     r"(?:^|/)(?:site-packages|dist-packages|node_modules|conda-meta)/|(?:^|/)\.git/"
     r"|\A(?:usr/(?!src/|local/(?!lib/|cuda|share/))|lib(?:32|64|x32)?/|s?bin/|boot/|opt/(?:conda|nvidia|rocm)"
@@ -121,11 +120,28 @@ def wanted(name: str, size: int) -> int:
     if not size:
         return 0
     base = name[name.rfind("/") + 1 :]
-    if base in _FIXED_NAMES or _NAMED.search(name):
+    if _is_named(name, base):
         return min(size, MAX_NAMED_BYTES)
-    if size > MAX_SMALL_BYTES or base.endswith(_BINARY) or _INSTALLED.search(name):
+    if size > MAX_SMALL_BYTES or base.endswith(_BINARY) or _in_packages(name[: len(name) - len(base)]):
         return 0
     return size
+
+
+def _is_named(name: str, base: str) -> bool:
+    """Whether its name says that it may hold a secret. Asked of each file of a layer, so by cheap tests."""
+    return (
+        base in _FIXED_NAMES
+        or base.endswith(_SUFFIXES)
+        or base.startswith(".env.")
+        or name.endswith(_PATHS)
+        or name.startswith("run/secrets/")
+    )
+
+
+@lru_cache(maxsize=1024)
+def _in_packages(folder: str) -> bool:
+    """Files of one folder stand behind each other."""
+    return _INSTALLED.search(folder) is not None
 
 
 @dataclass
@@ -177,7 +193,7 @@ def _values(name: str, raw: bytes) -> Iterator[tuple[str, bytes, int]]:
     base = name[name.rfind("/") + 1 :]
     if reader := _READERS.get(base) or _reader_of(name, base):
         yield from reader(raw)
-    elif b"://" in raw and (base in _FIXED_NAMES or _NAMED.search(name)):
+    elif b"://" in raw and _is_named(name, base):
         yield from _url_passwords(raw)
 
 

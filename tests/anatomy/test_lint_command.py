@@ -126,6 +126,24 @@ def test_an_image_with_its_dockerfile_has_lines_and_bytes(fleet: Fleet, tmp_path
         assert HF not in (tmp_path / name).read_text()
 
 
+def test_what_is_found_of_a_release_is_signed_and_judged(fleet: Fleet) -> None:
+    """From a verdict that lacks advice, by the command that it names, to one that knows it."""
+    push_configured(fleet.chain.place("app"), LAYERS, tag="v1")
+    for deny, code in (("secrets", 3), ("git", 0)):
+        policy = "policies: {default: {required: [], image_advice: {deny: [secrets]}}}\nsigning:"
+        fleet.reload(("signing:", policy) if code else ("deny: [secrets]", f"deny: [{deny}]"))
+        with_config = ("--config", str(fleet.path))
+        judged = CliRunner().invoke(main, ["judge", "app:v1", *with_config])
+        if deny == "secrets":
+            assert judged.exit_code == 3 and "image advice: none about this digest" in judged.output
+            assert "lint app:v1 --attest" in " ".join(judged.output.split())
+        ended = run("app:v1", "--attest", *with_config)
+        assert ended.exit_code == 0 and ("has secrets" in ended.output) is bool(code), ended.output
+        judged = CliRunner().invoke(main, ["judge", "app:v1", *with_config])
+        assert judged.exit_code == code and ("has secrets, 1 file" in judged.output) is bool(code), judged.output
+    assert run("app:v1", "--attest", "--fail-on", "error", *with_config).exit_code == 2
+
+
 def test_a_history_of_another_dockerfile_gives_no_bytes(fleet: Fleet, tmp_path: Path) -> None:
     push_configured(fleet.chain.place("app"), LAYERS, steps=("RUN /bin/sh -c make", "COPY x /y"), tag="v1")
     path = tmp_path / "Dockerfile"
