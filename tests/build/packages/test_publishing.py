@@ -148,8 +148,9 @@ def test_an_index_that_is_not_ours_takes_and_gives(ask: Asking, wheel: Path, tmp
         with pytest.raises(Refused):
             put(ask, other, index)
         assert versions(ask("acme-core", index)) == {"acme-core": "1.0", "leaf": "1.0+local.1"}
-        with pytest.raises(RequirementsInvalid):
-            ask("absent", index)
+        sources = ask.sources(index)
+        assert sources.project("absent") is None
+        sources.close()
 
 
 def test_a_folder_is_published_to(ask: Asking, wheel: Path, tmp_path: Path) -> None:
@@ -182,6 +183,7 @@ def project(root: Path, version: str = "1.0", backend: str = "setuptools.build_m
     return root
 
 
+@pytest.mark.long
 def test_a_source_folder_becomes_the_same_wheel_each_time(ask: Asking, tmp_path: Path) -> None:
     """And nothing is written beside the source."""
     source = project(tmp_path / "src")
@@ -195,6 +197,7 @@ def test_a_source_folder_becomes_the_same_wheel_each_time(ask: Asking, tmp_path:
     assert sorted(tmp_path.rglob("src/**/*")) == before
 
 
+@pytest.mark.long
 def test_a_backend_that_fails_and_one_that_no_index_has(ask: Asking, tmp_path: Path, ours: PackageIndex) -> None:
     broken = project(tmp_path / "broken", backend="nothing.at_all")
     (tmp_path / "1").mkdir()
