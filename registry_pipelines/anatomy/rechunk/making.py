@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
 
-from registry_pipelines.anatomy.rechunk.bytecode import new_head
+from registry_pipelines.anatomy.rechunk.bytecode import hashes_source, new_head, source_hash
 from registry_pipelines.anatomy.rechunk.joining import JoinedLayer, Sink
 from registry_pipelines.anatomy.rechunk.planning import Plan, PlannedEntry, PlannedLayer
 from registry_pipelines.anatomy.rechunk.spilling import Spill
@@ -129,9 +129,12 @@ def _write_content(plan: Plan, entry: PlannedEntry, inode: Inode, spill: Spill, 
     content = b"".join(spill.read(spilled))
     if rewrite is not None:
         hashed = b""
-        if rewrite.source is not None:
+        if rewrite.source is not None and hashes_source(rewrite):
             source = plan.merged.tree.node(rewrite.source)
-            hashed = spill.hashed(source.layer, source.position, rewrite.magic)
+            read = source.size > 0
+            hashed = (
+                spill.hashed(source.layer, source.position, rewrite.magic) if read else source_hash(rewrite.magic, b"")
+            )
         head = new_head(rewrite, hashed)
         content = head + content[len(head) :]
     layer.content(content)

@@ -143,6 +143,8 @@ def modules(tmp_path: Path, time: int) -> list[Entry]:
         entry(f"site/__pycache__/b.{tag}.pyc", content=compiled(tmp_path, b"two = 2\n", time=315532800), mtime=time),
         entry("site/c.py", content=b"ccc = 3\n", mtime=time),
         entry("site/__pycache__/c.cpython-36.pyc", content=old, mtime=time),
+        entry("site/e.py", content=b"", mtime=time),
+        entry(f"site/__pycache__/e.{tag}.pyc", content=compiled(tmp_path, b"", time=time), mtime=time),
         entry("site/d.py", content=b"ddd = 4\n", mtime=time),
         entry(f"site/__pycache__/d.{tag}.pyc", content=compiled(tmp_path, b"ddd = 4\n", time=time, flags=3)),
     ]
@@ -153,18 +155,19 @@ def test_compiled_modules_name_no_time_and_python_takes_them(place: Place, tmp_p
     made = made_of(place, push_image(place, [pack(modules(tmp_path, 1_700_000_000))]), tmp_path)
     unpacked_by_tar(place, made.derived, tmp_path / "root")
     site, tag = tmp_path / "root" / "site", sys.implementation.cache_tag
-    known = {name: (site / "__pycache__" / f"{name}.{tag}.pyc").read_bytes() for name in "abd"}
+    known = {name: (site / "__pycache__" / f"{name}.{tag}.pyc").read_bytes() for name in "abde"}
+    assert known["e"][4:16] == b"\x01\0\0\0" + importlib.util.source_hash(b"")
     assert known["a"][4:16] == b"\x01\0\0\0" + importlib.util.source_hash(b"one = 1\n")
     assert known["b"][4:8] == b"\x03\0\0\0" and known["d"][4:8] == b"\x03\0\0\0"
-    assert made.images[0].rewritten == 2 and "PEP 552" in " ".join(made.images[0].notes)
+    assert made.images[0].rewritten == 3 and "PEP 552" in " ".join(made.images[0].notes)
     assert int((site / "c.py").stat().st_mtime) == 1_700_000_000 and int((site / "a.py").stat().st_mtime) == 315532800
-    script = "import a, b, d; print(a.one, b.two, d.ddd)"
+    script = "import a, b, d, e; print(a.one, b.two, d.ddd)"
     for check in ("default", "always"):
         told = [sys.executable, "-v", "-B", "--check-hash-based-pycs", check, "-c", script]
         ran = subprocess.run(told, cwd=site, capture_output=True, text=True, check=True, timeout=60)
         assert ran.stdout == "1 2 4\n"
-        matches = {name for name in "abd" if f"__pycache__/{name}.{tag}.pyc matches" in ran.stderr}
-        assert matches == {"a", "d"}
+        matches = {name for name in "abde" if f"__pycache__/{name}.{tag}.pyc matches" in ran.stderr}
+        assert matches == {"a", "d", "e"}
 
 
 def test_attributes_of_any_bytes_and_odd_names_stay(place: Place, tmp_path: Path) -> None:
