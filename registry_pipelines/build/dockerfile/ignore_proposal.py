@@ -79,7 +79,7 @@ class Proposal:
 def propose_ignore(context: Context, dockerfile: Dockerfile) -> Proposal:
     """What to add to the ignore file of a measured context. Raises InputError: the ignore file cannot be read."""
     found = _found(context.entries)
-    named = list(_named(dockerfile))
+    named = list(dict.fromkeys(_named(dockerfile)))
     lines, kept = [], []
     for line, paths in found.values():
         who = next((line_of for source, line_of in named if any(_names(source, path, line.large) for path in paths)), 0)

@@ -168,6 +168,8 @@ def _has_text_behind_json(instruction: Instruction) -> bool:
 
 def _automatic_arguments(dockerfile: Dockerfile) -> Iterator[Need]:
     """Arguments that are empty in the classic engine: declared without default, or used in FROM."""
+    told = {word.partition("=")[0] for each in dockerfile.arguments for word in each.words if "=" in word}
+    told.update(dockerfile.given)
     for stage in dockerfile.stages:
         for name in stage.begin.unknown:
             if name in PLATFORM_ARGUMENTS and stage.begin.flag("platform") is None:
@@ -176,9 +178,5 @@ def _automatic_arguments(dockerfile: Dockerfile) -> Iterator[Need]:
             if instruction.keyword != "ARG":
                 continue
             for word in instruction.words:
-                if word in PLATFORM_ARGUMENTS and word not in dockerfile.given and not _has_default(dockerfile, word):
+                if word in PLATFORM_ARGUMENTS and word not in told:
                     yield Need(instruction.line, f"ARG {word} without default", "it is empty in the classic engine")
-
-
-def _has_default(dockerfile: Dockerfile, name: str) -> bool:
-    return any(word.startswith(f"{name}=") for each in dockerfile.arguments for word in each.words)

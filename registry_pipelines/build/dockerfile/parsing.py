@@ -23,6 +23,10 @@ from registry_pipelines.build.from_lines import MAX_DOCKERFILE_BYTES
 from registry_pipelines.build.ignorefile import MAX_LINE_BYTES, WHITE_SPACE
 from registry_pipelines.errors import InputError
 
+MAX_STAGES = 1000
+MAX_FLAGS = 1000
+"""Of one instruction; more of either is no Dockerfile of people, and takes minutes to look through."""
+
 HEREDOCS = frozenset(("ADD", "COPY", "RUN"))
 
 _DIRECTIVE = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*\Z")
@@ -145,7 +149,7 @@ def _logical_line(reader: _Lines) -> str | None:
     return joined
 
 
-def _parsed(text: str, line: int) -> Instruction:
+def _parsed(text: str, line: int, *, is_trigger: bool = False) -> Instruction:
     """Keyword, flags, value and JSON form of a logical line; heredocs come later."""
     keyword, *rest = BLANK.split(text.strip(WHITE_SPACE), maxsplit=1)
     flags, value = _flags(rest[0] if rest else "")
@@ -155,8 +159,8 @@ def _parsed(text: str, line: int) -> Instruction:
     if instruction.keyword == "HEALTHCHECK":
         kind, *command = value.split(maxsplit=1)[:2] or [""]
         return replace(instruction, json=_json(command[0]) if command and kind.upper() == "CMD" else None)
-    if instruction.keyword == "ONBUILD" and value:
-        return replace(instruction, trigger=_parsed(value, line))
+    if instruction.keyword == "ONBUILD" and value and not is_trigger:
+        return replace(instruction, trigger=_parsed(value, line, is_trigger=True))
     return instruction
 
 
@@ -172,6 +176,8 @@ def _flags(text: str) -> tuple[tuple[Flag, ...], str]:
         word, position = _flag_word(text, position)
         if word == "--":
             return tuple(flags), text[position:].strip(WHITE_SPACE)
+        if len(flags) == MAX_FLAGS:
+            raise Wrong(f"it has more than {MAX_FLAGS} flags")
         name, equals, value = word.removeprefix("--").partition("=")
         flags.append(Flag(name, value if equals else None))
 
@@ -287,6 +293,8 @@ def _staged(instructions: Sequence[Instruction], where: str) -> tuple[list[Instr
     contents: list[list[Instruction]] = []
     for instruction in instructions:
         if instruction.keyword == "FROM":
+            if len(stages) == MAX_STAGES:
+                raise InputError(f"there are more than {MAX_STAGES} stages", where=f"{where}:{instruction.line}")
             words = instruction.words
             name = words[2].lower() if len(words) > 2 else ""
             stages.append(Stage(len(stages), name, words[0], "", None, instruction))

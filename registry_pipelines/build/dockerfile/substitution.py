@@ -11,6 +11,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+MAX_FILLED = 1024 * 1024
+"""Characters; a value that doubles in each line would fill the memory. What is longer counts as not known."""
+
+MAX_DEPTH = 20
+"""Of ``${A:-${B:-...}}``; what lies deeper counts as not known."""
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*|[0-9@*#]")
 _BRACED = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(:?[-+?]|[#%/]|\})?")
 
@@ -26,7 +32,9 @@ class Filled:
     """Names used in a form that only BuildKit has (``${NAME#pattern}``)."""
 
 
-def fill(text: str, variables: Mapping[str, str], escape: str = "\\", *, keep_quotes: bool = False) -> Filled:
+def fill(
+    text: str, variables: Mapping[str, str], escape: str = "\\", *, keep_quotes: bool = False, depth: int = 0
+) -> Filled:
     """Replace what is known. keep_quotes: quotes and escapes stay, for a text that is split into words later."""
     filled = Filled()
     position, quote = 0, ""
@@ -42,17 +50,19 @@ def fill(text: str, variables: Mapping[str, str], escape: str = "\\", *, keep_qu
             filled.text += letter if keep_quotes else ""
             position += 1
         elif letter == "$" and quote != "'":
-            position = _variable(text, position, variables, escape, filled)
+            position = _variable(text, position, variables, escape, filled, depth)
+            if len(filled.text) > MAX_FILLED:
+                return Filled(text, [*filled.unknown, text[:60]])
         else:
             filled.text += letter
             position += 1
     return filled
 
 
-def _variable(text: str, position: int, variables: Mapping[str, str], escape: str, filled: Filled) -> int:
+def _variable(text: str, position: int, variables: Mapping[str, str], escape: str, filled: Filled, depth: int) -> int:
     """Add what stands at a ``$``; where the text goes on."""
     if text.startswith("${", position):
-        return _braced(text, position, variables, escape, filled)
+        return _braced(text, position, variables, escape, filled, depth)
     match = _NAME.match(text, position + 1)
     if not match:
         filled.text += "$"
@@ -63,7 +73,7 @@ def _variable(text: str, position: int, variables: Mapping[str, str], escape: st
     return match.end()
 
 
-def _braced(text: str, position: int, variables: Mapping[str, str], escape: str, filled: Filled) -> int:
+def _braced(text: str, position: int, variables: Mapping[str, str], escape: str, filled: Filled, depth: int) -> int:
     end = _closing(text, position + 1, escape)
     written = text[position:end]
     match = _BRACED.match(written)
@@ -77,7 +87,7 @@ def _braced(text: str, position: int, variables: Mapping[str, str], escape: str,
         if value is None:
             filled.unknown.append(name)
         return end
-    if form in ("#", "%", "/"):
+    if form in ("#", "%", "/") or depth >= MAX_DEPTH:
         filled.beyond.append(name)
         filled.unknown.append(name)
         filled.text += written
@@ -88,7 +98,7 @@ def _braced(text: str, position: int, variables: Mapping[str, str], escape: str,
         if not is_there:
             filled.unknown.append(name)
     elif is_there != form.endswith("-"):
-        inner = fill(word, variables, escape)
+        inner = fill(word, variables, escape, depth=depth + 1)
         filled.text += inner.text
         filled.unknown += inner.unknown
         filled.beyond += inner.beyond

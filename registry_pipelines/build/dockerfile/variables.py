@@ -7,6 +7,7 @@ wins over ARG. What a base image sets is not known here, nor what an engine give
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -65,7 +66,7 @@ def _stage_values(
     own: dict[str, str] = {}
     filled = []
     for instruction in instructions:
-        known = {**own, **environment}
+        known = ChainMap(environment, own)
         filled.append(_filled(instruction, known, escape))
         if instruction.keyword == "ARG":
             _take_arguments(instruction, own, known, {**global_values, **given}, escape, defaults=given)

@@ -14,7 +14,7 @@ def main() -> None:
         try:
             answer: object = [
                 {
-                    "keyword": found.cmd.upper(),
+                    "keyword": (found.cmd or "").upper(),
                     "trigger": found.sub_cmd.upper() if found.sub_cmd else None,
                     "json": found.json,
                     "lines": [found.start_line, found.end_line],

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from registry_pipelines.build.dockerfile.model import BuildCacheRepository, Buil
 from registry_pipelines.build.dockerfile.needs import Need, beyond_buildah, beyond_classic
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile
 from registry_pipelines.oci.platforms import Platform
+from tests.build.dockerfile.kit import Kit
 from tests.doubles.docker_daemon import Docker
 
 HERE = Platform.parse("linux/amd64")
@@ -118,4 +121,29 @@ def test_what_docker_20_does_with_a_row(docker20: Docker, tmp_path: Path, lines:
     command = ["docker", "build", "--network=host", "--no-cache", str(tmp_path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert said in done.stdout + done.stderr
+    assert classic(text)
+
+
+@pytest.mark.peer("../docker28/dockerd", "docker-buildx", "busybox")
+@pytest.mark.parametrize(
+    ("lines", "copied"),
+    [
+        ("RUN <<E\necho > /c/ran\nE", ["kept", "left"]),
+        ("COPY --exclude=left . /there/", ["there/kept", "there/left"]),
+    ],
+    ids=["RUN", "COPY"],
+)
+def test_what_docker_28_does_without_a_word(
+    kit: Kit, peer: Callable[[str], str], tmp_path: Path, lines: str, copied: list[str]
+) -> None:
+    (tmp_path / "kept").touch()
+    (tmp_path / "left").touch()
+    text = f"FROM {kit.base}\nCOPY kept left /c/\n{lines}\nRUN ls /c {'/there' if 'there' in lines else ''}\n"
+    (tmp_path / "Dockerfile").write_text(text)
+    env = {**os.environ, **kit.environment, "DOCKER_BUILDKIT": "0"}
+    command = [peer("../docker28/docker"), "build", "--network=host", "--no-cache", str(tmp_path)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.splitlines()
+    assert {Path(path).name for path in copied} <= set(shown) and "ran" not in shown
     assert classic(text)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from registry_pipelines.build.dockerfile.instructions import Dockerfile, Instruction
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
 from registry_pipelines.build.dockerfile.rules import arguments, pairs
+from registry_pipelines.build.dockerfile.substitution import MAX_FILLED
 from registry_pipelines.build.from_lines import MAX_DOCKERFILE_BYTES
 from registry_pipelines.errors import InputError
 from tests.build.dockerfile import buildkit_parser
@@ -156,6 +157,32 @@ def test_what_is_wrong_is_told_with_its_line(text: str, message: str) -> None:
     assert str(caught.value).startswith(message)
 
 
+HOSTILE = {
+    "doubling": "FROM a\nENV A=xxxxxxxx\n" + "ENV A=$A$A\n" * 60 + "WORKDIR $A\n",
+    "nested": "FROM a\nWORKDIR " + "${A:-" * 9_000 + "x" + "}" * 9_000 + "\n",
+    "unclosed": "FROM a\nWORKDIR " + "${A:-" * 9_000 + "\n",
+    "many variables": "FROM a\n" + "".join(f"ENV A{number}=$B\n" for number in range(10_000)),
+    "many lines": "FROM a\n" + "RUN x \\\n" * 100_000,
+    "quotes": "FROM a\nRUN <<E " + "'\"" * 30_000 + "\nE\n",
+    "JSON": "FROM a\nRUN " + "[" * 60_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_files_that_would_take_all_memory_or_time(text: str) -> None:
+    file = parse_dockerfile(text)
+    assert all(len(each.filled) <= 2 * MAX_FILLED for each in file.all_instructions())
+
+
+def test_too_much_of_a_thing() -> None:
+    with pytest.raises(InputError, match="Dockerfile:1001: there are more than 1000 stages"):
+        parse_dockerfile("FROM a\n" * 2000)
+    with pytest.raises(InputError, match="Dockerfile:2: it has more than 1000 flags"):
+        parse_dockerfile("FROM a\nRUN " + "--mount=type=cache,target=/x " * 2000 + "x\n")
+    with pytest.raises(InputError, match="ONBUILD cannot stand behind ONBUILD"):
+        parse_dockerfile("FROM a\n" + "ONBUILD " * 8000 + "RUN x\n")
+
+
 def test_reading(tmp_path: Path) -> None:
     path = tmp_path / "Dockerfile"
     with pytest.raises(InputError, match="cannot be read: No such file"):
@@ -257,7 +284,7 @@ def dockerfiles(draw: st.DrawFn) -> str:
     return text
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=dockerfiles())
 def test_as_buildkit_reads_it(theirs: Callable[[str], Any], text: str) -> None:
     """What both take is read equally, and what BuildKit's parser refuses, ours refuses. (Ours has the rules of each
