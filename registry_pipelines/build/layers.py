@@ -214,15 +214,16 @@ class _Build:
         with suppress(ManifestInvalid):
             return decode_json(json.dumps(self.cache.note(note)).encode(), LinkReport)
         store, jobs = self.builder._links, {job.key: job for each in plan.jobs for job in (each, marked(each))}
-        below: list[LayerLinks | None] = []
-        if plan.base:
-            brought = list(zip(plan.base.manifest.layers, plan.base.diff_ids, strict=True))
-            below = layer_links(plan.base.place, brought, store, progress=self.progress)
         own = known_links(
             [(layer, diff_id) for layer, diff_id, _ in layers],
             store,
             lambda number: self._measure(jobs[layers[number][2]], anew=True),
         )
+        below: list[LayerLinks | None] = []
+        if plan.base and any(each is None or each.files for each in own):
+            # At the place, where they are now; nobody's base is read for an image without a library.
+            brought = list(zip(plan.base.manifest.layers, plan.base.diff_ids, strict=True))
+            below = layer_links(self.place, brought, store, progress=self.progress)
         report = check_links(
             [*below, *own],
             platform=str(plan.platform),
