@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -249,6 +251,20 @@ def test_no_engine_is_said_with_what_each_lacks(kit: Kit, tmp_path: Path, monkey
         DockerfileBuilder(tmp_path / "state").build(wanted, kit.place("none/app"))
 
 
+def test_what_killed_builds_left_is_removed_and_what_runs_is_left_alone(kit: Kit, tmp_path: Path) -> None:
+    work = tmp_path / "state/build/dockerfile"
+    for name in ("build-killed", "build-running"):
+        (work / name / "layout").mkdir(parents=True)
+    held = os.open(work / "build-running", os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    try:
+        context = project(tmp_path / "context", "FROM scratch\nCOPY app.txt /\n")
+        DockerfileBuilder(tmp_path / "state").build(spec(kit, context), kit.place("swept/app"))
+        assert [path.name for path in work.iterdir()] == ["build-running"]
+    finally:
+        os.close(held)
+
+
 def test_the_state_folder_never_goes_to_the_engine(kit: Kit, tmp_path: Path) -> None:
     context = project(tmp_path / "context")
     builder = DockerfileBuilder(context / ".registry-pipelines")
@@ -256,6 +272,7 @@ def test_the_state_folder_never_goes_to_the_engine(kit: Kit, tmp_path: Path) -> 
         builder.build(spec(kit, context), kit.place("state/app"))
 
 
+@pytest.mark.long
 def test_a_daemon_with_the_old_store_builds_too_and_says_what_it_cannot(
     kit: Kit, peer: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
