@@ -244,7 +244,7 @@ SPACE = st.sampled_from([" ", " ", "  ", "\t", " \\\n", " \\\n  ", " \\ \n# with
 WORD = st.sampled_from(
     [
         *("a", "b=c", "$X", "${X}", "'q r'", '"d e"', r"\ ", r"x\"y", "&&", "E", "--late", "=", "x=", "#no", "`"),
-        *("<<E", "<<-E", "<<'E'", '3<<"E F"', "cat<<E", "<<<E", "[", "]"),
+        *("<<E", "<<-E", "<<'E'", '3<<"E F"', "cat<<E", "<<<E", "]"),
     ]
 )
 # Alone: what stands behind a JSON form, Docker 20.10 drops, and newer ones make a shell form of the whole.
