@@ -86,7 +86,7 @@ class _Statement(msgspec.Struct, rename="camel"):
 
 def publishers_of(raw: bytes, *, filename: str, sha256: str, roots: Sequence[TrustRoot]) -> list[str]:
     """Who published a file, each as a configuration writes it (``github:owner/repository/workflow.yml``), by the
-    provenance that its index gave. Nobody where the index names nobody.
+    provenance that its index gave. Nobody where the index names nobody, or a kind of publisher that is not known here.
 
     Every attestation must hold: one that does not is no pass. Raises SignatureInvalid.
     """
@@ -106,7 +106,7 @@ def publishers_of(raw: bytes, *, filename: str, sha256: str, roots: Sequence[Tru
             except SignatureInvalid as error:
                 said = f"an attestation of it does not hold: {error.what}"
                 raise SignatureInvalid(said, where=filename, do=_DO) from error
-    return list(dict.fromkeys(names))
+    return [name for name in dict.fromkeys(names) if name]
 
 
 _DO = "Do not use it before its project, or whoever runs the index, says why; `signing.trust_root` may be old, too"
@@ -177,7 +177,8 @@ def _same_file(one: str, other: str) -> bool:
 
 
 def _named(publisher: _Publisher, signed: KeylessSignature) -> str:
-    """The publisher as a configuration names it. Raises SignatureInvalid where the certificate is another's."""
+    """The publisher as a configuration names it; empty for one of a kind whose certificates are not known here. Raises
+    SignatureInvalid where the certificate is another's."""
     if publisher.kind == "GitHub":
         home, issuer = f"https://github.com/{publisher.repository}", _GITHUB
         workflow = f"{home}/.github/workflows/{publisher.workflow}"
@@ -192,7 +193,7 @@ def _named(publisher: _Publisher, signed: KeylessSignature) -> str:
         named, issuer = f"google:{publisher.email}", _GOOGLE
         good = signed.identity.subject == publisher.email != ""
     else:
-        raise SignatureInvalid(f"its publisher is of the kind {publisher.kind[:40]!r}, which is not known here")
+        return ""
     if signed.identity.issuer != issuer or not good:
         said = f"the index says that {named[:200]} published it, and the certificate is of "
         raise SignatureInvalid(f"{said}{signed.identity.subject[:300]}")

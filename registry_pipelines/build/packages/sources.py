@@ -229,6 +229,8 @@ class Sources:
             names = publishers_of(
                 self._provenance(found.index, file, sha256), filename=file.filename, sha256=sha256, roots=self._roots()
             )
+            if not names:
+                notes.append(f"{file.filename} is attested by no publisher of a kind that is known here")
         elif by := found.index.carried(file.filename).get("attestedBy"):
             names = by.split(", ")  # verified there, and a believed key signed that
         elif file.provenance:

@@ -156,7 +156,10 @@ def test_a_publisher_of_another_kind(attester: Attester, wheel: Path, peer: Peer
     assert peer(raw, wheel)
     assert publishers_of(raw, filename=wheel.name, sha256=sha256, roots=attester.roots()) == ["gitlab:acme/leaf"]
     unknown = attester.provenance(wheel, {"kind": "Forge", "repository": "acme/leaf"})
-    for text in (unknown, b"{}", b"[" * 5000, raw.replace(b'"version": 1', b'"version": 2')):
+    assert publishers_of(unknown, filename=wheel.name, sha256=sha256, roots=attester.roots()) == []
+    with pytest.raises(SignatureInvalid):  # what it signs is looked at all the same
+        publishers_of(unknown, filename=wheel.name, sha256="0" * 64, roots=attester.roots())
+    for text in (b"{}", b"[" * 5000, raw.replace(b'"version": 1', b'"version": 2')):
         with pytest.raises(SignatureInvalid):
             publishers_of(text, filename=wheel.name, sha256=sha256, roots=attester.roots())
 
@@ -185,6 +188,11 @@ def test_builds_note_require_and_name_publishers(
     assert "attestedBy" not in ask.one("leaf", simple(ours), roots=attester.roots)[1]
     with pytest.raises(EvidenceMissing, match="requires"):
         ask.one("leaf", simple(ours, attestations="require"), roots=attester.roots)
+    other = make_wheel(wheel.parent, "forged", "1.0")
+    ours.add(other, provenance=attester.provenance(other, {"kind": "Forge"}))
+    assert "no publisher of a kind" in ask.one("forged", simple(ours), roots=attester.roots)[2][0]
+    with pytest.raises(EvidenceMissing, match="requires"):
+        ask.one("forged", simple(ours, attestations="require"), roots=attester.roots)
 
 
 def test_a_wrong_attestation_ends_a_build_that_asked_for_none(
