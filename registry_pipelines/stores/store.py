@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
 from registry_pipelines.errors import (
@@ -61,10 +61,9 @@ class Stored:
 class StoreReader:
     """Bytes of an object from ``start`` on; see ``registry.protocol.BlobReader``. size: of the whole object."""
 
-    def __init__(self, chunks: Iterator[Any], where: str, *, size: int, start: int, stop: int) -> None:
+    def __init__(self, source: _Chunks | BinaryIO, where: str, *, size: int, start: int, stop: int) -> None:
         self.size, self.start = size, start
-        self._chunks, self._where, self._left = chunks, where, stop - start
-        self._piece = memoryview(b"")
+        self._source, self._where, self._left = source, where, stop - start
 
     def __enter__(self) -> StoreReader:
         return self
@@ -76,20 +75,35 @@ class StoreReader:
         """See Readable. Raises Unavailable: the store ended early."""
         if not self._left or not len(buffer):
             return 0
-        if not self._piece:
-            with _errors(self._where):
-                self._piece = memoryview(next(self._chunks, b""))
-            if not self._piece:
-                raise Unavailable("the store's answer ended early", where=self._where)
-        count = min(len(buffer), len(self._piece), self._left)
-        buffer[:count] = self._piece[:count]
-        self._piece = self._piece[count:]
+        with _errors(self._where):
+            count: int = self._source.readinto(buffer[: self._left])  # type: ignore[union-attr]
+        if not count:
+            raise Unavailable("the store's answer ended early", where=self._where)
         self._left -= count
         return count
 
     def close(self) -> None:
         """See BlobReader."""
-        self._piece, self._left, self._chunks = memoryview(b""), 0, iter(())
+        self._left = 0
+        self._source.close()
+
+
+class _Chunks:
+    """What obstore gives piece by piece, as a Readable."""
+
+    def __init__(self, chunks: Iterator[Any]) -> None:
+        self._chunks, self._piece = chunks, memoryview(b"")
+
+    def readinto(self, buffer: memoryview, /) -> int:
+        if not self._piece:
+            self._piece = memoryview(next(self._chunks, b""))
+        count = min(len(buffer), len(self._piece))
+        buffer[:count] = self._piece[:count]
+        self._piece = self._piece[count:]
+        return count
+
+    def close(self) -> None:
+        self._piece, self._chunks = memoryview(b""), iter(())
 
 
 class ObjectStore:
@@ -128,6 +142,8 @@ class ObjectStore:
 
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> StoreReader:
         """An object from a byte on, up to (not including) another. Raises NotFound; Unavailable: it is shorter."""
+        if self._folder is not None:
+            return self._open_file(self._folder / key, start, stop)
         import obstore
 
         options: Any = None
@@ -139,7 +155,16 @@ class ObjectStore:
         with _errors(where):
             found = obstore.get(self._client, key, options=options)
             size, (first, last) = int(found.meta["size"]), found.range
-        return StoreReader(iter(found.stream(min_chunk_size=PIECE_BYTES)), where, size=size, start=first, stop=last)
+        chunks = _Chunks(iter(found.stream(min_chunk_size=PIECE_BYTES)))
+        return StoreReader(chunks, where, size=size, start=first, stop=last)
+
+    def _open_file(self, path: Path, start: int, stop: int | None) -> StoreReader:
+        """Without obstore's copies: half the processor time of a large file."""
+        with _errors(str(path)):
+            file = path.open("rb", buffering=0)
+            size = os.fstat(file.fileno()).st_size
+            file.seek(start)
+        return StoreReader(file, str(path), size=size, start=start, stop=size if stop is None else min(stop, size))
 
     def write(self, key: str, content: bytes) -> None:
         """Put a small object there, in place of the one before."""
