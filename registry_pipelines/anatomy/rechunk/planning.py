@@ -186,6 +186,7 @@ def _with_folders(plan: Plan, entries: Sequence[PlannedEntry]) -> list[PlannedEn
     root as owner, and hides so what they were below. In the order of the tree."""
     tree = plan.merged.tree
     folders: dict[bytes, int] = {}
+    own = {each.path for each in entries}  # a folder that holds empty ones alone is an entry, too; Docker takes no twin
     for each in entries:
         above = each.path.rpartition(b"/")[0]
         while above and above not in folders:
@@ -195,7 +196,7 @@ def _with_folders(plan: Plan, entries: Sequence[PlannedEntry]) -> list[PlannedEn
             above = above.rpartition(b"/")[0]
     if _is_told(tree.node(ROOT)):
         folders[b""] = ROOT
-    every = [*entries, *(PlannedEntry(path, number, b"") for path, number in folders.items())]
+    every = [*entries, *(PlannedEntry(path, number, b"") for path, number in folders.items() if path not in own)]
     return sorted(every, key=lambda each: each.path.split(b"/") if each.path else [])
 
 

@@ -107,3 +107,15 @@ def test_what_was_made_once_is_found_again_and_nothing_is_read(tmp_path: Path, t
     place = Place(target.registry, "team/app")
     moved = rechunk(place, made.origin, elsewhere, options=RechunkOptions(times=times), state=tmp_path / "state")
     assert {each.how for each in moved.images[0].layers} == {"mounted"} and moved.derived == made.derived
+
+
+def test_a_folder_that_holds_empty_folders_alone_stands_once_in_each_layer(tmp_path: Path) -> None:
+    """Docker refuses a layer that has a path twice; containerd and GNU tar take it."""
+    stack = [
+        [entry("etc", tarfile.DIRTYPE), entry("etc/glvnd", tarfile.DIRTYPE), entry("etc/glvnd/egl", tarfile.DIRTYPE)]
+    ]
+    made, place = rechunked(stack, tmp_path, "fixed")
+    for tar in image_layers(place, made.images[0].derived):
+        with tarfile.open(fileobj=tar) as opened:
+            names = opened.getnames()
+        assert len(names) == len(set(names))
