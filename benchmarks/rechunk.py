@@ -149,7 +149,7 @@ def main() -> None:
         work = told.work or Path(folder)
         text = measure(work, told.wheels or fetch(work / "wheels"))
     print(text)
-    write_page("rechunk.md", "Rechunking", COMMAND, text)
+    write_page("rechunk", "Rechunking", COMMAND, text)
 
 
 if __name__ == "__main__":

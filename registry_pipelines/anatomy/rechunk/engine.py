@@ -357,7 +357,8 @@ def _wanted(plan: Plan, layers: Sequence[PlannedLayer]) -> dict[int, dict[int, W
             if rewrite is not None:
                 one.whole = True
                 if rewrite.source is not None and hashes_source(rewrite) and plan.merged.is_file(rewrite.source):
-                    wanted(rewrite.source).magics.add(rewrite.magic)
+                    source = wanted(rewrite.source)
+                    source.magics |= {rewrite.magic}
     return found
 
 

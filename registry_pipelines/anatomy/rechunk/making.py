@@ -119,7 +119,7 @@ def _write_layer(plan: Plan, planned: PlannedLayer, spill: Spill, sink: Sink, ad
 
 
 def _write_content(plan: Plan, entry: PlannedEntry, inode: Inode, spill: Spill, layer: JoinedLayer) -> None:
-    spilled = spill.find(inode.layer, inode.position)
+    spilled = spill.find(inode.layer, inode.position, inode.size)
     if spilled.size != inode.size:
         raise LayerInvalid(f"{entry.path.decode('utf-8', 'replace')}: has {spilled.size} bytes, not {inode.size}")
     rewrite = plan.bytecode.rewrites.get(entry.number)

@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
@@ -42,7 +42,7 @@ MAX_SOURCE_BYTES = 16 << 20
 """Of a Python source that is hashed; a module of a longer one gets no hash."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Wanted:
     """What is wanted of one file of an old layer."""
 
@@ -51,7 +51,7 @@ class Wanted:
     """Its content goes into a new layer."""
     whole: bool = False
     """Not compressed by itself, whatever its size: its head is changed first."""
-    magics: set[bytes] = field(default_factory=set)
+    magics: frozenset[bytes] = frozenset()
     """It is a source, and modules with these magic numbers want its hash."""
 
 
@@ -71,7 +71,8 @@ class Spill:
     def __init__(self, folder: Path, workers: int) -> None:
         """folder: where the file is made. Raises DiskFull, LocalError."""
         self._folder, self._workers = folder, workers
-        self._files: dict[tuple[int, int], Spilled] = {}
+        self._files: dict[int, dict[int, Spilled | int]] = {}
+        self._pending = bytearray()
         self._hashes: dict[tuple[int, int, bytes], bytes] = {}
         self._end = 0
         with local_errors(folder):
@@ -85,9 +86,10 @@ class Spill:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def find(self, layer: int, position: int) -> Spilled:
-        """Where a file lies that was taken."""
-        return self._files[layer, position]
+    def find(self, layer: int, position: int, size: int) -> Spilled:
+        """Where a file of ``size`` bytes lies that was taken."""
+        found = self._files[layer][position]
+        return Spilled(found, size, size, 0, packed=False) if isinstance(found, int) else found
 
     def hashed(self, layer: int, position: int, magic: bytes) -> bytes:
         """The hash of a source; empty where it is too long."""
@@ -150,16 +152,24 @@ class Spill:
 
     def append(self, data: bytes | bytearray) -> int:
         """Write behind what is there; where it begins."""
-        start, view = self._end, memoryview(data)
-        with local_errors(self._folder):
-            while view:
-                view = view[self._file.write(view) :]
+        start = self._end
         self._end += len(data)
+        self._pending += data
+        if len(self._pending) >= READ_BYTES:
+            self.flush()
         return start
 
-    def keep(self, layer: int, position: int, spilled: Spilled) -> None:
-        """A file is there."""
-        self._files[layer, position] = spilled
+    def flush(self) -> None:
+        """Write what waits: small files come by the thousand. Raises DiskFull, LocalError."""
+        written = 0
+        with local_errors(self._folder):
+            while written < len(self._pending):
+                written += self._file.write(bytes(self._pending[written : written + READ_BYTES]))
+        self._pending.clear()
+
+    def keep(self, layer: int, position: int, spilled: Spilled | int) -> None:
+        """A file is there; as a number, where it begins as it is."""
+        self._files.setdefault(layer, {})[position] = spilled
 
     def keep_hash(self, layer: int, position: int, magic: bytes, hashed: bytes) -> None:
         """A source is hashed."""
@@ -184,9 +194,7 @@ class _Taking:
                 self._spill.keep_hash(self._number, position, magic, source_hash(magic, content))
             if wanted.kept and (wanted.whole or wanted.size < LARGE_FILE_BYTES):
                 self._settle(0)
-                crc = zlib_ng.crc32(content)
-                spilled = Spilled(self._spill.append(content), len(content), len(content), crc, packed=False)
-                self._spill.keep(self._number, position, spilled)
+                self._spill.keep(self._number, position, self._spill.append(content))
                 return
             pieces = iter((content,))
         if wanted.kept:
@@ -231,6 +239,7 @@ class _Taking:
     def finish(self) -> None:
         """Until all is written."""
         self._settle(0)
+        self._spill.flush()
 
 
 def _reads_in_parts(record: LayerRecord, wanted: Mapping[int, Wanted]) -> bool:

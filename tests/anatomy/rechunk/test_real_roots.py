@@ -35,7 +35,7 @@ def test_dpkg_pip_and_python_find_it_as_it_was(tmp_path: Path, peer: Peer) -> No
     place = Place(LayoutRegistry(tmp_path / "registry"), "team/app")
     root = debian_root(tmp_path / "root", "bookworm", peer("debootstrap"))
     install(root, "jinja2==3.1.5")
-    changes = {"etc/.wh.issue": b"", "etc/motd": b"welcome\n", "app/main.py": b"print(1)\n"}
+    changes = {"etc/.wh.hostname": b"", "etc/motd": b"welcome\n", "app/main.py": b"print(1)\n"}
     first = rechunk(place, push_image(place, [tar_of(root), changes]).digest, place, state=tmp_path / "state")
     [image] = first.images
     assert image.rewritten > 500 and len(image.layers) <= 64
@@ -47,7 +47,7 @@ def test_dpkg_pip_and_python_find_it_as_it_was(tmp_path: Path, peer: Peer) -> No
     assert in_system(unpacked, "dpkg", "-V") == before
     assert in_system(unpacked, "python3", "-m", "pip", "check") == "No broken requirements found.\n"
     assert in_system(unpacked, "python3", "-c", CHECK) == "42\n"
-    assert not (unpacked / "etc/issue").exists() and (unpacked / "etc/motd").read_text() == "welcome\n"
+    assert not (unpacked / "etc/hostname").exists() and (unpacked / "etc/motd").read_text() == "welcome\n"
     # Installed anew with one other version: but for it and the lists of files everything stays.
     install(root, "jinja2==3.1.6")
     bumped = push_image(place, [tar_of(root), changes])
