@@ -183,6 +183,7 @@ def test_dockerfile_project_by_an_engine(
         }
         reader = Reader(advised.folder, advised.program, advised.home, replaced)
         reader.environment |= running.environment
+        reader.environment["PATH"] = f"{advised.program.parent}:{running.environment['PATH']}"
         commands = re.findall(r"```(?:sh|text)\n(.*?)```", (GUIDES / "dockerfile-project.md").read_text(), re.DOTALL)
         last = next(number for number, block in enumerate(commands) if "-runtime-" in block)
         reader.follow(commands[:last])
