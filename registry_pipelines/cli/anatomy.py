@@ -74,7 +74,7 @@ def show_libraries(found: LinkReport) -> None:
         f"{count_text(found.checked, 'file')} for {found.platform}: {needed}",
         f"  {before} of them a Python package must load before" if before else "",
         f"  NVIDIA's driver brings {driver}" if driver else "",
-        "" if rows else "  all of them are there",
+        "  all of them are there" if found.libraries and not rows else "",
     ):
         if line:
             out.print(line, markup=False, soft_wrap=True)
