@@ -118,7 +118,9 @@ def test_the_next_release_keeps_its_layers_and_moves_what_was_bumped_alone(fleet
     assert second.action.endswith("in none of the release before")
 
 
-@pytest.mark.parametrize(("form", "more"), [("soci-v2", ", min_layer_size: 100KiB"), ("estargz", "")])
+@pytest.mark.parametrize(
+    ("form", "more"), [("soci-v2", ", min_layer_size: 100KiB"), pytest.param("estargz", "", marks=pytest.mark.long)]
+)
 def test_what_was_rechunked_is_converted_after_that_and_the_gate_follows_both_records(
     fleet: Fleet, form: str, more: str
 ) -> None:
