@@ -90,8 +90,8 @@ def _secrets(contents: Sequence[LayerContent], files: Sequence[FilePart]) -> Ite
     if ours:
         yield _row(
             "secrets",
-            f"{_counted(each.kind for _, each, _ in ours)} in the layers: whoever pulls the image has them, where a later "
-            "layer deletes them, too",
+            f"{_counted(each.kind for _, each, _ in ours)} in the layers: whoever pulls the image has them, where a "
+            "later layer deletes them, too",
             "Take the secret out of use now. Then pass it with `RUN --mount=type=secret,id=NAME`, or give it to the "
             "container when it starts; `.dockerignore` keeps such files out of COPY",
             files=len({(number, each.path) for number, each, _ in ours}),
@@ -101,8 +101,8 @@ def _secrets(contents: Sequence[LayerContent], files: Sequence[FilePart]) -> Ite
     if published:
         yield _row(
             "published-secrets",
-            f"{_counted(each.kind for _, each, _ in published)} in what packages bring: they are no secrets, and nothing "
-            "may rely on them",
+            f"{_counted(each.kind for _, each, _ in published)} in what packages bring: they are no secrets, and "
+            "nothing may rely on them",
             "Nothing, unless a server of yours uses one of them",
             files=len({(number, each.path) for number, each, _ in published}),
             layers=tuple(sorted({number for number, _, _ in published})),
