@@ -19,6 +19,7 @@ RegistryPipelinesError
     IndexInvalid              a streaming index is damaged, or belongs to another layer
     WheelInvalid
     PathConflict              two wheels bring one path with different content
+    LibraryMissing            a program of an image needs a library that nothing brings
     RecordingInvalid          a recording of a start
     ClosureIncomplete         a referenced piece is missing, or manifests form a loop
   RegistryError               a registry answered, or failed to answer

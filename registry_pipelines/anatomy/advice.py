@@ -8,12 +8,13 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from registry_pipelines.anatomy.kinds import KINDS, AdviceKind
-from registry_pipelines.anatomy.report import Advice, Equal, FilePart
+from registry_pipelines.anatomy.report import Equal, FilePart
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.repeats import EMPTY_DIFF_IDS, repeated_layers
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.warning_kinds import MAX_AZURE_LAYER_BYTES
+from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.advice.kinds import KINDS, AdviceKind
 from registry_pipelines.settings import Size
 from registry_pipelines.transfer.limits.rules import rule_for
 

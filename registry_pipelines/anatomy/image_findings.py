@@ -8,10 +8,11 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from registry_pipelines.anatomy.kinds import KINDS, AdviceKind
-from registry_pipelines.anatomy.report import Advice, FilePart, LayerPart
+from registry_pipelines.anatomy.report import FilePart, LayerPart
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.image_warnings import EXPIRES
+from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.advice.kinds import KINDS, AdviceKind
 from registry_pipelines.scan.facts import FoundSecret, LayerContent, OsRelease, PythonDistribution, WheelTags
 from registry_pipelines.scan.merge import Tree
 from registry_pipelines.scan.secrets import is_value, secrets_in_text, short_hash, sounds_secret

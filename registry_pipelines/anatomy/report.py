@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from registry_pipelines.anatomy.kinds import Severity
+from registry_pipelines.scan.advice.document import Advice
 
 LayerClass = Literal["base OS", "system libraries", "runtime", "dependencies", "application", "weights"]
 """``system libraries``: CUDA, cuDNN, NCCL, ROCm and what comes with them, whoever brings them. ``runtime``: an
@@ -99,24 +99,6 @@ class Equal(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[int, ...]
     paths: tuple[str, ...]
     """Some of them."""
-
-
-class Advice(msgspec.Struct, frozen=True, kw_only=True):
-    """A finding: bytes that need not be there, or something that does otherwise than one thinks."""
-
-    kind: str
-    severity: Severity = "warning"
-    files: int = 0
-    size: int = 0
-    compressed: int = 0
-    layers: tuple[int, ...] = ()
-    layer_bytes: tuple[int, ...] = ()
-    """Stored bytes in each of ``layers``; empty: not told apart."""
-    why: str
-    do: str
-    examples: tuple[str, ...] = ()
-    line: int = 0
-    """Of the Dockerfile that was given; 0: of none that is known."""
 
 
 class LayerShare(msgspec.Struct, frozen=True, kw_only=True):

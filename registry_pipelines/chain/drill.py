@@ -24,7 +24,7 @@ from registry_pipelines.errors import EvidenceMissing, InputError, RegistryPipel
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.times import write_time
-from registry_pipelines.progress import count_text
+from registry_pipelines.progress import age_text, count_text, duration_text
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.registry.protocol import Place, Registry
@@ -196,9 +196,9 @@ def _channels(image: Image) -> Sequence[str]:
 def _missed(opened: Opened, age_s: float, rto_s: float) -> Iterator[str]:
     wanted = opened.settings.objectives
     if age_s > wanted.rpo.total_seconds():
-        yield f"the moment is {age_s / 3600:.1f} hours old, and the objective (rpo) is {wanted.rpo}"
+        yield f"the moment is {age_text(age_s)} old, and the objective (rpo) is {wanted.rpo}"
     if rto_s > wanted.rto.total_seconds():
-        yield f"it took {rto_s / 60:.0f} minutes, and the objective (rto) is {wanted.rto}"
+        yield f"it took {duration_text(rto_s)}, and the objective (rto) is {wanted.rto}"
 
 
 def _result(

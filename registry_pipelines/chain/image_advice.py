@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from registry_pipelines.anatomy.anatomy import image_anatomy
 from registry_pipelines.anatomy.picture import draw
-from registry_pipelines.anatomy.predicate import attest_advice
 from registry_pipelines.anatomy.predicate import image_advice as document_about
 from registry_pipelines.anatomy.report import Anatomy, Changes
 from registry_pipelines.chain.image_changes import changes_at
@@ -23,6 +22,7 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.promote.advice import document_within
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.release import Release
+from registry_pipelines.scan.advice.document import attest_advice
 
 RELEASES = 10
 """Looked at for what a release moves: two small requests each."""

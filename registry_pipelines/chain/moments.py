@@ -10,6 +10,7 @@ from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.progress import age_text
 from registry_pipelines.recover.model import Backup
 from registry_pipelines.recover.moment import KIND, Moment, chosen_tag, moment_tags, moments_name, read_tag
 from registry_pipelines.registry.protocol import Place
@@ -36,7 +37,7 @@ def moments(session: Session, name: str) -> StageResult:
     age = _age_s(session, tags[0]) if tags else None
     limit = settings.objectives.rpo
     late = age is None or age > limit.total_seconds()
-    said = "there is no backup yet" if age is None else f"the newest moment is {age / 3600:.1f} hours old"
+    said = "there is no backup yet" if age is None else f"the newest moment is {age_text(age)} old"
     return StageResult(
         stage="moments",
         subject=settings.name,

@@ -11,9 +11,10 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import Place
 
 if TYPE_CHECKING:
-    from registry_pipelines.anatomy.report import Advice, Anatomy, FilePart, LayerPart, LayerShare, ReleaseMove, Sum
+    from registry_pipelines.anatomy.report import Anatomy, FilePart, LayerPart, LayerShare, ReleaseMove, Sum
     from registry_pipelines.build.links.report import LinkReport
     from registry_pipelines.chain.places import Located
+    from registry_pipelines.scan.advice.document import Advice
 
 ROWS = 20
 """Of each table; the JSON has all packages."""

@@ -22,7 +22,8 @@ from registry_pipelines.settings import Size, closest
 
 if TYPE_CHECKING:
     from registry_pipelines.anatomy.lint.lint import Lint
-    from registry_pipelines.anatomy.report import Advice, Anatomy
+    from registry_pipelines.anatomy.report import Anatomy
+    from registry_pipelines.scan.advice.document import Advice
 
 
 @click.command("lint")
@@ -133,7 +134,7 @@ class _Limits:
     """What ``--fail-on`` says. Raises InputError for what is no kind, severity or size."""
 
     def __init__(self, texts: tuple[str, ...], *, image: bool) -> None:
-        from registry_pipelines.anatomy.kinds import DOCKERFILE_RULES, KINDS, SEVERITIES
+        from registry_pipelines.scan.advice.kinds import DOCKERFILE_RULES, KINDS, SEVERITIES
 
         self._severities = SEVERITIES
         self._kinds: list[str] = []

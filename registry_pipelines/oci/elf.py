@@ -118,7 +118,7 @@ class _Reader:
         start = self.unpack("Q" if self.wide else "I", 32 if self.wide else 28)[0]
         size, count = self.unpack("HH", 54 if self.wide else 42)
         if count > MAX_HEADERS:
-            raise ValueError(f"it has {count} program headers")
+            raise ValueError(f"its number of program headers is {count}")
         for number in range(count):
             if self.wide:
                 kind, _, offset, address, _, length = self.unpack("IIQQQQ", start + number * size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from registry_pipelines.anatomy.predicate import ImageAdvice, PlatformAdvice, counting, signed_advice
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.evidence.predicates import IMAGE_ADVICE_TYPE
 from registry_pipelines.oci.digest import Digest
@@ -11,6 +10,7 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.promote.documents import AdviceLimits, Step
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome
+from registry_pipelines.scan.advice.document import ImageAdvice, PlatformAdvice, counting, signed_advice
 
 MISSING = "image advice: "
 """How reasons of this rule begin."""

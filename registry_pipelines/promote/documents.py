@@ -10,7 +10,6 @@ from typing import Annotated, Literal, get_args
 
 import msgspec
 
-from registry_pipelines.anatomy.kinds import AdviceKind
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.predicates import (
     CYCLONEDX_TYPE,
@@ -25,6 +24,7 @@ from registry_pipelines.promote.attestors import ATTESTORS, names_in, read_expre
 from registry_pipelines.promote.bases import KnownBase
 from registry_pipelines.promote.person import Identity
 from registry_pipelines.registry.warning_kinds import WarningId
+from registry_pipelines.scan.advice.kinds import AdviceKind
 from registry_pipelines.scan.openvex import VexStatement
 from registry_pipelines.scan.report import OLD_KIND, OLD_KIND_NOW, FindingLimits, Undeclared
 from registry_pipelines.settings import FILE, Duration, EntryName, Instead, Names, Size, Unwritten

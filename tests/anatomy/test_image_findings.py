@@ -11,10 +11,11 @@ import pytest
 
 from registry_pipelines.anatomy.anatomy import image_anatomy
 from registry_pipelines.anatomy.predicate import image_advice
-from registry_pipelines.anatomy.report import Advice, Anatomy
+from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.scan.advice.document import Advice
 from tests.anatomy.images import push_configured
 from tests.scan.images import DEBIAN, Files, dist_info
 from tests.scan.test_secrets import GITHUB, HF, KEY

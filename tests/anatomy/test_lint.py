@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from registry_pipelines.anatomy.kinds import DOCKERFILE_RULES
 from registry_pipelines.anatomy.lint.commands import commands_of
 from registry_pipelines.anatomy.lint.rules import lint_dockerfile
 from registry_pipelines.anatomy.lint.stages import lineage
-from registry_pipelines.anatomy.report import Advice
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile
 from registry_pipelines.errors import InputError
+from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.advice.kinds import DOCKERFILE_RULES
 from tests.scan.test_secrets import GITHUB, HF
 
 PIN = "sha256:" + "0" * 64

@@ -10,8 +10,8 @@ import jsonschema
 import pytest
 from click.testing import CliRunner, Result
 
-from registry_pipelines.anatomy.kinds import DOCKERFILE_RULES, KINDS
 from registry_pipelines.cli import main
+from registry_pipelines.scan.advice.kinds import DOCKERFILE_RULES, KINDS
 from tests.anatomy.images import push_configured
 from tests.answers import answered, document
 from tests.chain.conftest import fleet

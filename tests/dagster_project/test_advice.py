@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from registry_pipelines.anatomy.predicate import signed_advice
 from registry_pipelines.config import load
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.predicates import IMAGE_ADVICE_TYPE
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.scan.advice.document import signed_advice
 from tests.scan.images import DEBIAN, Files, dist_info, push_image
 
 if TYPE_CHECKING:

@@ -7,12 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from registry_pipelines.anatomy.kinds import ADVICE_KINDS
-from registry_pipelines.anatomy.predicate import RULES, ImageAdvice, PlatformAdvice, attest_advice
-from registry_pipelines.anatomy.report import Advice
 from registry_pipelines.evidence.predicates import IMAGE_ADVICE_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote.documents import AdviceLimits, Policy, Verdict
+from registry_pipelines.scan.advice.document import RULES, Advice, ImageAdvice, PlatformAdvice, attest_advice
+from registry_pipelines.scan.advice.kinds import ADVICE_KINDS
 from registry_pipelines.settings import Size
 from tests.evidence.parts import Key
 from tests.promote.parts import Candidate

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from registry_pipelines.anatomy.kinds import DockerfileKind
 from registry_pipelines.anatomy.lint.commands import Command
 from registry_pipelines.anatomy.lint.stages import Lineage, Step, finding
-from registry_pipelines.anatomy.report import Advice
+from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.advice.kinds import DockerfileKind
 
 _PIP = re.compile(r"pip3?(?:\.\d+)?\Z")
 _PYTHON = re.compile(r"python3?(?:\.\d+)?\Z")

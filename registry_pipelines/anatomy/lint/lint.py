@@ -8,13 +8,14 @@ from typing import Any
 
 import msgspec
 
-from registry_pipelines.anatomy.kinds import SEVERITIES, AdviceKind, DockerfileKind
 from registry_pipelines.anatomy.lint.matching import layers_of_lines
 from registry_pipelines.anatomy.lint.rules import lint_dockerfile
 from registry_pipelines.anatomy.lint.stages import Lineage, lineage
-from registry_pipelines.anatomy.report import Advice, Anatomy
+from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
 from registry_pipelines.errors import InputError
+from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.advice.kinds import SEVERITIES, AdviceKind, DockerfileKind
 
 _SAME: dict[DockerfileKind, tuple[AdviceKind, ...]] = {
     "pip-keeps-cache": ("pip-cache",),

@@ -18,7 +18,7 @@ from registry_pipelines.anatomy.lint.installs import (
 )
 from registry_pipelines.anatomy.lint.secret_rules import RULES as SECRET_RULES
 from registry_pipelines.anatomy.lint.stages import Lineage, Step, finding
-from registry_pipelines.anatomy.report import Advice
+from registry_pipelines.scan.advice.document import Advice
 
 _WEIGHTS = re.compile(
     r"\.(?:safetensors|gguf|ckpt|pth|pt|onnx|h5|bin|engine)\Z|(?:\A|/)(?:weights|checkpoints?|models?)/?\Z"

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from registry_pipelines.anatomy.kinds import DOCKERFILE_RULES, KINDS, Kind, Severity
 from registry_pipelines.anatomy.lint.lint import Lint
-from registry_pipelines.anatomy.report import Advice
 from registry_pipelines.progress import size_text
+from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.advice.kinds import DOCKERFILE_RULES, KINDS, Kind, Severity
 from registry_pipelines.scan.sarif import fingerprint, text_of, write_log
 
 _SCORES: Mapping[Severity, str] = {"error": "8.0"}

@@ -7,8 +7,8 @@ import re
 from collections.abc import Callable, Iterator
 
 from registry_pipelines.anatomy.lint.stages import Lineage, finding
-from registry_pipelines.anatomy.report import Advice
 from registry_pipelines.build.dockerfile.instructions import Instruction
+from registry_pipelines.scan.advice.document import Advice
 from registry_pipelines.scan.secrets import is_value, secrets_in_text, sounds_secret
 
 _DO = "RUN --mount=type=secret,id={id} ..., which reads /run/secrets/{id} or (`env=NAME`) a variable"

@@ -6,10 +6,10 @@ import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from registry_pipelines.anatomy.kinds import DOCKERFILE_RULES, DockerfileKind, Severity
 from registry_pipelines.anatomy.lint.commands import Command, commands_of
-from registry_pipelines.anatomy.report import Advice
 from registry_pipelines.build.dockerfile.instructions import Dockerfile, Instruction, Stage
+from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.advice.kinds import DOCKERFILE_RULES, DockerfileKind, Severity
 from registry_pipelines.scan.secrets import redacted
 
 

@@ -80,7 +80,7 @@ def compare_images(
             continue
         if pair[0] is None or pair[1] is None:
             raise InputError(
-                f"the record names {platform.platform} by manifests that are not below both images",
+                f"no manifest of the record for {platform.platform} is below both images",
                 where=f"{rechunked}@{record.rechunked}",
                 do="Rechunk it again",
             )

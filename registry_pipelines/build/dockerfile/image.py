@@ -27,6 +27,7 @@ from registry_pipelines.oci.manifests import (
     read_image_config,
 )
 from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
@@ -70,7 +71,9 @@ def read_image(folder: Path, platforms: Sequence[Platform]) -> MadeImage:
     place = Place(LayoutRegistry(folder), LAYOUT)
     tops = list(layout.manifests())
     if len(tops) != 1:
-        raise ContentError(f"the engine left {len(tops)} images, and one is expected", where=str(layout.folder))
+        raise ContentError(
+            f"the engine left {count_text(len(tops), 'image')}, and one is expected", where=str(layout.folder)
+        )
     found, statements = dict[Platform, PlatformImage](), dict[Digest, Mapping[str, Any]]()
     for stored, notes in _manifests(place, tops[0]):
         content = stored.content()
