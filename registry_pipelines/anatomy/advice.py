@@ -41,7 +41,8 @@ class _Kind(NamedTuple):
     """Files of such packages, too, whatever their names."""
 
     def has(self, part: FilePart) -> bool:
-        if self.path.search(part.path):
+        # What is linked from a cache into an environment, as conda and uv do, is used there: no cache to delete.
+        if all(self.path.search(name) for name in part.standing):
             return True
         return self.owner is not None and self.owner.match(part.owner) is not None
 

@@ -111,13 +111,14 @@ def unread(read: Sequence[ReadLayer]) -> tuple[str, ...]:
 
 
 def _part(piece: Piece, owners: Owners) -> FilePart:
-    found = owners.of(piece.path)
+    path, found = _best_name(piece, owners)
     owner = found[0] if found else ""
     return FilePart(
-        path=_shown(piece.path),
-        also=tuple(map(_shown, piece.also)),
+        path=_shown(path),
+        also=tuple(_shown(name) for name in (piece.path, *piece.also) if name != path),
+        removed=tuple(map(_shown, sorted(piece.removed))),
         layer=piece.layer,
-        class_=class_of(piece.path, piece.size, owner, owners.interpreters),
+        class_=class_of(path, piece.size, owner, owners.interpreters),
         owner=owner,
         more_owners=found[1:],
         size=piece.size,
@@ -127,6 +128,15 @@ def _part(piece: Piece, owners: Owners) -> FilePart:
         mode=piece.mode,
         crc32=f"{piece.content[1]:08x}",
     )
+
+
+def _best_name(piece: Piece, owners: Owners) -> tuple[str, tuple[str, ...]]:
+    """The first name that stands and that a package lists, and who lists it; else the first that stands."""
+    standing = [name for name in (piece.path, *piece.also) if name not in piece.removed]
+    for name in standing:
+        if found := owners.of(name):
+            return name, found
+    return standing[0], ()
 
 
 def _shown(path: str) -> str:

@@ -20,7 +20,9 @@ class FilePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     path: str
     also: tuple[str, ...] = ()
-    """Hard links to it, in its own layer or above."""
+    """Its other names: hard links, in its own layer or above. ``path`` is one that stands, and that a package lists."""
+    removed: tuple[str, ...] = ()
+    """Of all its names those that a later layer overwrites or deletes, while another stands."""
     layer: int
     """From 1 for the base."""
     class_: LayerClass = msgspec.field(name="class")
@@ -39,6 +41,12 @@ class FilePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     mode: int = 0
     crc32: str = ""
     """Of its content, eight hex digits; with the size it tells which files are equal."""
+
+    @property
+    def standing(self) -> tuple[str, ...]:
+        """The names by which a container finds it; of one that is gone all that it had."""
+        removed = frozenset(self.removed)
+        return tuple(name for name in (self.path, *self.also) if name not in removed)
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,6 +42,8 @@ class Piece:
     copied: str = ""
     """``mode``, ``owner`` or ``times``: it overwrites a file with the same content, for nothing but that."""
     names: int = 1
+    removed: frozenset[str] = frozenset()
+    """Of its names those that lead to it no more, while another does."""
 
 
 class _Folder(dict[str, "_Folder | Piece | str | None"]):
@@ -82,6 +84,12 @@ class Stack:
         for entry in entries:
             if entry.path and not entry.path.rpartition("/")[2].startswith(WHITEOUT_PREFIX):
                 self._put(entry)
+
+    def removed_names(self, piece: Piece) -> frozenset[str]:
+        """Those that a later entry or layer overwrote or deleted."""
+        names = {piece.path, *piece.also}
+        removed = frozenset(name for name in names if self._named(name) is not piece)
+        return removed if len(removed) < len(names) else frozenset()
 
     def _put(self, entry: _Entry) -> None:
         parent, _, base = entry.path.rpartition("/")
@@ -247,4 +255,7 @@ def stack(records: Sequence[LayerRecord | None]) -> list[Piece]:
     for number, record in enumerate(records, 1):
         if record is not None:
             stacked.add(number, record)
+    for piece in stacked.pieces:
+        if piece.also and not piece.gone:
+            piece.removed = stacked.removed_names(piece)
     return stacked.pieces

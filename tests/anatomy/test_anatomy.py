@@ -304,3 +304,35 @@ def test_the_command_prints_tables_and_a_document(fleet: Fleet) -> None:
     assert picture.read_bytes().startswith(b"\x89PNG")
     wrong = CliRunner().invoke(main, ["inspect", "us/team/app:v1", "--files", "--config", str(fleet.path)])
     assert wrong.exit_code == 2 and "--anatomy" in wrong.output
+
+
+CONDA_META = msgspec.json.encode(
+    {"name": "scipy", "version": "1.17.1", "build": "0", "build_number": 0, "files": ["lib/s/a.py", "lib/s/b.py"]}
+)
+
+
+LINKED_FROM_A_CACHE: Files = {
+    "opt/conda/conda-meta/scipy-1.17.1-0.json": CONDA_META,
+    "opt/conda/pkgs/scipy/lib/s/a.py": b"a" * 5000,
+    "opt/conda/lib/s/a.py": "=>opt/conda/pkgs/scipy/lib/s/a.py",
+    "opt/conda/pkgs/scipy/lib/s/b.py": b"b" * 5000,
+    "opt/conda/lib/s/b.py": "=>opt/conda/pkgs/scipy/lib/s/b.py",
+    "opt/conda/pkgs/scipy/info/c": b"c" * 5000,
+    "root/.cache/uv/d": b"d" * 5000,
+    "opt/tool/d": "=>root/.cache/uv/d",
+}
+"""As conda and uv leave it: the content stands in the cache first, and the environment's file is a link to it."""
+
+
+def test_a_cached_file_that_is_used_by_another_name_is_no_cache(place: Place, tmp_path: Path) -> None:
+    gone: Files = {"opt/conda/pkgs/scipy/lib/s/.wh.b.py": "", "opt/tool/.wh.d": ""}
+    kept = anatomy(place, push_image(place, [LINKED_FROM_A_CACHE]), tmp_path / "state")
+    late = anatomy(place, push_image(place, [LINKED_FROM_A_CACHE, gone]), tmp_path / "state")
+    caches = [{each.kind: each.examples for each in found.advice if "cache" in each.kind} for found in (kept, late)]
+    only = ("opt/conda/pkgs/scipy/info/c",)
+    assert caches == [{"conda-cache": only}, {"conda-cache": only, "uv-cache": ("root/.cache/uv/d",)}]
+    files = {each.path: each for each in late.files}
+    for name, removed in (("a", ()), ("b", ("opt/conda/pkgs/scipy/lib/s/b.py",))):
+        part = files[f"opt/conda/lib/s/{name}.py"]
+        assert (part.owner, part.class_, part.removed) == ("conda scipy 1.17.1", "dependencies", removed)
+        assert part.also == (f"opt/conda/pkgs/scipy/lib/s/{name}.py",) and not part.gone
