@@ -105,6 +105,8 @@ def resolve(
         held = question.folders_hold  # before pip looks: what changes while it works is seen the next time
         known = cache.note(question.key)
         choices = _reusable(known, question, store)
+        if choices is not None and packages is not None and not _still_given(choices, packages):
+            choices = None
         if choices is None:
             if packages is not None:
                 choices = _through_indexes(question, packages, store, look, seen)
@@ -146,6 +148,19 @@ def _through_indexes(
         with Pool(DOWNLOADS, "packages") as pool:
             list(pool.map(take, choices))
     return choices
+
+
+def _still_given(choices: Sequence[Choice], packages: Sources) -> bool:
+    """Whether indexes that answer still give these wheels: a project may be in quarantine by now, or have been taken
+    from a stranger on a day on which the private index denied it."""
+
+    def given(choice: Choice) -> bool:
+        project = str(canonicalize_name(choice["filename"].partition("-")[0]))
+        about = choice.get("origin")
+        return about is None or packages.still(project, choice["filename"], choice["sha256"], about)
+
+    with Pool(DOWNLOADS, "packages") as pool:
+        return all(pool.map(given, choices))
 
 
 def _ask(question: Question, seen: Fetched) -> list[Choice]:

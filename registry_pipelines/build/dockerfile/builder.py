@@ -358,16 +358,28 @@ def _folder(parent: Path) -> Iterator[Path]:
     """An empty folder for one build, removed afterwards; those that killed builds left are removed on the way."""
     with disk_errors(parent):
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for left in parent.iterdir():
-            _sweep(left)
-        folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
-    held = os.open(folder, os.O_RDONLY)
+        folder, held = _new_folder(parent)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
         os.close(held)
+
+
+def _new_folder(parent: Path) -> tuple[Path, int]:
+    """A folder, and what holds it: open, locked. One build at a time does this: between making and locking a folder it
+    looks like one that a killed build left."""
+    alone = os.open(parent, os.O_RDONLY)
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        for left in parent.iterdir():
+            _sweep(left)
+        folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
+        held = os.open(folder, os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        return folder, held
+    finally:
+        os.close(alone)
 
 
 def _sweep(folder: Path) -> None:

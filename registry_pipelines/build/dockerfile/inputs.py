@@ -11,6 +11,7 @@ from pathlib import Path
 
 from registry_pipelines.build.dockerfile.context import Context, ContextEntry, read_ignore_file
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
+from registry_pipelines.build.dockerfile.secret_forms import secret_forms
 from registry_pipelines.build.revision import Packing
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
@@ -89,20 +90,20 @@ def input_digest(
 
 
 def secret_values(spec: DockerfileSpec) -> tuple[str, ...]:
-    """The values of all secrets, and of those with several lines each line: a log shows lines. Raises InputError for
-    one that is not there, is empty, or larger than an engine takes."""
+    """The values of all secrets: of those with several lines each line too, since a log shows lines, and the whole in
+    the forms in which programs write it (``secret_forms``). Bytes that are no text are surrogates. Raises InputError
+    for one that is not there, is empty, or larger than an engine takes."""
     values: dict[str, None] = {}
     for name, secret in spec.secrets.items():
         if secret.file is not None:
-            value = _read(secret.file, MAX_SECRET_BYTES).decode(errors="replace")
+            value = _read(secret.file, MAX_SECRET_BYTES).decode(errors="surrogateescape")
         else:
             value = os.environ.get(secret.env or "", "")
         if not value.strip():
             where = f"dockerfile.secrets.{name}"
             source = f"file {secret.file}" if secret.file is not None else f"variable {secret.env}"
             raise InputError(f"the {source} is empty or not there", where=where, do="Give the secret a value")
-        values[value.strip()] = None
-        values |= dict.fromkeys(line.strip() for line in value.splitlines() if len(line.strip()) >= SHORTEST_LINE)
+        values |= dict.fromkeys(secret_forms(value))
     _check_told_nowhere(spec, tuple(values))
     return tuple(values)
 
@@ -118,10 +119,6 @@ def _check_told_nowhere(spec: DockerfileSpec, values: tuple[str, ...]) -> None:
                 where=f"dockerfile.{field}",
                 do="Have the step mount the secret: RUN --mount=type=secret,id=NAME",
             )
-
-
-SHORTEST_LINE = 6
-"""Shorter lines of a secret with several are no secret, and would blot out words of every log."""
 
 
 def _read(path: Path, limit: int) -> bytes:

@@ -26,7 +26,7 @@ SHORTEST_SECRET = 6
 def check_leaks(made: MadeImage, statement: bytes, values: Sequence[str], progress: Progress) -> None:
     """Raise ContentError when a value of a secret stands in a config, a manifest, the provenance, or in the name or
     content of a file of a layer. Reads nothing where there are no secrets."""
-    needles = [value.encode() for value in values if value]
+    needles = [value.encode(errors="surrogateescape") for value in values if value]
     if not needles:
         return
     for image in made.images:
@@ -42,7 +42,8 @@ def check_leaks(made: MadeImage, statement: bytes, values: Sequence[str], progre
 def check_cache_leaks(folder: Path, values: Sequence[str], progress: Progress) -> None:
     """The same for a build cache that lies in a layout: the layers of all stages, also of those that the image has
     nothing of. Nothing where there is no cache."""
-    long = [value.encode() for value in values if len(value.encode()) >= SHORTEST_SECRET]
+    needles = [value.encode(errors="surrogateescape") for value in values]
+    long = [needle for needle in needles if len(needle) >= SHORTEST_SECRET]
     layout, place = Layout(folder), Place(LayoutRegistry(folder.parent), folder.name)
     for digest in layout.manifests() if long else ():
         content = place.registry.get_manifest(place.repository, digest).content()

@@ -44,7 +44,7 @@ def docker_config(logins: Mapping[str, Login] | list[Login], parent: Path, own: 
         folder = Path(name)
         for entry in source.iterdir() if source.is_dir() else ():
             if entry.name != "config.json":
-                (folder / entry.name).symlink_to(entry)
+                (folder / entry.name).symlink_to(entry.absolute())
         settings = _read(source / "config.json")
         settings["credHelpers"] = {**(settings.get("credHelpers") or {}), **{each.host: HELPER for each in wanted}}
         _write(folder / "config.json", json.dumps(settings), 0o600)

@@ -21,7 +21,7 @@ from urllib.parse import quote, unquote, urlsplit
 from registry_pipelines.build.packages.pages import JSON_TYPE, WheelFile
 from registry_pipelines.build.packages.sources import Found, Sources
 from registry_pipelines.build.wheel_store import WheelStore
-from registry_pipelines.errors import RegistryPipelinesError, RequirementsInvalid
+from registry_pipelines.errors import LocalError, RegistryPipelinesError, RequirementsInvalid
 from registry_pipelines.registry.protocol import BUFFER_BYTES
 
 MAX_NAME_CHARACTERS = 255
@@ -121,8 +121,11 @@ class Front:
                     self._file(handler, self._sources.take(name, filename, self._store)[1])
                 case _:
                     handler.reply(404)
-        except RegistryPipelinesError as error:
-            self.failures.append(error)
+        except (ConnectionError, TimeoutError):
+            raise  # pip went away
+        except (RegistryPipelinesError, OSError) as error:
+            said = f"this machine cannot keep what an index gives: {error}"
+            self.failures.append(error if isinstance(error, RegistryPipelinesError) else LocalError(said))
             handler.reply(403, f"{type(error).__name__}".encode())
         return None
 

@@ -70,9 +70,12 @@ class HttpIndex:
             page = self._stale(name, known, error)
         if page is None:
             return None
-        return read_page(
+        project = read_page(
             page.body, page.content_type, name=name, url=page.url, where=f"{self.site.where}, project {name}"
         )
+        if self._kept and page is not known:  # what cannot be read must not stand in for it, nor be asked for again
+            self._kept.keep(name, page)
+        return project
 
     def _page(self, name: str, known: KeptPage | None) -> KeptPage | None:
         headers = {"Accept": ACCEPT, **(_conditions(known) if known else {})}
@@ -99,7 +102,7 @@ class HttpIndex:
         body = response.read(MAX_PAGE_BYTES)
         if body is None:
             raise RegistryError(f"its page of {name} has more than {MAX_PAGE_BYTES} bytes", where=self.site.where)
-        page = KeptPage(
+        return KeptPage(
             url=response.url,
             content_type=response.header("Content-Type"),
             body=body,
@@ -107,9 +110,6 @@ class HttpIndex:
             modified=response.header("Last-Modified"),
             at=time.time(),
         )
-        if self._kept:
-            self._kept.keep(name, page)
-        return page
 
     def _stale(self, name: str, known: KeptPage | None, error: Unavailable) -> KeptPage:
         """The last answer in place of one. Raises the error where it may not stand in."""
@@ -148,7 +148,7 @@ class HttpIndex:
         most = file.size if file.size is not None else MAX_WHEEL_BYTES
         hashes = {kind: hashlib.new(kind) for kind in kinds}
         buffer = memoryview(bytearray(BUFFER_BYTES))
-        with path.open("wb", buffering=0) as target:
+        with path.open("wb") as target:  # a raw file may write a part alone, and say nothing
             while True:
                 before = at
                 try:

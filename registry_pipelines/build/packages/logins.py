@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from registry_pipelines.errors import InputError, ToolMissing, Unauthorized
 from registry_pipelines.registry.client.credentials import Credentials
@@ -32,6 +32,16 @@ class Login:
             if self._known is None or anew or time.time() > self._known.use_until:
                 self._known = self._find()
             return self._known
+
+    def hidden(self, text: str) -> str:
+        """Words of whoever was given the log-in, without it: some proxies answer an error with all they were sent."""
+        known = self._known
+        if known is None or not known.password:
+            return text
+        pair = base64.b64encode(f"{known.username}:{known.password}".encode()).decode()
+        for secret in (pair, quote(known.password, safe=""), known.password):
+            text = text.replace(secret, "REDACTED")
+        return text
 
     def header(self, *, anew: bool = False) -> str:
         """Value of ``Authorization`` (RFC 7617); empty for none."""

@@ -62,11 +62,13 @@ def make_wheel(source: Path, into: Path, *, sources: Sources | None, store: Whee
 def _built(copy: Path, into: Path, source: Path, settings: Mapping[str, str], *, isolated: bool) -> Path:
     made = into / "made"
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-cache-dir", "-w", str(made)]
-    command += [] if isolated else ["--no-build-isolation"]
+    # A backend may ask pip for more by itself (setuptools: `setup_requires`), of an index that nobody named.
+    command += [] if isolated else ["--no-build-isolation", "--no-index"]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     environment |= {
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INPUT": "1",
+        **({} if isolated else {"PIP_NO_INDEX": "1"}),
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         **settings,
     }

@@ -246,15 +246,14 @@ def _yanked(said: Any) -> str | None:
 
 
 def _absolute(base: str, link: str) -> str:
-    """The address that a link means; empty for what is neither http, https nor a file's below a folder of ours."""
+    """The address that a link means; empty for what is neither http nor https."""
     try:
         url = urljoin(base, link)
         parts = urlsplit(url)
     except ValueError:
         return ""
-    good = parts.scheme in ("http", "https", "file") and (parts.netloc or parts.scheme == "file")
-    own = parts.scheme != "file" or base.startswith("file:")
-    return url.partition("#")[0] if good and own and "@" not in parts.netloc and url.isprintable() else ""
+    good = parts.scheme in ("http", "https") and parts.netloc
+    return url.partition("#")[0] if good and "@" not in parts.netloc and url.isprintable() else ""
 
 
 def _printable(text: str) -> str:

@@ -10,22 +10,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from packaging.metadata import parse_email
+from packaging.utils import canonicalize_name
 
 from registry_pipelines.build.find_links_page import MAX_METADATA_BYTES, read_metadata
 from registry_pipelines.build.packages.index import Advance
 from registry_pipelines.build.packages.metadata import check_metadata
 from registry_pipelines.build.packages.model import IndexRules
-from registry_pipelines.build.packages.pages import Project, WheelFile
+from registry_pipelines.build.packages.pages import Project, WheelFile, is_wheel_of
 from registry_pipelines.build.packages.routing import asked_for, matches, normalised
 from registry_pipelines.build.wheel_store import WheelStore
-from registry_pipelines.errors import EvidenceMissing, NotFound, RequirementsInvalid, SignatureInvalid, WheelInvalid
-from registry_pipelines.oci.files import write_file
+from registry_pipelines.errors import (
+    EvidenceMissing,
+    NotFound,
+    RequirementsInvalid,
+    SignatureInvalid,
+    Unavailable,
+    WheelInvalid,
+)
+from registry_pipelines.oci.files import disk_errors, write_file
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.keyless.trust_root import TrustRoot
 
+_T = TypeVar("_T")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,200}[a-z0-9])?")
+
+
+_Asks = tuple[str, str, tuple[str, ...]]
 
 
 class OpenIndex(Protocol):
@@ -99,6 +113,8 @@ class Sources:
         """What is to be told of this build alone, not of its image: each once, in order."""
         self._roots, self._documents = roots, state
         self._found: dict[str, Found | None] = {}
+        self._told: dict[str, _Asks] = {}
+        """By file name, what an index said that a wheel asks for."""
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -138,13 +154,19 @@ class Sources:
             known = store.find(file.sha256, filename) if file.sha256 else None
             if known:
                 return file.sha256, known
-            with _scratch(store.root) as folder:
+            with disk_errors(store.root), _scratch(store.root) as folder:
                 sha256 = found.index.take(file, store, folder, advance)
             if file.sha256 and sha256 != file.sha256:  # a folder whose file was changed meanwhile
                 raise WheelInvalid(f"its sha256 is {sha256}, and was {file.sha256}", where=filename, do="Build again")
             path = store.find(sha256, filename)
         if path is None:
             raise NotFound(f"{filename} is gone from the store", where=str(store.root), do="Build again")
+        if (told := self._told.get(filename)) and (real := read_metadata(path)) and _asks(real) != told:
+            raise WheelInvalid(
+                f"its index says of it something else than it says itself: {found.index.name} has changed its metadata",
+                where=filename,
+                do="Ask whoever runs the index: what a wheel asks for decides what else is taken",
+            )
         return sha256, path
 
     def metadata(self, name: str, filename: str, store: WheelStore) -> bytes:
@@ -169,14 +191,19 @@ class Sources:
             url = f"{path}.metadata{question}{query}"
             return index.document(url, MAX_METADATA_BYTES, f"reading the metadata of {file.filename}")
 
+        def check(raw: bytes) -> bytes:
+            right = not file.metadata_sha256 or hashlib.sha256(raw).hexdigest() == file.metadata_sha256
+            asks = _asks(raw)
+            if not right or not is_wheel_of(file.filename, asks[0]):
+                said = f"its metadata is not what {index.name} says it is"
+                raise WheelInvalid(said, where=file.filename, do="Ask whoever runs the index")
+            self._told[file.filename] = asks
+            return raw
+
         try:
-            raw = self._remembered(f"{file.sha256}.metadata" if file.sha256 else "", ask)
+            return self._remembered(index, f"{file.sha256}.metadata" if file.sha256 else "", ask, check)
         except NotFound:  # the page promises what is not there; the wheel has it
             return None
-        if file.metadata_sha256 and hashlib.sha256(raw).hexdigest() != file.metadata_sha256:
-            said = f"its metadata is not what {index.name} says it is"
-            raise WheelInvalid(said, where=file.filename, do="Ask whoever runs the index")
-        return raw
 
     def _required(self, name: str) -> Found:
         found = self.project(name)
@@ -218,6 +245,21 @@ class Sources:
             about["carriedFrom"] = origin
         return about, notes
 
+    def still(self, name: str, filename: str, sha256: str, about: Mapping[str, str]) -> bool:
+        """Whether a wheel that was chosen earlier is still what an index gives, and all that was written of it holds.
+        An index that does not answer changes nothing. Raises what asking raises otherwise."""
+        try:
+            found = self.project(name)
+            if found is None or found.index.name != about.get("index"):
+                return False
+            if found.file(filename).sha256 not in ("", sha256):
+                return False
+            return self.judge(name, filename, sha256)[0] == dict(about)
+        except Unavailable:
+            return True
+        except (NotFound, RequirementsInvalid, SignatureInvalid, EvidenceMissing):
+            return False  # whoever asks anew is told why
+
     def _attested(self, found: Found, file: WheelFile, sha256: str, notes: list[str]) -> dict[str, str]:
         """Who published a file, as its index says and a certificate proves; see ``IndexRules.attestations``."""
         from registry_pipelines.build.packages.attestations import is_published_by, publishers_of  # cryptography
@@ -226,9 +268,12 @@ class Sources:
         wanted = rules.publishers.get(matches(found.project.name, list(rules.publishers)), "")
         names: list[str] = []
         if file.provenance and self._roots is not None:
-            names = publishers_of(
-                self._provenance(found.index, file, sha256), filename=file.filename, sha256=sha256, roots=self._roots()
-            )
+            trusted = self._roots()
+
+            def check(raw: bytes) -> list[str]:
+                return publishers_of(raw, filename=file.filename, sha256=sha256, roots=trusted)
+
+            names = self._provenance(found.index, file, sha256, check)
             if not names:
                 notes.append(f"{file.filename} is attested by no publisher of a kind that is known here")
         elif by := found.index.carried(file.filename).get("attestedBy"):
@@ -249,26 +294,30 @@ class Sources:
             )
         return {"attestedBy": ", ".join(names)} if names else {}
 
-    def _provenance(self, index: OpenIndex, file: WheelFile, sha256: str) -> bytes:
+    def _provenance(self, index: OpenIndex, file: WheelFile, sha256: str, check: Callable[[bytes], _T]) -> _T:
         from registry_pipelines.build.packages.attestations import MAX_PROVENANCE_BYTES
 
         doing = f"reading who published {file.filename}"
         return self._remembered(
-            f"{sha256}.provenance", lambda: index.document(file.provenance, MAX_PROVENANCE_BYTES, doing)
+            index,
+            f"{sha256}.provenance",
+            lambda: index.document(file.provenance, MAX_PROVENANCE_BYTES, doing),
+            check,
         )
 
-    def _remembered(self, name: str, ask: Callable[[], bytes]) -> bytes:
-        """What belongs to a file's content, and so never changes: asked once."""
-        path = self._documents / name
+    def _remembered(self, index: OpenIndex, name: str, ask: Callable[[], bytes], check: Callable[[bytes], _T]) -> _T:
+        """What an index has beside a file's content, as ``check`` reads it: asked once, and kept when it was found
+        good. What another index said of the same content counts for nothing here."""
+        path = self._documents / f"{hashlib.sha256(index.identity.encode()).hexdigest()[:16]}-{name}"
         if name:
-            with contextlib.suppress(OSError):
-                return path.read_bytes()
-        raw = ask()
+            with contextlib.suppress(OSError, SignatureInvalid, WheelInvalid):
+                return check(path.read_bytes())
+        answer = check(raw := ask())
         if name:
             with contextlib.suppress(OSError):
                 self._documents.mkdir(parents=True, exist_ok=True)
                 write_file(path, raw, lasting=False)
-        return raw
+        return answer
 
     def close(self) -> None:
         """Close connections of all indexes."""
@@ -292,6 +341,16 @@ def _scratch(root: Path) -> Iterator[Path]:
     root.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=root, prefix=SCRATCH) as folder:
         yield Path(folder)
+
+
+def _asks(metadata: bytes) -> _Asks:
+    """Normalised project, version and requirements of METADATA; empty texts where it is none."""
+    try:
+        found, _ = parse_email(metadata)
+    except (ValueError, RecursionError, LookupError):
+        return "", "", ()
+    requires = tuple(sorted("".join(text.split()) for text in found.get("requires_dist") or ()))
+    return str(canonicalize_name(found.get("name") or "")), found.get("version") or "", requires
 
 
 def _by(names: Sequence[str]) -> str:

@@ -146,7 +146,7 @@ class Site:
         """The error of an answer; reads and closes it."""
         status, wait_s = response.status, read_retry_after(response.header("Retry-After"))
         with response:
-            said = _words(response)
+            said = _words(response, self.login)
         what = f"{asking.doing}: it answered HTTP {status}{said}"
         if status in ABSENT:
             return NotFound(what, where=self.where, status=status)
@@ -181,13 +181,14 @@ def _rewound(asking: Asking) -> bool:
     return not isinstance(asking.body, Body) or asking.body.rewind()
 
 
-def _words(response: Response) -> str:
+def _words(response: Response, login: Login) -> str:
     """An answer's own words, short; empty without any."""
     try:
         raw = response.read(MAX_ERROR_BODY_BYTES) or b""
     except RegistryError:
         return ""
-    text = quote(" ".join(_TAGS.sub(" ", raw.decode("utf-8", "replace")).split()))[:MAX_SAID_CHARACTERS]
+    plain = login.hidden(" ".join(_TAGS.sub(" ", raw.decode("utf-8", "replace")).split()))
+    text = quote(plain)[:MAX_SAID_CHARACTERS]
     return f" ({text})" if text else ""
 
 

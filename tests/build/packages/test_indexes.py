@@ -191,7 +191,7 @@ def test_an_unchanged_page_is_not_sent_again(ask: Asking, ours: PackageIndex) ->
 
 
 @pytest.mark.usefixtures("leaf")
-def test_complete_pins_ask_nobody(ask: Asking, ours: PackageIndex) -> None:
+def test_complete_pins_need_no_answer(ask: Asking, ours: PackageIndex) -> None:
     first = ask("leaf==1.0", simple(ours))
     ours.down = True
     assert ask("leaf==1.0", simple(ours)) == first

@@ -149,7 +149,7 @@ class _Following:
     def read(self, output: Iterable[bytes]) -> None:
         """All of its lines."""
         for raw in output:
-            text = hidden(raw.decode(errors="replace").rstrip("\n")[:MAX_LINE], self.order.secret_values)
+            text = hidden(raw.decode(errors="replace").rstrip("\n"), self.order.secret_values)[:MAX_LINE]
             if match := _STEP.match(text):
                 self._step(match)
             elif text == "--> Using cache" or text.startswith("--> Using cache "):

@@ -135,7 +135,7 @@ class _Following:
         if match := _STEP.match(text):
             self.end_step()
             self.number = int(match[1])
-            self.name = hidden(f"[{match[1]}/{match[2]}] {match[3].strip()[:MAX_LINE]}", self.order.secret_values)
+            self.name = hidden(f"[{match[1]}/{match[2]}] {match[3].strip()}", self.order.secret_values)[:MAX_LINE]
             self.begun, self.cached = time.monotonic(), False
             self.last_lines.clear()
             self.order.progress.begin(self.name)
@@ -144,9 +144,9 @@ class _Following:
             if line.strip() == "---> Using cache":
                 self.cached = True
             elif line.startswith("[Warning] "):
-                self.warnings.append(hidden(line.removeprefix("[Warning] ")[:MAX_LINE], self.order.secret_values))
+                self.warnings.append(hidden(line.removeprefix("[Warning] "), self.order.secret_values)[:MAX_LINE])
             elif line.strip() and not line.startswith((" --->", "Removing intermediate container")):
-                self.last_lines.append(hidden(line[:MAX_LINE], self.order.secret_values))
+                self.last_lines.append(hidden(line, self.order.secret_values)[:MAX_LINE])
 
     def end_step(self) -> None:
         """The one that ran, if any, is over."""
@@ -162,7 +162,7 @@ class _Following:
 
     def failed(self, message: str) -> RegistryPipelinesError:
         """The error of the step that runs."""
-        message = hidden(message[:MAX_LINE], self.order.secret_values)
+        message = hidden(message, self.order.secret_values)[:MAX_LINE]
         step, line = self.name, self.line()
         if self.name:
             self.order.progress.end(self.name, note="failed")
