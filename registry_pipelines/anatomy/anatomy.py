@@ -20,7 +20,7 @@ from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.merge import merge_layers
-from registry_pipelines.scan.secrets import redacted
+from registry_pipelines.scan.redacting import redacted
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 
 LINK_GBIT = 10.0

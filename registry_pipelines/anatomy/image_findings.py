@@ -15,7 +15,8 @@ from registry_pipelines.scan.advice.document import Advice
 from registry_pipelines.scan.advice.kinds import KINDS, AdviceKind
 from registry_pipelines.scan.facts import FoundSecret, LayerContent, OsRelease, PythonDistribution, WheelTags
 from registry_pipelines.scan.merge import Tree
-from registry_pipelines.scan.secrets import is_value, secrets_in_text, short_hash, sounds_secret
+from registry_pipelines.scan.redacting import HIDDEN
+from registry_pipelines.scan.secrets import is_value, secrets_in_text, short_hash, sounds_secret, without_tokens
 from registry_pipelines.stream.lazy.image import NodeImage
 
 NAMED = 50
@@ -126,7 +127,9 @@ def _counted(kinds: Iterator[str]) -> str:
 
 
 def _secrets_in_config(config: dict[str, Any], labels: dict[str, str], history: Sequence[Any]) -> Iterator[Advice]:
-    texts: list[tuple[str, str]] = [(f"label {name}", f"{name}={value}") for name, value in labels.items()]
+    texts: list[tuple[str, str]] = [
+        (f"label {without_tokens(name, HIDDEN)}", f"{name}={value}") for name, value in labels.items()
+    ]
     env = config.get("Env")
     texts += [("env", text) for text in (env if isinstance(env, list) else []) if isinstance(text, str)]
     for name in ("Cmd", "Entrypoint", "Healthcheck", "OnBuild"):
@@ -159,7 +162,7 @@ def _in_text(where: str, text: str) -> Iterator[str]:
             tokens = [("value", short_hash(value.encode("utf-8", "replace")))]
         for kind, mark in tokens:
             said.add(mark)
-            yield f"{where}: {argument}{name} {kind} #{mark}"
+            yield f"{where}: {argument}{without_tokens(name, HIDDEN)} {kind} #{mark}"
     for kind, mark in secrets_in_text(text[:100_000]):
         if mark not in said:
             yield f"{where}: {kind} #{mark}"
@@ -272,9 +275,10 @@ def _musl(tree: Tree) -> Iterator[Advice]:
 def _expiry(told: dict[str, str]) -> Iterator[Advice]:
     for name in EXPIRES:
         if told.get(name):
+            value = without_tokens(told[name], HIDDEN)[:80]
             yield _row(
                 "expires-by-label",
-                f"the label {name}={told[name][:80]} lets Quay delete the tag, and that of each mirrored copy",
+                f"the label {name}={value} lets Quay delete the tag, and that of each mirrored copy",
                 f"Remove the label where the image is built, or overwrite it: `LABEL {name}=`",
             )
 

@@ -23,6 +23,7 @@ from registry_pipelines.oci.tags import read_version
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
+from registry_pipelines.scan.redacting import redacted
 
 
 def build(session: Session, image_name: str) -> StageResult:
@@ -137,7 +138,7 @@ def open_base_place(session: Session, text: str) -> tuple[Place, str]:
 def _layer(row: LayerRow) -> Mapping[str, Scalar]:
     return {
         "platform": row.platform,
-        "contents": row.contents,
+        "contents": redacted(row.contents)[:200],
         "digest": row.digest,
         "bytes": row.size,
         "how": row.how,

@@ -103,9 +103,6 @@ _SECRET_NAME = re.compile(
 _ASSIGNED = re.compile(
     r"^[ \t]{0,100}(?:export )?([A-Za-z_][A-Za-z0-9_.-]{0,100})[ \t]{0,10}[=:]([^\r\n]{1,2000})", re.MULTILINE
 )
-_KEY_TEXT = re.compile(r"-----BEGIN [A-Z0-9 ]{0,20}PRIVATE KEY.*", re.DOTALL)
-MAX_REDACTED = 100_000
-"""Characters of a text that is shown."""
 _PLACEHOLDER = re.compile(
     r"\A(?:\W*|[\"']?(?:\$|<|\{\{|%\(|/|file:|env:|ENC\[|vault:).*|[x*.]+"
     r"|(?:none|null|true|false|todo|tbd|secret|passw(?:or)?d|token|changeme|change_?me|replace_?me|placeholder|dummy|test"
@@ -309,24 +306,9 @@ def secrets_in_text(text: str) -> list[tuple[str, str]]:
     return list(dict.fromkeys((kind, short_hash(value)) for kind, value, _ in values[:MAX_VALUES]))
 
 
-_TO_REDACT = re.compile(
-    r"(?P<name>[A-Za-z_][A-Za-z0-9_.-]{0,100})(?P<is>=)(?P<value>\"[^\"]{0,500}\"|'[^']{0,500}'|[^\s\"']{1,500})"
-)
-_USER_INFORMATION = re.compile(r"([a-z][a-z0-9+.-]{1,20}://)[^\s/@'\"]{1,500}@")
-
-
-def redacted(text: str) -> str:
-    """A command or a line without the tokens, the users and passwords of URLs, and the values of variables that sound
-    like secrets."""
-    text = _USER_INFORMATION.sub(r"\1***@", text[:MAX_REDACTED])
-    text = _TO_REDACT.sub(_without_value, text)
+def without_tokens(text: str, instead: str) -> str:
+    """A text with something else in place of each token of a known form."""
     for form in _FORMS:
-        needle = form.needle.decode()
-        if needle in text:
-            text = re.sub(form.pattern.pattern.decode(), "***", text)
-    return _KEY_TEXT.sub("*** PRIVATE KEY ***", text)
-
-
-def _without_value(match: re.Match[str]) -> str:
-    hidden = sounds_secret(match["name"]) and "$" not in match["value"]
-    return f"{match['name']}=***" if hidden else match[0]
+        if form.needle.decode() in text:
+            text = re.sub(form.pattern.pattern.decode(), instead, text)
+    return text

@@ -16,6 +16,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.secrets import short_hash
 from tests.anatomy.images import push_configured
 from tests.scan.images import DEBIAN, Files, dist_info
 from tests.scan.test_secrets import GITHUB, HF, KEY
@@ -228,3 +229,10 @@ def test_each_byte_is_wasted_once_and_the_document_is_the_same_again(make: Make)
 
     subject = Digest.parse(found.digest)
     assert image_advice(subject, [found]) == image_advice(subject, [make(*layers)])
+
+
+def test_a_token_as_the_name_or_value_of_a_label_is_not_repeated(make: Make) -> None:
+    found = make({"app/a": "1"}, config={"Labels": {HF: GITHUB, "quay.expires-after": GITHUB}})
+    assert rows(found)["expires-by-label"].why.startswith("the label quay.expires-after=*** lets")
+    assert f"label ***: *** github-token #{short_hash(GITHUB.encode())}" in rows(found)["secrets-in-config"].examples
+    assert HF not in repr(found) and GITHUB not in repr(found)

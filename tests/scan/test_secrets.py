@@ -17,6 +17,7 @@ from registry_pipelines.progress import Silent
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.facts import LayerContent
+from registry_pipelines.scan.redacting import redacted
 from registry_pipelines.scan.secrets import (
     MAX_FOUND,
     MAX_NAMED_BYTES,
@@ -24,7 +25,6 @@ from registry_pipelines.scan.secrets import (
     MAX_SMALL_BYTES,
     SecretFinder,
     is_value,
-    redacted,
     secrets_in,
     secrets_in_text,
     sounds_secret,
@@ -88,6 +88,54 @@ def test_what_is_shown_of_a_command_is_without_its_secrets() -> None:
     for secret in ("abc123xyz", "pa55word", GITHUB, BODY):
         assert secret not in shown
     assert redacted("RUN DB_PASSWORD=$PASS make") == "RUN DB_PASSWORD=$PASS make"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'PASSWORD="ab\\"hunter2cd ef"',
+        'PASSWORD=ab"hunter2 ef"',
+        f"PASSWORD='{'hunter2' * 100}",
+        "PASSWORD='p$hunter2$x'",
+        'PASSWORD="${PASSWORD:-hunter2}"',
+        "PASSWORD=$'hunter2x'",
+        'PASSWORD=\\"a hunter2\\"',
+        'PASSWORD=""hunter2',
+        "|2 A=b PIP_TOKEN=two hunter2 words /bin/sh -c pip install",
+        "|1 PIP_TOKEN=two hunter2 words",
+        "ENV PASSWORD a hunter2",
+        "export DB_PASSWORD_PROD=hunter2",
+        "PGPASSWORD=hunter2 psql",
+        "app_token = hunter2",
+        '{"PASSWORD": "hunter2"}',
+        "password: hunter2",
+        "PIP_TOKEN: hunter2",
+        "mysql --password hunter2",
+        "tool --api-key 'a hunter2'",
+        "curl -u me:hunter2 https://host",
+        'curl -H "Authorization: Bearer hunter2"',
+        "curl -H 'X-Api-Key: hunter2'",
+        'echo "machine host login me password hunter2" > ~/.netrc',
+        "pip install -i HTTPS://me:hunter2@host/simple",
+    ],
+)
+def test_what_a_command_holds_is_hidden_however_it_is_quoted(text: str) -> None:
+    assert "hunter2" not in redacted(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "RUN --mount=type=secret,id=PIP_TOKEN,target=/root/.netrc pip install -U pip",
+        "ENV TOKENIZERS_PARALLELISM=false PATH=/usr/bin:/bin",
+        "TOKEN=${TOKEN} make",
+        "Take the secret out of use now: pass it when it starts",
+        "COPY --from=builder --chown=1:1 /a /b",
+        "ENV HF_TOKEN_PATH=/run/token AUTHOR=me GPG_KEY=A035",
+    ],
+)
+def test_a_command_without_a_secret_is_shown_as_it_is(text: str) -> None:
+    assert redacted(text) == text
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "db.password", "AWS_SECRET_ACCESS_KEY", "api-key", "GOOGLE_CREDENTIALS"])

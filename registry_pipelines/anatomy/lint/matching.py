@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from registry_pipelines.anatomy.lint.stages import Lineage, Step
 from registry_pipelines.anatomy.report import LayerPart
-from registry_pipelines.scan.secrets import redacted
+from registry_pipelines.scan.redacting import redacted
 
 _ARGUMENTS = re.compile(r"\A\|\d+ ")
 _NOP = re.compile(r"\A#\(nop\)\s+")

@@ -10,7 +10,7 @@ from registry_pipelines.anatomy.lint.commands import Command, commands_of
 from registry_pipelines.build.dockerfile.instructions import Dockerfile, Instruction, Stage
 from registry_pipelines.scan.advice.document import Advice
 from registry_pipelines.scan.advice.kinds import DOCKERFILE_RULES, DockerfileKind, Severity
-from registry_pipelines.scan.secrets import redacted
+from registry_pipelines.scan.redacting import redacted
 
 
 @dataclass(frozen=True)

@@ -341,7 +341,7 @@ def layer_rows(image: PlatformImage, steps: Mapping[Digest, BlobStep]) -> list[L
         rows.append(
             LayerRow(
                 platform=str(image.platform),
-                contents=" ".join(by.split())[:200],
+                contents=" ".join(by.split())[:4000],
                 key="",
                 digest=layer.digest,
                 diff_id=diff_id,
