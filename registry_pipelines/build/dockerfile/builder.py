@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +23,7 @@ from registry_pipelines.build.dockerfile.leaks import check_cache_leaks, check_l
 from registry_pipelines.build.dockerfile.model import DockerfileSpec
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
 from registry_pipelines.build.dockerfile.provenance import BUILDER_ID, provenance, stated_inputs
+from registry_pipelines.build.dockerfile.work_folder import work_folder
 from registry_pipelines.build.entries import FIXED_TIME
 from registry_pipelines.build.images import image_index, labels, wanted_tags
 from registry_pipelines.build.links.image import image_links, refuse_missing
@@ -38,7 +34,6 @@ from registry_pipelines.errors import TagImmutable
 from registry_pipelines.evidence.artifacts import Attached, attached
 from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.oci.layout import Layout
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.platforms import Platform
@@ -196,7 +191,7 @@ class _Run:
         """Run an engine, and push."""
         spec, question = self.spec, self.question
         choice = choose_engine(spec, question.dockerfile, self.builder._engines)
-        with _folder(self.builder._work) as folder:
+        with work_folder(self.builder._work) as folder:
             order = Order(
                 spec=spec,
                 platforms=question.platforms,
@@ -351,47 +346,3 @@ def layer_rows(image: PlatformImage, steps: Mapping[Digest, BlobStep]) -> list[L
             )
         )
     return rows
-
-
-@contextmanager
-def _folder(parent: Path) -> Iterator[Path]:
-    """An empty folder for one build, removed afterwards; those that killed builds left are removed on the way."""
-    with disk_errors(parent):
-        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        folder, held = _new_folder(parent)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(held)
-
-
-def _new_folder(parent: Path) -> tuple[Path, int]:
-    """A folder, and what holds it: open, locked. One build at a time does this: between making and locking a folder it
-    looks like one that a killed build left."""
-    alone = os.open(parent, os.O_RDONLY)
-    try:
-        fcntl.flock(alone, fcntl.LOCK_EX)
-        for left in parent.iterdir():
-            _sweep(left)
-        folder = Path(tempfile.mkdtemp(prefix="build-", dir=parent))
-        held = os.open(folder, os.O_RDONLY)
-        fcntl.flock(held, fcntl.LOCK_EX)
-        return folder, held
-    finally:
-        os.close(alone)
-
-
-def _sweep(folder: Path) -> None:
-    try:
-        held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return  # a build that goes on
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    finally:
-        os.close(held)

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from registry_pipelines.build.dockerfile.work_folder import work_folder
+
+LOGINS = "logins"
+"""Folder of those folders; what a killed build left in it is removed by the next one."""
 
 HELPER = "registry-pipelines-build"
 _SCRIPT = """#!/bin/sh
@@ -38,10 +42,8 @@ def docker_config(logins: Mapping[str, Login] | list[Login], parent: Path, own: 
     """A folder for ``DOCKER_CONFIG``, until the block ends. own: the user's, ``~/.docker`` unless told; what is in it
     goes on to hold for other hosts. Readable by this user alone."""
     wanted = list(logins.values()) if isinstance(logins, Mapping) else logins
-    parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     source = own or Path(os.environ.get("DOCKER_CONFIG") or Path.home() / ".docker")
-    with tempfile.TemporaryDirectory(prefix="login-", dir=parent) as name:
-        folder = Path(name)
+    with work_folder(parent / LOGINS, "login-") as folder:
         for entry in source.iterdir() if source.is_dir() else ():
             if entry.name != "config.json":
                 (folder / entry.name).symlink_to(entry.absolute())

@@ -69,7 +69,7 @@ class Need:
 def beyond_classic(dockerfile: Dockerfile, spec: DockerfileSpec, daemon: Platform | None = None) -> list[Need]:
     """Why the classic engine of Docker would make another image, or none. daemon: its platform; this machine's unless
     told."""
-    needs = [*_of_section(spec)]
+    needs = [*_of_section(spec), *_for_buildkit_alone(spec)]
     if dockerfile.syntax:
         needs.append(Need(dockerfile.syntax_line, f"# syntax={dockerfile.syntax}", "the classic engine ignores it"))
     here = daemon or Platform.here()
@@ -87,7 +87,7 @@ def beyond_classic(dockerfile: Dockerfile, spec: DockerfileSpec, daemon: Platfor
 
 def beyond_buildah(dockerfile: Dockerfile, spec: DockerfileSpec) -> list[Need]:
     """Why Buildah would make another image, or none."""
-    needs = []
+    needs = [*_for_buildkit_alone(spec)]
     if dockerfile.syntax and not _OFFICIAL.match(dockerfile.syntax):
         why = "Buildah ignores it; it reads the language of docker/dockerfile:1"
         needs.append(Need(dockerfile.syntax_line, f"# syntax={dockerfile.syntax}", why))
@@ -97,6 +97,12 @@ def beyond_buildah(dockerfile: Dockerfile, spec: DockerfileSpec) -> list[Need]:
         needs += _flags(instruction, BUILDAH_FLAGS)
         needs += _buildah_forms(instruction, dockerfile.escape)
     return sorted(needs, key=lambda need: need.line)
+
+
+def _for_buildkit_alone(spec: DockerfileSpec) -> Iterator[Need]:
+    for name in spec.args:
+        if name.startswith("BUILDKIT_"):
+            yield Need(0, f"args.{name}", "BuildKit alone reads it: the language, or what goes into the image")
 
 
 def _buildah_forms(instruction: Instruction, escape: str) -> Iterator[Need]:

@@ -117,6 +117,7 @@ ONBUILD RUN true
 """
 
 
+@pytest.mark.long
 def test_an_image_with_secrets_heredocs_and_what_only_dockers_format_has(buildah: Buildah, tmp_path: Path) -> None:
     context = project(tmp_path / "context", TEXT, **{".dockerignore": "app*\n!app.txt\n", "apple": "no"})
     wanted = spec(context, secrets={"token": BuildSecret(env="TOKEN")})
@@ -195,3 +196,18 @@ def test_what_it_reads_another_way(buildah: Buildah, tmp_path: Path, lines: str,
         place = Place(DistributionRegistry(server.address, plain_http=True), "x")
         with pytest.raises(InputError, match="Buildah"):
             DockerfileBuilder(tmp_path / "state", engines=[buildah]).build(spec(context), place)
+
+
+def test_a_secret_in_a_line_that_is_cut_shows_no_part_of_itself(buildah: Buildah, tmp_path: Path) -> None:
+    """Also behind a line of megabytes that does not end."""
+    text = (
+        "FROM localhost/base:1\nRUN --mount=type=secret,id=token "
+        'busybox printf "%0996d" 0; cat /run/secrets/token; echo; '
+        "busybox yes | busybox tr -d '\\n' | busybox head -c 3000000; cat /run/secrets/token; echo; ls /nowhere\n"
+    )
+    context = project(tmp_path / "context", text)
+    with pytest.raises(BuildFailed) as caught:
+        buildah.build(order(spec(context, secrets={"token": BuildSecret(env="TOKEN")}), tmp_path / "out"))
+    said = str(caught.value) + "".join(caught.value.last_lines)
+    assert SECRET[:4] not in said and "0***" in said
+    assert all(len(line) <= 1000 for line in caught.value.last_lines)

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from msgspec import structs
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.build.dockerfile.builder import DockerfileBuilder
 from registry_pipelines.build.dockerfile.engines.protocol import CacheReference
+from registry_pipelines.build.dockerfile.model import BuildSecret
 from registry_pipelines.errors import (
     BuildFailed,
     ContentError,
@@ -290,3 +292,36 @@ def test_a_daemon_with_the_old_store_builds_too_and_says_what_it_cannot(
         cached = DockerfileBuilder(tmp_path / "other", cache=cache_of(kit, "old/cache"))
         with pytest.raises(ToolMissing, match="docker driver of buildx cannot make the build cache"):
             cached.build(structs.replace(wanted, version="v2", engine="buildx"), place)
+
+
+def test_paths_may_have_commas_and_quotes(kit: Kit, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BuildKit's programs read options as CSV; a context named ``-`` would be their standard input."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'a,src="b'
+    folder.mkdir()
+    (folder / "token").write_text(SECRET)
+    project(tmp_path / "-", "ARG BASE\nFROM ${BASE}\nRUN --mount=type=secret,id=token wc -c /run/secrets/token > /n\n")
+    wanted = spec(kit, Path("-"), secrets={"token": BuildSecret(file=folder / "token")})
+    assert DockerfileBuilder(folder / "state").build(wanted, kit.place("named/app")).changed
+
+
+def test_a_step_ends_with_the_process_that_asked_for_it_also_when_that_is_killed(kit: Kit, tmp_path: Path) -> None:
+    context = project(tmp_path / "context", "ARG BASE\nFROM ${BASE}\nRUN sleep 31548\n")
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom tests.build.dockerfile.kit import Kit, spec\n"
+        "from registry_pipelines.build.dockerfile.builder import DockerfileBuilder\n"
+        "kit = Kit({}, sys.argv[1], Path(), '')\n"
+        "DockerfileBuilder(Path(sys.argv[2])).build(spec(kit, Path(sys.argv[3])), kit.place('killed/app'))\n"
+    )
+    command = [sys.executable, "-c", code, kit.server, str(tmp_path / "state"), str(context)]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[3]) as ours:
+        wait_for(lambda: bool(processes(["sleep", "31548"])))
+        ours.kill()
+    wait_for(lambda: not processes(["sleep", "31548"]))
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + patient(30)
+    while not true():
+        assert time.monotonic() < deadline, "it does not come"
+        time.sleep(0.05)

@@ -5,10 +5,16 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import select
+import socket
+import socketserver
 import subprocess
 import tarfile
+import tempfile
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -236,3 +242,51 @@ def test_a_tar_that_ends_too_early_is_refused() -> None:
         list(clamped([raw.getvalue()[:700]], DATE))
     with pytest.raises(LayerInvalid, match="cannot be read"):
         list(clamped([b"no tar" * 1000], DATE))
+
+
+def test_a_daemon_that_dies_while_its_image_is_read(
+    engine: Classic, docker20: Docker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket, with a connection that is cut within the image's tar."""
+    real = docker20.environment["DOCKER_HOST"].removeprefix("unix://")
+    with tempfile.TemporaryDirectory() as folder, cutting(real, f"{folder}/s") as cut:
+        monkeypatch.setenv("DOCKER_HOST", f"unix://{folder}/s")
+        made = order(spec(tmp_path, "FROM base:1\nCOPY a.txt /\n"), tmp_path / "out")
+        with pytest.raises(BuildFailed, match="the daemon went away while the image was read"):
+            engine.build(made)
+        assert cut
+    assert not (made.folder / "saved.tar").exists()
+
+
+@contextmanager
+def cutting(real: str, path: str) -> Iterator[list[str]]:
+    """A socket before another one, which closes what asks for an image after 100 KB; what it cut."""
+    cut: list[str] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.socket(socket.AF_UNIX) as there:
+                there.connect(real)
+                saving, left = False, 100_000
+                while True:
+                    for side in select.select([self.request, there], [], [])[0]:
+                        data = side.recv(65536)
+                        saving |= side is self.request and b"/get HTTP" in data
+                        left -= len(data) if saving and side is there else 0
+                        if left < 0:
+                            cut.append("image")
+                        if not data or left < 0:
+                            return
+                        (there if side is self.request else self.request).sendall(data)
+
+    class Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+        daemon_threads = True
+
+    with Server(path, Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield cut
+        finally:
+            server.shutdown()
+            thread.join()

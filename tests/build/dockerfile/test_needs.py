@@ -93,6 +93,8 @@ def test_rows_of_the_section() -> None:
     ]
     assert classic(text, platforms=(HERE,)) == []
     assert buildah(text, **more) == ["0 cache"]
+    other = {"args": {"BUILDKIT_SYNTAX": "other/language:1"}}
+    assert classic(text, **other) == buildah(text, **other) == ["0 args.BUILDKIT_SYNTAX"]
     given = parse_dockerfile("FROM a\nARG TARGETARCH\n", args={"TARGETARCH": "amd64"})
     assert beyond_classic(given, spec(args={"TARGETARCH": "amd64"}), HERE) == []
 

@@ -17,6 +17,7 @@ from registry_pipelines.build.dockerfile.builder import DockerfileBuilder
 from registry_pipelines.build.dockerfile.engines.protocol import LAYOUT, Built, Found, Order, hidden
 from registry_pipelines.build.dockerfile.engines.saved import save_as_layout
 from registry_pipelines.build.dockerfile.inputs import secret_values
+from registry_pipelines.build.dockerfile.logins import Login, docker_config
 from registry_pipelines.build.dockerfile.model import BuildSecret, DockerfileSpec
 from registry_pipelines.errors import BuildFailed, ContentError
 from registry_pipelines.oci.digest import Digest
@@ -158,3 +159,15 @@ def test_builds_that_begin_at_once_do_not_remove_each_others_folders(tmp_path: P
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(one, range(160))) == {"there"}
+
+
+def test_log_ins_of_a_killed_build_are_removed_by_the_next_one(tmp_path: Path) -> None:
+    left = tmp_path / "build/logins/login-killed"
+    left.mkdir(parents=True)
+    (left / "login-host.json").write_text(TOKEN)
+    (tmp_path / "own").mkdir()
+    with docker_config([Login("host", "ci", TOKEN)], tmp_path / "build", tmp_path / "own") as first:
+        assert not left.exists()
+        with docker_config([Login("host", "ci", TOKEN)], tmp_path / "build", tmp_path / "own"):
+            assert (first / "login-host.json").is_file()
+    assert not list((tmp_path / "build/logins").iterdir())

@@ -13,10 +13,10 @@ import shutil
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
@@ -28,7 +28,7 @@ from registry_pipelines.build.dockerfile.engines.protocol import LAST_LINES, LAY
 from registry_pipelines.build.dockerfile.engines.written import put_manifest, put_top
 from registry_pipelines.build.dockerfile.instructions import Dockerfile, Instruction
 from registry_pipelines.build.dockerfile.parsing import parse_dockerfile, read_dockerfile
-from registry_pipelines.errors import ManifestInvalid, ToolMissing
+from registry_pipelines.errors import InputError, ManifestInvalid, ToolMissing
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import disk_errors
@@ -40,6 +40,9 @@ OLDEST = (1, 41)
 """The first with ``--source-date-epoch`` and ``--rewrite-timestamp``."""
 
 MAX_LINE = 1000
+"""Characters of a line that are shown."""
+
+MAX_LINE_BYTES = 1 << 20
 
 _STEP = re.compile(r"(?:\[\d+/\d+\] )?STEP (\d+)/(\d+): (.*)\Z")
 _NOTE = re.compile(r'time="[^"]*" level=(\w+) msg="(.*)"\Z')
@@ -97,7 +100,7 @@ def _program() -> str:
 def _build_one(order: Order, platform: Platform, following: _Following, layout: Layout) -> Descriptor:
     identity, folder = order.folder / "image-id", order.folder / "image"
     command = [_program(), "build", *_options(order, platform, following.dockerfile), f"--iidfile={identity}"]
-    _run([*command, str(order.spec.context)], order, following)
+    _run([*command, str(order.spec.context.absolute())], order, following)
     following.end_step()
     _run([_program(), "push", "--quiet", identity.read_text().strip(), f"dir:{folder}"], order, following)
     try:
@@ -109,11 +112,11 @@ def _build_one(order: Order, platform: Platform, following: _Following, layout: 
 
 def _options(order: Order, platform: Platform, dockerfile: Dockerfile) -> list[str]:
     spec = order.spec
-    options = ["--format=docker", "--layers", f"--platform={platform}", f"--file={spec.dockerfile}"]
+    options = ["--format=docker", "--layers", f"--platform={platform}", f"--file={spec.dockerfile.absolute()}"]
     options += [f"--source-date-epoch={order.source_date}", "--rewrite-timestamp"]
     options += ["--created-annotation=false", "--identity-label=false"]
     if (ignore := find_ignore_file(spec.context, spec.dockerfile)) is not None:
-        options.append(f"--ignorefile={ignore}")
+        options.append(f"--ignorefile={ignore.absolute()}")
     options += [f"--target={spec.target}"] if spec.target else []
     options += [f"--network={spec.network}"] if spec.network != "default" else []
     args = dict(spec.args)
@@ -122,7 +125,10 @@ def _options(order: Order, platform: Platform, dockerfile: Dockerfile) -> list[s
     options += [f"--build-arg={name}={value}" for name, value in args.items()]
     options += [f"--label={name}={value}" for name, value in order.labels.items()]
     for name, secret in spec.secrets.items():
-        place = f"src={secret.file}" if secret.file is not None else f"env={secret.env}"
+        if secret.file is not None and "," in str(secret.file):
+            where = f"dockerfile.secrets.{name}"
+            raise InputError("buildah takes no file whose path has a comma", where=where, do="Name another path")
+        place = f"src={secret.file.absolute()}" if secret.file is not None else f"env={secret.env}"
         options.append(f"--secret=id={name},{place}")
     if order.docker_config is not None:
         options.append(f"--authfile={order.docker_config / 'config.json'}")
@@ -203,7 +209,7 @@ def _run(command: list[str], order: Order, following: _Following) -> None:
     """Run a program to its end. Raises BuildFailed, DiskFull, ToolMissing."""
     env = dict(os.environ)
     with running(command, order, env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
-        following.read(process.stdout or ())
+        following.read(_lines(process.stdout) if process.stdout else ())
         status = process.wait()
     if not status:
         return
@@ -211,6 +217,15 @@ def _run(command: list[str], order: Order, following: _Following) -> None:
     if not order.seconds_left():
         raise too_long(order, following.name, following.line, following.last_lines)
     raise step_failed(order, told, following.name, following.line, following.last_lines, "buildah prune")
+
+
+def _lines(output: IO[bytes]) -> Iterator[bytes]:
+    """Lines, of which those that do not end have a beginning alone: steps print what they like."""
+    whole = True
+    while piece := output.readline(MAX_LINE_BYTES):
+        if whole:
+            yield piece
+        whole = piece.endswith(b"\n")
 
 
 def _taken(folder: Path, layout: Layout, platform: Platform) -> Descriptor:

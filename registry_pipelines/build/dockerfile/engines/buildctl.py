@@ -57,7 +57,7 @@ def _program() -> str:
 
 def _options(order: Order) -> list[str]:
     spec = order.spec
-    options = [f"--local=context={spec.context}", f"--local=dockerfile={spec.dockerfile.parent}"]
+    options = [f"--local=context={spec.context.absolute()}", f"--local=dockerfile={spec.dockerfile.absolute().parent}"]
     told = {
         "filename": spec.dockerfile.name,
         "platform": ",".join(map(str, order.platforms)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import subprocess
@@ -38,9 +40,17 @@ def ask(command: Sequence[str], env: Mapping[str, str] | None = None) -> str:
     return done.stdout.decode(errors="replace")
 
 
+def fields(*pairs: str) -> str:
+    """An option of several ``name=value``, as BuildKit's programs read it: a row of CSV (RFC 4180), so that a path may
+    have commas and quotes."""
+    row = io.StringIO()
+    csv.writer(row, lineterminator="").writerow(pairs)
+    return row.getvalue()
+
+
 def exporter(order: Order) -> str:
     """The option that has BuildKit leave the image in ``order.folder``, with one time for all files."""
-    return f"type=oci,tar=false,dest={order.folder / LAYOUT},rewrite-timestamp=true"
+    return fields("type=oci", "tar=false", f"dest={(order.folder / LAYOUT).absolute()}", "rewrite-timestamp=true")
 
 
 def cache_options(order: Order) -> tuple[str, str]:
@@ -51,7 +61,8 @@ def cache_options(order: Order) -> tuple[str, str]:
     place = f"type=registry,ref={order.cache.reference}"
     if order.cache.plain_http:
         place += ",registry.insecure=true"
-    to = f"type=local,dest={order.folder / CACHE_LAYOUT}" if order.secret_values else place
+    folder = (order.folder / CACHE_LAYOUT).absolute()
+    to = fields("type=local", f"dest={folder}") if order.secret_values else place
     return place, f"{to},mode=max,image-manifest=true,oci-mediatypes=true"
 
 

@@ -6,8 +6,8 @@ import re
 import shutil
 from collections.abc import Sequence
 
-from registry_pipelines.build.dockerfile.engines.buildkit import ask, cache_options, exporter, run
-from registry_pipelines.build.dockerfile.engines.protocol import LAYOUT, Built, Found, Order
+from registry_pipelines.build.dockerfile.engines.buildkit import ask, cache_options, exporter, fields, run
+from registry_pipelines.build.dockerfile.engines.protocol import Built, Found, Order
 from registry_pipelines.errors import BuildFailed, PlatformInvalid, ToolMissing
 from registry_pipelines.oci.platforms import Platform
 
@@ -39,7 +39,7 @@ class Buildx:
         command, version = [*_command(), "build", "--progress=rawjson"], self.find().version
         attested = [f"--output={exporter(order)}", "--provenance=mode=max", "--sbom=false", *_cache_options(order)]
         try:
-            following = run([*command, *attested, *_options(order), str(order.spec.context)], order)
+            following = run([*command, *attested, *_options(order), _context(order)], order)
         except BuildFailed as error:
             if not _OLD_DRIVER.search(error.what):
                 raise
@@ -63,16 +63,13 @@ def _through_store(command: Sequence[str], order: Order, version: str) -> Built:
             where=str(order.spec.dockerfile),
             do="docker buildx create --driver docker-container --use, or the daemon's feature containerd-snapshotter",
         )
-    from registry_pipelines.build.dockerfile.engines.docker import connected  # needs an extra
-    from registry_pipelines.build.dockerfile.engines.saved import save_as_layout
+    from registry_pipelines.build.dockerfile.engines.docker import connected, save_image  # needs an extra
 
     named = order.folder / "image"
     told = ["--output=type=docker", f"--iidfile={named}"]
-    following = run([*command, *told, *_options(order), str(order.spec.context)], order)
+    following = run([*command, *told, *_options(order), _context(order)], order)
     with connected(order) as client:
-        save_as_layout(
-            client.get_image(named.read_text().strip()), order.folder / LAYOUT, order.folder, order.source_date
-        )
+        save_image(client, named.read_text().strip(), order)
     return Built(engine=version, steps=following.steps, warnings=(*following.warnings, _OLD_STORE))
 
 
@@ -90,9 +87,14 @@ def _command() -> list[str]:
     raise ToolMissing("there is no docker buildx", do="Install the docker-buildx plugin")
 
 
+def _context(order: Order) -> str:
+    """Absolute: ``-`` would be the standard input, and some paths an address."""
+    return str(order.spec.context.absolute())
+
+
 def _options(order: Order) -> list[str]:
     spec = order.spec
-    options = [f"--file={spec.dockerfile}"]
+    options = [f"--file={spec.dockerfile.absolute()}"]
     options += [f"--platform={','.join(map(str, order.platforms))}"]
     options += [f"--target={spec.target}"] if spec.target else []
     options += [f"--network={spec.network}"]
@@ -112,7 +114,7 @@ def _cache_options(order: Order) -> list[str]:
 def secret_options(order: Order) -> list[str]:
     """Where each secret is; no value."""
     return [
-        f"id={name},src={secret.file}" if secret.file is not None else f"id={name},env={secret.env}"
+        fields(f"id={name}", f"src={secret.file.absolute()}" if secret.file is not None else f"env={secret.env}")
         for name, secret in order.spec.secrets.items()
     ]
 

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,10 +64,7 @@ class Docker:
             version = f"Docker {client.version().get('Version', '?')}, classic engine"
             following = _Following(order, dockerfile)
             image = _run(client, order, context, following)
-            chunks = client.get_image(image)
-            save_as_layout(
-                _until_deadline(chunks, order, following), order.folder / LAYOUT, order.folder, order.source_date
-            )
+            save_image(client, image, order)
         return Built(engine=version, steps=tuple(following.steps), warnings=tuple(following.warnings))
 
 
@@ -103,6 +100,23 @@ def connected(order: Order | None) -> Iterator[Any]:
         for answer in answers:
             answer.close()
         client.close()
+
+
+def save_image(client: Any, image: str, order: Order) -> None:
+    """Take an image out of the daemon, to where engines leave it. Raises BuildFailed (the daemon goes away, the time is
+    over), DiskFull, ManifestInvalid, LayerInvalid."""
+    import docker
+    import requests
+    from urllib3.exceptions import HTTPError
+
+    try:
+        chunks = _until_deadline(client.get_image(image), order, lambda: too_long(order, "", 0, ()))
+        save_as_layout(chunks, order.folder / LAYOUT, order.folder, order.source_date)
+    except (requests.RequestException, HTTPError, docker.errors.DockerException) as error:
+        if not order.seconds_left():
+            raise too_long(order, "", 0, ()) from error
+        said = f"the daemon went away while the image was read from it: {type(error).__name__}"
+        raise BuildFailed(said, where=str(order.spec.dockerfile), do="See its log, and build again") from error
 
 
 @dataclass
@@ -189,7 +203,7 @@ def _run(client: Any, order: Order, context: Context, following: _Following) -> 
     try:
         with _cut_at_deadline(client, order):
             events = client.build(
-                fileobj=_until_deadline(tar, order, following),
+                fileobj=_until_deadline(tar, order, following.too_long),
                 custom_context=True,
                 dockerfile=name,
                 buildargs=args,
@@ -219,10 +233,10 @@ def _run(client: Any, order: Order, context: Context, following: _Following) -> 
     return following.image
 
 
-def _until_deadline(pieces: Iterator[bytes], order: Order, following: _Following) -> Iterator[bytes]:
+def _until_deadline(pieces: Iterator[bytes], order: Order, late: Callable[[], BuildFailed]) -> Iterator[bytes]:
     for piece in pieces:
         if not order.seconds_left():
-            raise following.too_long()
+            raise late()
         yield piece
 
 
