@@ -18,6 +18,8 @@ from registry_pipelines.cli.output import (
     worth_showing,
 )
 from registry_pipelines.cli.references import named
+from registry_pipelines.evidence.model import key_name
+from registry_pipelines.evidence.predicates import RECHUNK_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, encode_json
@@ -103,6 +105,7 @@ def inspect(
         located = locate(reference)
         closure = discover(located.place, located.selector)
         document = describe(closure, footers=footers)
+        document["rechunked"] = _rechunked(options, closure, document["evidence"])
         if anatomy:
             from registry_pipelines.cli.anatomy import anatomy_of, show
 
@@ -147,6 +150,7 @@ def inspect(
         ("warnings", shown),
         ("layers", document["layers"]),
         ("evidence", worth_showing(document["evidence"], ("says it is",))),
+        ("rechunked", document["rechunked"]),
         ("cosign tags", document["digest_tags"]),
         ("a copy leaves out", document["left_out"]),
     ):
@@ -233,6 +237,35 @@ def _evidence_row(digest: Digest, content: Manifest | Index, subject: Digest) ->
     notes = content.annotations or {}
     predicate = notes.get("dev.sigstore.bundle.predicateType") or notes.get("in-toto.io/predicate-type") or ""
     return {"kind": kind, "says it is": predicate, "digest": digest, "about": subject}
+
+
+def _rechunked(options: Options, closure: Closure, evidence: Sequence[Row]) -> list[Row]:
+    """What an image that was rechunked was made of, as somebody signed who is believed here: a row for each platform;
+    and one row that says so where nobody is."""
+    if RECHUNK_TYPE not in {row["says it is"] for row in evidence if row["about"] == closure.root.digest}:
+        return []
+    records = []
+    if (trusted := options.believed([])) is not None:
+        from registry_pipelines.evidence.attestations import read_attestations
+        from registry_pipelines.stream.rechunk_record import read_rechunks
+
+        known = read_attestations(closure.source, closure.root.digest, trusted, predicate_type=RECHUNK_TYPE)
+        records = read_rechunks(known, closure.root.digest)[0]
+    rows = [
+        {
+            "platform": each.platform,
+            "origin": record.origin,
+            "origin_tree": each.origin_tree,
+            "tree": each.tree,
+            "same_tree": each.same_tree,
+            "times": record.times,
+            "signed_by": key_name(attestation.key_id),
+        }
+        for record, attestation in records
+        for each in record.platforms
+    ]
+    nothing = {"platform": "", "origin": "", "origin_tree": "", "tree": "", "same_tree": False, "times": ""}
+    return rows or [{**nothing, "signed_by": "nobody whose key is trusted here"}]
 
 
 COMMANDS = [inspect]

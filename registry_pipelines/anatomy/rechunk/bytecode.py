@@ -9,7 +9,9 @@ there the source keeps its time.
 from __future__ import annotations
 
 import _imp
+import posixpath
 import stat
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -28,6 +30,8 @@ _UNCHECKED, _CHECKED = (1).to_bytes(4, "little"), (3).to_bytes(4, "little")
 _NO_HASH = bytes(8)
 _NS = 10**9
 _FOLDER = b"__pycache__"
+_MAX_LINKS = 40
+"""The kernel follows as many."""
 
 
 class Rewrite(NamedTuple):
@@ -46,36 +50,89 @@ class Bytecode:
     """Sources that keep their time."""
 
 
+class _Module(NamedTuple):
+    """What one name of a compiled module says."""
+
+    magic: bytes
+    source: int | None
+    """Number of the file that it was compiled of; None: a symbolic link that is not followed here."""
+    is_fresh: bool
+    """Whether it is of that very file."""
+    has_fixed_time: bool
+    """Whether it would be up to date as soon as its source has the one date."""
+
+
 def plan_bytecode(merged: Merged) -> Bytecode:
-    """What to do with the compiled modules of an image whose files all get one date."""
+    """What to do with the compiled modules of an image whose files all get one date.
+
+    A module with several names (hard links) has one head for all: where these do not agree, or one of them is no
+    compiled module, it stays as it is, and its sources keep their time.
+    """
     plan = Bytecode()
+    linked: dict[int, list[_Module]] = defaultdict(list)
     for path, number in merged.paths():
-        if path.endswith(b".pyc"):
-            _plan(merged, path, number, plan)
+        module = _module(merged, path, number) if path.endswith(b".pyc") else None
+        if module is None:
+            continue
+        if merged.tree.node(number).nlink > 1:
+            linked[number].append(module)
+        else:
+            _settle(plan, number, module)
+    for number, modules in linked.items():
+        if len(modules) == merged.tree.node(number).nlink and len(set(modules)) == 1:
+            _settle(plan, number, modules[0])
+        else:
+            plan.kept_times |= {each.source for each in modules if each.source is not None}
     return plan
 
 
-def _plan(merged: Merged, path: bytes, number: int, plan: Bytecode) -> None:
+def _module(merged: Merged, path: bytes, number: int) -> _Module | None:
+    """None for what Python does not compare with a source."""
     inode = merged.tree.node(number)
     content = merged.content(inode)
     folder, _, base = path.rpartition(b"/")
     above, _, cache = folder.rpartition(b"/")
-    if not stat.S_ISREG(inode.mode) or not is_bytecode(path, content) or cache != _FOLDER:
-        return  # one beside its source is read only where there is no source, whatever it says
-    source = merged.tree.find((above + b"/" if above else b"") + base.partition(b".")[0] + b".py")
-    if source is None:
-        return
-    there = merged.tree.node(source)
+    if not stat.S_ISREG(inode.mode) or cache != _FOLDER:
+        return None  # one beside its source is read only where there is no source, whatever it says
+    is_unknown = not content.bytecode and inode.nlink > 1  # its first name in the layer is another one
+    if not is_unknown and not is_bytecode(path, content):
+        return None
     magic, flags, time, size = (content.bytecode[at : at + 4] for at in (0, 4, 8, 12))
-    rewritable = _FIRST_WITH_FLAGS <= int.from_bytes(magic[:2], "little") <= _LAST_MAGIC
-    if not stat.S_ISREG(there.mode) or (rewritable and any(flags)):
-        return
-    if not rewritable:
-        plan.kept_times.add(source)
-    elif time == _u32(there.mtime_ns // _NS) and size == _u32(there.size):
-        plan.rewrites[number] = Rewrite(magic, source)
-    elif time == _u32(FIXED_TIME):
-        plan.rewrites[number] = Rewrite(magic, None)
+    name = (above + b"/" if above else b"") + base.partition(b".")[0] + b".py"
+    if merged.tree.find(name) is None or (_is_rewritable(magic) and any(flags)):
+        return None
+    source = _followed(merged, name)
+    there = merged.tree.node(source) if source is not None else None
+    if there is not None and not stat.S_ISREG(there.mode):
+        return None
+    fresh = there is not None and time == _u32(there.mtime_ns // _NS) and size == _u32(there.size)
+    return _Module(magic, source, fresh, time == _u32(FIXED_TIME))
+
+
+def _settle(plan: Bytecode, number: int, module: _Module) -> None:
+    if not _is_rewritable(module.magic):
+        plan.kept_times |= {module.source} if module.source is not None else set()
+    elif module.is_fresh:
+        plan.rewrites[number] = Rewrite(module.magic, module.source)
+    elif module.has_fixed_time:
+        plan.rewrites[number] = Rewrite(module.magic, None)
+
+
+def _is_rewritable(magic: bytes) -> bool:
+    return _FIRST_WITH_FLAGS <= int.from_bytes(magic[:2], "little") <= _LAST_MAGIC
+
+
+def _followed(merged: Merged, path: bytes) -> int | None:
+    """The number of what a path leads to; None where a link leads through other links, in a circle or to nothing."""
+    for _ in range(_MAX_LINKS):
+        number = merged.tree.find(path)
+        if number is None or not stat.S_ISLNK(merged.tree.node(number).mode):
+            return number
+        target = merged.tree.node(number).target
+        if b".." in target.lstrip(b"./").split(b"/"):
+            return None
+        path = posixpath.normpath(b"/" + posixpath.join(path.rpartition(b"/")[0], target)).lstrip(b"/")
+    return None
 
 
 def hashes_source(rewrite: Rewrite) -> bool:

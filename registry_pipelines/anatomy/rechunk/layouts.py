@@ -49,6 +49,8 @@ def plan_layout(sizes: Mapping[str, int], previous: Layout | None = None) -> Lay
     layers: dict[str, list[str]] = {}
     placed: set[str] = set()
     for layer in previous.layers if previous else ():
+        if layer.name not in layers and len(layers) >= MAX_LAYERS:
+            break  # a manifest that anybody wrote lends no more: overlayfs mounts some hundred
         for package in layer.packages:
             if package in sizes and package not in placed and not _has_outgrown(package, layer, sizes):
                 layers.setdefault(layer.name, []).append(package)

@@ -164,8 +164,8 @@ def _note(plan: Plan, shared: Sequence[str], torn: int) -> None:
     if plan.bytecode.kept_times:
         count = len(plan.bytecode.kept_times)
         plan.notes.append(
-            f"{count_text(count, 'Python source')} kept the time, which compiled modules of interpreters without "
-            "PEP 552 compare"
+            f"{count_text(count, 'Python source')} kept the time, which compiled modules compare that "
+            "stay as they are: of interpreters without PEP 552, or with several names"
         )
 
 

@@ -10,9 +10,9 @@ sha256, of a symbolic link its target, of a device both its numbers. ``=/FIRST``
 names, behind the others. NAME=VALUE: extended attributes sorted by name, values in hexadecimal. Bytes outside of 0x21
 to 0x7e, ``%`` and ``=`` are written ``%xx``.
 
-A file called ``*.pyc`` of 16 bytes or more whose bytes 2 and 3 are CR LF is a compiled Python module: its sha256 is
-taken without bytes 4 to 15, which say when its source was written or what it hashes to (PEP 552), and has ``pyc:``
-before it.
+A file all of whose names are ``*.pyc``, of 16 bytes or more, whose bytes 2 and 3 are CR LF is a compiled Python module:
+its sha256 is taken without bytes 4 to 15, which say when its source was written or what it hashes to (PEP 552), and has
+``pyc:`` before it.
 """
 
 from __future__ import annotations
@@ -52,14 +52,18 @@ def tree_digest(merged: Merged, *, without: Collection[bytes] = frozenset()) -> 
 def tree_lines(merged: Merged, *, without: Collection[bytes] = frozenset()) -> Iterator[bytes]:
     """The lines of which a tree digest is made."""
     firsts: dict[int, bytes] = {}
+    other_names: Collection[int] | None = None
     for path, number in merged.paths():
         if path in without:
             continue
         inode = merged.tree.node(number)
-        first = b""
+        first, content = b"", merged.content(inode) if stat.S_ISREG(inode.mode) else None
         if inode.nlink > 1 and not stat.S_ISDIR(inode.mode):
             first = firsts.setdefault(number, path)
-        yield tree_line(path, inode, merged.content(inode) if stat.S_ISREG(inode.mode) else None, first)
+            if content is not None and content.bytecode:
+                other_names = _with_other_names(merged) if other_names is None else other_names
+                content = content._replace(bytecode=b"") if number in other_names else content
+        yield tree_line(path, inode, content, first)
 
 
 def tree_line(path: bytes, inode: Inode, content: Content | None, first: bytes) -> bytes:
@@ -76,6 +80,17 @@ def tree_line(path: bytes, inode: Inode, content: Content | None, first: bytes) 
         parts.append(b"=/" + _escaped(first))
     parts += [_escaped(name) + b"=" + value.hex().encode() for name, value in sorted(inode.xattrs.items())]
     return b" ".join(parts) + b"\n"
+
+
+def _with_other_names(merged: Merged) -> set[int]:
+    """Files that have a name which no compiled module has. A layer's record knows a file by its first name alone, so
+    what it says of one with names of both kinds depends on their order."""
+    node = merged.tree.node
+    return {
+        number
+        for path, number in merged.paths()
+        if not path.endswith(_ENDING) and node(number).nlink > 1 and stat.S_ISREG(node(number).mode)
+    }
 
 
 def is_bytecode(path: bytes, content: Content) -> bool:

@@ -116,6 +116,11 @@ def test_where_packages_go() -> None:
     assert plan_layout({"python a": large, "python c": small}, shared).layers[-1].packages == ("python a",)
     many = plan_layout({f"python p{number}": large for number in range(200)} | {"(application)": 1})
     assert len(many.layers) <= 64 and sum(len(each.packages) for each in many.layers) == 201
+    # A manifest that somebody wrote as the last release's: what runtimes cannot mount does not come of it.
+    packages = [f"deb p{number}" for number in range(300)]
+    forged = Layout(tuple(LayoutLayer(each, (each,)) for each in packages))
+    made = plan_layout(dict.fromkeys(packages, 1), forged)
+    assert len(made.layers) < 100 and sum(len(each.packages) for each in made.layers) == 300
 
 
 def compiled(tmp_path: Path, source: bytes, *, time: int, flags: int = 0) -> bytes:
@@ -168,6 +173,42 @@ def test_compiled_modules_name_no_time_and_python_takes_them(place: Place, tmp_p
         assert ran.stdout == "1 2 4\n"
         matches = {name for name in "abde" if f"__pycache__/{name}.{tag}.pyc matches" in ran.stderr}
         assert matches == {"a", "d", "e"}
+
+
+def test_a_module_with_several_names_is_changed_only_where_all_agree(place: Place, tmp_path: Path) -> None:
+    """Hard links have one head: of a module that is up to date under one name and out of date under another, and of one
+    that is data under another name, not a byte changes, and each source keeps its time."""
+    need_root()
+    time, tag = 1_700_000_000, sys.implementation.cache_tag
+    fresh = compiled(tmp_path, b"one = 1\n", time=time)
+    link = {"kind": tarfile.LNKTYPE, "mtime": time}
+    files = [
+        entry("site/a.py", content=b"one = 1\n", mtime=time),
+        entry(f"site/__pycache__/a.{tag}.pyc", content=fresh, mtime=time),
+        entry(f"site/__pycache__/a.{tag}.opt-1.pyc", linkname=f"site/__pycache__/a.{tag}.pyc", **link),
+        entry("both/b.py", content=b"one = 1\n", mtime=time),
+        entry(f"both/__pycache__/b.{tag}.pyc", content=fresh + b"b", mtime=time),
+        entry("both/c.py", content=b"one = 2\n", mtime=time + 5),
+        entry(f"both/__pycache__/c.{tag}.pyc", linkname=f"both/__pycache__/b.{tag}.pyc", **link),
+        entry("data/d.py", content=b"one = 1\n", mtime=time),
+        entry("data/d.bin", content=fresh + b"d", mtime=time),
+        entry(f"data/__pycache__/d.{tag}.pyc", linkname="data/d.bin", **link),
+        entry("last/__pycache__/x.pyc", content=fresh + b"x", mtime=time),
+        entry("last/x.bin", linkname="last/__pycache__/x.pyc", **link),
+        entry("last/x.py", content=b"one = 1\n", mtime=time),
+        entry("link/e.py", tarfile.SYMTYPE, linkname="../site/a.py"),
+        entry(f"link/__pycache__/e.{tag}.pyc", content=fresh + b"e", mtime=time),
+    ]
+    made = made_of(place, push_image(place, [pack(files)]), tmp_path)
+    unpacked_by_tar(place, made.derived, tmp_path / "root")
+    root = tmp_path / "root"
+    assert made.images[0].rewritten == 2
+    for name in (f"site/__pycache__/a.{tag}.opt-1.pyc", f"link/__pycache__/e.{tag}.pyc"):
+        assert (root / name).read_bytes()[4:16] == b"\x01\0\0\0" + importlib.util.source_hash(b"one = 1\n")
+    assert (root / f"both/__pycache__/c.{tag}.pyc").read_bytes() == fresh + b"b"
+    assert (root / "data/d.bin").read_bytes() == fresh + b"d" and (root / "last/x.bin").read_bytes() == fresh + b"x"
+    sources = ("both/b.py", "both/c.py", "data/d.py", "last/x.py")
+    assert [int((root / each).stat().st_mtime) - time for each in sources] == [0, 5, 0, 0]
 
 
 def test_attributes_of_any_bytes_and_odd_names_stay(place: Place, tmp_path: Path) -> None:
