@@ -295,6 +295,8 @@ class Inspected(TypedDict):
     warnings: list[dict[str, Any]]
     layers: list[Row]
     evidence: list[Row]
+    rechunked: list[Row]
+    """Of what it was made by `rechunk`, and who signed that; empty for others."""
     digest_tags: list[Row]
     left_out: list[Row]
     anatomy: NotRequired[Anatomy]

@@ -5,22 +5,35 @@ from __future__ import annotations
 import marshal
 import random
 from importlib.util import MAGIC_NUMBER
+from pathlib import Path
 
 import msgspec
 import pytest
+from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.keys import Keyring, trusted_keys
+from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, TagImmutable
 from registry_pipelines.evidence.attestations import read_attestations
+from registry_pipelines.evidence.model import key_name
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
+from registry_pipelines.stream.derivation import read_derivations
+from registry_pipelines.stream.hot.contents import known_contents
+from registry_pipelines.stream.hot.packs import find_packs
+from registry_pipelines.stream.hot.recordings import publish_recording
+from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.stream.lazy.opened import open_image
 from registry_pipelines.stream.rechunk_record import RechunkRecord, attest_rechunk, read_rechunks
 from tests.chain.fleet import Fleet, attach_provenance
+from tests.chain.test_bundles import ACROSS, far_side
 from tests.cli.on_fleet import answer, run
 from tests.scan.images import push_image
+from tests.stream.hot.packing import content, recording
 
 SITE = "usr/lib/python3/site-packages"
 
@@ -100,6 +113,15 @@ def test_what_was_pushed_is_rechunked_between_build_and_scan_and_ships_with_its_
     # Both records go with every copy: they refer to what was made.
     for there in (chain.target_place("app", "eu"), chain.mirror_places("app", "airgap")[1]):
         assert records(there, made["digest"], fleet) == [record]
+        known = read_attestations(there, Digest.parse(made["digest"]), trusted_keys(chain.config))
+        assert [each.origin for each, _ in read_derivations(known, Digest.parse(made["digest"]))[0]] == [origin.digest]
+    # And whoever looks at it is told.
+    [told] = answer(fleet, "inspect", "app:v1.0.0-rechunked")["rechunked"]
+    assert (told["origin"], told["tree"], told["same_tree"]) == (origin.digest, platform["tree"], True)
+    assert told["signed_by"] == key_name(Keyring(chain.config).signer("indexer").key_id)
+    assert answer(fleet, "inspect", f"{place}:v1.0.0")["rechunked"] == []
+    by_nobody = CliRunner().invoke(main, ["inspect", f"{place}:v1.0.0-rechunked"], env={"COLUMNS": "250"})
+    assert by_nobody.exit_code == 0 and "nobody whose key is trusted here" in by_nobody.output
 
 
 def test_the_next_release_keeps_its_layers_and_moves_what_was_bumped_alone(fleet: Fleet) -> None:
@@ -229,3 +251,47 @@ def test_the_command_does_what_the_configuration_says_and_verifies_who_ever_sign
     assert other["facts"]["tag"] == "pr-8-rechunked" and "release" not in other["facts"]
     assert other["facts"]["previous"] == made["digest"] and other["facts"]["new_bytes"] < 2_000
     assert answer(fleet, "rechunk", "--verify", f"{place}:pr-8-rechunked")["ok"]
+
+
+@pytest.mark.parametrize("stream", ["{format: soci-v2, ", pytest.param("{", marks=pytest.mark.long)])
+def test_a_recording_of_what_was_pushed_is_that_of_what_was_made_and_nothing_is_run(fleet: Fleet, stream: str) -> None:
+    origin = pushed(fleet, "v1.0.0")
+    chain = rechunked(fleet, stream=stream + "min_layer_size: 100KiB, record: {until: exit}}")
+    place, signer = chain.place("app"), Keyring(chain.config).signer("indexer")
+    module = f"{SITE}/torch/__pycache__/__init__.cpython-311.pyc"
+    sizes = {path: len(content) for path, content in wheel("torch", "2.0", 7, 900_000).items() if content}
+    assert module in sizes
+    started = known_contents(place, recording(origin.digest, {**sizes, "usr/bin/tool": 10}), state=chain.config.state)
+    assert all(file.sha256 for file in started.files if file.path != "usr/bin/tool")
+    publish_recording(place, place.registry.resolve(place.repository, origin.digest), started, signer)
+    shipment = answer(fleet, "ship", "app:v1.0.0", "--until", "record")
+    stages = {stage["stage"]: stage for stage in shipment["stages"]}
+    assert stages["rechunk"]["facts"]["pyc_rewritten"] == 2
+    [row] = stages["record"]["rows"]
+    assert (row["how"], row["why"]) == ("taken over", "of what it was made of") and row["percent"] >= 90
+    release = image_for(place, shipment["release"].partition("@")[2]).descriptor.digest
+    [pack] = find_packs(place, release, trusted_keys(chain.config)).believed
+    assert (pack.note.recorded, pack.note.pages) == (origin.digest, started.pages)
+    assert pack.note.pages_found == started.pages - 1, "all but of the file that a later layer deletes"
+    with open_image(
+        place, release, state=fleet.folder / "node", verifier=trusted_keys(chain.config), log=print
+    ) as opened:
+        head = content(opened, module)[4:16]
+        assert head[:4] == b"\x01\0\0\0", "the pack has the module as it was rewritten"
+        assert len(content(opened, f"{SITE}/torch/big.so")) == 900_000
+        count = opened.count(opened.note("v1", fleet.folder))
+        assert count.pack_bytes > 900_000 and not count.demand_bytes
+
+
+def test_a_bundle_brings_the_records_across_an_air_gap(fleet: Fleet, tmp_path: Path) -> None:
+    origin = pushed(fleet, "v1.0.0")
+    fleet.reload(ACROSS)
+    chain = fleet.chain = rechunked(fleet)
+    release = answer(fleet, "ship", "app:v1.0.0")["release"].partition("@")[2]
+    push_image(Place(chain.registry("dmz"), "in/up/stream"), [{"a": "b"}], tag="1.0")
+    assert chain.create_bundle("airgap", [tmp_path / "disk"]).ok
+    far = far_side(fleet, chain)
+    assert far.load_bundles("airgap", [tmp_path / "disk"]).ok
+    there = Place(far.registry("private"), "in/team/app")
+    [record] = records(there, release, fleet)
+    assert record.origin == origin.digest and digest_at(there, record.origin) is None

@@ -130,3 +130,20 @@ def test_an_index_of_nothing_is_deleted_like_any_other(place: Place) -> None:
     empty: ManifestBytes = manifest_bytes(Index(schema_version=2, manifests=()))
     place.registry.put_manifest(place.repository, empty, tag="empty")
     assert entry(planned(place, empty.digest)).delete == (empty.digest,)
+
+
+def test_what_was_rechunked_and_converted_keeps_all_that_it_was_made_of(place: Place) -> None:
+    """A chain of names: the provenance is that of the first, reached through the record of the second."""
+    pushed, middle, last = (push(place, tag, days_ago=9) for tag in ("v1", "v1-rechunked", "v1-rechunked-soci-v2"))
+    about = note(place, middle, "a record of both roots")
+    found = plan(place.registry, rule(("*",), keep_newest=0, keep_days=0, protect=("*-soci-v2",)))
+    needed = "needed by something that stays"
+    assert judged(found) == {
+        "v1": needed,
+        "v1-rechunked": needed,
+        "v1-rechunked-soci-v2": "tag v1-rechunked-soci-v2 is protected",
+    }
+    assert entry(planned(place, pushed.digest)).reasons == ("v1-rechunked was made of it, and has its provenance",)
+    assert "v1-rechunked-soci-v2 was made of it, and has its provenance" in entry(planned(place, middle.digest)).reasons
+    assert entry(planned(place, last.digest)).reasons == ()
+    assert entry(planned(place, about.digest)).reasons == ("it belongs to v1-rechunked, as its evidence",)
