@@ -283,6 +283,7 @@ def test_a_recording_of_what_was_pushed_is_that_of_what_was_made_and_nothing_is_
         assert count.pack_bytes > 900_000 and not count.demand_bytes
 
 
+@pytest.mark.long
 def test_a_bundle_brings_the_records_across_an_air_gap(fleet: Fleet, tmp_path: Path) -> None:
     origin = pushed(fleet, "v1.0.0")
     fleet.reload(ACROSS)
