@@ -10,7 +10,7 @@ from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.promote.documents import AdviceLimits, Step
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome
-from registry_pipelines.scan.advice.document import ImageAdvice, PlatformAdvice, counting, signed_advice
+from registry_pipelines.scan.advice.document import RULES, ImageAdvice, PlatformAdvice, counting, signed_advice
 
 MISSING = "image advice: "
 """How reasons of this rule begin."""
@@ -56,15 +56,17 @@ def _against(document: ImageAdvice, evidence: Evidence, limits: AdviceLimits) ->
     for kind in limits.deny:
         if kind not in document.looked_for:
             outcome.add(_unknown(f"{MISSING}nobody looked for {kind}; it was made by rules {document.rules}"))
-    about = {each.image: each for each in document.platforms}
+    if document.rules < RULES:
+        # Newer advice may have been deleted, for which nobody needs a key.
+        outcome.add(_unknown(f"{MISSING}it was made by rules {document.rules}, and {RULES} are known by now"))
     for digest, platform in evidence.platforms.items():
-        found = about.get(digest)
-        if found is None:
+        rows = [each for each in document.platforms if each.image == digest]
+        if not rows:
             outcome.add(_unknown(f"{MISSING}it does not cover {platform} ({digest})"))
-            continue
-        for why in found.unread:
-            outcome.add(_unknown(f"{MISSING}{platform}: not looked at: {why}"))
-        outcome.add(_of_image(found, digest, platform, limits))
+        for found in rows:
+            for why in found.unread:
+                outcome.add(_unknown(f"{MISSING}{platform}: not looked at: {why}"))
+            outcome.add(_of_image(found, digest, platform, limits))
     return outcome
 
 

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any
 
+import msgspec
+
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
 from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.referrers import Referrer, open_referrers
 from registry_pipelines.evidence.statements import write_statement
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Verdict
 from registry_pipelines.promote.gate import report_breaches
@@ -135,3 +138,20 @@ def candidate(place: Place, key: Key, name: str = "good") -> Candidate:
 
 def day(text: str) -> date:
     return date.fromisoformat(text)
+
+
+def copied_evidence(release: Candidate) -> Candidate:
+    """Another index of the same images to which all evidence of a release was attached anew: signed bytes as they are,
+    and manifests that name another subject. Who may push can do it, without any key."""
+    place = release.place
+    stored = place.registry.get_manifest(place.repository, release.top.digest)
+    index = stored.content()
+    assert isinstance(index, Index)
+    other = manifest_bytes(msgspec.structs.replace(index, annotations={"another": "one"}))
+    place.registry.put_manifest(place.repository, other, tag="another")
+    for each in open_referrers(place, release.top.digest):
+        assert isinstance(each, Referrer)
+        again = manifest_bytes(msgspec.structs.replace(each.manifest, subject=other.descriptor))
+        place.registry.put_manifest(place.repository, again)
+    assert len(list(open_referrers(place, other.digest))) > 0
+    return Candidate(place, release.key, "another", other.descriptor, release.children)

@@ -14,7 +14,7 @@ from registry_pipelines.scan.advice.document import RULES, Advice, ImageAdvice, 
 from registry_pipelines.scan.advice.kinds import ADVICE_KINDS
 from registry_pipelines.settings import Size
 from tests.evidence.parts import Key
-from tests.promote.parts import Candidate
+from tests.promote.parts import Candidate, copied_evidence
 
 SECRET = Advice(kind="secrets", severity="error", files=1, why="w", do="d", examples=("app/.env:1 env-file #0123ab",))
 CACHE = Advice(kind="pip-cache", files=3, size=3_000_000, compressed=2_000_000, why="w", do="d")
@@ -117,3 +117,28 @@ def test_advice_about_another_release_or_in_another_form_counts_for_nothing(bare
     found = verdict(bare, deny=("secrets",))
     assert found.reasons == ("image advice: none about this digest is signed by a trusted key",)
     assert len([note for note in found.notes if note.startswith("image advice: ")]) == 2
+
+
+def test_advice_by_older_rules_alone_is_unknown(bare: Candidate) -> None:
+    """What newer rules found can be deleted from a registry without a key."""
+    sign(bare, document(bare, rules=RULES - 1))
+    found = verdict(bare, deny=("secrets",))
+    assert found.reasons == (f"image advice: it was made by rules {RULES - 1}, and {RULES} are known by now",)
+    assert [step.kind for step in found.steps] == ["advice", "judge"]
+
+
+def test_each_row_about_an_image_counts(bare: Candidate) -> None:
+    bad, good = document(bare, SECRET), document(bare)
+    for platforms in (bad.platforms + good.platforms, good.platforms + bad.platforms):
+        sign(bare, msgspec.structs.replace(good, platforms=platforms))
+        assert any("has secrets" in reason for reason in verdict(bare, deny=("secrets",)).reasons)
+
+
+def test_advice_that_was_copied_to_another_image_counts_for_nothing(bare: Candidate) -> None:
+    """Its blobs and its signature, with another subject in the manifest."""
+    sign(bare, document(bare))
+    other = copied_evidence(bare)
+    assert verdict(bare, deny=("secrets",)).allow
+    assert verdict(other, deny=("secrets",)).reasons == (
+        "image advice: none about this digest is signed by a trusted key",
+    )

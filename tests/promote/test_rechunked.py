@@ -4,13 +4,15 @@ of several derivations are followed to the image that was pushed."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
 from registry_pipelines.evidence.attestations import attest
-from registry_pipelines.evidence.predicates import RECHUNK_TYPE
+from registry_pipelines.evidence.keys import load_verifier
+from registry_pipelines.evidence.predicates import RECHUNK_TYPE, ROLES
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest, encode_json, manifest_bytes
@@ -21,7 +23,7 @@ from registry_pipelines.stream.derivation import attest_derivation
 from registry_pipelines.stream.model import RECHUNKED, RECHUNKED_LAYER
 from registry_pipelines.stream.rechunk_record import DroppedFiles, RechunkedPlatform, RechunkRecord, attest_rechunk
 from tests.evidence.parts import Key
-from tests.promote.parts import NOW, Candidate
+from tests.promote.parts import NOW, Candidate, copied_evidence
 from tests.promote.test_origins import convert, record
 
 PROVEN = Policy(required=("provenance",))
@@ -178,3 +180,36 @@ def test_files_that_were_left_out_are_named(origin: Candidate, made: Candidate, 
     assert judged(made).allow  # its provenance is what it was
     said = reasons(made, SAME)
     assert f"has not all files of {origin.children[0].digest}: left out 2 files of 2.0 KiB (pip-cache)" in said
+
+
+def test_records_that_were_copied_to_another_image_count_for_nothing(
+    origin: Candidate, made: Candidate, key: Key
+) -> None:
+    attest_derivation(made.place, made.top, record(origin, made, format=RECHUNKED), key.signer)
+    attest_rechunk(made.place, made.top, roots(origin, made), key.signer)
+    assert judged(made).allow and judged(made, SAME).allow
+    other = copied_evidence(made)
+    assert not judged(other).allow
+    assert "nothing that a trusted indexer signed says what both roots hold" in reasons(other, SAME)
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "indexer"])
+def test_a_record_of_both_roots_by_the_key_of_another_role_is_not_believed(
+    origin: Candidate, made: Candidate, key: Key, make_key: Callable[[str], Key], role: Any
+) -> None:
+    split = load_verifier([key.public], {role: [make_key(role).public], "indexer": [make_key("indexer").public]})
+    attest_derivation(made.place, made.top, record(origin, made, format=RECHUNKED), make_key("indexer").signer)
+    attest_rechunk(made.place, made.top, roots(origin, made), make_key(role).signer)
+    verdict = judge(made.place, made.top, SAME, split, image="app", now=NOW)
+    assert not verdict.allow and "nothing that a trusted indexer signed" in verdict.reasons[0]
+
+
+def test_a_record_whose_trees_differ_is_not_the_same_tree_whatever_else_it_says(
+    origin: Candidate, made: Candidate, key: Key
+) -> None:
+    attest_derivation(made.place, made.top, record(origin, made, format=RECHUNKED), key.signer)
+    told = roots(origin, made)
+    for changes in ({"tree": str(OTHER)}, {"origin_tree": ""}, {"origin_tree": "", "tree": ""}):
+        lies = tuple(msgspec.structs.replace(each, **changes) for each in told.platforms)
+        attest_rechunk(made.place, made.top, msgspec.structs.replace(told, platforms=lies), key.signer)
+        assert not judged(made, SAME).allow
