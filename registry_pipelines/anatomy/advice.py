@@ -103,7 +103,8 @@ FILE_KINDS = (
         r"|\Ausr/lib/go-[\d.]+/",
         "compilers and build tools, which a program that is installed does not need",
         "Compile in a stage of its own and COPY --from it what was made",
-        r"(?:deb|rpm|apk) (?:(?:gcc|g\+\+|cpp|gfortran|gobjc|clang|clang-tools|llvm|lld|lldb|golang|cmake|ninja-build"
+        r"(?:deb|rpm|apk) (?!gcc-[\d.]+-base\Z)"
+        r"(?:(?:gcc|g\+\+|cpp|gfortran|gobjc|clang|clang-tools|llvm|lld|lldb|golang|cmake|ninja-build"
         r"|binutils|autoconf|automake|bazel|libllvm|rust|rustc|cargo|go)(?:[-.\d].*)?|make|ninja|build-base|build-essential"
         r"|dpkg-dev|libtool|bison|flex|gdb|libgcc-[\d.]+-dev|libstdc\+\+-[\d.]+-dev)\Z"
         r"|python (?:cmake|ninja|ziglang|nvidia-cuda-nvcc[a-z0-9-]*|maturin) "
@@ -305,7 +306,7 @@ def layer_advice(layers: Sequence[Descriptor], diff_ids: Sequence[Digest], empty
                 size,
                 empties,
                 "it holds nothing; GKE's Image streaming takes no image with one",
-                "Build with BuildKit, which leaves empty layers out",
+                "Remove the step that changes no file, or join it with another",
             )
         )
     for number, layer in enumerate(layers, 1):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.releases import names_origin
@@ -142,7 +142,7 @@ def _told(subject: str, place: Place, result: RechunkResult, previous: Lender | 
     return StageResult(
         stage="rechunk",
         subject=subject,
-        action=_action(result, len(rows), new, previous),
+        action=_action(result, sum(before.values()), rows, new, previous),
         digest=result.rechunked.digest,
         changed=result.changed,
         bytes_moved=result.bytes_sent,
@@ -170,13 +170,17 @@ def _told(subject: str, place: Place, result: RechunkResult, previous: Lender | 
     )
 
 
-def _action(result: RechunkResult, layers: int, new: int, previous: Lender | None) -> str:
+def _action(
+    result: RechunkResult, before: int, rows: Sequence[Mapping[str, Scalar]], new: int, previous: Lender | None
+) -> str:
     if result.record.origin == result.record.rechunked:
         return "nothing to rechunk"
     if not result.changed:
         return "unchanged"
     more = f", {size_text(new)} in none of the release before" if previous else ""
-    return f"{count_text(layers, 'layer')}{more}"
+    was = size_text(sum(platform.size_before for platform in result.record.platforms))
+    now = size_text(sum(int(row["bytes"]) for row in rows))
+    return f"{count_text(len(rows), 'layer')} of {now}, before {before} of {was}{more}"
 
 
 def _rows(platform: RechunkedPlatform, result: RechunkResult, there: frozenset[str]) -> Iterable[dict[str, Scalar]]:
@@ -184,10 +188,10 @@ def _rows(platform: RechunkedPlatform, result: RechunkResult, there: frozenset[s
         yield {
             "platform": platform.platform,
             "contents": layer.contents,
-            "layer": layer.digest,
             "bytes": layer.size,
             "new": layer.digest not in there,
             "how": result.how.get(layer.digest, "present"),
+            "layer": layer.digest,  # last: it is wide, and pushes what follows out of the UI's table
         }
 
 

@@ -66,6 +66,8 @@ def lint(
     bases; each with why and what to write. It ends with 0 whatever it finds, unless --fail-on says otherwise."""
     if not reference and dockerfile is None:
         raise click.UsageError("give an image, --dockerfile FILE, or both")
+    if reference and Path(reference).is_file():
+        raise click.UsageError(f"{reference} is a file; give it as --dockerfile {reference}")
     if (target or args) and dockerfile is None:
         raise click.UsageError("--target and --build-arg go with --dockerfile")
     if platform and not reference:

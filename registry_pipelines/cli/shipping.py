@@ -71,7 +71,8 @@ def show(shipment: Shipment) -> None:
             f"{result.seconds:.1f}",
             f"[{_STYLES[step.status]}]{step.outcome}[/]",
         )
-    out.print(table)
+    if shipment.steps:
+        out.print(table)
     verdict = next((step.result for step in shipment.steps if step.result.stage == "judge" and step.result.rows), None)
     there = {row["text"] for row in verdict.rows} if verdict else set()
     for step in shipment.steps:

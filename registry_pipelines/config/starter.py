@@ -166,7 +166,13 @@ def _target_section(answers: Answers) -> str:
 
 def _build(answers: Answers) -> str:
     if not answers.built:
-        return "# Whoever builds it pushes it; with a `build` section it is made here, of wheels and a folder."
+        return (
+            "# Whoever builds it pushes it; with a `build` section it is made here, of wheels and a folder; with this\n"
+            "# one of a Dockerfile, by BuildKit or Buildah.\n"
+            "# dockerfile: {version: v0.1.0, context: .}\n"
+            "# Its layers made anew, one a package, so that a release moves only what changed:\n"
+            "# rechunk: {}"
+        )
     if answers.requirements_file:
         wanted = f"requirements_file: {_text(answers.requirements_file)}"
     else:

@@ -67,7 +67,7 @@ def has_tag(place: Place, tag: str, wanted: Digest) -> bool:
         raise TagImmutable(
             f"the tag {tag} names {there}, and what is made now is {wanted}",
             where=f"{place}:{tag}",
-            do="A release never moves: if that one is not wanted any more delete its tag, else leave it",
+            do="A release never moves: give the settings that made that one, or delete its tag if nobody wants it",
         )
     return there == wanted
 

@@ -132,7 +132,14 @@ def test_wheels_that_were_copied_to_be_installed_count_even_when_deleted(make: M
 
 def test_cuda_development_packages_and_compilers_by_owner_and_by_file(make: Make) -> None:
     dev = packages(
-        "cuda-cudart-dev-12-4", "libcublas-dev-12-4", "cuda-nvcc-12-4", "gcc-12", "libcublas-12-4", "cmake", "libc6"
+        "cuda-cudart-dev-12-4",
+        "libcublas-dev-12-4",
+        "cuda-nvcc-12-4",
+        "gcc-12",
+        "gcc-12-base",
+        "libcublas-12-4",
+        "cmake",
+        "libc6",
     )
     told = rows(make(dev, {"usr/local/go/bin/go": b"g" * 9000, "opt/x/bin/nvcc": b"n" * 9000}))
     assert {each.split("/")[3] for each in told["devel-base"].examples} == {

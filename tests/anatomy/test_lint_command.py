@@ -79,6 +79,7 @@ def test_what_it_fails_on(tmp_path: Path, limit: str, code: int) -> None:
     ("arguments", "code"),
     [
         ((), 2),
+        (("Dockerfile",), 2),
         (("--target", "x"), 2),
         (("--dockerfile", "gone"), 8),
         (("--dockerfile", "Dockerfile", "--target", "x"), 8),

@@ -24,7 +24,7 @@ RUNTIME_PACKAGES = ("python3", "python3-pip", "ca-certificates")
 DEVEL_PACKAGES = (*RUNTIME_PACKAGES, "gcc", "g++", "libc6-dev", "make")
 
 _PACK = """
-import asyncio, sys
+import asyncio, os, sys
 import conda_package_handling.api as cph
 from rattler.index import index_fs
 from pathlib import Path
@@ -34,18 +34,22 @@ for each in packages:
     files = [str(path.relative_to(prefix)) for path in sorted(Path(prefix).rglob("*")) if path.is_file()]
     cph.create(prefix, files, f"{folder}/linux-64/{name}.conda", compression_level=3)
 asyncio.run(index_fs(Path(folder)))
+os._exit(0)
 """
 
 INSTALL = """
-import asyncio, sys
+import asyncio, os, sys
 from rattler import Channel, Gateway, VirtualPackage, install, solve
 async def main(channel, prefix, *specs):
     records = await solve(sources=[Channel(channel)], specs=list(specs), gateway=Gateway(),
         platforms=["linux-64", "noarch"], virtual_packages=VirtualPackage.detect())
     await install(records=records, target_prefix=prefix, cache_dir=prefix + "/pkgs")
 asyncio.run(main(*sys.argv[1:]))
+os._exit(0)
 """
-"""Solves and installs as `conda install` does: packages unpacked in ``pkgs``, their files linked into the prefix."""
+"""Solves and installs as `conda install` does: packages unpacked in ``pkgs``, their files linked into the prefix. It
+ends at once: rattler's threads, where they meet an interpreter that is being taken down, end one run of three by a
+signal."""
 
 
 def stand_in(folder: Path, packages: Sequence[str], peer: Callable[[str], str], cuda: Sequence[Path] = ()) -> Path:
@@ -156,7 +160,7 @@ def push_bases(kit: Kit, peer: Callable[[str], str], folder: Path) -> str:
     cuda = download(folder / "cuda", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-nvrtc==13.0.88")
     for name, packages, files in (("runtime", RUNTIME_PACKAGES, cuda[:1]), ("devel", DEVEL_PACKAGES, cuda)):
         root = stand_in(folder / name, packages, peer, files)
-        push_base(kit.place(f"cuda/{name}"), "1", root)
+        push_base(kit.place(f"cuda/{name}"), "1", root, made_by=f"a stand-in for CUDA's {name} image")
         shutil.rmtree(root)
     conda = Conda(folder / "conda", download(folder / "wheels", "numpy==2.4.6", "scipy==1.17.1"))
     image = folder / "image"

@@ -81,7 +81,8 @@ def plan_image(merged: Merged, owners: Owners, options: RechunkOptions, previous
     caches = _caches(merged) if "caches" in options.drop else {}
     plan = Plan(merged, [], Layout(), bytecode, {path for paths in caches.values() for path in paths})
     plan.keeps_times = options.times == "keep"
-    plan.dropped = [_dropped(merged, kind, paths) for kind, paths in sorted(caches.items())]
+    used = {number for path, number in merged.paths() if path not in plan.without} if caches else set()
+    plan.dropped = [_dropped(merged, kind, paths, used) for kind, paths in sorted(caches.items())]
     packages, sizes = _packages(plan, owners)
     plan.layout = plan_layout(sizes, previous)
     layer_of = {package: at for at, layer in enumerate(plan.layout.layers) for package in layer.packages}
@@ -108,8 +109,10 @@ def _caches(merged: Merged) -> dict[str, list[bytes]]:
     return found
 
 
-def _dropped(merged: Merged, kind: str, paths: Sequence[bytes]) -> Dropped:
-    inodes = [merged.tree.node(number) for number in map(merged.tree.find, paths) if number]
+def _dropped(merged: Merged, kind: str, paths: Sequence[bytes], used: Collection[int]) -> Dropped:
+    """used: numbers of what has a name that stays; a hard link less to it saves no bytes."""
+    numbers = {number for number in map(merged.tree.find, paths) if number and number not in used}
+    inodes = [merged.tree.node(number) for number in numbers]
     return Dropped(
         kind=kind,
         files=len(paths),

@@ -36,7 +36,7 @@ _ENDINGS = {
     "a secret: whoever has the image can read it": (".pem", ".p12", ".pfx"),
 }
 _LARGE_ENDINGS = {
-    "model weights: a layer that every change sends again": (
+    "model weights, which every change sends again; the image has none then: mount them where it runs": (
         *(".safetensors", ".gguf", ".ckpt", ".pth", ".pt", ".onnx", ".h5", ".keras"),
     ),
     "data": (

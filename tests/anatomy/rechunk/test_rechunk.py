@@ -241,6 +241,11 @@ def test_caches_go_on_request_and_the_digest_tells_both(place: Place, tmp_path: 
     made = made_of(place, image, tmp_path, options=RechunkOptions(drop=("caches",)))
     [told] = made.images[0].dropped
     assert (told.kind, told.files, told.size, told.examples) == ("uv-cache", 1, 8000, ("root/.cache/uv/wheel",))
+    linked: Files = {"root/.cache/uv/a": b"a" * 5000, "app/a": "=>root/.cache/uv/a", "root/.cache/uv/b": b"b" * 6000}
+    [one] = made_of(
+        place, push_image(place, [linked]), tmp_path / "linked", options=RechunkOptions(drop=("caches",))
+    ).images
+    assert [(each.files, each.size) for each in one.dropped] == [(2, 6000)], "what is used by another name stays"
     assert made.images[0].origin_tree == made_of(place, image, tmp_path).images[0].tree != made.images[0].tree
 
 
