@@ -5,6 +5,7 @@ reach its command line, its environment or its log, and one place decides, fetch
 
 - ``model``: the sections ``packages`` and ``python_packages``
 - ``routing``: from which index a project comes; dependency confusion ends there
+- ``markup``: HTML in bounded time
 - ``pages``: what an index says of a project (PEP 503, 691, 700, 714, 740, 792), read as what strangers wrote
 - ``logins``: what an index knows us by; ``web``: how it is asked; ``index``: one that answers, ``folders``: one that is
   a folder; ``opening`` makes them

@@ -25,6 +25,9 @@ MAX_WHEEL_BYTES = 64 * 1024**3
 RETRIES = Retries(attempts=4)
 """Of what an index is asked: two seconds, then it is down for this build."""
 
+SMALL_S = 600.0
+"""For a page or a document; an index that gives a byte a minute would never end."""
+
 Advance = Callable[[int], object]
 
 
@@ -42,7 +45,9 @@ class HttpIndex:
         uploads: Site | None = None,
         said: Callable[[str], object] = lambda _: None,
         retries: Retries | None = None,
+        small_s: float = SMALL_S,
     ) -> None:
+        self._small_s = small_s
         self.name, self.rules, self.site, self.uploads = name, rules, site, uploads
         self._projects = site.base if site.base.endswith("/") else f"{site.base}/"
         self._kept, self._said = kept, said
@@ -99,7 +104,7 @@ class HttpIndex:
             return self._read(name, response)
 
     def _read(self, name: str, response: Response) -> KeptPage:
-        body = response.read(MAX_PAGE_BYTES)
+        body = self._small(response, MAX_PAGE_BYTES, f"reading what it has of {name}")
         if body is None:
             raise RegistryError(f"its page of {name} has more than {MAX_PAGE_BYTES} bytes", where=self.site.where)
         return KeptPage(
@@ -189,10 +194,23 @@ class HttpIndex:
     def document(self, url: str, limit: int, doing: str) -> bytes:
         """Something small that a page names. Raises NotFound, Unavailable, RegistryError."""
         with self.site.ask(Asking(url, doing)) as response:
-            content = response.read(limit)
+            content = self._small(response, limit, doing)
         if content is None:
             raise RegistryError(f"{doing}: it has more than {limit} bytes", where=self.site.where)
         return content
+
+    def _small(self, response: Response, limit: int, doing: str) -> bytes | None:
+        """A whole body; None for more than ``limit`` bytes. Raises Unavailable where it takes too long."""
+        until, body = time.monotonic() + self._small_s, bytearray()
+        buffer = memoryview(bytearray(BUFFER_BYTES))
+        while count := response.readinto(buffer):
+            body += buffer[:count]
+            if len(body) > limit:
+                return None
+            if time.monotonic() > until:
+                said = f"{doing}: it is not there after {self._small_s:.0f} s"
+                raise Unavailable(said, where=self.site.where, do="See how the index is")
+        return bytes(body)
 
     def wait(self, error: RegistryError, attempt: int) -> bool:
         """Wait before something is sent again; False when the error is final."""

@@ -9,7 +9,6 @@ wonders.
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 from typing import Any
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -17,6 +16,7 @@ import msgspec
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion
 
+from registry_pipelines.build.packages.markup import tags
 from registry_pipelines.errors import RegistryError
 from registry_pipelines.oci.decoding import ready
 
@@ -146,28 +146,6 @@ def _from_json(raw: bytes, where: str) -> tuple[list[_File], Any, Any]:
     return page.files, stated.status, stated.reason
 
 
-class _Links(HTMLParser):
-    """Anchors, the base of links, and what ``meta`` says."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.files: list[_File] = []
-        self.base = ""
-        self.told: dict[str, str] = {}
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """See HTMLParser."""
-        if tag not in ("a", "base", "meta"):
-            return
-        about = {name: value or "" for name, value in attrs}
-        if tag == "a" and about.get("href"):
-            self.files.append(_anchor(about))
-        elif tag == "base" and not self.base:
-            self.base = about.get("href", "")
-        elif tag == "meta" and about.get("name"):
-            self.told.setdefault(about["name"], about.get("content", ""))
-
-
 def _anchor(about: dict[str, str]) -> _File:
     href, _, fragment = about["href"].partition("#")
     algorithm, _, digits = fragment.partition("=")
@@ -185,15 +163,21 @@ def _anchor(about: dict[str, str]) -> _File:
 
 
 def _from_html(raw: bytes, url: str, where: str) -> tuple[list[_File], Any, Any, str]:
-    links = _Links()
-    links.feed(raw.decode("utf-8", "replace"))
-    links.close()
-    version = links.told.get("pypi:repository-version", "1.0")
+    files, base = list[_File](), ""
+    told: dict[str, str] = {}
+    for tag, about in tags(raw.decode("utf-8", "replace")):
+        if tag == "a" and about.get("href"):
+            files.append(_anchor(about))
+        elif tag == "base":
+            base = base or about.get("href", "")
+        elif tag == "meta" and about.get("name"):
+            told.setdefault(about["name"], about.get("content", ""))
+    version = told.get("pypi:repository-version", "1.0")
     if version.partition(".")[0] != "1":
         said = f"it speaks version {version[:20]} of the simple API, and version 1 is read here"
         raise RegistryError(said, where=where, do="Update this program")
-    base = urljoin(url, links.base) if links.base else url
-    return links.files, links.told.get("pypi:project-status"), links.told.get("pypi:project-status-reason"), base
+    status, reason = told.get("pypi:project-status"), told.get("pypi:project-status-reason")
+    return files, status, reason, urljoin(url, base) if base else url
 
 
 def _wheel(file: _File, name: str, base: str) -> WheelFile | None:

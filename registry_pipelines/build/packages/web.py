@@ -7,13 +7,13 @@ project from "the private index". Files may lie elsewhere (object stores).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from registry_pipelines.build.packages.logins import Login
+from registry_pipelines.build.packages.markup import words
 from registry_pipelines.errors import (
     Forbidden,
     NotFound,
@@ -37,8 +37,6 @@ ABSENT = (404, 410)
 
 MAX_SAID_CHARACTERS = 300
 """Of an index's own words in an error."""
-
-_TAGS = re.compile(r"<(style|script)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -187,7 +185,7 @@ def _words(response: Response, login: Login) -> str:
         raw = response.read(MAX_ERROR_BODY_BYTES) or b""
     except RegistryError:
         return ""
-    plain = login.hidden(" ".join(_TAGS.sub(" ", raw.decode("utf-8", "replace")).split()))
+    plain = login.hidden(words(raw.decode("utf-8", "replace")))
     text = quote(plain)[:MAX_SAID_CHARACTERS]
     return f" ({text})" if text else ""
 

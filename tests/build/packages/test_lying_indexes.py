@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import resource
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from registry_pipelines.build.packages.index import HttpIndex
+from registry_pipelines.build.packages.logins import Login, nobody
 from registry_pipelines.build.packages.making import make_wheel as build_wheel
-from registry_pipelines.build.packages.model import SimpleIndex
-from registry_pipelines.errors import DiskFull, RegistryError, RequirementsInvalid, WheelInvalid
+from registry_pipelines.build.packages.model import IndexRules, SimpleIndex
+from registry_pipelines.build.packages.web import Site
+from registry_pipelines.errors import DiskFull, RegistryError, RequirementsInvalid, Unavailable, WheelInvalid
 from registry_pipelines.settings import Secret
-from tests.build.packages.sources import Asking, origins, simple
+from tests.build.packages.sources import AT_ONCE, Asking, origins, simple
 from tests.build.wheels import make_wheel
 from tests.doubles.package_index import PackageIndex
 
@@ -102,12 +107,12 @@ def test_an_index_that_repeats_what_it_was_sent_shows_no_password(
 
 
 @pytest.fixture
-def answering() -> Iterator[Callable[[int, bytes, str], str]]:
+def answering() -> Iterator[Callable[..., str]]:
     """``answering(status, body, type)`` is the address of an index that answers so; the body may have
     ``{authorization}``, ``{pair}`` and ``{password}`` of who asks."""
     servers = []
 
-    def start(status: int, body: bytes, kind: str) -> str:
+    def start(status: int, body: bytes, kind: str, pause_s: float = 0) -> str:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 sent = self.headers.get("Authorization", "")
@@ -119,7 +124,10 @@ def answering() -> Iterator[Callable[[int, bytes, str], str]]:
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(content)
+                for piece in [content] if not pause_s else [content[i : i + 1] for i in range(len(content))]:
+                    with contextlib.suppress(OSError):
+                        self.wfile.write(piece)
+                    time.sleep(pause_s)
 
             def log_message(self, *_: object) -> None:
                 """Quiet."""
@@ -135,6 +143,17 @@ def answering() -> Iterator[Callable[[int, bytes, str], str]]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def test_a_page_that_comes_byte_by_byte_does_not_hold_a_build(answering: Callable[..., str]) -> None:
+    url = answering(200, b"x" * 12, "text/html", pause_s=0.05)
+    site = Site(url, "o", Login(nobody), retries=AT_ONCE)
+    index = HttpIndex("o", IndexRules(), site, kept=None, retries=AT_ONCE, small_s=0.1)
+    try:
+        with pytest.raises(Unavailable, match="not there after"):
+            index.project("leaf")
+    finally:
+        index.close()
 
 
 def test_a_backend_without_indexes_asks_none(ask: Asking, tmp_path: Path) -> None:
