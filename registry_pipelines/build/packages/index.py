@@ -203,7 +203,7 @@ class HttpIndex:
         """A whole body; None for more than ``limit`` bytes. Raises Unavailable where it takes too long."""
         until, body = time.monotonic() + self._small_s, bytearray()
         buffer = memoryview(bytearray(BUFFER_BYTES))
-        while count := response.readinto(buffer):
+        while count := response.readinto(buffer, until):
             body += buffer[:count]
             if len(body) > limit:
                 return None

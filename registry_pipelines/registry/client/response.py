@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
@@ -51,13 +52,14 @@ class Response:
         """A header's value, empty when missing."""
         return self.headers.get(name)
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer; 0 at the end. Raises Unavailable when the body ends before its announced length."""
+    def readinto(self, buffer: memoryview, until: float = math.inf) -> int:
+        """Fill the buffer; 0 at the end. until: of the monotonic clock; what has come by then is enough. Raises
+        Unavailable when the body ends before its announced length."""
         if not len(buffer):
             return 0
         try:
             with self._wait:
-                count = self._answer.readinto(buffer)
+                count = self._answer.readinto(buffer, until)
         except NETWORK_ERRORS as error:
             self._end(keep=False)
             raise_translated(error, where=self._where, doing="reading content")

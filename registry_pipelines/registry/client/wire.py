@@ -7,7 +7,9 @@ images. Its exceptions are kept as the words for what is wrong with an answer.
 from __future__ import annotations
 
 import http.client
+import math
 import re
+import time
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
@@ -126,15 +128,17 @@ class Answer:
         """Whether nothing came behind the body that nobody asked for."""
         return self._ended and not self._ahead
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer, less only at the body's end; 0 is the end, or the connection's. Raises what the stream
-        raises, and http.client.HTTPException for a broken chunk."""
+    def readinto(self, buffer: memoryview, until: float = math.inf) -> int:
+        """Fill the buffer, less only at the body's end and after ``until`` (of the monotonic clock); 0 is the end, or
+        the connection's. Raises what the stream raises, and http.client.HTTPException for a broken chunk."""
         done = 0
         while done < len(buffer) and not self._ended:
             count = self._some(buffer[done:])
             if not count:
                 break
             done += count
+            if until < math.inf and time.monotonic() > until:
+                break
         return done
 
     def _some(self, buffer: memoryview) -> int:
