@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.cli.context import Options
-from registry_pipelines.cli.output import bare_digest, console, rows_table
+from registry_pipelines.cli.output import bare_digest, console, print_findings, rows_table
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import Place
 
@@ -129,10 +129,11 @@ def show(found: Anatomy, *, all_files: bool = False) -> None:
         ("largest packages", [_sum_row("package", each) for each in found.owners[:ROWS]]),
         ("files" if all_files else "largest files", [_file_row(each) for each in files]),
         ("equal files", _equal_rows(found)),
-        ("what need not be there, or should be otherwise", [_advice_row(each) for each in found.advice]),
     ):
         if rows:
             out.print(rows_table(rows, title=title))
+    if found.advice:
+        print_findings("what need not be there, or should be otherwise", [_advice_row(each) for each in found.advice])
     for line in _told_of_others(found):
         out.print(line, markup=False, soft_wrap=True)
 

@@ -11,7 +11,7 @@ import click
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
-from registry_pipelines.cli.output import console, rows_table
+from registry_pipelines.cli.output import console, print_findings
 from registry_pipelines.cli.references import named
 from registry_pipelines.cli.releases import answer
 from registry_pipelines.errors import EvidenceError, InputError
@@ -186,7 +186,7 @@ def _show(found: Lint) -> None:
             out.print(line, markup=False, soft_wrap=True)
     rows = [_row(each, found) for each in found.findings]
     if rows:
-        out.print(rows_table(rows, title=f"{count_text(len(rows), 'finding')}", limit=len(rows)))
+        print_findings(count_text(len(rows), "finding"), rows)
     else:
         out.print("nothing to say", markup=False)
 

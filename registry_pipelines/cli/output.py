@@ -148,6 +148,33 @@ def rows_table(
     return table
 
 
+SENTENCES = ("why", "do", "example")
+"""Columns of findings that hold sentences, which no narrow column shows."""
+
+
+def print_findings(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """All rows as a table; on a terminal that is too narrow for it as paragraphs: the short columns in one line, and a
+    line for each sentence."""
+    from textwrap import fill
+
+    out = console()
+    if out.width >= MIN_FINDINGS_COLUMNS:
+        out.print(rows_table(rows, title=title, limit=len(rows)))
+        return
+    out.print(title, markup=False, style="bold")
+    for row in rows:
+        short = [
+            cell_text(name, value) if name in ("what", "how bad") else f"{_heading(name)} {cell_text(name, value)}"
+            for name, value in row.items()
+            if name not in SENTENCES and value not in ("", None)
+        ]
+        lines = [f"- {', '.join(short)}", *(f"  {name}: {row[name]}" for name in SENTENCES if row.get(name))]
+        for line in lines:
+            # Paths stay whole, for who copies them.
+            told = fill(line, out.width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+            out.print(told, markup=False, soft_wrap=True)
+
+
 def _heading(name: str) -> str:
     """A column's name as words. Cells have their unit: ``size_bytes`` is ``size``."""
     return name.removesuffix("_bytes").replace("_", " ")
@@ -165,6 +192,8 @@ def print_omissions(left: Sequence[Omission], *, title: str) -> None:
         print_below(f"{title}: {omissions.note(left)}", rows)
 
 
+MIN_FINDINGS_COLUMNS = 140
+"""Below it sentences would stand in columns of a word."""
 FEWEST_COLUMNS = 3
 """What a row is about and how it stands, however narrow the terminal is."""
 BETWEEN_COLUMNS = 3

@@ -166,3 +166,13 @@ def test_the_page_has_every_kind_with_how_bad_it_is() -> None:
     page = (ROOT / "docs" / "lint.md").read_text()
     for name, kind in (*KINDS.items(), *DOCKERFILE_RULES.items()):
         assert f"| `{name}` | {kind.severity} |" in page, name
+
+
+def test_a_narrow_terminal_shows_findings_as_paragraphs(tmp_path: Path) -> None:
+    (tmp_path / "Dockerfile").write_text("FROM debian\nRUN conda install -y scipy\n")
+    told = {}
+    for columns in ("80", "200"):
+        env = {"FORCE_COLOR": "1", "TERM": "xterm", "COLUMNS": columns}
+        told[columns] = CliRunner().invoke(main, ["lint", "--dockerfile", str(tmp_path / "Dockerfile")], env=env).output
+    assert "\n- warning, conda-keeps-cache, line 2\n  why: conda keeps each archive" in told["80"]
+    assert max(map(len, told["80"].splitlines()[1:])) <= 80 and "  why: " not in told["200"]
