@@ -6,5 +6,6 @@
 - ``choosing``: which engine; ``needs``: what it would not do
 - ``engines``: who runs it
 - ``builder`` puts it together: ``inputs`` (what was given, as one digest), ``logins`` (for the engine), ``image``
-  (what it left behind), ``leaks`` (no secret goes out), ``provenance``
+  (what it left behind), ``leaks`` (no secret goes out; ``secret_forms``: as what it is looked for), ``provenance``,
+  ``work_folder`` (ends with the build)
 """
