@@ -26,7 +26,7 @@ def s3_server() -> Iterator[str]:
             patch.setenv("AWS_ACCESS_KEY_ID", "AKIATEST")
             patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
             patch.delenv("AWS_PROFILE", raising=False)
-            boto3.client("s3", endpoint_url=address, region_name=REGION).create_bucket(Bucket=BUCKET)
+            boto3.Session().client("s3", endpoint_url=address, region_name=REGION).create_bucket(Bucket=BUCKET)
             yield address
     finally:
         server.stop()

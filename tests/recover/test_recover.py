@@ -62,7 +62,7 @@ def released(fleet: Fleet) -> Release:
 
 
 def keys(s3: str, prefix: str, below: str) -> list[str]:
-    client = boto3.client("s3", endpoint_url=s3, region_name=REGION)
+    client = boto3.Session().client("s3", endpoint_url=s3, region_name=REGION)
     found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/{below}").get("Contents", [])
     return [each["Key"] for each in found]
 
@@ -144,7 +144,7 @@ def test_a_drill_proves_it_and_changes_nothing(fleet: Fleet) -> None:
 def test_a_drill_finds_what_is_wrong(fleet: Fleet, s3: str, prefix: str, damage: str) -> None:
     release = released(fleet)
     run(fleet, "backup")
-    client = boto3.client("s3", endpoint_url=s3, region_name=REGION)
+    client = boto3.Session().client("s3", endpoint_url=s3, region_name=REGION)
     manifest = fleet.chain.place("app").registry.get_manifest("team/app", release.digest).content()
     layer = manifest.layers[0].digest.hex  # type: ignore[union-attr]
     if damage == "blob":

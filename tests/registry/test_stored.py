@@ -68,7 +68,10 @@ def test_reading_creates_nothing(tmp_path: Path) -> None:
 
 
 def test_a_blob_of_several_parts_is_there_whole_or_not_at_all(bucket: Open, s3: str) -> None:
-    registry, client = StoredRegistry(bucket("parts")), boto3.client("s3", endpoint_url=s3, region_name=REGION)
+    registry, client = (
+        StoredRegistry(bucket("parts")),
+        boto3.Session().client("s3", endpoint_url=s3, region_name=REGION),
+    )
     content = bytes(range(256)) * (2 * PART_BYTES // 256 + 3)
     descriptor = upload(registry, "team/app", content)
     assert (

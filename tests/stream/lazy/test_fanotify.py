@@ -140,7 +140,8 @@ class Machine:
         while self.is_mounted:
             unmount(self.top, detach=True)
         for number in self.holders():
-            os.kill(number, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ends by itself once nothing is mounted
+                os.kill(number, signal.SIGKILL)
 
 
 @pytest.fixture

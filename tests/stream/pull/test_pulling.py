@@ -105,14 +105,15 @@ def test_a_pulled_image_is_what_unpacking_it_makes(place: Place, stack: list[lis
         assert sorted(each.name for each in folder.iterdir()) == ["made", "unpacked"]
 
 
-def test_a_hard_link_into_a_layer_below_is_a_file_of_its_own(place: Place, tmp_path: Path) -> None:
-    below = [entry("a", content=b"below"), entry("c", content=b"other")]
+def test_a_hard_link_into_a_layer_below_takes_the_name_that_it_links_to_along(place: Place, tmp_path: Path) -> None:
+    below = [entry("a", content=b"below"), entry("c", tarfile.LNKTYPE, linkname="a")]
     above = [entry("b", tarfile.LNKTYPE, linkname="a", mode=0o600)]  # as overlayfs copies it up
     push(place, *(gzipped(pack(entries)) for entries in (below, above)), tag="v1")
     pulled(place, tmp_path / "made")
-    one, other = tmp_path / "made" / "a", tmp_path / "made" / "b"
-    assert one.read_bytes() == other.read_bytes() == b"below" and not one.samefile(other)
-    assert (one.stat().st_mode & 0o777, other.stat().st_mode & 0o777) == (0o644, 0o600)
+    one, left, other = (tmp_path / "made" / name for name in "acb")
+    assert one.read_bytes() == other.read_bytes() == left.read_bytes() == b"below"
+    assert one.samefile(other) and not one.samefile(left)
+    assert [each.stat().st_mode & 0o777 for each in (one, left, other)] == [0o600, 0o644, 0o600]
 
 
 def test_what_this_machine_has_of_a_mount_is_not_fetched_again(
