@@ -33,6 +33,7 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 from registry_pipelines.stream.model import Record
 from registry_pipelines.threads import Pool
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import examine
 
 CHECKERS = 2
@@ -67,7 +68,7 @@ def drill(session: Session, name: str, *, at: str = "", newest: int = 0, start: 
                 for each in dict.fromkeys(kept.registry for kept in opened.moment.repositories)
             }
             found = _Drill(session, opened, there, newest)
-            found.restore()
+            found.restore(Engine(state=work / ".transfer", progress=session.progress))
             rto_s = time.monotonic() - began
             found.compare()
             found.verify()
@@ -104,9 +105,10 @@ class _Drill:
         self.bytes = self.verified = 0
         self._releases: list[Release] = []
 
-    def restore(self) -> None:
-        """Bring all of it back."""
-        for answer in copy_moment(self._session, self._opened.moment, self._vault, self.pairs):
+    def restore(self, engine: Engine) -> None:
+        """Bring all of it back. engine: with a state of its own, so that nothing comes from what this machine knows,
+        and no receipt of a place stays that is gone a moment later."""
+        for answer in copy_moment(engine, self._opened.moment, self._vault, self.pairs):
             if isinstance(answer, str):
                 self.problems.append(answer)
             else:

@@ -18,6 +18,7 @@ from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.batch import Item, copy_items
 from registry_pipelines.transfer.delivery.results import TargetResult
+from registry_pipelines.transfer.engine import Engine
 
 _MOST_NAMED = 5
 
@@ -50,7 +51,7 @@ def restore(session: Session, name: str, wanted: Wanted, *, dry_run: bool = Fals
     if not wanted.over:
         _refuse_other_content(goals)
     pairs = [(kept, goal, image) for kept, goal in goals for image in kept.images]
-    results = [] if dry_run else copy_moment(session, opened.moment, vault, pairs, over=wanted.over)
+    results = [] if dry_run else copy_moment(session.engine(), opened.moment, vault, pairs, over=wanted.over)
     failed = [str(each) for each in results if isinstance(each, str)]
     done = [each for each in results if isinstance(each, TargetResult)]
     changed = sum(each.changed for each in done)
@@ -77,7 +78,7 @@ Pair = tuple[KeptRepository, Place, KeptImage]
 
 
 def copy_moment(
-    session: Session, moment: Moment, vault: Registry, pairs: Sequence[Pair], *, over: bool = False
+    engine: Engine, moment: Moment, vault: Registry, pairs: Sequence[Pair], *, over: bool = False
 ) -> list[TargetResult | str]:
     """Copy images of a moment to their places; of each what became of it, or why it is not whole there."""
     items = [
@@ -91,7 +92,7 @@ def copy_moment(
         )
         for kept, goal, image in pairs
     ]
-    answers = copy_items(items, engine=session.engine())
+    answers = copy_items(items, engine=engine)
     return [_checked(pair, answer) for pair, answer in zip(pairs, answers, strict=True)]
 
 

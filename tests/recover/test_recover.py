@@ -61,6 +61,10 @@ def released(fleet: Fleet) -> Release:
     return release
 
 
+def files_of(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
 def keys(s3: str, prefix: str, below: str) -> list[str]:
     client = boto3.Session().client("s3", endpoint_url=s3, region_name=REGION)
     found = client.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/{below}").get("Contents", [])
@@ -131,12 +135,14 @@ def test_a_drill_proves_it_and_changes_nothing(fleet: Fleet) -> None:
     fleet.release("v1.1.0", package="otherwheel")
     run(fleet, "backup")
     before = sorted(fleet.chain.place("app").registry.repositories())
+    known = files_of(fleet.config.state / "transfer")
     done = run(fleet, "drill", "--no-start")
     facts = done["facts"]
     assert done["ok"] and facts["signatures"] == 1 and facts["rto_s"] > 0 and facts["rpo_s"] < 3600
     assert any("v1.1.0" in each and "not signed" in each for each in done["notes"])
     assert sorted(fleet.chain.place("app").registry.repositories()) == before
     assert not list((fleet.config.state / "recover" / "drills").iterdir())
+    assert files_of(fleet.config.state / "transfer") == known, "a drill leaves no receipt of a place that is gone"
     assert json.loads((fleet.config.state / "recover" / "nightly-drill.json").read_text())["ok"]
 
 
