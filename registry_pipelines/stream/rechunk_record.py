@@ -8,18 +8,17 @@ again (``rechunk --verify``).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from registry_pipelines.errors import ManifestInvalid
-from registry_pipelines.evidence.attestations import Attested, attest_once, read_attestations
+from registry_pipelines.evidence.attestations import Attested
 from registry_pipelines.evidence.model import Attestations, Rejected, Signer, VerifiedAttestation
 from registry_pipelines.evidence.predicates import RECHUNK_TYPE
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
+from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.signed_records import RecordKind
 
 
 class DroppedFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,41 +89,17 @@ class RechunkRecord(msgspec.Struct, frozen=True, kw_only=True):
     tool: str
     """Who did it: name and version."""
 
-    def same_rechunk(self, other: RechunkRecord) -> bool:
-        """Whether both say the same, whichever version of the tool made them."""
-        return msgspec.structs.replace(self, tool="") == msgspec.structs.replace(other, tool="")
+
+_KIND = RecordKind(RECHUNK_TYPE, RechunkRecord, "rechunk record", lambda record: record.rechunked)
 
 
 def attest_rechunk(place: Place, subject: Descriptor, record: RechunkRecord, signer: Signer) -> Attested:
     """Sign a record and attach it to what was made, unless this key signed the same before. Raises RegistryError."""
-    from registry_pipelines.evidence.keys import verifier_of
-
-    known = read_attestations(place, subject.digest, verifier_of(signer), predicate_type=RECHUNK_TYPE)
-    for there, attestation in read_rechunks(known, subject.digest)[0]:
-        if there.same_rechunk(record):
-            return Attested(RECHUNK_TYPE, attestation.descriptor, changed=False)
-    return attest_once(place, subject, RECHUNK_TYPE, msgspec.Raw(encode_json(record)), signer, known=known)
+    return _KIND.attest(place, subject, record, signer)
 
 
 def read_rechunks(
     known: Attestations, digest: Digest
 ) -> tuple[list[tuple[RechunkRecord, VerifiedAttestation]], list[Rejected]]:
     """The believed records about ``digest``, and why others are not. known: what was read and verified about it."""
-    records: list[tuple[RechunkRecord, VerifiedAttestation]] = []
-    rejected: list[Rejected] = []
-    for attestation in known.of_type(RECHUNK_TYPE):
-        where = str(attestation.descriptor.digest)
-        try:
-            record = _decoded(attestation.predicate, where)
-        except ManifestInvalid as error:
-            rejected.append(Rejected(where, error.what))
-            continue
-        if record.rechunked == digest:
-            records.append((record, attestation))
-        else:
-            rejected.append(Rejected(where, f"the rechunk record is about {record.rechunked}, not {digest}"))
-    return records, rejected
-
-
-def _decoded(predicate: Mapping[str, Any], where: str) -> RechunkRecord:
-    return decode_json(encode_json(predicate), RechunkRecord, where=where, what="rechunk record")
+    return _KIND.read(known, digest)
