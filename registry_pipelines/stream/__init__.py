@@ -13,8 +13,8 @@
   ``derive`` makes an image with a digest of its own (``forms``: the two forms of it; ``conversion`` and ``converted``:
   layers, and those of earlier runs; ``documents``: manifests, configs and indexes; ``pushing``: what goes up, and
   when; ``indexing``: the SOCI index of one image, for both); both return ``results``
-- what is signed: ``signed_index`` (and what a node may use), ``derivation`` (what was made of what), ``signed_records``,
-  ``rechunk_record`` (why an image with other layers has the same files)
+- what is signed: ``signed_index`` (and what a node may use), ``derivation`` (what was made of what),
+  ``rechunk_record`` (why an image with other layers has the same files), both by ``signed_records``
 - what is said of a release: ``standing`` by its manifests alone; ``check`` asks for all, ``index_checks`` one image
   (``table_checks`` a layer's ztoc, ``toc_checks`` its eStargz table), ``check_kinds`` has each answer with its source,
   ``eligible`` what services that stream by themselves (GKE, Fargate) ask of an image
