@@ -86,7 +86,7 @@ def backup(session: Session, name: str) -> StageResult:
             "repositories": len(moment.repositories),
             "tags": moment.tags,
             "images": sum(len(each.images) for each in moment.repositories),
-            "kept_bytes": sum(image.size for each in moment.repositories for image in each.images),
+            "image_bytes": sum(image.size for each in moment.repositories for image in each.images),
             "failed": len(moment.failed),
             "whole": moment.is_whole,
         },

@@ -25,6 +25,7 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import age_text, count_text, duration_text
+from registry_pipelines.recover.moment import wrong_clock
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.registry.protocol import Place, Registry
@@ -75,7 +76,8 @@ def drill(session: Session, name: str, *, at: str = "", newest: int = 0, start: 
             started = found.start(work) if start else "not asked for"
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    problems = [*found.problems, *_missed(opened, age_s, rto_s)]
+    odd = wrong_clock(opened.tag, session.now())
+    problems = [*found.problems, *([odd] if odd else []), *_missed(opened, age_s, rto_s)]
     result = _result(opened, found, problems, started, age_s, rto_s, time.monotonic() - began)
     _keep(session, opened, result)
     return result

@@ -12,7 +12,7 @@ from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import age_text
 from registry_pipelines.recover.model import Backup
-from registry_pipelines.recover.moment import KIND, Moment, chosen_tag, moment_tags, moments_name, read_tag
+from registry_pipelines.recover.moment import KIND, Moment, chosen_tag, moment_tags, moments_name, read_tag, wrong_clock
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.file_sets import open_set, vouched
@@ -38,10 +38,11 @@ def moments(session: Session, name: str) -> StageResult:
     limit = settings.objectives.rpo
     late = age is None or age > limit.total_seconds()
     said = "there is no backup yet" if age is None else f"the newest moment is {age_text(age)} old"
+    odd = wrong_clock(tags[0], session.now()) if tags else ""
     return StageResult(
         stage="moments",
         subject=settings.name,
-        action=said,
+        action=odd or said,
         seconds=time.monotonic() - began,
         facts={
             "moments": len(tags),
@@ -49,8 +50,8 @@ def moments(session: Session, name: str) -> StageResult:
             **({"age_s": round(age)} if age is not None else {}),
         },
         rows=[{"moment": tag, "age_hours": round(_age_s(session, tag) / 3600, 1)} for tag in tags],
-        reasons=[f"{said}, and the objective is {limit}"] if late else [],
-        ok=not late,
+        reasons=[odd] if odd else [f"{said}, and the objective is {limit}"] if late else [],
+        ok=not late and not odd,
     )
 
 

@@ -33,6 +33,9 @@ KIND = Kind(
 CONFIGURATION = "registry-pipelines.yaml"
 """The file of the set with the configuration as it was; secrets stand there as names of variables."""
 
+CLOCKS_DIFFER_S = 300.0
+"""Of two machines."""
+
 _TAG = re.compile(r"\d{8}T\d{6}Z\Z")
 _TIME = "%Y%m%dT%H%M%SZ"
 
@@ -131,6 +134,15 @@ def read_tag(tag: str) -> datetime:
     return datetime.strptime(tag, _TIME).replace(tzinfo=UTC)
 
 
+def wrong_clock(tag: str, now: datetime) -> str:
+    """What is said of a moment of the future, which a wrong clock wrote: its age is not known, and it must not pass for
+    new. Empty for any other."""
+    ahead = (read_tag(tag) - now).total_seconds() > CLOCKS_DIFFER_S
+    return (
+        f"the moment {tag} is of the future: a clock was or is wrong, and how old it is is not known" if ahead else ""
+    )
+
+
 def moment_tags(tags: Iterable[str]) -> list[str]:
     """Those that are moments, the newest first."""
     return sorted((tag for tag in tags if _TAG.match(tag)), reverse=True)
@@ -179,4 +191,5 @@ __all__ = [
     "next_time",
     "read_tag",
     "stored_name",
+    "wrong_clock",
 ]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -227,15 +227,13 @@ class ObjectStore:
         return f"{self.name}/{key}"
 
 
-def open_store(
-    address: str, *, region: str = "", endpoint: str = "", aws_profile: str = "", options: Mapping[str, str] = {}
-) -> ObjectStore:
+def open_store(address: str, *, region: str = "", endpoint: str = "", aws_profile: str = "") -> ObjectStore:
     """A store by its address; nothing is asked yet.
 
     address: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``, or a folder, which is made where
     it is not there. endpoint: of a store that speaks S3 and is not AWS; plain HTTP for ``http://``. aws_profile:
     whose credentials; the default chain of boto3 unless told, or where boto3 is not there the environment's. Google's
-    are the application default ones, Azure's the environment's. options: further ones of obstore, by its names.
+    are the application default ones, Azure's the environment's.
 
     Raises InputError: no such address; ToolMissing: ``obstore`` is not installed.
     """
@@ -252,9 +250,7 @@ def open_store(
     if scheme not in _SCHEMES or not parts.netloc or parts.query or parts.username or parts.fragment:
         known = ", ".join(f"{each}://NAME/PREFIX" for each in _SCHEMES)
         raise InputError(f"{_plain(address)} is no object store", do=f"Write {known}, or a folder")
-    more: dict[str, Any] = dict(options)
-    if scheme == "s3":
-        more |= _of_s3(region, endpoint, aws_profile)
+    more = _of_s3(region, endpoint, aws_profile) if scheme == "s3" else {}
     with _errors(address):
         try:
             client = from_url(

@@ -13,7 +13,11 @@ import boto3
 import pytest
 from click.testing import CliRunner
 
+from registry_pipelines.chain.moments import moments_place
+from registry_pipelines.chain.session import Session
 from registry_pipelines.cli import main
+from registry_pipelines.config import load
+from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
@@ -189,3 +193,14 @@ def test_a_repository_that_cannot_be_read_is_told_and_the_rest_is_kept(fleet: Fl
     [result] = json.loads(made.stdout)["result"]["results"]
     assert made.exit_code and not result["facts"]["whole"] and "team/broken" in result["reasons"][0]
     assert run(fleet, "restore", "--prefix", "kept", "--repository", "team/app")["ok"]
+
+
+def test_a_moment_of_the_future_does_not_pass_for_new(fleet: Fleet) -> None:
+    released(fleet)
+    made = run(fleet, "backup")
+    place = moments_place(Session(load(fleet.path, {}), Silent()), load(fleet.path, {}).backups["nightly"])
+    moment = place.registry.get_manifest(place.repository, made["facts"]["moment"])
+    place.registry.put_manifest(place.repository, moment, tag="20991231T235959Z")
+    listed = run(fleet, "list", code=3)
+    assert "a clock was or is wrong" in listed["reasons"][0]
+    assert run(fleet, "backup")["facts"]["moment"] == "21000101T000000Z"
