@@ -36,6 +36,13 @@ class Containerd:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def collect(self) -> None:
+        """Have what nothing refers to removed now. By itself containerd waits fifty times as long as its collections
+        took on average (``pause_threshold``), which on a slow disk is minutes; a lease that is removed synchronously
+        waits for one."""
+        self("leases", "create", "--id", "collect", "--expires", "1h")
+        self("leases", "delete", "--sync", "collect")
+
     def answers(self) -> bool:
         return subprocess.run([*self._command, "version"], capture_output=True).returncode == 0
 

@@ -19,7 +19,7 @@ from tests.needs import missing, needed_module
 from tests.node.agent import NAME
 from tests.node.cri import Pod
 from tests.node.pods import SYSTEM, TWO, Kubelet, kubelet, push_pause
-from tests.node.test_containerd import in_the_end
+from tests.node.test_containerd import in_the_end, left
 from tests.stream.lazy.mounts import need_fanotify, need_fuse
 from tests.stream.lazy.parts import nothing_left
 from tests.stream.lazy.starts import image
@@ -100,7 +100,7 @@ def test_pods_start_lazily_where_containerd_names_a_layer_by_its_chain_id_alone(
             assert cri.exec(second, "/bin/sha256sum", "/data/3")
             for each in (first, second):
                 pod.remove(each)
-        in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
+        left(node.kubelet.ctr, agent, 1)  # of the pause image
         assert len(cri.images()) == 1
         blocks = agent.folder / "state/registry-pipelines/lazy/blocks"
         in_the_end(lambda: nothing_left(blocks, "v*/*/*"))  # the disk has room again
@@ -151,7 +151,7 @@ def test_containerd_and_the_agent_are_restarted_below_pods(
             in_the_end(lambda: cri.image_disk()[1] > 0)
             assert (cri.image_disk()[0] == str(agent.root)) is (programs == TWO)
         cri.remove_image(node.image)
-        in_the_end(lambda: len(agent.folders()) == 1)  # of the pause image
+        left(node.kubelet.ctr, agent, 1)  # of the pause image
 
 
 def begun(node: Node, pod: Pod, found: list[str]) -> bool:

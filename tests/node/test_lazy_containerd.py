@@ -21,7 +21,7 @@ from tests.evidence.parts import Counted, Key
 from tests.needs import needed_module
 from tests.node.agent import NAME, node
 from tests.node.lives import keepers
-from tests.node.test_containerd import end, fresh, in_the_end, pull, run
+from tests.node.test_containerd import end, fresh, in_the_end, left, pull, run
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fanotify, need_fuse
 from tests.stream.lazy.starts import file, image, programs
@@ -62,7 +62,7 @@ def test_a_pull_fetches_no_layer_and_its_containers_run(
         in_the_end(lambda: started(lambda: run(ctr, name, fresh(), "cat /etc/motd", "--rm")))
         end(ctr, long)
         ctr("images", "rm", "--sync", name)
-        in_the_end(lambda: not agent.folders())
+        left(ctr, agent)
         assert agent.end() == 0
 
 
@@ -109,7 +109,7 @@ def test_agents_are_killed_while_containers_read(
             with pytest.raises(AssertionError):
                 ctr("tasks", "exec", "--exec-id", "look", each, "/bin/ls", "/wrong")
             end(ctr, each)
-        in_the_end(lambda: not agent.folders())
+        left(ctr, agent)
         in_the_end(lambda: not [each for each in mounts() if agent.folder in each.folder.parents and each.kind == KIND])
 
 
