@@ -13,12 +13,8 @@ from typing import Literal
 import msgspec
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.report.arithmetic import DAYS, GB, Line, all_sure, sum_usd, told
 from registry_pipelines.report.prices import Price, PriceBook
-
-DAYS = 30.4
-"""Of a month, on average."""
-GB = 10**9
-"""Bytes by which clouds bill traffic."""
 
 Cloud = Literal["aws", "gcp", "other"]
 
@@ -41,18 +37,6 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
 
 
-class Line(msgspec.Struct, frozen=True):
-    """One line of the arithmetic: so many GB at a price."""
-
-    gb_per_month: float
-    price: Price
-
-    @property
-    def usd(self) -> float:
-        """A month."""
-        return self.gb_per_month * self.price.usd
-
-
 class Way(msgspec.Struct, frozen=True, kw_only=True):
     """A way of pulling. advised: the one to take. never: a way not to take, whatever it costs."""
 
@@ -65,21 +49,16 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def usd(self) -> float:
         """A month."""
-        return sum(each.usd for each in self.lines)
+        return sum_usd(self.lines)
 
     @property
     def sure(self) -> bool:
         """Whether every price in it is sure."""
-        return all(each.price.sure for each in self.lines)
+        return all_sure(self.lines)
 
     def arithmetic(self) -> str:
         """``3526.4 GB x 0.12 (gcp/internet) + 3526.4 GB x 0.045 (aws/nat) = 581.86``."""
-        terms = [
-            f"{each.gb_per_month:.1f} {each.price.per} x {each.price.usd:g} "
-            f"({each.price.id}{'' if each.price.sure else '?'})"
-            for each in self.lines
-        ]
-        return f"{' + '.join(terms) or 'nothing is moved'} = {self.usd:.2f}"
+        return told(self.lines)
 
     def row(self) -> dict[str, str | float | bool]:
         """For tables and JSON."""
@@ -106,7 +85,7 @@ def advise(
     moved = image_bytes / GB * releases_per_month
     held = image_bytes / GB * kept
     ways = [_straight(nodes, origin, book, pulled)]
-    if not _at_home(nodes, origin):
+    if not at_home(nodes, origin):
         ways.append(_replica(nodes, origin, book, pulled, moved, held, past_nat=True))
         if nodes.private and nodes.cloud == "aws":
             ways.append(_replica(nodes, origin, book, pulled, moved, held, past_nat=False))
@@ -117,32 +96,33 @@ def advise(
     return sorted(ways, key=lambda way: (not way.advised, way.never, way.usd))
 
 
-def _at_home(nodes: Nodes, origin: Origin) -> bool:
+def at_home(nodes: Nodes | Origin, origin: Origin) -> bool:
     """In one cloud, and in one region or in the multi-region that holds it."""
     return nodes.cloud == origin.cloud and (
         nodes.region == origin.region or (origin.cloud == "gcp" and nodes.region.startswith(f"{origin.region}-"))
     )
 
 
-def _way_out(origin: Origin, book: PriceBook, *, to: Nodes) -> Price:
-    """What a GB costs from the origin to the nodes' region."""
+def way_out(origin: Origin, book: PriceBook, *, to: Nodes | Origin) -> Price:
+    """What a GB costs from the origin to the region of nodes, or of another registry. Raises InputError for a price
+    that the book lacks."""
     if origin.cloud == "other":
         return book.price("other/out")
     if origin.cloud != to.cloud:
         return book.price(f"{origin.cloud}/internet")
-    if _at_home(to, origin):
+    if at_home(to, origin):
         return book.price(f"{origin.cloud}/same-region")
     return book.between(origin.cloud, origin.region, to.region)
 
 
 def _straight(nodes: Nodes, origin: Origin, book: PriceBook, pulled: float) -> Way:
-    lines = [Line(pulled, _way_out(origin, book, to=nodes))]
+    lines = [Line(pulled, way_out(origin, book, to=nodes))]
     if nodes.private and not (nodes.cloud == origin.cloud == "gcp"):  # Private Google Access leads past Cloud NAT
         lines.append(Line(pulled, book.price(f"{nodes.cloud}/nat")))
     across = origin.cloud not in (nodes.cloud, "other")
     if across:
         why = "each pull leaves one cloud by its dearest way, and the other's nodes wait for the distance"
-    elif _at_home(nodes, origin):
+    elif at_home(nodes, origin):
         why = "it is in the nodes' region already" + (
             ", and NAT bills every layer" if nodes.private and nodes.cloud == "aws" else ""
         )
@@ -157,7 +137,7 @@ def _replica(
     registry = "ecr" if nodes.cloud == "aws" else "gar"
     way_in = book.price("aws/s3-gateway" if nodes.cloud == "aws" else "gcp/same-region")
     lines = (
-        Line(moved, _way_out(origin, book, to=nodes)),
+        Line(moved, way_out(origin, book, to=nodes)),
         Line(held, book.price(f"{nodes.cloud}/{registry}/storage")),
         Line(pulled, way_in if past_nat else book.price(f"{nodes.cloud}/nat")),
     )

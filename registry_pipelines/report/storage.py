@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from registry_pipelines.report.advice import GB
+from registry_pipelines.report.arithmetic import GB
 from registry_pipelines.report.prices import Price, PriceBook
 
 PRICES = {"ecr": "aws/ecr/storage", "gar": "gcp/gar/storage"}
