@@ -1,0 +1,83 @@
+"""One event of a registry's log, whichever registry and whichever log.
+
+Nothing here loads Arrow: the server of a registry writes such events, too.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+Action = Literal["push", "delete", "pull", "layer", "settings", "login"]
+"""push: a manifest was written, or a tag set. delete: an image or a tag went. pull: a manifest was read by somebody.
+layer: a blob was given out. settings: a registry, a repository, a policy or a rule was changed. login: a token was
+asked for."""
+ACTIONS: tuple[Action, ...] = ("push", "delete", "pull", "layer", "settings", "login")
+
+Service = Literal["", "lifecycle", "replication", "cache", "scan"]
+"""What of the cloud's own did it, by a rule that somebody set: not a caller. Empty: a caller did."""
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+MOST_TEXT = 1000
+"""Characters of any field: a log is written by whoever calls a registry."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that somebody did, or tried to.
+
+    time: UTC, by the log's own clock. who: ARN, e-mail address or user name, as the log has it; empty where the log
+    does not say (EventBridge), ``anonymous`` where nobody logged in. registry: its name in the configuration, or its
+    host. repository: without the host. digest, tag: empty where the log has none. source: which log, by its name in the
+    configuration. id: of the log's own entry, with a place behind it where one entry tells of several images: the same
+    event has the same id, however often and by whichever way it comes. operation: as the log calls it, ``PutImage``.
+    refused: why it was not done, the registry's own code; empty for what was done. service: what of the cloud's own
+    acted. address, agent: where it came from. detail: of a change of settings, what was set. size: bytes; -1 unknown.
+    """
+
+    time: datetime
+    who: str = ""
+    action: Action
+    registry: str
+    repository: str = ""
+    digest: str = ""
+    tag: str = ""
+    source: str
+    id: str
+    operation: str = ""
+    refused: str = ""
+    service: Service = ""
+    address: str = ""
+    agent: str = ""
+    detail: str = ""
+    size: int = -1
+
+    @property
+    def micros(self) -> int:
+        """Microseconds since 1970."""
+        return (self.time - EPOCH) // _MICROSECOND
+
+    @property
+    def image(self) -> str:
+        """``registry/repository:tag@digest``, as far as it is known."""
+        tag = f":{self.tag}" if self.tag else ""
+        return f"{self.registry}/{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"
+
+
+def moment(micros: int) -> datetime:
+    """The time of so many microseconds since 1970."""
+    return EPOCH + micros * _MICROSECOND
+
+
+def plain(text: object) -> str:
+    """A field of a log as one line without control characters, cut."""
+    if not isinstance(text, str):
+        return ""
+    if len(text) > MOST_TEXT:
+        text = text[:MOST_TEXT]
+    return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+__all__ = ["ACTIONS", "Action", "EPOCH", "Event", "Service", "moment", "plain"]
