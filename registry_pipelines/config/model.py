@@ -39,6 +39,7 @@ from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.recover.model import Backup
+from registry_pipelines.report.settings import ReportSettings
 from registry_pipelines.settings import (
     ATTESTOR,
     AWS_OWNER,
@@ -492,6 +493,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What may start in clusters."""
     node: Node = Node()
     """What `node serve` does on a machine that runs containers."""
+    report: ReportSettings = ReportSettings()
+    """What reports about money and use need to know (docs/cost.md)."""
     reports: Annotated[str, REPORTS] | None = None
     """Where Dagster also keeps each release's page, as JSON: `s3://BUCKET/PREFIX`, `gs://BUCKET/PREFIX` (extra
     `dagster-clouds`), or `file:///FOLDER`; in its own database alone unless told (docs/dagster.md)."""

@@ -10,12 +10,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from registry_pipelines.report.prices import Price
+from registry_pipelines.report.prices import GB, Price
 
 DAYS = 30.4
 """Of a month, on average."""
-GB = 10**9
-"""Bytes by which clouds bill."""
 
 
 class Line(msgspec.Struct, frozen=True):

@@ -1,0 +1,25 @@
+"""What the configuration says below ``report``: whose repositories are whose, and what things cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from registry_pipelines.settings import FILE, GLOB, NAME, Duration
+
+
+class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What reports need to know beside the registries (docs/cost.md)."""
+
+    teams: dict[Annotated[str, NAME], tuple[Annotated[str, GLOB], ...]] = {}
+    """Patterns of each team's repositories, as `{vision: ['team/vision/*']}`. A repository is of the first team with a
+    pattern that it matches; what matches none is nobody's."""
+    prices: Annotated[Path, FILE] | None = None
+    """Price book of your own (`report prices --refresh` writes one); that of the package unless told."""
+    prices_old_after: Duration = Duration(days=180)
+    """Age from which a price is called old wherever a figure rests on it."""
+
+
+__all__ = ["ReportSettings"]
