@@ -206,6 +206,19 @@ WEBHOOK = Pattern(
     "the address of a webhook",
     "write https://host/path; a name or a password does not stand in it",
 )
+DNS_NAME = Pattern(
+    r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
+    "a name of the DNS",
+    "write it whole, in lower case and without a dot at its end, like images.example.com",
+)
+HEALTH_PATH = Pattern(
+    r"^(/[A-Za-z0-9._~/-]{0,254})?$", "a path", "write it from its slash on, like /healthz, without host and query"
+)
+REPOSITORY_DIGEST = Pattern(
+    r"^([a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*@sha256:[0-9a-f]{64})?$",
+    "a repository with a digest",
+    "write REPOSITORY@sha256: and 64 hex digits, without the registry",
+)
 JOURNAL = Pattern(
     r"^postgres(ql)?(\+psycopg)?://([^@\s]+@)?[^@\s]+$",
     "the address of a Postgres database",

@@ -57,13 +57,18 @@ def clusters(session: Session, name: str, form: ClusterForm, folder: Path) -> St
 def endpoint_of(session: Session, mirror: Mirror) -> Endpoint:
     """The private registry of a mirror, as its clients reach it. Raises InputError for a folder, LocalError."""
     settings = session.config.registries[mirror.to]
-    host = address(settings)
-    if not host:
+    if not address(settings):
         raise InputError(
             f"{mirror.to} is a folder, and no cluster can pull from it",
             where=f"mirrors.{mirror.name}.to",
             do="Write this where the private registry is configured: on the far side of the gap",
         )
+    return endpoint_at(settings)
+
+
+def endpoint_at(settings: RegistryPlace) -> Endpoint:
+    """A registry as its clients reach it; none that is a folder. Raises LocalError."""
+    host = address(settings)
     return Endpoint(host, _plain(settings, host), _certificates(settings), _needs_login(settings))
 
 

@@ -41,6 +41,7 @@ _SINGULAR = {
     "policies": "policy",
     "bases": "base",
     "packages": "package index",
+    "mirrors": "mirror",
 }
 
 
@@ -71,6 +72,7 @@ def check(
             *_mirrors(config),
             *_syncs(config),
             *_backups(config),
+            *(_failover(config) if config.failover else ()),
             *overlaps(config),
             *_policies(config),
             *_signing(config),
@@ -89,6 +91,12 @@ def _infra(config: Config) -> Iterable[tuple[str, str]]:
     from registry_pipelines.config.declared import problems  # most configurations declare no settings of clouds
 
     return problems(config)
+
+
+def _failover(config: Config) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.config.failover import failover_problems  # most configurations have one registry
+
+    return failover_problems(config)
 
 
 def _packages(config: Config) -> Iterable[tuple[str, str]]:

@@ -38,6 +38,7 @@ from registry_pipelines.promote.admission.model import Admission
 from registry_pipelines.promote.bases import Base
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
+from registry_pipelines.recover.failover.model import Failover
 from registry_pipelines.recover.model import Backup
 from registry_pipelines.report.settings import ReportSettings
 from registry_pipelines.settings import (
@@ -474,6 +475,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Syncs of whole repositories, by name."""
     backups: dict[Annotated[str, NAME], Backup] = {}
     """Backups of registries, by name (docs/recovery.md)."""
+    failover: dict[Annotated[str, NAME], Failover] = {}
+    """Registries that stand in for each other, by name (docs/failover.md)."""
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
     collect: Collect = Collect()

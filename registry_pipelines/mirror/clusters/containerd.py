@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 
 from registry_pipelines.mirror.clusters.model import (
-    CA_FILE,
     Endpoint,
+    Placed,
     Route,
     Written,
-    by_host,
+    ca_files,
     renamed,
     shared_names,
     where_to_login,
@@ -21,12 +21,13 @@ FOLDER = "/etc/containerd/certs.d"
 CONFIG_PATH = f"""config_path = "{FOLDER}\""""
 
 HEAD = """\
-# Images of {host} come from {registry}. Written by `registry-pipelines mirror clusters`; no account is in it.
+# Images of {host} come from {registries}. Written by `registry-pipelines`; no account is in it.
 """
 
 
-def hosts_toml(endpoint: Endpoint, routes: Sequence[Route]) -> Written:
-    """A folder for each upstream's host, with ``hosts.toml`` and whom to trust.
+def hosts_toml(placed: Sequence[Placed]) -> Written:
+    """A folder for each upstream's host, with ``hosts.toml`` and whom to trust; a table for each registry, in the order
+    in which containerd asks them.
 
     containerd asks ``<url>/<repository>`` where ``override_path`` is set, and puts ``/v2/`` before the repository by
     itself nowhere then: so the whole path up to the repository stands here. ``server`` is what is asked last; without
@@ -34,22 +35,28 @@ def hosts_toml(endpoint: Endpoint, routes: Sequence[Route]) -> Written:
     connection's time is over. The same address stands in a ``host`` table as well: containerd 1.6 takes a file without
     any for broken ("invalid `host` tree") and asks the upstream.
     """
-    wrong = [renamed(route) for route in sorted(set(routes)) if route.prefix is None]
+    wrong = [renamed(each.endpoint, route) for each in placed for route in sorted(set(each.routes)) if not _fits(route)]
     if wrong:
         return Written({}, wrong=wrong)
     files: dict[str, bytes] = {}
-    for host, found in by_host(routes).items():
-        files[f"{host}/hosts.toml"] = "\n".join(_lines(endpoint, host, found)).encode()
-        if endpoint.certificates:
-            files[f"{host}/{CA_FILE}"] = endpoint.certificates
-    return Written(files, [*_notes(endpoint), *_several(routes), *shared_names(routes)])
+    for host in sorted({host for each in placed for host in each.hosts}):
+        of_host = [Placed(each.endpoint, each.hosts[host]) for each in placed if host in each.hosts]
+        files[f"{host}/hosts.toml"] = "\n".join(_lines(host, of_host)).encode()
+        files.update({f"{host}/{name}": content for name, content in ca_files(of_host).items()})
+    several = [note for each in placed for note in _several(each)]
+    return Written(files, [*_notes(placed), *several, *shared_names(placed)])
 
 
-def _lines(endpoint: Endpoint, host: str, routes: Sequence[Route]) -> Iterator[str]:
-    urls = [_url(endpoint, prefix) for prefix in _prefixes(routes)]
-    yield HEAD.format(host=host, registry=endpoint.host)
-    yield from _section(endpoint, f"server = {json.dumps(urls[-1])}")
-    for url in urls:
+def _fits(route: Route) -> bool:
+    return route.prefix is not None
+
+
+def _lines(host: str, placed: Sequence[Placed]) -> Iterator[str]:
+    urls = [(each.endpoint, _url(each.endpoint, prefix)) for each in placed for prefix in _prefixes(each.routes)]
+    yield HEAD.format(host=host, registries=", then from ".join(each.endpoint.host for each in placed))
+    last, url = urls[-1]
+    yield from _section(last, f"server = {json.dumps(url)}")
+    for endpoint, url in urls:
         yield from _section(endpoint, f"[host.{json.dumps(url)}]")
 
 
@@ -58,7 +65,7 @@ def _section(endpoint: Endpoint, first: str) -> Iterator[str]:
     yield 'capabilities = ["pull", "resolve"]'
     yield "override_path = true"
     if endpoint.certificates:
-        yield f"ca = {json.dumps(CA_FILE)}"
+        yield f"ca = {json.dumps(endpoint.ca_file)}"
     yield ""
 
 
@@ -71,21 +78,19 @@ def _url(endpoint: Endpoint, prefix: str) -> str:
     return f"{endpoint.url}/v2/{prefix}" if prefix else f"{endpoint.url}/v2"
 
 
-def _several(routes: Sequence[Route]) -> Iterator[str]:
-    for host, found in by_host(routes).items():
+def _several(placed: Placed) -> Iterator[str]:
+    for host, found in placed.hosts.items():
         if len(prefixes := _prefixes(found)) > 1:
             paths = ", ".join(each or "the registry's own root" for each in prefixes)
             count = count_text(len(prefixes), "path")
             yield f"{host}: its images lie below {count}, which are asked one after the other: {paths}"
 
 
-def _notes(endpoint: Endpoint) -> list[str]:
+def _notes(placed: Sequence[Placed]) -> list[str]:
+    place = 'as configs."{host}".auth below the same section of config.toml, mode 0600'
     return [
         f"On each node: put the folders into {FOLDER}, and name that folder in containerd's config.toml: {CONFIG_PATH} "
         'below [plugins."io.containerd.grpc.v1.cri".registry], of containerd 2 below '
         "[plugins.'io.containerd.cri.v1.images'.registry]; containerd is restarted once, files are read at each pull",
-        *where_to_login(
-            endpoint,
-            f'as configs."{endpoint.host}".auth below the same section of config.toml, mode 0600',
-        ),
+        *(note for each in placed for note in where_to_login(each.endpoint, place.format(host=each.endpoint.host))),
     ]

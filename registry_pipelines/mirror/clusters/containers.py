@@ -5,38 +5,57 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 
-from registry_pipelines.mirror.clusters.model import CA_FILE, Endpoint, Route, Written, by_host, where_to_login
+from registry_pipelines.mirror.clusters.model import (
+    CA_FILE,
+    Endpoint,
+    Placed,
+    Written,
+    in_order,
+    names_of,
+    where_to_login,
+)
 
 FILE = "registries.conf.d/registry-pipelines-{name}.conf"
 
 
-def registries_conf(name: str, endpoint: Endpoint, routes: Sequence[Route]) -> Written:
-    """One table for each image: its name stands for a place in the private registry.
+def registries_conf(name: str, placed: Sequence[Placed]) -> Written:
+    """One table for each image: its name stands for a place in a registry, the last that is asked; those before it are
+    its ``[[registry.mirror]]``.
 
-    ``location`` and no ``[[registry.mirror]]``: after its mirrors the place itself is asked, which nothing behind a gap
-    reaches, and then its error is told instead of what is missing.
+    The last one is the ``location`` and no mirror, too: after its mirrors that place is asked in any case, and as the
+    upstream's own it is one that nothing behind a gap reaches, whose error is told instead of what is missing.
     """
-    found = [route for of_host in by_host(routes).values() for route in of_host]
-    lines = ["# Written by `registry-pipelines mirror clusters`; no account is in it.", *_tables(endpoint, found)]
+    lines = ["# Written by `registry-pipelines`; no account is in it.", *_tables(placed)]
     files = {FILE.format(name=name): "\n".join(lines).encode() + b"\n"}
-    if endpoint.certificates:
-        files[f"certs.d/{endpoint.host}/{CA_FILE}"] = endpoint.certificates
-    return Written(files, _notes(endpoint))
+    for each in placed:
+        if each.endpoint.certificates:
+            files[f"certs.d/{each.endpoint.host}/{CA_FILE}"] = each.endpoint.certificates
+    return Written(files, _notes(placed))
 
 
-def _tables(endpoint: Endpoint, routes: Sequence[Route]) -> Iterator[str]:
-    for route in routes:
+def _tables(placed: Sequence[Placed]) -> Iterator[str]:
+    for host, repository in names_of(placed):
+        *before, last = in_order(placed, host, repository)
         yield ""
         yield "[[registry]]"
-        yield f"prefix = {json.dumps(route.name)}"
-        yield f"location = {json.dumps(f'{endpoint.host}/{route.path}')}"
-        if endpoint.plain_http:
-            yield "insecure = true"
+        yield f"prefix = {json.dumps(f'{host}/{repository}')}"
+        yield from _location(*last)
+        for place in before:
+            yield ""
+            yield "[[registry.mirror]]"
+            yield from _location(*place)
 
 
-def _notes(endpoint: Endpoint) -> list[str]:
-    trusted = ", certs.d into /etc/containers/certs.d" if endpoint.certificates else ""
+def _location(endpoint: Endpoint, path: str) -> Iterator[str]:
+    yield f"location = {json.dumps(f'{endpoint.host}/{path}')}"
+    if endpoint.plain_http:
+        yield "insecure = true"
+
+
+def _notes(placed: Sequence[Placed]) -> list[str]:
+    trusted = ", certs.d into /etc/containers/certs.d" if any(each.endpoint.certificates for each in placed) else ""
+    login = "log in with `podman login`, or in CRI-O's global_auth_file"
     return [
         f"On each host: the file into /etc/containers/registries.conf.d{trusted}; CRI-O takes it after a reload",
-        *where_to_login(endpoint, "log in with `podman login`, or in CRI-O's global_auth_file"),
+        *(note for each in placed for note in where_to_login(each.endpoint, login)),
     ]

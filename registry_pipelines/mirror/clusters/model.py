@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registry_pipelines.mirror.model import host_path
@@ -23,6 +23,8 @@ class Endpoint:
     """PEM: whom to trust beside the system's; empty for nobody."""
     needs_login: bool = False
     """Whether reading takes an account."""
+    ca_file: str = CA_FILE
+    """What the file with ``certificates`` is called, beside those of other registries."""
 
     @property
     def url(self) -> str:
@@ -62,6 +64,22 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """A registry that has images, and where each of them is in it. Of several that have the same images nodes ask the
+    first one first."""
+
+    endpoint: Endpoint
+    routes: Sequence[Route]
+    ours: Collection[str] = ()
+    """Hosts in ``routes`` all of whose images are ours: whose image a path is needs no host in it then."""
+
+    @property
+    def hosts(self) -> dict[str, list[Route]]:
+        """Routes of each host that workloads name, both sorted."""
+        return by_host(self.routes)
+
+
+@dataclass(frozen=True)
 class Written:
     """What a form became."""
 
@@ -81,14 +99,16 @@ def by_host(routes: Iterable[Route]) -> dict[str, list[Route]]:
     return dict(found)
 
 
-def renamed(route: Route) -> str:
+def renamed(endpoint: Endpoint, route: Route) -> str:
     """Why a form that only knows a beginning cannot find an image."""
-    return f"{route.name} is {route.path} in the private registry: this form can only put something before a name"
+    return f"{route.name} is {route.path} at {endpoint.host}: this form can only put something before a name"
 
 
-def shared_names(routes: Iterable[Route]) -> list[str]:
+def shared_names(placed: Sequence[Placed]) -> list[str]:
     """What is to be known where a path without its host answers for several hosts: a note for each such host."""
-    loose = by_host(route for route in routes if not route.keeps_host)
+    loose = by_host(
+        route for each in placed for route in each.routes if not route.keeps_host and route.host not in each.ours
+    )
     return [
         f"{host}: without `keep_host` the private registry does not know whose image a path is, so a node that asks "
         f"for an image of {host} gets what any upstream brought under that path"
@@ -101,3 +121,23 @@ def where_to_login(endpoint: Endpoint, place: str) -> list[str]:
     if not endpoint.needs_login:
         return []
     return [f"No account is in these files; {endpoint.host} wants one: {place}"]
+
+
+def names_of(placed: Sequence[Placed]) -> list[tuple[str, str]]:
+    """Host and repository of every image that one of the registries has, as workloads write them, sorted."""
+    return sorted({(route.host, route.repository) for each in placed for route in each.routes})
+
+
+def in_order(placed: Sequence[Placed], host: str, repository: str) -> list[tuple[Endpoint, str]]:
+    """The registries that have an image, in the order in which nodes ask them, each with its repository there."""
+    return [
+        (each.endpoint, route.path)
+        for each in placed
+        for route in each.hosts.get(host, ())
+        if route.repository == repository
+    ]
+
+
+def ca_files(placed: Sequence[Placed]) -> dict[str, bytes]:
+    """Whom to trust, by file name."""
+    return {each.endpoint.ca_file: each.endpoint.certificates for each in placed if each.endpoint.certificates}
