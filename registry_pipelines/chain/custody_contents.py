@@ -81,7 +81,9 @@ def _sboms(read: Read, told: list[Statement]) -> list[_Sbom]:
             told.append(rejected("packages", digest, content.reason))
             continue
         try:
-            if any(msgspec.json.decode(content) == each.predicate for each in signed):
+            document = msgspec.json.decode(content)
+            if any(document == each.predicate for each in signed):
+                read.twins.add(digest)
                 continue
             packages = read_cyclonedx(content, where=digest)
         except (ManifestInvalid, msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -97,10 +99,10 @@ def _package_statement(read: Read, sbom: _Sbom) -> Statement:
     kinds = Counter(each.type for each in packages.components)
     told = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
     unknowns = [f"not judged: {each.key}: {each.reason}" for each in packages.unknowns[:MOST_NAMED]]
-    says = f"{count_text(len(packages.components), 'component')} for {packages.platform}" + (f": {told}" if told else "")
-    return read.signed(
-        "packages", says, sbom.by, evidence=sbom.evidence, time=packages.created, details=unknowns
+    says = f"{count_text(len(packages.components), 'component')} for {packages.platform}" + (
+        f": {told}" if told else ""
     )
+    return read.signed("packages", says, sbom.by, evidence=sbom.evidence, time=packages.created, details=unknowns)
 
 
 def _package_rows(sboms: Sequence[_Sbom]) -> Iterator[Mapping[str, Cell]]:
@@ -136,8 +138,10 @@ def _reports(read: Read, told: list[Statement]) -> list[_Reported]:
         except ManifestInvalid as error:
             told.append(rejected("findings", digest, error.what))
             continue
-        if report.subject == read.digest:
-            found.setdefault(report, _Reported(report, None, digest))
+        if report in found:
+            read.twins.add(digest)
+        elif report.subject == read.digest:
+            found[report] = _Reported(report, None, digest)
     return sorted(found.values(), key=lambda each: each.report.order)
 
 
@@ -195,4 +199,4 @@ def _finding_rows(reports: Sequence[_Reported]) -> Iterator[Mapping[str, Cell]]:
     last = reports[-1].report.scanned_at if reports else ""
     for row in rows.values():
         row["now"] = "open" if row["last_seen"] == last else "gone"
-    yield from sorted(rows.values(), key=lambda row: (SEVERITIES.index(row["severity"]), row["id"]))  # type: ignore[arg-type]
+    yield from sorted(rows.values(), key=lambda row: (SEVERITIES.index(row["severity"]), row["id"]))

@@ -9,28 +9,37 @@ from typing import Any, TypeVar
 import msgspec
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT
-from registry_pipelines.errors import EvidenceError, ManifestInvalid, SignatureInvalid
+from registry_pipelines.errors import EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES
 from registry_pipelines.evidence.identity_rules import counts
-from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation, Verifier, key_name
+from registry_pipelines.evidence.model import Attestations, Rejected, VerifiedAttestation, Verifier
 from registry_pipelines.evidence.predicates import (
     APPROVAL_TYPE,
     BREAK_GLASS_TYPE,
     CLOSING_TYPE,
+    CYCLONEDX_TYPE,
     DERIVATION_TYPE,
+    HOT_PACK_TYPE,
+    IMAGE_ADVICE_TYPE,
     LIFTING_TYPE,
+    OPENVEX_TYPES,
     PROVENANCE_TYPE,
+    RECHUNK_TYPE,
+    RECORDING_TYPE,
     REPORT_TYPE,
     REVOCATION_TYPE,
+    SPDX_TYPE,
+    START_TYPE,
+    STREAMING_INDEX_TYPE,
     VERDICT_TYPE,
+    VULNERABILITIES_TYPE,
     Role,
 )
 from registry_pipelines.evidence.referrers import Referrer, open_referrers, read_layer
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
-from registry_pipelines.progress import count_text
 from registry_pipelines.promote.approvals import PublishedApproval, read_approvals
 from registry_pipelines.promote.interventions import BreakGlass, Closing, Intervention, Revocation
 from registry_pipelines.promote.origins import Origin as Derived
@@ -56,6 +65,22 @@ ROLE_OF: Mapping[Role, str] = {
 """A type of statement that only keys of a role are believed for."""
 
 
+NAMED: Mapping[str, str] = {
+    VULNERABILITIES_TYPE: "cosign's record of a scan, for other programs: it was allowed to pass",
+    IMAGE_ADVICE_TYPE: "what need not be in it, byte by byte",
+    STREAMING_INDEX_TYPE: "an index by which nodes start it before it is fetched whole",
+    START_TYPE: "a measurement of its start",
+    HOT_PACK_TYPE: "a pack of what its start reads",
+    RECORDING_TYPE: "a recording of its start",
+    RECHUNK_TYPE: "that it has the same files as what it was rechunked of",
+    SPDX_TYPE: "an SBOM of another form (SPDX)",
+    CYCLONEDX_TYPE: "an SBOM of another program (CycloneDX)",
+    VERDICT_TYPE: "the verdict once more, for who pulls from another repository; or one of another program",
+    **dict.fromkeys(OPENVEX_TYPES, "that findings do not matter, or do (VEX)"),
+}
+"""Signed statements that have no chapter of their own, in words."""
+
+
 @dataclass(frozen=True)
 class Read:
     """All that is attached to one digest at one place, read once."""
@@ -69,6 +94,8 @@ class Read:
     unreadable: tuple[Rejected, ...] = ()
     roles: dict[str, str] = field(default_factory=dict)
     """What was found out about keys."""
+    twins: set[Digest] = field(default_factory=set)
+    """Unsigned documents that say what is signed, too: those are no claims of their own."""
 
     def role(self, key_id: str) -> str:
         """What a key is believed for, in words; empty where nothing of ours is."""
@@ -115,7 +142,7 @@ class Read:
             state="verified",
             time=time,
             evidence=evidence,
-            signer=key_name(key_id),
+            signer=key_id,
             role=self.role(key_id),
             details=tuple(details),
         )
@@ -154,8 +181,10 @@ def made_of(read: Read) -> Iterator[Statement]:
             yield rejected("source", digest, content.reason)
             continue
         predicate = _predicate(content)
-        if predicate and all(each.predicate != predicate for each in signed):
-            yield from _provenance(read, predicate, None, evidence=str(digest))
+        if any(each.predicate == predicate for each in signed):
+            read.twins.add(digest)
+        elif predicate:
+            yield from _provenance(read, predicate, None, evidence=digest)
 
 
 def _origins(read: Read) -> Sequence[Derived]:
@@ -244,7 +273,7 @@ def verdicts(read: Read) -> Iterator[Statement]:
                 *told.reasons,
                 *(f"accepted: {one}" for one in told.accepted),
                 f"advisories: {told.advisories.newest or 'none'}",
-                f"it rests on {count_text(len(told.evidence), 'piece')} of signed evidence; policy {told.policy_digest}",
+                f"signed evidence it rests on: {len(told.evidence)}; policy {told.policy_digest}",
             ],
         )
 
@@ -321,14 +350,14 @@ def others(read: Read, told: Sequence[Statement]) -> Iterator[Statement]:
     cited = {each.evidence for each in told}
     for each in read.known.verified:
         if each.descriptor.digest not in cited:
-            yield read.signed("other", f"a statement of type {each.predicate_type}", each)
+            what = NAMED.get(each.predicate_type) or f"a statement of type {each.predicate_type}"
+            yield read.signed("other", what, each)
     for damaged in dict.fromkeys([*read.known.rejected, *read.unreadable]):
         if damaged.where not in cited:
             yield rejected("other", damaged.where, damaged.reason)
-    bundles = {SIGSTORE_BUNDLE, PROVENANCE_ARTIFACT}
     for referrer in read.referrers:
         kind, digest = referrer.manifest.kind, referrer.descriptor.digest
-        if digest not in cited and not referrer.carries(SIGSTORE_BUNDLE) and kind not in bundles:
+        if digest not in cited | read.twins and not referrer.carries(SIGSTORE_BUNDLE):
             says = f"a document of type {kind or 'that is not named'} is attached"
             yield Statement(chapter="other", says=says, state="unsigned", evidence=digest)
 
@@ -336,7 +365,6 @@ def others(read: Read, told: Sequence[Statement]) -> Iterator[Statement]:
 __all__ = [
     "NO_KEY",
     "Read",
-    "SignatureInvalid",
     "made_of",
     "others",
     "people",

@@ -96,6 +96,9 @@ GROUPS = {
         "collect": ("retention", "Let go of what nothing needs, by the retention rules"),
         "recover": ("recovering", "Back registries up, bring a moment back, and drill that it works"),
     },
+    "See": {
+        "report": ("reporting", "See what registries cost, who shipped what, and how it stands"),
+    },
 }
 """What ``--help`` shows, by purpose: where each command is, and what it does, in the first words of its own help. A
 command's module is loaded when it is called: a copy needs no scanner, no signer and no builder, and starts in a third

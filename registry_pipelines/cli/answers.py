@@ -13,6 +13,7 @@ from registry_pipelines.anatomy.lint.lint import Lint
 from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.links.report import LinkReport
 from registry_pipelines.chain.result import StageResult
+from registry_pipelines.report.custody import Custody
 
 Row = dict[str, str | int | float | bool | None]
 """A row of a table."""
@@ -615,6 +616,7 @@ ANSWERS: dict[str, Any] = {
     "recover list": Results,
     "recover restore": Results,
     "recover drill": Results,
+    "report custody": Custody,
     "serve-admission": Listening,
     "node serve": Listening,
     "node setup": WrittenSettings,

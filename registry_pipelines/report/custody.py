@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from registry_pipelines.evidence.model import key_name
+
 State = Literal["verified", "seen", "unsigned", "rejected", "logged"]
 """Why a statement stands there. ``verified``: a key that is believed for it signed it. ``seen``: the registry itself
 answered so when the page was made. ``unsigned``: attached by whoever may push, or written by a machine of ours without
@@ -86,8 +88,8 @@ class Statement(msgspec.Struct, frozen=True, kw_only=True):
         """Its state with who signed, for people."""
         if self.state != "verified":
             return STATES[self.state]
-        role = f" ({self.role})" if self.role else ""
-        return f"{STATES[self.state]}: {self.signer}{role}"
+        by = " ".join(filter(None, [key_name(self.signer) or "a key", self.role and f"({self.role})"]))
+        return f"{STATES[self.state]}: {by}"
 
 
 class Custody(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,8 +131,8 @@ class Custody(msgspec.Struct, frozen=True, kw_only=True):
 
     def plain(self) -> dict[str, Any]:
         """The same as plain JSON values."""
-        found: dict[str, Any] = msgspec.to_builtins(self)
-        return {**found, "counts": self.counts()}
+        found: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
+        return found
 
 
 def in_order(statements: Iterable[Statement]) -> tuple[Statement, ...]:
