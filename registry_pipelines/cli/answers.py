@@ -614,6 +614,8 @@ ANSWERS: dict[str, Any] = {
     "collect purge": Results,
     "recover backup": Results,
     "recover list": Results,
+    "recover show": Results,
+    "recover expire": Results,
     "recover restore": Results,
     "recover drill": Results,
     "report custody": Custody,
