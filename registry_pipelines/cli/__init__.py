@@ -83,6 +83,9 @@ GROUPS = {
         "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
         "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),
     },
+    "See": {
+        "report": ("reporting", "Say what registries cost, hold and did"),
+    },
     "Keep clean": {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
         "packages": ("packages", "Show where Python packages come from, and publish some"),
@@ -95,9 +98,6 @@ GROUPS = {
         "lifecycle": ("lifecycles", "Say what a cloud's own cleanup policy does, image by image"),
         "collect": ("retention", "Let go of what nothing needs, by the retention rules"),
         "recover": ("recovering", "Back registries up, bring a moment back, and drill that it works"),
-    },
-    "See": {
-        "report": ("reporting", "See what registries cost, who shipped what, and how it stands"),
     },
 }
 """What ``--help`` shows, by purpose: where each command is, and what it does, in the first words of its own help. A

@@ -1,30 +1,21 @@
-"""``report``: what finance, security and platform leads ask; each command is of a module of its own."""
+"""``report``: what finance, security and platform leads ask, each in a module of its own."""
 
 from __future__ import annotations
 
 import click
 
-from registry_pipelines.cli import load_command
-
-_LATER = {
-    "custody": "auditing",
-}
-"""Which module has which command; it is loaded when it is called."""
+from registry_pipelines.cli.later import LaterGroup
 
 
-class _Commands(click.Group):
-    """The commands of ``_LATER``."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted(_LATER)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        return load_command(_LATER[cmd_name], cmd_name) if cmd_name in _LATER else None
+class _Reports(LaterGroup):
+    later = {
+        "metrics": "metering",
+    }
 
 
-@click.group("report", cls=_Commands)
+@click.group("report", cls=_Reports)
 def report() -> None:
-    """See what registries cost, who shipped what, and how it stands."""
+    """Say what registries cost, hold and did, for people and for other programs."""
 
 
 COMMANDS = [report]

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry_pipelines.cli import load_command
 from registry_pipelines.cli.context import BELIEVED_KEYS, Options, SizeType, common
+from registry_pipelines.cli.later import LaterGroup
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
 from registry_pipelines.cli.references import is_release, named
@@ -40,30 +40,18 @@ TARGET = (
 )
 
 
-_LATER = {
-    "mount": "lazy",
-    "run": "lazy",
-    "status": "lazy",
-    "measure": "measuring",
-    "pack": "packing",
-    "pull": "pulling",
-    "bench": "streambench",
-    "record": "recording",
-    "recordings": "node_recordings",
-}
-"""Commands of other modules, which are loaded when they are called."""
-
-
-class _Commands(click.Group):
-    """The commands of this module and of ``_LATER``."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({*super().list_commands(ctx), *_LATER})
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _LATER:
-            return super().get_command(ctx, cmd_name)
-        return load_command(_LATER[cmd_name], cmd_name)
+class _Commands(LaterGroup):
+    later = {
+        "mount": "lazy",
+        "run": "lazy",
+        "status": "lazy",
+        "measure": "measuring",
+        "pack": "packing",
+        "pull": "pulling",
+        "bench": "streambench",
+        "record": "recording",
+        "recordings": "node_recordings",
+    }
 
 
 @click.group("stream", cls=_Commands)

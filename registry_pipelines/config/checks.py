@@ -82,6 +82,7 @@ def check(
             *_admission(config),
             *_node(config),
             *(_infra(config) if config.infra else ()),
+            *_metrics(config),
             *_packages(config),
         ):
             problems.add(line_at(root, path), path, message)
@@ -97,6 +98,15 @@ def _failover(config: Config) -> Iterable[tuple[str, str]]:
     from registry_pipelines.config.failover import failover_problems  # most configurations have one registry
 
     return failover_problems(config)
+
+
+def _metrics(config: Config) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.report.metrics.settings import MetricsSettings, problems
+
+    settings = config.report.metrics
+    if settings == MetricsSettings():
+        return ()
+    return problems(settings, {name: each.kind for name, each in config.registries.items()})
 
 
 def _packages(config: Config) -> Iterable[tuple[str, str]]:
@@ -487,8 +497,6 @@ def _backups(config: Config) -> Iterable[tuple[str, str]]:
     """Two backups at one place would write each other's repositories."""
     seen: dict[tuple[str, str], str] = {}
     for name, each in config.backups.items():
-        if each.keep is not None and each.keep.says_nothing:
-            yield f"backups.{name}.keep", "say which moments stay: last, within, daily, weekly, monthly or yearly"
         other = seen.setdefault((each.to, each.prefix), name)
         if other != name:
             yield f"backups.{name}.prefix", f"backup `{other}` is kept at the same place; give each a prefix of its own"

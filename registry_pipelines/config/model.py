@@ -391,6 +391,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """Restore drills."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
+    metrics: Cron = Cron("*/30 * * * *")
+    """Numbers, for who is told by `report.metrics`."""
     time_zone: TimeZone = TimeZone("UTC")
     """IANA time zone of all."""
 

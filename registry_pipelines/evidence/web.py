@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -14,12 +15,19 @@ SCHEMES = ("http", "https")
 
 
 def ask(
-    url: str, *, where: str, limit: int, timeout_s: float, body: bytes | None = None, content_type: str = ""
+    url: str,
+    *,
+    where: str,
+    limit: int,
+    timeout_s: float,
+    body: bytes | None = None,
+    content_type: str = "",
+    headers: Mapping[str, str] | None = None,
 ) -> bytes:
     """The answer to a GET, or to a POST of ``body``; no redirect is followed. Plain HTTP is usual: answers are signed.
 
-    where: who is asked, for errors. limit: bytes that are read at most; more is an error. Raises Unavailable
-    (temporary: no connection, 429, 5xx, too long), Forbidden (another refusal).
+    headers: sent along, as a token. where: who is asked, for errors. limit: bytes that are read at most; more is an
+    error. Raises Unavailable (temporary: no connection, 429, 5xx, too long), Forbidden (another refusal).
     """
     from http.client import HTTPException  # nobody else needs it
     from urllib.error import HTTPError
@@ -28,9 +36,9 @@ def ask(
     do = "Check its address"
     if urlsplit(url).scheme not in SCHEMES:
         raise Forbidden("its address is neither http nor https", where=where, do=do)
-    headers = {"User-Agent": "registry-pipelines", **({"Content-Type": content_type} if content_type else {})}
+    told = {"User-Agent": "registry-pipelines", **({"Content-Type": content_type} if content_type else {})}
     try:
-        with _opener().open(Request(url, body, headers), timeout=timeout_s) as answer:
+        with _opener().open(Request(url, body, {**told, **(headers or {})}), timeout=timeout_s) as answer:
             content = bytes(answer.read(limit + 1))
     except HTTPError as error:
         with error:

@@ -1,47 +1,37 @@
 """What Prometheus reads of an agent: the status as numbers, over HTTP or in a file for the node exporter.
 
-Format: "Text-based format" 0.0.4 of Prometheus' documentation (exposition formats). Names of images are no labels: a
-node sees new ones every day, and each would be a series for ever; ``node status --json`` has them.
+Names of images are no labels: a node sees new ones every day, and each would be a series for ever; ``node status
+--json`` has them. The format is written by ``report.metrics.prometheus``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from registry_pipelines.errors import InputError
 from registry_pipelines.node.counts import COUNTERS
 from registry_pipelines.node.status import NodeStatus, Reporter
-from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.times import read_time
-from registry_pipelines.registry.embedded import Request, Response
 from registry_pipelines.registry.embedded.http_server import HttpServer
+from registry_pipelines.report.metrics import prometheus
+from registry_pipelines.report.metrics.prometheus import Family, Labelled
 
 PREFIX = "registry_pipelines_node_"
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-PATH = "/metrics"
-MAX_CONNECTIONS = 32
-"""A scraper has one or two."""
-
-Sample = tuple[Mapping[str, str], float]
 
 
 def exposition(status: NodeStatus) -> str:
     """All numbers of an agent, with what each says."""
-    lines: list[str] = []
-    for name, kind, told, samples in (*_gauges(status), *_counters(status)):
-        lines += [f"# HELP {PREFIX}{name} {_escaped(told)}", f"# TYPE {PREFIX}{name} {kind}"]
-        lines += [f"{PREFIX}{name}{_labels(labels)} {_number(value)}" for labels, value in samples]
-    return "\n".join(lines) + "\n"
+    told = (*_gauges(status), *_counters(status))
+    return prometheus.text_of(Family(f"{PREFIX}{name}", kind, text, values) for name, kind, text, values in told)
 
 
-def _gauges(status: NodeStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def _gauges(status: NodeStatus) -> Iterator[tuple[str, str, str, list[Labelled]]]:
     mounts = [each for image in status.images for each in image.mounts]
     carriers = {each.carrier for each in mounts}
 
-    def one(name: str, told: str, value: float) -> tuple[str, str, str, list[Sample]]:
+    def one(name: str, told: str, value: float) -> tuple[str, str, str, list[Labelled]]:
         return name, "gauge", told, [({}, value)]
 
     yield "info", "gauge", "The agent, by its version.", [({"version": status.version}, 1)]
@@ -51,7 +41,7 @@ def _gauges(status: NodeStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
     yield one("lazy_images", "Images of which layers are served before they are fetched.", len(status.images))
     lazy_containers = sum(len(each.containers) for each in status.images)
     yield one("lazy_containers", "Containers of such images.", lazy_containers)
-    by_carrier: list[Sample] = [
+    by_carrier: list[Labelled] = [
         ({"carrier": carrier}, sum(each.carrier == carrier for each in mounts)) for carrier in sorted(carriers)
     ]
     yield "mounted", "gauge", "Trees that are mounted now.", by_carrier or [({"carrier": "fuse"}, 0)]
@@ -61,27 +51,11 @@ def _gauges(status: NodeStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
     yield one("draining", "1 while a drain is under way or done, else 0.", status.drain is not None)
 
 
-def _counters(status: NodeStatus) -> Iterator[tuple[str, str, str, list[Sample]]]:
+def _counters(status: NodeStatus) -> Iterator[tuple[str, str, str, list[Labelled]]]:
     for name, told in COUNTERS.items():
-        samples: list[Sample] = [(each.labels, each.value) for each in status.counters if each.name == name]
+        samples: list[Labelled] = [(each.labels, each.value) for each in status.counters if each.name == name]
         if samples:
             yield f"{name}_total", "counter", told, samples
-
-
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    told: Iterable[str] = (f'{name}="{_escaped(value, quotes=True)}"' for name, value in sorted(labels.items()))
-    return "{" + ",".join(told) + "}"
-
-
-def _escaped(text: str, *, quotes: bool = False) -> str:
-    text = text.replace("\\", "\\\\").replace("\n", "\\n")
-    return text.replace('"', '\\"') if quotes else text
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else repr(float(value))
 
 
 def _seconds(text: str) -> float:
@@ -89,27 +63,9 @@ def _seconds(text: str) -> float:
     return moment.timestamp() if moment else 0
 
 
-def parse_address(text: str) -> tuple[str, int]:
-    """``HOST:PORT``, of IPv6 in brackets; port 0 for a free one. Raises InputError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
-        raise InputError(f"{text!r} is no address to listen on", do="Write host and port, as 127.0.0.1:9464")
-    return host.removeprefix("[").removesuffix("]"), int(port)
-
-
 def metrics_server(address: str, now: Callable[[], NodeStatus]) -> HttpServer:
-    """A server of ``/metrics``, not started; it tells nothing secret, and takes nothing. Raises InputError."""
-    host, port = parse_address(address)
-
-    def answer(request: Request) -> Response:
-        if request.path not in (PATH, "/healthz"):
-            return Response(404, [("Content-Type", "text/plain")], f"numbers are at {PATH}\n".encode())
-        if request.method not in ("GET", "HEAD"):
-            return Response(405, [("Content-Type", "text/plain"), ("Allow", "GET, HEAD")], b"only GET\n")
-        content = exposition(now()) if request.path == PATH else "ok\n"
-        return Response(200, [("Content-Type", CONTENT_TYPE)], content.encode())
-
-    return HttpServer(answer, host=host, port=port, max_connections=MAX_CONNECTIONS)
+    """A server of ``/metrics``, not started. Raises InputError."""
+    return prometheus.metrics_server(address, lambda: exposition(now()))
 
 
 @contextmanager
@@ -124,14 +80,12 @@ def metrics_of(reporter: Reporter, *, address: str, file: Path | None) -> Iterat
 
 @contextmanager
 def _kept(reporter: Reporter, path: Path) -> Iterator[None]:
-    if path.suffix != ".prom":
-        raise InputError("the collector reads no such file", where=str(path), do="Let its name end with .prom")
+    prometheus.check_file(path)
 
     def write(status: NodeStatus) -> None:
-        write_file(path, exposition(status).encode(), lasting=False)
+        prometheus.write_text(path, exposition(status))
 
-    with local_errors(path.parent):
-        write(reporter.now())
+    write(reporter.now())
     reporter.told.append(write)
     try:
         yield
@@ -140,4 +94,4 @@ def _kept(reporter: Reporter, path: Path) -> Iterator[None]:
         path.unlink(missing_ok=True)
 
 
-__all__ = ["exposition", "metrics_of", "metrics_server", "parse_address"]
+__all__ = ["exposition", "metrics_of", "metrics_server"]

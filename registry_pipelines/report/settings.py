@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from registry_pipelines.report.metrics.settings import MetricsSettings
 from registry_pipelines.settings import FILE, GLOB, NAME, Duration
 
 
@@ -20,6 +21,8 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Price book of your own (`report prices --refresh` writes one); that of the package unless told."""
     prices_old_after: Duration = Duration(days=180)
     """Age from which a price is called old wherever a figure rests on it."""
+    metrics: MetricsSettings = MetricsSettings()
+    """Numbers for programs that draw and alarm."""
 
 
 __all__ = ["ReportSettings"]

@@ -66,7 +66,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "infra": (["drift", "nowhere"], 8),
     "collect": (["plan", "nowhere"], 8),
     "recover": (["list", "nowhere"], 8),
-    "report custody": (["ap"], 8),
+    "report": (["metrics", "--to", "cloudwatch"], 8),
     "lifecycle": (["check", "nowhere"], 8),
     "inventory": (["nowhere"], 8),
     "usage": (["nowhere"], 8),

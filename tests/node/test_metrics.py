@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 from registry_pipelines.errors import InputError, PortTaken
 from registry_pipelines.node.counts import COUNTERS, Counted, Counts
-from registry_pipelines.node.metrics import exposition, metrics_of, metrics_server, parse_address
+from registry_pipelines.node.metrics import exposition, metrics_of, metrics_server
 from registry_pipelines.node.serving import served
 from registry_pipelines.node.status import DrainStatus, ImageStatus, NodeStatus, Reporter
+from registry_pipelines.report.metrics.prometheus import parse_address
 from registry_pipelines.stream.lazy.notes import MountNote
 from tests.needs import missing, needed_module
 from tests.patience import patient

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.methods import Base
@@ -14,10 +15,11 @@ if TYPE_CHECKING:
     from registry_pipelines.infra.plan import Plan as InfraPlan
     from registry_pipelines.infra.terraform.aws import AwsVersion
     from registry_pipelines.infra.terraform.writing import Written as Terraform
+    from registry_pipelines.report.metrics.settings import Destination
 
 
 class Clouds(Base):
-    """The stages over clouds: settings, Terraform, events."""
+    """The stages over clouds: settings, Terraform, events, numbers."""
 
     def hear(self, registry: str, *, most: int, hold_s: int) -> Heard:
         """What a registry's events tell, up to so many messages; each is held for ``hold_s`` seconds, and comes again
@@ -101,3 +103,28 @@ class Clouds(Base):
         from registry_pipelines.chain import infra_terraform
 
         return infra_terraform.written(self._session, registries, aws=aws, take_over=take_over)
+
+    def metrics(
+        self,
+        *,
+        to: Sequence[Destination] | None = None,
+        inventory: Path | None = None,
+        file: Path | None = None,
+    ) -> StageResult:
+        """Count what registries hold and how old things are, and tell that; see :func:`chain.metrics.told`. Raises
+        InputError, LocalError."""
+        from registry_pipelines.chain import metrics
+
+        return metrics.told(self._session, to=to, inventory=inventory, file=file)
+
+    def scrape(self, *, every_s: float, inventory: Path | None = None) -> Callable[[], str]:
+        """What a scrape of Prometheus is answered; numbers are collected again once they are so old."""
+        from registry_pipelines.chain import metrics
+
+        return metrics.scrape(self._session, every_s=every_s, inventory=inventory)
+
+    def dashboards(self) -> dict[str, bytes]:
+        """Dashboards and alert rules by file name; asks nothing."""
+        from registry_pipelines.chain import metrics_files
+
+        return metrics_files.files(self._session)

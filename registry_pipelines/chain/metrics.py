@@ -1,0 +1,219 @@
+"""Numbers over a configuration: collected from what is kept and what is signed, and told to who asks for them."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from registry_pipelines.chain.metrics_sources import SOURCES, Look, stored
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import RegistryPipelinesError, Unavailable
+from registry_pipelines.oci.files import local_errors, replaced
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.report.metrics.model import Collected, Sample, bounded, sample, total
+
+if TYPE_CHECKING:
+    from registry_pipelines.report.metrics.settings import Destination
+
+KEPT = timedelta(days=400)
+"""What was collected is kept for so long, for pictures."""
+SHOWN = 40
+"""Rows of a table; JSON has all."""
+
+
+def collect(session: Session, *, inventory: Path | None = None) -> Collected:
+    """Everything that is measured, as of now. inventory: a file that ``inventory --output`` wrote, so that no registry
+    is listed; else the kept ones, each taken again where it is older than ``report.metrics.inventory_age``. Raises
+    nothing of a source's own: what cannot be read is in ``failed``."""
+    look = Look(session, session.now())
+    found = look.ask("inventory", lambda look: stored(look, inventory))
+    for name, source in SOURCES.items():
+        found += look.ask(name, source)
+    found += [sample("source_failed", 1, look.now, source=name) for name in sorted(look.failed)]
+    found += [sample("source_failed", 0, look.now, source=name) for name in SOURCES if name not in look.failed]
+    found.append(sample("collected_timestamp_seconds", look.now.timestamp(), look.now))
+    kept, left = bounded(found)
+    kept += [sample("left_out_series", count, look.now, measure=name) for name, count in sorted(left.items())]
+    notes = [f"{name}: {count_text(count, 'series', 'series')} are left out" for name, count in sorted(left.items())]
+    return Collected(time=look.now, samples=tuple(kept), failed=look.failed, notes=(*look.notes, *notes))
+
+
+def told(
+    session: Session,
+    *,
+    to: Sequence[Destination] | None = None,
+    inventory: Path | None = None,
+    file: Path | None = None,
+) -> StageResult:
+    """Collect, keep that for pictures, and tell it. to: who; those of the configuration unless told. file: for
+    Prometheus, in place of the configuration's. Not ``ok`` where a source could not be read whole, or somebody could
+    not be told; the rest goes on. Raises InputError, LocalError."""
+    from registry_pipelines.chain.metrics_sending import sender
+
+    began = time.monotonic()
+    names = list(dict.fromkeys(session.config.report.metrics.to if to is None else to))
+    senders = {name: sender(session, name, file=file) for name in names}  # what is wrong with one is said before work
+    collected = collect(session, inventory=inventory)
+    notes = list(collected.notes)
+    reasons = [f"{name}: {why}" for name, why in sorted(collected.failed.items())]
+    rows: list[dict[str, Scalar]] = []
+    jumped = keep(session, collected)
+    notes += [jumped] if jumped else []
+    for name, send in senders.items():
+        try:
+            sent = send(collected)
+        except RegistryPipelinesError as error:
+            reasons.append(f"{name} was not told: {error}")
+            rows.append({"told": name, "samples": 0, "calls": 0, "left_out": len(collected.samples)})
+            continue
+        notes += [f"{name}: {note}" for note in sent.notes]
+        reasons += [f"{name}: {each}" for each in sent.problems]
+        rows.append({"told": name, "samples": sent.samples, "calls": sent.calls, "left_out": sent.left_out})
+    return _result(collected, rows, reasons, notes, seconds=time.monotonic() - began)
+
+
+def _result(
+    collected: Collected, rows: list[dict[str, Scalar]], reasons: list[str], notes: list[str], *, seconds: float
+) -> StageResult:
+    samples = collected.samples
+    stored_bytes = int(total(samples))
+    facts: dict[str, Scalar] = {
+        "series": len(samples),
+        "sources_failed": len(collected.failed),
+        "bytes": stored_bytes,
+        "images": int(total(samples, "registry_images")),
+        "untagged": int(total(samples, "registry_untagged_images")),
+        **{f"{each.name} {' '.join(each.labels.values())}".rstrip(): each.value for each in samples if _charted(each)},
+    }
+    told_to = f", told {', '.join(str(row['told']) for row in rows)}" if rows else ""
+    failed = f"; {count_text(len(reasons), 'problem')}" if reasons else ""
+    return StageResult(
+        stage="metrics",
+        subject="registries",
+        action=f"{count_text(len(samples), 'series', 'series')}, {size_text(stored_bytes)} stored{told_to}{failed}",
+        changed=bool(rows),
+        seconds=seconds,
+        facts=facts,
+        rows=rows,
+        tables={"samples": [row_of(each) for each in samples]},
+        reasons=reasons,
+        notes=notes,
+        ok=not reasons,
+        exit_code=Unavailable.exit_code if reasons else 0,
+    )
+
+
+def row_of(each: Sample) -> dict[str, Scalar]:
+    """A sample for a table."""
+    labels = " ".join(f"{name}={value}" for name, value in each.labels.items())
+    return {"name": each.name, "labels": labels, "value": each.value, "unit": each.unit}
+
+
+def _charted(each: Sample) -> bool:
+    """Whether Dagster draws a line of it: what there are few of."""
+    return "repository" not in each.labels and each.name not in ("source_failed", "collected_timestamp_seconds")
+
+
+def history(session: Session) -> Path:
+    """The folder of what was collected: a Parquet file a day, with the columns of ``HISTORY``."""
+    return session.config.state / "report" / "metrics"
+
+
+HISTORY = ("time", "name", "labels", "value", "unit")
+"""time: UTC. labels: JSON text, sorted. Samples of a repository are not in it, but for its bytes."""
+
+
+def keep(session: Session, collected: Collected) -> str:
+    """Add samples to the history. Returns what is odd about the time; empty where nothing is. Raises LocalError."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        return "no history is kept: install the extra `inventory`"
+    folder = history(session)
+    path = folder / f"{collected.time:%Y-%m-%d}.parquet"
+    wanted = [each for each in collected.samples if "repository" not in each.labels or each.name == "repository_bytes"]
+    schema = pa.schema(
+        [
+            pa.field("time", pa.timestamp("us", tz="UTC")),
+            *(pa.field(name, pa.string()) for name in HISTORY[1:3]),
+            pa.field("value", pa.float64()),
+            pa.field("unit", pa.string()),
+        ]
+    )
+    rows = [
+        {
+            "time": each.time,
+            "name": each.name,
+            "labels": json.dumps(each.labels, sort_keys=True),
+            "value": each.value,
+            "unit": each.unit,
+        }
+        for each in wanted
+    ]
+    new = pa.Table.from_pylist(rows, schema=schema)
+    with local_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        odd = _jumped(folder, collected.time)
+        before = []
+        if path.exists():
+            try:
+                before = [pq.read_table(path).cast(schema)]
+            except (pa.ArrowException, OSError, ValueError):
+                odd = odd or f"{path.name} could not be read, and begins anew"
+        with replaced(path) as temporary:
+            pq.write_table(pa.concat_tables([*before, new]), temporary, compression="zstd")
+        _forget(folder, collected.time)
+    return odd
+
+
+def _days(folder: Path) -> list[tuple[datetime, Path]]:
+    found = []
+    for path in folder.glob("*.parquet"):
+        try:
+            found.append((datetime.strptime(path.stem, "%Y-%m-%d"), path))
+        except ValueError:
+            continue
+    return sorted(found)
+
+
+def _jumped(folder: Path, now: datetime) -> str:
+    """That something was collected on a day that is to come: a clock went back, or was wrong then."""
+    later = [path.stem for day, path in _days(folder) if day.date() > now.date()]
+    return f"samples of {', '.join(later[:3])} are there, which is to come: a clock jumped" if later else ""
+
+
+def _forget(folder: Path, now: datetime) -> None:
+    for day, path in _days(folder):
+        if now.date() - day.date() > KEPT:
+            path.unlink(missing_ok=True)
+
+
+def scrape(session: Session, *, every_s: float, inventory: Path | None = None) -> Callable[[], str]:
+    """What a scrape is answered: numbers that are collected again once they are ``every_s`` seconds old, by the clock
+    that never jumps. While they are, others get what was before."""
+    import threading
+
+    from registry_pipelines.report.metrics.prometheus import families_of, text_of
+
+    lock = threading.Lock()
+    known: list[tuple[float, str]] = []
+
+    def answer() -> str:
+        if known and (time.monotonic() - known[0][0] < every_s or lock.locked()):
+            return known[0][1]
+        with lock:
+            if not known or time.monotonic() - known[0][0] >= every_s:
+                text = text_of(families_of(collect(session, inventory=inventory).samples))
+                known[:] = [(time.monotonic(), text)]
+        return known[0][1]
+
+    return answer
+
+
+__all__ = ["collect", "history", "keep", "scrape", "told"]
