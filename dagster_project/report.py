@@ -35,12 +35,21 @@ OUTCOME_TAG = "registry-pipelines/outcome"
 """Run tag: how a release's run ended. ``held``: it is allowed, and waits for a person; ``held: recording``: for what
 its policy wants before. A run that failed without the tag was stopped, or a mistake in the code ended it."""
 Outcome = Literal[
-    "promoted", "denied", "held", "held: recording", "held: measurement", "held: approval", "held: time", "failed"
+    "promoted",
+    "denied",
+    "held",
+    "held: recording",
+    "held: measurement",
+    "held: approval",
+    "held: deployment",
+    "held: time",
+    "failed",
 ]
 HELD: Mapping[str, Outcome] = {
     "recording": "held: recording",
     "measurement": "held: measurement",
     "approval": "held: approval",
+    "deployment": "held: deployment",
     "time": "held: time",
 }
 """By what a release is held for, as PromotionHeld says."""

@@ -347,7 +347,7 @@ class PromotionDenied(EvidenceError):
 class PromotionHeld(PromotionDenied):
     """The verdict is allow, and what the policy wants to be there before a channel moves is still to be made.
 
-    state: for what it waits, ``recording`` or ``measurement``.
+    state: for what it waits: ``recording``, ``measurement``, ``approval``, ``deployment`` or ``time``.
     """
 
     def __init__(

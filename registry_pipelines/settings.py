@@ -162,6 +162,11 @@ KUBE_RESOURCE = Pattern(
     "a resource of Kubernetes",
     "write group/version/plural, like argoproj.io/v1alpha1/rollouts",
 )
+KUBE_NAME = Pattern(
+    r"^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$",
+    "the name of an object of Kubernetes or Cloud Run",
+    "use lower-case letters, digits, - and .",
+)
 AWS_REGION = Pattern(r"^[a-z]{2,5}(-[a-z]+)+-[0-9]{1,2}$", "an AWS region", "write it like eu-west-1 or us-gov-west-1")
 AWS_ROLE = Pattern(
     r"^(arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9+=,.@_/-]{1,512})?$",

@@ -22,13 +22,19 @@ def live_digests(session: Session, registry: str) -> Live:
     """
     from registry_pipelines.chain.collect import channel_digests
     from registry_pipelines.chain.crossings import WaysOn
+    from registry_pipelines.chain.deployed import deployed_digests
     from registry_pipelines.chain.running import running
     from registry_pipelines.chain.uploading import uploading
 
     found = running(session, registry)
     looks, unknown = pushes(session, registry)
     return Live(
-        {**locked_digests(session, registry), **channel_digests(session), **found.digests},
+        {
+            **locked_digests(session, registry),
+            **(deployed_digests(session) if session.config.deploy else {}),
+            **channel_digests(session),
+            **found.digests,
+        },
         contents=found.contents,
         named=found.named,
         busy=uploading(session, registry),

@@ -105,6 +105,7 @@ class _Told:
             "record": self._record,
             "measure": self._measure,
             "approve": self._approve,
+            "deploy": self._deploy,
             "wait": self._wait,
         }
 
@@ -193,6 +194,11 @@ class _Told:
 
     def _approve(self, capacities: tuple[str, ...]) -> Iterator[str]:
         yield from (self._command("approve", self._name, "--as", each) for each in capacities)
+
+    def _deploy(self, about: tuple[str, ...]) -> Iterator[str]:
+        """``web 1h after TIME``: a look before then would not be enough."""
+        for name, _, when in (each.partition(" ") for each in about):
+            yield self._command("deploy", name) + (f"  # {when}: a look that finds it there" if when else "")
 
     def _wait(self, about: tuple[str, ...]) -> Iterator[str]:
         yield f"Wait another {about[0]}; a person in a hurry breaks the glass: {self._command(*self._glass())}"

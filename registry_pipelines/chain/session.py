@@ -24,6 +24,7 @@ from registry_pipelines.release import Release
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need none; copies have their own forty modules
+    from registry_pipelines.deploying.model import DeploySettings
     from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
     from registry_pipelines.transfer.engine import Engine
@@ -121,6 +122,13 @@ class Session:
         if mirror is None:
             raise InputError(unknown(name, self.config.mirrors, "mirror"), do="Name a mirror of the configuration")
         return mirror
+
+    def deployment(self, name: str) -> DeploySettings:
+        """A deployment by name. Raises InputError with the closest name."""
+        settings = self.config.deploy.get(name)
+        if settings is None:
+            raise InputError(unknown(name, self.config.deploy, "deployment"), do="Name one of `deploy`")
+        return settings
 
     def stops(self, mirror: Mirror, repository: str) -> list[Place]:
         """The places that something goes through in a mirror, the private one last: as far as the network goes."""

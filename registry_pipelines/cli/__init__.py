@@ -58,6 +58,7 @@ GROUPS = {
         "break-glass": ("intervening", "Let a release go against its policy for a time"),
         "revoke": ("intervening", "Deny a release that turned out bad"),
         "replicate": ("releases", "Copy a promoted release to its targets, or list what differs there"),
+        "deploy": ("deploying", "Roll what a channel names out to where it runs, by digest"),
         "mirror": ("mirroring", "Bring the foreign images of a mirror across"),
         "bundle": ("bundles", "Carry a mirror across an air gap as files, with receipts for the way back"),
     },

@@ -556,6 +556,7 @@ ANSWERS: dict[str, Any] = {
     "revoke": Results,
     "promote": Results,
     "replicate": Results,
+    "deploy": Results,
     "mirror run": Results,
     "mirror clusters": Results,
     "bundle create": Results,

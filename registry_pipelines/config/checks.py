@@ -42,6 +42,7 @@ _SINGULAR = {
     "bases": "base",
     "packages": "package index",
     "mirrors": "mirror",
+    "deploy": "deployment",
 }
 
 
@@ -73,6 +74,7 @@ def check(
             *_syncs(config),
             *_backups(config),
             *(_failover(config) if config.failover else ()),
+            *(_deploy(config) if config.deploy else ()),
             *overlaps(config),
             *_policies(config),
             *_signing(config),
@@ -107,6 +109,12 @@ def _metrics(config: Config) -> Iterable[tuple[str, str]]:
     if settings == MetricsSettings():
         return ()
     return problems(settings, {name: each.kind for name, each in config.registries.items()})
+
+
+def _deploy(config: Config) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.config.deployments import deploy_problems  # most configurations deploy nothing
+
+    return deploy_problems(config)
 
 
 def _packages(config: Config) -> Iterable[tuple[str, str]]:
@@ -403,6 +411,8 @@ def _channels(node: yaml.Node | None, image: Image) -> Iterable[tuple[str, str]]
             yield where, f"`{channel.name}` is a channel of {image.name} already"
         if not place and channel.after is not None:
             yield f"{where}.after", "there is no channel before the first, so no time is spent there"
+        if not place and channel.deployed is not None:
+            yield f"{where}.deployed", "nothing comes before the first channel, so no release runs anywhere by then"
     for field in ("policy", "targets"):
         own = isinstance(listed, yaml.SequenceNode) and all(child(each, field) for each in listed.value)
         if own and child(node, field) is not None:

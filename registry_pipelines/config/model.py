@@ -27,6 +27,7 @@ from registry_pipelines.config.registries import (
 )
 from registry_pipelines.config.times import Cron, TimeZone
 from registry_pipelines.config.usage import UsageSettings
+from registry_pipelines.deploying.model import DeploySettings
 from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates, AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
@@ -479,6 +480,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Backups of registries, by name (docs/recovery.md)."""
     failover: dict[Annotated[str, NAME], Failover] = {}
     """Registries that stand in for each other, by name (docs/failover.md)."""
+    deploy: dict[Annotated[str, NAME], DeploySettings] = {}
+    """Where promoted releases are to run, by name (docs/deployment.md)."""
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
     collect: Collect = Collect()

@@ -13,8 +13,8 @@ Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
 """``builder``: what went into an image. ``indexer``: where in its layers files begin, what a start reads of them
 and how long it takes, and which image was made of which other one. ``scanner``: what is in it, and what is known
 against that. ``person``: that it is ours, approvals, a promotion by hand, and that a finding does not matter (VEX).
-``promoter``: verdicts, promotions, receipts of copies, retention plans, backups; bundles that cross an air gap, and
-what came of them."""
+``promoter``: verdicts, promotions, receipts of copies, retention plans, backups, roll-outs; bundles that cross an air
+gap, and what came of them."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -95,6 +95,9 @@ WHEELS_TYPE = "urn:registry-pipelines:wheels:v1"
 BACKUP_TYPE = "urn:registry-pipelines:backup:v1"
 """That a moment of a backup is what was found, and is kept."""
 
+DEPLOYMENT_TYPE = "urn:registry-pipelines:deployment:v1"
+"""That a release was rolled out to where it runs and read back there, or that it did not come up."""
+
 _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     PROVENANCE_TYPE: ("builder",),
     STREAMING_INDEX_TYPE: ("indexer",),
@@ -125,6 +128,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     MIRRORED_TYPE: ("promoter",),
     QUARANTINE_TYPE: ("promoter",),
     BACKUP_TYPE: ("promoter",),
+    DEPLOYMENT_TYPE: ("promoter",),
 }
 
 

@@ -91,12 +91,13 @@ StepKind = Literal[
     "record",
     "measure",
     "approve",
+    "deploy",
     "wait",
     "promote",
 ]
 STEP_KINDS: tuple[StepKind, ...] = get_args(StepKind)
 """In the order in which they are to be done."""
-AFTER_VERDICT: frozenset[StepKind] = frozenset({"start", "record", "measure", "approve", "wait"})
+AFTER_VERDICT: frozenset[StepKind] = frozenset({"start", "record", "measure", "approve", "deploy", "wait"})
 """Those that are wanted of a release whose verdict is allow, and leave it as it is."""
 
 
@@ -315,12 +316,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     release without what is wrong with this one; ``provenance``: have the builder attach it; ``index``: have the
     indexer make what nodes stream by; ``advice``: have a scanner say what is
     in its images; ``attest``: have an attestor of the trust policy say it; ``start``: have it start
-    faster, or permit more; ``record``, ``measure``: of the start; ``approve``: by a person; ``wait``: until it was long
-    enough under the channel before; the others are stages."""
+    faster, or permit more; ``record``, ``measure``: of the start; ``approve``: by a person; ``deploy``: to where it
+    must have run, or read back there once more; ``wait``: until it was long enough under the channel before; the others
+    are stages."""
     about: tuple[str, ...] = ()
     """``advisories``: ecosystems without any. ``accept``: ``kind:pattern``. ``except``: an advisory, a blank, a
     component. ``attest``: an attestor, a blank, what it must say. ``image``, ``start``: what is wrong, and how it is
-    put right. ``record``, ``measure``: platforms. ``approve``: capacities. ``wait``: how long, and where. ``promote``:
+    put right. ``record``, ``measure``: platforms. ``approve``: capacities. ``deploy``: a deployment, and from when on
+    a look is worth while. ``wait``: how long, and where. ``promote``:
     the channel to begin with, where that is not the one that was asked for. Sorted."""
 
 

@@ -10,8 +10,18 @@ from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from registry_pipelines.settings import NAME, TAG, Duration, Names
+
+
+class Deployed(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a release must have run before it comes to a channel, by what was read back and signed there."""
+
+    names: Annotated[tuple[Annotated[str, Names("deploy")], ...], Meta(min_length=1)]
+    """Deployments of the same image; all of them."""
+    run_for: Duration = Duration()
+    """How long at least, from the first look that found it there to a later one; one look is enough unless told."""
 
 
 class Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +38,8 @@ class Channel(msgspec.Struct, frozen=True, kw_only=True):
     after: Duration | None = None
     """How long a release must have been under the channel before this one, without a break, by the signed records; no
     time unless told."""
+    deployed: Deployed | None = None
+    """Deployments that must have run a release before it comes here (docs/deployment.md)."""
     approvals: tuple[Annotated[str, NAME], ...] = ()
     """Who must have approved a release (`approve RELEASE --as qa`), for example `[qa]`; all of them."""
 

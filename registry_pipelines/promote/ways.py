@@ -4,10 +4,11 @@ registry, and held against what the channel asks."""
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+from registry_pipelines.deploying.record import DeploymentRecord, latest, read_deployments
 from registry_pipelines.errors import DigestInvalid
 from registry_pipelines.evidence.model import Attestations, Verifier, key_name
 from registry_pipelines.oci.digest import Digest
@@ -43,6 +44,8 @@ class Way:
     """The longest time that it was under that channel without a break; read only where the channel asks."""
     unapproved: tuple[tuple[str, str], ...] = ()
     """Each capacity that the channel wants an approval of and none counts in, and why."""
+    deployed: Mapping[str, DeploymentRecord | None] = field(default_factory=dict)
+    """Of each deployment that the channel asks for the newest note about the release; None for none."""
 
 
 def read_way(
@@ -75,7 +78,11 @@ def read_way(
             stayed = max(stayed, stay)
             if stayed >= channel.after:
                 break
-    return Way(channel, before, stayed, tuple(unapproved))
+    deployed: dict[str, DeploymentRecord | None] = {}
+    if channel.deployed is not None:
+        notes = read_deployments(known, release.digest)
+        deployed = {name: latest(notes, name, release.image) for name in channel.deployed.names}
+    return Way(channel, before, stayed, tuple(unapproved), deployed)
 
 
 def _vouching(attestors: str, verifier: Verifier) -> Expression | None:
@@ -122,18 +129,29 @@ def returns(standing: Standing, channel: str) -> bool:
 
 
 def enters(standing: Standing, way: Way) -> Outcome:
-    """What speaks against a release that its policy allows, by the way it comes. Not from the channel before: denied.
-    Else ``held`` says what is still missing: ``time`` or ``approval``."""
+    """What speaks against a release that its policy allows, by the way it comes. Not from the channel before, or it did
+    not come up where it must have run: denied. Else ``held`` says what is still missing: ``time``, ``deployment`` or
+    ``approval``."""
     channel, outcome = way.channel, Outcome()
     if returns(standing, channel.name):
         return outcome
     if way.before and not returns(standing, way.before):
         why = f"order: {channel.name} comes after {way.before}, and the gate never let this release be there"
         return Outcome([why], [Step(kind="promote", about=(way.before,))])
+    down = [record for record in way.deployed.values() if record and record.outcome != "running"]
+    for record in down:
+        why = (
+            f"deployment: it did not come up at {record.deployment} ({record.time}): {'; '.join(record.reasons)[:300]}"
+        )
+        outcome.reasons.append(why)
+        outcome.steps.append(Step(kind="deploy", about=(record.deployment,)))
+    if down:
+        return outcome
     for capacity, why in way.unapproved:
         outcome.reasons.append(f"approval: {channel.name} wants one as {capacity}: {why}")
         outcome.steps.append(Step(kind="approve", about=(capacity,)))
         outcome.held = "approval"
+    _ran(way, outcome)
     if channel.after is not None and way.stayed < channel.after:
         left = Duration(seconds=int((channel.after - way.stayed).total_seconds()) or 1)
         outcome.reasons.append(
@@ -143,6 +161,25 @@ def enters(standing: Standing, way: Way) -> Outcome:
         outcome.steps.append(Step(kind="wait", about=(f"{_spoken(left)} under {way.before}",)))
         outcome.held = outcome.held or "time"
     return outcome
+
+
+def _ran(way: Way, outcome: Outcome) -> None:
+    """Hold a release that did not run long enough, or that nobody read back."""
+    asked = way.channel.deployed
+    for name, record in way.deployed.items() if asked else ():
+        if asked is None or (record and record.ran >= asked.run_for):
+            continue
+        if record is None:
+            why = f"deployment: {way.channel.name} wants it at {name}, and nobody read back that it runs there"
+            outcome.steps.append(Step(kind="deploy", about=(name,)))
+        else:
+            why = (
+                f"deployment: {way.channel.name} wants it at {name} for {asked.run_for} without a break, it was seen "
+                f"there for {_spoken(record.ran)} (last {record.time})"
+            )
+            outcome.steps.append(Step(kind="deploy", about=(f"{name} {asked.run_for} after {record.since}",)))
+        outcome.reasons.append(why)
+        outcome.held = outcome.held or "deployment"
 
 
 def releases_before(place: Place, release: Release, channel: str, verifier: Verifier) -> list[Release]:

@@ -56,6 +56,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "break-glass": (["open", "ap:1", "--reason", "x", "--lasts", "1h"], 8),
     "revoke": (["ap:1", "--reason", "x"], 8),
     "replicate": (["ap:1"], 8),
+    "deploy": (["web"], 8),
     "mirror": (["across"], 8),
     "mirror clusters": (["across", "--form", "idms", "--to", "out"], 8),
     "mirror --release": (["ap:1"], 8),

@@ -73,6 +73,10 @@ class KubeCluster:
         items = [each for each in self.objects[path] if not marker or each["metadata"]["namespace"] == namespace]
         return self._page(items, {key: values[0] for key, values in parse_qs(parts.query).items()})
 
+    def change(self, target: str, headers: Any, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and document of a PATCH: nobody may."""
+        return 405, _status("the server does not allow this method on the requested resource")
+
     def _page(self, items: list[dict[str, Any]], query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         start = int(query.get("continue", "0"))
         if start and self.gone:
@@ -98,7 +102,16 @@ def serving(
         disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
-            status, document = cluster.answer(self.path, self.headers.get("Authorization", ""))
+            self._say(*cluster.answer(self.path, self.headers.get("Authorization", "")))
+
+        def do_PATCH(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self._say(*cluster.change(self.path, self.headers, body))
+
+        def _say(self, status: int, document: dict[str, Any]) -> None:
+            if not status:  # the connection ends without an answer
+                self.close_connection = True
+                return
             raw = json.dumps(document).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

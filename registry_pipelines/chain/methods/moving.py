@@ -1,8 +1,9 @@
-"""What carries images: to targets, through mirrors, in bundles across a gap, by syncs."""
+"""What carries images: to targets, through mirrors, in bundles across a gap, by syncs; and to where they run."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Moving(Base):
-    """The stages that copy: replicate, mirror, bundles, sync."""
+    """The stages that copy: replicate, mirror, bundles, sync; and roll-outs."""
 
     def replicate(self, release: Release, target: str) -> StageResult:
         """Copy a promoted release to one target; for several see :meth:`replicate_to`. Raises PromotionDenied, and what
@@ -212,6 +213,27 @@ class Moving(Base):
         from registry_pipelines.chain import drill
 
         return drill.drill(self._session, name, at=at, newest=newest, start=start)
+
+    def deploy(self, name: str, release: Release | None = None, *, dry_run: bool = False) -> StageResult:
+        """Roll out what the channel of a deployment names, read back what runs, and attach the signed note of it; not
+        ``ok`` where it did not come up. What went wrong is told, see :meth:`notify`. Raises PromotionDenied, NotFound,
+        InputError, Forbidden, RegistryError."""
+        self._session.deployment(name)  # before anything heavy is loaded
+        from registry_pipelines.chain import deploy
+
+        result = deploy.deploy(self._session, name, release, dry_run=dry_run)
+        if result.ok:
+            return result
+        subject = Release.parse(str(result.facts["release"]))
+        told = self.notify("failed", subject, stage="deploy", what=result.action, reasons=result.reasons)
+        return replace(result, notes=[*result.notes, *told])
+
+    def deploy_due(self, name: str) -> tuple[Release, str] | None:
+        """The release that a deployment is to roll out or read back now, and a word that changes with the reason; None
+        for nothing. Read only. Raises PromotionDenied, RegistryError."""
+        from registry_pipelines.chain import deploy
+
+        return deploy.due(self._session, name)
 
     def ways(self, images: Sequence[str] = ()) -> StageResult:
         """Which way each image (all unless named) takes to each target, by ECR itself or by our copies, and why."""

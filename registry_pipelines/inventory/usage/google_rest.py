@@ -1,8 +1,8 @@
-"""Lists of Google's REST APIs, without their clients (Vertex AI's alone is 100 MB): google-auth signs, we read JSON."""
+"""Google's REST APIs, without their clients (Vertex AI's alone is 100 MB): google-auth signs, we read JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,10 +27,34 @@ class GoogleRest:
 
     def get(self, path: str, **query: str) -> dict[str, Any]:
         """One resource. Raises the RegistryError family."""
+        return self._again("GET", path, query)
+
+    def patch(self, path: str, body: Mapping[str, Any], **query: str) -> dict[str, Any]:
+        """Change a resource; its ``etag`` is in it, so that to send it again is safe. Raises as :meth:`get`; status 409
+        where somebody wrote meanwhile, or this did and the answer was lost."""
+        return self._again("PATCH", path, query, body)
+
+    def token(self) -> str:
+        """An access token, for what takes one beside this API; a new one where the last one ends soon. Raises
+        Unauthorized."""
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
+
+        credentials = self._access.credentials
+        try:
+            if not credentials.valid:
+                credentials.refresh(Request())
+        except GoogleAuthError as error:
+            raise _no_token(error, urlsplit(self._base).netloc) from None
+        return str(credentials.token)
+
+    def _again(
+        self, verb: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         attempt = 1
         while True:
             try:
-                return self._once(path, query)
+                return self._once(verb, path, query, body)
             except RegistryError as error:
                 if not self._retries.wait(error, attempt):
                     raise
@@ -50,16 +74,16 @@ class GoogleRest:
             token = {"pageToken": answer["nextPageToken"]}
         raise RegistryError(f"{path} has no end: {MAX_PAGES} pages", where=self._base)
 
-    def _once(self, path: str, query: dict[str, str]) -> dict[str, Any]:
+    def _once(self, verb: str, path: str, query: Mapping[str, str], body: Mapping[str, Any] | None) -> dict[str, Any]:
         where = f"{urlsplit(self._base).netloc}{path}"
         session = self._session()
         import requests
         from google.auth.exceptions import GoogleAuthError
 
         try:
-            answer = session.get(f"{self._base}{path}", params=query, timeout=ANSWER_S)
+            answer = session.request(verb, f"{self._base}{path}", params=query, json=body, timeout=ANSWER_S)
         except GoogleAuthError as error:
-            raise Unauthorized(f"Google gave no token: {type(error).__name__}", where=where, do=LOG_IN) from None
+            raise _no_token(error, where) from None
         except requests.RequestException as error:
             raise Unavailable(f"no answer: {type(error).__name__}", where=where) from None
         if answer.status_code != 200:
@@ -82,6 +106,10 @@ class GoogleRest:
 
             self._made = AuthorizedSession(own or AnonymousCredentials(), max_refresh_attempts=1)
         return self._made
+
+
+def _no_token(error: Exception, where: str) -> Unauthorized:
+    return Unauthorized(f"Google gave no token: {type(error).__name__}", where=where, do=LOG_IN)
 
 
 def _refused(status: int, text: str, where: str) -> RegistryError:

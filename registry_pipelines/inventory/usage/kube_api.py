@@ -1,4 +1,5 @@
-"""Lists of an API server of Kubernetes, page by page (API concepts: "Retrieving large results sets in chunks").
+"""An API server of Kubernetes: lists, page by page (API concepts: "Retrieving large results sets in chunks"), single
+objects, and patches of them.
 
 A continue token lives as long as etcd keeps the revision, five minutes by default; when it is gone (410) the list is
 begun again, for a list that goes on at another revision may miss what moved between.
@@ -10,7 +11,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -36,14 +37,19 @@ MAX_PAGES = 100_000
 BEGUN_AGAIN = 3
 """Times that a list whose token is gone is begun again."""
 GONE = 410
+PATCH_TYPE = "application/strategic-merge-patch+json"
+"""Lists with a key are merged by it: a container by its name."""
 _BY_STATUS: dict[int, type[RegistryError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
 
 
 class KubeApi:
-    """One API server, over one connection that is kept; of one thread."""
+    """One API server, over one connection that is kept; of one thread. renew: gives the access with new credentials,
+    for work that lasts longer than a token; asked when the server takes these no longer."""
 
-    def __init__(self, access: KubeAccess, *, retries: Retries | None = None) -> None:
-        self._access, self._retries = access, retries or Retries()
+    def __init__(
+        self, access: KubeAccess, *, retries: Retries | None = None, renew: Callable[[], KubeAccess] | None = None
+    ) -> None:
+        self._access, self._retries, self._renew = access, retries or Retries(), renew
         parts = urlsplit(access.server)
         self.host = parts.netloc
         self._path = parts.path.rstrip("/")
@@ -56,22 +62,22 @@ class KubeApi:
             self._connection.close()
             self._connection = None
 
-    def items(self, path: str) -> Iterator[dict[str, Any]]:
-        """All objects of a list. Raises RegistryError: a list that cannot be read to its end is none. One that is begun
-        again gives what it gave before once more."""
+    def items(self, path: str, **query: str) -> Iterator[dict[str, Any]]:
+        """All objects of a list. query: as ``labelSelector``. Raises RegistryError: a list that cannot be read to its
+        end is none. One that is begun again gives what it gave before once more."""
         for left in reversed(range(BEGUN_AGAIN)):
             try:
-                yield from self._whole(path)
+                yield from self._whole(path, query)
             except RegistryError as error:
                 if error.status != GONE or not left:
                     raise
             else:
                 return
 
-    def _whole(self, path: str) -> Iterator[dict[str, Any]]:
+    def _whole(self, path: str, asked: Mapping[str, str]) -> Iterator[dict[str, Any]]:
         token = ""
         for _ in range(MAX_PAGES):
-            query = {"limit": str(PAGE), **({"continue": token} if token else {})}
+            query = {"limit": str(PAGE), **asked, **({"continue": token} if token else {})}
             answer = self.get(f"{path}?{urlencode(query)}")
             listed = answer.get("items")
             if listed is not None and not isinstance(listed, list):
@@ -84,20 +90,33 @@ class KubeApi:
 
     def get(self, path: str) -> dict[str, Any]:
         """One answer. Raises the RegistryError family; status 410 for a token that is gone."""
-        attempt = 1
+        return self._again("GET", path)
+
+    def patch(self, path: str, patch: Mapping[str, Any]) -> dict[str, Any]:
+        """Change an object by a strategic merge patch; it has a ``resourceVersion``, so that to send it again is safe.
+        Raises as :meth:`get`; status 409 where somebody wrote meanwhile, or this did and the answer was lost."""
+        return self._again("PATCH", path, json.dumps(patch).encode())
+
+    def _again(self, verb: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        attempt, renewed = 1, False
         while True:
             try:
-                return self._once(path)
+                return self._once(verb, path, body)
             except RegistryError as error:
+                if isinstance(error, Unauthorized) and self._renew and not renewed:
+                    self.close()
+                    self._access, renewed = self._renew(), True
+                    continue
                 if not self._retries.wait(error, attempt):
                     raise
                 attempt += 1
 
-    def _once(self, path: str) -> dict[str, Any]:
+    def _once(self, verb: str, path: str, body: bytes | None) -> dict[str, Any]:
         where = f"{self.host}{path.partition('?')[0]}"
         try:
             connection = self._connected()
-            connection.request("GET", f"{self._path}{path}", headers=self._headers())
+            headers = {**self._headers(), **({"Content-Type": PATCH_TYPE} if body else {})}
+            connection.request(verb, f"{self._path}{path}", body, headers)
             answer = connection.getresponse()
             raw = answer.read(MAX_ANSWER_BYTES + 1)
         except (OSError, http.client.HTTPException) as error:

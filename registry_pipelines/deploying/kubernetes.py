@@ -1,0 +1,205 @@
+"""A workload of a cluster of Kubernetes: a Deployment, StatefulSet or DaemonSet whose image is changed by digest.
+
+Written with a strategic merge patch, in which a container is found by its name and everything else stays, with
+``resourceVersion`` so that nothing is written over what somebody else just wrote, and as field manager ``MANAGER``. An
+apply (server side) would make the object where it is gone. Sources: apps/v1 and core/v1 of Kubernetes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from registry_pipelines.deploying.kube_status import progress_of, setter_of
+from registry_pipelines.deploying.platform import Instance, Look
+from registry_pipelines.errors import ContentError, Forbidden, InputError, NotFound
+from registry_pipelines.inventory.usage.kube_api import KubeApi
+from registry_pipelines.inventory.usage.kubernetes import OVER
+from registry_pipelines.settings import unknown
+
+MANAGER = "registry-pipelines"
+"""Field manager of what is written: ``kubectl get --show-managed-fields`` shows it."""
+PLURALS = {"deployment": "deployments", "statefulset": "statefulsets", "daemonset": "daemonsets"}
+LISTS = ("containers", "initContainers")
+"""Lists of a pod template in which a container may be named, and those of a pod's status beside them."""
+CAUSE = "kubernetes.io/change-cause"
+"""What ``kubectl rollout history`` shows."""
+
+
+class Workload:
+    """See Platform. container: empty for the only one."""
+
+    def __init__(self, api: KubeApi, *, namespace: str, kind: str, name: str, container: str = "") -> None:
+        self._api, self._namespace, self._kind, self._name, self._container = api, namespace, kind, name, container
+        self._path = f"/apis/apps/v1/namespaces/{namespace}/{PLURALS[kind]}/{name}"
+
+    @property
+    def where(self) -> str:
+        """See Platform."""
+        inside = f", container {self._container}" if self._container else ""
+        return f"cluster {self._api.host}, {self._kind} {self._namespace}/{self._name}{inside}"
+
+    def close(self) -> None:
+        """See Platform."""
+        self._api.close()
+
+    def look(self) -> Look:
+        """See Platform. Raises ContentError for an answer that is no workload."""
+        document = self._read()
+        listed, container = self._find(document)
+        done = progress_of(self._kind, document)
+        metadata, status = document.get("metadata") or {}, "containerStatuses"
+        if listed == "initContainers":
+            status = "initContainerStatuses"
+        return Look(
+            written=container["image"],
+            instances=tuple(self._instances(document, container["name"], status)),
+            settled=done.settled,
+            progress=done.text,
+            failed=done.failed,
+            blocked=done.blocked,
+            revision=done.revision,
+            setter=setter_of(document, listed, container["name"]),
+            version=str(metadata.get("resourceVersion") or ""),
+            annotations={str(key): str(value) for key, value in (metadata.get("annotations") or {}).items()},
+            raw={"list": listed, "name": container["name"]},
+        )
+
+    def change(self, seen: Look, image: str, annotations: Mapping[str, str], *, back: bool = False) -> None:
+        """See Platform."""
+        template = {"spec": {seen.raw["list"]: [{"name": seen.raw["name"], "image": image}]}}
+        cause = f"registry-pipelines: {'back to ' if back else ''}{image}"
+        patch = {
+            "metadata": {"resourceVersion": seen.version, "annotations": {**annotations, CAUSE: cause}},
+            "spec": {"template": template},
+        }
+        query = urlencode({"fieldManager": MANAGER})
+        try:
+            self._api.patch(f"{self._path}?{query}", patch)
+        except Forbidden as error:
+            raise self._denied(error, "patch", PLURALS[self._kind]) from error
+
+    def widen(self, seen: Look) -> bool:
+        """See Platform: a Service gives all ready pods their part."""
+        return False
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            return self._api.get(self._path)
+        except Forbidden as error:
+            raise self._denied(error, "get", PLURALS[self._kind]) from error
+        except NotFound as error:
+            raise NotFound(
+                f"there is no {self._kind} {self._name} in namespace {self._namespace}",
+                where=self._api.host,
+                do="Make it first (this changes the image of what is there), or correct `object` and `namespace`",
+            ) from error
+
+    def _denied(self, error: Forbidden, verb: str, resource: str) -> Forbidden:
+        group = "" if resource == "pods" else "apps"
+        return Forbidden(
+            f"{error.what}; it needs the verb {verb} for {resource}{f'.{group}' if group else ''}",
+            where=f"{self._api.host}, namespace {self._namespace}",
+            do="Bind the Role of docs/deployment.md to this account",
+            status=error.status,
+        )
+
+    def _find(self, document: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+        """The container that is changed, and the list it is in. Raises InputError, ContentError."""
+        spec = _inside(document, "spec", "template", "spec")
+        found: dict[str, tuple[str, dict[str, Any]]] = {}
+        for listed in LISTS:
+            for each in spec.get(listed) or ():
+                if not isinstance(each, dict) or not isinstance(each.get("image"), str):
+                    raise ContentError(f"a container of {self._name} has no image", where=self.where)
+                found[str(each.get("name"))] = (listed, each)
+        mains = [name for name, (listed, _) in found.items() if listed == "containers"]
+        name = self._container or (mains[0] if len(mains) == 1 else "")
+        if not name:
+            raise InputError(
+                f"{self._name} has several containers: {', '.join(mains)}", where=self.where, do="Say `container`"
+            )
+        if name not in found:
+            # A merge patch would add one of that name.
+            raise InputError(unknown(name, found, f"container of {self._name}"), where=self.where)
+        return found[name]
+
+    def _instances(self, document: Mapping[str, Any], container: str, status: str) -> Iterator[Instance]:
+        """Its pods, but those that are going or have ended."""
+        for pod in self._pods(_inside(document, "spec", "selector")):
+            metadata, state = pod.get("metadata") or {}, pod.get("status") or {}
+            over = metadata.get("deletionTimestamp") or state.get("phase") in OVER
+            if not over and _belongs(metadata, document, self._kind):
+                yield _instance(str(metadata.get("name")), state, container, status)
+
+    def _pods(self, selector: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        path = f"/api/v1/namespaces/{self._namespace}/pods"
+        try:
+            yield from self._api.items(path, labelSelector=_selector(selector))
+        except Forbidden as error:
+            raise self._denied(error, "list", "pods") from error
+
+
+def _inside(document: Mapping[str, Any], *path: str) -> dict[str, Any]:
+    found: Any = document
+    for part in path:
+        found = found.get(part) if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        raise ContentError(f"the workload has no {'.'.join(path)}")
+    return found
+
+
+def _selector(selector: Mapping[str, Any]) -> str:
+    """As a list takes it. Operators: In, NotIn, Exists, DoesNotExist."""
+    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
+    for each in selector.get("matchExpressions") or ():
+        key, operator = each.get("key"), each.get("operator")
+        values = ",".join(map(str, each.get("values") or ()))
+        forms = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
+        parts.append(str(forms.get(operator, f"!{key}")))
+    if not parts:
+        raise ContentError("the workload selects no pods by label")
+    return ",".join(parts)
+
+
+def _belongs(metadata: Mapping[str, Any], document: Mapping[str, Any], kind: str) -> bool:
+    """Whether a pod is the workload's own, and not one of another whose labels match, too. A Deployment's belong to its
+    ReplicaSets, which are called after it."""
+    own = document.get("metadata") or {}
+    owners = [each for each in metadata.get("ownerReferences") or () if each.get("controller")]
+    if kind == "deployment":
+        start = f"{own.get('name')}-"
+        return any(
+            each.get("kind") == "ReplicaSet"
+            and str(each.get("name")) == f"{start}{(metadata.get('labels') or {}).get('pod-template-hash')}"
+            for each in owners
+        )
+    return any(each.get("uid") == own.get("uid") for each in owners)
+
+
+def _instance(name: str, state: Mapping[str, Any], container: str, status: str) -> Instance:
+    mine: Mapping[str, Any] = next((each for each in state.get(status) or () if each.get("name") == container), {})
+    conditions = {each.get("type"): each for each in state.get("conditions") or ()}
+    ready = (conditions.get("Ready") or {}).get("status") == "True"
+    trouble = "" if ready else _trouble(name, state, conditions)
+    return Instance(name, str(mine.get("imageID") or ""), ready, int(mine.get("restartCount") or 0), trouble)
+
+
+def _trouble(name: str, state: Mapping[str, Any], conditions: Mapping[Any, Mapping[str, Any]]) -> str:
+    """What a pod waits for: ``ImagePullBackOff: ...``, ``Unschedulable: ...``; empty while it only starts."""
+    for status in ("initContainerStatuses", "containerStatuses"):
+        for each in state.get(status) or ():
+            for phase in ("waiting", "terminated"):
+                told = (each.get("state") or {}).get(phase) or {}
+                reason = str(told.get("reason") or "")
+                if reason and reason not in ("ContainerCreating", "PodInitializing", "Completed"):
+                    message = str(told.get("message") or "")[:300]
+                    return f"container {each.get('name')}: {reason}{f': {message}' if message else ''}"
+    scheduled = conditions.get("PodScheduled") or {}
+    if scheduled.get("status") == "False":
+        return f"{scheduled.get('reason')}: {str(scheduled.get('message') or '')[:300]}"
+    return ""
+
+
+__all__ = ["MANAGER", "Workload"]
