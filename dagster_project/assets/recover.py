@@ -1,5 +1,6 @@
 """Backups of registries every night, and a restore drill every week, with recovery point and time as charts."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import dagster as dg
@@ -30,11 +31,23 @@ def backed_up(settings: Backup) -> dg.AssetsDefinition:
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=late),
         check_specs=[dg.AssetCheckSpec(WHOLE, asset=dg.AssetKey(key), description="Everything was read and is kept.")],
         description=f"What {', '.join(settings.registries)} hold, kept at {settings.to} with a signed moment that says "
-        "what every tag named. What could not be read or written fails the check; the rest is kept.",
+        "what every tag named. What could not be read or written fails the check; the rest is kept. After a whole one "
+        "the moments go that `keep` does not keep.",
     )
     def backed_up(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
         with refusals(context), progress_in_log(context, chain) as logged_chain:
             result = logged_chain.backup(settings.name)
+            if settings.keep is not None and result.ok:
+                expired = logged_chain.expire(settings.name)
+                result = replace(
+                    result,
+                    facts={
+                        **result.facts,
+                        "moments_kept": expired.facts["kept"],
+                        "moments_gone": expired.facts["gone"],
+                    },
+                    notes=[*result.notes, expired.action, *expired.reasons],
+                )
         return materialized(result, outcome(WHOLE, passed=result.ok, reasons=result.reasons))
 
     return backed_up

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from importlib.metadata import version
+from pathlib import Path
 
-from registry_pipelines.chain.moments import moments_place, settings_of, tags_of
+from registry_pipelines.chain.moments import lock, moments_place, settings_of, tags_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.errors import exit_code_of_many
+from registry_pipelines.errors import RegistryPipelinesError, exit_code_of_many
 from registry_pipelines.evidence.attestations import attest_once
+from registry_pipelines.evidence.model import Signer
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.recover.model import Backup
 from registry_pipelines.recover.moment import (
+    CONFIGURATION,
     KIND,
     KeptImage,
     KeptRepository,
     Moment,
-    moment_tag,
     moments_name,
     next_time,
+    settings_file,
     stored_name,
 )
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.set_aside import QUARANTINES
 from registry_pipelines.transfer.closure.selector import Selector
-from registry_pipelines.transfer.file_sets import LocalFile, push_set
+from registry_pipelines.transfer.file_sets import LocalFile, PushedSet, push_set
 from registry_pipelines.transfer.sync import OpenTarget, Source, SyncResult, sync_each
 from registry_pipelines.transfer.uploads import Uploads
 
@@ -40,10 +46,17 @@ def backup(session: Session, name: str) -> StageResult:
     """Bring what is new to the place of a backup, then write down, signed, what every tag names. What cannot be read or
     written is said in the moment, which is then not whole, and not ``ok``.
 
-    Raises InputError (no promoter's key here), the RegistryError family where the moment cannot be written.
+    Raises InputError (no promoter's key here), StateLocked (another one runs), the RegistryError family where the
+    moment cannot be written.
     """
-    began, settings = time.monotonic(), settings_of(session, name)
+    settings = settings_of(session, name)
     signer = session.keys.signer("promoter")
+    with lock(session, settings):
+        return _backup(session, settings, signer)
+
+
+def _backup(session: Session, settings: Backup, signer: Signer) -> StageResult:
+    began = time.monotonic()
     where = moments_place(session, settings)
     now = session.now()
     at = next_time(now, tags_of(where))
@@ -52,6 +65,7 @@ def backup(session: Session, name: str) -> StageResult:
         if at > now + timedelta(minutes=1)
         else []
     )
+    files, unread, untold = _files(session, settings)
     results = sync_each([_source(session, settings, each) for each in settings.registries], engine=session.engine())
     moment = Moment(
         backup=settings.name,
@@ -60,16 +74,13 @@ def backup(session: Session, name: str) -> StageResult:
         version=version("registry-pipelines"),
         prefix=settings.prefix,
         repositories=tuple(_kept(settings, results)),
-        failed=tuple(_failures(results)),
-        left_out=tuple(dict.fromkeys(f"{each.what}: {each.why}" for done in results for each in done.passed_over)),
+        failed=(*_failures(results), *unread),
+        left_out=(
+            *dict.fromkeys(f"{each.what}: {each.why}" for done in results for each in done.passed_over),
+            *untold,
+        ),
     )
-    document, file = moment.encode(), session.config.path
-    raw = file.read_bytes()
-    files = [LocalFile(file, Digest.of(raw), len(raw))]
-    with session.engine(receipts=False).opened() as state:
-        done = push_set(
-            Uploads(state, where, session.progress), KIND, document, files, tag=moment_tag(at), created=moment.time
-        )
+    done = _push(session, where, moment, files)
     attest_once(where, done.descriptor, KIND.predicate_type, {"time": moment.time, "whole": moment.is_whole}, signer)
     moved = sum(each.bytes_moved for each in results)
     return StageResult(
@@ -81,7 +92,7 @@ def backup(session: Session, name: str) -> StageResult:
         bytes_moved=moved + done.bytes_sent,
         seconds=time.monotonic() - began,
         facts={
-            "moment": moment_tag(at),
+            "moment": moment.tag,
             "to": str(where.registry.name),
             "repositories": len(moment.repositories),
             "tags": moment.tags,
@@ -96,6 +107,42 @@ def backup(session: Session, name: str) -> StageResult:
         ok=moment.is_whole,
         exit_code=exit_code_of_many([each.exit_code for each in results]) if not moment.is_whole else 0,
     )
+
+
+def _push(session: Session, where: Place, moment: Moment, files: Mapping[str, bytes]) -> PushedSet:
+    with session.engine(receipts=False).opened() as state, tempfile.TemporaryDirectory(prefix="moment-") as folder:
+        local = []
+        for name, content in files.items():
+            path = Path(folder) / name
+            with local_errors(path):
+                path.write_bytes(content)
+            local.append(LocalFile(path, Digest.of(content), len(content)))
+        uploads = Uploads(state, where, session.progress)
+        return push_set(uploads, KIND, moment.encode(), local, tag=moment.tag, created=moment.time)
+
+
+def _files(session: Session, settings: Backup) -> tuple[dict[str, bytes], list[str], list[str]]:
+    """The configuration, and the settings of each registry in a cloud as `infra` would declare them, with the files
+    that these name; what of declared settings could not be read, and what of others. A registry that declares nothing
+    may well not let us read them."""
+    with local_errors(session.config.path):
+        found = {CONFIGURATION: session.config.path.read_bytes()}
+    unread: list[str] = []
+    untold: list[str] = []
+    for name in settings.registries:
+        if session.config.registries[name].kind not in ("ecr", "gar"):
+            continue
+        from registry_pipelines.chain.infra import imported
+
+        try:
+            text, files, notes = imported(session, name)
+        except RegistryPipelinesError as error:
+            (unread if name in session.config.infra else untold).append(f"the settings of {name}: {error}")
+            continue
+        untold += [f"the settings of {name}: {each}" for each in notes]
+        found[settings_file(name)] = text.encode()
+        found |= {settings_file(name, path): content for path, content in files.items()}
+    return found, unread, untold
 
 
 def _source(session: Session, settings: Backup, registry: str) -> Source:

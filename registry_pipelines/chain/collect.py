@@ -87,6 +87,7 @@ def _needed_at(session: Session | None, place: Place) -> Live:
     """What runs of a place's registry, under whatever names it has, and what channels name, each with a sentence."""
     if session is None:
         return Live()
+    from registry_pipelines.chain.expire import needed_by_backups
     from registry_pipelines.chain.running import in_use
 
     opened = session.places.registry
@@ -94,7 +95,8 @@ def _needed_at(session: Session | None, place: Place) -> Live:
     used = [in_use(session, name, place.repository) for name in names]
     digests = {digest: why for each in used for digest, why in each.digests.items()}
     contents = {digest: why for each in used for digest, why in each.contents.items()}
-    return Live({**digests, **channel_digests(session)}, contents=contents)
+    kept = {digest: why for name in names for digest, why in needed_by_backups(session, name, place.repository).items()}
+    return Live({**digests, **channel_digests(session)}, contents=contents, at={place.repository: kept})
 
 
 def retention_rules(session: Session | None, place: Place) -> list[RetentionRule]:

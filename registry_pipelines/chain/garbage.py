@@ -8,10 +8,11 @@ from pathlib import Path
 
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import EmbeddedRegistry, LayoutRegistry
+from registry_pipelines.config import EmbeddedRegistry, LayoutRegistry, StoreRegistry
 from registry_pipelines.config.clouds import EcrPublicRegistry, EcrRegistry, GarRegistry
 from registry_pipelines.errors import ContentError, EvidenceError, InputError, NotFound
-from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.oci.files import held_alone
+from registry_pipelines.progress import count_text, duration_text, size_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import unknown
 
@@ -31,6 +32,8 @@ def garbage(
     settings = session.config.registries.get(registry)
     if settings is None:
         raise InputError(unknown(registry, session.config.registries, "registry"), do="Name one of the configuration")
+    if isinstance(settings, StoreRegistry):
+        return _free_store(session, registry, dry_run, grace_s)
     if not isinstance(settings, EmbeddedRegistry | LayoutRegistry):
         return _advise(session, registry)
     root = session.config.root(settings) if isinstance(settings, EmbeddedRegistry) else settings.root
@@ -71,6 +74,35 @@ def _free(registry: str, root: Path, dry_run: bool, grace_s: float | None) -> St
         reasons=[f"{each}; nothing of it was freed" for each in done.skipped],
         ok=not done.skipped,
         exit_code=ContentError.exit_code if done.skipped else 0,
+    )
+
+
+def _free_store(session: Session, registry: str, dry_run: bool, grace_s: float | None) -> StageResult:
+    """In two runs: what nothing needs is marked, and deleted by a run at least ``grace_s`` later."""
+    from registry_pipelines.registry.stored import StoredRegistry
+    from registry_pipelines.registry.stored_garbage import UNUSED_S
+
+    started = time.monotonic()
+    there = session.places.registry(registry)
+    if not isinstance(there, StoredRegistry):
+        raise InputError(f"{registry} is not an object store")
+    grace = UNUSED_S if grace_s is None else grace_s
+    path = session.config.state / "recover" / f"{registry}.lock"
+    with held_alone(path, f"another process keeps or lets go of what is at {registry}"):
+        done = there.free_content(unused_s=grace, dry_run=dry_run)
+    verb = "would free" if dry_run else "freed"
+    action = (
+        f"{verb} {size_text(done.bytes)}: {count_text(done.blobs, 'blob')}" if done.blobs else "nothing to free yet"
+    )
+    waits = f"{count_text(done.waiting, 'blob')} ({size_text(done.waiting_bytes)}) that nothing needs can go in "
+    return StageResult(
+        stage="garbage",
+        subject=registry,
+        action=action if done.blobs or done.waiting else "nothing to free",
+        changed=not dry_run and bool(done.blobs),
+        seconds=time.monotonic() - started,
+        facts={**NOTHING, "blobs": done.blobs, "freed_bytes": done.bytes, "waiting": done.waiting, "grace_s": grace},
+        notes=[waits + duration_text(done.next_s)] if done.waiting else [],
     )
 
 

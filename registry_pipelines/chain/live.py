@@ -16,18 +16,21 @@ def live_digests(session: Session, registry: str) -> Live:
     """What must stay in a registry, each digest with why.
 
     That is what the sources of ``usage`` run or may start (one that does not answer is a stop of what it could speak
-    of, never one that runs nothing), what channels name, what came lately, what has still to be brought on, and what
-    mirrors' locks name. ``plan_retention`` and ``apply_plan`` take the value. Raises InputError (no such registry; a
-    lock that cannot be read), RegistryError: one with channels does not answer; LocalError.
+    of, never one that runs nothing), what channels name, what came lately, what has still to be brought on, what
+    mirrors' locks name, and what moments of backups need that are kept there. ``plan_retention`` and ``apply_plan``
+    take the value. Raises InputError (no such registry; a lock that cannot be read), RegistryError: one with channels
+    does not answer; LocalError.
     """
     from registry_pipelines.chain.collect import channel_digests
     from registry_pipelines.chain.crossings import WaysOn
     from registry_pipelines.chain.deployed import deployed_digests
+    from registry_pipelines.chain.expire import kept_by_backups
     from registry_pipelines.chain.running import running
     from registry_pipelines.chain.uploading import uploading
 
     found = running(session, registry)
     looks, unknown = pushes(session, registry)
+    kept, unread = kept_by_backups(session, registry)
     return Live(
         {
             **locked_digests(session, registry),
@@ -36,10 +39,11 @@ def live_digests(session: Session, registry: str) -> Live:
             **found.digests,
         },
         contents=found.contents,
+        at=kept,
         named=found.named,
         busy=uploading(session, registry),
         fronts=fronts(session, registry),
-        stops=found.stops,
+        stops=(*found.stops, *unread),
         notes=(*found.notes, *unknown),
         pushes=looks,
         crossings=WaysOn(session, registry),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.progress import age_text
+from registry_pipelines.oci.files import held_alone
+from registry_pipelines.progress import age_text, count_text
 from registry_pipelines.recover.model import Backup
 from registry_pipelines.recover.moment import KIND, Moment, chosen_tag, moment_tags, moments_name, read_tag, wrong_clock
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import unknown
-from registry_pipelines.transfer.file_sets import open_set, vouched
+from registry_pipelines.transfer.file_sets import OpenedSet, fetch_set, open_set, vouched
 
 
 def settings_of(session: Session, name: str) -> Backup:
@@ -59,6 +62,39 @@ def _age_s(session: Session, tag: str) -> float:
     return max(0.0, (session.now() - read_tag(tag)).total_seconds())
 
 
+def show(session: Session, name: str, *, at: str = "", files: Path | None = None) -> StageResult:
+    """One moment: its repositories, what failed and what was left out; ``files`` takes the configuration and the
+    settings of cloud registries as they were, each whole or not at all. Raises what :func:`open_moment` does,
+    LocalError."""
+    began = time.monotonic()
+    opened = open_moment(session, name, at)
+    moment = opened.moment
+    brought = fetch_set(opened.stored, files, session.progress) if files is not None else 0
+    repositories = count_text(len(moment.repositories), "repository", "repositories")
+    return StageResult(
+        stage="moment",
+        subject=f"{opened.settings.name}@{opened.tag}",
+        action=f"{count_text(moment.tags, 'tag')} in {repositories}" + ("" if moment.is_whole else "; not whole"),
+        digest=opened.descriptor,
+        bytes_moved=brought,
+        seconds=time.monotonic() - began,
+        facts={"moment": opened.tag, "ended": moment.ended, "version": moment.version, "whole": moment.is_whole},
+        rows=[
+            {
+                "registry": each.registry,
+                "repository": each.repository,
+                "images": len(each.images),
+                "tags": sum(len(image.tags) for image in each.images),
+                "bytes": sum(image.size for image in each.images),
+            }
+            for each in moment.repositories
+        ],
+        reasons=list(moment.failed),
+        notes=[*moment.left_out, *(f"file: {files / each if files else each}" for each in sorted(opened.stored.files))],
+        ok=moment.is_whole,
+    )
+
+
 @dataclass(frozen=True)
 class Opened:
     """A moment that a believed key signed. tag: of it."""
@@ -66,7 +102,12 @@ class Opened:
     settings: Backup
     tag: str
     moment: Moment
-    descriptor: Digest
+    stored: OpenedSet
+
+    @property
+    def descriptor(self) -> Digest:
+        """Of the artifact."""
+        return self.stored.descriptor.digest
 
     @property
     def made_at(self) -> datetime:
@@ -78,14 +119,24 @@ def open_moment(session: Session, name: str, at: str = "") -> Opened:
     """Read the document of a moment, once a believed promoter's key vouches for it. Raises InputError, EvidenceMissing,
     ManifestInvalid, the RegistryError family."""
     settings = settings_of(session, name)
-    where = moments_place(session, settings)
-    tag = chosen_tag(tags_of(where), at)
-    opened = open_set(where, tag, KIND)
-    vouched(opened, KIND, session.verifier())
-    moment = Moment.decode(opened.document, where=str(opened))
+    return open_tag(session, settings, chosen_tag(tags_of(moments_place(session, settings)), at))
+
+
+def open_tag(session: Session, settings: Backup, tag: str) -> Opened:
+    """The same of one tag, also of a moment that is being let go."""
+    found = open_set(moments_place(session, settings), tag, KIND)
+    vouched(found, KIND, session.verifier())
+    moment = Moment.decode(found.document, where=str(found))
     if moment.backup != settings.name:
-        raise InputError(f"this is a moment of the backup {moment.backup}", where=str(opened))
-    return Opened(settings, tag, moment, opened.descriptor.digest)
+        raise InputError(f"this is a moment of the backup {moment.backup}", where=str(found))
+    return Opened(settings, tag, moment, found)
+
+
+def lock(session: Session, settings: Backup) -> AbstractContextManager[None]:
+    """Held by who writes to the place of a backup or lets go of what is there: a backup takes content for kept that
+    another process is about to delete. Raises StateLocked."""
+    path = session.config.state / "recover" / f"{settings.to}.lock"
+    return held_alone(path, f"another process keeps or lets go of backups at {settings.to}")
 
 
 def moments_place(session: Session, settings: Backup) -> Place:
@@ -101,4 +152,4 @@ def tags_of(place: Place) -> list[str]:
         return []
 
 
-__all__ = ["Opened", "moments", "moments_place", "open_moment", "settings_of", "tags_of"]
+__all__ = ["Opened", "lock", "moments", "moments_place", "open_moment", "open_tag", "settings_of", "show", "tags_of"]

@@ -13,6 +13,7 @@ from registry_pipelines.anatomy.lint.lint import Lint
 from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.links.report import LinkReport
 from registry_pipelines.chain.result import StageResult
+from registry_pipelines.report.custody import Custody
 
 Row = dict[str, str | int | float | bool | None]
 """A row of a table."""
@@ -614,8 +615,11 @@ ANSWERS: dict[str, Any] = {
     "collect purge": Results,
     "recover backup": Results,
     "recover list": Results,
+    "recover show": Results,
+    "recover expire": Results,
     "recover restore": Results,
     "recover drill": Results,
+    "report custody": Custody,
     "report metrics": Results | WrittenFiles | Listening,
     "serve-admission": Listening,
     "node serve": Listening,

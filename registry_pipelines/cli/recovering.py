@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -49,6 +50,36 @@ def list_moments(options: Options, name: str) -> None:
     none."""
     with options.chain() as chain:
         _show(options, chain.moments(name), "moments")
+
+
+@recover.command("show", short_help="Show what a moment has; write its configuration and settings.")
+@click.argument("name", required=False, default="", shell_complete=BACKUPS)
+@AT
+@click.option(
+    "--files",
+    type=click.Path(file_okay=False, path_type=Path),
+    metavar="FOLDER",
+    help="Write the configuration and the settings of cloud registries there, as they were.",
+)
+@common
+def show(options: Options, name: str, at: str, files: Path | None) -> None:
+    """Show the repositories of a moment, and what could not be kept. Exit 3: the moment is not whole."""
+    with options.chain() as chain:
+        _show(options, chain.moment(name, at=at, files=files), "repositories")
+
+
+@recover.command("expire", short_help="Let moments go that `keep` does not keep.")
+@click.argument("name", required=False, default="", shell_complete=BACKUPS)
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+@common
+def expire(options: Options, name: str, dry_run: bool) -> None:
+    """Let the moments go that the backup's `keep` does not keep, then the content that only they needed; what another
+    moment of any backup needs stays. Ended in the middle, it goes on when it is run again.
+
+    Exit 3: something could not be deleted, and is tried again the next time.
+    """
+    with options.chain() as chain:
+        _show(options, chain.expire(name, dry_run=dry_run), "moments")
 
 
 @recover.command("restore", short_help="Bring images of a moment back, under the tags that they had.")

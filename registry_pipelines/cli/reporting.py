@@ -9,6 +9,7 @@ from registry_pipelines.cli.later import LaterGroup
 
 class _Reports(LaterGroup):
     later = {
+        "custody": "auditing",
         "metrics": "metering",
     }
 

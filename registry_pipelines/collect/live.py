@@ -75,15 +75,16 @@ class Front(NamedTuple):
 @dataclass(frozen=True)
 class Stop:
     """What could not be known, so that nothing goes. source: who should have said it. why: one sentence without the
-    source's name. repositories: patterns of those it could have spoken of, as the registry has them."""
+    source's name. repositories: patterns of those it could have spoken of, as the registry has them. unknown: what."""
 
     source: str
     why: str
     repositories: tuple[str, ...] = ("*",)
+    unknown: str = "who runs what"
 
     def __str__(self) -> str:
         where = "" if "*" in self.repositories else f" (of {', '.join(self.repositories)})"
-        return f"who runs what is not known: {self.source}: {self.why}; nothing goes until it is{where}"
+        return f"{self.unknown} is not known: {self.source}: {self.why}; nothing goes until it is{where}"
 
 
 @dataclass(frozen=True)

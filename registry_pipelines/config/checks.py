@@ -507,6 +507,8 @@ def _backups(config: Config) -> Iterable[tuple[str, str]]:
     """Two backups at one place would write each other's repositories."""
     seen: dict[tuple[str, str], str] = {}
     for name, each in config.backups.items():
+        if each.keep is not None and each.keep.says_nothing:
+            yield f"backups.{name}.keep", "say which moments stay: last, within, daily, weekly, monthly or yearly"
         other = seen.setdefault((each.to, each.prefix), name)
         if other != name:
             yield f"backups.{name}.prefix", f"backup `{other}` is kept at the same place; give each a prefix of its own"

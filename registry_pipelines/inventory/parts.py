@@ -7,14 +7,23 @@ a file of its own because few need it and it is ten times as large: a plan of re
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import reduce
+from operator import xor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import HEX_LENGTHS, Digest
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+
+_FOLDED = 32
+"""Bytes of a digest: all of sha256, half of sha512."""
 
 VERSION = 1
 """Of the columns; a new column does not change it."""
@@ -104,3 +113,32 @@ def with_metadata(table: pa.Table, facts: Mapping[str, RepositoryFacts]) -> pa.T
 def any_known(table: pa.Table) -> bool:
     """Whether the blobs of any manifest are known."""
     return bool(pc.any(table["known"], min_count=0).as_py())
+
+
+def number(blob: Digest) -> int:
+    """A blob's number: the first 32 bytes of its digest, folded to eight. Two blobs that agree in these count as one:
+    of ten million it happens in one of 400,000 inventories."""
+    raw = bytes.fromhex(blob.hex)
+    words = (int.from_bytes(raw[at : at + 8], "big", signed=True) for at in range(0, _FOLDED, 8))
+    return reduce(xor, words)
+
+
+def needs(parts: pa.Table) -> tuple[Ints, Ints, Ints]:
+    """What the manifests of some rows need: number of the blob, its size, and the row, for each need. Raises InputError
+    for a blob without a digest."""
+    column = parts["blobs"].combine_chunks()
+    counts = pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.int64)
+    raw = column.flatten()
+    if len(raw) and pc.min(pc.binary_length(raw)).as_py() < _FOLDED:
+        raise InputError("the second file of an inventory names a blob by what is no digest", do="Take it again")
+    starts = np.frombuffer(raw.buffers()[1], dtype=np.int32)[raw.offset : raw.offset + len(raw)].astype(np.int64)
+    data = raw.buffers()[2]
+    content = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
+    keys = np.zeros(len(raw), dtype=np.int64)
+    for word in range(0, _FOLDED if len(raw) else 0, 8):
+        part = np.zeros(len(raw), dtype=np.int64)
+        for byte in range(word, word + 8):
+            part = (part << 8) | content[starts + byte]
+        keys ^= part
+    sizes = parts["sizes"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    return keys, sizes, np.repeat(np.arange(len(counts)), counts)

@@ -8,10 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import reduce
-from operator import xor
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -28,10 +25,6 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
-
-_FOLDED = 32
-"""Bytes of a digest: all of sha256, half of sha512."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DIGESTS = r"\A(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\z"
 
@@ -43,13 +36,13 @@ class Stored:
     happens in one of 400,000 inventories). size: its bytes. row: which manifest, in the order of ``survey.nodes``."""
 
     survey: Survey
-    blob: Ints
-    size: Ints
-    row: Ints
+    blob: second.Ints
+    size: second.Ints
+    row: second.Ints
 
     def having(self, blobs: Collection[Digest]) -> Survey:
         """The survey, in which manifests that need one of some blobs say so: few, which somebody asks for."""
-        wanted = {_number(one): one for one in blobs}
+        wanted = {second.number(one): one for one in blobs}
         at = np.flatnonzero(np.isin(self.blob, list(wanted))) if wanted else ()
         if not len(at):
             return self.survey
@@ -59,12 +52,6 @@ class Stored:
             found = {**nodes[digest].blobs, wanted[int(self.blob[need])]: int(self.size[need])}
             nodes[digest] = replace(nodes[digest], blobs=found)
         return replace(self.survey, nodes=nodes)
-
-
-def _number(blob: Digest) -> int:
-    raw = bytes.fromhex(blob.hex)
-    words = (int.from_bytes(raw[at : at + 8], "big", signed=True) for at in range(0, _FOLDED, 8))
-    return reduce(xor, words)
 
 
 class StoredInventory:
@@ -132,7 +119,7 @@ class StoredInventory:
         survey = _survey(name, images, parts, self._facts.get(name, second.RepositoryFacts()))
         if len(survey.nodes) != images.num_rows:
             raise InputError(f"{name}: a manifest stands twice in the inventory", where=str(self._path))
-        return Stored(survey, *_blobs(parts))
+        return Stored(survey, *second.needs(parts))
 
     def _apart(self) -> InputError:
         return InputError(
@@ -267,21 +254,3 @@ def _archived(digests: Sequence[Digest], column: pa.ChunkedArray) -> dict[Digest
         for digest, word in zip(digests, _words(column), strict=True)
         if word not in ("", first.ACTIVE)
     }
-
-
-def _blobs(parts: pa.Table) -> tuple[Ints, Ints, Ints]:
-    """Blob, size and row of each need."""
-    column = parts["blobs"].combine_chunks()
-    counts = pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.int64)
-    raw = column.flatten()
-    starts = np.frombuffer(raw.buffers()[1], dtype=np.int32)[raw.offset : raw.offset + len(raw)].astype(np.int64)
-    data = raw.buffers()[2]
-    content = np.frombuffer(data, dtype=np.uint8) if data is not None else np.zeros(0, dtype=np.uint8)
-    keys = np.zeros(len(raw), dtype=np.int64)
-    for word in range(0, _FOLDED if len(raw) else 0, 8):
-        part = np.zeros(len(raw), dtype=np.int64)
-        for byte in range(word, word + 8):
-            part = (part << 8) | content[starts + byte]
-        keys ^= part
-    sizes = parts["sizes"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    return keys, sizes, np.repeat(np.arange(len(counts)), counts)

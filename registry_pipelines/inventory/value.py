@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from registry_pipelines.errors import InputError, LocalError, StateTooNew
+from registry_pipelines.inventory.parts import SCHEMA as PARTS_SCHEMA
 from registry_pipelines.inventory.parts import RepositoryFacts, beside, with_metadata
 from registry_pipelines.inventory.schema import COLUMNS, METADATA_KEY, SCHEMA, VERSION
 from registry_pipelines.oci.decoding import ready
@@ -130,6 +131,24 @@ def read(path: Path) -> Inventory:
         raise InputError(f"this is not a Parquet file: {error}", where=str(path)) from error
     sources = read_metadata(table.schema, path)
     return from_table(table.select(COLUMNS).cast(SCHEMA).replace_schema_metadata(None), sources)
+
+
+def read_whole(path: Path) -> Inventory:
+    """The same with its ``parts``, where a file beside it has them. Raises InputError (one of them is none, or they are
+    not of one another), StateTooNew."""
+    inventory, second = read(path), beside(path)
+    if not second.exists():
+        return inventory
+    try:
+        parts = pq.read_table(second)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"this is not a Parquet file: {error}", where=str(second)) from error
+    missing = [name for name in PARTS_SCHEMA.names if name not in parts.schema.names]
+    if missing or pa.array(inventory.frame["digest"]) != parts["digest"].combine_chunks():
+        raise InputError(
+            "the inventory and the file beside it are not of one another", where=str(second), do="Take it again"
+        )
+    return replace(inventory, parts=parts.select(PARTS_SCHEMA.names).cast(PARTS_SCHEMA))
 
 
 def read_metadata(schema: pa.Schema, path: Path) -> tuple[Source, ...]:

@@ -19,6 +19,31 @@ class Objectives(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Recovery time: how long a restore may take."""
 
 
+Count = Annotated[int, Meta(ge=0, le=10_000)]
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which moments `recover expire` leaves. Each rule adds; the newest moment always stays."""
+
+    last: Count = 0
+    """The last ones."""
+    within: Duration | None = None
+    """All that are younger."""
+    daily: Count = 0
+    """The last moment of each of so many days that have one (UTC)."""
+    weekly: Count = 0
+    """The same of weeks."""
+    monthly: Count = 0
+    """The same of months."""
+    yearly: Count = 0
+    """The same of years."""
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether no rule is there."""
+        return not (self.last or self.within or self.daily or self.weekly or self.monthly or self.yearly)
+
+
 class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Registries whose images are kept at another place, with a signed record of what each tag named at each run
     (docs/recovery.md)."""
@@ -37,6 +62,8 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Patterns of repositories to leave."""
     objectives: Objectives = Objectives()
     """What is promised of it."""
+    keep: Keep | None = None
+    """Which moments stay when `recover expire` runs; without it none ever goes."""
 
 
-__all__ = ["Backup", "Objectives"]
+__all__ = ["Backup", "Keep", "Objectives"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import msgspec
 import zstandard
@@ -29,12 +30,17 @@ KIND = Kind(
     document_type="application/vnd.registry-pipelines.backup.moment.v1+json+zstd",
     file_type="application/vnd.registry-pipelines.backup.file.v1",
     predicate_type=BACKUP_TYPE,
+    document_limit=MAX_BYTES,
 )
 CONFIGURATION = "registry-pipelines.yaml"
 """The file of the set with the configuration as it was; secrets stand there as names of variables."""
 
 CLOCKS_DIFFER_S = 300.0
 """Of two machines."""
+
+EXPIRED = "expired-"
+"""In front of a second tag of a moment that is being let go: nothing is restored from it, and who was ended goes on.
+The first one stays until the manifest goes, for docker-registry deletes no tag alone."""
 
 _TAG = re.compile(r"\d{8}T\d{6}Z\Z")
 _TIME = "%Y%m%dT%H%M%SZ"
@@ -81,6 +87,11 @@ class Moment(msgspec.Struct, frozen=True, kw_only=True):
         return not self.failed
 
     @property
+    def tag(self) -> str:
+        """See :func:`moment_tag`."""
+        return moment_tag(datetime.fromisoformat(self.time))
+
+    @property
     def tags(self) -> int:
         """How many there were."""
         return sum(len(image.tags) for each in self.repositories for image in each.images)
@@ -119,6 +130,12 @@ def stored_name(prefix: str, registry: str, repository: str) -> str:
     return "/".join(filter(None, (prefix.strip("/"), registry, repository)))
 
 
+def settings_file(registry: str, path: str = "") -> str:
+    """The name of the file with a cloud registry's settings as YAML of `infra`, or of a policy file that it names:
+    ``infra-us.yaml``, ``infra-us-policies%2Fpull.json``."""
+    return f"infra-{registry}-{quote(path, safe='')}" if path else f"infra-{registry}.yaml"
+
+
 def moments_name(prefix: str, backup: str) -> str:
     """The repository that has the moments of a backup, a tag each. No registry of a configuration has that name."""
     return "/".join(filter(None, (prefix.strip("/"), "rp-backups", backup)))
@@ -144,16 +161,21 @@ def wrong_clock(tag: str, now: datetime) -> str:
 
 
 def moment_tags(tags: Iterable[str]) -> list[str]:
-    """Those that are moments, the newest first."""
-    return sorted((tag for tag in tags if _TAG.match(tag)), reverse=True)
+    """Those that are moments, the newest first; without those that are being let go."""
+    found = set(tags)
+    return sorted((tag for tag in found if _TAG.match(tag) and EXPIRED + tag not in found), reverse=True)
+
+
+def expired_tags(tags: Iterable[str]) -> list[str]:
+    """Those of moments that are being let go, the newest first."""
+    found = [tag for tag in tags if tag.startswith(EXPIRED) and _TAG.match(tag.removeprefix(EXPIRED))]
+    return sorted(found, reverse=True)
 
 
 def next_time(now: datetime, tags: Iterable[str]) -> datetime:
     """When a moment is that is made now: later than all others, whatever the clock says."""
-    newest = next(iter(moment_tags(tags)), "")
-    if not newest:
-        return now
-    return max(now, read_tag(newest) + timedelta(seconds=1))
+    newest = max((each.removeprefix(EXPIRED) for each in tags if _TAG.match(each.removeprefix(EXPIRED))), default="")
+    return max(now, read_tag(newest) + timedelta(seconds=1)) if newest else now
 
 
 def chosen_tag(tags: Iterable[str], at: str) -> str:
@@ -180,16 +202,19 @@ def chosen_tag(tags: Iterable[str], at: str) -> str:
 
 __all__ = [
     "CONFIGURATION",
+    "EXPIRED",
     "KIND",
     "KeptImage",
     "KeptRepository",
     "Moment",
     "chosen_tag",
+    "expired_tags",
     "moment_tag",
     "moment_tags",
     "moments_name",
     "next_time",
     "read_tag",
+    "settings_file",
     "stored_name",
     "wrong_clock",
 ]

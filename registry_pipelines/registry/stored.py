@@ -6,6 +6,7 @@ Below the store's prefix:
 - ``blobs/sha256/<hex>``: content, also manifests; once, whatever repositories have it
 - ``repositories/<repository>/_manifests/sha256-<hex>``: a descriptor, for each manifest of the repository
 - ``repositories/<repository>/_tags/<tag>``: the descriptor that a tag names
+- ``garbage.json``: content that nothing needed at the last look; see ``stored_garbage``
 - ``repositories/<repository>/_referrers/sha256-<hex>/sha256-<hex>``: the descriptor of what refers to a manifest
 
 Each object is whole or not there, so whoever is killed leaves content that nothing names yet, and no half image. There
@@ -16,6 +17,7 @@ counts.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -42,6 +44,7 @@ from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.oci.referrers import describe
 from registry_pipelines.registry.blobs import checked_pieces
 from registry_pipelines.registry.protocol import BlobReader, Capabilities, Readable
+from registry_pipelines.registry.stored_garbage import Freed, Mark, free_content, read_mark
 from registry_pipelines.stores.store import ObjectStore
 
 FORMAT = 1
@@ -51,6 +54,8 @@ MAX_NOTE_BYTES = 1 << 20
 """Of a descriptor; annotations of an artifact are in it."""
 WORKERS = 8
 """Small objects read at once."""
+MARK_S = 600.0
+"""So long the list of what is about to be freed counts as read."""
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -68,6 +73,7 @@ class StoredRegistry:
         self._store, self.name = store, store.name
         self._lock = threading.Lock()
         self._is_checked = self._is_marked = False
+        self._marked, self._mark_until = Mark(), 0.0
 
     def ping(self) -> None:
         """Ask whether the store answers and has what is ours, or nothing."""
@@ -101,7 +107,7 @@ class StoredRegistry:
         content = manifest.content()
         tag_key = _tag_key(repository, tag) if tag else ""
         self._begin()
-        if self._store.size(_blob_key(manifest.digest)) != len(manifest.raw):
+        if self.blob_size(repository, manifest.digest) != len(manifest.raw):
             self._store.write(_blob_key(manifest.digest), manifest.raw)
         if content.subject is not None:  # before the manifest itself: what is here is listed
             key = _referrer_key(repository, content.subject.digest, manifest.digest)
@@ -111,9 +117,14 @@ class StoredRegistry:
             self._store.write(tag_key, encode_json(manifest.descriptor))
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
-        """See Registry. What one repository has all have."""
+        """See Registry. What one repository has all have; what is marked as garbage and was not sent again since is not
+        there for who wants to rely on it (``stored_garbage``)."""
         self._check()
-        return self._store.size(_blob_key(digest))
+        found = self._store.describe(_blob_key(digest))
+        mark = self._mark() if found is not None else Mark()
+        if found is None or (digest in mark.digests and mark.time is not None and found.changed < mark.time):
+            return None
+        return found.size
 
     def open_blob(self, repository: str, digest: Digest, *, start: int = 0, stop: int | None = None) -> BlobReader:
         """See Registry. A range that begins behind the end raises RegistryError with status 416."""
@@ -196,6 +207,20 @@ class StoredRegistry:
         return Capabilities(
             referrers_api=True, mount=None, chunked_upload=False, range_reads=True, delete=True, notes=("object store",)
         )
+
+    def _mark(self) -> Mark:
+        """Read again every few minutes: a mark counts a day after it was written."""
+        with self._lock:
+            if time.monotonic() >= self._mark_until:
+                self._marked, self._mark_until = read_mark(self._store), time.monotonic() + MARK_S
+            return self._marked
+
+    def free_content(self, *, unused_s: float, dry_run: bool = False) -> Freed:
+        """See ``stored_garbage.free_content``."""
+        self._check()
+        with self._lock:
+            self._mark_until = 0.0
+        return free_content(self._store, unused_s=unused_s, dry_run=dry_run)
 
     def _at(self, repository: str) -> str:
         return f"{self.name}/{repository}"

@@ -1,5 +1,8 @@
 """What things cost: a book of prices that is data, and where nodes should pull from by it.
 
 ``prices`` reads a price book, ``arithmetic`` has quantities times prices as lines that can be read; ``advice`` does it
-for ways of pulling, ``storage`` for what is stored. Pure: nothing is asked.
+for ways of pulling, ``storage`` for what is stored. Pure: nothing is asked; ``chain`` has the values.
+
+``custody`` has the whole life of a digest as statements with their evidence, ``origin`` what provenance of any builder
+says; ``html`` makes pages that open without a server.
 """

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -52,10 +52,11 @@ _FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientSto
 
 @dataclass(frozen=True)
 class Stored:
-    """One object of a list. size: bytes."""
+    """One object of a list. size: bytes. changed: when it was written, by the store's clock; S3 knows seconds."""
 
     key: str
     size: int
+    changed: datetime
 
 
 class StoreReader:
@@ -120,13 +121,19 @@ class ObjectStore:
 
     def size(self, key: str) -> int | None:
         """Bytes of an object; None where there is none."""
+        found = self.describe(key)
+        return None if found is None else found.size
+
+    def describe(self, key: str) -> Stored | None:
+        """An object as a list would have it; None where there is none."""
         import obstore
 
         try:
             with _errors(self._at(key)):
-                return int(obstore.head(self._client, key)["size"])
+                found = obstore.head(self._client, key)
         except NotFound:
             return None
+        return Stored(key, int(found["size"]), found["last_modified"])
 
     def read(self, key: str, *, limit: int) -> bytes:
         """A whole small object. Raises NotFound; Unavailable: it has more than ``limit`` bytes, so it is none of
@@ -200,7 +207,7 @@ class ObjectStore:
 
         with _errors(self._at(prefix)):
             for page in obstore.list(self._client, prefix or None):
-                yield from (Stored(str(each["path"]), int(each["size"])) for each in page)
+                yield from (Stored(str(each["path"]), int(each["size"]), each["last_modified"]) for each in page)
 
     def folders(self, prefix: str) -> list[str]:
         """The keys' parts that come right behind ``prefix`` and have more behind them."""

@@ -57,6 +57,8 @@ class Kind:
     """Media type of the files."""
     predicate_type: str
     """What is attested of it; whose key counts for that stands in ``evidence.predicates``."""
+    document_limit: int = MAX_DOCUMENT_BYTES
+    """Bytes of a document that is still read."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +166,7 @@ def open_set(place: Place, reference: str, kind: Kind) -> OpenedSet:
     odd = [name for name in files if not _NAME.fullmatch(name)]
     if odd or len(files) != len(manifest.layers) - 1 or len(files) > MAX_FILES:
         raise ManifestInvalid(f"its files are not each named by a plain name of their own: {odd[:5]}", where=where)
-    document = read_blob(place, manifest.layers[0], limit=MAX_DOCUMENT_BYTES)
+    document = read_blob(place, manifest.layers[0], limit=kind.document_limit)
     return OpenedSet(place, stored.descriptor, document, files)
 
 

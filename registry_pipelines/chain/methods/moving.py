@@ -208,6 +208,18 @@ class Moving(Base):
 
         return restore.restore(self._session, name, wanted, dry_run=dry_run)
 
+    def moment(self, name: str, *, at: str = "", files: Path | None = None) -> StageResult:
+        """One moment of a backup; ``files`` takes the configuration and settings that were kept with it."""
+        from registry_pipelines.chain import moments
+
+        return moments.show(self._session, name, at=at, files=files)
+
+    def expire(self, name: str, *, dry_run: bool = False) -> StageResult:
+        """Let the moments of a backup go that its ``keep`` does not keep, and what only they needed."""
+        from registry_pipelines.chain import expire
+
+        return expire.expire(self._session, name, dry_run=dry_run)
+
     def drill(self, name: str, *, at: str = "", newest: int = 0, start: bool = True) -> StageResult:
         """Restore a moment into empty registries here, and hold it against what it says. Raises as :meth:`restore`."""
         from registry_pipelines.chain import drill

@@ -1,0 +1,130 @@
+"""Content of an object store that nothing needs: what is freed, and what somebody counts on is not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.errors import ContentError, RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.stored import StoredRegistry
+from registry_pipelines.registry.stored_garbage import MARK
+from registry_pipelines.stores.store import ObjectStore, open_store
+from tests.doubles.s3 import BUCKET, REGION, s3_server
+from tests.registry.contract import image, note, read, upload
+
+DAY_S = 24 * 3600.0
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    with s3_server() as address:
+        yield address
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def store(folder: Path) -> ObjectStore:
+    return open_store(str(folder))
+
+
+def age(folder: Path, *names: str) -> None:
+    """As if two days had passed since all of it (or these) was written."""
+    for path in folder.rglob("*"):
+        if path.is_file() and (not names or path.name in names):
+            facts = path.stat()
+            os.utime(path, (facts.st_atime - 2 * DAY_S, facts.st_mtime - 2 * DAY_S))
+
+
+def free(store: ObjectStore, unused_s: float = DAY_S) -> tuple[int, int]:
+    done = StoredRegistry(store).free_content(unused_s=unused_s)
+    return done.blobs, done.waiting
+
+
+def test_what_was_marked_goes_a_day_later(store: ObjectStore, folder: Path) -> None:
+    registry = StoredRegistry(store)
+    gone = image(registry, "team/app", "old", tag="v1")
+    about = note(registry, "team/app", gone.descriptor, "old too")
+    stays = image(registry, "team/app", "new", tag="v2")
+    registry.delete_manifest("team/app", about.digest)
+    registry.delete_manifest("team/app", gone.digest)
+    age(folder)
+    would = registry.free_content(unused_s=DAY_S, dry_run=True)
+    assert (would.blobs, would.waiting) == (0, 5) and not (folder / MARK).exists()
+    assert free(store) == (0, 5) and free(store) == (0, 5)  # two manifests, two layers, an empty config
+    age(folder)
+    assert free(store) == (5, 0) and not (folder / MARK).exists()
+    assert registry.blob_size("team/app", gone.digest) is None
+    for each in stays.content().layers:  # type: ignore[union-attr]
+        assert read(registry, "team/app", each.digest) == b"new"
+
+
+def test_who_stores_what_is_marked_sends_it_again_and_it_stays(store: ObjectStore, folder: Path) -> None:
+    gone = image(StoredRegistry(store), "team/app", "same", tag="v1")
+    StoredRegistry(store).delete_manifest("team/app", gone.digest)
+    age(folder)
+    assert free(store) == (0, 3)
+    later = StoredRegistry(store)
+    layer = gone.content().layers[0]  # type: ignore[union-attr]
+    assert later.blob_size("team/app", layer.digest) is None, "who counts on it would lose it"
+    assert not later.mount_blob("other", layer.digest, source="team/app")
+    assert read(later, "team/app", layer.digest) == b"same", "what is there can be read"
+    upload(later, "other", b"same", media_type=layer.media_type)
+    assert later.blob_size("other", layer.digest) == 4
+    age(folder, MARK)
+    for path in (folder / "blobs").rglob("*"):  # all but what was sent again is older than the mark
+        if path.is_file() and path.name != layer.digest.hex:
+            os.utime(path, (0, 0))
+    os.utime(folder / "blobs" / "sha256" / layer.digest.hex)
+    assert free(store) == (2, 1)
+    assert read(later, "other", layer.digest) == b"same"
+
+
+def test_an_image_that_came_meanwhile_keeps_all_of_it(store: ObjectStore, folder: Path) -> None:
+    gone = image(StoredRegistry(store), "team/app", "text", tag="v1")
+    StoredRegistry(store).delete_manifest("team/app", gone.digest)
+    age(folder)
+    assert free(store) == (0, 3)
+    back = image(StoredRegistry(store), "other", "text", tag="v1")
+    age(folder)
+    assert back.digest == gone.digest and free(store) == (0, 0)
+    assert read(StoredRegistry(store), "other", back.content().layers[0].digest) == b"text"  # type: ignore[union-attr]
+
+
+def test_a_manifest_that_cannot_be_read_stops_all_of_it(store: ObjectStore, folder: Path) -> None:
+    registry = StoredRegistry(store)
+    broken, lost = image(registry, "team/app", "one", tag="v1"), image(registry, "team/app", "two", tag="v2")
+    registry.delete_manifest("team/app", lost.digest)
+    (folder / "blobs" / "sha256" / broken.digest.hex).write_bytes(b"{}")
+    with pytest.raises(ContentError):
+        free(store, 0)
+    assert registry.blob_size("team/app", lost.digest) is not None
+
+
+def test_a_mark_that_is_damaged_is_no_empty_one(store: ObjectStore, folder: Path) -> None:
+    registry = StoredRegistry(store)
+    image(registry, "team/app", "one", tag="v1")
+    (folder / MARK).write_bytes(b"{")
+    for act in (lambda: free(store), lambda: StoredRegistry(store).blob_size("team/app", Digest.of(b"one"))):
+        with pytest.raises(RegistryPipelinesError, match="list of unneeded content"):
+            act()
+
+
+def test_it_does_the_same_on_s3(s3: str) -> None:
+    store = open_store(f"s3://{BUCKET}/garbage", region=REGION, endpoint=s3)
+    registry = StoredRegistry(store)
+    gone, stays = image(registry, "team/app", "old", tag="v1"), image(registry, "team/app", "new", tag="v2")
+    registry.delete_manifest("team/app", gone.digest)
+    assert free(store) == (0, 2)
+    assert free(store, 0) == (2, 0)
+    assert registry.blob_size("team/app", stays.digest) is not None
+    upload_again: Callable[[], object] = lambda: image(StoredRegistry(store), "team/app", "old", tag="v1")  # noqa: E731
+    upload_again()
+    assert free(store, 0) == (0, 0)
