@@ -66,8 +66,7 @@ def advise_on(
     book = FilePrices(prices)
     host = _host(config, source)
     size = image_bytes or _size_of(places, source, platform)
-    cloud = _CLOUDS.get(host.kind, "other")
-    origin = Origin(name=host.name, cloud=cloud, region=host.region)
+    origin = _origin(host)
     ways = advise(nodes, origin, book, image_bytes=size, releases_per_month=releases_per_month)
     return Advice(
         ways=tuple(ways),
@@ -80,17 +79,19 @@ def advise_on(
     )
 
 
-def cloud_of(region: str) -> Cloud:
-    """The cloud that a region is of, by its form: ``eu-west-1`` is of AWS, ``europe-west1`` of Google. Raises
-    InputError."""
-    parts = region.split("-")
-    if len(parts) >= 3 and parts[-1].isdecimal() and len(parts[0]) == 2:
-        return "aws"
-    if len(parts) == 2 and parts[1][-1:].isdecimal():
-        return "gcp"
-    raise InputError(
-        f"{region!r} is no region of AWS or Google Cloud", do="Write for example eu-west-1 or europe-west1"
+def origin_of(config: Config, registry: str) -> Origin:
+    """Where a configured registry is: its cloud and region, by its kind or its host. Folders, stores and registries of
+    one's own are in none."""
+    where = address(config.registries[registry])
+    return (
+        msgspec.structs.replace(_origin(read_place(where)), name=registry)
+        if where
+        else Origin(name=registry, cloud="other")
     )
+
+
+def _origin(host: Host) -> Origin:
+    return Origin(name=host.name, cloud=_CLOUDS.get(host.kind, "other"), region=host.region)
 
 
 def _host(config: Config | None, source: str) -> Host:

@@ -58,8 +58,8 @@ def advise(
     The prices that come with it are list prices of third parties, dated; those with ? differ between sources. --prices
     takes a book of your own, for your regions and discounts.
     """
-    from registry_pipelines.chain.advise import advise_on, cloud_of
-    from registry_pipelines.report.advice import Nodes
+    from registry_pipelines.chain.advise import advise_on
+    from registry_pipelines.report.advice import Nodes, cloud_of
 
     nodes = Nodes(cloud=cloud_of(region), region=region, pulls_per_day=pulls, private=not public)
     source = whole(options.config_if_any(), source)

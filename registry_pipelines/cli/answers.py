@@ -605,6 +605,7 @@ ANSWERS: dict[str, Any] = {
     "lifecycle preview": Results,
     "lifecycle convert": Results,
     "infra terraform": TerraformFiles,
+    "report transfer": Results,
     "inventory": Results,
     "usage": Results,
     "collect plan": Results,

@@ -11,6 +11,7 @@ class _Reports(LaterGroup):
     later = {
         "custody": "auditing",
         "metrics": "metering",
+        "transfer": "what_if",
     }
 
 

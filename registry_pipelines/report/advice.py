@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from registry_pipelines.errors import InputError
-from registry_pipelines.report.arithmetic import DAYS, GB, Line, all_sure, sum_usd, told
+from registry_pipelines.report.arithmetic import DAYS, Line, all_sure, sum_usd, told
 from registry_pipelines.report.prices import Price, PriceBook
 
 Cloud = Literal["aws", "gcp", "other"]
@@ -81,9 +81,9 @@ def advise(
     that cannot be."""
     if image_bytes <= 0 or nodes.pulls_per_day < 0 or releases_per_month < 0 or nodes.cloud not in ("aws", "gcp"):
         raise InputError("sizes, pulls and releases are 0 or more, and nodes are in aws or gcp")
-    pulled = image_bytes / GB * nodes.pulls_per_day * DAYS
-    moved = image_bytes / GB * releases_per_month
-    held = image_bytes / GB * kept
+    pulled = image_bytes * nodes.pulls_per_day * DAYS
+    moved = image_bytes * releases_per_month
+    held = float(image_bytes) * kept
     ways = [_straight(nodes, origin, book, pulled)]
     if not at_home(nodes, origin):
         ways.append(_replica(nodes, origin, book, pulled, moved, held, past_nat=True))
@@ -161,4 +161,17 @@ def _at_home_by(nodes: Nodes, origin: Origin, book: PriceBook, pulled: float) ->
         name=f"{origin.name} by the S3 gateway endpoint",
         lines=(Line(pulled, book.price("aws/s3-gateway")),),
         why="layers come from S3, past NAT; ecr.api and ecr.dkr carry the small rest",
+    )
+
+
+def cloud_of(region: str) -> Cloud:
+    """The cloud that a region is of, by its form: ``eu-west-1`` is of AWS, ``europe-west1`` of Google. Raises
+    InputError."""
+    parts = region.split("-")
+    if len(parts) >= 3 and parts[-1].isdecimal() and len(parts[0]) == 2:
+        return "aws"
+    if len(parts) == 2 and parts[1][-1:].isdecimal():
+        return "gcp"
+    raise InputError(
+        f"{region!r} is no region of AWS or Google Cloud", do="Write for example eu-west-1 or europe-west1"
     )

@@ -7,25 +7,43 @@ name.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import date, timedelta
 
 import msgspec
 
-from registry_pipelines.report.prices import GB, Price
+from registry_pipelines.report.prices import GB, UNITS, Price, PriceBook
 
 DAYS = 30.4
 """Of a month, on average."""
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of the arithmetic. quantity: a month, in what the price is for (``price.per``)."""
+    """One line of the arithmetic. amount: bytes a month (of ``-month`` prices bytes that are kept), or pieces."""
 
-    quantity: float
+    amount: float
     price: Price
 
     @property
+    def quantity(self) -> float:
+        """In what the price is for (``price.per``)."""
+        return self.price.units(self.amount)
+
+    @property
     def usd(self) -> float:
-        """A month."""
-        return self.quantity * self.price.usd
+        """A month; free parts and tiers count."""
+        return self.price.cost(self.amount)
+
+    def term(self) -> str:
+        """``3526.4 GB x 0.12 (gcp/internet?)``."""
+        price = self.price
+        each = " ".join(
+            [
+                f"{price.usd:g}",
+                *([f"above {price.free:g} free"] if price.free else ()),
+                *(f"and {tier.usd:g} above {tier.above:g}" for tier in price.tiers),
+            ]
+        )
+        return f"{_number(self.quantity)} {price.per} x {each} ({price.id}{'' if price.sure else '?'})"
 
 
 def sum_usd(lines: Iterable[Line]) -> float:
@@ -41,11 +59,32 @@ def all_sure(lines: Iterable[Line]) -> bool:
 def told(lines: Iterable[Line], *, nothing: str = "nothing is moved") -> str:
     """``3526.4 GB x 0.12 (gcp/internet?) + 3526.4 GB x 0.045 (aws/nat) = 581.86``. nothing: in place of no line."""
     kept = list(lines)
-    terms = [
-        f"{each.quantity:.1f} {each.price.per} x {each.price.usd:g} ({each.price.id}{'' if each.price.sure else '?'})"
-        for each in kept
-    ]
-    return f"{' + '.join(terms) or nothing} = {sum_usd(kept):.2f}"
+    return f"{' + '.join(each.term() for each in kept) or nothing} = {_money(sum_usd(kept))}"
 
 
-__all__ = ["DAYS", "GB", "Line", "all_sure", "sum_usd", "told"]
+def doubts(lines: Iterable[Line], book: PriceBook, today: date, *, old_after: timedelta, region: str = "") -> list[str]:
+    """A sentence for each price that is not sure, or old. region: which one they are used for."""
+    prices = {each.price.id: each.price for each in lines}
+    found = {name: book.doubt(price, today, old_after=old_after, region=region) for name, price in prices.items()}
+    return [f"the price {name} is not sure: {why}" for name, why in found.items() if why]
+
+
+def together(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """Lines of one price as one: tiers are of a month's whole amount."""
+    sums: dict[str, Line] = {}
+    for each in lines:
+        before = sums.get(each.price.id)
+        sums[each.price.id] = Line((before.amount if before else 0.0) + each.amount, each.price)
+    return tuple(sums.values())
+
+
+def _number(value: float) -> str:
+    """One digit; more of what would be 0 so."""
+    return f"{value:.1f}" if value >= 0.05 or not value else f"{value:.3g}"
+
+
+def _money(usd: float) -> str:
+    return f"{usd:.2f}" if usd >= 0.005 or not usd else f"{usd:.2g}"
+
+
+__all__ = ["DAYS", "GB", "UNITS", "Line", "all_sure", "doubts", "sum_usd", "together", "told"]

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from registry_pipelines.report.edges import PullEdge
 from registry_pipelines.report.metrics.settings import MetricsSettings
 from registry_pipelines.settings import FILE, GLOB, NAME, Duration
 
@@ -19,6 +20,8 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     pattern that it matches; what matches none is nobody's."""
     prices: Annotated[Path, FILE] | None = None
     """Price book of your own (`report prices --refresh` writes one); that of the package unless told."""
+    edges: dict[Annotated[str, NAME], PullEdge] = {}
+    """Who pulls from where: nodes of a region, and the way of their layers (docs/cost.md)."""
     prices_old_after: Duration = Duration(days=180)
     """Age from which a price is called old wherever a figure rests on it."""
     metrics: MetricsSettings = MetricsSettings()

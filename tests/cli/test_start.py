@@ -70,6 +70,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "report custody": (["ap"], 8),
     "report metrics": (["--to", "cloudwatch"], 8),
     "lifecycle": (["check", "nowhere"], 8),
+    "report transfer": (["nowhere"], 8),
     "inventory": (["nowhere"], 8),
     "usage": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),

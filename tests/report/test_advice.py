@@ -11,10 +11,9 @@ from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
-from registry_pipelines.chain.advise import cloud_of
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError
-from registry_pipelines.report.advice import Nodes, Origin, advise
+from registry_pipelines.report.advice import Nodes, Origin, advise, cloud_of
 from registry_pipelines.report.prices import FilePrices
 from tests.answers import answered
 
