@@ -33,6 +33,25 @@ class Failure(TypedDict, total=False):
     next_steps: list[str]
 
 
+class PracticeOf(TypedDict):
+    """How good the practice is of an image or a registry: the tier that is reached, and each criterion with what it was
+    read from."""
+
+    kind: str
+    name: str
+    release: str
+    tier: int
+    criteria: list[Row]
+
+
+class Practice(TypedDict):
+    """All of them."""
+
+    made_at: str
+    subjects: list[PracticeOf]
+    notes: list[str]
+
+
 class Results(TypedDict):
     """What stages did, one result for each thing that was done."""
 
@@ -622,6 +641,7 @@ ANSWERS: dict[str, Any] = {
     "recover drill": Results,
     "report custody": Custody,
     "report metrics": Results | WrittenFiles | Listening,
+    "report maturity": Practice,
     "serve-admission": Listening,
     "node serve": Listening,
     "node setup": WrittenSettings,

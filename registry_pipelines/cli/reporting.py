@@ -10,6 +10,7 @@ from registry_pipelines.cli.later import LaterGroup
 class _Reports(LaterGroup):
     later = {
         "custody": "auditing",
+        "maturity": "pages",
         "metrics": "metering",
         "transfer": "what_if",
     }

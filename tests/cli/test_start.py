@@ -69,6 +69,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "recover": (["list", "nowhere"], 8),
     "report custody": (["ap"], 8),
     "report metrics": (["--to", "cloudwatch"], 8),
+    "report maturity": (["ap"], 8),
     "lifecycle": (["check", "nowhere"], 8),
     "report transfer": (["nowhere"], 8),
     "inventory": (["nowhere"], 8),

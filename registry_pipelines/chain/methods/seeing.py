@@ -11,6 +11,7 @@ from registry_pipelines.chain.result import StageResult
 
 if TYPE_CHECKING:
     from registry_pipelines.report.custody import Custody
+    from registry_pipelines.report.maturity import Maturity
 
 
 class Seeing(Base):
@@ -34,3 +35,10 @@ class Seeing(Base):
         from registry_pipelines.chain import transfer
 
         return transfer.transferred(self._session, registries, days=days, pulls=pulls, prices=prices)
+
+    def maturity(self, images: Sequence[str] = ()) -> Maturity:
+        """How good the practice is, of each registry and image (all unless named), in four tiers. Nothing is written.
+        Raises InputError."""
+        from registry_pipelines.chain import maturity
+
+        return maturity.maturity(self._session, images)
