@@ -20,7 +20,7 @@ from registry_pipelines.chain.custody_evidence import (
     signatures,
     verdicts,
 )
-from registry_pipelines.chain.custody_places import access, bundles, channels, places, quarantine
+from registry_pipelines.chain.custody_places import access, bundles, channels, deployments, places, quarantine
 from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.releases import find_release
 from registry_pipelines.chain.session import Session
@@ -143,7 +143,8 @@ def _where(session: Session, image: Image, digest: Digest) -> tuple[Place | None
 def _evidence(read: Read | None) -> list[Statement]:
     if read is None:
         return []
-    return [*made_of(read), *signatures(read), *people(read), *verdicts(read), *revocations(read)]
+    parts = (made_of, signatures, people, verdicts, deployments, revocations)
+    return [each for part in parts for each in part(read)]
 
 
 def _alerts(session: Session, release: Release, read: Read | None) -> list[str]:

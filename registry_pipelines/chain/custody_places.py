@@ -21,9 +21,11 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.dsse import read_envelope, verify_envelope
-from registry_pipelines.evidence.predicates import PROMOTION_TYPE, VERDICT_TYPE
+from registry_pipelines.evidence.predicates import DEPLOYMENT_TYPE, PROMOTION_TYPE, VERDICT_TYPE
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.times import read_time, write_time
+from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import PromotionRecord
 from registry_pipelines.promote.standing import latest_record, records
 from registry_pipelines.registry.protocol import Place
@@ -230,6 +232,31 @@ def bundles(session: Session, digest: Digest, read: Read | None) -> Reached:
                 )  # fmt: skip
             found.append(statement)
     return Reached(tuple(found), notes=tuple(notes))
+
+
+def deployments(read: Read) -> Iterator[Statement]:
+    """Roll-outs that were read back where it runs."""
+    from registry_pipelines.deploying.record import DeploymentRecord
+
+    for found in read.known.of_type(DEPLOYMENT_TYPE):
+        try:
+            told = decode_json(encode_json(found.predicate), DeploymentRecord, what="deployment record")
+        except ManifestInvalid as error:
+            yield rejected("deployments", found.descriptor.digest, error.what)
+            continue
+        if told.digest != read.digest:
+            continue
+        if told.outcome == "running":
+            says = f"runs as {told.deployment} ({told.where}), by {count_text(told.instances, 'instance')}"
+        else:
+            says = f"did not come up as {told.deployment} ({told.where}): {told.outcome}"
+        details = [
+            *told.reasons,
+            f"written there as {told.written}",
+            f"since {told.since}" if told.since else "",
+            f"before it ran {told.before}" if told.before else "",
+        ]
+        yield read.signed("deployments", says, found, time=_time(told.time), details=[each for each in details if each])
 
 
 def quarantine(place: Place, digest: Digest, read: Read | None) -> Iterator[Statement]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.deploying.record import DeploymentRecord, attest_deployment
 from registry_pipelines.errors import NotFound
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
@@ -30,7 +31,15 @@ def test_a_release_that_was_replaced_tells_its_channels_places_and_people(fleet:
     fleet.chain.promote(first)
     fleet.chain.replicate_to(first, ["eu"])
     fleet.chain.promote(second)
+    ran = DeploymentRecord(
+        deployment="shop", image="app", version="v1.0.0", digest=first.digest, channel="prod", where="cluster a",
+        written=f"us/team/app@{first.digest}", outcome="running", instances=3, time="2026-11-29T12:00:00Z",
+    )  # fmt: skip
+    source = fleet.chain.place("app")
+    subject = source.registry.resolve(source.repository, first.digest)
+    attest_deployment(source, subject, ran, fleet.chain._session.keys.signer("promoter"))
     found = fleet.chain.custody("app:v1.0.0")
+    assert told(found, "deployments") == ["verified: runs as shop (cluster a), by 3 instances"]
     assert found.sentence == "allowed as app by policy default; on no channel now; at 2 of 5 places"
     assert [each.split(" by ")[0] for each in told(found, "channels")] == [
         "verified: put on prod of app",
