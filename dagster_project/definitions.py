@@ -12,6 +12,7 @@ from dagster_project.assets import (
     bundles,
     collect,
     events,
+    failover,
     infra,
     interventions,
     inventory,
@@ -111,6 +112,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     ruled = list(dict.fromkeys(rule.registry for rule in config.rules))
     backups = [recover.backed_up(settings) for settings in config.backups.values()]
     drills = [recover.drilled(settings) for settings in config.backups.values()]
+    stands = [failover.stood_in(settings) for settings in config.failover.values()]
     plans = [collect.retention(name) for name in ruled]
     let_gone = [collect.collected(name) for name in ruled]
     aside = [collect.quarantine(name) for name in ruled]
@@ -142,6 +144,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
         [job("nightly_backup", backups, "Keep what is new in registries, and what their tags name.")] if backups else []
     )
     proofs = [job("weekly_drill", drills, "Restore the newest backups here, and check all of it.")] if drills else []
+    glances = [job("hourly_failover", stands, "Ask who can stand in for a registry.")] if stands else []
     makes = [job("nightly_bundle", made, "Make bundles of what crosses an air gap.")] if made else []
     loads = [job("load_bundles", loaded, "Load what came across an air gap.")] if loaded else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
@@ -176,6 +179,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *loaded,
             *synced,
             *backups,
+            *stands,
             *drills,
             *plans,
             *let_gone,
@@ -203,6 +207,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *syncs,
             *keeps,
             *proofs,
+            *glances,
             *plannings,
             *collections,
             *purges,
@@ -240,6 +245,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(copying, str(config.schedules.mirror), config) for copying in (*carrying, *syncs)),
             *(nightly(keeping, str(config.schedules.backup), config) for keeping in keeps),
             *(nightly(proving, str(config.schedules.drill), config) for proving in proofs),
+            *(nightly(glancing, str(config.schedules.failover), config) for glancing in glances),
             *(nightly(making, str(config.schedules.bundle), config) for making in makes),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),

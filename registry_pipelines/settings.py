@@ -216,6 +216,14 @@ DNS_NAME = Pattern(
     "a name of the DNS",
     "write it whole, in lower case and without a dot at its end, like images.example.com",
 )
+ZONE = Pattern(
+    r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$",
+    "a zone of the DNS",
+    "write the id of a hosted zone (Z0123456789), the name of a managed zone, or a domain without a dot at its end",
+)
+CHECK_ID = Pattern(
+    r"^([A-Za-z0-9-]{1,64})?$", "the id of a health check", "write it as `aws route53 list-health-checks` shows it"
+)
 HEALTH_PATH = Pattern(
     r"^(/[A-Za-z0-9._~/-]{0,254})?$", "a path", "write it from its slash on, like /healthz, without host and query"
 )

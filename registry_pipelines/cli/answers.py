@@ -642,6 +642,7 @@ ANSWERS: dict[str, Any] = {
     "report custody": Custody,
     "report metrics": Results | WrittenFiles | Listening,
     "report maturity": Practice,
+    "recover failover": Results,
     "serve-admission": Listening,
     "node serve": Listening,
     "node setup": WrittenSettings,

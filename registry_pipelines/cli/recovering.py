@@ -1,4 +1,4 @@
-"""``recover``: backups of registries, what they hold, restores and drills."""
+"""``recover``: backups of registries, what they hold, restores and drills; who stands in for a registry."""
 
 from __future__ import annotations
 
@@ -11,11 +11,19 @@ import click
 from registry_pipelines.chain import StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import REGISTRIES, names_of
-from registry_pipelines.cli.output import console, print_lines, print_results, results_table, rows_table
+from registry_pipelines.cli.output import (
+    console,
+    print_lines,
+    print_next_steps,
+    print_results,
+    results_table,
+    rows_table,
+)
 from registry_pipelines.errors import EvidenceError
 from registry_pipelines.progress import age_text
 
 BACKUPS = names_of("backups")
+FAILOVERS = names_of("failover")
 AT = click.option(
     "--at",
     default="",
@@ -139,6 +147,7 @@ def _show(options: Options, result: StageResult, title: str) -> None:
             console().print(rows_table(result.rows, title=title))
         console().print(results_table([result]))
         print_lines([*_facts(result), *result.reasons, *result.notes])
+        print_next_steps(result.next_steps)
     if not result.ok:
         sys.exit(result.exit_code or EvidenceError.exit_code)
 
@@ -151,6 +160,35 @@ def _facts(result: StageResult) -> list[str]:
         f"RTO {rto:.1f} s, until all was back; RPO {age_text(rpo)}, the age of the moment",
         f"signatures verified: {result.facts['signatures']}; started: {result.facts['started']}",
     ]
+
+
+@recover.command("failover", short_help="Say what nodes would do without a registry; write their files.")
+@click.argument("name", required=False, default="", shell_complete=FAILOVERS)
+@click.option("--image", "images", multiple=True, metavar="IMAGE", help="Look at this one alone; may stand again.")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), default=None, help="Folder for the files.")
+@click.option("--dry-run", is_flag=True, help="Only look; write nothing.")
+@common
+def failover(options: Options, name: str, images: Sequence[str], to: Path | None, dry_run: bool) -> None:
+    """Ask the registries of a fail-over whether they can serve, and say what nodes would get from which of them, now
+    and when one more is gone; then write the files of that order, and print the records of its name.
+
+    NAME: a section of `failover`; needed where there are several. IMAGE: `app`, `app:v1.2.0`, or a reference as
+    workloads write it; what channels name, what runs and what mirrors brought unless told. Nothing is changed in a
+    cloud or a name server. Exit 3: with --dry-run where a registry is down or an image has no second place, else where
+    it has no place at all. Exit 7: no registry can serve, and nothing was written.
+    """
+    if not dry_run and to is None:
+        raise click.UsageError("Say where the files go with --to FOLDER, or only look with --dry-run.")
+    with options.chain() as chain:
+        result = chain.failover(name, images=images, to=to, dry_run=dry_run)
+    if not options.as_json:
+        out = console()
+        for title in ("health", "order"):
+            out.print(rows_table(result.tables[title], title=title))
+        for title in ("nodes", "dns", "files"):
+            if result.tables.get(title):
+                out.print(rows_table(result.tables[title], title=title))
+    _show(options, result, "images")
 
 
 COMMANDS = [recover]

@@ -27,6 +27,7 @@ def failover_problems(config: Config) -> Iterator[tuple[str, str]]:
             yield f"{path}.health.pause", f"is {settings.health.pause}; write at most 60s"
         if settings.dns:
             yield from ((f"{path}.dns.{where}", what) for where, what in _dns(settings, settings.dns))
+            yield from ((f"{path}.{where}", what) for where, what in _targets(config, settings))
 
 
 def _registries(config: Config, settings: Failover) -> Iterator[tuple[str, str]]:
@@ -77,6 +78,17 @@ def _dns(settings: Failover, dns: Dns) -> Iterator[tuple[str, str]]:
         for stand in settings.registries:
             if stand.health_check:
                 yield "provider", f"{stand.registry} has a health check of Route 53, and this is {dns.provider}"
+
+
+def _targets(config: Config, settings: Failover) -> Iterator[tuple[str, str]]:
+    """A CNAME leads to a name, and to no address."""
+    for place, stand in enumerate(settings.registries):
+        registry = config.registries[stand.registry]
+        host = str(stand.leads_to or getattr(registry, "client_address", "") or getattr(registry, "host", ""))
+        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdecimal() and ":" in host else host
+        if name.startswith("[") or name.replace(".", "").isdecimal() or "." not in name:
+            where = f"registries[{place}].leads_to"
+            yield where, f"`dns` would lead to {name}, which is no name; write one of what stands in front of it"
 
 
 def repository_at(config: Config, image: Image, registry: str) -> str | None:

@@ -390,6 +390,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """Backups."""
     drill: Cron = Cron("0 7 * * 0")
     """Restore drills."""
+    failover: Cron = Cron("10 * * * *")
+    """A look at each section of `failover`."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
     metrics: Cron = Cron("*/30 * * * *")

@@ -247,6 +247,15 @@ class Moving(Base):
 
         return deploy.due(self._session, name)
 
+    def failover(
+        self, name: str = "", *, images: Sequence[str] = (), to: Path | None = None, dry_run: bool = True
+    ) -> StageResult:
+        """Which registry nodes ask first, and whether another has what they need; see
+        :func:`~registry_pipelines.chain.failover_plan.failover`."""
+        from registry_pipelines.chain import failover_plan
+
+        return failover_plan.failover(self._session, name, images=images, to=to, dry_run=dry_run)
+
     def ways(self, images: Sequence[str] = ()) -> StageResult:
         """Which way each image (all unless named) takes to each target, by ECR itself or by our copies, and why."""
         from registry_pipelines.chain import ways

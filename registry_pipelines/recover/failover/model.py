@@ -8,12 +8,16 @@ import msgspec
 from msgspec import Meta
 
 from registry_pipelines.settings import (
+    CHECK_ID,
     DNS_NAME,
     GLOB,
+    GOOGLE_PROJECT,
     HEALTH_PATH,
     HOST,
     PREFIX,
     REPOSITORY_DIGEST,
+    TAG,
+    ZONE,
     Duration,
     EntryName,
     Names,
@@ -34,7 +38,7 @@ class Stand(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     leads_to: Annotated[str, HOST] | None = None
     """Where `dns.name` leads for this registry in place of its own host: a load balancer or proxy in front of it, which
     has a certificate of that name."""
-    health_check: str = ""
+    health_check: Annotated[str, CHECK_ID] = ""
     """Id of its health check at Route 53, once it is made."""
 
 
@@ -62,15 +66,22 @@ class Dns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """The name in workloads' references, as `images.example.com`."""
     provider: Provider
     """Whose form: `route53` (a change batch), `cloud-dns` (a record of its API), `text` (a line of a zone file)."""
-    zone: str
+    zone: Annotated[str, ZONE]
     """Route 53: id of the hosted zone; Cloud DNS: name of the managed zone; text: the zone's domain."""
-    project: str = ""
+    project: Annotated[str, GOOGLE_PROJECT] | None = None
     """Of Cloud DNS."""
     ttl: Duration = Duration(seconds=60)
     """How long resolvers may keep an answer: what a change takes at least."""
     health_path: Annotated[str, HEALTH_PATH] = ""
     """Path that answers 2xx or 3xx without an account while the registry can serve, for Route 53's own health checks;
     it takes a registry that wants an account for down at `/v2/`."""
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is promised of a fail-over; a drill that misses it is not `ok`."""
+
+    rto: Duration = Duration(minutes=2)
+    """How long a node may take to pull an image of which the first registry does not answer."""
 
 
 class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -85,10 +96,14 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Mirrors to the first registry, whose foreign images the others have as well."""
     names: tuple[Annotated[str, HOST], ...] = ()
     """Further hosts by which workloads name our images, beside the first registry's own and `dns.name`."""
+    channels: tuple[Annotated[str, TAG], ...] = ()
+    """Channel tags whose releases must have a second place; those of all channels unless told."""
     health: Health = Health()
     """When a registry counts as down."""
     dns: Dns | None = None
     """A name of our own."""
+    objectives: Promise = Promise()
+    """What is promised of it."""
 
     @property
     def stands(self) -> dict[str, Stand]:
@@ -96,4 +111,4 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {each.registry: each for each in self.registries}
 
 
-__all__ = ["Dns", "Failover", "Health", "Provider", "Stand"]
+__all__ = ["Dns", "Failover", "Health", "Promise", "Provider", "Stand"]

@@ -39,7 +39,7 @@ from registry_pipelines.registry.client.probing import probe_chunks, probe_range
 from registry_pipelines.registry.client.reader import HttpBlobReader, make_reader, range_header
 from registry_pipelines.registry.client.redirects import Redirects
 from registry_pipelines.registry.client.referrers import Referrers
-from registry_pipelines.registry.client.retries import Retries
+from registry_pipelines.registry.client.retries import NEVER, Retries
 from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import Authenticator
 from registry_pipelines.registry.client.transport import Timeouts, Transport
@@ -123,6 +123,12 @@ class HttpRegistry:
             registry._exchange, get=registry.get_manifest, put=registry._put, delete=registry._delete_manifest
         )
         return registry
+
+    def hurried(self, limit_s: float) -> Self:
+        """The same for a look whether it answers: nothing that fails is asked again, and no step waits longer. For a
+        registry that was not used yet: its connections are shared, and hurry, too."""
+        self._exchange.transport.timeouts = Timeouts(connect_s=limit_s, stall_s=limit_s, commit_s=limit_s)
+        return self._adjusted(NEVER, None)
 
     @property
     def requests_sent(self) -> int:
