@@ -10,6 +10,7 @@ from pathlib import Path
 from registry_pipelines.anatomy.advice import MIN_EQUAL_BYTES, advice, layer_advice
 from registry_pipelines.anatomy.classes import class_of
 from registry_pipelines.anatomy.image_findings import image_findings
+from registry_pipelines.anatomy.kept import keep_classes
 from registry_pipelines.anatomy.owning import Owners
 from registry_pipelines.anatomy.reading import ReadLayer, read_layers
 from registry_pipelines.anatomy.report import Anatomy, Equal, FilePart, LayerClass, LayerPart, Package, Sum
@@ -67,6 +68,7 @@ def image_anatomy(
     empty = [number for number, each in enumerate(read, 1) if each.record and not each.record.entry_count]
     diff_ids = [diff_id for _, diff_id in image.layers]
     layers = tuple(_layers(image, read, files, link_gbit))
+    keep_classes(state, layers)
     by_files = advice(files, copied, equal)
     contents = [each.content or _NOTHING for each in read]
     known = {each.kind for each in by_files.rows}

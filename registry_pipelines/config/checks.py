@@ -73,6 +73,7 @@ def check(
             *_mirrors(config),
             *_syncs(config),
             *_backups(config),
+            *_report(config),
             *(_failover(config) if config.failover else ()),
             *(_deploy(config) if config.deploy else ()),
             *overlaps(config),
@@ -517,6 +518,16 @@ def _backups(config: Config) -> Iterable[tuple[str, str]]:
                 f"backups.{name}.to",
                 "a registry cannot keep its own backup without a `prefix`; better another account",
             )
+
+
+def _report(config: Config) -> Iterable[tuple[str, str]]:
+    """A budget of a team that is none would never be held against anything."""
+    for name in config.report.budget.teams:
+        if name not in config.report.teams:
+            yield f"report.budget.teams.{name}", unknown(name, config.report.teams, "team")
+    for name in config.report.scans:
+        if config.registries[name].kind not in ("ecr", "gar"):
+            yield f"report.scans.{name}", "no cloud bills scans of it; only registries of kind `ecr` and `gar`"
 
 
 def _policies(config: Config) -> Iterable[tuple[str, str]]:

@@ -6,10 +6,30 @@ from pathlib import Path
 from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from registry_pipelines.report.edges import PullEdge
 from registry_pipelines.report.metrics.settings import MetricsSettings
-from registry_pipelines.settings import FILE, GLOB, NAME, Duration
+from registry_pipelines.settings import FILE, GLOB, NAME, Duration, Names
+
+
+class PaidScans(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Scans that a cloud bills for what is in one registry."""
+
+    repositories: tuple[Annotated[str, GLOB], ...] = ("*",)
+    """Patterns of the repositories that are scanned."""
+    rescans: Annotated[float, Meta(ge=0, le=10_000)] | None = None
+    """How often each image is scanned again in a month, where that is billed (ECR enhanced); figures are marked as long
+    as nobody says it."""
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a month may cost, in the currency of the price book; Dagster's check `budget` fails above it."""
+
+    total: Annotated[float, Meta(ge=0)] | None = None
+    """All registries."""
+    teams: dict[Annotated[str, NAME], Annotated[float, Meta(ge=0)]] = {}
+    """Teams of `teams`, each by its name."""
 
 
 class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,6 +46,11 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Age from which a price is called old wherever a figure rests on it."""
     metrics: MetricsSettings = MetricsSettings()
     """Numbers for programs that draw and alarm."""
+    scans: dict[Annotated[str, Names("registries")], PaidScans] = {}
+    """Registries in clouds whose scans are billed: ECR enhanced (found by itself where `infra` declares it), Artifact
+    Analysis."""
+    budget: Budget = Budget()
+    """What a month may cost."""
 
 
-__all__ = ["ReportSettings"]
+__all__ = ["Budget", "PaidScans", "ReportSettings"]
