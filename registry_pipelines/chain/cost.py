@@ -15,6 +15,7 @@ from registry_pipelines.errors import InputError, Unavailable
 from registry_pipelines.inventory.needed import need_tables
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.report.prices import FilePrices
+from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:
     from registry_pipelines.config import Config
@@ -50,12 +51,12 @@ def report_cost(
     repositories. Not ``ok`` where something could not be read. Raises InputError, ToolMissing, LocalError.
     """
     need_tables()
-    from registry_pipelines.report.history import months as months_of
-    from registry_pipelines.report.history import read_runs, write_run
-
     started = time.monotonic()
     config = session.config
     inventories = _stored(stored, registries) if stored else _read(session, registries)
+    from registry_pipelines.report.history import months as months_of
+    from registry_pipelines.report.history import read_runs, write_run
+
     report = cost_of(session, inventories, prices=prices)
     every = stored is None and set(registries or config.registries) == set(config.registries)
     if every:
@@ -75,6 +76,9 @@ def _read(session: Session, registries: Sequence[str]) -> list[Inventory]:
     from registry_pipelines.chain.inventory import read
 
     names = list(dict.fromkeys(registries)) or list(session.config.registries)
+    for name in names:  # before anything is read
+        if name not in session.config.registries:
+            raise InputError(unknown(name, session.config.registries, "registry"))
     return [read(session, [name], manifests="all") for name in names]
 
 
@@ -184,9 +188,7 @@ def _paid_scans(config: Config, registry: str) -> PaidScans | None:
     if not isinstance(declared, EcrInfra) or not declared.scanning or declared.scanning.type != "ENHANCED":
         return None
     again = declared.scanning.continuous or ()
-    return PaidScans(
-        repositories=(*(declared.scanning.on_push or ()), *again) or ("*",), rescans=None if again else 0.0
-    )
+    return PaidScans(repositories=(*(declared.scanning.on_push or ()), *again) or ("*",), rescans=None if again else 0)
 
 
 def _once(config: Config, registry: str) -> Once:
@@ -257,7 +259,7 @@ def result_of(config: Config, report: CostReport, by: str, inventories: Sequence
     return StageResult(
         stage="cost",
         subject=", ".join(row.name for row in report.registries) or "nothing",
-        action=f"{size_text(total.fair_bytes)} in {count_text(total.images, 'image')}, {money} a month"
+        action=f"{size_text(total.fair_bytes)} in {count_text(total.images, 'image')}, {money}"
         + ("" if report.whole else "; not all could be read"),
         facts={
             "currency": report.currency,
@@ -295,57 +297,72 @@ def _twice(config: Config, report: CostReport) -> list[str]:
 
 
 def _row(row: CostRow) -> dict[str, Scalar]:
-    """For tables: money that is not known is a word, and ``?`` stands behind money that is not sure."""
-    mark = "?" if row.doubt else ""
+    """For tables: money that is not known is an empty text."""
     return {
         row.level: row.name,
         "images": row.images,
         "needed_bytes": row.needed_bytes,
         "fair_bytes": row.fair_bytes,
         "freed_bytes": row.freed_bytes,
-        "per_month": _amount(row.usd) + mark,
-        "freed_per_month": _amount(row.freed_usd) + mark,
-        "scans_per_month": _amount(row.scan_usd) + mark,
+        "usd_per_month": _amount(row.usd),
+        "freed_usd_per_month": _amount(row.freed_usd),
+        "scan_usd_per_month": _amount(row.scan_usd),
         "unpriced_bytes": row.unpriced_bytes,
         "doubt": row.doubt,
     }
 
 
 def _month_row(each: Month) -> dict[str, Scalar]:
-    mark = "?" if each.doubt or not each.whole else ""
     return {
         "month": each.month,
         "of": each.name if each.level == "team" else "all",
         "fair_bytes": each.fair_bytes,
-        "per_month": _amount(each.usd) + mark,
-        "scans_per_month": _amount(each.scan_usd) + mark,
+        "usd_per_month": _amount(each.usd),
+        "scan_usd_per_month": _amount(each.scan_usd),
         "currency": each.currency,
-        "whole": each.whole,
+        "doubt": each.doubt or ("" if each.whole else "not all could be read"),
     }
 
 
-def _amount(usd: float | None) -> str:
-    return "not known" if usd is None else f"{usd:.2f}"
+def _amount(usd: float | None) -> Scalar:
+    return "" if usd is None else round(usd, 4)
 
 
 def _money(currency: str, usd: float | None) -> str:
-    return "what they cost is not known" if usd is None else f"{usd:.2f} {currency}"
+    return "what it costs is not known" if usd is None else f"{usd:.2f} {currency} a month"
 
 
 def _known(name: str, usd: float | None) -> dict[str, Scalar]:
-    return {} if usd is None else {name: round(usd, 2)}
+    return {} if usd is None else {name: round(usd, 4)}
+
+
+def with_costs(
+    session: Session, result: StageResult, inventory: Inventory, *, prices: Path | None = None
+) -> StageResult:
+    """The result of an inventory with what its storage costs a month: ``tables["costs"]`` by repository, the dearest
+    first, and the fact ``usd_per_month`` where it is known. Raises InputError."""
+    report = cost_of(session, [inventory], prices=prices)
+    costs = [_row(row) for row in report.repositories if row.usd is not None]
+    return replace(
+        result,
+        facts={**result.facts, **_known("usd_per_month", report.total.usd), "currency": report.currency},
+        tables={**result.tables, "costs": costs[:MAX_ROWS]},
+        notes=[*result.notes, *([f"not sure: {report.total.doubt}"] if report.total.doubt else []), *report.notes],
+    )
 
 
 def over_budget(config: Config, report: StageResult) -> list[str]:
     """What of ``report.budget`` a month is above, one sentence each; what is not known counts as above."""
     budget = config.report.budget
-    limits = [("per_month", "all registries", budget.total)] if budget.total is not None else []
-    limits += [(f"per_month of {name}", name, most) for name, most in budget.teams.items()]
+    limits = [("usd_per_month", "all registries", budget.total)] if budget.total is not None else []
+    limits += [(f"usd_per_month of {name}", name, most) for name, most in budget.teams.items()]
     reasons = []
     for fact, name, most in limits:
         cost = report.facts.get(fact)
+        if name == "all registries" and report.facts["unpriced_bytes"]:
+            cost = None
         if not isinstance(cost, int | float):
-            reasons.append(f"what {name} costs is not known, so that it may be above its budget of {most:.2f}")
+            reasons.append(f"what {name} costs is not known, so that it may be above its budget of {most}")
         elif cost > most:
-            reasons.append(f"{name}: {cost:.2f} a month, above its budget of {most:.2f}")
+            reasons.append(f"{name}: {cost:.2f} a month, above its budget of {most}")
     return reasons

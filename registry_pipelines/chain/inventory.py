@@ -148,7 +148,8 @@ def kept_at(config: Config, registry: str) -> Path:
 def keep(session: Session, registry: str) -> StageResult:
     """Read a registry and keep that in the state folder, for who compares later; what changed since the one before is
     in the result. Raises InputError, LocalError."""
-    from registry_pipelines.chain.inventory_uses import with_changes, with_costs
+    from registry_pipelines.chain.cost import with_costs
+    from registry_pipelines.chain.inventory_uses import with_changes
 
     inventory, result = taken(session, [registry])
     path = kept_at(session.config, registry)
@@ -156,7 +157,7 @@ def keep(session: Session, registry: str) -> StageResult:
         path.parent.mkdir(parents=True, exist_ok=True)
     if (before := _kept(path)) is not None:
         result = with_changes(result, before, inventory)
-    result = with_costs(result, inventory)
+    result = with_costs(session, result, inventory)
     inventory.write(path)
     return replace(result, facts={**result.facts, "file": str(path)})
 

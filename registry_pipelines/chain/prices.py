@@ -104,7 +104,7 @@ def show_prices(session: Session, prices: Path | None = None) -> StageResult:
         rows=rows,
         alerts=list(dict.fromkeys(alerts)),
         reasons=missing,
-        notes=["registries of your own cost nothing unless the book has own/REGISTRY/storage"],
+        notes=["what registries of your own store has no price unless the book has own/REGISTRY/storage"],
     )
 
 

@@ -639,6 +639,8 @@ ANSWERS: dict[str, Any] = {
     "recover expire": Results,
     "recover restore": Results,
     "recover drill": Results,
+    "report cost": Results,
+    "report prices": Results,
     "report custody": Custody,
     "report metrics": Results | WrittenFiles | Listening,
     "report maturity": Practice,

@@ -57,7 +57,7 @@ def inventory(
     """
     if output is not None and output.suffix not in FORMS:
         raise click.BadParameter(f"the file ends in {', '.join(FORMS)}", param_hint="--output")
-    from registry_pipelines.chain.inventory_uses import with_changes, with_costs
+    from registry_pipelines.chain.inventory_uses import with_changes
 
     before = _older(since) if since else None
     with options.chain() as chain:
@@ -67,7 +67,7 @@ def inventory(
     if before is not None:
         result = with_changes(result, before, found)
     if cost or prices:
-        result = with_costs(result, found, prices=prices)
+        result = chain.with_costs(result, found, prices=prices)
     show_result(result, as_json=options.as_json)
     for name, rows in result.tables.items():
         if rows and not options.as_json:

@@ -9,6 +9,8 @@ from registry_pipelines.cli.later import LaterGroup
 
 class _Reports(LaterGroup):
     later = {
+        "cost": "costing",
+        "prices": "costing",
         "custody": "auditing",
         "maturity": "pages",
         "metrics": "metering",

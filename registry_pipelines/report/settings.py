@@ -18,7 +18,7 @@ class PaidScans(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     repositories: tuple[Annotated[str, GLOB], ...] = ("*",)
     """Patterns of the repositories that are scanned."""
-    rescans: Annotated[float, Meta(ge=0, le=10_000)] | None = None
+    rescans: Annotated[int, Meta(ge=0, le=10_000)] | None = None
     """How often each image is scanned again in a month, where that is billed (ECR enhanced); figures are marked as long
     as nobody says it."""
 
@@ -26,9 +26,9 @@ class PaidScans(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 class Budget(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a month may cost, in the currency of the price book; Dagster's check `budget` fails above it."""
 
-    total: Annotated[float, Meta(ge=0)] | None = None
+    total: Annotated[int, Meta(ge=0, le=10**9)] | None = None
     """All registries."""
-    teams: dict[Annotated[str, NAME], Annotated[float, Meta(ge=0)]] = {}
+    teams: dict[Annotated[str, NAME], Annotated[int, Meta(ge=0, le=10**9)]] = {}
     """Teams of `teams`, each by its name."""
 
 

@@ -67,6 +67,8 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "infra": (["drift", "nowhere"], 8),
     "collect": (["plan", "nowhere"], 8),
     "recover": (["list", "nowhere"], 8),
+    "report cost": (["nowhere"], 8),
+    "report prices": (["--prices", "nowhere"], 8),
     "report custody": (["ap"], 8),
     "report metrics": (["--to", "cloudwatch"], 8),
     "report maturity": (["ap"], 8),

@@ -104,9 +104,8 @@ def test_the_command_compares_with_a_file_and_says_what_storage_costs(aws: AwsDo
         ("new", second.digest), ("gone", first.digest), ("tag moved", second.digest),
     }  # fmt: skip
     # 2,100 bytes at 5,000 for a GB in a month.
-    assert found["tables"]["costs"] == [
-        {"registry": "ecr", "repository": "team/app", "size_bytes": 2100, "usd_per_month": 0.01}
-    ]
+    (cost,) = found["tables"]["costs"]
+    assert (cost["repository"], cost["fair_bytes"], cost["usd_per_month"]) == ("ecr/team/app", 2100, 0.0105)
     assert any("our contract" in note for note in found["notes"])
     told = CliRunner().invoke(main, ["inventory", "--since", str(old), "--cost", "--config", str(config), "--quiet"])
     assert told.exit_code == 0 and "changes" in told.stdout and "costs" in told.stdout

@@ -1,4 +1,4 @@
-"""What is asked about everything: who shipped this, how good our practice is, what moves and what would change it."""
+"""What is asked about everything: what it costs, who shipped this, how good our practice is, what moves."""
 
 from __future__ import annotations
 
@@ -10,12 +10,52 @@ from registry_pipelines.chain.methods import Base
 from registry_pipelines.chain.result import StageResult
 
 if TYPE_CHECKING:
+    from registry_pipelines.inventory.value import Inventory
     from registry_pipelines.report.custody import Custody
     from registry_pipelines.report.maturity import Maturity
 
 
 class Seeing(Base):
     """The reports."""
+
+    def cost(
+        self,
+        registries: Sequence[str] = (),
+        *,
+        stored: Path | None = None,
+        by: str = "",
+        months: int = 6,
+        prices: Path | None = None,
+    ) -> StageResult:
+        """What registries cost a month, all unless named, with the trend of kept runs; a run over all is kept. stored:
+        an inventory's file in place of them. Raises InputError, ToolMissing, LocalError."""
+        from registry_pipelines.chain import cost
+
+        return cost.report_cost(self._session, registries, stored=stored, by=by, months=months, prices=prices)
+
+    def with_costs(self, result: StageResult, inventory: Inventory, *, prices: Path | None = None) -> StageResult:
+        """The result of an inventory with what its storage costs: ``tables["costs"]``. Raises InputError."""
+        from registry_pipelines.chain import cost
+
+        return cost.with_costs(self._session, result, inventory, prices=prices)
+
+    def over_budget(self, result: StageResult) -> list[str]:
+        """What of ``report.budget`` a result of :meth:`cost` is above."""
+        from registry_pipelines.chain import cost
+
+        return cost.over_budget(self.config, result)
+
+    def prices(self, prices: Path | None = None) -> StageResult:
+        """The price book, its age, and what it lacks. Raises InputError."""
+        from registry_pipelines.chain import prices as book
+
+        return book.show_prices(self._session, prices)
+
+    def refresh_prices(self, *, to: Path | None = None, prices: Path | None = None) -> StageResult:
+        """Ask the clouds' price lists and write a book of one's own. Raises InputError, LocalError."""
+        from registry_pipelines.chain import price_refresh
+
+        return price_refresh.refresh(self._session, to=to, prices=prices)
 
     def custody(self, text: str) -> Custody:
         """The whole life of a release or of any image, with the evidence of each statement: who shipped this. text: as
