@@ -95,7 +95,7 @@ def plan_of(session: Session, settings: Failover, images: Sequence[str] = ()) ->
         files(session, settings, asked),
         records(settings, settings.dns, ways) if settings.dns else None,
         _names(session, settings, settings.dns, ways) if settings.dns else {},
-        {way.name: way.plain_http for way in ways},
+        {name: endpoint_at(session.config.registries[name]).plain_http for name in asked},
     )
 
 
@@ -128,7 +128,8 @@ def _door(session: Session, settings: Failover, name: str, repository: str, dige
 def _way(session: Session, settings: Failover, name: str) -> Way:
     endpoint = endpoint_at(session.config.registries[name])
     stand = settings.stands[name]
-    return Way(name, stand.leads_to or endpoint.host, endpoint.plain_http, endpoint.needs_login, stand.health_check)
+    plain = endpoint.plain_http and stand.leads_to is None  # what stands in front of it is there for its certificate
+    return Way(name, stand.leads_to or endpoint.host, plain, endpoint.needs_login, stand.health_check)
 
 
 def _names(session: Session, settings: Failover, dns: Dns, ways: Sequence[Way]) -> dict[str, str]:

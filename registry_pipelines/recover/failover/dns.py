@@ -59,7 +59,8 @@ class Records:
 
 def records(settings: Failover, dns: Dns, order: Sequence[Way]) -> Records:
     """The records of a fail-over in the form of its provider. order: all registries, the one that the name leads to now
-    first."""
+    first. Where the provider itself looks at the registries, its first place is that of the configuration, whatever is
+    down now: it goes back by itself, too."""
     match dns.provider:
         case "route53":
             return _route53(settings, dns, order)
@@ -70,13 +71,13 @@ def records(settings: Failover, dns: Dns, order: Sequence[Way]) -> Records:
 
 
 def _route53(settings: Failover, dns: Dns, order: Sequence[Way]) -> Records:
-    batch = _failover_batch(dns, order) if order[0].check else _plain_batch(dns, order[0])
+    told = sorted(order, key=lambda way: list(settings.stands).index(way.name))
     files = {
-        CHECKS_FILE: _json([_check_request(settings, dns, way) for way in order]),
-        BATCH_FILE: _json(batch),
-        TERRAFORM_FILE: _json(_terraform_aws(settings, dns, order)),
+        CHECKS_FILE: _json([_check_request(settings, dns, way) for way in told]),
+        BATCH_FILE: _json(_failover_batch(dns, told) if told[0].check else _plain_batch(dns, order[0])),
+        TERRAFORM_FILE: _json(_terraform_aws(settings, dns, told)),
     }
-    return Records(files, list(_route53_notes(settings, dns, order)))
+    return Records(files, list(_route53_notes(settings, dns, told if told[0].check else order)))
 
 
 def _route53_notes(settings: Failover, dns: Dns, order: Sequence[Way]) -> Iterator[str]:
@@ -93,7 +94,7 @@ def _route53_notes(settings: Failover, dns: Dns, order: Sequence[Way]) -> Iterat
         )
     if others:
         left = ", ".join(way.name for way in others)
-        yield f"Such a record has a first and a second place: {left} would be in it once one of those is down"
+        yield f"Such a record has a first and a second place: {left} is in none"
     for way in order:
         if way.needs_login and not dns.health_path:
             yield (

@@ -22,6 +22,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.copying import copy_closure
 from tests.answers import answered
 from tests.chain.fleet import push
+from tests.doubles.certificates import Certificates
 
 CONFIG = """\
 registries:
@@ -87,6 +88,13 @@ def pair(tmp_path: Path) -> Iterator[Pair]:
         pair = Pair(tmp_path, us.address, eu.address, made.digest)
         pair.configure()
         yield pair
+
+
+@contextmanager
+def serving(pair: Pair, made: Certificates, **options: Any) -> Iterator[tuple[str, str]]:
+    """`eu` with TLS: its address, and what the configuration says of whom to trust."""
+    with EmbeddedServer(pair.folder / "eu", certificate=made.certificate, key=made.key, **options) as server:
+        yield server.address, f', plain_http: false, ca_file: "{made.ca}"'
 
 
 @contextmanager
