@@ -113,7 +113,8 @@ class StoreRegistry(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     """Of S3; what AWS's configuration says unless told."""
     endpoint: str = ""
-    """Address of a store that speaks S3 and is not AWS, as `https://minio.example.com`."""
+    """Address of a store that speaks S3 and is not AWS, as `https://minio.example.com`; of Google or Azure another way
+    in than the usual one."""
     aws_profile: str = ""
     """Profile of AWS's configuration; the default chain of boto3 unless told."""
 
