@@ -111,10 +111,20 @@ def delete(place: Place, plan: RetentionPlan, session: Session | None) -> StageR
     """Apply a plan of :func:`plan_deletion`, where nothing changed since. Raises InputError (older than a day)."""
     started = time.monotonic()
     in_use = _needed_at(session, place)
+    if session is not None:
+        _keep_deletion(session, place, plan)
     done = apply_plan(place.registry, plan, in_use=in_use, progress=session.progress if session else None)
     [image] = plan.repositories
     [entry] = image.entries
     return _applied(done, plan, stage="delete", subject=str(place), digest=entry.digest, started=started)
+
+
+def _keep_deletion(session: Session, place: Place, plan: RetentionPlan) -> None:
+    """Sign what a person deletes, so that an audit of the registry knows why it went. Raises LocalError."""
+    opened = session.places.registry
+    name = next((each for each in session.config.registries if opened(each).name == place.registry.name), "")
+    if name:
+        keep_plan(session, name, plan)
 
 
 def planned(session: Session, registry: str, *, save: Path | None = None, inventory: Path | None = None) -> StageResult:

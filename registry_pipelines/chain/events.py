@@ -129,6 +129,13 @@ def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
         )
         return heard
     heard.notes += keep_aside(folder / "aside", messages, at=now)
+    if any(
+        each.kind == "events" and each.registry == registry for each in session.config.report.audit.sources.values()
+    ):
+        from registry_pipelines.chain.audit_sources import names_of  # few configurations have an audit
+        from registry_pipelines.events.heard import keep_heard
+
+        keep_heard(folder, [each.event for each in messages if each.event is not None], names=names_of(session))
     hosts, images = hosts_of(settings_of(session, registry)), _images_by_repository(session, registry)
     strangers = 0
     for message in messages:

@@ -175,6 +175,7 @@ def _listens(registry: EmbeddedRegistry) -> bool:
 def server(registry: EmbeddedRegistry, root: Path) -> EmbeddedServer:
     """The server of a configured registry, not started."""
     from registry_pipelines.registry.embedded import EmbeddedServer
+    from registry_pipelines.registry.embedded.access import AccessLogFile
 
     return EmbeddedServer(
         root,
@@ -186,4 +187,5 @@ def server(registry: EmbeddedRegistry, root: Path) -> EmbeddedServer:
         anonymous_pull=registry.anonymous_pull,
         certificate=registry.tls_cert,
         key=registry.tls_key,
+        on_exchange=AccessLogFile(registry.access_log) if registry.access_log else None,
     )

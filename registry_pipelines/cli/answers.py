@@ -645,6 +645,8 @@ ANSWERS: dict[str, Any] = {
     "report metrics": Results | WrittenFiles | Listening,
     "report maturity": Practice,
     "recover failover": Results,
+    "report audit": Results,
+    "report receive": Listening,
     "serve-admission": Listening,
     "node serve": Listening,
     "node setup": WrittenSettings,

@@ -11,9 +11,11 @@ class _Reports(LaterGroup):
     later = {
         "cost": "costing",
         "prices": "costing",
+        "audit": "auditing",
         "custody": "auditing",
         "maturity": "pages",
         "metrics": "metering",
+        "receive": "auditing",
         "transfer": "what_if",
     }
 

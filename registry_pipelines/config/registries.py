@@ -51,6 +51,8 @@ class EmbeddedRegistry(msgspec.Struct, frozen=True, kw_only=True):
     """`host:port` that clients use; `host` and `port` unless told."""
     ca_file: Annotated[Path, FILE] | None = None
     """PEM certificates our own clients trust, beside the system's."""
+    access_log: Path | None = None
+    """File that it writes who pushed, pulled and deleted what into, a JSON object a line (docs/audit.md)."""
 
     @property
     def address(self) -> str:

@@ -92,6 +92,9 @@ ADVISORIES_TYPE = "urn:registry-pipelines:advisories:v1"
 WHEELS_TYPE = "urn:registry-pipelines:wheels:v1"
 """That wheels are what an index gave for some requirements."""
 
+ACKNOWLEDGEMENT_TYPE = "application/vnd.registry-pipelines.audit-acknowledgement.v1+json"
+"""That a person looked at an alert of the audit, and why it is no harm; the payload type of an envelope."""
+
 BACKUP_TYPE = "urn:registry-pipelines:backup:v1"
 """That a moment of a backup is what was found, and is kept."""
 
@@ -129,6 +132,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     QUARANTINE_TYPE: ("promoter",),
     BACKUP_TYPE: ("promoter",),
     DEPLOYMENT_TYPE: ("promoter",),
+    ACKNOWLEDGEMENT_TYPE: ("person", "promoter"),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.report.audit.settings import AuditSettings
 from registry_pipelines.report.edges import PullEdge
 from registry_pipelines.report.metrics.settings import MetricsSettings
 from registry_pipelines.settings import FILE, GLOB, NAME, Duration, Names
@@ -51,6 +52,8 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Analysis."""
     budget: Budget = Budget()
     """What a month may cost."""
+    audit: AuditSettings = AuditSettings()
+    """Logs of who did what, and who may (docs/audit.md)."""
 
 
 __all__ = ["Budget", "PaidScans", "ReportSettings"]

@@ -10,7 +10,10 @@ from registry_pipelines.chain.methods import Base
 from registry_pipelines.chain.result import StageResult
 
 if TYPE_CHECKING:
+    from registry_pipelines.chain.audit import Wanted
     from registry_pipelines.inventory.value import Inventory
+    from registry_pipelines.promote.person import Person
+    from registry_pipelines.registry.embedded.http_server import HttpServer
     from registry_pipelines.report.custody import Custody
     from registry_pipelines.report.maturity import Maturity
 
@@ -56,6 +59,27 @@ class Seeing(Base):
         from registry_pipelines.chain import price_refresh
 
         return price_refresh.refresh(self._session, to=to, prices=prices)
+
+    def audit(self, wanted: Wanted | None = None, *, read: bool = True, sources: Sequence[str] = ()) -> StageResult:
+        """Who pushed, deleted, pulled and changed settings, and what of it nothing signed explains; ``tables`` has the
+        alerts, single events and what was read. read: the logs first (all unless named), else what is kept is all. A
+        log that cannot be read is told, and the rest goes on. Raises InputError, LocalError, StateLocked."""
+        from registry_pipelines.chain import audit
+
+        return audit.audit(self._session, wanted or audit.Wanted(), read=read, sources=sources)
+
+    def receiver(self, source: str) -> HttpServer:
+        """What takes the notifications of a log of `report.audit.sources`, not started. Raises InputError."""
+        from registry_pipelines.chain import audit_sources
+
+        return audit_sources.receiver(self._session, source)
+
+    def acknowledge_alerts(self, alerts: Sequence[str], reason: str, by: Person | None = None) -> StageResult:
+        """Sign that a person looked at alerts of :meth:`audit`, and why they are no harm. by: who; the account of this
+        process unless told. Raises InputError, LocalError."""
+        from registry_pipelines.chain import audit_alerts
+
+        return audit_alerts.acknowledge_alerts(self._session, tuple(alerts), reason, by)
 
     def custody(self, text: str) -> Custody:
         """The whole life of a release or of any image, with the evidence of each statement: who shipped this. text: as

@@ -34,6 +34,10 @@ class GoogleRest:
         where somebody wrote meanwhile, or this did and the answer was lost."""
         return self._again("PATCH", path, query, body)
 
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """A question that is asked by a document, and may be asked again. Raises as :meth:`get`."""
+        return self._again("POST", path, {}, body)
+
     def token(self) -> str:
         """An access token, for what takes one beside this API; a new one where the last one ends soon. Raises
         Unauthorized."""

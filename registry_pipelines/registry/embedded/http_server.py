@@ -55,6 +55,10 @@ class Exchange:
     seconds: float
     user: str
     peer: str
+    digest: str = ""
+    """What the answer says it is about."""
+    agent: str = ""
+    """What the client calls itself."""
 
 
 class HttpServer:
@@ -309,6 +313,8 @@ class HttpServer:
                 seconds=seconds,
                 user=request.user,
                 peer=request.peer,
+                digest=next((str(value) for name, value in response.headers if name == "Docker-Content-Digest"), ""),
+                agent=request.headers.get("user-agent", ""),
             )
             self._on_exchange(exchange)
 

@@ -5,8 +5,10 @@ Nothing here loads Arrow: the server of a registry writes such events, too.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -66,6 +68,50 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.registry}/{self.repository}{tag}{f'@{self.digest}' if self.digest else ''}"
 
 
+Names = Callable[[str], str]
+"""What the configuration calls a host; the host itself where it has none."""
+
+MOST_NOTES = 5
+"""Of one kind, sentences about entries that cannot be read; the rest are counted."""
+
+
+@dataclass
+class Reading:
+    """What reading a log tells beside its events. cursor: how far it was read, plain words that the source alone
+    understands; kept once all that it yielded is on disk. unread: entries that could not be read. other: entries of no
+    concern: reads of settings, uploads that are no image yet, other services. notes: sentences for people. whole: False
+    where the log has more than was read: the next run goes on there."""
+
+    cursor: dict[str, str] = field(default_factory=dict)
+    unread: int = 0
+    other: int = 0
+    notes: list[str] = field(default_factory=list)
+    whole: bool = True
+
+    def cannot(self, sentence: str, count: int = 1) -> None:
+        """Something of the log cannot be read."""
+        self.unread += count
+        self.note(sentence)
+
+    def note(self, sentence: str) -> None:
+        """Keep a sentence, once; of many the first."""
+        if sentence not in self.notes and len(self.notes) < MOST_NOTES:
+            self.notes.append(sentence)
+
+
+class LogSource(Protocol):
+    """One log. Nothing is asked before the first event is."""
+
+    where: str
+    """The log, for messages."""
+
+    def read(self, reading: Reading, *, since: datetime, until: datetime) -> Iterator[Event]:
+        """Events that are new by ``reading.cursor``, in any order and some perhaps twice, and no older than ``since``.
+        until: now. The cursor moves while it goes on: after whatever was yielded, what it says is right. Raises the
+        RegistryError family, InputError, LocalError, ToolMissing."""
+        ...
+
+
 def moment(micros: int) -> datetime:
     """The time of so many microseconds since 1970."""
     return EPOCH + micros * _MICROSECOND
@@ -80,4 +126,4 @@ def plain(text: object) -> str:
     return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-__all__ = ["ACTIONS", "Action", "EPOCH", "Event", "Service", "moment", "plain"]
+__all__ = ["ACTIONS", "Action", "EPOCH", "Event", "LogSource", "Names", "Reading", "Service", "moment", "plain"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.doubles.aws.cloudtrail import CloudTrail
 from tests.doubles.aws.ecr_caches import EcrCaches
 from tests.doubles.aws.ecr_images import EcrImages
 from tests.doubles.aws.ecr_layers import EcrLayers
@@ -45,4 +46,5 @@ AREAS: tuple[type[Area], ...] = (
     InspectorClusters,
     Instances,
     Roles,
+    CloudTrail,
 )

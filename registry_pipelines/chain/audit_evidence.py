@@ -1,0 +1,163 @@
+"""What is signed, as the alerts of an audit ask for it: promotion records in registries, retention plans in the state
+folder, and which tags are channels where."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from registry_pipelines.chain.audit_sources import registries_that_name_callers
+from registry_pipelines.chain.places import join_repository
+from registry_pipelines.chain.plans import plan_store
+from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.records import RECORD_TAG
+from registry_pipelines.collect.stored import read_signed, signature_of
+from registry_pipelines.errors import DigestInvalid, NotFound, RegistryPipelinesError
+from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import read_time
+from registry_pipelines.promote.standing import records
+from registry_pipelines.registry.set_aside import is_quarantine, origin_of
+from registry_pipelines.report.audit.alerts import SKEW
+from registry_pipelines.report.audit.model import Event
+
+APPLIED_WITHIN = timedelta(days=2)
+"""A plan is applied within a day of its making; so long a deletion may follow it."""
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """plan: its digest. made: when. until: from when what it set aside may go for good."""
+
+    plan: str
+    made: datetime
+    until: datetime
+
+
+class SignedEvidence:
+    """See ``report.audit.alerts.Evidence``. known: explanations of earlier looks, by log entry: plans are kept for 30
+    days, and events longer. deletions: those that are asked about."""
+
+    def __init__(
+        self, session: Session, verifier: Verifier | None, *, known: Mapping[str, str], deletions: Collection[Event]
+    ) -> None:
+        self._session, self._verifier, self._known = session, verifier, known
+        self._channels = dict(_channel_places(session))
+        self._naming = registries_that_name_callers(session)
+        self._promotions: dict[tuple[str, str], list[tuple[str, datetime]]] = {}
+        self.problems: list[str] = []
+        """Plans that cannot be believed, one sentence each."""
+        unknown = [each for each in deletions if each.id not in known]
+        self._planned = self._plans_for(unknown) if unknown and verifier else {}
+        self._purged = [each.time for each in unknown if is_quarantine(each.repository) and self._by_plan(each)]
+
+    @property
+    def channel_names(self) -> set[str]:
+        """Tags that are a channel somewhere."""
+        return {name for _, names, _ in self._channels.values() for name in names}
+
+    def channel(self, event: Event) -> tuple[str, bool] | None:
+        """See Evidence."""
+        found = self._channels.get((event.registry, event.repository))
+        if found is None or event.tag not in found[1]:
+            return None
+        return found[0], found[2]
+
+    def promotions(self, image: str, channel: str, digest: str) -> Sequence[datetime]:
+        """See Evidence. Raises RegistryError."""
+        key = image, digest
+        if key not in self._promotions:
+            self._promotions[key] = self._records(image, digest)
+        return [time for named, time in self._promotions[key] if named == channel]
+
+    def _records(self, image: str, digest: str) -> list[tuple[str, datetime]]:
+        if self._verifier is None:
+            return []
+        place = self._session.places.source(self._session.image(image))
+        try:
+            found = records(place, Digest.parse(digest), self._verifier)
+        except (NotFound, DigestInvalid):
+            return []
+        pairs = ((each.channel, read_time(each.time)) for each, _ in found if each.image == image)
+        return [(channel, time) for channel, time in pairs if time is not None]
+
+    def explained(self, event: Event) -> str:
+        """See Evidence."""
+        if found := self._known.get(event.id):
+            return found
+        if planned := self._by_plan(event):
+            return planned
+        if is_quarantine(event.repository) and self._is_record(event):
+            return "the record of what was set aside went with it"
+        return ""
+
+    def _is_record(self, event: Event) -> bool:
+        """Records of a quarantine have digests that no plan knows; they go when what they are of does."""
+        near = any(abs(time - event.time) <= timedelta(minutes=10) for time in self._purged)
+        return near and (not event.tag or event.tag.startswith(RECORD_TAG))
+
+    def says_who(self, registry: str) -> bool:
+        """See Evidence."""
+        return registry in self._naming
+
+    def _by_plan(self, event: Event) -> str:
+        aside = is_quarantine(event.repository)
+        repository = origin_of(event.repository) if aside else event.repository
+        for named in filter(None, (event.digest, event.tag)):
+            for planned in self._planned.get((event.registry, repository, named), ()):
+                if aside and event.time >= planned.until - SKEW:
+                    return f"its time was over, by the plan {planned.plan}"
+                if not aside and planned.made - SKEW <= event.time <= planned.made + APPLIED_WITHIN:
+                    return f"by the plan {planned.plan}"
+        return ""
+
+    def _plans_for(self, deletions: Sequence[Event]) -> dict[_Key, list[_Planned]]:
+        """Signed plans of some deletions, by registry, repository, and digest or tag. One plan is in memory at once, an
+        image at a time."""
+        wanted = {
+            (each.registry, origin_of(each.repository) if is_quarantine(each.repository) else each.repository, named)
+            for each in deletions
+            for named in filter(None, (each.digest, each.tag))
+        }
+        found: dict[_Key, list[_Planned]] = defaultdict(list)
+        for path in sorted(plan_store(self._session).root.glob("*.json")):
+            if not signature_of(path).exists():
+                continue
+            try:
+                assert self._verifier is not None  # noqa: S101  for mypy
+                plan, statement = read_signed(path, self._verifier)
+                made = read_time(plan.made_at)
+                if made is None:
+                    continue
+                planned = _Planned(str(plan.digest), made, made + timedelta(days=statement.quarantine))
+                for repository in plan.repositories:
+                    for entry in repository.entries:
+                        gone = [*map(str, entry.delete), *(entry.tags if entry.delete else ())]
+                        for key in ((statement.registry, repository.repository, named) for named in gone):
+                            if key in wanted:
+                                found[key].append(planned)
+            except RegistryPipelinesError as error:
+                self.problems.append(f"the plan {path.name} explains nothing: {error.what}")
+        return found
+
+
+def _channel_places(session: Session) -> Iterator[tuple[tuple[str, str], tuple[str, frozenset[str], bool]]]:
+    """Registry and repository of every place where channels are; with the image, its channels, and whether the place is
+    its source. The source comes last, so that it counts where a place is both."""
+    config = session.config
+    sources = []
+    for image in config.images.values():
+        channels = frozenset(each.name for each in image.order)
+        for name in image.targets:
+            target = config.targets[name]
+            yield (target.registry, config.repository_at(image, target)), (image.name, channels, False)
+        for mirror in config.mirrors.values():
+            if image.name in mirror.images:
+                for stop in mirror.stops:
+                    yield (stop, join_repository(mirror.prefix, image.repository)), (image.name, channels, False)
+        sources.append(((image.registry, image.repository), (image.name, channels, True)))
+    yield from sources

@@ -1,0 +1,90 @@
+"""That a person looked at an alert and it is no harm, or was dealt with: signed, and kept beside the events.
+
+A DSSE envelope (github.com/secure-systems-lab/dsse) a file, named by the alert; one that no believed person's key
+signed counts for nothing, and is said.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+from pathlib import Path
+
+import msgspec
+
+from registry_pipelines.errors import InputError, RegistryPipelinesError, SignatureInvalid
+from registry_pipelines.evidence.dsse import read_envelope, sign_envelope, verify_envelope, write_envelope
+from registry_pipelines.evidence.model import Signer, Verifier
+from registry_pipelines.evidence.predicates import ACKNOWLEDGEMENT_TYPE
+from registry_pipelines.oci.decoding import ready
+from registry_pipelines.oci.files import local_errors, write_file
+
+MOST_BYTES = 64 * 1024
+MOST_REASON = 1000
+_ID = re.compile(r"(channel-move|delete|stranger)-[0-9a-f]{12}")
+
+
+class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True):
+    """alert: its id. reason: why it is no harm. by: the person's name, as it was given. at: RFC 3339, UTC."""
+
+    alert: str
+    reason: str
+    by: str
+    at: str
+
+
+def check_id(text: str) -> str:
+    """An alert's id. Raises InputError."""
+    if not _ID.fullmatch(text):
+        raise InputError(f"{text[:60]!r} is no alert's id", do="Copy one from `registry-pipelines report audit`")
+    return text
+
+
+def acknowledge(folder: Path, told: Acknowledgement, signer: Signer) -> None:
+    """Sign and keep one. Raises InputError (no reason), LocalError."""
+    check_id(told.alert)
+    if not told.reason.strip() or len(told.reason) > MOST_REASON or not told.reason.isprintable():
+        raise InputError(
+            "an acknowledgement needs a reason", do=f"Write --reason with 1 to {MOST_REASON} printable characters"
+        )
+    raw = write_envelope(sign_envelope(msgspec.json.encode(told), signer, payload_type=ACKNOWLEDGEMENT_TYPE))
+    with local_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_file(folder / f"{told.alert}.json", raw)
+
+
+def acknowledged(
+    folder: Path, alerts: Collection[str], verifier: Verifier | None
+) -> tuple[dict[str, Acknowledgement], list[str]]:
+    """Of some alerts those that were acknowledged, and what is wrong with others, one sentence each."""
+    found: dict[str, Acknowledgement] = {}
+    problems: list[str] = []
+    for alert in sorted(set(alerts)):
+        path = folder / f"{alert}.json"
+        if not path.is_file():
+            continue
+        try:
+            found[alert] = _read(path, alert, verifier)
+        except (RegistryPipelinesError, OSError) as error:
+            problems.append(f"the acknowledgement of {alert} does not count: {getattr(error, 'what', error)}")
+    return found, problems
+
+
+def _read(path: Path, alert: str, verifier: Verifier | None) -> Acknowledgement:
+    if verifier is None:
+        raise SignatureInvalid("no key is believed here", where=str(path))
+    with path.open("rb") as file:
+        raw = file.read(MOST_BYTES + 1)
+    envelope = read_envelope(raw, where=str(path), max_bytes=MOST_BYTES)
+    signers = verify_envelope(envelope, verifier, where=str(path), payload_type=ACKNOWLEDGEMENT_TYPE)
+    verifier.vouching(signers, ACKNOWLEDGEMENT_TYPE)
+    try:
+        told = msgspec.json.decode(envelope.payload, type=ready(Acknowledgement))
+    except msgspec.MsgspecError as error:
+        raise SignatureInvalid("what is signed is no acknowledgement", where=str(path)) from error
+    if told.alert != alert:
+        raise SignatureInvalid("it is another alert's", where=str(path))
+    return told
+
+
+__all__ = ["Acknowledgement", "acknowledge", "acknowledged", "check_id"]
