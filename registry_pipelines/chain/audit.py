@@ -78,11 +78,11 @@ def known_alerts(chain: Chain, *, since: timedelta | None = None) -> list[Alert]
 
 def audit(session: Session, wanted: Wanted, *, read: bool = True, sources: Sequence[str] = ()) -> StageResult:
     """See ``Chain.audit``."""
-    from registry_pipelines.chain.audit_alerts import judged
-    from registry_pipelines.report.audit.counts import count_rows, counted
-
     started = time.monotonic()
     done = read_logs(session, sources) if read else []
+    from registry_pipelines.chain.audit_alerts import judged  # who has no logs needs none of it
+    from registry_pipelines.report.audit.counts import count_rows, counted
+
     since = session.now() - _window(session, wanted.since)
     limits = _limits(session, wanted, since)
     found = counted(

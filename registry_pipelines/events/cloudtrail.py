@@ -119,15 +119,9 @@ class _Lifecycle(msgspec.Struct, rename="camel"):
     lifecycle_event_image_actions: list[_LifecycleAction] | None = None
 
 
-_DECODERS: dict[Any, Any] = {}
-
-
 def _decoded(raw: msgspec.Raw | bytes, kind: Any) -> Any:
     """A part of a record; None where it has none. Raises msgspec.MsgspecError."""
-    if kind not in _DECODERS:
-        ready(kind)
-        _DECODERS[kind] = msgspec.json.Decoder(kind | None)
-    return _DECODERS[kind].decode(raw)
+    return None if bytes(raw) == b"null" else msgspec.json.decode(raw, type=ready(kind))
 
 
 def events_of_record(raw: bytes | msgspec.Raw, reading: Reading, *, source: str, names: Names) -> Iterator[Event]:
