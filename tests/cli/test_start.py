@@ -73,8 +73,6 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "report metrics": (["--to", "cloudwatch"], 8),
     "report maturity": (["ap"], 8),
     "report audit": ([], 8),
-    "report custody": (["ap"], 8),
-    "report metrics": (["--to", "cloudwatch"], 8),
     "report receive": (["nowhere"], 8),
     "lifecycle": (["check", "nowhere"], 8),
     "report transfer": (["nowhere"], 8),
