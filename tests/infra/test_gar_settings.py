@@ -15,6 +15,7 @@ from google.protobuf.json_format import MessageToDict, ParseDict
 
 from registry_pipelines.infra.apply import Applied, apply_plan
 from registry_pipelines.infra.gar import kinds
+from registry_pipelines.infra.gar.alarms import GarAlert, GarChannel
 from registry_pipelines.infra.gar.asking import Asking
 from registry_pipelines.infra.gar.cloud import GarSettings
 from registry_pipelines.infra.gar.model import (
@@ -136,6 +137,8 @@ def everything(tmp_path: Path, version: str) -> list[Setting]:
         ),
         kms_keys=(GcpKey(key=version.partition("/cryptoKeyVersions")[0], purpose="ASYMMETRIC_SIGN"),),
         perimeters=(Perimeter(name=PERIMETER, projects=("42",)),),
+        channels=(GarChannel(name="ops", email="ops@example.com"),),
+        alarms=(GarAlert(name="big", above="100GB", channels=("ops",), severity="ERROR", description="Call us"),),
     )
 
 
@@ -195,6 +198,8 @@ def test_a_second_plan_asks_lists_once_and_one_call_for_what_no_list_tells(
         "GetCryptoKey": 1,
         "ListCryptoKeyVersions": 1,
         "accesscontextmanager.accessPolicies.servicePerimeters.get": 1,
+        "monitoring.projects.alertPolicies.list": 1,
+        "monitoring.projects.notificationChannels.list": 1,
     }
 
 

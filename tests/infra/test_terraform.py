@@ -125,6 +125,9 @@ _SELF = {
     gar.NOTE: ("hint", "kind"),
     gar.ATTESTOR: ("note", "keys"),
     gar.POLICY: ("default",),
+    ecr.ALARM: ("comparison", "hours"),
+    gar.CHANNEL: ("type",),
+    gar.ALERT: ("comparison", "duration_s", "channels", "conditions"),
 }
 """Fields that a setting of the kind always has."""
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from registry_pipelines.errors import RegistryPipelinesError
-from registry_pipelines.infra.ecr import forms, kinds, network
+from registry_pipelines.infra.ecr import alarms, forms, kinds, network
 from registry_pipelines.infra.ecr.asking import Asking
 from registry_pipelines.infra.ecr.wanted import lifecycle_text
 from registry_pipelines.infra.plan import Change, Outcome, done, failed
@@ -43,6 +43,8 @@ class Changing:
             kinds.PULL_THROUGH: self._pull_through,
             kinds.EXCLUSION: self._exclusion,
             kinds.ENDPOINT: lambda change: network.change(asking, change),
+            kinds.TOPIC: lambda change: alarms.change_topic(asking, change),
+            kinds.ALARM: lambda change: alarms.change_alarm(asking, change),
         }
 
     def apply(self, changes: Sequence[Change]) -> Iterator[Outcome]:

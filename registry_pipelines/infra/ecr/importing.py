@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 
-from registry_pipelines.infra.ecr import forms, kinds
+from registry_pipelines.infra.ecr import alarms, forms, kinds
 from registry_pipelines.infra.importing import Document, Importing
 from registry_pipelines.infra.settings import Fields, Setting
 
@@ -35,6 +35,8 @@ class Imported(Importing):
             "pull_time_exclusions": sorted(self.of(kinds.EXCLUSION)),
             "kms_keys": [_key(name, fields) for name, fields in self.of(kinds.KEY).items()],
             "vpc_endpoints": self._endpoints(),
+            "topics": [_topic(name, fields) for name, fields in self.of(kinds.TOPIC).items()],
+            "alarms": self._alarms(),
         }
         return {name: value for name, value in sections.items() if value}
 
@@ -83,6 +85,16 @@ class Imported(Importing):
             entries.append({"vpc": vpc, **shared, "route_tables": there["s3"]["route_tables"]})
         return entries
 
+    def _alarms(self) -> list[Document]:
+        entries = []
+        for name, fields in self.of(kinds.ALARM).items():
+            entry = alarms.declared_alarm(name, fields, place=self._place)
+            if entry is None:
+                self.notes.append(f"alarm {name} watches something else, or otherwise; it is left out")
+            else:
+                entries.append(entry)
+        return entries
+
     def _policy(self, stem: str, fields: Fields) -> str:
         return self.file("policy", stem, json.loads(forms.policy_text(fields)))
 
@@ -128,6 +140,11 @@ def _account(settings: Mapping[str, Fields]) -> Document:
 def _key(name: str, fields: Fields) -> Document:
     told = {"key": name, "enabled": fields["enabled"], "spec": fields["spec"], "usage": fields["usage"]}
     return told | ({"rotation": fields["rotation"]} if fields["spec"] == "SYMMETRIC_DEFAULT" else {})
+
+
+def _topic(name: str, fields: Fields) -> Document:
+    emails = sorted(each.removeprefix(alarms.EMAIL) for each in fields)
+    return {"name": name, **({"emails": emails} if emails else {})}
 
 
 def _interface(fields: Fields) -> Document:

@@ -17,6 +17,8 @@ EXCLUSION = "ecr:pull-time-exclusion"
 REPLICATION = "ecr:replication"
 BACKFILL = "ecr:backfill"
 ENDPOINT = "vpc:endpoint"
+TOPIC = "sns:topic"
+ALARM = "cloudwatch:alarm"
 
 ORDER = (
     KEY,
@@ -34,6 +36,8 @@ ORDER = (
     REPLICATION,
     BACKFILL,
     ENDPOINT,
+    TOPIC,
+    ALARM,
 )
 NEEDS = {LIFECYCLE: REPOSITORY, POLICY: REPOSITORY, BACKFILL: REPLICATION}
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.infra.ecr.alarms import EcrAlarm, EcrTopic
 from registry_pipelines.settings import AWS_ACCOUNT, FILE, REPOSITORY, EntryName, Pattern
 
 READER = Pattern(
@@ -253,3 +254,7 @@ class EcrInfra(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that must be there."""
     vpc_endpoints: tuple[VpcEndpoints, ...] = ()
     """Private ways to ECR."""
+    topics: tuple[EcrTopic, ...] = ()
+    """Topics of SNS that alarms tell."""
+    alarms: tuple[EcrAlarm, ...] = ()
+    """Alarms of CloudWatch on the numbers that `report metrics` publishes (docs/metrics.md)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from registry_pipelines.infra.ecr import forms, kinds
+from registry_pipelines.infra.ecr.alarms import alarm_problems
 from registry_pipelines.infra.ecr.model import EcrInfra, EcrRepositories, RepositorySettings
 from registry_pipelines.progress import count_text
 
@@ -19,6 +20,7 @@ def problems(infra: EcrInfra, *, account: str, region: str) -> Iterator[Problem]
     """What is wrong with a declaration by itself; its files are not read here."""
     yield from _repository_problems(infra)
     yield from _registry_problems(infra, f"{account}/{region}", account)
+    yield from alarm_problems(infra.alarms, infra.topics)
     prefixes = [each.prefix for each in infra.pull_through if not each.absent]
     for prefix in sorted({each for each in prefixes if prefixes.count(each) > 1}):
         yield "pull_through", f"the prefix {prefix or kinds.ROOT} stands there twice"

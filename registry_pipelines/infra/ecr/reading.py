@@ -13,10 +13,13 @@ import msgspec
 
 from registry_pipelines.errors import Forbidden, NotFound, RegistryError, RegistryPipelinesError
 from registry_pipelines.infra.cloud import Found
-from registry_pipelines.infra.ecr import forms, kinds, network, replicating, signing
+from registry_pipelines.infra.ecr import alarms, forms, kinds, network, replicating, signing
 from registry_pipelines.infra.ecr.asking import Asking
 from registry_pipelines.infra.settings import Fields, Plain, Setting, with_found
 from registry_pipelines.registry.ecr.calls import Answer
+
+WATCHING = (kinds.TOPIC, kinds.ALARM)
+"""Kinds of other services, which are asked where something is declared."""
 
 There = dict[str, dict[str, Plain]]
 """Fields by name, of one kind."""
@@ -52,7 +55,11 @@ class Reading:
         self._registry = self._own()
         for kind in kinds.ORDER:
             own = [each for each in declared if each.kind == kind]
-            if not own and kind in (kinds.PROFILE, kinds.KEY, kinds.ENDPOINT, kinds.BACKFILL) and not everything:
+            if (
+                not own
+                and kind in (kinds.PROFILE, kinds.KEY, kinds.ENDPOINT, kinds.BACKFILL, *WATCHING)
+                and not everything
+            ):
                 continue
             try:
                 there[kind] = self._there(kind, own, there, everything)
@@ -117,6 +124,10 @@ class Reading:
                 return self._backfills()
             case kinds.ENDPOINT:
                 return network.endpoints(self._asking, own)
+            case kinds.TOPIC:
+                return alarms.found_topics(self._asking, own, everything=everything)
+            case kinds.ALARM:
+                return alarms.found_alarms(self._asking, own)
             case _:
                 read: Callable[[], There] = {
                     kinds.PROFILE: self._profiles,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from registry_pipelines.errors import LifecycleInvalid
-from registry_pipelines.infra.ecr import forms, kinds
+from registry_pipelines.infra.ecr import alarms, forms, kinds
 from registry_pipelines.infra.ecr.model import (
     EcrInfra,
     EcrPullThrough,
@@ -21,6 +21,7 @@ from registry_pipelines.infra.ecr.model import (
 from registry_pipelines.infra.ecr.problems import Problem, problems
 from registry_pipelines.infra.settings import Plain, Setting
 from registry_pipelines.lifecycle.ecr_policy import read_ecr_policy
+from registry_pipelines.measures import MEASURES
 
 MAX_POLICY_CHARACTERS = 10_240
 MAX_LIFECYCLE_CHARACTERS = 30_720
@@ -184,6 +185,13 @@ class Wanted:
         for endpoints in infra.vpc_endpoints:
             for name, fields in _endpoints(endpoints):
                 self._add(kinds.ENDPOINT, name, fields, "vpc_endpoints")
+        for topic in infra.topics:
+            told_by = None if topic.absent else alarms.topic_fields(topic)
+            self._add(kinds.TOPIC, topic.name, told_by, "topics", absent=topic.absent)
+        known = [each for each in infra.alarms if each.metric in MEASURES]  # of another the problem is told already
+        for alarm in known:
+            watched = alarms.alarm_fields(alarm, place=infra.name, account=self._account, region=self._region)
+            self._add(kinds.ALARM, alarm.name, None if alarm.absent else watched, "alarms", absent=alarm.absent)
 
 
 def _common(settings: RepositorySettings) -> dict[str, Plain]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from registry_pipelines.errors import Refused, RegistryPipelinesError
 from registry_pipelines.infra.gar import forms, kinds
+from registry_pipelines.infra.gar.alarms import Alarms
 from registry_pipelines.infra.gar.asking import Asking, Json
 from registry_pipelines.infra.gar.reading import Reading, as_json
 from registry_pipelines.infra.plan import Change, Outcome, done, failed
@@ -43,6 +44,8 @@ class Changing:
             kinds.ATTESTOR: self._attestor,
             kinds.POLICY: self._policy,
             kinds.PERIMETER: self._perimeter,
+            kinds.CHANNEL: Alarms(asking).change_channel,
+            kinds.ALERT: Alarms(asking).change_policy,
         }
 
     def apply(self, changes: Sequence[Change]) -> Iterator[Outcome]:

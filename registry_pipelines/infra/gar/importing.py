@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from registry_pipelines.infra.gar import forms, kinds
+from registry_pipelines.infra.gar import alarms, forms, kinds
 from registry_pipelines.infra.importing import Document, Importing
 from registry_pipelines.infra.settings import Fields, Setting
 
@@ -20,6 +20,8 @@ class Imported(Importing):
             "readers": self._project_readers(),
             "attestors": dict(self._attestors()),
             "binary_authorization": self._policy(),
+            "channels": self._channels(),
+            "alarms": self._alarms(),
         }
         self.section = {"kind": "gar", **{name: value for name, value in sections.items() if value}}
 
@@ -69,6 +71,26 @@ class Imported(Importing):
             entry: Document = {"note": str(fields["note"]).rpartition("/")[2]}
             entry |= {"description": fields["description"]} if fields["description"] else {}
             yield name, {**entry, "keys": [{"kms": each} for each in versions]}
+
+    def _channels(self) -> list[Document]:
+        """Those that policies on our numbers tell, and others of the project not."""
+        told = {each for fields in self.of(kinds.ALERT).values() for each in fields["channels"]}
+        entries = []
+        for name, fields in self.of(kinds.CHANNEL).items():
+            entry = alarms.declared_channel(name, fields) if name in told else None
+            entries += [entry] if entry else []
+        return entries
+
+    def _alarms(self) -> list[Document]:
+        known = {each["name"] for each in self._channels()}
+        entries = []
+        for name, fields in self.of(kinds.ALERT).items():
+            entry = alarms.declared_alert(name, fields, place=self._place)
+            if entry is None or any("/" not in each and each not in known for each in fields["channels"]):
+                self.notes.append(f"alert policy {name} watches something else, or otherwise; it is left out")
+            else:
+                entries.append(entry)
+        return entries
 
     def _policy(self) -> Document:
         fields = next(iter(self.of(kinds.POLICY).values()), None)

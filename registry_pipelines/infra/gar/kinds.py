@@ -11,8 +11,10 @@ NOTE = "binauthz:note"
 ATTESTOR = "binauthz:attestor"
 POLICY = "binauthz:policy"
 PERIMETER = "vpcsc:perimeter"
+CHANNEL = "monitoring:channel"
+ALERT = "monitoring:alert-policy"
 
-ORDER = (KEY, REPOSITORY, VIRTUAL, READERS, PROJECT_READERS, NOTE, ATTESTOR, POLICY, PERIMETER)
+ORDER = (KEY, REPOSITORY, VIRTUAL, READERS, PROJECT_READERS, NOTE, ATTESTOR, POLICY, PERIMETER, CHANNEL, ALERT)
 NEEDS = {READERS: REPOSITORY, ATTESTOR: NOTE}
 
 READER = "roles/artifactregistry.reader"

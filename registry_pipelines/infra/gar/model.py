@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.infra.gar.alarms import GarAlert, GarChannel
 from registry_pipelines.settings import FILE, EntryName, Pattern
 
 REPOSITORY_ID = Pattern(
@@ -222,3 +223,7 @@ class GarInfra(msgspec.Struct, frozen=True, kw_only=True):
     """Keys that must be there."""
     perimeters: tuple[Perimeter, ...] = ()
     """Perimeters of VPC Service Controls."""
+    channels: tuple[GarChannel, ...] = ()
+    """Notification channels that alarms tell."""
+    alarms: tuple[GarAlert, ...] = ()
+    """Alert policies of Cloud Monitoring on the numbers that `report metrics` publishes (docs/metrics.md)."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from registry_pipelines.infra.gar import forms
+from registry_pipelines.infra.gar.alarms import alert_problems
 from registry_pipelines.infra.gar.model import GarInfra, GarRepositories, GarSource
 from registry_pipelines.progress import count_text
 
@@ -32,6 +33,7 @@ def problems(infra: GarInfra) -> Iterator[Problem]:
                 yield f"{path}.names[{place}]", f"{name} stands in {first} already"
         yield from _group_problems(group, path)
     yield from _binauthz_problems(infra)
+    yield from alert_problems(infra.alarms, infra.channels)
 
 
 def _group_problems(group: GarRepositories, path: str) -> Iterator[Problem]:

@@ -12,6 +12,7 @@ from typing import Any
 from registry_pipelines.errors import NotFound, RegistryPipelinesError
 from registry_pipelines.infra.cloud import Found
 from registry_pipelines.infra.gar import forms, kinds
+from registry_pipelines.infra.gar.alarms import Alarms
 from registry_pipelines.infra.gar.asking import PAGE, Asking, Json
 from registry_pipelines.infra.settings import Plain, Setting, with_found
 
@@ -40,11 +41,13 @@ class Reading:
         """IAM policies of repositories that were read."""
         self._project: Json | RegistryPipelinesError = {}
         """That of the project, or why it could not be read."""
+        self._alarms = Alarms(asking)
 
     def read(self, declared: Sequence[Setting], *, everything: bool = False) -> Found:
         """See :class:`~registry_pipelines.infra.cloud.SettingsCloud`. everything: what an import takes. Raises
         RegistryError for the list of repositories; another kind that cannot be read is unread."""
         self._policies.clear()
+        self._alarms = Alarms(self._asking)
         self._project = {}
         settings: list[Setting] = []
         notes: list[str] = []
@@ -117,6 +120,10 @@ class Reading:
                 return self._each(names, self._note)
             case kinds.KEY:
                 return self._each(names, self._key)
+            case kinds.CHANNEL:
+                return self._alarms.found_channels()
+            case kinds.ALERT:
+                return self._alarms.found_policies(own)
             case _:
                 return self._each(names, self._perimeter)
 
@@ -243,7 +250,7 @@ class Reading:
         return forms.perimeter_fields(self.perimeter(name))
 
 
-_IMPORTED = (kinds.READERS, kinds.PROJECT_READERS, kinds.ATTESTOR, kinds.POLICY)
+_IMPORTED = (kinds.READERS, kinds.PROJECT_READERS, kinds.ATTESTOR, kinds.POLICY, kinds.CHANNEL, kinds.ALERT)
 """Kinds that an import asks for though nobody declared them."""
 _UNTOUCHED: dict[str, tuple[dict[str, Plain], ...]] = {
     kinds.READERS: ({"members": []},),

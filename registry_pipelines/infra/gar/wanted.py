@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from registry_pipelines.errors import LifecycleInvalid
-from registry_pipelines.infra.gar import forms, kinds
+from registry_pipelines.infra.gar import alarms, forms, kinds
 from registry_pipelines.infra.gar.model import BinauthzRule, GarInfra, GarRepositories, GarSource
 from registry_pipelines.infra.gar.problems import Problem, problems, source_id
 from registry_pipelines.infra.settings import Plain, Setting
@@ -114,6 +114,13 @@ class Wanted:
             fields = {f"{kinds.SERVICE}{each}": True for each in perimeter.services}
             fields |= {f"{kinds.PROJECT}{each}": True for each in perimeter.projects}
             self._add(kinds.PERIMETER, perimeter.name, fields, "perimeters", must_exist=True)
+        for channel in infra.channels:
+            told = None if channel.absent else alarms.channel_fields(channel)
+            self._add(kinds.CHANNEL, channel.name, told, "channels", absent=channel.absent)
+        sound = [each for each in infra.alarms if not list(alarms.alert_problems([each], infra.channels))]
+        for alert in sound:  # of the others it is told already what is wrong
+            watched = alarms.alert_fields(alert, place=self._place, location=self._location)
+            self._add(kinds.ALERT, alert.name, None if alert.absent else watched, "alarms", absent=alert.absent)
 
     def _policy(self, infra: GarInfra) -> None:
         policy = infra.binary_authorization

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
-from registry_pipelines.infra.ecr import forms, kinds
+from registry_pipelines.infra.ecr import alarms, forms, kinds
 from registry_pipelines.infra.ecr.network import service_name
 from registry_pipelines.infra.settings import Plain, Setting
 from registry_pipelines.infra.terraform.blocks import Block, LeftOut, label, policy_text, without_empty
@@ -33,6 +33,7 @@ class AwsWriter:
         self._place, self._account, self._region, self._version = place, account, region, version
         self._repositories: dict[str, Block] = {}
         self._keys: dict[str, Block] = {}
+        self._topics: dict[str, Block] = {}
 
     def write(self, settings: Sequence[Setting]) -> list[Block | LeftOut]:
         """What Terraform is told, and what it cannot be told. settings: the declared ones of one registry."""
@@ -65,6 +66,8 @@ class AwsWriter:
             kinds.PULL_THROUGH: self._pull_through,
             kinds.EXCLUSION: self._exclusion,
             kinds.ENDPOINT: self._endpoint,
+            kinds.TOPIC: self._topic,
+            kinds.ALARM: self._alarm,
         }
         if maker := makers.get(setting.kind):
             yield from maker(setting, wanted)
@@ -223,6 +226,42 @@ class AwsWriter:
             "route_table_ids": wanted.get("route_tables"),
         }
         yield self._block("aws_vpc_endpoint", setting, body, "")
+
+    def _topic(self, setting: Setting, wanted: Mapping[str, Plain]) -> Made:
+        arn = alarms.topic_arn(self._account, self._region, setting.name)
+        self._topics[arn] = block = self._block("aws_sns_topic", setting, {"name": setting.name}, arn)
+        yield block
+        for field in sorted(wanted):
+            address = field.removeprefix(alarms.EMAIL)
+            body = {"topic_arn": block.reference("arn"), "protocol": "email", "endpoint": address}
+            name = f"{setting.name} {address}"
+            yield self._block("aws_sns_topic_subscription", setting, body, "", name=name)
+
+    def _alarm(self, setting: Setting, wanted: Mapping[str, Plain]) -> Made:
+        """Topics that are written here are references, so that they are made first."""
+
+        def told(field: str) -> list[str] | None:
+            if field not in wanted:
+                return None
+            return [self._topics[arn].reference("arn") if arn in self._topics else arn for arn in wanted[field]]
+
+        body = {
+            "alarm_name": setting.name,
+            "alarm_description": wanted.get("description") or None,
+            "namespace": wanted.get("namespace"),
+            "metric_name": wanted.get("metric"),
+            "dimensions": wanted.get("dimensions"),
+            "threshold": wanted.get("above"),
+            "comparison_operator": wanted["comparison"],
+            "evaluation_periods": wanted["hours"],
+            "period": wanted.get("period_s"),
+            "statistic": wanted.get("statistic"),
+            "treat_missing_data": wanted.get("missing"),
+            "actions_enabled": wanted.get("enabled"),
+            "alarm_actions": told("topics"),
+            "ok_actions": told("over_topics"),
+        }
+        yield self._block("aws_cloudwatch_metric_alarm", setting, body, setting.name)
 
     def _replication(self, settings: Sequence[Setting]) -> Made:
         """One resource for all destinations of a registry, as ECR has one configuration."""

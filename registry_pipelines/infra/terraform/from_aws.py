@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from registry_pipelines.infra.ecr import forms, kinds
+from registry_pipelines.infra.ecr import alarms, forms, kinds
 from registry_pipelines.infra.ecr.network import SERVICES, service_name
 from registry_pipelines.infra.settings import Plain, Setting
 from registry_pipelines.infra.terraform.reading import Resource, blocks
@@ -19,6 +19,7 @@ class FromAws:
     def __init__(self, place: str, *, account: str, region: str) -> None:
         self.notes: list[str] = []
         self._place, self._account, self._region = place, account, region
+        self._emails: dict[str, Fields] = {}
 
     def settings(self, resources: list[Resource]) -> list[Setting]:
         """The settings that resources are, as though they had been read from the cloud."""
@@ -35,9 +36,14 @@ class FromAws:
             "aws_ecr_replication_configuration": self._replication,
             "aws_signer_signing_profile": self._profile,
             "aws_vpc_endpoint": self._endpoint,
+            "aws_sns_topic": self._topic,
+            "aws_cloudwatch_metric_alarm": self._alarm,
         }
         found: list[Setting] = []
         for each in resources:
+            if each.type == "aws_sns_topic_subscription":
+                self._subscribed(each)
+                continue
             maker = makers.get(each.type)
             if maker is None:
                 if each.type.startswith(("aws_ecr_", "aws_ecrpublic_")):
@@ -150,6 +156,42 @@ class FromAws:
             fields |= {"private_dns": bool(each.body.get("private_dns_enabled")), "subnets": each.texts("subnet_ids")}
             fields["security_groups"] = each.texts("security_group_ids")
         yield kinds.ENDPOINT, f"{each.body['vpc_id']}/{service}", fields
+
+    def _subscribed(self, each: Resource) -> None:
+        """The topic that a subscription is of may come later, or stand in another file."""
+        name = each.text("topic_arn").rpartition(":")[2]
+        if not name or each.text("protocol") != "email":
+            why = f"is told by {each.text('protocol') or '?'}" if name else "is of a topic that Terraform works out"
+            self.notes.append(f"{each.address} {why}; left out")
+        else:
+            self._emails.setdefault(name, {})[f"{alarms.EMAIL}{each.text('endpoint')}"] = True
+
+    def _topic(self, each: Resource) -> Iterator[tuple[str, str, Fields]]:
+        yield kinds.TOPIC, each.body["name"], self._emails.setdefault(each.body["name"], {})
+
+    def _told(self, each: Resource, name: str) -> list[str]:
+        return [alarms.topic_arn(self._account, self._region, one) for one in each.texts(name)]
+
+    def _alarm(self, each: Resource) -> Iterator[tuple[str, str, Fields]]:
+        told = {
+            "Namespace": each.text("namespace"),
+            "MetricName": each.text("metric_name"),
+            "Dimensions": [
+                {"Name": name, "Value": value} for name, value in (each.body.get("dimensions") or {}).items()
+            ],
+            "Threshold": each.body.get("threshold") or 0,
+            "EvaluationPeriods": int(each.body["evaluation_periods"]),
+            "Period": int(each.body.get("period") or 0),
+            "Statistic": each.text("statistic"),
+            "ComparisonOperator": each.body["comparison_operator"],
+            "AlarmActions": self._told(each, "alarm_actions"),
+            "OKActions": self._told(each, "ok_actions"),
+            "InsufficientDataActions": each.texts("insufficient_data_actions"),
+            "TreatMissingData": each.text("treat_missing_data"),
+            "AlarmDescription": each.text("alarm_description"),
+            "ActionsEnabled": each.body.get("actions_enabled", True) is not False,
+        }
+        yield kinds.ALARM, each.body["alarm_name"], alarms.found_alarm(told)
 
 
 def _labels(each: Resource, name: str) -> Fields:

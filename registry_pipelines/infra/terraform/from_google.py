@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from registry_pipelines.infra.gar import forms, kinds
+from registry_pipelines.infra.gar import alarms, forms, kinds
 from registry_pipelines.infra.settings import Plain, Setting
 from registry_pipelines.infra.terraform.reading import Resource, blocks
 
@@ -21,6 +21,8 @@ class FromGoogle:
         self.notes: list[str] = []
         self._place, self._project, self._location = place, project, location
         self._members: dict[tuple[str, str], set[str]] = {}
+        self._channels: dict[str, str] = {}
+        """Display names of notification channels, by Google's own."""
 
     def settings(self, resources: list[Resource]) -> list[Setting]:
         """The settings that resources are, as though they had been read from the cloud."""
@@ -29,6 +31,13 @@ class FromGoogle:
             "google_container_analysis_note": self._note,
             "google_binary_authorization_attestor": self._attestor,
             "google_binary_authorization_policy": self._policy,
+            "google_monitoring_notification_channel": self._channel,
+            "google_monitoring_alert_policy": self._alert,
+        }
+        self._channels = {
+            each.text("name"): each.text("display_name")
+            for each in resources
+            if each.type == "google_monitoring_notification_channel"
         }
         found: list[Setting] = []
         for each in resources:
@@ -90,6 +99,27 @@ class FromGoogle:
             else:
                 fields = {f"{kinds.MEMBER}{each}": True for each in sorted(members)}
                 yield Setting(kind=kinds.PROJECT_READERS, place=self._place, name=self._project, found=fields)
+
+    def _channel(self, each: Resource) -> Iterator[tuple[str, str, Fields]]:
+        labels = each.body.get("labels") or {}
+        to = labels.get("email_address") or labels.get("topic") or ""
+        enabled = each.body.get("enabled", True) is not False
+        yield kinds.CHANNEL, each.body["display_name"], {"type": each.text("type"), "to": to, "enabled": enabled}
+
+    def _alert(self, each: Resource) -> Iterator[tuple[str, str, Fields]]:
+        conditions = [_json(one) for one in each.blocks("conditions")]
+        for one in conditions:
+            threshold = one.get("conditionThreshold") or {}
+            aggregation = threshold.get("aggregations") or []
+            threshold["aggregations"] = aggregation if isinstance(aggregation, list) else [aggregation]
+        document = {
+            "conditions": conditions,
+            "enabled": each.body.get("enabled", True) is not False,
+            "severity": each.text("severity"),
+            "documentation": _json(next(iter(each.blocks("documentation")), {})),
+        }
+        told = [self._channels.get(one) or one for one in each.texts("notification_channels")]
+        yield kinds.ALERT, each.body["display_name"], alarms.policy_fields(document, told)
 
     def _note(self, each: Resource) -> Iterator[tuple[str, str, Fields]]:
         [authority] = each.blocks("attestation_authority")

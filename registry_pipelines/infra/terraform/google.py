@@ -27,6 +27,7 @@ class GoogleWriter:
         self._notes: dict[str, Block] = {}
         self._attestors: dict[str, Block] = {}
         self._keys: dict[str, Block] = {}
+        self._channels: dict[str, Block] = {}
 
     def write(self, settings: Sequence[Setting]) -> list[Block | LeftOut]:
         """What Terraform is told, and what it cannot be told. settings: the declared ones of one registry."""
@@ -39,6 +40,8 @@ class GoogleWriter:
             kinds.ATTESTOR: self._attestor,
             kinds.POLICY: self._policy,
             kinds.PERIMETER: self._perimeter,
+            kinds.CHANNEL: self._channel,
+            kinds.ALERT: self._alert,
         }
         made: list[Block | LeftOut] = []
         for each in sorted(settings, key=lambda one: kinds.ORDER.index(one.kind)):
@@ -208,6 +211,43 @@ class GoogleWriter:
         if services:
             why = f"no resource adds {', '.join(services)} to a perimeter that others own; its own declaration must"
             yield LeftOut(about=f"{setting.key} services", why=why)
+
+    def _channel(self, setting: Setting, wanted: Mapping[str, Plain]) -> Made:
+        body = {
+            "project": self._project,
+            "display_name": setting.name,
+            "type": wanted["type"],
+            "labels": {"email_address" if wanted["type"] == "email" else "topic": wanted.get("to")},
+            "enabled": wanted.get("enabled"),
+        }
+        self._channels[setting.name] = self._block("google_monitoring_notification_channel", setting, body, "")
+        yield self._channels[setting.name]
+
+    def _alert(self, setting: Setting, wanted: Mapping[str, Plain]) -> Made:
+        """Channels that are written here are references, so that they are made first."""
+        threshold = {
+            "filter": wanted.get("filter"),
+            "comparison": wanted["comparison"],
+            "threshold_value": wanted.get("above"),
+            "duration": f"{wanted['duration_s']}s",
+            "aggregations": {"alignment_period": wanted.get("period"), "per_series_aligner": wanted.get("aligner")},
+            "trigger": {"count": 1},
+        }
+        told = [
+            self._channels[each].reference("name") if each in self._channels else each for each in wanted["channels"]
+        ]
+        text = wanted.get("documentation")
+        body = {
+            "project": self._project,
+            "display_name": setting.name,
+            "combiner": "OR",
+            "enabled": wanted.get("enabled"),
+            "severity": wanted.get("severity"),
+            "conditions": {"display_name": setting.name, "condition_threshold": without_empty(threshold)},
+            "notification_channels": told,
+            "documentation": {"content": text, "mime_type": "text/markdown"} if text else None,
+        }
+        yield self._block("google_monitoring_alert_policy", setting, body, "")
 
 
 def _cleanup(name: str, policy: Mapping[str, Plain]) -> dict[str, Any]:

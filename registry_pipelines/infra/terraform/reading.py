@@ -136,13 +136,21 @@ def _value(value: Any, found: Mapping[str, Body], name: str, unknown: list[str])
 
 def _attribute(body: Body, address: str, name: str) -> Any:
     """An attribute of a block of the same file; what is known of those that the provider works out, too: the whole
-    name of a repository of Google's, and of an alias of KMS the alias itself."""
+    name of a repository of Google's, of an alias of KMS the alias itself, of topics and channels their own names."""
+    if (name, address.partition(".")[0]) in _OWN_NAMES:
+        return body.get(_OWN_NAMES[name, address.partition(".")[0]])
     if address.startswith("data.aws_kms_alias.") and name == "target_key_arn":
         return body.get("name")
     if name == "id" and "repository_id" in body:
         project, location = body.get("project", ""), body.get("location", "")
         return f"projects/{project}/locations/{location}/repositories/{body['repository_id']}"
     return body.get(name)
+
+
+_OWN_NAMES = {
+    ("arn", "aws_sns_topic"): "name",
+    ("name", "google_monitoring_notification_channel"): "display_name",
+}
 
 
 def _is_template(text: str) -> bool:
