@@ -14,6 +14,7 @@ from registry_pipelines.chain.places import address, client_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.failover import below
+from registry_pipelines.config.registries import RegistryPlace
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.mirror.clusters.model import Written
 from registry_pipelines.mirror.model import ClusterForm
@@ -26,6 +27,7 @@ from registry_pipelines.recover.failover.model import Dns, Failover
 from registry_pipelines.recover.failover.order import order, without_each
 from registry_pipelines.recover.failover.standing import Found, look_for
 from registry_pipelines.registry.client.distribution import HttpRegistry
+from registry_pipelines.registry.client.origins import is_loopback
 
 MOST_TOLD = 20
 """Reasons of one kind; the table has all."""
@@ -113,16 +115,29 @@ def _door(session: Session, settings: Failover, name: str, repository: str, dige
         assert isinstance(client, HttpRegistry), "a fail-over has no folder and no store"  # noqa: S101
         return client.hurried(limit_s)
 
+    dial = _dialled(registry)
     return Door(
         name,
         address(registry),
         opened,
-        plain_http=endpoint_at(registry).plain_http,
+        plain_http=_speaks_plain(registry),
         ca_file=getattr(registry, "ca_file", None),
-        dial=(getattr(registry, "reachable_as", None) or "") if registry.kind != "embedded" else "",
+        dial=dial,
         repository=below(settings.stands[name], repository) if repository else "",
         digest=digest,
     )
+
+
+def _dialled(registry: RegistryPlace) -> str:
+    """Where it is reached, when that is not its name."""
+    return str(getattr(registry, "reachable_as", None) or "") if registry.kind in ("ecr", "gar", "ecr-public") else ""
+
+
+def _speaks_plain(registry: RegistryPlace) -> bool:
+    """As our own client asks it."""
+    dial, told = _dialled(registry), getattr(registry, "plain_http", None)
+    loopback = bool(dial) and is_loopback(dial.rpartition(":")[0] or dial)
+    return endpoint_at(registry).plain_http or (told is None and loopback)
 
 
 def _way(session: Session, settings: Failover, name: str) -> Way:
@@ -137,11 +152,13 @@ def _names(session: Session, settings: Failover, dns: Dns, ways: Sequence[Way]) 
     found = {}
     for way in ways:
         registry = session.config.registries[way.name]
-        if way.plain_http:
+        in_front = settings.stands[way.name].leads_to
+        if in_front is None and _speaks_plain(registry):
             continue
         try:
             limit_s = settings.health.timeout.total_seconds()
-            shown_certificate(way.target, dns.name, getattr(registry, "ca_file", None), limit_s)
+            at = in_front or _dialled(registry) or way.target
+            shown_certificate(at, dns.name, getattr(registry, "ca_file", None), limit_s)
         except RegistryPipelinesError as error:
             found[way.name] = error.what
     return found
@@ -220,6 +237,8 @@ def _unwell(plan: Plan) -> Iterator[str]:
             if standing.tag:
                 names = "nothing" if standing.tag == "-" else f"{standing.tag[:19]}, another image"
                 yield f"{each.wanted.image}:{each.wanted.tag} names {names} at {name}: who pulls by tag gets that there"
+    if plan.up and not plan.found:
+        yield "no image was looked for: no channel names one, and nothing that runs is known"
     yield from plan.sought.problems
     dns = plan.settings.dns
     for name, problem in plan.names.items():
@@ -246,8 +265,6 @@ def _notes(plan: Plan) -> Iterator[str]:
         count = count_text(each.at[name].unproved, "piece")
         lacks = f"{name} lacks {count} of its evidence; a gate there may refuse it"
         yield f"{each.wanted.image}@{each.wanted.digest.short}: {lacks}"
-    if not plan.found:
-        yield "no image was looked for: no channel names one, and nothing that runs is known"
     yield from plan.dns.notes if plan.dns else ()
 
 

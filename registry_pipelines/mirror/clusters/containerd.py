@@ -11,6 +11,7 @@ from registry_pipelines.mirror.clusters.model import (
     Route,
     Written,
     ca_files,
+    pods_accounts,
     renamed,
     shared_names,
     where_to_login,
@@ -93,4 +94,5 @@ def _notes(placed: Sequence[Placed]) -> list[str]:
         'below [plugins."io.containerd.grpc.v1.cri".registry], of containerd 2 below '
         "[plugins.'io.containerd.cri.v1.images'.registry]; containerd is restarted once, files are read at each pull",
         *(note for each in placed for note in where_to_login(each.endpoint, place.format(host=each.endpoint.host))),
+        *pods_accounts(placed),
     ]

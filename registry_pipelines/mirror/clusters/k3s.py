@@ -10,6 +10,7 @@ from registry_pipelines.mirror.clusters.model import (
     Route,
     Written,
     ca_files,
+    pods_accounts,
     where_to_login,
 )
 from registry_pipelines.yaml_text import to_yaml
@@ -85,4 +86,5 @@ def _notes(placed: Sequence[Placed]) -> list[str]:
         f"On each node: {FOLDER}/{FILE}{trusted} (of RKE2 /etc/rancher/rke2), then restart k3s",
         "k3s asks the upstream itself last; --disable-default-registry-endpoint of k3s ends that",
         *(note for each in placed for note in where_to_login(each.endpoint, place.format(host=each.endpoint.host))),
+        *pods_accounts(placed),
     ]

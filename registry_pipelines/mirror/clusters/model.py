@@ -123,6 +123,19 @@ def where_to_login(endpoint: Endpoint, place: str) -> list[str]:
     return [f"No account is in these files; {endpoint.host} wants one: {place}"]
 
 
+def pods_accounts(placed: Sequence[Placed]) -> list[str]:
+    """The note about accounts that come with a pull, where containerd asks several registries and one wants some (run
+    with 1.6.20 and 2.1.9)."""
+    wanting = [each.endpoint.host for each in placed if each.endpoint.needs_login]
+    if len(placed) == 1 or not wanting:
+        return []
+    return [
+        "An account that the kubelet brings with a pull (imagePullSecrets, a credential provider) is for each registry "
+        f"of the file, and the node's own accounts are not used then: {' and '.join(wanting)} must take it, or pods "
+        "bring none"
+    ]
+
+
 def names_of(placed: Sequence[Placed]) -> list[tuple[str, str]]:
     """Host and repository of every image that one of the registries has, as workloads write them, sorted."""
     return sorted({(route.host, route.repository) for each in placed for route in each.routes})

@@ -27,7 +27,13 @@ class Client(NamedTuple):
 CONTAINERD = Client(
     "containerd", AT_ONCE, AT_ONCE, "asks the next after 30 to 40 s; never where TLS still answers", NEVER
 )
-DOCKER = Client("Docker", AT_ONCE, AT_ONCE, "asks the next after 10 to 15 s", "asks the next after 15 s")
+DOCKER = Client(
+    "Docker",
+    AT_ONCE,
+    AT_ONCE,
+    "asks the next after 10 to 15 s; with containerd's store waits for it",
+    "asks the next after 15 s; with containerd's store waits for it",
+)
 CONTAINERS = Client("podman, skopeo, CRI-O", AT_ONCE, AT_ONCE, "asks the next after 20 s", NEVER)
 
 CLIENTS: dict[str, Client] = {

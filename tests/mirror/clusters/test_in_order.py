@@ -56,6 +56,8 @@ def test_the_first_registry_is_asked_first_in_every_form() -> None:
                 assert asked(form, dict(written.files), APP.name) == want, form
     hosts = write_in_order("hosts-toml", "prod", placed)
     assert any(each.startswith("No account is in these files; us.example.com") for each in hosts.notes)
+    assert any("us.example.com must take it, or pods bring none" in each for each in hosts.notes)
+    assert not any("brings with a pull" in each for each in write_in_order("hosts-toml", "prod", placed[:1]).notes)
     conf = tomllib.loads(next(iter(write_in_order("registries-conf", "prod", placed).files.values())).decode())
     [row] = conf["registry"]
     assert row["insecure"] is True and "insecure" not in row["mirror"][0]
