@@ -36,11 +36,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Limits:
-    """How long a roll-out may take, and must stay ready afterwards, in seconds; whether it is taken back."""
+    """How long a roll-out may take, and must stay ready afterwards, in seconds; whether it is taken back; and how soon
+    it is looked at for the second time."""
 
     wait_s: float
     health_s: float
     rollback: bool
+    pause_s: float = FIRST_PAUSE_S
 
 
 @dataclass(frozen=True)
@@ -175,7 +177,7 @@ class _Rolling:
         """Wait until the release runs, and watch it. Raises _NotUp, Unavailable."""
         look = self.settle()
         restarts, until = _restarts(look), time.monotonic() + self.limits.health_s
-        pause = FIRST_PAUSE_S
+        pause = self.limits.pause_s
         while True:
             left = until - time.monotonic()
             if left <= 0:
@@ -197,7 +199,7 @@ class _Rolling:
 
     def settle(self) -> Look:
         """Wait until the platform says that all of it runs, and instances do. Raises _NotUp, Unavailable."""
-        until, pause, said, look = time.monotonic() + self.limits.wait_s, FIRST_PAUSE_S, "", None
+        until, pause, said, look = time.monotonic() + self.limits.wait_s, self.limits.pause_s, "", None
         while True:
             try:
                 look = self.platform.look()
