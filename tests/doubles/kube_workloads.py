@@ -33,8 +33,8 @@ class WorkloadCluster(KubeCluster):
     pods do not become ready, with the reason that a container waits for. crashing: images whose pods become ready, and
     are not any more after so many looks. stuck: the controller does nothing. forbidden: (verb, resource) that nobody
     may. cut: this many of the next requests get no answer; cut_after: the next patch is done, and its answer lost.
-    meanwhile: done once before the next patch is looked at. deadline: looks without progress until a Deployment gives
-    up."""
+    meanwhile: done once before the next patch is looked at. deadline: steps without progress until a Deployment gives
+    up. steps: of controllers, each time somebody looks."""
 
     image_ids: dict[str, str] = field(default_factory=dict)
     broken: dict[str, str] = field(default_factory=dict)
@@ -45,7 +45,9 @@ class WorkloadCluster(KubeCluster):
     cut_after: bool = False
     meanwhile: list[Callable[[], None]] = field(default_factory=list)
     deadline: int = 4
+    steps: int = 1
     patches: list[dict[str, Any]] = field(default_factory=list)
+    authorizations: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     workloads: dict[tuple[str, str, str], dict[str, Any]] = field(default_factory=dict)
     pods: dict[tuple[str, str, str], list[dict[str, Any]]] = field(default_factory=dict)
@@ -124,7 +126,8 @@ class WorkloadCluster(KubeCluster):
         self.asked.append(target)
         if refused := self._refused("get", key, authorization):
             return refused
-        self.step(key)
+        for _ in range(self.steps):
+            self.step(key)
         return 200, self._checked(self.workloads[key], KINDS[key[0]])
 
     def _pods(self, target: str, authorization: str, namespace: str) -> Answer:
@@ -182,6 +185,7 @@ class WorkloadCluster(KubeCluster):
         return 200, self.workloads[key]
 
     def _refused(self, verb: str, key: tuple[str, str, str], authorization: str) -> Answer | None:
+        self.authorizations.append(authorization)
         if self.token and authorization != f"Bearer {self.token}":
             return 401, _status("Unauthorized")
         resource, group = key[0], "" if key[0] == "pods" else "apps"
@@ -235,7 +239,10 @@ class WorkloadCluster(KubeCluster):
         if not old:
             return
         at = pods.index(old[-1])
-        if key[0] == "deployments":
+        wanted = self.workloads[key]["spec"].get("replicas", 0)
+        if key[0] == "deployments" and len(pods) - len(old) >= wanted:
+            pods.remove(old[0])
+        elif key[0] == "deployments":
             pods.append(self._new_pod(key, ready=False, at=at))
         else:
             pods[at] = self._new_pod(key, ready=False, at=at)

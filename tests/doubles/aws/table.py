@@ -12,6 +12,7 @@ from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.ecr_replication import EcrReplication
 from tests.doubles.aws.ecr_scans import EcrScans
 from tests.doubles.aws.ecr_signing import EcrSigning
+from tests.doubles.aws.eks import Eks
 from tests.doubles.aws.events import EventBridge
 from tests.doubles.aws.front import Area
 from tests.doubles.aws.inspector import InspectorCoverage
@@ -47,4 +48,5 @@ AREAS: tuple[type[Area], ...] = (
     Instances,
     Roles,
     CloudTrail,
+    Eks,
 )
