@@ -149,12 +149,14 @@ class CheckedObjects(TypedDict):
 
 
 class Demonstration(TypedDict):
-    """What the demonstration did, and what the registries hold afterwards."""
+    """What the demonstration did, and what the registries hold afterwards. cost: of ``report cost``; null without the
+    extra ``inventory``."""
 
     seconds: float
     events: list[dict[str, Any]]
     outcomes: list[dict[str, Any]]
     problems: list[str]
+    cost: StageResult | None
 
 
 class Checked(TypedDict):

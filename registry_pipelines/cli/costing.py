@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from registry_pipelines.chain import StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import REGISTRIES
 from registry_pipelines.cli.output import console, print_alerts, print_lines, print_results, results_table, rows_table
@@ -48,14 +49,19 @@ def cost(
     if options.as_json:
         print_results([result])
     else:
-        print_alerts(result.alerts)
-        console().print(results_table([result]))
-        console().print(rows_table(_shown(result.rows), title=f"a month, in {result.facts['currency']}"))
-        if result.tables["months"]:
-            console().print(rows_table(_shown(result.tables["months"]), title="month by month"))
-        print_lines([*result.reasons, *result.notes])
+        show_cost(result)
     if result.exit_code:
         sys.exit(result.exit_code)
+
+
+def show_cost(result: StageResult) -> None:
+    """A result of ``Chain.cost`` for people; the demonstration ends with it, too."""
+    print_alerts(result.alerts)
+    console().print(results_table([result]))
+    console().print(rows_table(_shown(result.rows), title=f"a month, in {result.facts['currency']}"))
+    if result.tables["months"]:
+        console().print(rows_table(_shown(result.tables["months"]), title="month by month"))
+    print_lines([*result.reasons, *result.notes])
 
 
 def _shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -73,7 +79,10 @@ def _shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _money(value: Any, row: Mapping[str, Any]) -> str:
-    return "not known" if value == "" else f"{value:.2f}{'?' if value and row['doubt'] else ''}"
+    if value == "":
+        return "not known"
+    digits = 2 if value == 0 or value >= 0.01 else 4
+    return f"{value:.{digits}f}{'?' if value and row['doubt'] else ''}"
 
 
 @click.command("prices", short_help="Show the price book: how old it is, what is unsure, and what is missing.")

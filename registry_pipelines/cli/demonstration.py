@@ -19,11 +19,12 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from registry_pipelines.chain import Chain
+from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.outcome import Outcome, outcomes
 from registry_pipelines.chain.result import READING
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.costing import show_cost
 from registry_pipelines.cli.demo_bases import push_demo_bases
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import (
@@ -34,7 +35,7 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
-from registry_pipelines.errors import EvidenceError, LocalError
+from registry_pipelines.errors import EvidenceError, LocalError, ToolMissing
 from registry_pipelines.interrupts import CHILDREN
 from registry_pipelines.progress import size_text
 from registry_pipelines.release import Release
@@ -67,7 +68,7 @@ def demo(options: Options) -> None:
 
     The first ships to two replicas and across the air gap; the second has a critical vulnerability and is denied. A
     repository of base images is brought to both replicas, too. Ends with 0 when the registries, read again, show
-    exactly that. A second run changes nothing.
+    exactly that. A second run changes nothing. Last it says what the registries would cost, by prices that are made up.
     """
     config = load(find_demo_config(options))
     prepare_dagster_home(config)
@@ -79,6 +80,7 @@ def demo(options: Options) -> None:
         events, code = _run_dagster(config, quiet=options.quiet)
         releases = list(dict.fromkeys(event["release"] for event in events if event["release"]))
         release_outcomes = [outcomes(Chain(config), Release.parse(key)) for key in releases]
+        cost = _cost(config)
     seconds = time.monotonic() - started
     problems = find_problems(events, release_outcomes, code)
     if options.as_json:
@@ -88,14 +90,24 @@ def demo(options: Options) -> None:
                 "events": events,
                 "outcomes": [each.plain() for each in release_outcomes],
                 "problems": problems,
+                "cost": cost.plain() if cost else None,
             }
         )
     else:
-        _show(config, events, release_outcomes, seconds)
+        _show(config, events, release_outcomes, seconds, cost)
     if code:
         raise LocalError(f"the Dagster job ended with code {code}: {few_problems(problems)}")
     if problems:
         raise EvidenceError(f"the outcome is not the expected one: {few_problems(problems)}")
+
+
+def _cost(config: Config) -> StageResult | None:
+    """What the registries would cost by the demonstration's made-up prices; None without the libraries of tables."""
+    try:
+        return Chain(config).cost()
+    except ToolMissing as error:
+        click.echo(f"no cost table: {error}", err=True)
+        return None
 
 
 def find_demo_config(options: Options) -> Path:
@@ -217,7 +229,9 @@ def find_problems(events: list[Event], release_outcomes: list[Outcome], code: in
     return problems or ([f"exit code {code}"] if code else [])
 
 
-def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], seconds: float) -> None:
+def _show(
+    config: Config, events: list[Event], release_outcomes: list[Outcome], seconds: float, cost: StageResult | None
+) -> None:
     out = console()
     table = stage_table("", "release", "stage")
     for event in events:
@@ -242,6 +256,9 @@ def _show(config: Config, events: list[Event], release_outcomes: list[Outcome], 
     out.print(f"{moved} in {seconds:.1f} s. State: {config.state}", markup=False)
     command = shlex.join([sys.argv[0], "dev", "--config", os.path.relpath(config.path)])
     out.print(f"Open the Dagster UI on this state: {command}, then http://127.0.0.1:3000", markup=False, soft_wrap=True)
+    if cost is not None:
+        out.print()
+        show_cost(cost)
 
 
 COMMANDS = [demo]

@@ -50,7 +50,12 @@ def test_the_shipped_configuration_runs_in_place_in_a_checkout_and_is_written_el
     written = find_demo_config(Options())
     assert written == Path("registry-pipelines-demo", "registry-pipelines.yaml")
     names = {path.relative_to(written.parent) for path in written.parent.rglob("*") if path.is_file()}
-    assert names == {Path("registry-pipelines.yaml"), Path("forecaster/forecast.py"), Path("recommender/recommend.py")}
+    assert names == {
+        Path("registry-pipelines.yaml"),
+        Path("prices.json"),
+        Path("forecaster/forecast.py"),
+        Path("recommender/recommend.py"),
+    }
     assert all((written.parent / name).read_bytes() == (shipped / name).read_bytes() for name in names)
     written.write_text("version: 1  # changed by its user\n")
     assert find_demo_config(Options()) == written and written.read_text().endswith("its user\n")
