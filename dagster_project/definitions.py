@@ -23,6 +23,7 @@ from dagster_project.assets import (
     rechunk,
     recover,
     replicate,
+    report_cost,
     rescan,
     scan,
     sign,
@@ -58,6 +59,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.events import told_registries
 from registry_pipelines.chain.inventory import inventoried
 from registry_pipelines.config import Config
+from registry_pipelines.report.settings import Budget
 
 Assets = list[dg.AssetsDefinition]
 
@@ -162,6 +164,9 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     settings = [job("infra", declared, "Compare what registries are set to with what is declared.")] if declared else []
     lags = [job("lag", followed, "Ask how far targets are behind.")] if followed else []
     hearings = [job("events", queues, "Ask the queues in which clouds tell of pushes.")] if queues else []
+    asked = config.report.teams or config.report.prices or config.report.scans or config.report.budget != Budget()
+    costs = [report_cost.cost] if asked else []
+    bills = [job("nightly_cost", costs, "Say what registries cost, and whose that is.")] if costs else []
     counts = [job("nightly_inventory", held, "List what registries hold, and who runs it.")] if held else []
     return dg.Definitions(
         assets=[
@@ -190,6 +195,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *queues,
             *grounds,
             *watched,
+            *costs,
         ],
         jobs=[
             release,
@@ -213,6 +219,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *purges,
             *([undo_job()] if aside else []),
             *counts,
+            *bills,
             *settings,
             *lags,
             *hearings,
@@ -255,6 +262,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(asking, str(config.schedules.replication_lag), config) for asking in lags),
             *(nightly(hearing, str(config.schedules.events), config) for hearing in hearings),
             *(nightly(counting, str(config.schedules.inventory), config) for counting in counts),
+            *(nightly(billing, str(config.schedules.cost), config) for billing in bills),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
         asset_checks=[rechunk.same_tree(rechunked)] if rechunked else [],

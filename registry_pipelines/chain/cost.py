@@ -61,7 +61,9 @@ def report_cost(
     every = stored is None and set(registries or config.registries) == set(config.registries)
     if every:
         write_run(folder_of(config), report)
-    runs, left = read_runs(folder_of(config), session.now(), levels=("total", "team"))
+    runs, left = read_runs(
+        folder_of(config), session.now(), levels=("total", *(["team"] if config.report.teams else []))
+    )
     result = result_of(config, report, by or ("team" if config.report.teams else "repository"), inventories)
     kept = [] if every else ["this run is not kept: only one over all registries, read now, is part of the trend"]
     return replace(
@@ -266,12 +268,14 @@ def result_of(config: Config, report: CostReport, by: str, inventories: Sequence
             "images": total.images,
             "bytes": total.fair_bytes,
             "unpriced_bytes": total.unpriced_bytes,
-            **_known("storage_per_month", total.usd),
-            **_known("scans_per_month", total.scan_usd),
-            **_known("per_month", total.month_usd),
+            **_known("storage_usd_per_month", total.usd),
+            **_known("scan_usd_per_month", total.scan_usd),
+            **_known("usd_per_month", total.month_usd),
             "sure": not total.doubt,
             **{
-                f"per_month of {row.name}": round(row.month_usd, 2) for row in report.teams if row.month_usd is not None
+                f"usd_per_month of {row.name}": round(row.month_usd, 4)
+                for row in report.teams
+                if config.report.teams and row.month_usd is not None and not row.unpriced_bytes
             },
         },
         rows=[_row(row) for row in report.by(by)[:MAX_ROWS]],

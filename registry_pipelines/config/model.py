@@ -394,6 +394,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """A look at each section of `failover`."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
+    cost: Cron = Cron("30 4 * * *")
+    """What registries cost, for the trend and the budget of `report`."""
     metrics: Cron = Cron("*/30 * * * *")
     """Numbers, for who is told by `report.metrics`."""
     time_zone: TimeZone = TimeZone("UTC")
