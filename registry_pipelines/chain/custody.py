@@ -180,6 +180,7 @@ def _page(
         missing={chapter: why for chapter, why in nothing.items() if chapter not in chapters and why},
         packages=told.packages,
         findings=told.findings,
+        ages=told.ages,
         alerts=tuple(alerts or ()),
         notes=tuple(notes or ()),
     )

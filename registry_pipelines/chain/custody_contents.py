@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 import msgspec
@@ -14,6 +15,7 @@ from registry_pipelines.errors import EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.model import Rejected, VerifiedAttestation
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.report.custody import Cell, Statement
 from registry_pipelines.scan.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx
@@ -50,6 +52,7 @@ class Contents:
     statements: tuple[Statement, ...]
     packages: tuple[Mapping[str, Cell], ...]
     findings: tuple[Mapping[str, Cell], ...]
+    ages: tuple[tuple[str, float], ...] = ()
 
 
 def contents(read: Read) -> Contents:
@@ -62,7 +65,9 @@ def contents(read: Read) -> Contents:
     for each in reports:
         statements.append(_report_statement(read, each, before))
         before = each.report
-    return Contents(tuple(statements), tuple(_package_rows(sboms)), tuple(_finding_rows(reports)))
+    return Contents(
+        tuple(statements), tuple(_package_rows(sboms)), tuple(_finding_rows(reports)), tuple(_ages(reports))
+    )
 
 
 def _sboms(read: Read, told: list[Statement]) -> list[_Sbom]:
@@ -200,3 +205,24 @@ def _finding_rows(reports: Sequence[_Reported]) -> Iterator[Mapping[str, Cell]]:
     for row in rows.values():
         row["now"] = "open" if row["last_seen"] == last else "gone"
     yield from sorted(rows.values(), key=lambda row: (SEVERITIES.index(row["severity"]), row["id"]))
+
+
+URGENT = ("MALICIOUS", "CRITICAL", "HIGH")
+"""Severities whose age is followed."""
+
+
+def _ages(reports: Sequence[_Reported]) -> Iterator[tuple[str, float]]:
+    """See :attr:`~registry_pipelines.report.custody.Custody.ages`. What nobody signed gives no number."""
+    first: dict[tuple[str, str], datetime] = {}
+    for each in reports:
+        at = read_time(each.report.scanned_at)
+        if each.by is None or at is None:
+            continue
+        oldest = 0.0
+        for finding in each.report.counting():
+            ids = [(finding.component, one) for one in finding.ids]
+            begun = min([first[one] for one in ids if one in first], default=at)
+            first.update(dict.fromkeys(ids, begun))
+            if finding.severity in URGENT:
+                oldest = max(oldest, (at - begun).total_seconds() / 86_400)
+        yield each.report.scanned_at, oldest

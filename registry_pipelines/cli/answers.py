@@ -645,6 +645,7 @@ ANSWERS: dict[str, Any] = {
     "report prices": Results,
     "report custody": Custody,
     "report metrics": Results | WrittenFiles | Listening,
+    "report html": WrittenSettings,
     "report maturity": Practice,
     "recover failover": Results,
     "report audit": Results,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from registry_pipelines.cli.context import Options, common
@@ -42,4 +44,27 @@ def show(found: Maturity, *, whole: bool) -> None:
     print_lines(found.notes)
 
 
-COMMANDS = [maturity]
+@click.command("html", short_help="Write pages of how it all stands, which open without a server.")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Write them here; `report/html` of the state folder unless told.",
+)
+@common
+def html(options: Options, to: Path | None) -> None:
+    """Write pages of how it all stands: status, custody of live releases, cost, bytes, lag, pulls, maturity, alerts.
+
+    They open from a disk or an archive: no server, no script, nothing is loaded. What was not measured is called so.
+    Pages of releases that are live no more are deleted.
+    """
+    with options.chain() as chain:
+        written = chain.write_pages(to or chain.config.state / "report" / "html")
+    if options.as_json:
+        print_json({"files": [str(each) for each in written.files], "notes": written.notes})
+        return
+    click.echo(f"{written.files[0]}: open it in a browser; pages of releases: {len(written.files) - 1}")
+    print_lines(written.notes)
+
+
+COMMANDS = [html, maturity]

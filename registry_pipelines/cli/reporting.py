@@ -13,6 +13,7 @@ class _Reports(LaterGroup):
         "prices": "costing",
         "audit": "auditing",
         "custody": "auditing",
+        "html": "pages",
         "maturity": "pages",
         "metrics": "metering",
         "receive": "auditing",

@@ -113,6 +113,9 @@ class Custody(msgspec.Struct, frozen=True, kw_only=True):
     findings: tuple[Mapping[str, Cell], ...] = ()
     """Each finding that any report had: ``id``, ``component``, ``severity``, ``first_seen``, ``last_seen``, ``fixed``,
     ``state``."""
+    ages: tuple[tuple[str, float], ...] = ()
+    """At the time of each report, the oldest first: for how many days the oldest finding that was critical or high then
+    was known in this digest."""
     alerts: tuple[str, ...] = ()
     """What a reader must know first: a channel without a record, a delete without a plan, a break-glass."""
     notes: tuple[str, ...] = ()

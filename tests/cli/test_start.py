@@ -74,6 +74,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "report maturity": (["ap"], 8),
     "report audit": ([], 8),
     "report receive": (["nowhere"], 8),
+    "report html": (["--to", "/dev/null"], 2),
     "lifecycle": (["check", "nowhere"], 8),
     "report transfer": (["nowhere"], 8),
     "inventory": (["nowhere"], 8),

@@ -11,6 +11,7 @@ from registry_pipelines.chain.result import StageResult
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.audit import Wanted
+    from registry_pipelines.chain.html_pages import Written
     from registry_pipelines.inventory.value import Inventory
     from registry_pipelines.promote.person import Person
     from registry_pipelines.registry.embedded.http_server import HttpServer
@@ -106,3 +107,9 @@ class Seeing(Base):
         from registry_pipelines.chain import maturity
 
         return maturity.maturity(self._session, images)
+
+    def write_pages(self, folder: Path) -> Written:
+        """Write pages of how it all stands, which open without a server. Raises InputError, LocalError, DiskFull."""
+        from registry_pipelines.chain import html_pages
+
+        return html_pages.write_pages(self._session, folder)

@@ -24,7 +24,8 @@ code { font-family: ui-monospace, monospace; font-size: .9em; overflow-wrap: any
 .alert { border: 2px solid var(--bad); border-radius: 4px; padding: .5rem 1rem; margin: 1rem 0; }
 .wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .92em; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid var(--line);
- overflow-wrap: anywhere; } caption { text-align: left; font-weight: 600; padding: .25rem 0; }
+ overflow-wrap: anywhere; } th { overflow-wrap: normal; white-space: nowrap; } figure { margin: 1rem 0; }
+caption { text-align: left; font-weight: 600; padding: .25rem 0; }
 .statement { border-left: 4px solid var(--line); padding: .1rem 0 .1rem .75rem; margin: .5rem 0; }
 .statement.verified { border-color: var(--good); } .statement.seen { border-color: var(--s0); }
 .statement.unsigned, .statement.logged { border-color: var(--warn); border-left-style: dashed; }

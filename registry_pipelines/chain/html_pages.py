@@ -1,0 +1,111 @@
+"""``report html``: a folder of pages that opens without a server, made of what is kept and what registries say now."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from registry_pipelines.chain.custody import custody
+from registry_pipelines.chain.maturity import maturity
+from registry_pipelines.chain.series import plots
+from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.status import Status, statuses
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.times import write_time
+from registry_pipelines.progress import count_text
+from registry_pipelines.release import Release
+from registry_pipelines.report.custody import Custody
+from registry_pipelines.report.html.custody import custody_page
+from registry_pipelines.report.html.overview import LivePage, Overview, overview_page
+
+INDEX = "index.html"
+CUSTODY = "custody"
+"""Folder of the pages of releases, in that of the first page."""
+_OURS = re.compile(r"[a-z0-9_-]+-[0-9a-f]{12}\.html\Z")
+"""Names of pages of custody; those of releases that are live no more go."""
+
+MOST_PAGES = 500
+"""Live releases that get a page; how many more there are is said."""
+
+
+class Written(NamedTuple):
+    """What was written. notes: what could not be read or was left out."""
+
+    files: list[Path]
+    notes: list[str]
+
+
+def write_pages(session: Session, folder: Path) -> Written:
+    """Read everything and write the pages; the first page last, so that it never names one that is not there. Raises
+    InputError, LocalError, DiskFull. What registries do not answer stands on the page."""
+    found = statuses(session)
+    notes: list[str] = []
+    live = list(_live(session, found, notes))
+    drawn, unread = plots(session, [page for _, page in live])
+    overview = Overview(
+        title="Registries at a glance",
+        made_at=write_time(session.now()),
+        statuses=[_row(each) for each in found],
+        live=[shown for shown, _ in live],
+        plots=drawn,
+        maturity=(practice := maturity(session)),
+        alerts=_alerts(found, live),
+        notes=[*notes, *unread, *practice.notes, *(problem for each in found for problem in each.problems)],
+    )
+    files = [folder / shown.link for shown, _ in live]
+    with local_errors(folder):
+        (folder / CUSTODY).mkdir(parents=True, exist_ok=True)
+        for path, (_, page) in zip(files, live, strict=True):
+            write_file(path, custody_page(page).encode())
+        write_file(folder / INDEX, overview_page(overview).encode())
+        for old in (folder / CUSTODY).iterdir():
+            if _OURS.match(old.name) and old not in files:
+                old.unlink()
+    return Written([folder / INDEX, *dict.fromkeys(files)], list(overview.notes))
+
+
+def _live(session: Session, found: Sequence[Status], notes: list[str]) -> Iterator[tuple[LivePage, Custody]]:
+    named = [each for each in found if each.digest]
+    if len(named) > MOST_PAGES:
+        notes.append(f"{count_text(len(named) - MOST_PAGES, 'live release')} more have no page")
+    known: dict[tuple[str, str], Custody] = {}
+    for each in named[:MOST_PAGES]:
+        digest = Digest.parse(each.digest)
+        key = each.image, each.digest
+        try:
+            page = known.get(key) or custody(session, Release(each.image, each.tag, digest))
+        except RegistryPipelinesError as error:
+            notes.append(f"{each.image} on {each.channel} has no page: {error.what}")
+            continue
+        known[key] = page
+        link = f"{CUSTODY}/{each.image}-{digest.hex[:12]}.html"
+        shown = f"{each.image}:{each.tag}" if each.tag else digest.short
+        yield (
+            LivePage(image=each.image, channel=each.channel, release=shown, sentence=page.sentence, link=link),
+            page,
+        )
+
+
+def _row(status: Status) -> dict[str, object]:
+    newer = ", ".join(each.tag for each in status.newer)
+    return {
+        "image": status.image,
+        "channel": status.channel,
+        "release": status.tag or status.digest[:19] or "none",
+        "verdict": status.ruling,
+        "why": "; ".join(status.reasons[:3]),
+        "places": ", ".join(f"{name}: {presence}" for name, presence in status.places.items()),
+        "newer": newer,
+    }
+
+
+def _alerts(found: Sequence[Status], live: Sequence[tuple[LivePage, Custody]]) -> list[str]:
+    """Everything that is said first somewhere, each once."""
+    told = [alert for each in found for alert in each.alerts]
+    told += [f"{shown.image}: {alert}" for shown, page in live for alert in page.alerts if alert not in told]
+    told += [f"{each.image} on {each.channel}: {each.vulnerable[0]}" for each in found if each.vulnerable]
+    return list(dict.fromkeys(told))
