@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +34,10 @@ MOST_PAGES = 500
 """Live releases that get a page; how many more there are is said."""
 
 
+ALERTS_OF = timedelta(days=30)
+"""How far back alerts of the audit are shown."""
+
+
 class Written(NamedTuple):
     """What was written. notes: what could not be read or was left out."""
 
@@ -53,7 +59,7 @@ def write_pages(session: Session, folder: Path) -> Written:
         live=[shown for shown, _ in live],
         plots=drawn,
         maturity=(practice := maturity(session)),
-        alerts=_alerts(found, live),
+        alerts=[*_alerts(found, live), *_audited(session, notes)],
         notes=[*notes, *unread, *practice.notes, *(problem for each in found for problem in each.problems)],
     )
     files = [folder / shown.link for shown, _ in live]
@@ -101,6 +107,22 @@ def _row(status: Status) -> dict[str, object]:
         "places": ", ".join(f"{name}: {presence}" for name, presence in status.places.items()),
         "newer": newer,
     }
+
+
+def _audited(session: Session, notes: list[str]) -> list[str]:
+    """Open alerts of the audit, over the events that are kept."""
+    from registry_pipelines.chain.audit import folder_of
+
+    if find_spec("pyarrow") is None or not folder_of(session).is_dir():
+        return []
+    from registry_pipelines.chain.audit_alerts import judged
+
+    try:
+        found = judged(session, session.now() - ALERTS_OF).alerts
+    except RegistryPipelinesError as error:
+        notes.append(f"alerts of the audit: {error.what}")
+        return []
+    return [f"{write_time(each.time)} {each.said}. {each.do}" for each in found if not each.acknowledged]
 
 
 def _alerts(found: Sequence[Status], live: Sequence[tuple[LivePage, Custody]]) -> list[str]:

@@ -137,8 +137,9 @@ def _monitored(session: Session, name: str) -> Criterion:
 
 
 def _audited(session: Session, name: str) -> bool:
-    """Whether a log of the registry is read for the audit."""
-    return False
+    """Whether a log of the registry is read for the audit; one that is of no registry by name may be of any."""
+    sources = session.config.report.audit.sources.values()
+    return any(getattr(each, "registry", name) == name for each in sources)
 
 
 @dataclass(frozen=True)

@@ -72,12 +72,9 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "report custody": (["ap"], 8),
     "report metrics": (["--to", "cloudwatch"], 8),
     "report maturity": (["ap"], 8),
-<<<<<<< HEAD
     "report audit": ([], 8),
     "report receive": (["nowhere"], 8),
-=======
     "report html": (["--to", "registry-pipelines.yaml"], 2),
->>>>>>> 08a68c71 (The test of what commands load asks html for a folder that is a file)
     "lifecycle": (["check", "nowhere"], 8),
     "report transfer": (["nowhere"], 8),
     "inventory": (["nowhere"], 8),
