@@ -104,6 +104,8 @@ class Seeing(Base):
     def maturity(self, images: Sequence[str] = ()) -> Maturity:
         """How good the practice is, of each registry and image (all unless named), in four tiers. Nothing is written.
         Raises InputError."""
+        for name in images:
+            self._session.image(name)  # a slip is said before fifty modules are loaded
         from registry_pipelines.chain import maturity
 
         return maturity.maturity(self._session, images)
