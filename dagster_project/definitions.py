@@ -115,6 +115,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     backups = [recover.backed_up(settings) for settings in config.backups.values()]
     drills = [recover.drilled(settings) for settings in config.backups.values()]
     stands = [failover.stood_in(settings) for settings in config.failover.values()]
+    outages = [failover.failed_over(settings) for settings in config.failover.values()]
     plans = [collect.retention(name) for name in ruled]
     let_gone = [collect.collected(name) for name in ruled]
     aside = [collect.quarantine(name) for name in ruled]
@@ -147,6 +148,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     )
     proofs = [job("weekly_drill", drills, "Restore the newest backups here, and check all of it.")] if drills else []
     glances = [job("hourly_failover", stands, "Ask who can stand in for a registry.")] if stands else []
+    trials = [job("failover_drill", outages, "Pull while a stand-in of a registry is down.")] if outages else []
     makes = [job("nightly_bundle", made, "Make bundles of what crosses an air gap.")] if made else []
     loads = [job("load_bundles", loaded, "Load what came across an air gap.")] if loaded else []
     updates = [job("nightly_advisories", known, "Fetch the advisories that are new.")] if known else []
@@ -186,6 +188,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *backups,
             *stands,
             *drills,
+            *outages,
             *plans,
             *let_gone,
             *aside,
@@ -214,6 +217,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *keeps,
             *proofs,
             *glances,
+            *trials,
             *plannings,
             *collections,
             *purges,
@@ -253,6 +257,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(keeping, str(config.schedules.backup), config) for keeping in keeps),
             *(nightly(proving, str(config.schedules.drill), config) for proving in proofs),
             *(nightly(glancing, str(config.schedules.failover), config) for glancing in glances),
+            *(nightly(trying, str(config.schedules.failover_drill), config) for trying in trials),
             *(nightly(making, str(config.schedules.bundle), config) for making in makes),
             *(measured(starting, config) for starting in starts),
             *(nightly(planning, str(config.schedules.retention), config) for planning in plannings),

@@ -1,15 +1,24 @@
-"""Registries that stand in for each other, looked at every hour: who can serve, and what has no second place."""
+"""Registries that stand in for each other, looked at every hour: who can serve, and what has no second place. Once a
+week real clients show what they do without the first."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import dagster as dg
 
-from dagster_project.assets.recover import GROUP
-from dagster_project.checks import outcome
-from dagster_project.report import Materialized, materialized, progress_in_log, refusals
+from dagster_project.assets.recover import GROUP, WEEKLY
+from dagster_project.checks import outcome, warning
+from dagster_project.report import Materialized, materialized, progress_in_log, refusals, stacked
 from dagster_project.resources import ChainParam
+from registry_pipelines.chain.failover_drill import DrillOptions
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.recover.failover.drill.verdicts import Verdict
 from registry_pipelines.recover.failover.model import Failover
 
 HEALTHY = "healthy"
 SECOND_PLACE = "second_place"
+ELSEWHERE = "elsewhere"
+BY_ITSELF = "by_itself"
 
 
 def stood_in(settings: Failover) -> dg.AssetsDefinition:
@@ -53,3 +62,56 @@ def stood_in(settings: Failover) -> dg.AssetsDefinition:
         )
 
     return stood_in
+
+
+def failed_over(settings: Failover) -> dg.AssetsDefinition:
+    """The weekly fail-over drill of one section of `failover`."""
+    key = ["failover_drill", settings.name]
+    first, objectives = settings.registries[0].registry, settings.objectives
+
+    @dg.asset(
+        key=key,
+        group_name=GROUP,
+        kinds={"oci", "docker"},
+        owners=["team:platform"],
+        code_version="1",
+        freshness_policy=WEEKLY,
+        check_specs=[
+            dg.AssetCheckSpec(
+                ELSEWHERE,
+                asset=dg.AssetKey(key),
+                description=f"Every client had the digest from another registry within {objectives.rto}; where it may "
+                "need a hand, after the registry was taken out of its file.",
+            ),
+            dg.AssetCheckSpec(
+                BY_ITSELF,
+                asset=dg.AssetKey(key),
+                description="No client needed a hand. A warning: clients of today wait where a registry hangs.",
+            ),
+        ],
+        description=f"containerd and Docker of the drill's own pull a digest while a stand-in of {first} is down, with "
+        f"and without TLS. `rto_s` (by itself) and `by_hand_s` are charted. It needs root, and changes no registry.",
+    )
+    def failed_over(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
+        with refusals(context), progress_in_log(context, chain) as logged_chain:
+            result = logged_chain.failover_drill(settings.name, DrillOptions())
+        waits = [_case(row) for row in result.rows if row["verdict"] == Verdict.BY_HAND]
+        return materialized(
+            result,
+            outcome(ELSEWHERE, passed=result.ok, reasons=result.reasons),
+            warning(outcome(BY_ITSELF, passed=not waits, reasons=waits)),
+            more={"chart": _chart(result)},
+        )
+
+    return failed_over
+
+
+def _case(row: Mapping[str, Scalar]) -> str:
+    return f"{row['client']}, {row['scheme']}, {row['fault']}"
+
+
+def _chart(result: StageResult) -> Any:
+    """Seconds of each pull, and of the one after the remedy."""
+    rows = [{"case": _case(row), "seconds": row["seconds"], "after": row["remedied_s"] or 0.0} for row in result.rows]
+    parts = {"seconds": ("#", "until it was pulled or ended"), "after": ("+", "without the registry in its file")}
+    return stacked(rows, "case", parts, unit=lambda seconds: f"{seconds:.1f} s")

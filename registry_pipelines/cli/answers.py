@@ -650,6 +650,7 @@ ANSWERS: dict[str, Any] = {
     "recover failover": Results,
     "report audit": Results,
     "report receive": Listening,
+    "recover failover-drill": Results,
     "serve-admission": Listening,
     "node serve": Listening,
     "node setup": WrittenSettings,

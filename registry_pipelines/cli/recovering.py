@@ -9,8 +9,9 @@ from pathlib import Path
 import click
 
 from registry_pipelines.chain import StageResult
+from registry_pipelines.cli.approving import Lasting
 from registry_pipelines.cli.context import Options, common
-from registry_pipelines.cli.names import REGISTRIES, names_of
+from registry_pipelines.cli.names import IMAGES, REGISTRIES, names_of
 from registry_pipelines.cli.output import (
     console,
     print_lines,
@@ -21,6 +22,9 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.errors import EvidenceError
 from registry_pipelines.progress import age_text
+from registry_pipelines.recover.failover.drill.faults import Fault
+from registry_pipelines.recover.failover.drill.kinds import SCHEMES, Kind, Scheme
+from registry_pipelines.settings import Duration
 
 BACKUPS = names_of("backups")
 FAILOVERS = names_of("failover")
@@ -139,6 +143,71 @@ def drill(options: Options, name: str, at: str, newest: int | None, start: bool)
         _show(options, chain.drill(name, at=at, newest=newest or 0, start=start), "")
 
 
+@recover.command("failover-drill", short_help="Pull with real clients while a stand-in of a registry is down.")
+@click.argument("name", required=False, default="", shell_complete=FAILOVERS)
+@click.option("--image", default="", shell_complete=IMAGES, help="Pull the newest release of this image.")
+@click.option(
+    "--client",
+    "clients",
+    multiple=True,
+    type=click.Choice([each.value for each in Kind]),
+    help="Only this kind of client.",
+)
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    type=click.Choice([each.value for each in Fault]),
+    help="Only this way of being down.",
+)
+@click.option("--scheme", "schemes", multiple=True, type=click.Choice(SCHEMES), help="Only with, or without TLS.")
+@click.option(
+    "--limit",
+    type=Lasting(),
+    metavar="DURATION",
+    default=None,
+    help="End a pull after so long; objectives.rto unless told.",
+)
+@click.option(
+    "--programs",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder with more clients: containerd and ctr, dockerd and docker.",
+)
+@click.option("--embedded", is_flag=True, help="Try the clients alone, with an image and registries made for it.")
+@common
+def failover_drill(
+    options: Options,
+    name: str,
+    image: str,
+    clients: Sequence[str],
+    faults: Sequence[str],
+    schemes: Sequence[Scheme],
+    limit: Duration | None,
+    programs: Sequence[Path],
+    embedded: bool,
+) -> None:
+    """Pull a digest with every containerd and Docker of this machine while a stand-in of the first registry refuses,
+    drops, freezes, stalls, or answers 503, without TLS and with it; and say what each client does and what helps.
+
+    NAME: a section of `failover`; needed where there are several. Stand-ins listen on loopback, clients are daemons of
+    the drill's own (as root), and registries are only read. Exit 3: a client misses `objectives`.
+    """
+    from registry_pipelines.chain.failover_drill import DrillOptions
+
+    wanted = DrillOptions(
+        image=image,
+        limit_s=limit.total_seconds() if limit else 0.0,
+        clients=[*map(Kind, clients)],
+        faults=[*map(Fault, faults)],
+        schemes=schemes,
+        programs=programs,
+        embedded=embedded,
+    )
+    with options.chain() as chain:
+        _show(options, chain.failover_drill(name, wanted), "pulls")
+
+
 def _show(options: Options, result: StageResult, title: str) -> None:
     if options.as_json:
         print_results([result])
@@ -153,12 +222,23 @@ def _show(options: Options, result: StageResult, title: str) -> None:
 
 
 def _facts(result: StageResult) -> list[str]:
+    if result.stage == "failover-drill":
+        return _failed_over(result)
     if "rto_s" not in result.facts:
         return []
     rto, rpo = float(result.facts["rto_s"]), float(result.facts.get("rpo_s", 0))
     return [
         f"RTO {rto:.1f} s, until all was back; RPO {age_text(rpo)}, the age of the moment",
         f"signatures verified: {result.facts['signatures']}; started: {result.facts['started']}",
+    ]
+
+
+def _failed_over(result: StageResult) -> list[str]:
+    over, by_hand = result.facts["by_itself"], result.facts["by_hand"]
+    return [
+        f"{over} failed over by themselves, the slowest in {float(result.facts['rto_s']):.1f} s; {by_hand} only after "
+        f"the registry was taken out by hand, the slowest pull then {float(result.facts['by_hand_s']):.1f} s",
+        *result.alerts,
     ]
 
 

@@ -392,6 +392,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """Restore drills."""
     failover: Cron = Cron("10 * * * *")
     """A look at each section of `failover`."""
+    failover_drill: Cron = Cron("30 7 * * 0")
+    """Fail-over drills."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
     cost: Cron = Cron("30 4 * * *")

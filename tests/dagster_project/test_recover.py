@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,14 @@ import pytest
 
 from dagster_project.definitions import build_definitions
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import Config, load
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from tests.chain import fleet
 from tests.collect.test_retention import note, push
+from tests.needs import missing
+from tests.patience import patient
 
 SETTINGS = """
 registries:
@@ -22,6 +27,19 @@ registries:
 images: {app: {registry: here, repository: team/app}}
 backups: {nightly: {registries: [here], to: vault, objectives: {rpo: 26h, rto: 1h}}}
 signing: {generate: true}
+"""
+
+OUTAGE = """
+registries:
+  us: {{kind: embedded, port: {0}}}
+  eu: {{kind: embedded, port: {1}}}
+images: {{app: {{registry: us, repository: team/app}}}}
+failover:
+  prod:
+    registries: [us, eu]
+    objectives: {{rto: {2}ms}}
+    drill: {{clients: [containerd], faults: [stopped, frozen], schemes: [http]}}
+signing: {{generate: true}}
 """
 
 
@@ -71,3 +89,26 @@ def test_both_are_scheduled(config: Config) -> None:
     defs = build_definitions(config, lambda: Chain(config))
     crons = {each.name: each.cron_schedule for each in defs.schedules or () if isinstance(each, dg.ScheduleDefinition)}
     assert crons["nightly_backup_schedule"] == "30 2 * * *" and crons["weekly_drill_schedule"] == "0 7 * * 0"
+
+
+@pytest.mark.peer("containerd", "ctr")
+def test_a_fail_over_drill_every_week(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        missing("containerd needs root")
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(OUTAGE.format(*fleet.free_ports(2), round(patient(1200))))
+    config = load(path)
+    with ensure_registries(config):
+        for name in ("us", "eu"):
+            fleet.push(Place(Chain(config).registry(name), "team/app"), "v1.0.0", provenance=False)
+        result = run(config, "failover_drill")
+    facts = told(result)
+    assert result.success and (facts["pulls"], facts["by_itself"], facts["by_hand"]) == (3, 1, 1)
+    assert facts["rto_s"] > 0 and facts["by_hand_s"] > 0
+    assert "containerd 1" in facts["chart"] and "http, frozen" in facts["chart"]
+    checks = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert checks["elsewhere"].passed and not checks["by_itself"].passed
+    assert checks["by_itself"].severity == dg.AssetCheckSeverity.WARN
+    defs = build_definitions(config, lambda: Chain(config))
+    crons = {each.name: each.cron_schedule for each in defs.schedules or () if isinstance(each, dg.ScheduleDefinition)}
+    assert crons["failover_drill_schedule"] == "30 7 * * 0"

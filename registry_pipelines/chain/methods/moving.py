@@ -14,6 +14,7 @@ from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.bundle_inbox import Inbox
+    from registry_pipelines.chain.failover_drill import DrillOptions
     from registry_pipelines.chain.restore import Wanted
     from registry_pipelines.mirror.model import ClusterForm
     from registry_pipelines.settings import Size
@@ -255,6 +256,13 @@ class Moving(Base):
         from registry_pipelines.chain import failover_plan
 
         return failover_plan.failover(self._session, name, images=images, to=to, dry_run=dry_run)
+
+    def failover_drill(self, name: str, options: DrillOptions) -> StageResult:
+        """Pull with the clients of this machine while a stand-in of the first registry is down. Raises InputError,
+        ToolMissing, LocalError, RegistryError."""
+        from registry_pipelines.chain import failover_drill
+
+        return failover_drill.failover_drill(self._session, name, options)
 
     def ways(self, images: Sequence[str] = ()) -> StageResult:
         """Which way each image (all unless named) takes to each target, by ECR itself or by our copies, and why."""

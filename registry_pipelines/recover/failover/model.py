@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.recover.failover.drill.settings import FailoverDrill, FailoverObjectives
 from registry_pipelines.settings import (
     CHECK_ID,
     DNS_NAME,
@@ -77,13 +78,6 @@ class Dns(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     it takes a registry that wants an account for down at `/v2/`."""
 
 
-class Promise(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is promised of a fail-over; a drill that misses it is not `ok`."""
-
-    rto: Duration = Duration(minutes=2)
-    """How long a node may take to pull an image of which the first registry does not answer."""
-
-
 class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Registries that stand in for each other (docs/failover.md)."""
 
@@ -102,8 +96,10 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """When a registry counts as down."""
     dns: Dns | None = None
     """A name of our own."""
-    objectives: Promise = Promise()
-    """What is promised of it."""
+    objectives: FailoverObjectives = FailoverObjectives()
+    """What is promised of clients; drills hold them against it."""
+    drill: FailoverDrill = FailoverDrill()
+    """How drills are done."""
 
     @property
     def stands(self) -> dict[str, Stand]:
@@ -111,4 +107,4 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         return {each.registry: each for each in self.registries}
 
 
-__all__ = ["Dns", "Failover", "Health", "Promise", "Provider", "Stand"]
+__all__ = ["Dns", "Failover", "Health", "Provider", "Stand"]

@@ -189,6 +189,8 @@ class HttpServer:
             if thread is not threading.current_thread():
                 thread.join(max(0.0, deadline - time.monotonic()))
         self._threads.clear()
+        with suppress(OSError):  # a child that was forked just now has it, too, until it becomes another program
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self._listener = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import BinaryIO
@@ -25,13 +26,17 @@ class Response:
     headers: list[tuple[str, str]] = field(default_factory=list)
     body: bytes = b""
     file: FileBody | None = None
+    parts: Generator[bytes | memoryview] | None = None
+    """A body that comes while it is sent; ``content_length`` says how long it is, and an exception cuts it."""
     content_length: int | None = None
     close: bool = False
 
     def close_file(self) -> None:
-        """Close the file of the body; safe to call twice."""
+        """Close what the body comes from; safe to call twice."""
         if self.file is not None:
             self.file.stream.close()
+        if self.parts is not None:
+            self.parts.close()
 
     def head(self, *, keep_alive: bool) -> bytes:
         """Status line and headers as sent."""

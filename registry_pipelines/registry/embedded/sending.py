@@ -22,6 +22,9 @@ def send_response(connection: Connection, request: Request, response: Response, 
     if request.method == "HEAD" or response.status in (204, 304):
         connection.send(head)
         return 0
+    if response.parts is not None:
+        connection.send(head)
+        return sum(_send_part(connection, part) for part in response.parts)
     if response.file is None:
         connection.send(head + response.body)
         return len(response.body)
@@ -29,6 +32,11 @@ def send_response(connection: Connection, request: Request, response: Response, 
     if isinstance(connection.sock, ssl.SSLSocket):
         return _send_blocks(connection, response.file)
     return _send_file(connection, response.file)
+
+
+def _send_part(connection: Connection, part: bytes | memoryview) -> int:
+    connection.send(part)
+    return len(part)
 
 
 def _send_file(connection: Connection, file: FileBody) -> int:

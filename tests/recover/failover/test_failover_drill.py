@@ -1,0 +1,184 @@
+"""`recover failover-drill`: real containerd and Docker, in daemons of the drill's own, while a registry is down."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from registry_pipelines.cli import main
+from registry_pipelines.oci.manifests import Manifest
+from registry_pipelines.registry.protocol import Place
+from tests.chain.fleet import Fleet, push, start
+from tests.needs import missing
+from tests.patience import patient
+
+LONG = f"{patient(60):.0f}s"
+SHORT = "1s"
+"""Shorter than any client's own patience (10 s), so it is reached however slow the machine is."""
+Row = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def _as_root() -> None:
+    if os.geteuid() != 0:
+        missing("containerd and Docker need root")
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Path:
+    """A configuration with nothing in it."""
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text("registries: {here: {kind: layout, root: content}}\nsigning: {generate: true}\n")
+    return path
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """Two registries that both have a release, the second below a prefix."""
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        told = "failover:\n  prod: {registries: [us, gcp], images: [app], drill: {clients: [containerd]}}\n"
+        fleet.path.write_text(fleet.path.read_text() + told)
+        yield fleet
+
+
+def drill(config: Path, *words: str, code: int = 0) -> Row:
+    ran = CliRunner().invoke(main, ["recover", "failover-drill", *words, "--config", str(config), "--json"])
+    assert ran.exit_code == code, (ran.output, ran.stderr)
+    document = json.loads(ran.stdout)
+    [result] = document["result"]["results"] if document["result"] else [document["error"]]
+    return dict(result)
+
+
+def outcomes(result: Row) -> dict[tuple[str, str], str]:
+    """By scheme and fault, of one client."""
+    return {(row["scheme"], row["fault"]): row["outcome"] for row in result["rows"]}
+
+
+def left_behind() -> list[str]:
+    """Mounts and processes of drills that are over."""
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    commands = [
+        path.read_bytes().decode(errors="replace") for path in Path("/proc").glob("[0-9]*/cmdline") if _is(path)
+    ]
+    return [each for each in (*mounts, *commands) if "rp-drill-" in each]
+
+
+def _is(path: Path) -> bool:
+    try:
+        return bool(path.read_bytes())
+    except OSError:
+        return False
+
+
+@pytest.mark.peer("containerd", "ctr")
+@pytest.mark.parametrize(("kind", "schemes"), [("containerd", ("http", "https")), ("kubelet", ("https",))])
+def test_containerd_leaves_a_registry_that_refuses_and_waits_for_one_that_hangs(
+    alone: Path, kind: str, schemes: tuple[str, ...]
+) -> None:
+    words = ["--embedded", "--client", kind, *(word for scheme in schemes for word in ("--scheme", scheme))]
+    refused = drill(alone, *words, "--fault", "stopped", "--fault", "unavailable", "--limit", LONG)
+    want = {"-": "pulled", "stopped": "failed over", "unavailable": "failed over"}
+    assert outcomes(refused) == {(scheme, fault): way for scheme in schemes for fault, way in want.items()}
+    assert (
+        refused["facts"]["by_itself"] == 2 * len(schemes)
+        and refused["facts"]["by_hand"] == 0
+        and not refused["next_steps"]
+    )
+    hanging = [word for fault in ("frozen", "silent", "stalled", "unreachable") for word in ("--fault", fault)]
+    hangs = drill(alone, *words, *hanging, "--limit", SHORT)
+    faults = {fault: way for (scheme, fault), way in outcomes(hangs).items() if scheme == "https"}
+    assert faults == {"-": "pulled", **dict.fromkeys(hanging[1::2], "waited")}
+    assert ("http", "silent") not in outcomes(hangs), "without TLS it is what frozen is"
+    waited = [row for row in hangs["rows"] if row["outcome"] == "waited"]
+    assert all(row["remedied_s"] and row["verdict"] == "by hand" for row in waited), "without a restart"
+    [said] = hangs["next_steps"]
+    assert said.startswith(f"{kind} ") and "hosts.toml" in said
+    assert not left_behind()
+
+
+@pytest.mark.peer("containerd", "ctr")
+def test_a_release_is_pulled_from_the_second_registry_under_its_own_name(fleet: Fleet) -> None:
+    made = push(Place(fleet.chain.registry("us"), "team/app"), "v1.0.0")
+    words = ("prod", "--scheme", "http", "--fault", "stopped", "--limit", LONG)
+    nowhere = drill(fleet.path, *words, code=8)
+    assert "is in all of us, gcp" in nowhere["what"] and "--embedded" in nowhere["do"]
+    raw = CliRunner().invoke(main, ["copy", "us/team/app:v1.0.0", "gcp/replicas/team/app", "--config", str(fleet.path)])
+    assert raw.exit_code == 0, raw.stderr
+    result = drill(fleet.path, *words)
+    assert result["digest"] == made.digest and result["subject"] == "prod"
+    assert outcomes(result) == {("http", "-"): "pulled", ("http", "stopped"): "failed over"}
+    kept = json.loads((fleet.config.state / "recover" / "prod-failover-drill.json").read_text())
+    assert [each["ok"] for each in kept] == [True] and len(kept[0]["attempts"]) == 2
+
+    # What only looked like a copy: its layers are gone.
+    second = Place(fleet.chain.registry("gcp"), "replicas/team/app")
+    content = second.registry.get_manifest(second.repository, made.digest).content()
+    assert isinstance(content, Manifest)
+    for layer in content.layers:
+        second.registry.delete_blob(second.repository, layer.digest)
+    broken = drill(fleet.path, *words, code=3)
+    [reason] = broken["reasons"]
+    assert "stopped: failed" in reason and "without the registry in its file, too" in reason
+    [changed] = broken["alerts"]
+    assert "failed, the drill before: failed over" in changed
+    kept = json.loads((fleet.config.state / "recover" / "prod-failover-drill.json").read_text())
+    assert [each["ok"] for each in kept] == [True, False]
+
+
+@pytest.mark.peer("containerd", "ctr")
+def test_what_may_not_need_a_hand_is_missed_where_it_does(fleet: Fleet) -> None:
+    made = push(Place(fleet.chain.registry("us"), "team/app"), "v1.0.0")
+    copied = CliRunner().invoke(
+        main, ["copy", "us/team/app:v1.0.0", "gcp/replicas/team/app", "--config", str(fleet.path)]
+    )
+    assert copied.exit_code == 0, copied.stderr
+    text = fleet.path.read_text()
+    told = (
+        f"objectives: {{by_hand: []}}, health: {{digest: 'team/app@{made.digest}'}}, drill: {{clients: [containerd]}}"
+    )
+    fleet.path.write_text(text.replace("drill: {clients: [containerd]}", told))
+    result = drill(fleet.path, "--scheme", "http", "--fault", "frozen", "--limit", SHORT, code=3)
+    [reason] = result["reasons"]
+    assert "registry frozen: waited 1 s" in reason and "it pulled in" in reason and result["facts"]["missed"] == 1
+
+
+def test_what_cannot_be_tried_is_said(alone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert "there are 0 sections" in drill(alone, code=8)["what"]
+    assert "has no client" in drill(alone, "--embedded", "--programs", str(tmp_path), code=8)["what"]
+    monkeypatch.setenv("PATH", str(tmp_path))
+    nobody = drill(alone, "--embedded", "--client", "containerd", code=9)
+    assert "containerd: containerd is not on this machine" in nobody["what"]
+    state = tmp_path / ".registry-pipelines" / "recover"
+    state.mkdir(parents=True, exist_ok=True)
+    (state / "clients.json").write_text("{")
+    monkeypatch.undo()
+    broken = drill(alone, "--embedded", "--client", "containerd", code=9)
+    assert "cannot be read" in broken["what"] and "clients.json" in broken["where"]
+
+
+@pytest.mark.long
+@pytest.mark.peer("dockerd", "docker")
+def test_docker_goes_on_after_its_ping_and_with_containerds_store_it_waits(
+    alone: Path, peer: Callable[[str], str]
+) -> None:
+    """The classic store pings a registry first and gives up after 15 s; containerd's store has no such limit."""
+    programs = str(Path(peer("../docker28/dockerd")).parent)
+    words = ("--embedded", "--client", "docker", "--client", "docker-containerd", "--programs", programs)
+    result = drill(alone, *words, "--scheme", "http", "--limit", "45s")
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for row in result["rows"]:
+        kind, version = row["client"].split()
+        found.setdefault((kind, version.split(".")[0]), {})[row["fault"]] = row["outcome"]
+    refused = {"-": "pulled", "stopped": "failed over", "unavailable": "failed over", "stalled": "waited"}
+    pinged = {**refused, "frozen": "failed over", "unreachable": "failed over"}
+    assert found[("docker", "20")] == pinged and found[("docker", "28")] == pinged
+    assert found[("docker-containerd", "28")] == {**refused, "frozen": "waited", "unreachable": "waited"}
+    assert result["facts"]["missed"] == 0 and not left_behind()
