@@ -90,11 +90,14 @@ class _Kubelet(_Ordered):
 
         channel = grpc.insecure_channel(f"unix://{self._socket}")
         try:
-            call: Any = channel.unary_unary(_PULL)
-            call(_field(_field(reference.encode())), wait_for_ready=True, timeout=limit_s)
-        except grpc.RpcError as error:
-            if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            # Without a deadline, as a kubelet asks: containerd would tell of one as an error of its own.
+            pulling: Any = channel.unary_unary(_PULL).future(_field(_field(reference.encode())), wait_for_ready=True)
+            try:
+                pulling.result(timeout=limit_s)
+            except grpc.FutureTimeoutError as error:
+                pulling.cancel()
                 raise Waited from error
+        except grpc.RpcError as error:
             raise PullFailed(processes.last_words(str(error.details()).encode())) from error
         finally:
             channel.close()
