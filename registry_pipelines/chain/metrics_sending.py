@@ -21,6 +21,8 @@ from registry_pipelines.report.metrics.settings import Destination
 MOST_ANSWER_BYTES = 1024 * 1024
 COLLECTOR_S = 30.0
 MOST_NAMED = 5
+POINTS_APART = timedelta(seconds=5)
+"""Of a series; source: Google's page "Quotas and limits" of Cloud Monitoring."""
 DIFFERENT = 0.05
 """Google's bytes are of another hour than ours, and count what was just deleted: less of a difference says nothing."""
 
@@ -144,9 +146,10 @@ def _to_monitoring(session: Session, registry: str) -> Send:
                 done += len(call["timeSeries"])
             except RegistryError as error:
                 problems.append(str(error))
-        with local_errors(last.parent):
-            last.parent.mkdir(parents=True, exist_ok=True)
-            write_file(last, write_time(collected.time).encode())
+        if done:
+            with local_errors(last.parent):
+                last.parent.mkdir(parents=True, exist_ok=True)
+                write_file(last, write_time(collected.time).encode())
         notes = [*_named(left), *_held_against(collected.samples, settings, ask)]
         return Sent(
             samples=done,
@@ -163,7 +166,12 @@ def _not_before(last: Path, now: datetime) -> None:
     """Cloud Monitoring takes no point that is not later than the last one of its series. Raises Unavailable where this
     machine's clock went back: what was sent then stands in the way until it is later again."""
     before = read_time(last.read_text()[:40]) if last.is_file() else None
-    if before is not None and now <= before:
+    if before is not None and before <= now < before + POINTS_APART:
+        raise Unavailable(
+            f"the last numbers were sent at {before:%H:%M:%S}; Cloud Monitoring takes a point every five seconds",
+            do="Run it again in five seconds",
+        )
+    if before is not None and now < before:
         raise Unavailable(
             f"the last numbers were sent at {before:%Y-%m-%dT%H:%M:%SZ}, and now it is {now:%Y-%m-%dT%H:%M:%SZ}: "
             "a clock went back, and older points are refused",
@@ -198,7 +206,7 @@ def _held_against(samples: Sequence[Sample], settings: GarRegistry, ask: Callabl
             query["pageToken"] = answer["nextPageToken"]
     except RegistryPipelinesError as error:
         return [f"Google's own bytes could not be read: {error}"]
-    rows = compared(samples, own_sizes(listed), settings.name)
+    rows = compared(samples, own_sizes(listed), settings.name, project=settings.project)
     apart = [each for each in rows if abs(int(each["ours"]) - int(each["google"])) > DIFFERENT * int(each["google"])]
     told = [f"{each['repository']}: {each['ours']} bytes by us, {each['google']} by Google" for each in apart]
     return [*_named(told)] or [f"Google's own bytes agree, of {len(rows)}"]

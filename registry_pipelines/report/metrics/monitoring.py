@@ -88,14 +88,16 @@ def own_sizes(listed: Iterable[Json]) -> dict[str, int]:
     return found
 
 
-def compared(samples: Iterable[Sample], own: dict[str, int], registry: str) -> list[dict[str, str | int]]:
-    """Our bytes beside Google's, by repository of Artifact Registry: what we call ``REPOSITORY/IMAGE`` is one of its
-    images."""
+def compared(
+    samples: Iterable[Sample], own: dict[str, int], registry: str, *, project: str
+) -> list[dict[str, str | int]]:
+    """Our bytes beside Google's, by repository of Artifact Registry: what we call ``PROJECT/REPOSITORY/IMAGE`` is one
+    of its images."""
     ours: dict[str, int] = {}
     for each in samples:
         if each.name == "repository_bytes" and each.labels["registry"] == registry:
             name = each.labels["repository"]
-            name = name if name == OTHERS else name.partition("/")[0]
+            name = name if name == OTHERS else name.removeprefix(f"{project}/").partition("/")[0]
             ours[name] = ours.get(name, 0) + int(each.value)
     return [
         {"repository": name, "ours": ours.get(name, 0), "google": own.get(name, 0)}
