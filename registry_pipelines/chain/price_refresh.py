@@ -119,7 +119,8 @@ def _aws(session: Session, settings: EcrRegistry, currency: str, today: date) ->
         missing += left
     lines = list(aws_list(calls, book_of.TRANSFER.list, currency, fromRegionCode=settings.region))
     found, left = book_of.found_prices([book_of.TRANSFER], lines, today)
-    return [*prices, *found], [f"{each} ({settings.region})" for each in (*missing, *left)]
+    where = f" ({settings.region})"
+    return [*prices, *found], [each if where in each else f"{each}{where}" for each in (*missing, *left)]
 
 
 def _google(settings: GarRegistry, currency: str, today: date) -> tuple[list[Price], list[str]]:

@@ -18,6 +18,7 @@ from tests.doubles.aws.front import Area
 from tests.doubles.aws.inspector import InspectorCoverage
 from tests.doubles.aws.instances import Instances, Roles
 from tests.doubles.aws.kms import Kms
+from tests.doubles.aws.pricing import PriceList
 from tests.doubles.aws.signer import SignerProfiles
 from tests.doubles.aws.signer_signing import SignerSigning
 from tests.doubles.aws.sts import Sts
@@ -48,5 +49,6 @@ AREAS: tuple[type[Area], ...] = (
     Instances,
     Roles,
     CloudTrail,
+    PriceList,
     Eks,
 )

@@ -1,5 +1,5 @@
 """Services that have no client here: the projects of Cloud Resource Manager, the perimeters of Access Context Manager,
-the numbers and alarms of Cloud Monitoring.
+the numbers and alarms of Cloud Monitoring, the prices of Cloud Billing.
 
 They answer over REST alone, and are checked by Google's own discovery documents, which google-api-python-client ships:
 routes, query parameters, and bodies field by field, in both directions.
@@ -20,7 +20,7 @@ from google.iam.v1 import iam_policy_pb2
 from google.protobuf.json_format import MessageToDict, ParseDict
 
 from registry_pipelines.registry.embedded import Request, Response
-from tests.doubles.google import monitoring
+from tests.doubles.google import billing, monitoring
 from tests.doubles.google.doors import error_answer
 from tests.doubles.google.services import iam_policy
 from tests.doubles.google.world import Refusal, World
@@ -66,7 +66,13 @@ def _document(name: str) -> Json:
 def _methods() -> list[tuple[Json, Json, re.Pattern[str]]]:
     """Document, method and the pattern of its path, of every method that is answered."""
     found = []
-    for name in ("cloudresourcemanager.v3", "accesscontextmanager.v1", "logging.v2", "monitoring.v3"):
+    for name in (
+        "cloudresourcemanager.v3",
+        "accesscontextmanager.v1",
+        "logging.v2",
+        "monitoring.v3",
+        "cloudbilling.v1",
+    ):
         document = _document(name)
         for method in _below(document["resources"]):
             if method["id"] in _HANDLERS and not method["parameterOrder"]:
@@ -244,6 +250,7 @@ _HANDLERS: dict[str, Callable[[World, str, Json, Json], Json]] = {
     "accesscontextmanager.operations.get": _get_operation,
     "logging.entries.list": _list_entries,
     **monitoring.HANDLERS,
+    **billing.HANDLERS,
 }
 
 __all__ = ["DescribedDoor", "Logs", "Perimeters"]
