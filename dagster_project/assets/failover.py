@@ -2,6 +2,7 @@
 week real clients show what they do without the first."""
 
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -15,6 +16,8 @@ from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.recover.failover.drill.verdicts import Verdict
 from registry_pipelines.recover.failover.model import Failover
 
+LATE = dg.FreshnessPolicy.time_window(fail_window=timedelta(hours=6))
+"""Some looks may fail; half a day without any is one in which nobody would see an outage."""
 HEALTHY = "healthy"
 SECOND_PLACE = "second_place"
 ELSEWHERE = "elsewhere"
@@ -32,6 +35,7 @@ def stood_in(settings: Failover) -> dg.AssetsDefinition:
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
+        freshness_policy=LATE,
         check_specs=[
             dg.AssetCheckSpec(
                 HEALTHY,

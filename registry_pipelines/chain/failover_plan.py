@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from registry_pipelines.chain.clusters import endpoint_at
@@ -13,7 +13,7 @@ from registry_pipelines.chain.failover_wanted import Sought, sought
 from registry_pipelines.chain.places import address, client_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config.failover import below
+from registry_pipelines.config.failover import below, images_of, repository_with
 from registry_pipelines.config.registries import RegistryPlace
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.mirror.clusters.model import Written
@@ -77,7 +77,16 @@ def failover(
                 do="Nothing was written. See to the first that can be brought back; nodes keep what they have",
             )
         rows = _write(plan, to)
-    return _result(session, plan, rows, dry_run=dry_run, seconds=time.monotonic() - started)
+    result = _result(session, plan, rows, dry_run=dry_run, seconds=time.monotonic() - started)
+    if to is None or not rows:
+        return result
+    left = [f"{to / form} is of an earlier run, and no more true" for form in _unsaid(plan) if (to / form).exists()]
+    return replace(result, notes=[*result.notes, *left])
+
+
+def _unsaid(plan: Plan) -> list[ClusterForm]:
+    """Forms that cannot say it."""
+    return [form for form, written in plan.files.items() if written.wrong]
 
 
 def plan_of(session: Session, settings: Failover, images: Sequence[str] = ()) -> Plan:
@@ -123,9 +132,18 @@ def _door(session: Session, settings: Failover, name: str, repository: str, dige
         plain_http=_speaks_plain(registry),
         ca_file=getattr(registry, "ca_file", None),
         dial=dial,
-        repository=below(settings.stands[name], repository) if repository else "",
+        repository=_known_at(session, settings, name, repository) if repository else "",
         digest=digest,
     )
+
+
+def _known_at(session: Session, settings: Failover, name: str, repository: str) -> str:
+    """Where a repository of the first registry is at another one."""
+    own = {at_first: image for image, at_first in images_of(session.config, settings).items()}
+    stand = settings.stands[name]
+    if repository in own:
+        return repository_with(session.config, own[repository], stand, repository)
+    return below(stand, repository)
 
 
 def _dialled(registry: RegistryPlace) -> str:
@@ -207,7 +225,7 @@ def _result(
             "order": list(_orders(plan)),
             "nodes": list(_nodes(plan)),
             **({"files": written} if written else {}),
-            **({"dns": _dns_rows(plan)} if plan.dns else {}),
+            **({"dns": _dns_rows(plan), "records": _record_rows(plan.dns)} if plan.dns else {}),
         },
         reasons=reasons,
         next_steps=list(_steps(plan, dry_run=dry_run)),
@@ -281,7 +299,7 @@ def _images(plan: Plan) -> Iterator[dict[str, Scalar]]:
             "digest": each.wanted.digest,
             "why": each.wanted.why,
             "second place": each.serving[1] if len(each.serving) > 1 else "none",
-            **{name: each.told(name) for name in each.at},
+            **{f"at {name}": each.told(name) for name in each.at},
         }
 
 
@@ -335,3 +353,8 @@ def _dns_rows(plan: Plan) -> list[dict[str, Scalar]]:
         }
         for name in plan.asked
     ]
+
+
+def _record_rows(made: Records) -> list[dict[str, Scalar]]:
+    """What a name server would be told, to be read before it is."""
+    return [{"file": name, "content": raw.decode()} for name, raw in made.files.items()]

@@ -9,7 +9,7 @@ from registry_pipelines.chain.failover import placed
 from registry_pipelines.chain.failover_kept import KeptImage, keep, kept
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.failover import images_of, repository_with
-from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError
+from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError, Unavailable
 from registry_pipelines.mirror.clusters.model import Route
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import Reference
@@ -32,6 +32,8 @@ class Sought:
     wanted: dict[tuple[str, Digest], Wanted] = field(default_factory=dict)
     images: dict[tuple[str, Digest], KeptImage] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    silent: bool = False
+    """The registry that is believed about tags answered no more; it is asked for nothing else."""
 
     def add(
         self, said: str, digest: Digest, why: str, places: Mapping[str, Place], *, name: str = "", tag: str = ""
@@ -59,13 +61,15 @@ def sought(session: Session, settings: Failover, asked: Sequence[str], images: S
         return found
     for image in images_of(session.config, settings):
         with _telling(found, image):
-            _of_channels(session, settings, asked, image, found)
+            if not found.silent:
+                _of_channels(session, settings, asked, image, found)
     _running(session, settings, found)
     for route in _foreign(session, settings):
         with _telling(found, route.name):
-            _mirrored(session, settings, asked, route, found)
+            if not found.silent:
+                _mirrored(session, settings, asked, route, found)
     first = next(iter(settings.stands))
-    if first not in asked:
+    if first not in asked or found.silent:
         _recalled(session, settings, first, found)
     elif not found.problems:
         keep(session, settings, list(found.images.values()))
@@ -77,7 +81,7 @@ def _recalled(session: Session, settings: Failover, first: str, found: Sought) -
     last = kept(session, settings)
     if last is None:
         found.problems.append(
-            f"{first} is down, and what it has was never looked at before: only what others name was looked for"
+            f"{first} does not answer, and what it has was never looked at before: only what others name was looked for"
         )
         return
     known = images_of(session.config, settings)
@@ -96,12 +100,13 @@ class _telling:
         self._found, self._about = found, about
 
     def __enter__(self) -> None:
-        pass
+        """Nothing is to be opened."""
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
         if not isinstance(error, RegistryPipelinesError) or isinstance(error, InputError):
             return False
         self._found.problems.append(f"{self._about}: {error}")
+        self._found.silent = self._found.silent or isinstance(error, Unavailable)
         return True
 
 

@@ -28,6 +28,8 @@ from registry_pipelines.settings import Duration
 
 BACKUPS = names_of("backups")
 FAILOVERS = names_of("failover")
+RECORDS = ("route53-change-batch.json", "cloud-dns-record.json", "record.zone")
+"""Records that are shown; what is beside them is for programs."""
 AT = click.option(
     "--at",
     default="",
@@ -263,11 +265,12 @@ def failover(options: Options, name: str, images: Sequence[str], to: Path | None
         result = chain.failover(name, images=images, to=to, dry_run=dry_run)
     if not options.as_json:
         out = console()
-        for title in ("health", "order"):
-            out.print(rows_table(result.tables[title], title=title))
-        for title in ("nodes", "dns", "files"):
+        for title in ("health", "order", "nodes", "dns", "files"):
             if result.tables.get(title):
                 out.print(rows_table(result.tables[title], title=title))
+        for record in result.tables.get("records", ()):
+            if record["file"] in RECORDS:
+                out.print(f"{record['file']}:\n{record['content']}", markup=False, highlight=False)
     _show(options, result, "images")
 
 

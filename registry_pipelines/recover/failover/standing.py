@@ -6,7 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from registry_pipelines.errors import ClosureIncomplete, ContentError, NotFound, RegistryPipelinesError
+from registry_pipelines.errors import (
+    ClosureIncomplete,
+    ContentError,
+    NotFound,
+    RegistryPipelinesError,
+    Unavailable,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Index
 from registry_pipelines.progress import count_text
@@ -73,28 +79,34 @@ class Found:
 
 
 def look_for(wanted: Sequence[Wanted], order: Sequence[str], down: Mapping[str, str]) -> list[Found]:
-    """Ask every registry that can serve for every image. order: of registries, as nodes ask them. down: why those
-    cannot serve that are not asked. Raises nothing that a registry said: that is an image's standing there."""
+    """Ask every registry that can serve for every image. order: of registries, as nodes ask them. down: those that are
+    not asked. One that answers no more is not asked again: else each image would wait for it, by minutes. Raises
+    nothing that a registry said: that is an image's standing there."""
+    silent = dict.fromkeys(down, "it is down")
     with Pool(AT_ONCE, "failover") as pool:
-        return list(pool.map(lambda each: _look_for(each, order, down), wanted))
+        return list(pool.map(lambda each: _look_for(each, order, silent), wanted))
 
 
-def _look_for(wanted: Wanted, order: Sequence[str], down: Mapping[str, str]) -> Found:
+def _look_for(wanted: Wanted, order: Sequence[str], silent: dict[str, str]) -> Found:
     at: dict[str, Standing] = {}
     source: Place | None = None
     for name in order:
         place = wanted.places[name]
-        if name in down:
-            at[name] = Standing("unknown", "it is down")
+        if name in silent:
+            at[name] = Standing("unknown", silent[name])
             continue
-        at[name] = _standing(wanted, place, source or place)
+        try:
+            at[name] = _standing(wanted, place, source or place)
+        except Unavailable as error:
+            silent.setdefault(name, "it answered no more")
+            at[name] = Standing("unknown", error.what)
         if at[name].serves and source is None:
             source = place
     return Found(wanted, at)
 
 
 def _standing(wanted: Wanted, place: Place, source: Place) -> Standing:
-    """source: where it is whole; the place itself as long as no other was."""
+    """source: where it is whole; the place itself as long as no other was. Raises Unavailable."""
     try:
         if digest_at(place, wanted.digest) is None:
             return Standing("missing")
@@ -103,6 +115,8 @@ def _standing(wanted: Wanted, place: Place, source: Place) -> Standing:
         tag = _other(place, wanted) if wanted.tag else ""
     except (NotFound, ClosureIncomplete, ContentError) as error:
         return Standing("incomplete", error.what)
+    except Unavailable:
+        raise
     except RegistryPipelinesError as error:
         return Standing("unknown", error.what)
     lacking = [each for each in found if each.subject in fetched]

@@ -12,8 +12,10 @@ import boto3
 import dns.resolver
 import dns.zone
 import pytest
+from click.testing import CliRunner
 from moto import mock_aws
 
+from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid
 from registry_pipelines.recover.failover.dns import Way, records
@@ -144,7 +146,10 @@ def test_a_name_that_the_certificate_does_not_have_is_told(
                 [f"{NAME} cannot lead to us", f"{NAME} cannot lead to eu"] if code else []
             )
             assert all(f"not believed for {NAME}" in each and "Hostname mismatch" in each for each in wrong)
-            assert {each["certificate"] for each in told["tables"]["dns"]} != {""}
+            [record] = told["tables"]["records"]
+            assert record["file"] == "record.zone" and record["content"] == f"{NAME}. 60 IN CNAME eu.example.com.\n"
+            shown = CliRunner().invoke(main, ["recover", "failover", "--dry-run", "--config", str(pair.path)]).output
+            assert record["content"] in shown and not (tmp_path / "dns").exists()
 
 
 @pytest.mark.parametrize(

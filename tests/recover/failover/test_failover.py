@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from registry_pipelines.cli import main
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded import EmbeddedServer, Response
+from registry_pipelines.registry.embedded.http_server import Handler
 from registry_pipelines.transfer.copying import copy_closure
 from tests.chain.fleet import push
 from tests.doubles.certificates import make_certificates
@@ -23,7 +24,7 @@ def test_each_image_is_asked_for_at_every_registry_and_what_nodes_would_do_is_to
     told = pair.look()
     assert told["facts"]["order"] == "us, eu" and told["facts"]["without_second_place"] == 0 and not told["changed"]
     [row] = told["rows"]
-    assert row["digest"] == pair.digest and row["us"] == row["eu"] == "there" and row["second place"] == "eu"
+    assert row["digest"] == pair.digest and row["at us"] == row["at eu"] == "there" and row["second place"] == "eu"
     assert [
         (each["when"], each["asked"], each["images that nodes cannot pull"]) for each in told["tables"]["order"]
     ] == [
@@ -79,7 +80,7 @@ def test_a_registry_that_is_stopped_or_frozen_is_asked_last_and_the_look_ends_in
     told = pair.look(code=3)
     health = {each["registry"]: each for each in told["tables"]["health"]}
     assert health["us"]["state"] == "down" and health["us"]["looks"] == 2 and health["eu"]["state"] == "up"
-    assert told["facts"]["order"] == "eu, us" and told["rows"][0]["us"] == "unknown: it is down"
+    assert told["facts"]["order"] == "eu, us" and told["rows"][0]["at us"] == "unknown: it is down"
     assert any("only eu has it" in each for each in told["reasons"])
     assert told["next_steps"] == ["registry-pipelines recover failover prod --to FOLDER"]
     with frozen() as host:
@@ -95,7 +96,7 @@ def test_what_only_the_lost_registry_had_is_not_forgotten_with_it(pair: Pair) ->
     """Nobody else can name it: without what an earlier look kept, nothing would seem to be missing."""
     pair.configure(us="127.0.0.1:9")
     told = pair.look(code=3)
-    assert any("us is down, and what it has was never looked at before" in each for each in told["reasons"])
+    assert any("us does not answer, and what it has was never looked at before" in each for each in told["reasons"])
     pair.configure()
     there = pair.place("eu", "replica/team/app")
     there.registry.delete_manifest("replica/team/app", pair.digest)
@@ -111,11 +112,27 @@ def test_what_only_the_lost_registry_had_is_not_forgotten_with_it(pair: Pair) ->
     assert "cannot be read" in pair.look(code=9)["what"]
 
 
+def test_a_registry_that_answers_the_look_and_no_more_is_no_second_place(pair: Pair) -> None:
+    """Unknown is no pass."""
+
+    def fails(answer: Handler) -> Handler:
+        return lambda request: answer(request) if request.path == "/v2/" else Response(503, [], b"")
+
+    with EmbeddedServer(pair.folder / "eu", wrap=fails) as server:
+        pair.configure(eu=server.address)
+        told = pair.look(code=3)
+    assert told["facts"]["down"] == 0 and told["facts"]["without_second_place"] == 1
+    assert told["rows"][0]["at eu"].startswith("unknown: ") and "only us has it; eu unknown" in told["reasons"][0]
+
+
 def test_the_files_of_the_new_order_are_written_and_none_where_nothing_can_serve(pair: Pair, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert CliRunner().invoke(main, ["recover", "failover", "--config", str(pair.path)]).exit_code == 2
     pair.configure(us="127.0.0.1:9")
+    (out / "docker").mkdir(parents=True)
     told = pair.run("--to", str(out))
+    assert any("docker is of an earlier run" in note for note in told["notes"])
+    (out / "docker").rmdir()
     assert told["changed"] and "us is down after 2 looks" in " ".join(told["notes"])
     lines = (out / "hosts-toml" / "127.0.0.1:9" / "hosts.toml").read_text()
     assert lines.index(f'[host."http://{pair.eu}/v2/replica"]') < lines.index('[host."http://127.0.0.1:9/v2"]')
