@@ -24,6 +24,7 @@ from dagster_project.assets import (
     recover,
     replicate,
     report_cost,
+    report_practice,
     rescan,
     scan,
     sign,
@@ -169,6 +170,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     asked = config.report.teams or config.report.prices or config.report.scans or config.report.budget != Budget()
     costs = [report_cost.cost] if asked else []
     bills = [job("nightly_cost", costs, "Say what registries cost, and whose that is.")] if costs else []
+    judged = [report_practice.maturity, report_practice.custody] if config.images else []
+    pages = [job("nightly_report", judged, "Say who shipped what and how good the practice is.")] if judged else []
     counts = [job("nightly_inventory", held, "List what registries hold, and who runs it.")] if held else []
     return dg.Definitions(
         assets=[
@@ -199,6 +202,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *grounds,
             *watched,
             *costs,
+            *judged,
         ],
         jobs=[
             release,
@@ -224,6 +228,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *([undo_job()] if aside else []),
             *counts,
             *bills,
+            *pages,
             *settings,
             *lags,
             *hearings,
@@ -268,6 +273,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(hearing, str(config.schedules.events), config) for hearing in hearings),
             *(nightly(counting, str(config.schedules.inventory), config) for counting in counts),
             *(nightly(billing, str(config.schedules.cost), config) for billing in bills),
+            *(nightly(writing, str(config.schedules.report), config) for writing in pages),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
         asset_checks=[rechunk.same_tree(rechunked)] if rechunked else [],

@@ -13,6 +13,7 @@ from registry_pipelines.chain import Chain, StageResult
 from registry_pipelines.chain.result import cell_text
 from registry_pipelines.errors import EvidenceError, PromotionDenied, RegistryPipelinesError
 from registry_pipelines.progress import size_text
+from registry_pipelines.report.html.plots import Plot, draw
 from registry_pipelines.tally import bulletins
 
 MAX_TABLE_ROWS = 50
@@ -224,3 +225,21 @@ def refusals(context: Step) -> Iterator[None]:
 def tag_outcome(context: Step, outcome: Outcome) -> None:
     """Say on the run how its release ended, for lists of runs, filters and alerts."""
     context.instance.add_run_tags(context.run.run_id, {OUTCOME_TAG: outcome})
+
+
+MOST_POINTS = 300
+"""Of a line in a picture of an event: events are kept for ever, and one of 7 lines stays below 60 KB."""
+
+
+def plot(found: Plot) -> dg.MarkdownMetadataValue:
+    """Numbers over time as a picture in the event itself, on white; what was not measured says so."""
+    if not found.measured:
+        return dg.MetadataValue.md(f"Not measured: {found.why}")
+    drawn = b64encode(draw(found, alone=True, most=MOST_POINTS).encode()).decode()
+    words = found.told().replace("[", "(").replace("]", ")")
+    return dg.MetadataValue.md(f"![{words}](data:image/svg+xml;base64,{drawn})")
+
+
+def plotted(plots: Sequence[Plot]) -> Metadata:
+    """Plots as metadata, each under its name."""
+    return {f"plot_{each.name.replace('-', '_')}": plot(each) for each in plots}

@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from dagster_project.checks import outcome
-from dagster_project.report import Materialized, materialized, refusals, table
+from dagster_project.report import Materialized, materialized, plotted, refusals, table
 from dagster_project.resources import ChainParam
 
 INFRA = "infra"
@@ -79,6 +79,6 @@ def replication_lag() -> dg.AssetsDefinition:
         with refusals(context):
             result = chain.replication_lag()
         check = outcome(IN_TIME, passed=result.ok, reasons=result.reasons, behind=result.facts["behind"])
-        return materialized(result, check)
+        return materialized(result, check, more=plotted(chain.plots("lag")))
 
     return replication_lag

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.checks import outcome
-from dagster_project.report import Materialized, materialized, progress_in_log, refusals, stacked
+from dagster_project.report import Materialized, materialized, plotted, progress_in_log, refusals, stacked
 from dagster_project.resources import ChainParam
 
 WHOLE = "whole"
@@ -38,7 +38,8 @@ def cost(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
         result = logged_chain.cost()
     over = chain.over_budget(result)
     checks = (outcome(WHOLE, passed=result.ok, reasons=result.reasons), outcome(BUDGET, passed=not over, reasons=over))
-    return materialized(result, *checks, more=charts(result.rows, result.tables["months"]))
+    drawn = plotted(chain.plots("cost", "cost-bytes", "bytes"))
+    return materialized(result, *checks, more={**charts(result.rows, result.tables["months"]), **drawn})
 
 
 def charts(rows: Sequence[Mapping[str, Any]], months: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from registry_pipelines.chain.custody import custody
 from registry_pipelines.chain.maturity import maturity
+from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.series import plots
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.status import Status, statuses
@@ -20,9 +21,10 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.release import Release
-from registry_pipelines.report.custody import Custody
+from registry_pipelines.report.custody import Chapter, Custody, Statement
 from registry_pipelines.report.html.custody import custody_page
 from registry_pipelines.report.html.overview import LivePage, Overview, overview_page
+from registry_pipelines.report.html.plots import Plot
 
 INDEX = "index.html"
 CUSTODY = "custody"
@@ -39,10 +41,29 @@ ALERTS_OF = timedelta(days=30)
 
 
 class Written(NamedTuple):
-    """What was written. notes: what could not be read or was left out."""
+    """What was written. notes: what could not be read or was left out. rows: who shipped what, a live release each.
+    plots: what was drawn. alerts: what the first page begins with."""
 
     files: list[Path]
     notes: list[str]
+    rows: list[dict[str, Scalar]]
+    plots: list[Plot]
+    alerts: list[str]
+
+    def result(self, *, seconds: float) -> StageResult:
+        """The same as a result; not ``ok`` where there is an alert."""
+        return StageResult(
+            stage="custody",
+            subject="all",
+            action=f"pages of {count_text(len(self.files) - 1, 'live release')} written",
+            changed=True,
+            seconds=seconds,
+            facts={"pages": len(self.files) - 1, "alerts": len(self.alerts), "first_page": str(self.files[0])},
+            rows=self.rows,
+            reasons=self.alerts,
+            notes=self.notes,
+            ok=not self.alerts,
+        )
 
 
 def write_pages(session: Session, folder: Path) -> Written:
@@ -71,7 +92,29 @@ def write_pages(session: Session, folder: Path) -> Written:
         for old in (folder / CUSTODY).iterdir():
             if _OURS.match(old.name) and old not in files:
                 old.unlink()
-    return Written([folder / INDEX, *dict.fromkeys(files)], list(overview.notes))
+    rows = [_shipped(*each) for each in live]
+    return Written([folder / INDEX, *dict.fromkeys(files)], list(overview.notes), rows, drawn, list(overview.alerts))
+
+
+def _shipped(shown: LivePage, page: Custody) -> dict[str, Scalar]:
+    """Who shipped a release: what was verified of its source, its builder, and its coming to the channel."""
+
+    def last(chapter: Chapter, begins: str) -> Statement | None:
+        own = [each for each in page.chapter(chapter) if each.state == "verified" and each.says.startswith(begins)]
+        return own[-1] if own else None
+
+    put = last("channels", f"put on {shown.channel} ")
+    source, builder = last("source", "built from"), last("builder", "built by")
+    return {
+        "image": shown.image,
+        "channel": shown.channel,
+        "release": shown.release,
+        "who": put.says.rpartition(" by ")[2] if put else "no record says",
+        "when": put.time if put else "",
+        "source": source.says.removeprefix("built from ") if source else "no believed key says",
+        "builder": builder.says.removeprefix("built by ") if builder else "no believed key says",
+        "digest": page.digest,
+    }
 
 
 def _live(session: Session, found: Sequence[Status], notes: list[str]) -> Iterator[tuple[LivePage, Custody]]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
 from registry_pipelines.chain.maturity_settings import Settings, read_settings, retention_rule
 from registry_pipelines.chain.releases import releases_of
+from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
 from registry_pipelines.errors import EvidenceError, ManifestInvalid, RegistryPipelinesError
@@ -69,6 +71,35 @@ def maturity(session: Session, images: Sequence[str] = ()) -> Maturity:
     by_registry = {name: [s for s, i in zip(found, wanted, strict=True) if i.registry == name] for name in named}
     registries = [_registry(session, settings[name], by_registry[name]) for name in named]
     return Maturity(made_at=write_time(session.now()), subjects=(*registries, *found), notes=tuple(notes))
+
+
+def below(session: Session, found: Maturity) -> list[str]:
+    """What is below `report.least_tier`, a sentence each with what is missing."""
+    least = session.config.report.least_tier
+    return [
+        f"{each.kind} {each.name} has tier {each.tier} of {least}: {step.name}: {step.why}"
+        for each in found.subjects
+        if each.tier < least and (step := each.next_step)
+    ]
+
+
+def told(session: Session) -> StageResult:
+    """The same as a result: a number for each subject, which Dagster charts. Not ``ok`` below `report.least_tier`."""
+    started = time.monotonic()
+    found = maturity(session)
+    reasons = below(session, found)
+    return StageResult(
+        stage="maturity",
+        subject="all",
+        action=f"{count_text(len(reasons), 'subject')} below the tier that is wanted" if reasons else "looked at",
+        seconds=time.monotonic() - started,
+        facts={f"tier of {each.kind} {each.name}": each.tier for each in found.subjects},
+        rows=[{name: value for name, value in row.items() if name != "practice"} for row in found.rows()],
+        tables={"criteria": [{"of": f"{s.kind} {s.name}", **row} for s in found.subjects for row in s.rows()]},
+        reasons=reasons,
+        notes=list(found.notes),
+        ok=not reasons,
+    )
 
 
 def _registry(session: Session, settings: Settings, images: Sequence[Subject]) -> Subject:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,13 +31,29 @@ NEEDS_TABLES = "reading it needs pandas and pyarrow: pip install 'registry-pipel
 Rows = list[dict[str, Any]]
 
 
-def plots(session: Session, pages: Sequence[Custody] = ()) -> tuple[list[Plot], list[str]]:
-    """All plots, measured or not, and what could not be read. pages: of live releases, for the age of findings."""
+COSTS = ("cost", "cost-bytes")
+PULLS, FINDINGS = "pulls", "findings"
+"""Names of plots; the others are in :data:`NUMBERS`."""
+
+
+def plots(
+    session: Session, pages: Sequence[Custody] = (), *, names: Collection[str] = ()
+) -> tuple[list[Plot], list[str]]:
+    """Plots, measured or not, and what could not be read. pages: of live releases, for the age of findings. names:
+    only these; nothing is read for others."""
     notes: list[str] = []
     if find_spec("pyarrow") is None:
         notes.append(NEEDS_TABLES)
-    found = [*_costs(session, notes), *_numbers(session, notes), _pulls(session, notes), finding_ages(pages)]
-    return found, notes
+    found: list[Plot] = []
+    if not names or set(COSTS) & set(names):
+        found += _costs(session, notes)
+    if not names or {name for name, *_ in NUMBERS.values()} & set(names):
+        found += _numbers(session, notes)
+    if not names or PULLS in names:
+        found.append(_pulls(session, notes))
+    if not names or FINDINGS in names:
+        found.append(finding_ages(pages))
+    return [each for each in found if not names or each.name in names], notes
 
 
 def _costs(session: Session, notes: list[str]) -> Iterator[Plot]:
@@ -49,7 +65,7 @@ def _costs(session: Session, notes: list[str]) -> Iterator[Plot]:
         notes.append(f"costs are kept in several currencies ({', '.join(sorted(currencies))}), and not drawn together")
         priced = []
     yield Plot(
-        name="cost",
+        name=COSTS[0],
         title="What storage costs a month",
         unit="usd",
         lines=_lines((row["time"], "all registries", row["usd"]) for row in priced),
@@ -58,7 +74,7 @@ def _costs(session: Session, notes: list[str]) -> Iterator[Plot]:
     )
     registries = [row for row in runs if row["level"] == "registry"]
     yield Plot(
-        name="cost-bytes",
+        name=COSTS[1],
         title="Bytes that are billed, by registry",
         unit="bytes",
         lines=_lines((row["time"], row["name"], row["needed_bytes"]) for row in registries),
@@ -120,7 +136,7 @@ def _pulls(session: Session, notes: list[str]) -> Plot:
     names = {name for _, name in counted}
     lines = {name: [Point(day, counted.get((day, name), 0)) for day in sorted(days)] for name in sorted(names)}
     return Plot(
-        name="pulls",
+        name=PULLS,
         title="Pulls a day, by repository",
         unit="count",
         lines=lines,
@@ -146,7 +162,7 @@ def finding_ages(pages: Sequence[Custody]) -> Plot:
     """For how long the oldest urgent finding of each live release is known, by its signed reports."""
     ages = ((read_time(time), page.name.partition("@")[0], days) for page in pages for time, days in page.ages)
     return Plot(
-        name="findings",
+        name=FINDINGS,
         title="Age of the oldest critical or high finding of what channels name",
         unit="days",
         lines=_lines((time, name, days) for time, name, days in ages if time is not None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -10,6 +11,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, rows_table
+from registry_pipelines.errors import EvidenceError
 from registry_pipelines.report.maturity import TIERS, Maturity
 
 
@@ -25,10 +27,14 @@ def maturity(options: Options, images: tuple[str, ...]) -> None:
     """
     with options.chain() as chain:
         found = chain.maturity(images)
+        below = chain.below_tier(found)
     if options.as_json:
         print_json(found.plain())
-        return
-    show(found, whole=bool(images))
+    else:
+        show(found, whole=bool(images))
+        print_lines(below)
+    if below:
+        sys.exit(EvidenceError.exit_code)
 
 
 def show(found: Maturity, *, whole: bool) -> None:

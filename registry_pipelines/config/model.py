@@ -394,6 +394,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """A look at each section of `failover`."""
     failover_drill: Cron = Cron("30 7 * * 0")
     """Fail-over drills."""
+    report: Cron = Cron("45 4 * * *")
+    """Custody of what channels name, and maturity."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
     cost: Cron = Cron("30 4 * * *")

@@ -52,6 +52,9 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     Analysis."""
     budget: Budget = Budget()
     """What a month may cost."""
+    least_tier: Annotated[int, Meta(ge=0, le=4)] = 0
+    """Tier of practice that every registry and image must have (docs/maturity.md): below it `report maturity` ends with
+    3, and the check of the asset fails."""
     audit: AuditSettings = AuditSettings()
     """Logs of who did what, and who may (docs/audit.md)."""
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from registry_pipelines.promote.person import Person
     from registry_pipelines.registry.embedded.http_server import HttpServer
     from registry_pipelines.report.custody import Custody
+    from registry_pipelines.report.html.plots import Plot
     from registry_pipelines.report.maturity import Maturity
 
 
@@ -115,3 +116,22 @@ class Seeing(Base):
         from registry_pipelines.chain import html_pages
 
         return html_pages.write_pages(self._session, folder)
+
+    def practice(self) -> StageResult:
+        """:meth:`maturity` of everything as a result. Not ``ok`` where something is below `report.least_tier`."""
+        from registry_pipelines.chain import maturity
+
+        return maturity.told(self._session)
+
+    def below_tier(self, found: Maturity) -> list[str]:
+        """What is below `report.least_tier`, a sentence each."""
+        from registry_pipelines.chain import maturity
+
+        return maturity.below(self._session, found)
+
+    def plots(self, *names: str) -> list[Plot]:
+        """What was kept over time, drawn: ``cost``, ``cost-bytes``, ``bytes``, ``lag``, ``advisories``, ``pulls``. What
+        nobody measured is a plot that says so."""
+        from registry_pipelines.chain import series
+
+        return series.plots(self._session, names=names)[0]

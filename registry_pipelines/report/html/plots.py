@@ -112,11 +112,11 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def draw(plot: Plot, *, alone: bool = False) -> Html:
+def draw(plot: Plot, *, alone: bool = False, most: int = MOST_POINTS) -> Html:
     """The picture as SVG; of a plot without any value a box that says why. alone: with a style of its own, for a file
-    or for Markdown."""
+    or for Markdown. most: points of a line."""
     style = Html(f"<style>{ALONE}</style>") if alone else ""
-    shown, left_out = _chosen(plot)
+    shown, left_out = _chosen(plot, most)
     height = HEIGHT + _LEGEND * len(shown) + (_LEGEND if left_out else 0)
     name = f"plot-{plot.name}"
     head = [element("title", plot.title, id=f"{name}-title"), element("desc", plot.told(), id=f"{name}-words")]
@@ -143,18 +143,16 @@ def _nothing(plot: Plot) -> Html:
     )
 
 
-def _chosen(plot: Plot) -> tuple[dict[str, list[Point]], int]:
+def _chosen(plot: Plot, most: int) -> tuple[dict[str, list[Point]], int]:
     """The lines that are drawn, each sorted and thinned, and how many are not."""
-    lines = {
-        name: _thinned(sorted(each for each in points if isfinite(each.value))) for name, points in plot.lines.items()
-    }
-    lines = {name: points for name, points in lines.items() if points}
+    finite = {name: sorted(each for each in points if isfinite(each.value)) for name, points in plot.lines.items()}
+    lines = {name: _thinned(points, most) for name, points in finite.items() if points}
     greatest = sorted(lines, key=lambda name: (-lines[name][-1].value, name))[:MOST_LINES]
     return {name: lines[name] for name in lines if name in greatest}, len(lines) - len(greatest)
 
 
-def _thinned(points: list[Point]) -> list[Point]:
-    while len(points) > MOST_POINTS:
+def _thinned(points: list[Point], most: int) -> list[Point]:
+    while len(points) > most:
         points = [*points[:-1:2], points[-1]]
     return points
 
