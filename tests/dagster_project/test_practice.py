@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,8 +19,14 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.metrics import keep
 from registry_pipelines.report.html.plots import Plot, Point
 from registry_pipelines.report.metrics.model import Collected, sample
-from tests.chain.conftest import fleet  # noqa: F401 - a fixture
-from tests.chain.fleet import Fleet
+from tests.chain.fleet import Fleet, start
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with ExitStack() as stack:
+        yield start(tmp_path, stack)
+
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
@@ -33,7 +41,7 @@ def night(chain: Chain) -> tuple[dict[str, bool], dict[str, dg.MetadataValue]]:
     return {each.check_name: each.passed for each in done.get_asset_check_evaluations()}, metadata
 
 
-def test_a_night_says_who_shipped_what_and_draws_what_was_kept(fleet: Fleet) -> None:  # noqa: F811
+def test_a_night_says_who_shipped_what_and_draws_what_was_kept(fleet: Fleet) -> None:
     release = fleet.release("v1.0.0")
     assert fleet.judged(release)
     fleet.chain.promote(release)
