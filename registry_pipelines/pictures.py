@@ -1,4 +1,4 @@
-"""Pictures of figures as SVG: bars beside each other, and bytes over time."""
+"""Pictures of figures as SVG: bars beside each other, bytes over time, and costs that meet at a break-even."""
 
 from __future__ import annotations
 
@@ -73,6 +73,44 @@ def time_line(lines: Sequence[Line]) -> str:
     parts.append(f'<text x="{left + width}" y="{height - 8}" text-anchor="end">{longest:.1f} s</text>')
     parts.append('<text x="300" y="14" text-anchor="middle">circle: STARTED, square: RESULT</text>')
     return _picture(600, height, parts)
+
+
+def straight_lines(
+    series: Mapping[str, tuple[float, float]], *, most: float, x: str, y: str, mark: float | None = None
+) -> str:
+    """Costs that grow with something: by name what each is at 0 and at ``most``. x, y: what the axes count. mark: where
+    two of them meet."""
+    left, top, width, height = 70, 24, 500, 240
+    highest = max((value for pair in series.values() for value in pair), default=1.0) or 1.0
+    base = top + height
+
+    def across(value: float) -> float:
+        return left + min(value / (most or 1.0), 1.0) * width
+
+    def down(value: float) -> float:
+        return base - value / highest * height
+
+    parts = [
+        f'<line x1="{left}" y1="{base}" x2="{left + width}" y2="{base}" stroke="#999999"/>',
+        f'<line x1="{left}" y1="{top}" x2="{left}" y2="{base}" stroke="#999999"/>',
+        f'<text x="10" y="16">{html.escape(y)}</text>',
+        f'<text x="{left - 6}" y="{top + 10}" text-anchor="end">{highest:,.0f}</text>',
+        f'<text x="{left - 6}" y="{base}" text-anchor="end">0</text>',
+        f'<text x="{left + width}" y="{base + 18}" text-anchor="end">{most:,.0f} {html.escape(x)}</text>',
+    ]
+    for number, (label, (start, end)) in enumerate(series.items()):
+        colour, legend = COLOURS[number % len(COLOURS)], base + 40 + 18 * number
+        points = f'x1="{left}" y1="{down(start):.1f}" x2="{left + width}" y2="{down(end):.1f}"'
+        parts.append(f'<line {points} stroke="{colour}" stroke-width="2"/>')
+        parts.append(f'<rect x="{left}" y="{legend - 10}" width="12" height="12" fill="{colour}"/>')
+        parts.append(f'<text x="{left + 18}" y="{legend}">{html.escape(label)}</text>')
+    if mark is not None and 0 <= mark <= most:
+        parts.append(
+            f'<line x1="{across(mark):.1f}" y1="{top}" x2="{across(mark):.1f}" y2="{base}" stroke="#333333" '
+            'stroke-dasharray="4 3"/>'
+        )
+        parts.append(f'<text x="{across(mark):.1f}" y="{base + 18}" text-anchor="middle">{mark:,.0f}</text>')
+    return _picture(620, base + 50 + 18 * len(series), parts)
 
 
 def _picture(width: int, height: int, rows: Sequence[str]) -> str:

@@ -100,7 +100,7 @@ def bases(session: Session, names: Collection[str] = ()) -> StageResult:
             found = _remembered(_file(session, base))
             notes.append(f"base {name} cannot be read, what was seen before counts: {error}")
         known += (_until(base, each) for each in found)
-    standing, silent = _standing(session, known)
+    standing, silent = images_on(session, known)
     notes += silent
     if names:
         standing = [each for each in standing if each.base]
@@ -142,7 +142,7 @@ def to_build(session: Session, name: str) -> list[str]:
     """Images that stand on an older one of a base, and whose configured version is not there yet: a build makes it.
     Raises InputError."""
     known, _ = _refreshed(session, _base(session, name))
-    standing, _ = _standing(session, known)
+    standing, _ = images_on(session, known)
     stale = dict.fromkeys(each.release.image for each in standing if each.state == "older")
     return [image for image in stale if _is_buildable(session, session.image(image))]
 
@@ -323,7 +323,7 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _standing(session: Session, known: Sequence[KnownBase]) -> tuple[list[OnBase], list[str]]:
+def images_on(session: Session, known: Sequence[KnownBase]) -> tuple[list[OnBase], list[str]]:
     """What each image's newest release, and each that a channel names, stands on; and which images cannot be read."""
     found: list[OnBase] = []
     notes: list[str] = []

@@ -17,6 +17,7 @@ from registry_pipelines.chain.methods.keeping import Keeping
 from registry_pipelines.chain.methods.making import Making
 from registry_pipelines.chain.methods.moving import Moving
 from registry_pipelines.chain.methods.seeing import Seeing
+from registry_pipelines.chain.methods.trying import Trying
 from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.errors import EvidenceError, NotFound, RegistryPipelinesError
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from registry_pipelines.chain.status import Status
 
 
-class Chain(Making, Judging, Moving, Keeping, Clouds, Seeing):
+class Chain(Making, Judging, Moving, Keeping, Clouds, Seeing, Trying):
     """The stages of one configuration. Safe to use from many threads.
 
     All methods raise the errors of ``errors.py``; those that judge raise EvidenceError for "no" where going on would

@@ -14,8 +14,8 @@ from registry_pipelines.chain.pull_counts import Counted, Counts, count_pulls
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, RegistryPipelinesError, Unavailable
-from registry_pipelines.progress import count_text, size_text
-from registry_pipelines.report.arithmetic import doubts
+from registry_pipelines.progress import count_text
+from registry_pipelines.report.arithmetic import amount_text, doubts
 from registry_pipelines.report.transfer import Copies, Pulls, Transfer, transfer
 from registry_pipelines.settings import unknown
 
@@ -48,7 +48,7 @@ def transferred(
     return StageResult(
         stage="transfer",
         subject=", ".join(registries) or "all registries",
-        action=f"{least}{size_text(round(found.size))} a month, {least}{found.usd:.2f} {book.currency}",
+        action=f"{least}{amount_text(found.size)} a month, {least}{found.usd:.2f} {book.currency}",
         seconds=time.monotonic() - started,
         facts={
             "usd_per_month": round(found.usd, 2),
@@ -212,7 +212,7 @@ class _Sizes:
             sizes = [self._size(repository, row) for row in pulled]
             if (low := min(sizes)) == (high := max(sizes)):
                 return float(low), f"{count_text(len(sizes), 'image')} that were pulled lately"
-            of = f"{count_text(len(sizes), 'image')} that were pulled lately, {size_text(low)} to {size_text(high)}"
+            of = f"{count_text(len(sizes), 'image')} that were pulled lately, {amount_text(low)} to {amount_text(high)}"
             return sum(sizes) / len(sizes), of
         tagged = [row for row in rows if row["tags"] and not row["subject"]]
         dated = [row for row in tagged if row["pushed"] or row["created"]]

@@ -18,6 +18,7 @@ class _Reports(LaterGroup):
         "metrics": "metering",
         "receive": "auditing",
         "transfer": "what_if",
+        "what-if": "what_if",
     }
 
 

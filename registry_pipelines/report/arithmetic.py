@@ -78,6 +78,18 @@ def together(lines: Iterable[Line]) -> tuple[Line, ...]:
     return tuple(sums.values())
 
 
+def amount_text(amount: float) -> str:
+    """``5.0 GB``: bytes in units of a thousand, in which clouds bill."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(amount) < _THOUSAND or unit == "TB":
+            break
+        amount /= _THOUSAND
+    return f"{amount:.0f} B" if unit == "B" else f"{amount:,.1f} {unit}"
+
+
+_THOUSAND = 1000
+
+
 def _number(value: float) -> str:
     """One digit; more of what would be 0 so."""
     return f"{value:.1f}" if value >= 0.05 or not value else f"{value:.3g}"
@@ -87,4 +99,4 @@ def _money(usd: float) -> str:
     return f"{usd:.2f}" if usd >= 0.005 or not usd else f"{usd:.2g}"
 
 
-__all__ = ["DAYS", "GB", "UNITS", "Line", "all_sure", "doubts", "sum_usd", "together", "told"]
+__all__ = ["DAYS", "GB", "UNITS", "Line", "all_sure", "amount_text", "doubts", "sum_usd", "together", "told"]

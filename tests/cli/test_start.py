@@ -77,6 +77,8 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "report html": (["--to", "registry-pipelines.yaml"], 2),
     "lifecycle": (["check", "nowhere"], 8),
     "report transfer": (["nowhere"], 8),
+    "report what-if retention": (["nowhere"], 8),
+    "report what-if rechunk": (["nowhere"], 8),
     "inventory": (["nowhere"], 8),
     "usage": (["nowhere"], 8),
     "advisories": (["import", "nowhere"], 8),

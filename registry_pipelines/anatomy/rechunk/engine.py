@@ -59,7 +59,8 @@ SILENT = Silent()
 WORKERS = 2
 """Layers made at once: each is compressed by one thread and read back by another, beside its upload."""
 _NO_OPTIONS = RechunkOptions()
-_NOTHING = LayerContent(facts={}, links={})
+NOTHING = LayerContent(facts={}, links={})
+"""Of a layer that nobody looked into."""
 
 
 def rechunk(
@@ -223,7 +224,7 @@ class _Run:
         read = self._read(image, where)
         records = [each.record for each in read if each.record is not None]
         before = merge(records)
-        owners = Owners(merge_layers([each.content or _NOTHING for each in read]))
+        owners = Owners(merge_layers([each.content or NOTHING for each in read]))
         plan = plan_image(before, owners, self._options, self._previous.get(image.platform))
         if not plan.layers:
             raise InputError("no file is left in it, so there is nothing to rechunk", where=where)
@@ -306,7 +307,7 @@ class _Run:
 
     def _make(self, plan: Plan, missing: Sequence[PlannedLayer], spill: Spill) -> list[LayerDigests]:
         """The first failure ends all."""
-        largest_first = sorted(missing, key=lambda each: -_tar_bytes(plan, each))
+        largest_first = sorted(missing, key=lambda each: -tar_bytes(plan, each))
         with Pool(WORKERS, "rechunk") as pool:
             futures = {each.key: pool.submit(self._send, plan, each, spill) for each in largest_first}
             done, _ = wait(futures.values(), return_when=FIRST_EXCEPTION)
@@ -320,7 +321,7 @@ class _Run:
 
     def _send(self, plan: Plan, planned: PlannedLayer, spill: Spill) -> LayerDigests:
         task = f"layer {planned.layer.name}"
-        self._progress.begin(task, total_bytes=_tar_bytes(plan, planned))
+        self._progress.begin(task, total_bytes=tar_bytes(plan, planned))
         digests = send_layer(
             plan,
             planned,
@@ -362,7 +363,8 @@ def _wanted(plan: Plan, layers: Sequence[PlannedLayer]) -> dict[int, dict[int, W
     return found
 
 
-def _tar_bytes(plan: Plan, planned: PlannedLayer) -> int:
+def tar_bytes(plan: Plan, planned: PlannedLayer) -> int:
+    """Unpacked bytes of the files of a layer that is planned."""
     tree = plan.merged.tree
     return sum(tree.node(number).size for number in first_names(planned.entries) if plan.merged.is_file(number))
 
@@ -411,4 +413,4 @@ def _told(made: _Made) -> RechunkedImage:
     )
 
 
-__all__ = ["read_layouts", "rechunk"]
+__all__ = ["NOTHING", "read_layouts", "rechunk", "tar_bytes"]

@@ -1,8 +1,8 @@
 """The methods of :class:`~registry_pipelines.chain.stages.Chain`, by what they do.
 
 ``making``: build, stream, scan; ``judging``: sign to revoke; ``moving``: replicate, mirror, bundles, sync, deploy;
-``keeping``: inventory, usage, collect; ``clouds``: settings, events; ``seeing``: reports. Each method calls one
-function of the stage's module, which it loads then. Only ``stages`` imports this.
+``keeping``: inventory, usage, collect; ``clouds``: settings, events; ``seeing``: reports; ``trying``: what-ifs. Each
+method calls one function of the stage's module, which it loads then. Only ``stages`` imports this.
 """
 
 from __future__ import annotations
