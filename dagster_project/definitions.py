@@ -11,6 +11,7 @@ from dagster_project.assets import (
     build,
     bundles,
     collect,
+    deploy,
     events,
     failover,
     infra,
@@ -35,6 +36,7 @@ from dagster_project.assets import (
 from dagster_project.collecting import undo_job
 from dagster_project.converting import convert_sensor
 from dagster_project.deciding import deciding_jobs
+from dagster_project.deploying import deployment_sensor
 from dagster_project.inbox import inbox_sensor
 from dagster_project.moving import keys_sensor
 from dagster_project.new_bases import bases_sensor, rebuild_sensor
@@ -45,6 +47,7 @@ from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import (
     by_bucket,
     by_upstream,
+    deploy_job,
     job,
     measure_job,
     measured,
@@ -117,6 +120,9 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     drills = [recover.drilled(settings) for settings in config.backups.values()]
     stands = [failover.stood_in(settings) for settings in config.failover.values()]
     outages = [failover.failed_over(settings) for settings in config.failover.values()]
+    running = [deploy.deployed(settings, config) for settings in config.deploy.values()]
+    rollouts = [deploy_job(config, running)] if running else []
+    unasked = [name for name, settings in config.deploy.items() if settings.auto]
     plans = [collect.retention(name) for name in ruled]
     let_gone = [collect.collected(name) for name in ruled]
     aside = [collect.quarantine(name) for name in ruled]
@@ -192,6 +198,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *stands,
             *drills,
             *outages,
+            *running,
             *plans,
             *let_gone,
             *aside,
@@ -222,6 +229,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *proofs,
             *glances,
             *trials,
+            *rollouts,
             *plannings,
             *collections,
             *purges,
@@ -246,6 +254,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(convert_sensor(config, each.name, rechunked) for each in regroupings),
             promotion_sensor(config, release),
             keys_sensor(),
+            *(deployment_sensor(config, each, unasked) for each in rollouts if unasked),
             *(inbox_sensor(config, inboxes, each) for each in loads),
             *(each for cutting in packs for each in recordings_sensors(config, cutting)),
             *(bases_sensor(config, look) for look in looks),

@@ -60,6 +60,17 @@ def promote_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     )
 
 
+def deploy_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
+    """One release to where it runs."""
+    return dg.define_asset_job(
+        "deploy",
+        dg.AssetSelection.assets(*assets),
+        hooks={notified},
+        description="Roll a release out to every deployment whose channel names it, by digest, and read it back there.",
+        config=_by_release(config),
+    )
+
+
 def measure_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     """How long a start of one release takes."""
     return dg.define_asset_job(

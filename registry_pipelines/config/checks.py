@@ -228,7 +228,7 @@ def _merges(key: yaml.Node) -> bool:
 
 def _lookalikes(config: Config) -> Iterable[tuple[str, str]]:
     """Dagster's names have no dashes: of two that differ by one alone nothing would load."""
-    for section in ("registries", "targets", "mirrors", "syncs", "python_packages"):
+    for section in ("registries", "targets", "mirrors", "syncs", "python_packages", "deploy"):
         used: dict[str, str] = {}
         for name in getattr(config, section):
             if (first := used.setdefault(name.replace("-", "_"), name)) != name:
