@@ -626,6 +626,7 @@ ANSWERS: dict[str, Any] = {
     "lifecycle preview": Results,
     "lifecycle convert": Results,
     "infra terraform": TerraformFiles,
+    "report pipelines": Results,
     "report transfer": Results,
     "report what-if retention": Results,
     "report what-if replica": Results,

@@ -16,6 +16,7 @@ class _Reports(LaterGroup):
         "html": "pages",
         "maturity": "pages",
         "metrics": "metering",
+        "pipelines": "pipelining",
         "receive": "auditing",
         "transfer": "what_if",
         "what-if": "what_if",

@@ -41,6 +41,7 @@ from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.order import Channel
 from registry_pipelines.recover.failover.model import Failover
 from registry_pipelines.recover.model import Backup
+from registry_pipelines.report.pipelines.settings import Pipelines
 from registry_pipelines.report.settings import ReportSettings
 from registry_pipelines.settings import (
     ATTESTOR,
@@ -490,6 +491,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Registries that stand in for each other, by name (docs/failover.md)."""
     deploy: dict[Annotated[str, NAME], DeploySettings] = {}
     """Where promoted releases are to run, by name (docs/deployment.md)."""
+    pipelines: dict[Annotated[str, NAME], Pipelines] = {}
+    """Pipelines of CI systems that `report pipelines` writes, by name (docs/pipelines.md)."""
     retention: tuple[RetentionRule, ...] = ()
     """Retention rules."""
     collect: Collect = Collect()

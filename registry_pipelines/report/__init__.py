@@ -4,5 +4,6 @@
 for ways of pulling, ``storage`` for what is stored. Pure: nothing is asked; ``chain`` has the values.
 
 ``custody`` has the whole life of a digest as statements with their evidence, ``origin`` what provenance of any builder
-says; ``maturity`` how good the practice is. ``html`` makes pages that open without a server.
+says; ``maturity`` how good the practice is. ``html`` makes pages that open without a server. ``pipelines`` writes
+pipelines of CI systems.
 """

@@ -70,6 +70,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "report cost": (["nowhere"], 8),
     "report prices": (["--prices", "nowhere"], 8),
     "report custody": (["ap"], 8),
+    "report pipelines": (["nowhere"], 8),
     "report metrics": (["--to", "cloudwatch"], 8),
     "report maturity": (["ap"], 8),
     "report audit": ([], 8),

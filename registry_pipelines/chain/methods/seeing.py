@@ -83,6 +83,14 @@ class Seeing(Base):
 
         return audit_alerts.acknowledge_alerts(self._session, tuple(alerts), reason, by)
 
+    def pipelines(
+        self, names: Sequence[str] = (), *, folder: Path | None = None, check: bool = False, over: bool = False
+    ) -> StageResult:
+        """Write the files of CI pipelines that the configuration has. Raises InputError, ConfigInvalid, LocalError."""
+        from registry_pipelines.chain import pipelines
+
+        return pipelines.pipelines(self._session, names, folder=folder, check=check, over=over)
+
     def custody(self, text: str) -> Custody:
         """The whole life of a release or of any image, with the evidence of each statement: who shipped this. text: as
         :meth:`find_release` and ``locate`` read it; of a release a whole digest that was deleted, too. Nothing is
