@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
 
 from registry_pipelines.settings import AWS_REGION, AWS_ROLE, GLOB, NAME, SERVICE_ACCOUNT, Duration, Names, Pattern
 
@@ -26,6 +25,7 @@ PACKAGE = Pattern(
     "a pinned package",
     "write NAME[EXTRAS]==VERSION",
 )
+PYTHON = Pattern(r"^3\.[0-9]{1,2}$", "a version of Python", "write it like 3.12, in quotes")
 RUNNER = Pattern(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$", "a runner", "write it like ubuntu-24.04")
 
 System = Literal["github", "gitlab", "cloud-build", "codebuild"]
@@ -85,7 +85,7 @@ class Pipelines(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     environment: Annotated[str, NAME] = "images"
     """GitHub's environment: it holds the secrets, and clouds trust it by name (`repo:OWNER/NAME:environment:images`);
     which branches and tags may use it is set there."""
-    python: Annotated[str, Meta(pattern=r"^3\.[0-9]{1,2}$")] = "3.12"
+    python: Annotated[str, PYTHON] = "3.12"
     """Python for `package`."""
     time_limit: Duration = Duration(hours=2)
     """How long a pipeline may take."""
