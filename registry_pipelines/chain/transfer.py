@@ -18,6 +18,7 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.report.arithmetic import amount_text, doubts
 from registry_pipelines.report.transfer import Copies, Pulls, Transfer, transfer
 from registry_pipelines.settings import unknown
+from registry_pipelines.transfer.closure.digest_tags import is_named_after_digest
 
 if TYPE_CHECKING:
     from registry_pipelines.inventory.value import Inventory
@@ -178,6 +179,8 @@ class _Sizes:
         self._since = since
         self.notes: list[str] = []
         self._by_name: dict[str, list[dict[str, Any]]] = {}
+        self._sizes: dict[str, dict[str, int]] = {}
+        self._named: dict[str, dict[str, dict[str, Any]]] = {}
         self._why = ""
         try:
             found = inventory.read(session, [registry], repositories=sorted(repositories), manifests="none")
@@ -193,6 +196,8 @@ class _Sizes:
         columns = ["repository", "digest", "tags", "size_bytes", "children", "subject", "created", "pushed", "pulled"]
         for row in found.table().select(columns).to_pylist():
             self._by_name.setdefault(row["repository"], []).append(row)
+            self._sizes.setdefault(row["repository"], {})[row["digest"]] = row["size_bytes"] or 0
+            self._named.setdefault(row["repository"], {}).update(dict.fromkeys([row["digest"], *row["tags"]], row))
 
     def lately(self, repository: str) -> list[dict[str, Any]]:
         """Images that were pulled in that time, by the registry's own word. What refers to another is none of them."""
@@ -206,15 +211,15 @@ class _Sizes:
         if not rows:
             return None, self._why or "there is no image in it now"
         if named:
-            one = [row for row in rows if row["digest"] == named or named in (row["tags"] or ())]
-            return (self._size(repository, one[0]), named) if one else (None, f"{named} is not there any more")
+            one = self._named[repository].get(named)
+            return (self._size(repository, one), named) if one else (None, f"{named} is not there any more")
         if pulled := self.lately(repository):
             sizes = [self._size(repository, row) for row in pulled]
             if (low := min(sizes)) == (high := max(sizes)):
                 return float(low), f"{count_text(len(sizes), 'image')} that were pulled lately"
             of = f"{count_text(len(sizes), 'image')} that were pulled lately, {amount_text(low)} to {amount_text(high)}"
             return sum(sizes) / len(sizes), of
-        tagged = [row for row in rows if row["tags"] and not row["subject"]]
+        tagged = [row for row in rows if any(not is_named_after_digest(tag) for tag in row["tags"] or ())]
         dated = [row for row in tagged if row["pushed"] or row["created"]]
         newest = max(dated, key=lambda row: row["pushed"] or row["created"], default=tagged[-1] if tagged else None)
         if newest is None:
@@ -226,9 +231,8 @@ class _Sizes:
 
     def _size(self, repository: str, row: dict[str, Any]) -> int:
         """Of an index its largest image, as ECR says it of its own."""
-        below = set(row["children"] or ())
-        sizes = [each["size_bytes"] or 0 for each in self._by_name[repository] if each["digest"] in below]
-        return max([row["size_bytes"] or 0, *sizes])
+        known = self._sizes[repository]
+        return max([row["size_bytes"] or 0, *(known.get(each, 0) for each in row["children"] or ())])
 
 
 __all__ = ["DAYS", "measured", "transferred"]

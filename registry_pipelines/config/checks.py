@@ -25,6 +25,7 @@ from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOU
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.client.redirects import Allowed
 from registry_pipelines.release import check_channel
+from registry_pipelines.report.edges import problems as edge_problems
 from registry_pipelines.settings import unknown
 from registry_pipelines.stream.model import problems as stream_problems
 from registry_pipelines.transfer.closure.choice import Choice
@@ -521,7 +522,10 @@ def _backups(config: Config) -> Iterable[tuple[str, str]]:
 
 
 def _report(config: Config) -> Iterable[tuple[str, str]]:
-    """A budget of a team that is none would never be held against anything."""
+    """A budget of a team that is none would never be held against anything, and an edge has a way that there is."""
+    for name, edge in config.report.edges.items():
+        for field, problem in edge_problems(edge):
+            yield f"report.edges.{name}.{field}", problem
     for name in config.report.budget.teams:
         if name not in config.report.teams:
             yield f"report.budget.teams.{name}", unknown(name, config.report.teams, "team")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
+from registry_pipelines.errors import InputError
 from registry_pipelines.settings import GLOB, EntryName, Names
 
 Through = Literal["public", "nat", "s3-gateway", "interface-endpoint"]
@@ -33,4 +35,21 @@ class PullEdge(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     over is told as unknown."""
 
 
-__all__ = ["PullEdge", "Through"]
+def problems(edge: PullEdge) -> Iterator[tuple[str, str]]:
+    """What does not go together in an edge: the field, and what is wrong with it."""
+    from registry_pipelines.report.advice import cloud_of  # of few configurations, and every command reads one
+
+    try:
+        cloud = cloud_of(edge.region) if edge.region else "other"
+    except InputError as error:
+        yield "region", f"{error.what}; write for example eu-west-1 or europe-west1"
+        return
+    if cloud == "other" and edge.through != "public":
+        yield "through", f"`{edge.through}` is a way within a cloud: give `region`, or write `public`"
+    elif cloud != "aws" and edge.through in ("s3-gateway", "interface-endpoint"):
+        yield "through", f"`{edge.through}` is AWS's, and {edge.region} is no region of AWS"
+    if edge.zone == "other" and edge.through in ("public", "s3-gateway"):
+        yield "zone", f"`{edge.through}` has no zone"
+
+
+__all__ = ["PullEdge", "Through", "problems"]

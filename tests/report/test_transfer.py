@@ -282,6 +282,24 @@ def test_kept_events_say_which_image_and_how_many_bytes(aws: AwsDouble, tmp_path
 
 
 @pytest.mark.parametrize(
+    ("edge", "says"),
+    [
+        ("registry: ecr, through: nat", "`nat` is a way within a cloud: give `region`"),
+        ("registry: ecr, through: nat, region: mars", "is no region of AWS or Google Cloud"),
+        ("registry: ecr, through: s3-gateway, region: europe-west1", "europe-west1 is no region of AWS"),
+        ("registry: ecr, through: public, region: eu-west-1, zone: other", "`public` has no zone"),
+        ("registry: ecr, region: eu-west-1", "through"),
+        ("registry: nowhere, through: public", "nowhere"),
+        ("registry: ecr, through: public, share: 101", "101"),
+    ],
+)
+def test_an_edge_that_cannot_be_is_refused_with_its_line(aws: AwsDouble, tmp_path: Path, edge: str, says: str) -> None:
+    config = written(tmp_path, aws, more=f"report: {{edges: {{e: {{{edge}}}}}}}\n")
+    done = CliRunner().invoke(main, ["report", "transfer", "--config", str(config)])
+    assert done.exit_code == 8 and says in done.output and f"{config}:3: report.edges.e" in done.output
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         ("registry,repository\necr,a\n", "no column pulls"),
