@@ -25,6 +25,7 @@ from dagster_project.assets import (
     recover,
     replicate,
     report_cost,
+    report_metrics,
     report_practice,
     rescan,
     scan,
@@ -63,6 +64,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.events import told_registries
 from registry_pipelines.chain.inventory import inventoried
 from registry_pipelines.config import Config
+from registry_pipelines.report.metrics.settings import MetricsSettings
 from registry_pipelines.report.settings import Budget
 
 Assets = list[dg.AssetsDefinition]
@@ -178,6 +180,10 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     bills = [job("nightly_cost", costs, "Say what registries cost, and whose that is.")] if costs else []
     judged = [report_practice.maturity, report_practice.custody] if config.images else []
     pages = [job("nightly_report", judged, "Say who shipped what and how good the practice is.")] if judged else []
+    counted = [report_metrics.metrics] if config.report.metrics != MetricsSettings() else []
+    tellings = (
+        [job("metrics", counted, "Count what registries hold, and tell who draws and alarms.")] if counted else []
+    )
     counts = [job("nightly_inventory", held, "List what registries hold, and who runs it.")] if held else []
     return dg.Definitions(
         assets=[
@@ -210,6 +216,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *watched,
             *costs,
             *judged,
+            *counted,
         ],
         jobs=[
             release,
@@ -237,6 +244,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *counts,
             *bills,
             *pages,
+            *tellings,
             *settings,
             *lags,
             *hearings,
@@ -283,6 +291,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(counting, str(config.schedules.inventory), config) for counting in counts),
             *(nightly(billing, str(config.schedules.cost), config) for billing in bills),
             *(nightly(writing, str(config.schedules.report), config) for writing in pages),
+            *(nightly(telling, str(config.schedules.metrics), config) for telling in tellings),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
         asset_checks=[rechunk.same_tree(rechunked)] if rechunked else [],

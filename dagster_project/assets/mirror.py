@@ -1,6 +1,7 @@
 """Mirror: our releases and foreign images through the DMZ into private registries."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 
 import dagster as dg
 
@@ -58,6 +59,7 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         kinds={"oci"},
         owners=["team:platform"],
         code_version="2",
+        freshness_policy=fresh(mirror),
         check_specs=[
             of_partitions(SAME, key, f"{mirror.to} holds what the DMZ does, digest for digest.", partitions),
             of_partitions(
@@ -91,6 +93,7 @@ def artifacts(mirror: Mirror) -> dg.AssetsDefinition:
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
+        freshness_policy=fresh(mirror),
         description=f"Artifacts brought up to date in {mirror.to}: {', '.join(mirror.artifacts)}.",
     )
     def artifacts(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
@@ -98,6 +101,13 @@ def artifacts(mirror: Mirror) -> dg.AssetsDefinition:
             return succeeded(context, logged_chain.mirror(mirror.name, upstream=ARTIFACTS))
 
     return artifacts
+
+
+def fresh(mirror: Mirror) -> dg.FreshnessPolicy:
+    """Stale once nothing was brought for as long as the mirror's ``max_age``. Dagster asks for the newest partition
+    alone; the check ``age`` is about each."""
+    most = timedelta(seconds=mirror.max_age.total_seconds())
+    return dg.FreshnessPolicy.time_window(fail_window=max(most, timedelta(minutes=1)))
 
 
 def upstream_partitions(mirror: Mirror) -> dg.StaticPartitionsDefinition:
