@@ -144,7 +144,7 @@ def read_whole(path: Path) -> Inventory:
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InputError(f"this is not a Parquet file: {error}", where=str(second)) from error
     missing = [name for name in PARTS_SCHEMA.names if name not in parts.schema.names]
-    if missing or pa.array(inventory.frame["digest"]) != parts["digest"].combine_chunks():
+    if missing or not inventory.table()["digest"].equals(parts["digest"]):
         raise InputError(
             "the inventory and the file beside it are not of one another", where=str(second), do="Take it again"
         )
