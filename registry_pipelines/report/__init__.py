@@ -1,7 +1,9 @@
 """What things cost: a book of prices that is data, and where nodes should pull from by it.
 
-``prices`` reads a price book, ``arithmetic`` has quantities times prices as lines that can be read; ``advice`` does it
-for ways of pulling, ``storage`` for what is stored. Pure: nothing is asked; ``chain`` has the values.
+``prices`` reads a price book, ``refresh`` makes one from clouds' lists; ``arithmetic`` has quantities times prices as
+lines that can be read, ``advice`` does it for ways of pulling. ``holdings`` says who needs which blob, ``allocation``
+whose part it is, ``cost`` what that costs; ``history`` keeps runs. ``settings`` is the section of the configuration.
+Pure: nothing is asked; ``chain`` has the values.
 
 ``custody`` has the whole life of a digest as statements with their evidence, ``origin`` what provenance of any builder
 says; ``maturity`` how good the practice is. ``html`` makes pages that open without a server. ``pipelines`` writes

@@ -261,6 +261,17 @@ def test_months_are_told_by_their_last_run_and_a_run_of_the_future_is_left_out(t
     assert months(runs, 0) == [] and read_runs(tmp_path / "none", AT)[0].num_rows == 0
 
 
+def test_an_inventory_of_many_row_groups_is_read_whole(tmp_path: Path) -> None:
+    config = configured(tmp_path)
+    path = stored(
+        tmp_path, ecr(*(image("app", f"v{at}", {"base": 100, f"{at}": 1}, registry="ecr") for at in range(7)))
+    )
+    for file in (path, tmp_path / "stored.parts.parquet"):
+        pq.write_table(pq.read_table(file), file, row_group_size=2)
+    found = cost(config, "--from", path)
+    assert found["facts"]["bytes"] == 107 and not any("at most" in note for note in found["notes"])
+
+
 def test_files_that_are_not_of_one_another_and_registries_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     config = configured(tmp_path)
     path = stored(tmp_path, ecr(image("app", "v1", {"a": 1}, registry="ecr")))
