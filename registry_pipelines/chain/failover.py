@@ -44,7 +44,8 @@ def placed(session: Session, settings: Failover, order: Sequence[str] = ()) -> l
             *_foreign(session, settings, name),
         ]
         trusted = replace(endpoint, ca_file=f"ca-{host_path(endpoint.host)}.crt")
-        found.append(Placed(trusted, sorted(set(routes)), ours))
+        dial_s = int(settings.dial_timeout.total_seconds())
+        found.append(Placed(trusted, sorted(set(routes)), ours, dial_s))
     return found
 
 

@@ -23,6 +23,9 @@ def failover_problems(config: Config) -> Iterator[tuple[str, str]]:
         timeout_s = settings.health.timeout.total_seconds()
         if not LEAST_TIMEOUT_S <= timeout_s <= MAX_TIMEOUT_S:
             yield f"{path}.health.timeout", f"is {settings.health.timeout}; write something from 100ms to 60s"
+        dial_s = settings.dial_timeout.total_seconds()
+        if dial_s % 1 or dial_s > MAX_TIMEOUT_S:
+            yield f"{path}.dial_timeout", f"is {settings.dial_timeout}; write whole seconds, at most 60s"
         if settings.health.pause.total_seconds() > MAX_TIMEOUT_S:
             yield f"{path}.health.pause", f"is {settings.health.pause}; write at most 60s"
         if settings.dns:

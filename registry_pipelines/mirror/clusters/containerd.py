@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from registry_pipelines.mirror.clusters.model import (
     Endpoint,
@@ -41,7 +42,7 @@ def hosts_toml(placed: Sequence[Placed]) -> Written:
         return Written({}, wrong=wrong)
     files: dict[str, bytes] = {}
     for host in sorted({host for each in placed for host in each.hosts}):
-        of_host = [Placed(each.endpoint, each.hosts[host]) for each in placed if host in each.hosts]
+        of_host = [replace(each, routes=each.hosts[host]) for each in placed if host in each.hosts]
         files[f"{host}/hosts.toml"] = "\n".join(_lines(host, of_host)).encode()
         files.update({f"{host}/{name}": content for name, content in ca_files(of_host).items()})
     several = [note for each in placed for note in _several(each)]
@@ -53,20 +54,23 @@ def _fits(route: Route) -> bool:
 
 
 def _lines(host: str, placed: Sequence[Placed]) -> Iterator[str]:
-    urls = [(each.endpoint, _url(each.endpoint, prefix)) for each in placed for prefix in _prefixes(each.routes)]
+    urls = [(each, _url(each.endpoint, prefix)) for each in placed for prefix in _prefixes(each.routes)]
     yield HEAD.format(host=host, registries=", then from ".join(each.endpoint.host for each in placed))
     last, url = urls[-1]
-    yield from _section(last, f"server = {json.dumps(url)}")
-    for endpoint, url in urls:
-        yield from _section(endpoint, f"[host.{json.dumps(url)}]")
+    yield from _section(last.endpoint, f"server = {json.dumps(url)}")
+    for each, url in urls:
+        yield from _section(each.endpoint, f"[host.{json.dumps(url)}]", dial_s=0 if each is last else each.dial_s)
 
 
-def _section(endpoint: Endpoint, first: str) -> Iterator[str]:
+def _section(endpoint: Endpoint, first: str, *, dial_s: int = 0) -> Iterator[str]:
+    """dial_s: of one that is not the last. containerd from 2.1 on obeys it, 1.6 passes over it (run: 2.1.9, 1.6.20)."""
     yield first
     yield 'capabilities = ["pull", "resolve"]'
     yield "override_path = true"
     if endpoint.certificates:
         yield f"ca = {json.dumps(endpoint.ca_file)}"
+    if dial_s:
+        yield f'dial_timeout = "{dial_s}s"'
     yield ""
 
 

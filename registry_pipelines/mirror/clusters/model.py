@@ -72,6 +72,9 @@ class Placed:
     routes: Sequence[Route]
     ours: Collection[str] = ()
     """Hosts in ``routes`` all of whose images are ours: whose image a path is needs no host in it then."""
+    dial_s: int = 0
+    """Seconds that a node tries to connect before it asks the next one, where a form can say it; 0 for what the program
+    takes by itself."""
 
     @property
     def hosts(self) -> dict[str, list[Route]]:

@@ -92,6 +92,9 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Further hosts by which workloads name our images, beside the first registry's own and `dns.name`."""
     channels: tuple[Annotated[str, TAG], ...] = ()
     """Channel tags whose releases must have a second place; those of all channels unless told."""
+    dial_timeout: Duration = Duration(seconds=2)
+    """How long containerd from 2.1 on tries to connect to a registry that is not the last, for each request; by itself
+    it takes 30 s. `0s` leaves it so. Other programs cannot be told."""
     health: Health = Health()
     """When a registry counts as down."""
     dns: Dns | None = None

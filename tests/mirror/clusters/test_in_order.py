@@ -43,7 +43,7 @@ def asked(form: ClusterForm, files: dict[str, bytes], name: str) -> list[str]:
 
 def test_the_first_registry_is_asked_first_in_every_form() -> None:
     placed = [
-        Placed(FIRST, [APP], ("us.example.com",)),
+        Placed(FIRST, [APP], ("us.example.com",), dial_s=2),
         Placed(SECOND, [Route(APP.host, APP.repository, "replica/team/app")]),
     ]
     for order in (placed, placed[::-1]):
@@ -55,6 +55,10 @@ def test_the_first_registry_is_asked_first_in_every_form() -> None:
             else:
                 assert asked(form, dict(written.files), APP.name) == want, form
     hosts = write_in_order("hosts-toml", "prod", placed)
+    # Who is asked last has whatever time it takes: there is nobody else.
+    [content] = [tomllib.loads(raw.decode()) for raw in hosts.files.values()]
+    assert [each.get("dial_timeout") for each in content["host"].values()] == ["2s", None]
+    assert "dial_timeout" not in content
     assert any(each.startswith("No account is in these files; us.example.com") for each in hosts.notes)
     assert any("us.example.com must take it, or pods bring none" in each for each in hosts.notes)
     assert not any("brings with a pull" in each for each in write_in_order("hosts-toml", "prod", placed[:1]).notes)

@@ -53,7 +53,7 @@ def second(network: CutOff, folder: Path) -> Iterator[tuple[Endpoint, Digest]]:
 
 
 def files(folder: Path, form: ClusterForm, endpoint: Endpoint) -> Path:
-    first = Placed(STOPPED, [Route("us.example.com", "team/app", "team/app")])
+    first = Placed(STOPPED, [Route("us.example.com", "team/app", "team/app")], dial_s=2)
     other = Placed(endpoint, [Route("us.example.com", "team/app", "replica/team/app")])
     for path, raw in write_in_order(form, "prod", [first, other]).files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
