@@ -79,7 +79,7 @@ def _kept(look: Look) -> Iterator[tuple[str, Path]]:
     settings = config.report.metrics
     for name in settings.registries or inventoried(config) or list(config.registries):
         path = kept_at(config, name)
-        if not path.exists() or look.now.timestamp() - path.stat().st_mtime > settings.inventory_age.total_seconds():
+        if not _young(path, look.now, settings.inventory_age):
             try:
                 result = keep(look.session, name)
                 if not result.ok:
@@ -88,6 +88,14 @@ def _kept(look: Look) -> Iterator[tuple[str, Path]]:
                 look.fail(f"inventory {name}", str(error))
         if path.exists():
             yield name, path
+
+
+def _young(path: Path, now: datetime, most: timedelta) -> bool:
+    """Whether a file is there and not older than that; one that is to come is of a clock that was wrong."""
+    if not path.exists():
+        return False
+    passed = timedelta(seconds=now.timestamp() - path.stat().st_mtime)
+    return -SKEW <= passed <= most
 
 
 def _numbers(look: Look, path: Path) -> Iterator[Sample]:
@@ -186,7 +194,7 @@ def _arrival(look: Look, path: Path) -> tuple[str, str, int] | None:
         at = read_time(str(document["read_back_at"]))
         ends = tuple(str(document[name]).partition("/")[0] for name in ("source", "target"))
         size = int(document["size_bytes"])
-    except (ManifestInvalid, KeyError, TypeError, ValueError, OSError) as error:
+    except (ManifestInvalid, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
         look.fail("receipts", f"{path.name} cannot be read: {type(error).__name__}")
         return None
     if at is None or not look.now - DAY <= at <= look.now + SKEW or size < 0:

@@ -154,7 +154,7 @@ class Provider:
     def _schema(self, _request: Any) -> Any:
         own = self.name.rstrip("56")
         data = {kind: _block(fields, computed=_DATA[kind]) for kind, fields in schemas()["data"][own].items()}
-        made = {kind: _block(fields, computed={}) for kind, fields in resources(self.name).items()}
+        made = {kind: _block(fields, computed=_filled_in(kind)) for kind, fields in resources(self.name).items()}
         return M["Schemas"](
             provider={"block": _block(_provider_fields(own), computed=None)},
             resources=[{"key": kind, "value": {"block": block}} for kind, block in made.items()],
@@ -174,8 +174,8 @@ class Provider:
 
     def _plan(self, request: Any) -> Any:
         state = _load(request.state)
-        if state is not None and state.get("id") is None:
-            state["id"] = _UNKNOWN
+        if state is not None:
+            state |= {name: _UNKNOWN for name in ("id", *_filled_in(request.type_name)) if state.get(name) is None}
         return M["Planned"](state=_dump(state))
 
     def _apply(self, request: Any) -> Any:
@@ -185,6 +185,9 @@ class Provider:
                 whole = "projects/{project}/locations/{location}/repositories/{repository_id}"
                 named = "repository_id" in state
                 state["id"] = whole.format_map(state) if named else f"{request.type_name}-{len(self.created)}"
+            for name in _filled_in(request.type_name):
+                if state.get(name) == _UNKNOWN:
+                    state[name] = _FORMS[request.type_name].format(**state | {"count": len(self.created)})
             self.created.append((request.type_name, state))
         return M["Applied"](state=_dump(state))
 
@@ -193,6 +196,7 @@ class Provider:
         self.imported.append((request.type_name, request.id))
         fields = resources(self.name)[request.type_name]
         state = {name: None if isinstance(kind, str) else [] for name, kind in fields.items()} | {"id": request.id}
+        state |= dict.fromkeys(_filled_in(request.type_name), request.id)
         return M["Imported"](imported=[{"type_name": request.type_name, "state": _dump(state)}])
 
     def _data(self, request: Any) -> Any:
@@ -213,6 +217,18 @@ def _provider_fields(name: str) -> dict[str, Any]:
     return {
         field: kind if isinstance(kind, str) else {"min": 0, "max": 0, "fields": kind} for field, kind in fields.items()
     }
+
+
+_FORMS = {
+    "aws_sns_topic": "arn:aws:sns:eu-west-1:111122223333:{name}",
+    "google_monitoring_notification_channel": "projects/ml-prod/notificationChannels/{count}",
+}
+"""Of what is filled in."""
+
+
+def _filled_in(kind: str) -> dict[str, str]:
+    """What a provider itself fills in of a resource that others refer to."""
+    return {name: f'"{each}"' for name, each in schemas()["computed"].get(kind, {}).items()}
 
 
 def _block(fields: dict[str, Any], *, computed: dict[str, str] | None) -> Any:

@@ -71,7 +71,7 @@ def test_terraform_takes_over_what_exists_by_the_import_blocks(tmp_path: Path) -
         done = terraform(tmp_path, providers, "plan", "-input=false")
         assert done.returncode == 0, done.stdout + done.stderr
         named = json.loads(made.files["imports.tf.json"])["import"]
-        assert f"{len(named)} to import, 3 to add" in done.stdout, "three endpoints have no id that is known here"
+        assert f"{len(named)} to import, 8 to add" in done.stdout, "what Terraform finds by ids that nobody here knows"
         assert ("aws_ecr_repository", "ml/forecaster") in amazon.imported
         whole = "projects/ml-prod/locations/europe-west1/repositories/models"
         assert ("google_artifact_registry_repository", whole) in google.imported

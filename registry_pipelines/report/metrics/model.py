@@ -51,11 +51,16 @@ class Collected(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def sample(name: str, value: float, time: datetime, **labels: str) -> Sample:
-    """One of a measure. Labels longer than ``MAX_LABEL_CHARACTERS`` are cut. Raises KeyError for another name."""
+    """One of a measure. Labels longer than ``MAX_LABEL_CHARACTERS`` are cut; what is no UTF-8 becomes ``?``.
+    Raises KeyError for another name."""
     measure = MEASURES[name]
     assert set(labels) == set(measure.labels), (name, labels)  # noqa: S101 - the table is ours, and so is the caller
-    told = {label: labels[label][:MAX_LABEL_CHARACTERS] for label in measure.labels}
+    told = {label: _text(labels[label][:MAX_LABEL_CHARACTERS]) for label in measure.labels}
     return Sample(name, told, float(value), measure.unit, time)
+
+
+def _text(value: str) -> str:
+    return value.encode("utf-8", "replace").decode()
 
 
 def largest(sizes: dict[str, int], most: int) -> frozenset[str]:

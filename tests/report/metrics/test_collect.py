@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 import urllib.request
@@ -21,6 +22,8 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.measures import MEASURES, OTHERS
+from registry_pipelines.report.audit.model import Action, Event
+from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.metrics.model import Sample, bounded, sample
 from registry_pipelines.report.metrics.prometheus import metrics_server
 from tests.chain.fleet import Fleet, free_ports, push, start
@@ -271,3 +274,46 @@ def test_a_sample_has_the_labels_of_its_measure() -> None:
     assert isinstance(found, Sample) and len(found.labels["image"]) == 255
     with pytest.raises(AssertionError):
         sample("verdicts", 1, NOW, image="a")
+
+
+def test_pulls_and_bytes_given_out_are_those_of_the_last_day(fleet: Fleet) -> None:
+    def event(number: int, action: Action, hours: float, **more: Any) -> Event:
+        at = datetime.now(UTC) - timedelta(hours=hours)
+        return Event(time=at, action=action, registry="us", source="log", id=str(number), **more)
+
+    pulled = [event(at, "pull", 1, repository="team/app", who="node", size=10) for at in range(3)]
+    given = [event(10 + at, "layer", 2, repository="team/app", size=1000) for at in range(2)]
+    others = [
+        event(20, "pull", 30, repository="team/app", size=10),
+        event(21, "pull", 1, repository="team/app", refused="DENIED"),
+        event(22, "push", 1, repository="team/tool", size=500),
+        event(23, "pull", 1, repository="team/tool"),
+    ]
+    AuditStore(fleet.config.state / "report" / "audit").add([*pulled, *given, *others])
+    _, told = numbers(fleet)
+    assert told["repository_pulls", "registry=us repository=team/app"] == 3
+    assert told["repository_pulls", "registry=us repository=team/tool"] == 1
+    assert told["egress_bytes", "registry=us"] == 2030, "sizes that a log does not tell are not guessed"
+    damaged = next((fleet.config.state / "report" / "audit").rglob("*.parquet"))
+    before = damaged.read_bytes()
+    try:
+        damaged.write_bytes(b"PAR1 torn")
+        result, told = numbers(fleet, code=7)
+    finally:
+        damaged.write_bytes(before)
+    assert told["source_failed", "source=logs"] == 1 and told["source_failed", "source=verdicts"] == 0
+    assert any(each.startswith("logs: ") for each in result["reasons"])
+
+
+def test_an_inventory_of_a_wrong_clock_is_taken_again(fleet: Fleet) -> None:
+    numbers(fleet)
+    path = fleet.config.state / "inventory" / "us.parquet"
+    far = time.time() + 86_400
+    for written in (far, time.time() - 27 * 3600):
+        os.utime(path, (written, written))
+        numbers(fleet)
+        assert abs(path.stat().st_mtime - time.time()) < patient(600)
+
+
+def test_what_is_no_text_becomes_some() -> None:
+    assert sample("registry_bytes", 1, NOW, registry="a\ud800").labels == {"registry": "a?"}
