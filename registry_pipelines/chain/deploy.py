@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.channels import channel_of
 from registry_pipelines.chain.deploy_places import open_platform, wanted_at
+from registry_pipelines.chain.deployed import last_rolled_out
 from registry_pipelines.chain.next_steps import promoting, typed
 from registry_pipelines.chain.promote import broken_glass, leaves_from
 from registry_pipelines.chain.result import Scalar, StageResult
@@ -98,9 +99,9 @@ def due(session: Session, name: str) -> tuple[Release, str] | None:
         return None
     release, channel = _release(session, settings, None)
     leaves_from(session, release, channel_of(session.image(release.image), channel))
-    last = latest(_records(session, release), name, release.image)
-    if last is None:
-        return release, "rollout"
+    last = last_rolled_out(session, settings)
+    if last is None or last.digest != release.digest:  # of an earlier release that is back there are notes, too
+        return release, f"rollout {last.time if last else ''}"
     if last.outcome != "running":
         return None
     begun = datetime.strptime(last.since, TIME_FORMAT).replace(tzinfo=UTC)

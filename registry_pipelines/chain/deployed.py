@@ -34,8 +34,21 @@ def deployed_digests(session: Session) -> dict[Digest, str]:
     return found
 
 
+def last_rolled_out(session: Session, settings: DeploySettings) -> DeploymentRecord | None:
+    """The newest note of a deployment, whichever release it is about; None for none. Raises RegistryError."""
+    return max(_notes(session, settings), key=lambda each: each.time, default=None)
+
+
 def _until_it_ran(session: Session, settings: DeploySettings) -> Iterator[DeploymentRecord]:
-    """The newest note about each release that the channel named, the latest release first, as far as one that ran."""
+    """The newest note about each release, the latest release first, as far as one that ran."""
+    for record in _notes(session, settings):
+        yield record
+        if record.outcome == "running":
+            return
+
+
+def _notes(session: Session, settings: DeploySettings) -> Iterator[DeploymentRecord]:
+    """The newest note about each release that the channel named, the latest release first."""
     image = session.image(settings.image)
     place, channel = session.places.source(image), settings.channel or image.order[-1].name
     named, verifier = digest_at(place, channel), session.keys.trusted_if_any()
@@ -48,8 +61,6 @@ def _until_it_ran(session: Session, settings: DeploySettings) -> Iterator[Deploy
         record = latest(read_deployments(known, release.digest), settings.name, image.name)
         if record is not None:
             yield record
-            if record.outcome == "running":
-                return
 
 
 def _digest(text: str) -> Digest | None:
@@ -59,4 +70,4 @@ def _digest(text: str) -> Digest | None:
         return None
 
 
-__all__ = ["deployed_digests"]
+__all__ = ["deployed_digests", "last_rolled_out"]

@@ -7,9 +7,10 @@ A revision keeps the image as it was written: by digest that is what runs, by ta
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from registry_pipelines.deploying.kube_status import mapping, mappings, number
 from registry_pipelines.deploying.platform import RELEASE, Instance, Look
 from registry_pipelines.errors import ContentError, Forbidden, InputError, NotFound
 from registry_pipelines.inventory.usage.google_rest import GoogleRest
@@ -48,11 +49,11 @@ class Service:
     def look(self) -> Look:
         """See Platform. Raises ContentError for an answer that is no service."""
         service = self._get(self._path, "run.services.get")
-        containers = (service.get("template") or {}).get("containers") or []
+        containers = self._containers(service)
         at = self._position(containers)
-        annotations = {str(key): str(value) for key, value in (service.get("annotations") or {}).items()}
+        annotations = {str(key): str(value) for key, value in mapping(service.get("annotations")).items()}
         written = str(containers[at]["image"])
-        terminal = service.get("terminalCondition") or {}
+        terminal = mapping(service.get("terminalCondition"))
         seen = service.get("observedGeneration") == service.get("generation") and not service.get("reconciling")
         parted = annotations.get(RELEASE) == written and _latest_percent(service) < 100
         told = _told(terminal)
@@ -62,7 +63,8 @@ class Service:
             settled=bool(seen and terminal.get("state") == SUCCEEDED),
             progress=told if seen else f"it is reconciled{f' ({told})' if told else ''}",
             failed=f"the revision did not come up: {told}" if seen and terminal.get("state") == FAILED else "",
-            revision=_last(service.get("latestReadyRevision")),
+            # Traffic that somebody moved away and back is another state, too.
+            revision=f"{_last(service.get('latestReadyRevision'))}/{service.get('generation') or ''}",
             setter=str(service.get("lastModifier") or ""),
             version=str(service.get("etag") or ""),
             annotations=annotations,
@@ -123,12 +125,15 @@ class Service:
             status=error.status,
         )
 
-    def _position(self, containers: Any) -> int:
-        """Which container is changed. Raises InputError, ContentError."""
-        if not isinstance(containers, list) or not all(
-            isinstance(each, dict) and isinstance(each.get("image"), str) for each in containers
-        ):
+    def _containers(self, service: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Raises ContentError."""
+        containers = mappings(mapping(service.get("template")).get("containers"))
+        if not containers or not all(isinstance(each.get("image"), str) for each in containers):
             raise ContentError("a container of the service has no image", where=self.where)
+        return containers
+
+    def _position(self, containers: list[dict[str, Any]]) -> int:
+        """Which container is changed. Raises InputError."""
         if self._container:
             names = [str(each.get("name") or "") for each in containers]
             if self._container not in names:
@@ -148,10 +153,10 @@ class Service:
         parts = _parts(service)
         for name in [latest] if parted and latest else parts:
             revision = self._get(f"{self._path}/revisions/{name}", "run.revisions.get")
-            images = {str(each.get("name") or ""): each.get("image") for each in revision.get("containers") or ()}
+            images = {str(each.get("name") or ""): each.get("image") for each in mappings(revision.get("containers"))}
             image = str(images.get(container) or (next(iter(images.values()), "") if len(images) == 1 else ""))
-            conditions = {each.get("type"): each for each in revision.get("conditions") or ()}
-            ready = conditions.get("Ready") or {}
+            conditions = {str(each.get("type")): each for each in mappings(revision.get("conditions"))}
+            ready = conditions.get("Ready", {})
             up = ready.get("state") == SUCCEEDED
             yield Instance(name, image, up, trouble="" if up else _told(ready))
 
@@ -159,11 +164,11 @@ class Service:
 def _parts(service: Mapping[str, Any]) -> dict[str, int]:
     """Percent of the traffic by revision, as it is; without those that get none."""
     found: dict[str, int] = {}
-    for each in service.get("trafficStatuses") or ():
+    for each in mappings(service.get("trafficStatuses")):
         # Of the latest revision the name is not said here.
         name = _last(each.get("revision")) or _last(service.get("latestReadyRevision"))
-        if name and each.get("percent"):
-            found[name] = found.get(name, 0) + int(each["percent"])
+        if name and number(each, "percent"):
+            found[name] = found.get(name, 0) + number(each, "percent")
     return found
 
 
@@ -174,16 +179,16 @@ def _served(service: Mapping[str, Any]) -> str:
 
 def _latest_percent(service: Mapping[str, Any]) -> int:
     """What the latest revision is to get, by what is written; all where nothing is."""
-    traffic: Sequence[Mapping[str, Any]] = service.get("traffic") or ()
+    traffic = mappings(service.get("traffic"))
     if not traffic:
         return 100
-    return sum(int(each.get("percent") or 0) for each in traffic if each.get("type") == LATEST)
+    return sum(number(each, "percent") for each in traffic if each.get("type") == LATEST)
 
 
 def _traffic(service: Mapping[str, Any], percent: int, pinned: str) -> list[dict[str, Any]]:
     """Targets: the latest revision gets ``percent``, the rest stays with those that have the traffic now, or goes to
     ``pinned``. Tags, which give revisions an address of their own, stay."""
-    tags = [{**each, "percent": 0} for each in service.get("traffic") or () if each.get("tag")]
+    tags = [{**each, "percent": 0} for each in mappings(service.get("traffic")) if each.get("tag")]
     rest = {pinned: 100} if pinned else _parts(service)
     left, whole = 100 - percent, sum(rest.values()) or 1
     others: list[dict[str, Any]] = [

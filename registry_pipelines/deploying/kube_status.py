@@ -38,12 +38,12 @@ class _Counted(NamedTuple):
 
 def progress_of(kind: str, document: Mapping[str, Any]) -> Progress:
     """Of a workload as the API server has it. kind: ``deployment``, ``statefulset``, ``daemonset``."""
-    metadata, spec, status = (document.get(part) or {} for part in ("metadata", "spec", "status"))
+    metadata, spec, status = (mapping(document.get(part)) for part in ("metadata", "spec", "status"))
     count, failed, revision = {"deployment": _deployment, "statefulset": _stateful_set, "daemonset": _daemon_set}[kind](
         metadata, spec, status
     )
     waiting = _waiting(count)
-    if _number(status, "observedGeneration") < _number(metadata, "generation"):
+    if number(status, "observedGeneration") < number(metadata, "generation"):
         # What the status says is about the state before; so is a failure.
         waiting, failed = "its controller has not seen the change yet", ""
     blocked = _blocked(kind, spec) or ("" if count.wanted or waiting.startswith("its") else NO_PODS)
@@ -54,36 +54,37 @@ def progress_of(kind: str, document: Mapping[str, Any]) -> Progress:
 def _blocked(kind: str, spec: Any) -> str:
     if kind == "deployment":
         return "the Deployment is paused: `kubectl rollout resume` lets it go on" if spec.get("paused") else ""
-    strategy = spec.get("updateStrategy") or {}
+    strategy = mapping(spec.get("updateStrategy"))
     if strategy.get("type") == "OnDelete":
         return "its updateStrategy is OnDelete: pods change when somebody deletes them"
-    if _number(strategy.get("rollingUpdate") or {}, "partition"):
+    if number(mapping(strategy.get("rollingUpdate")), "partition"):
         return "its updateStrategy has a partition: pods below it keep the old image"
     return ""
 
 
 def _deployment(metadata: Any, spec: Any, status: Any) -> tuple[_Counted, str, str]:
-    conditions = {each.get("type"): each for each in status.get("conditions") or ()}
-    late = conditions.get("Progressing") or {}
+    conditions = {str(each.get("type")): each for each in mappings(status.get("conditions"))}
+    late = conditions.get("Progressing", {})
     failed = ""
     if late.get("reason") == "ProgressDeadlineExceeded":
         failed = f"the Deployment made no progress within its deadline: {str(late.get('message') or '')[:300]}"
-    updated = _number(status, "updatedReplicas")
-    old = _number(status, "replicas") - updated
-    counted = _Counted(_number(spec, "replicas", 1), updated, _number(status, "availableReplicas"), old)
-    return counted, failed, str((metadata.get("annotations") or {}).get(REVISION) or "")
+    updated = number(status, "updatedReplicas")
+    old = number(status, "replicas") - updated
+    counted = _Counted(number(spec, "replicas", 1), updated, number(status, "availableReplicas"), old)
+    return counted, failed, str(mapping(metadata.get("annotations")).get(REVISION) or "")
 
 
 def _stateful_set(metadata: Any, spec: Any, status: Any) -> tuple[_Counted, str, str]:
-    ready = _number(status, "readyReplicas")
-    ready = min(ready, _number(status, "availableReplicas", ready))
-    counted = _Counted(_number(spec, "replicas", 1), _number(status, "updatedReplicas"), ready)
-    return counted, "", str(status.get("updateRevision") or "")
+    ready = number(status, "readyReplicas")
+    ready = min(ready, number(status, "availableReplicas", ready))
+    counted = _Counted(number(spec, "replicas", 1), number(status, "updatedReplicas"), ready)
+    # A template that comes back has the name that it had: the generation tells the two times apart.
+    return counted, "", f"{status.get('updateRevision') or ''}/{number(metadata, 'generation')}"
 
 
 def _daemon_set(metadata: Any, spec: Any, status: Any) -> tuple[_Counted, str, str]:
     fields = ("desiredNumberScheduled", "updatedNumberScheduled", "numberAvailable")
-    return _Counted(*(_number(status, each) for each in fields)), "", str(metadata.get("generation") or "")
+    return _Counted(*(number(status, each) for each in fields)), "", str(metadata.get("generation") or "")
 
 
 def _waiting(count: _Counted) -> str:
@@ -99,7 +100,7 @@ def setter_of(document: Mapping[str, Any], listed: str, container: str) -> str:
     """The field manager that wrote the container's image last; empty where none is told."""
     found = ""
     newest = ""
-    for each in (document.get("metadata") or {}).get("managedFields") or ():
+    for each in mappings(mapping(document.get("metadata")).get("managedFields")):
         fields: Any = each.get("fieldsV1")
         for part in ("f:spec", "f:template", "f:spec", f"f:{listed}", f'k:{{"name":"{container}"}}'):
             fields = fields.get(part) if isinstance(fields, dict) else None
@@ -109,10 +110,20 @@ def setter_of(document: Mapping[str, Any], listed: str, container: str) -> str:
     return found
 
 
-def _number(mapping: Any, name: str, otherwise: int = 0) -> int:
+def number(of: Any, name: str, otherwise: int = 0) -> int:
     """A number of an answer; what is none counts as 0."""
-    value = mapping.get(name, otherwise)
+    value = of.get(name, otherwise)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
-__all__ = ["Progress", "progress_of", "setter_of"]
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A mapping of an answer; what is none counts as an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
+def mappings(value: Any) -> list[dict[str, Any]]:
+    """The mappings of a list of an answer."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+__all__ = ["Progress", "mapping", "mappings", "number", "progress_of", "setter_of"]

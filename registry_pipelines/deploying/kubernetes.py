@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from registry_pipelines.deploying.kube_status import progress_of, setter_of
+from registry_pipelines.deploying.kube_pods import belongs, instance_of
+from registry_pipelines.deploying.kube_status import mapping, mappings, progress_of, setter_of
 from registry_pipelines.deploying.platform import Instance, Look
 from registry_pipelines.errors import ContentError, Forbidden, InputError, NotFound
 from registry_pipelines.inventory.usage.kube_api import KubeApi
@@ -49,7 +50,7 @@ class Workload:
         document = self._read()
         listed, container = self._find(document)
         done = progress_of(self._kind, document)
-        metadata, status = document.get("metadata") or {}, "containerStatuses"
+        metadata, status = mapping(document.get("metadata")), "containerStatuses"
         if listed == "initContainers":
             status = "initContainerStatuses"
         return Look(
@@ -62,7 +63,7 @@ class Workload:
             revision=done.revision,
             setter=setter_of(document, listed, container["name"]),
             version=str(metadata.get("resourceVersion") or ""),
-            annotations={str(key): str(value) for key, value in (metadata.get("annotations") or {}).items()},
+            annotations={str(key): str(value) for key, value in mapping(metadata.get("annotations")).items()},
             raw={"list": listed, "name": container["name"]},
         )
 
@@ -110,8 +111,8 @@ class Workload:
         spec = _inside(document, "spec", "template", "spec")
         found: dict[str, tuple[str, dict[str, Any]]] = {}
         for listed in LISTS:
-            for each in spec.get(listed) or ():
-                if not isinstance(each, dict) or not isinstance(each.get("image"), str):
+            for each in mappings(spec.get(listed)):
+                if not isinstance(each.get("image"), str):
                     raise ContentError(f"a container of {self._name} has no image", where=self.where)
                 found[str(each.get("name"))] = (listed, each)
         mains = [name for name, (listed, _) in found.items() if listed == "containers"]
@@ -128,10 +129,10 @@ class Workload:
     def _instances(self, document: Mapping[str, Any], container: str, status: str) -> Iterator[Instance]:
         """Its pods, but those that are going or have ended."""
         for pod in self._pods(_inside(document, "spec", "selector")):
-            metadata, state = pod.get("metadata") or {}, pod.get("status") or {}
-            over = metadata.get("deletionTimestamp") or state.get("phase") in OVER
-            if not over and _belongs(metadata, document, self._kind):
-                yield _instance(str(metadata.get("name")), state, container, status)
+            state = mapping(pod.get("status"))
+            over = mapping(pod.get("metadata")).get("deletionTimestamp") or state.get("phase") in OVER
+            if not over and belongs(pod, document, self._kind):
+                yield instance_of(pod, container, status)
 
     def _pods(self, selector: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         path = f"/api/v1/namespaces/{self._namespace}/pods"
@@ -152,54 +153,15 @@ def _inside(document: Mapping[str, Any], *path: str) -> dict[str, Any]:
 
 def _selector(selector: Mapping[str, Any]) -> str:
     """As a list takes it. Operators: In, NotIn, Exists, DoesNotExist."""
-    parts = [f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items()]
-    for each in selector.get("matchExpressions") or ():
-        key, operator = each.get("key"), each.get("operator")
-        values = ",".join(map(str, each.get("values") or ()))
+    parts = [f"{key}={value}" for key, value in mapping(selector.get("matchLabels")).items()]
+    for each in mappings(selector.get("matchExpressions")):
+        key, operator, listed = str(each.get("key")), str(each.get("operator")), each.get("values")
+        values = ",".join(map(str, listed if isinstance(listed, list) else ()))
         forms = {"In": f"{key} in ({values})", "NotIn": f"{key} notin ({values})", "Exists": key}
-        parts.append(str(forms.get(operator, f"!{key}")))
+        parts.append(forms.get(operator, f"!{key}"))
     if not parts:
         raise ContentError("the workload selects no pods by label")
     return ",".join(parts)
-
-
-def _belongs(metadata: Mapping[str, Any], document: Mapping[str, Any], kind: str) -> bool:
-    """Whether a pod is the workload's own, and not one of another whose labels match, too. A Deployment's belong to its
-    ReplicaSets, which are called after it."""
-    own = document.get("metadata") or {}
-    owners = [each for each in metadata.get("ownerReferences") or () if each.get("controller")]
-    if kind == "deployment":
-        start = f"{own.get('name')}-"
-        return any(
-            each.get("kind") == "ReplicaSet"
-            and str(each.get("name")) == f"{start}{(metadata.get('labels') or {}).get('pod-template-hash')}"
-            for each in owners
-        )
-    return any(each.get("uid") == own.get("uid") for each in owners)
-
-
-def _instance(name: str, state: Mapping[str, Any], container: str, status: str) -> Instance:
-    mine: Mapping[str, Any] = next((each for each in state.get(status) or () if each.get("name") == container), {})
-    conditions = {each.get("type"): each for each in state.get("conditions") or ()}
-    ready = (conditions.get("Ready") or {}).get("status") == "True"
-    trouble = "" if ready else _trouble(name, state, conditions)
-    return Instance(name, str(mine.get("imageID") or ""), ready, int(mine.get("restartCount") or 0), trouble)
-
-
-def _trouble(name: str, state: Mapping[str, Any], conditions: Mapping[Any, Mapping[str, Any]]) -> str:
-    """What a pod waits for: ``ImagePullBackOff: ...``, ``Unschedulable: ...``; empty while it only starts."""
-    for status in ("initContainerStatuses", "containerStatuses"):
-        for each in state.get(status) or ():
-            for phase in ("waiting", "terminated"):
-                told = (each.get("state") or {}).get(phase) or {}
-                reason = str(told.get("reason") or "")
-                if reason and reason not in ("ContainerCreating", "PodInitializing", "Completed"):
-                    message = str(told.get("message") or "")[:300]
-                    return f"container {each.get('name')}: {reason}{f': {message}' if message else ''}"
-    scheduled = conditions.get("PodScheduled") or {}
-    if scheduled.get("status") == "False":
-        return f"{scheduled.get('reason')}: {str(scheduled.get('message') or '')[:300]}"
-    return ""
 
 
 __all__ = ["MANAGER", "Workload"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from registry_pipelines.deploying.platform import BEFORE, CONFLICT, RELEASE, Look, Platform
 from registry_pipelines.deploying.record import Outcome
@@ -105,7 +105,7 @@ def roll_out(
             rolling.write(seen, wanted.image, before)
             changed = True
         look = rolling.come_up()
-        if platform.widen(look):
+        if rolling.widen(look):
             changed = True
             look = rolling.come_up()
         return RolledOut("running", (), before, look, changed)
@@ -129,7 +129,7 @@ def _taken_back(
         rolling.write(look, before, before, back=True)
         back = rolling.settle()
         # By tag the new revision may run something else: traffic stays with the one that ran before.
-        if "@" in before and platform.widen(back):
+        if "@" in before and rolling.widen(back):
             back = rolling.settle()
         return RolledOut("taken back", reasons, before, back, changed=True)
     except _NotUp as down:
@@ -176,12 +176,8 @@ class _Rolling:
     def come_up(self) -> Look:
         """Wait until the release runs, and watch it. Raises _NotUp, Unavailable."""
         look = self.settle()
-        restarts, until = _restarts(look), time.monotonic() + self.limits.health_s
-        pause = self.limits.pause_s
-        while True:
-            left = until - time.monotonic()
-            if left <= 0:
-                return look
+        begun, until, pause = look, time.monotonic() + self.limits.health_s, self.limits.pause_s
+        while (left := until - time.monotonic()) > 0:
             time.sleep(min(pause, left))
             pause = min(pause * 1.5, LONGEST_PAUSE_S)
             try:
@@ -191,11 +187,31 @@ class _Rolling:
                     continue
                 raise  # nobody saw how it ended
             self._still_ours(look)
-            why = against(look, self.wanted)
-            if why or not look.settled:
-                raise _NotUp(look, *(why or [look.progress]), *look.troubles)
-            if _restarts(look) > restarts:
-                raise _NotUp(look, "it was ready, and restarted within `health`", *look.troubles)
+            if why := self._fell(look, begun):
+                raise _NotUp(look, *why, *look.troubles)
+        return look if look.settled else self.settle()
+
+    def _fell(self, look: Look, begun: Look) -> list[str]:
+        """What speaks against instances that were ready. One that came since, as the workload grew or a node was
+        drained, may start in peace, unless it says what is wrong with it."""
+        known = {each.name for each in begun.instances}
+        watched = [each for each in look.instances if each.name in known or each.trouble]
+        why = against(replace(look, instances=tuple(watched)), self.wanted) if watched or not look.instances else []
+        if not why and sum(each.restarts for each in watched if each.name in known) > _restarts(begun):
+            why = ["it was ready, and restarted within `health`"]
+        return [look.failed] if look.failed and not why else why
+
+    def widen(self, look: Look) -> bool:
+        """Give it all of the traffic; whether there was anything to do. Raises _NotUp, RegistryError."""
+        for left in reversed(range(MOST_WRITES)):
+            try:
+                return self.platform.widen(look)
+            except RegistryError as error:
+                if error.status != CONFLICT or not left:
+                    raise
+                look = self.platform.look()
+                self._still_ours(look)
+        return False
 
     def settle(self) -> Look:
         """Wait until the platform says that all of it runs, and instances do. Raises _NotUp, Unavailable."""

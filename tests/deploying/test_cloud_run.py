@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from registry_pipelines.deploying.cloud_run import Service
-from registry_pipelines.deploying.rollout import RolledOut, roll_out
-from registry_pipelines.errors import Forbidden, InputError, NotFound, RegistryError, Unavailable
+from registry_pipelines.deploying.rollout import RolledOut, against, roll_out
+from registry_pipelines.errors import (
+    Forbidden,
+    InputError,
+    NotFound,
+    RegistryError,
+    RegistryPipelinesError,
+    Unavailable,
+)
 from registry_pipelines.inventory.usage.google_rest import GoogleRest
 from registry_pipelines.registry.gar.access import GoogleAccess
 from tests.deploying.parts import NEW, OLD, QUICK, THIRD, limits, wanted
@@ -18,6 +28,8 @@ from tests.doubles.google.world import Fault, Refusal, World
 
 APP = "reg.example/team/app"
 NAME = "projects/ml-prod/locations/europe-west1/services/web"
+FIELDS = ("template", "containers", "image", "name", "traffic", "trafficStatuses", "percent", "revision", "type", "tag",
+          "conditions", "terminalCondition", "state", "annotations", "latestReadyRevision", "generation")  # fmt: skip
 FIRST, SECOND, LAST = "web-00001", "web-00002", "web-00003"
 
 
@@ -49,7 +61,7 @@ def test_a_new_revision_gets_all_traffic_when_it_is_ready(world: World, endpoint
     make(world, NAME, f"{APP}@{OLD}", labels={"team": "web"})
     place = service(endpoint)
     seen = place.look()
-    assert (seen.digests, seen.settled, seen.setter, seen.revision) == ([OLD], True, "owner@example.com", FIRST)
+    assert (seen.digests, seen.settled, seen.setter, seen.revision) == ([OLD], True, "owner@example.com", f"{FIRST}/1")
     done = roll_out(place, seen, wanted(), limits())
     assert (done.outcome, done.before, done.look.digests) == ("running", f"{APP}@{OLD}", [NEW])
     assert [each.name for each in done.look.instances] == [SECOND]
@@ -145,3 +157,35 @@ def test_an_api_that_is_gone_for_a_while_and_an_answer_that_is_lost(world: World
     with pytest.raises(Unavailable):
         roll_out(place, seen, wanted(), limits(0.3))
     assert written(world) == f"{APP}@{NEW}", "nothing is taken back while nobody knows what runs"
+
+
+def test_traffic_that_somebody_moved_away_and_back_is_another_state(world: World, endpoint: str) -> None:
+    make(world, NAME, f"{APP}@{NEW}")
+    place = service(endpoint)
+    before = place.look()
+    assert not place.widen(before)
+    place.change(before, f"{APP}@{NEW}", {})
+    assert rolled(place).look.revision != before.revision
+
+
+anything: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(document=st.dictionaries(st.sampled_from(FIELDS), anything, max_size=8))
+def test_no_answer_is_more_than_refused(document: dict[str, Any]) -> None:
+    """Whatever an API answers, a look is an error of ours, or a look that does not settle by absence."""
+    found = Service(Answers(document), project="p", location="l", service="s")  # type: ignore[arg-type]
+    with contextlib.suppress(RegistryPipelinesError):
+        look = found.look()
+        assert not against(look, wanted()) or look.instances or "nothing runs there" in against(look, wanted())
+
+
+class Answers:
+    """An API that answers one thing, whatever it is asked."""
+
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.get = lambda _path: document

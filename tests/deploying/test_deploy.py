@@ -126,8 +126,10 @@ def test_from_the_plan_to_the_next_channel_and_back(fleet: Fleet, cluster: Workl
     assert list(kept) == [three.digest, one.digest] and "ran at the deployment web before" in kept[one.digest]
 
     chain.promote(one, JANE, channel="staging")
+    assert chain.deploy_due("web") == (one, f"rollout {records(fleet, three)[-1].time}"), "though it ran here before"
     run(fleet, "deploy", "web", "--release", "app:v3.0.0", code=3)
     run(fleet, "deploy", "web", "--release", "app:v1.0.0")
+    assert records(fleet, one)[-1].ran.total_seconds() == 0, "what ran in between ends the time"
     assert cluster.running(WEB) == [image], "a rollback is the promotion of an earlier release"
     chain.revoke(one, reason="bad")
     assert "app:v1.0.0" in run(fleet, "deploy", "web", "--release", "app:v1.0.0", code=3).stderr

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry_pipelines.deploying.kube_pods import belongs, instance_of
 from registry_pipelines.deploying.kube_status import progress_of, setter_of
 from registry_pipelines.deploying.platform import BEFORE, RELEASE
 from registry_pipelines.deploying.rollout import against, before_of, roll_out
@@ -78,6 +79,24 @@ def test_ready_and_then_not_within_the_health_window(cluster: WorkloadCluster, w
     assert done.outcome == "taken back"
     assert "container app: CrashLoopBackOff: back-off 10s restarting" in done.reasons
     assert cluster.running(WEB) == [f"{APP}@{OLD}"]
+
+
+def test_a_workload_that_grows_within_the_health_window(cluster: WorkloadCluster, workload: Opener) -> None:
+    """An autoscaler adds a pod, which starts while the others are watched."""
+    cluster.make("deployments", "web", f"{APP}@{OLD}")
+    steps, looks = cluster.step, []
+
+    def step(key: tuple[str, str, str]) -> None:
+        steps(key)
+        looks.append(all(each["metadata"]["labels"] for each in cluster.pods[key]))
+        if cluster.image(key) == f"{APP}@{NEW}" and len(looks) == 9:
+            cluster.workloads[key]["spec"]["replicas"] = 3
+            cluster.pods[key].append(cluster._new_pod(key, ready=False, at=2))
+            cluster._count(key)
+
+    cluster.step = step  # type: ignore[method-assign]
+    done = rolled(workload(), health_s=0.5)
+    assert (done.outcome, len(done.look.instances)) == ("running", 3)
 
 
 def test_a_runtime_that_runs_something_else_is_believed(cluster: WorkloadCluster, workload: Opener) -> None:
@@ -245,3 +264,21 @@ def test_no_status_settles_by_absence(kind: str, status: dict[str, Any], spec: d
 @given(fields=st.lists(st.fixed_dictionaries({"manager": st.text(max_size=3), "fieldsV1": anything}), max_size=3))
 def test_no_managed_fields_break_a_look(fields: list[Any]) -> None:
     assert setter_of({"metadata": {"managedFields": fields}}, "containers", "app") == ""
+
+
+PARTS = ("name", "image", "imageID", "state", "waiting", "reason", "conditions", "type", "status", "restartCount",
+         "metadata", "labels", "ownerReferences", "containerStatuses", "controller", "kind", "uid")  # fmt: skip
+deep: Any = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from(["Ready", "True", "app", "ReplicaSet", "x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(PARTS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(pod=st.dictionaries(st.sampled_from(PARTS), deep, max_size=4), other=deep)
+def test_no_pod_breaks_a_look_or_is_ready_by_absence(pod: dict[str, Any], other: Any) -> None:
+    found = instance_of(pod, "app", "containerStatuses")
+    conditions = (pod.get("status") or {}).get("conditions") if isinstance(pod.get("status"), dict) else []
+    assert not found.ready or any(each.get("type") == "Ready" for each in conditions if isinstance(each, dict))
+    for kind in ("deployment", "statefulset"):
+        assert belongs(pod, {"metadata": other}, kind) in (True, False)
