@@ -122,7 +122,7 @@ def _door(session: Session, settings: Failover, name: str, repository: str, dige
     def opened() -> HttpRegistry:
         client = client_of(registry)
         assert isinstance(client, HttpRegistry), "a fail-over has no folder and no store"  # noqa: S101
-        return client.hurried(limit_s)
+        return client.hurried(2 * limit_s)  # the look itself ends before that
 
     dial = _dialled(registry)
     return Door(

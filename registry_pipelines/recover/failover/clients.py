@@ -25,14 +25,14 @@ class Client(NamedTuple):
 
 
 CONTAINERD = Client(
-    "containerd", AT_ONCE, AT_ONCE, "asks the next after 30 to 40 s; never where TLS still answers", NEVER
+    "containerd", AT_ONCE, AT_ONCE, "waits 10 s for each request; for ever where TLS still answers", NEVER
 )
 DOCKER = Client(
     "Docker",
     AT_ONCE,
     AT_ONCE,
-    "asks the next after 10 to 15 s; with containerd's store waits for it",
-    "asks the next after 15 s; with containerd's store waits for it",
+    "asks the next after 10 to 15 s; with containerd's store as containerd",
+    "asks the next after 15 s; with containerd's store as containerd",
 )
 CONTAINERS = Client("podman, skopeo, CRI-O", AT_ONCE, AT_ONCE, "asks the next after 20 s", NEVER)
 

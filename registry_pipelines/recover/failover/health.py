@@ -94,7 +94,8 @@ def look(door: Door, health: Health, *, looks: int = 1) -> State:
     started = time.monotonic()
     pool = Pool(1, "look")
     try:
-        ends, problem, warnings = pool.submit(_ask, door, limit_s).result(timeout=limit_s)
+        # Its steps may last longer than the look, so that a hang is told in one way.
+        ends, problem, warnings = pool.submit(_ask, door, 2 * limit_s).result(timeout=limit_s)
     except NotDone:
         ends, problem, warnings = None, f"no answer within {health.timeout}", ()
     finally:

@@ -59,7 +59,7 @@ class Pair:
         return Place(LayoutRegistry(self.folder / name), repository)
 
     def configure(self, text: str = CONFIG, **values: str) -> None:
-        given = {"us": self.us, "eu": self.eu, "more": "", "timeout": "5s", **values}
+        given = {"us": self.us, "eu": self.eu, "more": "", "timeout": "50s", **values}
         self.path.write_text(text.format(**given))
 
     def run(self, *words: str, code: int = 0) -> dict[str, Any]:
