@@ -8,6 +8,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,7 +26,7 @@ from registry_pipelines.mirror.clusters.forms import write_in_order
 from registry_pipelines.mirror.clusters.model import Endpoint, Placed, Route
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.files import held_alone, local_errors, write_file
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import DOCKER_HUB
 from registry_pipelines.oci.tags import order_key
@@ -112,16 +113,10 @@ def failover_drill(session: Session, name: str, options: DrillOptions) -> StageR
     earlier = kept.read()
     rto_s = objectives.rto.total_seconds()
     limit_s = options.limit_s or rto_s
-    folder = session.config.state / "recover" / "drills"
-    with local_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(dir=folder))
-    try:
+    with _folder(session) as work:
         image = _made(work) if options.embedded or settings is None else _chosen(session, settings, options.image)
         wanted = list(cases(clients, options.schemes or usual.schemes, options.faults or [*map(Fault, usual.faults)]))
         attempts = try_all(wanted, image, limit_s=limit_s, rto_s=rto_s, folder=work, progress=session.progress)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
     changed = list(changes(earlier[-1].attempts, attempts)) if earlier else []
     problems = [attempt_text(each) for each in attempts if judge(each, objectives) is Verdict.MISSED]
     kept.add(Drilled(time=write_time(at), ok=not problems, digest=str(image.digest), attempts=tuple(attempts)))
@@ -140,6 +135,22 @@ def failover_drill(session: Session, name: str, options: DrillOptions) -> StageR
         notes=[*(f"not here, so not tried: {each}" for each in absent), *_loopback(attempts)],
         ok=not problems,
     )
+
+
+@contextmanager
+def _folder(session: Session) -> Iterator[Path]:
+    """Where clients have their data. What a drill that was killed left there goes first. Raises StateLocked: another
+    drill is going on, and each would measure the other."""
+    folder = session.config.state / "recover" / "failover-drill"
+    with held_alone(folder / "lock", "another fail-over drill is going on"):
+        for each in folder.iterdir():
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+        work = Path(tempfile.mkdtemp(dir=folder))
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _loopback(attempts: Sequence[Attempt]) -> Iterator[str]:

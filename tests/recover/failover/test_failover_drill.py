@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -63,45 +67,44 @@ def outcomes(result: Row) -> dict[tuple[str, str], str]:
 
 
 def left_behind() -> list[str]:
-    """Mounts and processes of drills that are over."""
-    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    commands = [
-        path.read_bytes().decode(errors="replace") for path in Path("/proc").glob("[0-9]*/cmdline") if _is(path)
-    ]
-    return [each for each in (*mounts, *commands) if "rp-drill-" in each]
+    """Mounts and processes of drills."""
+    found = Path("/proc/self/mountinfo").read_text().splitlines()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it ended
+            found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [each for each in found if "rp-drill-" in each]
 
 
-def _is(path: Path) -> bool:
-    try:
-        return bool(path.read_bytes())
-    except OSError:
-        return False
+def eventually(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + patient(30)
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.peer("containerd", "ctr")
-@pytest.mark.parametrize(("kind", "schemes"), [("containerd", ("http", "https")), ("kubelet", ("https",))])
-def test_containerd_leaves_a_registry_that_refuses_and_waits_for_one_that_hangs(
-    alone: Path, kind: str, schemes: tuple[str, ...]
-) -> None:
-    words = ["--embedded", "--client", kind, *(word for scheme in schemes for word in ("--scheme", scheme))]
-    refused = drill(alone, *words, "--fault", "stopped", "--fault", "unavailable", "--limit", LONG)
+def test_containerd_leaves_a_registry_that_refuses(alone: Path) -> None:
+    words = ("--embedded", "--client", "containerd", "--fault", "stopped", "--fault", "unavailable", "--limit", LONG)
+    result = drill(alone, *words)
     want = {"-": "pulled", "stopped": "failed over", "unavailable": "failed over"}
-    assert outcomes(refused) == {(scheme, fault): way for scheme in schemes for fault, way in want.items()}
-    assert (
-        refused["facts"]["by_itself"] == 2 * len(schemes)
-        and refused["facts"]["by_hand"] == 0
-        and not refused["next_steps"]
-    )
-    hanging = [word for fault in ("frozen", "silent", "stalled", "unreachable") for word in ("--fault", fault)]
-    hangs = drill(alone, *words, *hanging, "--limit", SHORT)
-    faults = {fault: way for (scheme, fault), way in outcomes(hangs).items() if scheme == "https"}
-    assert faults == {"-": "pulled", **dict.fromkeys(hanging[1::2], "waited")}
-    assert ("http", "silent") not in outcomes(hangs), "without TLS it is what frozen is"
-    waited = [row for row in hangs["rows"] if row["outcome"] == "waited"]
-    assert all(row["remedied_s"] and row["verdict"] == "by hand" for row in waited), "without a restart"
-    [said] = hangs["next_steps"]
+    assert outcomes(result) == {(scheme, fault): way for scheme in ("http", "https") for fault, way in want.items()}
+    facts = result["facts"]
+    assert (facts["by_itself"], facts["by_hand"]) == (4, 0) and not result["next_steps"] and not left_behind()
+
+
+@pytest.mark.peer("containerd", "ctr")
+@pytest.mark.parametrize(
+    ("kind", "faults"), [("containerd", ("frozen", "silent", "stalled", "unreachable")), ("kubelet", ("silent",))]
+)
+def test_containerd_waits_for_a_registry_that_hangs(alone: Path, kind: str, faults: tuple[str, ...]) -> None:
+    """Until the file has another order: no daemon is started anew for it."""
+    hanging = [word for fault in faults for word in ("--fault", fault)]
+    result = drill(alone, "--embedded", "--client", kind, "--scheme", "https", *hanging, "--limit", SHORT)
+    assert outcomes(result) == {("https", "-"): "pulled", **{("https", fault): "waited" for fault in faults}}
+    waited = [row for row in result["rows"] if row["outcome"] == "waited"]
+    assert all(row["remedied_s"] and row["verdict"] == "by hand" for row in waited)
+    [said] = result["next_steps"]
     assert said.startswith(f"{kind} ") and "hosts.toml" in said
-    assert not left_behind()
 
 
 @pytest.mark.peer("containerd", "ctr")
@@ -148,6 +151,26 @@ def test_what_may_not_need_a_hand_is_missed_where_it_does(fleet: Fleet) -> None:
     result = drill(fleet.path, "--scheme", "http", "--fault", "frozen", "--limit", SHORT, code=3)
     [reason] = result["reasons"]
     assert "registry frozen: waited 1 s" in reason and "it pulled in" in reason and result["facts"]["missed"] == 1
+
+
+@pytest.mark.peer("containerd", "ctr")
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
+def test_nothing_runs_on_when_a_drill_is_ended(alone: Path, how: signal.Signals) -> None:
+    """Not even after KILL; and the next drill takes away what that one left."""
+    words = ["--embedded", "--client", "containerd", "--fault", "frozen", "--limit", "1h", "--config", str(alone)]
+    program = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "recover", "failover-drill"]
+    with subprocess.Popen([*program, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        try:
+            eventually(lambda: any(" pull " in each for each in left_behind()))
+        finally:
+            process.send_signal(how)
+        assert process.wait(patient(20)) in (-signal.SIGKILL, 128 + signal.SIGTERM)
+    eventually(lambda: not left_behind())
+    folder = alone.parent / ".registry-pipelines" / "recover" / "failover-drill"
+    assert bool([each for each in folder.iterdir() if each.is_dir()]) == (how == signal.SIGKILL)
+    words[words.index("1h")] = SHORT
+    assert CliRunner().invoke(main, ["recover", "failover-drill", *words, "--scheme", "http"]).exit_code == 0
+    assert [each.name for each in folder.iterdir()] == ["lock"]
 
 
 def test_what_cannot_be_tried_is_said(alone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

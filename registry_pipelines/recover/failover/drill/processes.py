@@ -13,6 +13,10 @@ from registry_pipelines.errors import LocalError
 from registry_pipelines.recover.failover.drill.model import PullFailed, Waited
 from registry_pipelines.threads import run_child, started_child
 
+ENDING = ("setpriv", "--pdeathsig", "KILL", "--")
+"""Becomes the program behind it (util-linux), which ends when the thread that started it does, also by KILL."""
+ALONE = (*ENDING, "unshare", "--mount", "--")
+"""The same, with mounts that nobody else sees."""
 START_S = 60.0
 STOP_S = 30.0
 ASK_S = 20.0
@@ -23,31 +27,32 @@ _LOOK_EVERY_S = 0.05
 
 @contextmanager
 def daemon(command: Sequence[str], log: Path, asked: Sequence[str], env: dict[str, str]) -> Iterator[int]:
-    """Start a daemon, wait until the command ``asked`` ends with 0, and end it by TERM afterwards; its process id.
+    """Start a daemon, wait until the command ``asked`` ends with 0, and end it by TERM afterwards; its process id. It
+    has mounts of its own, which are gone with it however it ends: dockerd mounts its data, and leaves that behind.
     Raises LocalError with the end of its log."""
     with log.open("wb") as stream:
         try:
-            begun = started_child(command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=env)
+            begun = started_child([*ALONE, *command], stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, env=env)
             with begun as process:
                 try:
-                    _await(process, log, asked, env)
+                    _await(process, log, asked, env, command[0])
                     yield process.pid
                 finally:
                     process.terminate()
                     with suppress(subprocess.TimeoutExpired):
                         process.wait(STOP_S)
         except OSError as error:
-            raise LocalError(f"it cannot be started: {error.strerror}", where=command[0]) from error
+            raise LocalError(f"it cannot be started: {error.strerror}", where=ALONE[0]) from error
 
 
-def _await(process: subprocess.Popen[bytes], log: Path, asked: Sequence[str], env: dict[str, str]) -> None:
+def _await(process: subprocess.Popen[bytes], log: Path, asked: Sequence[str], env: dict[str, str], name: str) -> None:
     deadline = time.monotonic() + START_S
     while not answers(asked, env):
         ended, late = process.poll() is not None, time.monotonic() > deadline
         if ended or late:
             said = last_words(log.read_bytes())
             what = "it ended at its start" if ended else f"it does not answer after {START_S:.0f} s"
-            raise LocalError(f"{what}: {said}", where=str(process.args[0]) if isinstance(process.args, list) else "")
+            raise LocalError(f"{what}: {said}", where=name)
         time.sleep(_LOOK_EVERY_S)
 
 
@@ -63,7 +68,7 @@ def until(done: Callable[[], bool], otherwise: str, where: str) -> None:
 def answers(command: Sequence[str], env: dict[str, str] | None = None) -> bool:
     """Whether a short command ends with 0."""
     try:
-        return run_child(command, timeout_s=ASK_S, env=env).returncode == 0
+        return run_child([*ENDING, *command], timeout_s=ASK_S, env=env).returncode == 0
     except (OSError, subprocess.TimeoutExpired):
         return False
 
@@ -80,7 +85,7 @@ def output(command: Sequence[str], env: dict[str, str] | None = None) -> str:
 def pull(command: Sequence[str], limit_s: float, env: dict[str, str]) -> None:
     """Run a client's command that pulls. Raises Waited, PullFailed."""
     try:
-        done = run_child(command, timeout_s=limit_s, env=env)
+        done = run_child([*ENDING, *command], timeout_s=limit_s, env=env)
     except subprocess.TimeoutExpired as error:
         raise Waited from error
     if done.returncode:
@@ -93,18 +98,9 @@ def last_words(raw: bytes) -> str:
     return lines[-1][-MAX_SAID:] if lines else "nothing"
 
 
-def unmount_below(folder: Path) -> None:
-    """Take away what a daemon mounted below a folder and left there, as dockerd does with its own data."""
-    table = Path("/proc/self/mountinfo").read_text()  # proc(5): the fifth word is where it is mounted
-    paths = [line.split()[4].encode().decode("unicode_escape") for line in table.splitlines()]
-    for path in reversed(paths):
-        if Path(path).is_relative_to(folder):
-            answers(["umount", "--lazy", path])
-
-
 def beside(program: Path) -> dict[str, str]:
     """The environment of a program whose helpers (shims, a containerd) stand beside it."""
     return {**os.environ, "PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"}
 
 
-__all__ = ["answers", "beside", "daemon", "last_words", "output", "pull", "unmount_below", "until"]
+__all__ = ["answers", "beside", "daemon", "last_words", "output", "pull", "until"]

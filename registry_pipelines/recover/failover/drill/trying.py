@@ -25,7 +25,6 @@ from registry_pipelines.recover.failover.drill.model import (
     Running,
     Waited,
 )
-from registry_pipelines.recover.failover.drill.processes import unmount_below
 from registry_pipelines.recover.failover.drill.stand_in import HOST, StandIn
 from registry_pipelines.threads import Pool
 
@@ -124,13 +123,11 @@ def _tried(case: Case, image: Image, limit_s: float, rto_s: float, folder: Path)
 
 
 def _folder(stack: ExitStack, parent: Path | None) -> Path:
-    """A new folder. parent None: one with a short path, for sockets, whose paths have 107 bytes at most. What a daemon
-    left mounted in it is unmounted; what cannot be removed is no reason to fail."""
+    """A new folder. parent None: one with a short path, for sockets, whose paths have 107 bytes at most. What cannot be
+    removed is no reason to fail."""
     with local_errors(parent or Path(tempfile.gettempdir())):
         made = tempfile.TemporaryDirectory(prefix="rp-drill-", dir=parent, ignore_cleanup_errors=True)
-    found = Path(stack.enter_context(made))
-    stack.callback(unmount_below, found)
-    return found
+    return Path(stack.enter_context(made))
 
 
 def _pull(running: Running, reference: str, limit_s: float) -> _Pull:
