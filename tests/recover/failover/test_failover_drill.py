@@ -157,7 +157,8 @@ def test_what_may_not_need_a_hand_is_missed_where_it_does(fleet: Fleet) -> None:
 @pytest.mark.parametrize("how", [pytest.param(signal.SIGTERM, marks=pytest.mark.long), signal.SIGKILL])
 def test_nothing_runs_on_when_a_drill_is_ended(alone: Path, how: signal.Signals) -> None:
     """Not even after KILL; and the next drill takes away what that one left."""
-    words = ["--embedded", "--client", "containerd", "--fault", "frozen", "--limit", "1h", "--config", str(alone)]
+    words = ["--embedded", "--client", "containerd", "--fault", "frozen", "--scheme", "http", "--limit", "1h"]
+    words += ["--config", str(alone)]
     program = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "recover", "failover-drill"]
     with subprocess.Popen([*program, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         try:
@@ -169,7 +170,7 @@ def test_nothing_runs_on_when_a_drill_is_ended(alone: Path, how: signal.Signals)
     folder = alone.parent / ".registry-pipelines" / "recover" / "failover-drill"
     assert bool([each for each in folder.iterdir() if each.is_dir()]) == (how == signal.SIGKILL)
     words[words.index("1h")] = SHORT
-    assert CliRunner().invoke(main, ["recover", "failover-drill", *words, "--scheme", "http"]).exit_code == 0
+    assert CliRunner().invoke(main, ["recover", "failover-drill", *words]).exit_code == 0
     assert [each.name for each in folder.iterdir()] == ["lock"]
 
 
