@@ -51,24 +51,24 @@ class CloudTrailFiles:
         regions = self._regions or tuple(self._store.folders(""))
         if not regions:
             reading.note("there are no log files: is the address the folder CloudTrail, above the regions?")
-        keys = [
+        keys = sorted(
             each.key
             for day in _days(first, until.astimezone(UTC).date())
             for region in regions
             for each in self._store.below(f"{region}/{day:%Y/%m/%d}")
             if each.key.endswith(".json.gz") and _short(each.key) not in done
-        ]
-        failed = False
+        )
+        last = until.astimezone(UTC).date() - LATE
         for key, content in self._fetched(keys):
             if isinstance(content, RegistryError):
                 reading.cannot(f"{key}: {content.what}")
-                failed = True
+                last = min(last, _day(_short(key)[:10]) or first)
                 continue
             raw, cut = content
             records, torn = _records(raw)
             if cut or torn:
                 reading.cannot(f"{key} is cut or damaged: {cut or torn}; what could be read of it is kept")
-                failed = True
+                last = min(last, _day(_short(key)[:10]) or first)
             for record in records:
                 if _MARK in bytes(record):
                     yield from events_of_record(record, reading, source=self._name, names=self._names)
@@ -76,8 +76,7 @@ class CloudTrailFiles:
                     reading.other += 1
             if not (cut or torn):
                 done.add(_short(key))
-        last = until.astimezone(UTC).date() - LATE
-        reading.cursor["day"] = str(first if failed else max(first, last))
+        reading.cursor["day"] = str(max(first, last))
         kept = [
             each for each in sorted(done) if (_day(each[:10]) or date.min) >= (_day(reading.cursor["day"]) or first)
         ]

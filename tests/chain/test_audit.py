@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.audit import read_events
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import put_tag
-from tests.chain.fleet import Fleet, write_config
-from tests.cli.on_fleet import answer
+from tests.chain.fleet import Fleet, free_ports, push, write_config
+from tests.cli.on_fleet import answer, run
+from tests.doubles.aws.cloudtrail import CloudTrail
+from tests.doubles.aws.front import AwsDouble
+from tests.doubles.docker_registry import DockerRegistry
+from tests.patience import patient
+
+DATA = Path(__file__).parents[1] / "data" / "audit"
 
 AUDIT = """\
 report:
@@ -55,3 +70,131 @@ def test_a_promotion_is_no_alert_and_a_tag_that_somebody_moves_is_one(audited: F
     assert alert["digest"] == other.digest and "without a promotion" in alert["said"] and "promote app" in alert["do"]
     again = answer(audited, "report", "audit", "--kept", code=3)
     assert again["facts"]["new"] == 0 and again["tables"]["alerts"] == [alert]
+
+
+def test_what_a_plan_let_go_is_no_alert_and_what_a_person_deleted_is(audited: Fleet) -> None:
+    good = audited.release("v1.0.0")
+    assert audited.judged(good)
+    text = audited.path.read_text() + "retention: [{registry: us, repositories: ['team/tool'], keep_newest: 0}]\n"
+    audited.path.write_text(text + "collect: {quarantine: 0}\n")
+    chain = Chain(load(audited.path, {}))
+    old = audited.release("v0.1.0", image="tool")
+    plan = chain.retention_plan("us")
+    assert chain.collect_approved("us", plan.digest).facts["deleted"] >= 1
+    place = audited.chain.place("app")
+    extra = audited.release("v9.9.9")
+    place.registry.delete_manifest(place.repository, extra.digest)
+    told = answer(audited, "report", "audit", "--action", "delete", "--team", "apps", code=3)
+    assert alerts(told) == [("delete", "team/app", "")]
+    deleted = {each["image"].partition("@")[2] for each in told["tables"]["events"]}
+    assert {str(old.digest), str(extra.digest)} <= deleted and told["facts"]["push"] == 0
+    shutil.rmtree(audited.config.state / "collect")  # plans go after a month; what they explained is kept
+    assert alerts(answer(audited, "report", "audit", "--kept", code=3)) == [("delete", "team/app", "")]
+    text = audited.path.read_text()
+    assert "team" in text and run(audited, "report", "audit", "--team", "nobody", code=8)
+
+
+def test_a_deletion_by_our_own_command_is_planned(audited: Fleet) -> None:
+    extra = audited.release("v1.0.0", image="tool", provenance=False)
+    run(audited, "delete", f"us/team/tool@{extra.digest}", "--yes")
+    told = answer(audited, "report", "audit", "--action", "delete")
+    assert told["facts"]["delete"] >= 1 and told["ok"]
+
+
+def test_an_alert_is_acknowledged_by_a_signature_and_by_nothing_else(audited: Fleet) -> None:
+    text = audited.path.read_text().replace("    sources:", "    pushers: {'team/*': ['ci']}\n    sources:")
+    audited.path.write_text(text)
+    audited.release("v1.0.0")
+    told = answer(audited, "report", "audit", code=3)
+    assert {each["kind"] for each in told["tables"]["alerts"]} == {"stranger"} and told["next_steps"]
+    ids = [each["alert"] for each in told["tables"]["alerts"]]
+    assert run(audited, "report", "audit", "--acknowledge", ids[0], code=8).exit_code == 8  # without a reason
+    run(audited, "report", "audit", "--acknowledge", "delete-000000000000", "--reason", "x", code=8)
+    many = [part for each in ids for part in ("--acknowledge", each)]
+    run(audited, "report", "audit", *many, "--reason", "the first day", "--person", "Mary")
+    quiet = answer(audited, "report", "audit")
+    assert quiet["ok"] and quiet["facts"]["acknowledged"] == len(ids)
+    assert all(each["acknowledged"].startswith("Mary: the first day") for each in quiet["tables"]["alerts"])
+    path = audited.config.state / "report" / "audit" / "acknowledged" / f"{ids[0]}.json"
+    path.write_bytes(path.with_name(f"{ids[-1]}.json").read_bytes())  # another alert's
+    broken = answer(audited, "report", "audit", code=3)
+    assert broken["facts"]["alerts"] == 1 and any("does not count" in note for note in broken["notes"])
+
+
+def test_a_log_that_cannot_be_read_is_told_and_the_others_are_read(
+    audited: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with AwsDouble() as aws:
+        for name, value in aws.environment.items():
+            monkeypatch.setenv(name, value)
+        aws.deny("cloudtrail:LookupEvents")
+        text = audited.path.read_text()
+        text = text.replace(
+            "registries:", "registries:\n  ecr: {kind: ecr, account: '111122223333', region: eu-west-1}", 1
+        )
+        audited.path.write_text(text + "      trail: {kind: cloudtrail, registry: ecr}\n")
+        audited.release("v1.0.0")
+        told = answer(audited, "report", "audit", code=5)
+        assert told["facts"]["push"] >= 1 and told["facts"]["sources_unread"] == 1
+        assert any("trail could not be read" in each and "cloudtrail:LookupEvents" in each for each in told["reasons"])
+        assert [each["state"] == "read" for each in told["tables"]["sources"]] == [True, False]
+        aws.default.denied.clear()
+        aws.clock = lambda: datetime(2026, 11, 29, tzinfo=UTC).timestamp()
+        aws.area(CloudTrail).records = [
+            {**each, "eventTime": (datetime.now(UTC) - timedelta(hours=3)).strftime("%Y-%m-%dT%H:%M:%SZ")}
+            for each in json.loads((DATA / "cloudtrail.json").read_text())["Records"]
+        ]
+        aws.clock = lambda: datetime.now(UTC).timestamp()
+        healed = answer(audited, "report", "audit", "--registry", "ecr", "--by", "who", code=3)
+        assert {each["who"] for each in healed["rows"]} >= {
+            "(lifecycle)",
+            "(replication)",
+            "arn:aws:iam::111122223333:user/mary",
+        }
+        assert [each[0] for each in alerts(healed)] == ["delete"] * 3  # two images and a repository by mary
+        assert answer(audited, "report", "audit", code=3)["facts"]["new"] == 0
+
+
+def status_of(url: str, content: bytes) -> int:
+    try:
+        return int(urllib.request.urlopen(url, content, patient(5)).status)
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.peer("docker-registry")
+def test_docker_registry_tells_its_pushes_pulls_and_deletions(
+    audited: Fleet, tmp_path: Path, peer: Callable[[str], str]
+) -> None:
+    text = audited.path.read_text()
+    [port] = free_ports(1)
+    hub = f"      hub: {{kind: notifications, registry: eu, listen: '127.0.0.1:{port}'}}\n"
+    audited.path.write_text(text + hub)
+    chain = Chain(load(audited.path, {}))
+    url = f"http://127.0.0.1:{port}/"
+    users = {"builder": "pw", "node": "pw"}
+    with (
+        chain.receiver("hub"),
+        DockerRegistry(peer("docker-registry"), tmp_path / "hub", users=users, notify=url) as real,
+    ):
+        builder = DistributionRegistry(real.address, username="builder", password="pw", plain_http=True)
+        made = push(Place(builder, "team/app"), "v1", provenance=False)
+        node = DistributionRegistry(real.address, username="node", password="pw", plain_http=True)
+        node.get_manifest("team/app", "v1")
+        builder.delete_manifest("team/app", made.digest)
+
+        def told() -> set[tuple[str, str]]:
+            events = [each for each in read_events(chain, repository="team/app") if each.source == "hub"]
+            return {(each.who, each.action) for each in events if each.digest == made.digest}
+
+        wanted = {("builder", "push"), ("node", "pull"), ("builder", "delete")}
+        until = time.monotonic() + patient(10)
+        while not wanted <= told() and time.monotonic() < until:
+            chain.audit(sources=["hub"])
+            time.sleep(0.1)
+        assert wanted <= told()
+        assert (status_of(url, b"{nonsense"), status_of(url, b'{"events": []}')) == (400, 200)
+    text = audited.path.read_text().replace("listen:", "token: '${HUB_TOKEN}', listen:")
+    audited.path.write_text(text)
+    with Chain(load(audited.path, {"HUB_TOKEN": "s3cr3t-of-the-hub"})).receiver("hub"):
+        assert status_of(url, b'{"events": []}') == 401

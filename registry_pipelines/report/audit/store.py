@@ -238,7 +238,7 @@ def _write(path: Path, tables: Iterable[pa.Table]) -> None:
 
 
 def _rows(path: Path) -> int:
-    return int(pq.ParquetFile(path).metadata.num_rows)
+    return int(_checked(path).metadata.num_rows)
 
 
 def _checked(path: Path) -> pq.ParquetFile:

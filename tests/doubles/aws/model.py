@@ -101,7 +101,8 @@ def _deep(shape: Any, value: Any, name: str) -> Iterator[str]:
             yield from _deep(shape.value, one, f"{name}.{key}")
     elif kind == "string" and isinstance(value, str):
         facts = shape.metadata
-        if "pattern" in facts and not re.search(f"^(?:{facts['pattern']})$", value, re.DOTALL):
+        pattern = facts.get("pattern", ".*").removeprefix("(?s)")  # a flag, which is on in any case
+        if not re.search(f"^(?:{pattern})$", value, re.DOTALL):
             yield f"{name} does not match {facts['pattern']}"
         if value not in (facts.get("enum") or [value]):
             yield f"{name} is none of {facts['enum']}"
