@@ -75,7 +75,10 @@ def test_a_promotion_is_no_alert_and_a_tag_that_somebody_moves_is_one(audited: F
 def test_what_a_plan_let_go_is_no_alert_and_what_a_person_deleted_is(audited: Fleet) -> None:
     good = audited.release("v1.0.0")
     assert audited.judged(good)
-    text = audited.path.read_text() + "retention: [{registry: us, repositories: ['team/tool'], keep_newest: 0}]\n"
+    text = (
+        audited.path.read_text()
+        + "retention: [{registry: us, repositories: ['team/tool'], keep_newest: 0, keep_days: 0}]\n"
+    )
     audited.path.write_text(text + "collect: {quarantine: 0}\n")
     chain = Chain(load(audited.path, {}))
     old = audited.release("v0.1.0", image="tool")

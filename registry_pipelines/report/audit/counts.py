@@ -41,10 +41,8 @@ def counted(tables: Iterable[pa.Table], by: By) -> dict[str, Counted]:
     columns = list(dict.fromkeys([*keys, "action"]))
     for table in tables:
         table = table.select(list(dict.fromkeys([*columns, "refused", "time"])))
-        refused = pc.not_equal(table["refused"].cast(pa.string()), "")
+        refused = pc.not_equal(table["refused"], "")
         table = table.drop(["refused"]).append_column("refused", refused)
-        for name in columns:  # dictionaries differ from group to group
-            table = table.set_column(table.schema.get_field_index(name), name, table[name].cast(pa.string()))
         grouped = table.group_by([*columns, "refused"]).aggregate([("time", "max"), ("time", "count")])
         times = grouped["time_max"].cast(pa.int64()).to_pylist()
         for row, last in zip(grouped.drop(["time_max"]).to_pylist(), times, strict=True):

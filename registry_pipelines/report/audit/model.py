@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import msgspec
@@ -119,8 +120,11 @@ def moment(micros: int) -> datetime:
 
 def plain(text: object) -> str:
     """A field of a log as one line without control characters, cut."""
-    if not isinstance(text, str):
-        return ""
+    return _plain(text) if isinstance(text, str) else ""
+
+
+@lru_cache(maxsize=32_768)  # callers, repositories and clients stand in a log a thousand times
+def _plain(text: str) -> str:
     if len(text) > MOST_TEXT:
         text = text[:MOST_TEXT]
     return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pyarrow as pa
+from msgspec.structs import astuple
 
 from registry_pipelines.report.audit.model import Event, moment
 
 VERSION = 1
 METADATA_KEY = b"registry_pipelines.audit"
-_WORD = pa.dictionary(pa.int32(), pa.string())
+_WORD = pa.string()  # Parquet has a dictionary of its own in each group of rows
 
 SCHEMA = pa.schema(
     [
@@ -34,25 +35,28 @@ SCHEMA = pa.schema(
     metadata={METADATA_KEY: str(VERSION).encode()},
 )
 COLUMNS = tuple(SCHEMA.names)
-_TEXTS = tuple(name for name in COLUMNS if name not in ("time", "size"))
+WORDS = (
+    "who",
+    "action",
+    "registry",
+    "repository",
+    "tag",
+    "source",
+    "operation",
+    "refused",
+    "service",
+    "address",
+    "agent",
+)
+"""Columns with few values: categories in pandas."""
 
 
 def table_of(events: Sequence[Event]) -> pa.Table:
     """Events as columns, in the order they came."""
-    columns = {name: pa.array([getattr(each, name) for each in events], pa.string()) for name in _TEXTS}
-    columns["time"] = pa.array([each.micros for each in events], pa.int64())
-    columns["size"] = pa.array([each.size for each in events], pa.int64())
-    return pa.table(
-        [
-            columns[field.name].cast(field.type) if field.name == "time" else _as(columns[field.name], field.type)
-            for field in SCHEMA
-        ],
-        schema=SCHEMA,
-    )
-
-
-def _as(column: pa.Array, kind: pa.DataType) -> pa.Array:
-    return column.dictionary_encode() if pa.types.is_dictionary(kind) else column
+    values = dict(zip(Event.__struct_fields__, zip(*map(astuple, events), strict=True), strict=True))
+    values["time"] = tuple(each.micros for each in events)
+    columns = [pa.array(values[field.name], pa.int64() if field.name == "time" else field.type) for field in SCHEMA]
+    return pa.table([column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA)
 
 
 def events_of(table: pa.Table) -> list[Event]:
@@ -61,4 +65,4 @@ def events_of(table: pa.Table) -> list[Event]:
     return [Event(**{**row, "time": moment(row["time"])}) for row in plain]
 
 
-__all__ = ["COLUMNS", "SCHEMA", "VERSION", "events_of", "table_of"]
+__all__ = ["COLUMNS", "SCHEMA", "VERSION", "WORDS", "events_of", "table_of"]

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from registry_pipelines.errors import InputError, StateTooNew
 from registry_pipelines.oci.files import local_errors, replaced
 from registry_pipelines.report.audit.model import EPOCH, Event
-from registry_pipelines.report.audit.schema import METADATA_KEY, SCHEMA, VERSION, events_of, table_of
+from registry_pipelines.report.audit.schema import METADATA_KEY, SCHEMA, VERSION, WORDS, events_of, table_of
 
 GATHERED = 50_000
 """Events in memory before a piece is written."""
@@ -135,7 +135,10 @@ class AuditStore:
         tables = list(self.tables(**limits))
         if not tables:
             return SCHEMA.empty_table().to_pandas()
-        return pa.concat_tables(tables).unify_dictionaries().to_pandas(self_destruct=True)
+        table = pa.concat_tables(tables)
+        for name in set(WORDS) & set(table.column_names):
+            table = table.set_column(table.column_names.index(name), name, table[name].dictionary_encode())
+        return table.unify_dictionaries().to_pandas(self_destruct=True, split_blocks=True)
 
     def forget(self, before: date) -> list[date]:
         """Delete the days before one, and say which."""
@@ -188,7 +191,7 @@ def _merged(paths: Sequence[Path]) -> Iterator[pa.Table]:
     while files := [each for each in files if each.waiting()]:
         limit = min(each.last for each in files)  # nobody has more up to here than what is in memory
         parts = [part for each in files if (part := each.up_to(limit)).num_rows]
-        yield _sorted(pa.concat_tables(parts).unify_dictionaries())
+        yield _sorted(pa.concat_tables(parts))
 
 
 class _Groups:
@@ -234,7 +237,7 @@ class _Groups:
 def _write(path: Path, tables: Iterable[pa.Table]) -> None:
     with local_errors(path.parent), pq.ParquetWriter(path, SCHEMA, compression="zstd") as writer:
         for table in tables:
-            writer.write_table(table.unify_dictionaries(), row_group_size=GROUP)
+            writer.write_table(table, row_group_size=GROUP)
 
 
 def _rows(path: Path) -> int:
