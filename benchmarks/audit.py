@@ -189,7 +189,8 @@ def _measured(folder: Path, events: int, rounds: int) -> list[str]:
         lines.append(f"| {name} | {one.wall_s:.1f} | {one.cpu_s:.1f} | {one.peak_mb:.0f} |")
     return [
         f"Log files of CloudTrail in the shape of real ones: {stored / 1e6:.0f} MB as `.json.gz`, "
-        f"{records // IN_FILE:,} files over {DAYS} days, a twelfth of the records other services'; in a folder, as a bucket gives them. "
+        f"{records // IN_FILE:,} files over {DAYS} days, a twelfth of the records other services'; in a folder, as a "
+        "bucket gives them. "
         f"Medians of {rounds} rounds; the load average was {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores.",
         measure.beside("\n".join(lines)),
         f"The events are {kept / 1e6:.0f} MB of Parquet, a file a day. A day is merged a group of rows at a time, so "

@@ -24,6 +24,7 @@ from dagster_project.assets import (
     rechunk,
     recover,
     replicate,
+    report_audit,
     report_cost,
     report_metrics,
     report_practice,
@@ -184,6 +185,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     tellings = (
         [job("metrics", counted, "Count what registries hold, and tell who draws and alarms.")] if counted else []
     )
+    trails = [report_audit.audit] if config.report.audit.sources else []
+    audits = [job("hourly_audit", trails, "Read logs, and look for what nothing explains.")] if trails else []
     counts = [job("nightly_inventory", held, "List what registries hold, and who runs it.")] if held else []
     return dg.Definitions(
         assets=[
@@ -217,6 +220,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *costs,
             *judged,
             *counted,
+            *trails,
         ],
         jobs=[
             release,
@@ -245,6 +249,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *bills,
             *pages,
             *tellings,
+            *audits,
             *settings,
             *lags,
             *hearings,
@@ -292,6 +297,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *(nightly(billing, str(config.schedules.cost), config) for billing in bills),
             *(nightly(writing, str(config.schedules.report), config) for writing in pages),
             *(nightly(telling, str(config.schedules.metrics), config) for telling in tellings),
+            *(nightly(auditing, str(config.schedules.audit), config) for auditing in audits),
             *(nightly(listing, "0 * * * *", config) for listing in hours),
         ],
         asset_checks=[rechunk.same_tree(rechunked)] if rechunked else [],

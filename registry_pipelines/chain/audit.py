@@ -178,12 +178,14 @@ def _matching(session: Session, column: str, patterns: Sequence[str], since: dat
 
 def _of_team(session: Session, team: str, since: datetime) -> set[str]:
     """Repositories of a team: of the first team with a pattern that one matches."""
-    teams = session.config.report.teams
+    return {each for each in _words(session, "repository", since) if team_of(session, each) == team}
 
-    def owner(repository: str) -> str:
-        return next((name for name, own in teams.items() if any(fnmatchcase(repository, each) for each in own)), "")
 
-    return {each for each in _words(session, "repository", since) if owner(each) == team}
+def team_of(session: Session, repository: str) -> str:
+    """Whose a repository is, by the patterns of `report.teams`; empty for nobody's."""
+    from registry_pipelines.report.holdings import teams_of
+
+    return next(iter(teams_of(repository, session.config.report.teams)), "")
 
 
 def _event_rows(
@@ -195,6 +197,7 @@ def _event_rows(
         {
             "time": write_time(each.time),
             "action": each.action,
+            "repository": each.repository,
             "image": each.image,
             "who": each.who or (f"({each.service})" if each.service else "(not said)"),
             "operation": each.operation,

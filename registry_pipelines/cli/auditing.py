@@ -54,7 +54,11 @@ class _Length(click.ParamType):  # type: ignore[type-arg]  # click 8.1 has no ar
 @click.command("audit", short_help="Show who pushed, deleted, pulled and changed settings, and what nothing explains.")
 @click.option("--since", type=_Length(), default=None, metavar="7d", help="How far back; `report.audit.window`.")
 @click.option(
-    "--by", type=click.Choice(["who", "action", "repository"]), default="action", show_default=True, help="Count by."
+    "--by",
+    type=click.Choice(["who", "action", "repository", "day"]),
+    default="action",
+    show_default=True,
+    help="Count by.",
 )
 @click.option("--registry", default="", shell_complete=REGISTRIES, metavar="PATTERN", help="Only registries so named.")
 @click.option("--repository", default="", metavar="PATTERN", help="Only repositories so named.")

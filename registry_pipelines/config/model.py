@@ -399,6 +399,8 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """Custody of what channels name, and maturity."""
     start_time: Cron = Cron("0 5 * * *")
     """The measurement of starts."""
+    audit: Cron = Cron("50 * * * *")
+    """The audit: logs are read, and alerts looked for."""
     cost: Cron = Cron("30 4 * * *")
     """What registries cost, for the trend and the budget of `report`."""
     metrics: Cron = Cron("*/30 * * * *")

@@ -70,6 +70,12 @@ class Seeing(Base):
 
         return audit.audit(self._session, wanted or audit.Wanted(), read=read, sources=sources)
 
+    def team_of(self, repository: str) -> str:
+        """Whose a repository is, by the patterns of `report.teams`; empty for nobody's."""
+        from registry_pipelines.chain import audit
+
+        return audit.team_of(self._session, repository)
+
     def receiver(self, source: str) -> HttpServer:
         """What takes the notifications of a log of `report.audit.sources`, not started. Raises InputError."""
         from registry_pipelines.chain import audit_sources

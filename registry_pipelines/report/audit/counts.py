@@ -1,4 +1,4 @@
-"""Events counted: who did what how often, by caller, action or repository. Read in groups of rows, never whole."""
+"""Events counted: who did what how often, by caller, action, repository or day. Read in groups of rows, never whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from registry_pipelines.report.audit.model import ACTIONS, moment
 
-By = Literal["who", "action", "repository"]
+By = Literal["who", "action", "repository", "day"]
 Row = dict[str, str | int]
 MOST_ROWS = 500
 """Of a table for people, those with the most events; the rest is one row."""
@@ -34,12 +34,16 @@ class Counted:
 
 
 def counted(tables: Iterable[pa.Table], by: By) -> dict[str, Counted]:
-    """By caller, action or repository. A repository is ``registry/name``; what of the cloud's own acted is named as
-    ``(lifecycle)``."""
+    """By caller, action, repository or day (UTC). A repository is ``registry/name``; what of the cloud's own acted is
+    named as ``(lifecycle)``."""
     found: dict[str, Counted] = defaultdict(Counted)
-    keys = {"who": ["who", "service"], "action": ["action"], "repository": ["registry", "repository"]}[by]
+    keys = {"who": ["who", "service"], "action": ["action"], "repository": ["registry", "repository"], "day": ["day"]}[
+        by
+    ]
     columns = list(dict.fromkeys([*keys, "action"]))
     for table in tables:
+        if by == "day":
+            table = table.append_column("day", table["time"].cast(pa.date32()).cast(pa.string()))
         table = table.select(list(dict.fromkeys([*columns, "refused", "time"])))
         refused = pc.not_equal(table["refused"], "")
         table = table.drop(["refused"]).append_column("refused", refused)
@@ -56,16 +60,18 @@ def counted(tables: Iterable[pa.Table], by: By) -> dict[str, Counted]:
 
 
 def _key(row: dict[str, str], by: By) -> str:
-    if by == "action":
-        return row["action"]
+    if by in ("action", "day"):
+        return row[by]
     if by == "repository":
         return f"{row['registry']}/{row['repository']}"
     return f"({row['service']})" if row["service"] else row["who"] or "(not said)"
 
 
 def count_rows(found: dict[str, Counted], by: By) -> list[Row]:
-    """A table, the most first."""
+    """A table, the most first; of days the newest."""
     ordered = sorted(found.items(), key=lambda item: (-item[1].total, item[0]))
+    if by == "day":
+        ordered = sorted(found.items(), reverse=True)
     rows = [_row(name, one, by) for name, one in ordered[:MOST_ROWS]]
     if len(ordered) > MOST_ROWS:
         rest = Counted()
