@@ -48,7 +48,7 @@ def audit(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     checks = (
         outcome(
             EXPLAINED,
-            passed=not result.facts["alerts"],
+            passed=not result.facts["alerts_open"],
             reasons=[f"{row['alert']}: {row['said']}" for row in open_alerts],
         ),
         warning(outcome(READ, passed=not unread, reasons=[f"{row['source']}: {row['state']}" for row in unread])),

@@ -99,7 +99,7 @@ def audit(session: Session, wanted: Wanted, *, read: bool = True, sources: Seque
         "new": sum(each.new for each in done),
         **{action: sum(each.counts[action] for each in found.values()) for action in ACTIONS},
         "refused": sum(each.refused for each in found.values()),
-        "alerts": len(standing) + judgement.more,
+        "alerts_open": len(standing) + judgement.more,
         "acknowledged": len(judgement.alerts) - len(standing),
         "judged": judgement.looked,
         "sources_unread": len(failed),

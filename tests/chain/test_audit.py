@@ -60,7 +60,7 @@ def test_a_promotion_is_no_alert_and_a_tag_that_somebody_moves_is_one(audited: F
     assert audited.judged(good) and audited.judged(other)
     audited.chain.promote(good)
     quiet = answer(audited, "report", "audit")
-    assert quiet["ok"] and quiet["facts"]["push"] > 4 and quiet["facts"]["alerts"] == 0
+    assert quiet["ok"] and quiet["facts"]["push"] > 4 and quiet["facts"]["alerts_open"] == 0
     assert any("pushers" in note for note in quiet["notes"])
     place = audited.chain.place("app")
     put_tag(place, place.registry.get_manifest(place.repository, other.digest), "prod")
@@ -121,7 +121,7 @@ def test_an_alert_is_acknowledged_by_a_signature_and_by_nothing_else(audited: Fl
     path = audited.config.state / "report" / "audit" / "acknowledged" / f"{ids[0]}.json"
     path.write_bytes(path.with_name(f"{ids[-1]}.json").read_bytes())  # another alert's
     broken = answer(audited, "report", "audit", code=3)
-    assert broken["facts"]["alerts"] == 1 and any("does not count" in note for note in broken["notes"])
+    assert broken["facts"]["alerts_open"] == 1 and any("does not count" in note for note in broken["notes"])
 
 
 def test_a_log_that_cannot_be_read_is_told_and_the_others_are_read(

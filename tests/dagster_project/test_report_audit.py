@@ -48,9 +48,9 @@ def test_what_was_deleted_and_by_whom_is_an_asset(tmp_path: Path) -> None:
         place.registry.delete_manifest(place.repository, made.digest)
     checks, shown = hour(path)
     assert checks == {"explained": False, "read": True}
-    [row] = [record.data for record in shown["deleted"]]
+    [row] = [record.data for record in shown["deleted"].records]
     assert (row["team"], row["who"], row["action"]) == ("vision", "anonymous", "delete")
-    [alert] = [record.data["alert"] for record in shown["alerts"]]
+    [alert] = [record.data["alert"] for record in shown["alerts"].records]
     assert str(alert).startswith("delete-") and shown["delete"] == 1
     (tmp_path / "logs" / "here.jsonl").write_bytes(b"{torn\n")
     path.write_text(path.read_text().replace("access_log: logs/here.jsonl", "host: 127.0.0.1"))
