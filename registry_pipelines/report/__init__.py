@@ -6,6 +6,6 @@ whose part it is, ``cost`` what that costs; ``history`` keeps runs. ``settings``
 Pure: nothing is asked; ``chain`` has the values.
 
 ``custody`` has the whole life of a digest as statements with their evidence, ``origin`` what provenance of any builder
-says; ``maturity`` how good the practice is. ``html`` makes pages that open without a server. ``pipelines`` writes
-pipelines of CI systems.
+says; ``audit`` keeps who did what, and finds what nothing explains; ``maturity`` how good the practice is. ``html``
+makes pages that open without a server. ``pipelines`` writes pipelines of CI systems.
 """
