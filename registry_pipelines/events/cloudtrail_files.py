@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import msgspec
 
@@ -26,7 +25,7 @@ MOST_BYTES = 64 << 20
 """Of a file as it is stored; CloudTrail closes one after five minutes, or some MB."""
 MOST_UNPACKED = 512 << 20
 AHEAD = 3
-"""Files that are fetched and unpacked while another one is read."""
+"""Files of a bucket that are on their way while another one is read."""
 LATE = timedelta(days=1)
 """Files of a day still come so long after its end."""
 _MARK = SOURCE.encode()
@@ -64,7 +63,7 @@ class CloudTrailFiles:
                 reading.cannot(f"{key}: {content.what}")
                 last = min(last, _day(_short(key)[:10]) or first)
                 continue
-            raw, cut = content
+            raw, cut = unpacked(content)
             records, torn = _records(raw)
             if cut or torn:
                 reading.cannot(f"{key} is cut or damaged: {cut or torn}; what could be read of it is kept")
@@ -82,26 +81,26 @@ class CloudTrailFiles:
         ]
         reading.cursor["files"] = " ".join(kept)
 
-    def _fetched(self, keys: list[str]) -> Iterator[tuple[str, tuple[bytes, str] | RegistryError]]:
-        """Each file's content, the next ones being fetched meanwhile; in memory are ``AHEAD`` and the one in use."""
+    def _fetched(self, keys: list[str]) -> Iterator[tuple[str, bytes | RegistryError]]:
+        """Each file as it is stored. Of a bucket the next ones are on their way meanwhile; files of a folder are not:
+        threads that take turns with the one that reads cost more than the disk."""
+        if "://" not in self.where:
+            yield from ((key, self._fetch(key)) for key in keys)
+            return
         with ThreadPoolExecutor(AHEAD) as pool:
-            waiting: deque[tuple[str, Future[Any]]] = deque()
+            waiting: deque[tuple[str, Future[bytes | RegistryError]]] = deque()
             for key in keys:
                 waiting.append((key, pool.submit(self._fetch, key)))
                 if len(waiting) > AHEAD:
-                    yield _taken(*waiting.popleft())
-            while waiting:
-                yield _taken(*waiting.popleft())
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            yield from ((key, future.result()) for key, future in waiting)
 
-    def _fetch(self, key: str) -> tuple[bytes, str]:
-        return unpacked(self._store.read(key, limit=MOST_BYTES))
-
-
-def _taken(key: str, future: Future[Any]) -> tuple[str, tuple[bytes, str] | RegistryError]:
-    try:
-        return key, future.result()
-    except RegistryError as error:
-        return key, error
+    def _fetch(self, key: str) -> bytes | RegistryError:
+        try:
+            return self._store.read(key, limit=MOST_BYTES)
+        except RegistryError as error:
+            return error
 
 
 def unpacked(raw: bytes) -> tuple[bytes, str]:
