@@ -19,6 +19,7 @@ from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:
     from registry_pipelines.config import Config
+    from registry_pipelines.inventory.from_ecr import Manifests
     from registry_pipelines.inventory.value import Inventory
     from registry_pipelines.report.cost import CostReport, CostRow, ScanTariff, Tariff
     from registry_pipelines.report.history import Month
@@ -43,17 +44,18 @@ def report_cost(
     by: str = "",
     months: int = 6,
     prices: Path | None = None,
+    manifests: str = "",
 ) -> StageResult:
     """What registries cost a month, all of the configuration unless named; a run over all of them is kept for the
     trend.
 
     stored: an inventory's file in place of the registries. by: the level of ``rows``; teams where there are some, else
-    repositories. Not ``ok`` where something could not be read. Raises InputError, ToolMissing, LocalError.
-    """
+    repositories. manifests: ``auto`` or ``all``, as ``report.manifests`` unless told. Not ``ok`` where something could
+    not be read. Raises InputError, ToolMissing, LocalError."""
     need_tables()
     started = time.monotonic()
     config = session.config
-    inventories = _stored(stored, registries) if stored else _read(session, registries)
+    inventories = _stored(stored, registries) if stored else _read(session, registries, manifests)
     from registry_pipelines.report.history import months as months_of
     from registry_pipelines.report.history import read_runs, write_run
 
@@ -74,14 +76,25 @@ def report_cost(
     )
 
 
-def _read(session: Session, registries: Sequence[str]) -> list[Inventory]:
+def _read(session: Session, registries: Sequence[str], manifests: str) -> list[Inventory]:
     from registry_pipelines.chain.inventory import read
 
     names = list(dict.fromkeys(registries)) or list(session.config.registries)
     for name in names:  # before anything is read
         if name not in session.config.registries:
             raise InputError(unknown(name, session.config.registries, "registry"))
-    return [read(session, [name], manifests="all") for name in names]
+    return [read(session, [name], manifests=_manifests(session.config, name, manifests)) for name in names]
+
+
+def _manifests(config: Config, name: str, told: str) -> Manifests:
+    """Which are read of one registry. Reading one counts as a pull of its image at ECR, which moves what retention and
+    usage go by: so not all, where nobody says that our role is excluded."""
+    from registry_pipelines.infra.ecr.model import EcrInfra
+
+    declared = config.infra.get(name)
+    excluded = isinstance(declared, EcrInfra) and bool(declared.pull_time_exclusions)
+    clouds = config.registries[name].kind in ("ecr", "gar")
+    return "all" if not clouds or excluded or (told or config.report.manifests) == "all" else "indexes"
 
 
 def _stored(path: Path, registries: Sequence[str]) -> list[Inventory]:
@@ -230,7 +243,7 @@ def _notes(config: Config, names: Iterable[str], book: FilePrices, at_most: int,
         notes.append("what is free at Artifact Registry is counted once, for one billing account")
     if at_most:
         told = f"blobs of {count_text(at_most, 'manifest')} are not known: each counts whole, as if nothing was shared"
-        notes.append(f"{told}; at most this")
+        notes.append(f"{told}; at most this (`--manifests all` reads them)")
     if no_size:
         notes.append(f"{count_text(no_size, 'manifest')} without a size are counted as nothing")
     return notes

@@ -35,8 +35,9 @@ def read(
     repositories: Sequence[str] = (),
     manifests: Manifests = "indexes",
 ) -> Inventory:
-    """The inventory of registries of the configuration, all unless named. repositories: patterns. manifests: of ECR,
-    which are read beside the lists. What cannot be read stands in its ``sources``. Raises InputError, ToolMissing."""
+    """The inventory of registries of the configuration, all unless named. repositories: patterns. manifests: of the
+    clouds, which are read beside their lists (Artifact Registry: all or none). What cannot be read stands in its
+    ``sources``. Raises InputError, ToolMissing."""
     names = list(dict.fromkeys(registries)) or list(session.config.registries)
     for name in names:  # before anything heavy is loaded
         if name not in session.config.registries:
@@ -67,7 +68,9 @@ def _reader(session: Session, name: str, manifests: Manifests) -> Reader:
     if isinstance(settings, GarRegistry):
         from registry_pipelines.inventory.from_gar import GarReader
 
-        return GarReader(name, session.places.google(settings), settings.project, settings.location)
+        read_from = session.places.registry(name) if manifests == "all" else None
+        google = session.places.google(settings)
+        return GarReader(name, google, settings.project, settings.location, manifests=read_from)
     from registry_pipelines.inventory.from_survey import SurveyReader
 
     return SurveyReader(name, settings.kind, session.places.registry(name))

@@ -34,10 +34,21 @@ PRICES = click.option("--prices", type=click.Path(path_type=Path), metavar="FILE
     metavar="FILE",
     help="An inventory's Parquet file in place of the registries.",
 )
+@click.option(
+    "--manifests",
+    type=click.Choice(["auto", "all"]),
+    help="Manifests that are read in clouds; see `report.manifests`. ECR counts each as a pull.",
+)
 @PRICES
 @common
 def cost(
-    options: Options, registries: tuple[str, ...], by: str | None, months: int, stored: Path | None, prices: Path | None
+    options: Options,
+    registries: tuple[str, ...],
+    by: str | None,
+    months: int,
+    stored: Path | None,
+    manifests: str | None,
+    prices: Path | None,
 ) -> None:
     """Say what registries cost a month: storage with shared layers split fairly, what would be freed, and scans.
 
@@ -45,7 +56,9 @@ def cost(
     with ? rests on a price that is old, unsure or missing, or on what could not be read. Exit 7: not all could be read.
     """
     with options.chain() as chain:
-        result = chain.cost(registries, stored=stored, by=by or "", months=months, prices=prices)
+        result = chain.cost(
+            registries, stored=stored, by=by or "", months=months, prices=prices, manifests=manifests or ""
+        )
     if options.as_json:
         print_results([result])
     else:

@@ -28,7 +28,7 @@ FORMS = (".parquet", ".csv", ".json")
     "--manifests",
     type=click.Choice(["none", "indexes", "all"]),
     default="indexes",
-    help="Manifests of ECR that are read beside its lists: of indexes unless told; all count layers.",
+    help="Manifests that are read beside the lists of clouds: ECR's indexes unless told; all tell layers.",
 )
 @click.option("--output", type=click.Path(path_type=Path), metavar="FILE", help=f"Write it: {', '.join(FORMS)}.")
 @click.option(

@@ -169,9 +169,20 @@ def read_metadata(schema: pa.Schema, path: Path) -> tuple[Source, ...]:
 
 
 def join(parts: Sequence[Inventory]) -> Inventory:
-    """Inventories of several registries as one."""
+    """Inventories of several registries as one, with what manifests need where all of them know it. What holds for a
+    repository's name in one of them then holds for it in all: that keeps more."""
     table = pa.concat_tables([part.table() for part in parts]) if parts else empty_table()
-    return from_table(table.unify_dictionaries().combine_chunks(), (each for part in parts for each in part.sources))
+    joined = from_table(table.unify_dictionaries().combine_chunks(), (each for part in parts for each in part.sources))
+    needs = [part.parts for part in parts if part.parts is not None]
+    if not needs or len(needs) < len(parts):
+        return joined
+    facts: dict[str, RepositoryFacts] = {}
+    for part in parts:
+        for name, own in part.facts.items():
+            other = facts.get(name, RepositoryFacts())
+            unreadable = tuple(sorted({*own.unreadable, *other.unreadable}))
+            facts[name] = RepositoryFacts(own.keeps_tagged or other.keeps_tagged, unreadable)
+    return replace(joined, parts=pa.concat_tables(needs).combine_chunks(), facts=facts)
 
 
 def now() -> datetime:

@@ -31,6 +31,9 @@ MAX_DEPTH = 6
 MONTH = timedelta(days=30)
 """What was pushed within this time was scanned for the first time "this month"."""
 
+_DIGEST_TAG = r"\Asha256-[0-9a-f]{64}(\.\w+)?\z"
+"""See ``transfer.closure.digest_tags``; those of SHA-512 are of nobody."""
+
 Once = Literal["repository", "project", "registry"]
 """Where a blob is stored once: in each repository; in the first two parts of its name (a repository of Artifact
 Registry, ``PROJECT/REPOSITORY``); in the registry."""
@@ -213,27 +216,44 @@ def _images(table: pa.Table, repository: Ints) -> tuple[Ints, Ints]:
 
 
 def _edges(table: pa.Table, repository: Ints) -> tuple[Ints, Ints]:
-    """Rows of manifests and of what holds them: an index its children, a subject what refers to it."""
+    """Rows of manifests and of what holds them: an index its children, a subject what refers to it by itself or by the
+    name of its tag."""
     children = table["children"].combine_chunks()
     counts = pc.fill_null(pc.list_value_length(children), 0).to_numpy(zero_copy_only=False).astype(np.int64)
-    named = children.flatten()
-    subject = table["subject"].combine_chunks()
-    digest = table["digest"].combine_chunks().cast(pa.string())
-    codes = _plain(
-        pa.concat_arrays([digest, named.cast(pa.string()), subject.cast(pa.string())])
-        .dictionary_encode()
-        .indices.fill_null(-1)
-    )
-    rows, kids, subjects = np.split(codes, [len(digest), len(digest) + len(named)])
+    kid_holder = np.repeat(np.arange(table.num_rows), counts)
+    subject = table["subject"].combine_chunks().cast(pa.string())
+    referring = np.flatnonzero(pc.is_valid(subject).to_numpy(zero_copy_only=False))
+    told_row, told = _named_after(table["tags"].combine_chunks())
+    words = [
+        table["digest"].combine_chunks().cast(pa.string()),
+        children.flatten().cast(pa.string()),
+        subject.take(pa.array(referring)),
+        told,
+    ]
+    codes = _plain(pa.concat_arrays(words).dictionary_encode().indices.fill_null(-1))
+    rows, kids, subjects = np.split(codes, [table.num_rows, table.num_rows + len(kid_holder)])
     most = int(codes.max(initial=0)) + 1
-    holder = np.repeat(np.arange(table.num_rows), counts)
-    referring = np.flatnonzero(subjects >= 0)
-    wanted = np.concatenate([repository[holder] * most + kids, repository[referring] * most + subjects[referring]])
+    below = np.concatenate([referring, told_row])
+    wanted = np.concatenate([repository[kid_holder] * most + kids, repository[below] * most + subjects])
     found = _row_of(repository * most + rows, wanted)
-    child = np.concatenate([found[: len(holder)], referring])
-    parent = np.concatenate([holder, found[len(holder) :]])
+    child = np.concatenate([found[: len(kid_holder)], below])
+    parent = np.concatenate([kid_holder, found[len(kid_holder) :]])
     there = (child >= 0) & (parent >= 0) & (child != parent)
     return child[there], parent[there]
+
+
+def _named_after(tags: pa.Array) -> tuple[Ints, pa.Array]:
+    """Rows whose tags are all named after a digest (lists of referrers, cosign's signatures), with that digest."""
+    counts = pc.list_value_length(tags).to_numpy(zero_copy_only=False).astype(np.int64)
+    flat = tags.flatten().cast(pa.string())
+    fits = pc.match_substring_regex(flat, _DIGEST_TAG).to_numpy(zero_copy_only=False)
+    row = np.repeat(np.arange(len(tags)), counts)
+    all_fit = np.bincount(row[fits], minlength=len(tags))[row] == counts[row]
+    chosen = np.flatnonzero(fits & all_fit)
+    digests = pc.binary_join_element_wise(
+        pa.scalar("sha256"), pc.utf8_slice_codeunits(flat.take(pa.array(chosen)), 7, 71), ":"
+    )
+    return row[chosen], digests
 
 
 def _row_of(keys: Ints, wanted: Ints) -> Ints:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -50,6 +50,10 @@ class ReportSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     scans: dict[Annotated[str, Names("registries")], PaidScans] = {}
     """Registries in clouds whose scans are billed: ECR enhanced (found by itself where `infra` declares it), Artifact
     Analysis."""
+    manifests: Literal["auto", "all"] = "auto"
+    """Which manifests `report cost` reads in clouds to know what is shared. `all`: every one, which ECR counts as a
+    pull of each image unless our role is excluded. `auto`: all of an ECR whose `infra` declares `pull_time_exclusions`,
+    else those of indexes."""
     budget: Budget = Budget()
     """What a month may cost."""
     least_tier: Annotated[int, Meta(ge=0, le=4)] = 0

@@ -85,6 +85,19 @@ def test_an_image_has_what_its_index_names_and_what_refers_to_it() -> None:
     assert held.scans.all.sum() == 2  # what refers is no image
 
 
+def test_what_a_tag_is_named_after_has_it() -> None:
+    tag = "sha256-" + digest("main").split(":")[1]
+    rows = [
+        image("app", "v1", {"x": 100}, named="main"),
+        image("app", f"{tag}.sig", {"signature": 8}),
+        index("app", tag, ("signed",)),
+        image("app", "", {"statement": 4}, named="signed", subject="main"),
+        image("app", "sha256-" + "0" * 64, {"of one that is gone": 2}),
+    ]
+    held = hold([shelf(rows)], ALONE, {})
+    assert by_name(held, "image") == {"r/app:v1": (112, 112.0, 112), f"r/app:sha256-{'0' * 64}": (2, 2.0, 2)}
+
+
 def test_manifests_that_name_each_other_in_a_circle_are_counted_all_the_same() -> None:
     rows = [image("app", "a", {"x": 5}, named="a", subject="b"), image("app", "b", {"y": 7}, named="b", subject="a")]
     held = hold([shelf(rows)], ALONE, {})

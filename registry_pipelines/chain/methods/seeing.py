@@ -31,12 +31,16 @@ class Seeing(Base):
         by: str = "",
         months: int = 6,
         prices: Path | None = None,
+        manifests: str = "",
     ) -> StageResult:
         """What registries cost a month, all unless named, with the trend of kept runs; a run over all is kept. stored:
-        an inventory's file in place of them. Raises InputError, ToolMissing, LocalError."""
+        an inventory's file in place of them. manifests: ``auto`` or ``all`` of those in clouds. Raises InputError,
+        ToolMissing, LocalError."""
         from registry_pipelines.chain import cost
 
-        return cost.report_cost(self._session, registries, stored=stored, by=by, months=months, prices=prices)
+        return cost.report_cost(
+            self._session, registries, stored=stored, by=by, months=months, prices=prices, manifests=manifests
+        )
 
     def with_costs(self, result: StageResult, inventory: Inventory, *, prices: Path | None = None) -> StageResult:
         """The result of an inventory with what its storage costs: ``tables["costs"]``. Raises InputError."""
