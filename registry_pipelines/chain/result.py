@@ -95,13 +95,14 @@ def request_facts(requests: Mapping[str, int]) -> dict[str, Scalar]:
 
 
 def cell_text(name: str, value: Any) -> str:
-    """A table's cell for people. name: of its column; with ``bytes`` in it a size, or a rate. Digests are cut."""
+    """A table's cell for people. name: of its column; with ``bytes`` in it a size, or a rate, with ``usd`` money.
+    Digests are cut."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int) and ("bytes" in name or name == "size"):
         return size_text(value) + ("/s" if name.endswith("per_second") else "")
     if isinstance(value, float):
-        return f"{value:.1f}"
+        return f"{value:.2f}" if "usd" in name else f"{value:.1f}"
     return short_digest(value) if isinstance(value, str) and value.startswith(("sha256:", "sha512:")) else str(value)
 
 

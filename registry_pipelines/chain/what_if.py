@@ -307,7 +307,7 @@ def _pull_bytes(
         return None, notes
     return sum(sizes) / len(sizes), [
         *notes,
-        f"a pull is taken to be {count_text(len(sizes), 'image')}'s newest release",
+        f"a pull is taken to be a newest release, of {count_text(len(sizes), 'image')} on average",
     ]
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from registry_pipelines.chain.bases import OnBase, images_on
 from registry_pipelines.chain.prices import price_book
 from registry_pipelines.chain.recent import recent
+from registry_pipelines.chain.result import short_digest
 from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.what_if import Answer, answer, storage_of
 from registry_pipelines.errors import ContentError, InputError, NotFound
@@ -53,8 +54,8 @@ def base(session: Session, old: str, new: str, *, scanned: bool = False, prices:
     registries = sorted({session.image(each.release.image).registry for each in found})
     storage, why, region = _storage(session, registries, book)
     worked = move_base(
-        old,
-        new,
+        _shown(old),
+        _shown(new),
         [_standing(session, each) for each in found],
         old_blobs=_blobs_of(of_old),
         new_blobs=_blobs_of(of_new),
@@ -65,6 +66,12 @@ def base(session: Session, old: str, new: str, *, scanned: bool = False, prices:
         notes=[*silent, *_other_platforms(found, of_old, of_new, new)],
     )
     return answer(session, worked, book, region=region)
+
+
+def _shown(text: str) -> str:
+    """A reference with its digest cut, for people."""
+    name, at, digest = text.partition("@")
+    return f"{name}@{short_digest(digest)}" if at else name
 
 
 def _base(session: Session, text: str, name: str) -> list[KnownBase]:
@@ -97,7 +104,7 @@ def _blobs_of(bases: Sequence[KnownBase]) -> dict[str, int]:
 def _standing(session: Session, each: OnBase) -> Standing:
     image = session.image(each.release.image)
     return Standing(
-        name=f"{each.release.key} {each.entry.platform}",
+        name=f"{each.release.image}:{each.release.tag} {each.entry.platform}",
         repository=f"{image.registry}/{image.repository}",
         blobs={layer.digest: layer.size for layer in each.entry.manifest.layers},
         on=each.base.name if each.base else "",
@@ -166,7 +173,8 @@ def rechunk(
         per_month=seen.per_month,
         updates=updates,
         currency=book.currency,
-        notes=[*notes, *more, *([seen.why] if nodes is not None and seen.per_month is None else [])],
+        rate_unknown=seen.why,
+        notes=[*notes, *more],
     )
     return answer(session, worked, book, region=region)
 

@@ -12,7 +12,7 @@ import click
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.cli.context import Options, SizeType, common
 from registry_pipelines.cli.names import IMAGES, REGISTRIES
-from registry_pipelines.cli.output import console, print_lines, print_results, results_table, rows_table
+from registry_pipelines.cli.output import console, print_lines, print_results, rows_table
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.files import write_file
 from registry_pipelines.settings import Size
@@ -58,12 +58,12 @@ def _show(options: Options, result: StageResult, *tables: str) -> None:
         print_results([result])
     else:
         out = console()
+        out.print(f"{result.subject}: {result.action}", markup=False, soft_wrap=True)
         if result.rows:
             out.print(rows_table(_short(result.rows), title=result.stage))
         for name in tables:
             if rows := result.tables.get(name):
                 out.print(rows_table(_short(rows), title=name))
-        out.print(results_table([result]))
         lines = [line for row in result.rows for line in _sums(row)]
         print_lines([*lines, *result.reasons, *result.notes])
     if not result.ok:
@@ -79,7 +79,9 @@ def _sums(row: Mapping[str, Scalar]) -> list[str]:
 
 def _short(rows: Sequence[Mapping[str, Scalar]]) -> list[dict[str, Scalar]]:
     """Without sentences, which stand below the table."""
-    return [{name: value for name, value in row.items() if name not in _SENTENCES} for row in rows]
+    empty = {name for name in ("usd_once",) if not any(row.get(name) for row in rows)}
+    hidden = {*_SENTENCES, *empty}
+    return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
 
 
 @click.group("what-if")

@@ -126,8 +126,8 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
                     "edge": edge,
                     "kind": kind,
                     "repositories": len({(each.registry, each.repository) for each in mine}),
-                    "times_per_month": round(sum(each.times or 0.0 for each in mine), 1),
-                    "bytes_per_month": round(sum(each.moved or 0.0 for each in mine)),
+                    "times_per_month": _sum([each.times for each in mine], 1),
+                    "bytes_per_month": _sum([each.moved for each in mine]),
                     "usd_per_month": round(sum_usd(lines), 2) if known else "",
                     "arithmetic": told(lines) if known else "",
                     "unknown": len(mine) - len(known),
@@ -135,6 +135,12 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
                 }
             )
         return sorted(rows, key=lambda row: (-float(row["usd_per_month"] or 0), str(row["edge"])))
+
+
+def _sum(values: Iterable[float | None], digits: int | None = None) -> float | int | str:
+    """Of what is known; empty where nothing is."""
+    known = [each for each in values if each is not None]
+    return round(sum(known), digits) if known else ""
 
 
 def way_lines(edge: PullEdge, origin: Origin, moved: float, book: PriceBook) -> tuple[Line, ...]:

@@ -114,6 +114,9 @@ def test_copies_cross_once_for_each_release() -> None:
     known = Copies(source="ecr", registry="us", image="app", releases=20, moved_bytes=2 * GB)
     found = transfer([], ORIGINS, (), [known, Copies(**{**_fields(known), "releases": None})], BOOK, days=30)
     assert found.usd == pytest.approx(40 * 0.02) and len(found.unknown) == 1
+    # What is not known is no 0 in a table either.
+    alone = transfer([], ORIGINS, (), [Copies(**{**_fields(known), "releases": None})], BOOK, days=30).by_edge()[0]
+    assert {alone[name] for name in ("times_per_month", "bytes_per_month", "usd_per_month")} == {""}
 
 
 def _fields(each: Copies) -> dict[str, Any]:

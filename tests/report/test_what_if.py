@@ -303,6 +303,9 @@ def test_one_release_tells_nothing_of_what_moves() -> None:
     assert "moved_bytes_now" not in found.facts
     assert found.verdict == "what a release moves is not known: there are not two releases to compare"
     assert any("nothing says how many update" in note for note in found.notes)
+    nodes = [Line(100.0, BOOK.price("aws/nat"))]
+    asked = rechunk("app", one, measured=False, storage=STORAGE, per_month=None, updates=nodes, currency="USD")
+    assert usd(asked, "as it is") is None and asked.unknown[0] == "how often it is released"
 
 
 def streamed(read: int | None = GB, pulls: float | None = 1000, **told: Any) -> WhatIf:

@@ -34,15 +34,20 @@ def rechunk(
     per_month: float | None,
     updates: Sequence[Line] | None = None,
     currency: str,
+    rate_unknown: str = "",
     notes: Sequence[str] = (),
 ) -> WhatIf:
     """releases: the newest first. measured: ``then`` is of releases that were rechunked; else it is a plan, whose sizes
     are estimates by the image's own compression. per_month: releases; None where it is not known. updates: prices of a
     byte that a node fetches, as lines of one byte each, times nodes; None where nothing says how many nodes there are.
-    """
+    rate_unknown: why ``per_month`` is not known."""
     moves = [(_new(releases, at, "now"), _new(releases, at, "then")) for at in range(len(releases) - 1)]
     lacking = () if len(releases) > 1 else ("there are not two releases to compare",)
-    no_storage = () if storage else (no_price or "nobody bills its storage by the GB",)
+    unknown = [
+        *(() if storage else (no_price or "nobody bills its storage by the GB",)),
+        *((rate_unknown or "how often it is released",) if updates is not None and per_month is None else ()),
+        *(lacking if updates is not None else ()),
+    ]
     now, then = (
         Case(
             name=name,
@@ -50,7 +55,7 @@ def rechunk(
                 *((Line(_held(releases, form), storage),) if storage else ()),
                 *_moved(updates, per_month, [pair[at] for pair in moves]),
             ),
-            unknown=no_storage,
+            unknown=tuple(dict.fromkeys(unknown)),
             why=f"the last {count_text(len(releases), 'release')} take {amount_text(_held(releases, form))}",
         )
         for at, (name, form) in enumerate((("as it is", "now"), ("in layers by package", "then")))

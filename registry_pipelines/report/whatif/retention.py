@@ -44,7 +44,11 @@ def retention(
         Case(name=name, lines=(Line(size, storage),) if storage else (), unknown=unknown, why=why)
         for name, size, why in (
             ("as it is", whole.before, count_text(whole.images, "image")),
-            ("after it", whole.before - whole.freed, f"{whole.going} of them gone, with what nothing kept shares"),
+            (
+                "after it",
+                whole.before - whole.freed,
+                f"{whole.going} of them gone, with what nothing else needs",
+            ),
             ("set aside", whole.before, f"for {quarantine_days} days after it nothing is freed (`collect.quarantine`)"),
         )
     )
