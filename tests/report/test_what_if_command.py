@@ -189,6 +189,15 @@ def test_a_replica_of_what_ecr_holds_counts_shared_layers_once(aws: AwsDouble, t
     assert given["facts"]["break_even_pulls_per_month"] == 2500.0
 
 
+def test_the_picture_and_the_figures_of_the_page_are_those_of_the_command(aws: AwsDouble, tmp_path: Path) -> None:
+    images, drawn = Path(__file__).parents[2] / "docs" / "images", tmp_path / "even.svg"
+    given = ["--size", "5GB", "--held", "2500GB", "--moved", "100GB", "--times", "4000", "--svg", str(drawn)]
+    found = ask(written(tmp_path, aws), "replica", "ecr", "us-east-1", *given)
+    assert drawn.read_text() == (images / "break-even.svg").read_text()
+    assert found["action"] in (images.parent / "cost.md").read_text()
+    assert not aws.calls  # with all figures given nothing is asked
+
+
 def test_what_nobody_knows_of_a_replica_is_named(aws: AwsDouble, tmp_path: Path) -> None:
     put(ecr_place(aws), "team/app", image((1, GB)), "v1", at=aws.clock())
     config = written(tmp_path, aws)
