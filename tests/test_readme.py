@@ -175,6 +175,28 @@ def test_every_stage_of_the_denied_image_says_so(demonstration: Demonstration) -
     assert statuses["", "sync:bases"] == "ok"
 
 
+def test_the_page_of_the_denied_release_tells_its_whole_story(
+    demonstration: Demonstration, installed: Path, tmp_path: Path
+) -> None:
+    """By the installed program: source to places, each with the key that signed it, for who has the page alone."""
+    key, page = demonstration.release("recommender"), tmp_path / "denied.html"
+    command = [installed, "report", "custody", key, "--config", demonstration.config.path, "--json", "--html", page]
+    done = subprocess.run(command, env=demonstration.environment, capture_output=True, text=True, timeout=patient(60))
+    told = answered(done.stdout)
+    assert told["sentence"].startswith("denied as recommender by policy demo; on no channel now; at 1 of 5 places")
+    signed = {each["chapter"] for each in told["statements"] if each["state"] == "verified"}
+    assert signed >= {"source", "builder", "packages", "findings", "signatures", "verdicts"}
+    assert {each["state"] for each in told["statements"]} == {"verified", "seen"}
+    assert {"people", "channels", "deployments", "access", "revocations"} <= set(told["missing"])
+    [verdict] = [each for each in told["statements"] if each["chapter"] == "verdicts"]
+    assert any("CVE-2023-43364" in each for each in verdict["details"]) and verdict["signer"] and verdict["evidence"]
+    assert {(each["id"], each["now"]) for each in told["findings"]} == {("CVE-2023-43364", "open")}
+    assert {"searchor", "libc6"} <= {each["name"] for each in told["packages"]}
+    shown = page.read_text()
+    assert all(each in shown for each in ("CVE-2023-43364", "searchor", "denied as recommender", told["digest"]))
+    assert sum(each["state"] == "seen" and " is not at " in f" {each['says']}" for each in told["statements"]) == 4
+
+
 def test_the_base_images_are_at_both_replicas_as_they_are(demonstration: Demonstration) -> None:
     chain = Chain(demonstration.config)
     tags = {name: set(chain.registry(name).tags("demo/base")) for name in ("us-east-1", "eu-west-1")}

@@ -15,7 +15,7 @@ from registry_pipelines.errors import EvidenceError, ManifestInvalid
 from registry_pipelines.evidence.model import Rejected, VerifiedAttestation
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.times import read_time
+from registry_pipelines.oci.times import read_created, read_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.report.custody import Cell, Statement
 from registry_pipelines.scan.cyclonedx import MAX_SBOM_BYTES, read_cyclonedx
@@ -107,7 +107,9 @@ def _package_statement(read: Read, sbom: _Sbom) -> Statement:
     says = f"{count_text(len(packages.components), 'component')} for {packages.platform}" + (
         f": {told}" if told else ""
     )
-    return read.signed("packages", says, sbom.by, evidence=sbom.evidence, time=packages.created, details=unknowns)
+    # A reproducible build's constant is no time at which anything happened.
+    at = packages.created if read_created(packages.created) else ""
+    return read.signed("packages", says, sbom.by, evidence=sbom.evidence, time=at, details=unknowns)
 
 
 def _package_rows(sboms: Sequence[_Sbom]) -> Iterator[Mapping[str, Cell]]:

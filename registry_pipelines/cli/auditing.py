@@ -15,6 +15,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json, print_json_now
 from registry_pipelines.cli.names import IMAGES, REGISTRIES
 from registry_pipelines.cli.output import (
+    condensed,
     console,
     harmless,
     print_alerts,
@@ -175,7 +176,7 @@ def show(found: Custody) -> None:
             when = f"{each.time}  " if each.time else ""
             evidence = f", evidence {each.evidence[:19]}" if each.evidence else ""
             out.print(harmless(f"  {when}{each.says}").replace("\n", " "), markup=False, soft_wrap=True)
-            for line in each.details:
+            for line in condensed(each.details):
                 out.print(harmless(f"    - {line}").replace("\n", " "), markup=False, soft_wrap=True)
             out.print(f"    [{each.proof()}{evidence}]", markup=False, soft_wrap=True, style="dim")
     print_lines(found.notes)

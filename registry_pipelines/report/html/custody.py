@@ -8,6 +8,8 @@ from registry_pipelines.report.custody import CHAPTERS, STATES, Chapter, Custody
 from registry_pipelines.report.html.document import document
 from registry_pipelines.report.html.elements import Html, bullets, digest, element, join, table
 
+MOST_LINES = 8
+"""Of one statement that are seen at once."""
 MOST_ROWS = 5000
 """Of a table in a page; a browser shows no more without pain. How many more there are is said."""
 
@@ -54,9 +56,14 @@ def _statement(each: Statement) -> Html:
     when = [element("time", each.time, datetime=each.time), " "] if each.time else []
     by = [" by evidence ", digest(each.evidence)] if each.evidence else []
     proof = element("p", element("span", each.proof(), title=each.signer or None), *by, class_="faint")
-    return element(
-        "div", element("p", *when, each.says), bullets(each.details), proof, class_=f"statement {each.state}"
-    )
+    return element("div", element("p", *when, each.says), _details(each), proof, class_=f"statement {each.state}")
+
+
+def _details(each: Statement) -> Html:
+    """All of them; behind the first ones what is many opens."""
+    more = each.details[MOST_LINES:]
+    folded = element("details", element("summary", f"{len(more)} more"), bullets(more)) if more else ""
+    return join([bullets(each.details[:MOST_LINES]), folded])
 
 
 def _tables(found: Custody) -> Iterator[Html]:
