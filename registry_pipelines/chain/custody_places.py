@@ -85,7 +85,7 @@ def channels(session: Session, image: Image, read: Read) -> Reached:
 
 
 def _promotion(read: Read, record: PromotionRecord, digest: Digest, key_id: str) -> Statement:
-    by = f"{record.promoted_by} (name {record.identity})" if record.identity else "nobody by name: it goes by itself"
+    by = f"{record.promoted_by} (name {record.identity})" if record.identity else "no person: automatically"
     details = [
         f"as {record.version}, in {record.repository}",
         f"by verdict {record.verdict}",

@@ -49,9 +49,11 @@ class Written(NamedTuple):
     rows: list[dict[str, Scalar]]
     plots: list[Plot]
     alerts: list[str]
+    unread: list[str]
+    """Of ``notes`` what leaves open how a channel stands."""
 
     def result(self, *, seconds: float) -> StageResult:
-        """The same as a result; not ``ok`` where there is an alert."""
+        """The same as a result; not ``ok`` where there is an alert, or a channel could not be read."""
         return StageResult(
             stage="custody",
             subject="all",
@@ -59,10 +61,9 @@ class Written(NamedTuple):
             changed=True,
             seconds=seconds,
             facts={"pages": len(self.files) - 1, "alerts": len(self.alerts), "first_page": str(self.files[0])},
-            rows=self.rows,
-            reasons=self.alerts,
-            notes=self.notes,
-            ok=not self.alerts,
+            reasons=[*self.alerts, *self.unread],
+            notes=[each for each in self.notes if each not in self.unread],
+            ok=not self.alerts and not self.unread,
         )
 
 
@@ -72,7 +73,8 @@ def write_pages(session: Session, folder: Path) -> Written:
     found = statuses(session)
     notes: list[str] = []
     live = list(_live(session, found, notes))
-    drawn, unread = plots(session, [page for _, page in live])
+    unread = [*notes, *(problem for each in found for problem in each.problems)]
+    drawn, unplotted = plots(session, [page for _, page in live])
     overview = Overview(
         title="Registries at a glance",
         made_at=write_time(session.now()),
@@ -81,7 +83,7 @@ def write_pages(session: Session, folder: Path) -> Written:
         plots=drawn,
         maturity=(practice := maturity(session)),
         alerts=[*_alerts(found, live), *_audited(session, notes)],
-        notes=[*notes, *unread, *practice.notes, *(problem for each in found for problem in each.problems)],
+        notes=[*dict.fromkeys([*unread, *notes, *unplotted, *practice.notes])],
     )
     files = [folder / shown.link for shown, _ in live]
     with local_errors(folder):
@@ -93,7 +95,8 @@ def write_pages(session: Session, folder: Path) -> Written:
             if _OURS.match(old.name) and old not in files:
                 old.unlink()
     rows = [_shipped(*each) for each in live]
-    return Written([folder / INDEX, *dict.fromkeys(files)], list(overview.notes), rows, drawn, list(overview.alerts))
+    written = [folder / INDEX, *dict.fromkeys(files)]
+    return Written(written, list(overview.notes), rows, drawn, list(overview.alerts), unread)
 
 
 def _shipped(shown: LivePage, page: Custody) -> dict[str, Scalar]:
@@ -103,13 +106,14 @@ def _shipped(shown: LivePage, page: Custody) -> dict[str, Scalar]:
         own = [each for each in page.chapter(chapter) if each.state == "verified" and each.says.startswith(begins)]
         return own[-1] if own else None
 
-    put = last("channels", f"put on {shown.channel} ")
+    begins = f"put on {shown.channel} of {shown.image} by "
+    put = last("channels", begins)
     source, builder = last("source", "built from"), last("builder", "built by")
     return {
         "image": shown.image,
         "channel": shown.channel,
         "release": shown.release,
-        "who": put.says.rpartition(" by ")[2] if put else "no record says",
+        "who": put.says.removeprefix(begins) if put else "no record says",
         "when": put.time if put else "",
         "source": source.says.removeprefix("built from ") if source else "no believed key says",
         "builder": builder.says.removeprefix("built by ") if builder else "no believed key says",

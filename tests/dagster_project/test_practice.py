@@ -17,6 +17,7 @@ from dagster_project.definitions import build_definitions
 from dagster_project.report import plot
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.metrics import keep
+from registry_pipelines.config import load
 from registry_pipelines.report.html.plots import Plot, Point
 from registry_pipelines.report.metrics.model import Collected, sample
 from tests.chain.fleet import Fleet, start
@@ -49,15 +50,28 @@ def test_a_night_says_who_shipped_what_and_draws_what_was_kept(fleet: Fleet) -> 
     keep(fleet.chain._session, Collected(time=at, samples=(sample("registry_bytes", 5e9, at, registry="us"),)))
     checks, told = night(fleet.chain)
     assert checks == {"reached": True, "recorded": True}
-    [row] = told["rows"].records  # type: ignore[attr-defined]
+    [row] = told["who_shipped"].records  # type: ignore[attr-defined]
     assert (row.data["image"], row.data["channel"], row.data["release"]) == ("app", "prod", "app:v1.0.0")
-    assert "(name claimed)" in row.data["who"] and row.data["builder"] == "urn:test:builder"
+    assert re.fullmatch(r"[^ ]+ \(name claimed\)", row.data["who"]) and row.data["builder"] == "urn:test:builder"
     assert Path(str(told["first_page"].value)).is_file()
     assert str(told["plot_cost"].value).startswith("Not measured: no run of costs is kept")
     drawn = re.fullmatch(r"!\[(.*)\]\(data:image/svg\+xml;base64,(.*)\)", str(told["plot_bytes"].value))
     assert drawn and drawn[1] == "Bytes stored, by registry; last: us 4.7 GiB"
     root = ElementTree.fromstring(base64.b64decode(drawn[2]))
     assert root.tag == "{http://www.w3.org/2000/svg}svg" and root.find("{*}circle") is not None
+
+
+def test_a_registry_that_cannot_be_read_is_no_pass(tmp_path: Path) -> None:
+    (tmp_path / "us" / "app").mkdir(parents=True)
+    (tmp_path / "us" / "app" / "index.json").write_text("no JSON")
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(
+        "registries: {us: {kind: layout, root: us}}\npolicies: {plain: {}}\n"
+        "images: {app: {registry: us, repository: app, policy: plain}}\nsigning: {generate: true}\n"
+    )
+    checks, told = night(Chain(load(path, {})))
+    assert checks == {"reached": True, "recorded": False}
+    assert "app" in str(told["reasons"].value) and told["pages"].value == 0
 
 
 @pytest.mark.parametrize(("least", "passes"), [(1, False), (0, True)])

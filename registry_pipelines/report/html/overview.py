@@ -52,7 +52,7 @@ def overview_page(found: Overview) -> str:
         found.title,
         element("h1", found.title),
         element("nav", element("ul", *links), aria_label="Sections"),
-        alerts if found.alerts else element("p", "Nothing that was read is an alert.", class_="good"),
+        alerts if found.alerts else element("p", "Nothing that could be read is an alert.", class_="faint"),
         _section("stands", table(found.statuses) or element("p", "The configuration has no image.", class_="faint")),
         _section("live", _live(found.live)),
         _section("time", join(figure(each) for each in found.plots)),
