@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from registry_pipelines.report.custody import CHAPTERS, STATES, Custody, Statement, in_order
 from registry_pipelines.report.html.custody import custody_page
-from registry_pipelines.report.html.elements import element, table, text
+from registry_pipelines.report.html.elements import element, table, text, words
 from registry_pipelines.report.origin import Input, read_origin
 
 COMMIT = "4f3c2b1a" * 5
@@ -129,6 +129,11 @@ def test_text_from_outside_is_never_markup(inside: str, attribute: str) -> None:
     read = Read(element("p", inside, title=attribute) + table([{"a": inside}]))
     assert read.names == ["p", "div", "table", "thead", "tr", "th", "tbody", "tr", "td"]
     assert [name for name, _ in read.attributes] == ["title", "class", "scope"]
+
+
+def test_commands_in_a_sentence_are_code_and_half_a_pair_is_not() -> None:
+    assert words("run `a<b` now") == "run <code>a&lt;b</code> now"
+    assert words("a ` b") == "a ` b"
 
 
 def test_what_is_not_seen_is_shown() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from registry_pipelines.report.custody import CHAPTERS, STATES, Chapter, Custody, Statement
 from registry_pipelines.report.html.document import document
-from registry_pipelines.report.html.elements import Html, bullets, digest, element, join, table
+from registry_pipelines.report.html.elements import Html, bullets, digest, element, join, table, words
 
 MOST_LINES = 8
 """Of one statement that are seen at once."""
@@ -48,7 +48,7 @@ def _chapter(found: Custody, chapter: Chapter) -> Html:
     statements = found.chapter(chapter)
     body = [_statement(each) for each in statements]
     if not body:
-        body = [element("p", found.missing.get(chapter, "nothing is known"), class_="faint")]
+        body = [element("p", words(found.missing.get(chapter, "nothing is known")), class_="faint")]
     return element("section", element("h2", CHAPTERS[chapter]), *body, id=chapter)
 
 

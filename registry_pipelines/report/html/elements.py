@@ -39,6 +39,14 @@ def element(name: str, /, *children: object, **attributes: object) -> Html:
     return Html(f"<{name}{told}>" if name in VOID else f"<{name}{told}>{join(children)}</{name}>")
 
 
+def words(told: str) -> Html:
+    """A sentence in which what stands between backticks is code, as messages of ours write it."""
+    parts = told.split("`")
+    if len(parts) % 2 == 0:  # one without its other
+        return text(told)
+    return join(element("code", part) if number % 2 else part for number, part in enumerate(parts))
+
+
 def table(rows: Sequence[Mapping[str, object]], *, caption: str = "") -> Html:
     """Plain rows as a table, with the columns of all of them. Nothing for no rows."""
     if not rows:

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from registry_pipelines.progress import count_text, size_text
-from registry_pipelines.report.html.elements import Html, element, join, table
+from registry_pipelines.report.html.elements import Html, element, join, table, words
 
 Unit = Literal["bytes", "usd", "seconds", "days", "count"]
 
@@ -257,10 +257,12 @@ def figure(plot: Plot) -> Html:
     measured its heading and why."""
     heading = element("h3", plot.title)
     if not plot.measured:
-        return element("section", heading, element("p", f"Not measured: {plot.why or plot.read_from}", class_="faint"))
+        return element(
+            "section", heading, element("p", words(f"Not measured: {plot.why or plot.read_from}"), class_="faint")
+        )
     rows = plot.rows()
     points = element("details", element("summary", f"The numbers ({len(rows)})"), table(rows[:MOST_POINTS]))
-    told = element("p", f"From {plot.read_from}.", class_="faint")
+    told = element("p", words(f"From {plot.read_from}."), class_="faint")
     return element("figure", element("figcaption", heading, told), draw(plot), points)
 
 
