@@ -160,9 +160,9 @@ def test_every_state_is_told_in_words_and_nothing_unsigned_is_a_fact() -> None:
     page = custody_page(found)
     read = Read(page)
     assert "script" not in read.names and not any(name.startswith("on") for name, _ in read.attributes)
-    for state, words in STATES.items():
+    for state, told in STATES.items():
         own = page.partition('id="source"')[2].partition(f'class="statement {state}"')
-        assert own[1] and words in own[0].rpartition("<div")[2] + own[2].partition("</div>")[0]
+        assert own[1] and told in own[0].rpartition("<div")[2] + own[2].partition("</div>")[0]
     assert read.text.count("signature verified: sha256:abababababab (person)") == 1
     assert "not collected" in read.text
     assert all(f'id="{chapter}"' in page for chapter in CHAPTERS)
