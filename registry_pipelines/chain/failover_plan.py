@@ -229,7 +229,7 @@ def _result(
         },
         reasons=reasons,
         next_steps=list(_steps(plan, dry_run=dry_run)),
-        notes=[*_notes(plan), *(() if dry_run else (*_form_notes(plan), *_unwell(plan)))],
+        notes=[*_notes(plan)] if dry_run else [*_unwell(plan), *_notes(plan), *_form_notes(plan)],
         ok=not reasons,
     )
 
@@ -317,7 +317,11 @@ def _health(plan: Plan, state: State) -> dict[str, Scalar]:
 def _orders(plan: Plan) -> Iterator[dict[str, Scalar]]:
     yield {"when": "now", "asked": ", ".join(plan.asked), "images that nodes cannot pull": _lost(plan, plan.up)}
     for gone, left in without_each(plan.asked, plan.states).items():
-        yield {"when": f"{gone} fails", "asked": ", ".join(left), "images that nodes cannot pull": _lost(plan, left)}
+        yield {
+            "when": f"{gone} fails",
+            "asked": ", ".join(left) or "nobody",
+            "images that nodes cannot pull": _lost(plan, left),
+        }
 
 
 def _lost(plan: Plan, left: Sequence[str]) -> int:
