@@ -259,7 +259,8 @@ def packs(look: Look) -> Iterator[Sample]:
         return
     for each in look.statuses or ():
         image = config.images[each.image]
-        if not each.digest or image.stream is None or not (image.stream.record or config.node.record):
+        recorded = config.node.record is not None or (image.stream is not None and image.stream.record is not None)
+        if not each.digest or not recorded:
             continue
         try:
             made = list(_made(look, image, Digest(each.digest)))

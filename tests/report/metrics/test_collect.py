@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.measures import MEASURES, OTHERS
@@ -28,6 +29,7 @@ from registry_pipelines.report.metrics.model import Sample, bounded, sample
 from registry_pipelines.report.metrics.prometheus import metrics_server
 from tests.chain.fleet import Fleet, free_ports, push, start
 from tests.needs import needed_module
+from tests.packs import attach_pack
 from tests.patience import patient
 
 NOW = datetime.now(UTC)
@@ -274,6 +276,22 @@ def test_a_sample_has_the_labels_of_its_measure() -> None:
     assert isinstance(found, Sample) and len(found.labels["image"]) == 255
     with pytest.raises(AssertionError):
         sample("verdicts", 1, NOW, image="a")
+
+
+def test_a_hot_pack_has_an_age_once_a_believed_key_made_it(fleet: Fleet, tmp_path: Path) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    (tmp_path / "advisories").symlink_to(fleet.folder / "advisories")
+    text = fleet.path.read_text().replace("targets: [eu, gcp]}", "targets: [eu, gcp], stream: {record: {}}}")
+    path.write_text(f"state: {fleet.config.state}\n{text}")
+    recorded = Fleet(path, fleet.config, fleet.chain)
+    _, told = numbers(recorded)
+    assert not [labels for name, labels in told if name == "hot_pack_age_seconds"], "none is no age of 0"
+    place = fleet.chain.place("app")
+    attach_pack(
+        place, place.registry.resolve(place.repository, "v1.0.0"), Keyring(fleet.config).signer("indexer"), tmp_path
+    )
+    _, told = numbers(recorded)
+    assert 0 <= told["hot_pack_age_seconds", "image=app channel=prod"] < patient(600)
 
 
 def test_pulls_and_bytes_given_out_are_those_of_the_last_day(fleet: Fleet) -> None:
