@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.channels import channel_of
 from registry_pipelines.chain.deploy_places import open_platform, wanted_at
-from registry_pipelines.chain.deployed import last_rolled_out
+from registry_pipelines.chain.deployed import last_rolled_out, notes_about
 from registry_pipelines.chain.next_steps import promoting, typed
 from registry_pipelines.chain.promote import broken_glass, leaves_from
 from registry_pipelines.chain.result import Scalar, StageResult
@@ -20,11 +20,9 @@ from registry_pipelines.deploying.record import (
     DeploymentRecord,
     attest_deployment,
     latest,
-    read_deployments,
 )
 from registry_pipelines.deploying.rollout import Limits, RolledOut, Wanted, against, before_of, roll_out
 from registry_pipelines.errors import InputError, PromotionDenied
-from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.predicates import DEPLOYMENT_TYPE, roles_for
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.standing import latest_record
@@ -149,16 +147,9 @@ def _version(session: Session, image: str, channel: str, digest: Digest) -> str:
     return found[0].version if found else channel
 
 
-def _records(session: Session, release: Release) -> list[DeploymentRecord]:
-    known = read_attestations(
-        session.source(release), release.digest, session.verifier(), predicate_type=DEPLOYMENT_TYPE
-    )
-    return read_deployments(known, release.digest)
-
-
 def _act(session: Session, plan: _Plan, platform: Platform) -> tuple[RolledOut, DeploymentRecord]:
     """Roll out, unless it runs, and what is to be signed."""
-    last = latest(_records(session, plan.release), plan.settings.name, plan.release.image)
+    last = latest(notes_about(session, plan.release), plan.settings.name, plan.release.image)
     known = last is not None and last.outcome == "running" and last.revision == plan.look.revision
     if plan.runs:
         before = last.before if last and known else before_of(plan.look, plan.wanted)
@@ -198,7 +189,7 @@ def _tells_more(session: Session, record: DeploymentRecord) -> bool:
     """Whether a look that found it running is worth a signed note: the first one, and one by which it ran as long as
     some channel waits for. Any other would say the same."""
     release = Release(record.image, record.version, record.digest)
-    last = latest(_records(session, release), record.deployment, record.image)
+    last = latest(notes_about(session, release), record.deployment, record.image)
     if last is None or last.outcome != "running" or last.since != record.since:
         return True
     return any(last.ran < each <= record.ran for each in waited_for(session, record.deployment))

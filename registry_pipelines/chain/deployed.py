@@ -34,6 +34,30 @@ def deployed_digests(session: Session) -> dict[Digest, str]:
     return found
 
 
+def notes_about(session: Session, release: Release) -> list[DeploymentRecord]:
+    """The believed notes about a release, oldest first. Raises RegistryError, InputError."""
+    known = read_attestations(
+        session.source(release), release.digest, session.verifier(), predicate_type=DEPLOYMENT_TYPE
+    )
+    return read_deployments(known, release.digest)
+
+
+def where_it_ran(session: Session, release: Release) -> dict[str, str]:
+    """Of each deployment of its image how a release stands there by its newest note, for people. Raises as
+    :func:`notes_about`."""
+    names = [name for name, each in session.config.deploy.items() if each.image == release.image]
+    notes = notes_about(session, release) if names else []
+    return {name: _told(latest(notes, name, release.image)) for name in names}
+
+
+def _told(record: DeploymentRecord | None) -> str:
+    if record is None:
+        return "nobody read back that it runs there"
+    if record.outcome != "running":
+        return f"did not come up ({record.time}): {'; '.join(record.reasons)[:200]}"
+    return f"seen running from {record.since} to {record.time}"
+
+
 def last_rolled_out(session: Session, settings: DeploySettings) -> DeploymentRecord | None:
     """The newest note of a deployment, whichever release it is about; None for none. Raises RegistryError."""
     return max(_notes(session, settings), key=lambda each: each.time, default=None)
@@ -70,4 +94,4 @@ def _digest(text: str) -> Digest | None:
         return None
 
 
-__all__ = ["deployed_digests", "last_rolled_out"]
+__all__ = ["deployed_digests", "last_rolled_out", "notes_about", "where_it_ran"]

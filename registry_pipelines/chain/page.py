@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from registry_pipelines.chain.advisories import advisory_source
 from registry_pipelines.chain.channels import next_channel
+from registry_pipelines.chain.deployed import where_it_ran
 from registry_pipelines.chain.differences import Difference, compare
 from registry_pipelines.chain.next_steps import lets_go, next_steps, typed
 from registry_pipelines.chain.places import Located
@@ -204,6 +205,7 @@ def _tables(
     ]
     places += [{"place": f"channel {each.name}", "state": each.state} for each in standings(session, release)]
     places += [{"place": name, "state": PRESENT[presence]} for name, presence in status.places.items()]
+    places += [{"place": f"deployment {name}", "state": told} for name, told in where_it_ran(session, release).items()]
     judged = [(before.tag, _verdict(session, release, before.digest))] if before else []
     counted: list[dict[str, Scalar]] = [
         {"release": tag, **_counts(each)} for tag, each in [*judged, (release.tag, verdict)] if each

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -26,8 +29,10 @@ from tests.deploying.parts import WEB
 from tests.doubles.google.services import cloudrun
 from tests.doubles.google.world import World
 from tests.doubles.kube_workloads import WorkloadCluster
+from tests.patience import patient
 
 CHANNELS = "channels: [staging, {name: prod, deployed: {names: [web], run_for: 1s}}], targets: [eu, gcp]}"
+PROGRAM = str(Path(sys.executable).with_name("registry-pipelines"))
 JANE = Person("jane", "claimed")
 
 
@@ -113,6 +118,8 @@ def test_from_the_plan_to_the_next_channel_and_back(fleet: Fleet, cluster: Workl
     with pytest.raises(PromotionDenied) as denied:
         chain.promote(two, JANE, channel="prod")
     assert denied.value.reasons[0].startswith("deployment: it did not come up at web")
+    places = {str(row["place"]): str(row["state"]) for row in chain.page(two).tables["places"]}
+    assert places["deployment web"].startswith("did not come up (")
     assert chain.deploy_due("web") is None, "what did not come up is for a person to try again"
     kept = deployed_digests(session(fleet))
     assert "was rolled out at the deployment web" in kept[two.digest]
@@ -138,10 +145,14 @@ def test_from_the_plan_to_the_next_channel_and_back(fleet: Fleet, cluster: Workl
     assert len(cluster.pods[WEB]) == 2
 
 
-def test_a_cluster_that_pulls_from_a_target(fleet: Fleet, cluster: WorkloadCluster, config: Path) -> None:
+def test_clusters_that_pull_from_a_target_and_from_a_mirror(
+    fleet: Fleet, cluster: WorkloadCluster, config: Path
+) -> None:
     """The digest must be where it is pulled from, before anything changes."""
     far = f"kind: kubernetes, namespace: shop, object: web, kubeconfig: {config}, container: app"
     more = f"  far: {{image: app, channel: prod, registry: gcp, pulled_as: reg.far.example, {far}, health: 0s}}\n"
+    gap = far.replace("container: app", "workload: daemonset")
+    more += f"  gap: {{image: app, registry: private, {gap}, health: 0s}}\n"
     chain = fleet.reload(("signing:", f"deploy:\n{more}signing:"))
     cluster.make("deployments", "web", "docker.io/library/nginx:1")
     cluster.steps = 9
@@ -151,6 +162,33 @@ def test_a_cluster_that_pulls_from_a_target(fleet: Fleet, cluster: WorkloadClust
     chain.replicate(one, "gcp")
     run(fleet, "deploy", "far")
     assert cluster.image(WEB) == f"reg.far.example/replicas/team/app@{one.digest}"
+    cluster.make("daemonsets", "web", "docker.io/library/nginx:1")
+    assert "is not at private" in run(fleet, "deploy", "gap", code=4).stderr
+    chain.mirror_release(one, "airgap")
+    run(fleet, "deploy", "gap")
+    assert cluster.image(("daemonsets", "shop", "web")).endswith(f"/in/team/app@{one.digest}"), "as the mirror has it"
+
+
+def test_killed_in_the_middle_the_next_run_does_the_rest(fleet: Fleet, cluster: WorkloadCluster, config: Path) -> None:
+    chain = deployed(fleet, config)
+    cluster.make("deployments", "web", "docker.io/library/nginx:1")
+    one = released(fleet, chain, "v1.0.0")
+    cluster.stuck = True
+    command = [PROGRAM, "deploy", "web", "--config", str(fleet.path)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        until = time.monotonic() + patient(60)
+        while not cluster.patches and time.monotonic() < until:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    assert len(cluster.patches) == 1 and not records(fleet, one)
+    cluster.stuck = False
+    plan = answer(fleet, "deploy", "web", "--dry-run")
+    assert plan["action"] == "would go on: v1.0.0" and "it is not settled" in plan["notes"][0]
+    cluster.steps = 9
+    run(fleet, "deploy", "web")
+    assert len(cluster.patches) == 1, "what is written is not written again"
+    [record] = records(fleet, one)
+    assert (record.outcome, record.before) == ("running", "docker.io/library/nginx:1")
 
 
 def test_a_service_of_cloud_run(fleet: Fleet) -> None:
