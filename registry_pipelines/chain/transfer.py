@@ -93,6 +93,8 @@ def measured(
         mine = [each for each in sized if each.registry == name]
         found += transfer(edges, origins, mine, (), book, days=counts.days.get(name, float(days))).moved
     found += transfer(edges, origins, (), moving, book, days=float(days)).moved
+    if not names:
+        notes.append("no pulls are counted: no registry is of kind ecr, and none has an edge in `report.edges`")
     if sized:
         notes.append("pulls count as those of nodes that have nothing of the image: one that has layers fetches less")
     return Transfer(moved=tuple(found)), counts, [*counts.notes, *notes]

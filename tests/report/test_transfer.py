@@ -18,6 +18,9 @@ from registry_pipelines.chain.pull_counts import read_pulls
 from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci import media_types
+from registry_pipelines.registry.ecr.access import AwsAccess
+from registry_pipelines.registry.ecr.calls import AwsCalls
+from registry_pipelines.registry.ecr.pull_counts import pull_counts
 from registry_pipelines.report.advice import Origin
 from registry_pipelines.report.arithmetic import Line, told
 from registry_pipelines.report.audit.model import Event
@@ -26,7 +29,8 @@ from registry_pipelines.report.edges import PullEdge
 from registry_pipelines.report.prices import FilePrices, Price, Tier
 from registry_pipelines.report.transfer import Copies, Pulls, transfer
 from tests.answers import answered
-from tests.doubles.aws.front import AwsDouble
+from tests.doubles.aws.front import Area, AwsDouble, Call
+from tests.doubles.aws.model import Values
 from tests.inventory.clouds import DAY_S, ecr_place, put, written
 
 BOOK = FilePrices()
@@ -219,6 +223,36 @@ def test_pulls_of_cloudwatch_times_the_images_that_ecr_says_were_pulled(aws: Aws
     tables = {row["repository"]: row for row in found["tables"]["repositories"] if row["edge"] in rows}
     assert tables["team/app"]["size_of"] == "1 image that were pulled lately"
     assert tables["base"]["size_of"] == "its newest image, v1: nobody says which it was"
+
+
+class Paged(Area):
+    """CloudWatch whose answers come in pages, as they do above 100,800 points; held against botocore's model."""
+
+    service = "cloudwatch"
+
+    def do_GetMetricData(self, call: Call) -> Values:
+        second = "NextToken" in call.values
+        results = []
+        for query in call.values["MetricDataQueries"]:
+            name = query["MetricStat"]["Metric"]["Dimensions"][0]["Value"]
+            status = "PartialData" if not second or name == "cut" else "Complete"
+            values = [] if name == "quiet" else [2.0 if second else 1.0]
+            times = [datetime.now(UTC) for _ in values]
+            results.append({"Id": query["Id"], "StatusCode": status, "Values": values, "Timestamps": times})
+        return {"MetricDataResults": results, **({} if second else {"NextToken": "more"})}
+
+
+def test_counts_come_in_pages_and_what_is_cut_is_not_known(aws: AwsDouble) -> None:
+    aws.answer_by(Paged)
+    names = [f"r{number}" for number in range(499)] + ["cut", "quiet"]
+    calls = AwsCalls(AwsAccess(region="eu-west-1", endpoint=aws.url))
+    found = {each.repository: each for each in pull_counts(calls, names, until=datetime.now(UTC), days=30, where="x")}
+    assert list(found) == names and aws.count("GetMetricData") == 4  # 500 metrics a call, two pages each
+    assert {found[name].pulls for name in names[:499]} == {3}
+    assert (found["cut"].pulls, found["cut"].why) == (None, "CloudWatch did not give all points")
+    assert (found["quiet"].pulls, found["quiet"].why) == (None, "CloudWatch has no point of it")
+    with pytest.raises(InputError, match="456 days"):
+        pull_counts(calls, names, until=datetime.now(UTC), days=456, where="x")
 
 
 def test_a_source_that_does_not_answer_is_said_and_the_rest_goes_on(aws: AwsDouble, tmp_path: Path) -> None:

@@ -240,6 +240,19 @@ def test_the_archive_takes_what_no_image_needs_that_stays(aws: AwsDouble, tmp_pa
     assert found["facts"]["saved_usd_per_month"] == 0
 
 
+def test_where_nothing_counts_pulls_that_is_said_and_copies_are_looked_at_all_the_same(fleet: Fleet) -> None:
+    place = fleet.chain.place("app")
+    push(place, "v1.0.0", days_ago=60, layers=(b"a" * 10_000, b"s" * 5_000))
+    push(place, "v1.1.0", days_ago=50, layers=(b"b" * 30_000, b"s" * 5_000))
+    found = answer(fleet, "report", "transfer")
+    rows = {row["edge"]: row for row in found["rows"]}
+    assert set(rows) == {"us -> eu", "us -> gcp"}
+    # A release in ten days, which moved 30 kB and what is its own; what both have was there.
+    assert rows["us -> eu"]["times_per_month"] == pytest.approx(3.0, abs=0.1)
+    assert 30_000 * 3.04 < rows["us -> eu"]["bytes_per_month"] < 31_000 * 3.04
+    assert any("no registry is of kind ecr" in note for note in found["notes"])
+
+
 def test_only_ecr_has_an_archive(fleet: Fleet) -> None:
     told = ["report", "what-if", "archive", "us", "--config", str(fleet.path)]
     assert "not of kind ecr" in CliRunner().invoke(main, told).output

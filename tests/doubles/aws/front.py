@@ -103,12 +103,10 @@ class AwsDouble:
         self._lock = threading.RLock()
         self._change = threading.Condition(self._lock)
         self._faults: list[tuple[str, Callable[[], Fault]]] = []
-        self._areas: list[Area] = [kind(self) for kind in AREAS]
+        self._areas: list[Area] = []
         self._handlers: dict[tuple[str, str], Handler] = {}
-        for area in self._areas:
-            for name in area.operations():
-                assert (area.service, name) not in self._handlers, f"two areas answer {area.service} {name}"
-                self._handlers[area.service, name] = getattr(area, f"do_{name}")
+        for kind in AREAS:
+            self.answer_by(kind)
         self._api = Listener(self._serve)
         self.api_address = self._api.address
 
@@ -141,6 +139,15 @@ class AwsDouble:
             "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+    def answer_by(self, kind: type[A]) -> A:
+        """One area more: of this double alone where it is not in the table, and in moto's place."""
+        area = kind(self)
+        for name in area.operations():
+            assert (area.service, name) not in self._handlers, f"two areas answer {area.service} {name}"
+            self._handlers[area.service, name] = getattr(area, f"do_{name}")
+        self._areas.append(area)
+        return area
 
     def area(self, kind: type[A]) -> A:
         """The area of a class, to look at its state or to change it behind our back."""
