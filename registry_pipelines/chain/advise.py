@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.chain.places import Places, address
+from registry_pipelines.chain.prices import price_book
 from registry_pipelines.config import Config
 from registry_pipelines.doctor.hosts import Host, read_image, read_place
 from registry_pipelines.errors import InputError
@@ -15,7 +16,6 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.pictures import bars
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.report.advice import Cloud, Nodes, Origin, Way, advise
-from registry_pipelines.report.prices import FilePrices
 
 _CLOUDS: dict[str, Cloud] = {"ecr": "aws", "ecr-public": "aws", "gar": "gcp", "gcr": "gcp"}
 
@@ -63,7 +63,7 @@ def advise_on(
 ) -> Advice:
     """Where nodes should pull an image from. source: an image, whose size is read where ``image_bytes`` is 0; a
     configured registry, or a host. Raises InputError, and RegistryError where the image is read."""
-    book = FilePrices(prices)
+    book = price_book(config, prices)
     host = _host(config, source)
     size = image_bytes or _size_of(places, source, platform)
     origin = _origin(host)

@@ -125,10 +125,14 @@ def number(blob: Digest) -> int:
 
 def needs(parts: pa.Table) -> tuple[Ints, Ints, Ints]:
     """What the manifests of some rows need: number of the blob, its size, and the row, for each need. Raises InputError
-    for a blob without a digest."""
+    for a blob without a digest or a size."""
     column = parts["blobs"].combine_chunks()
     counts = pc.list_value_length(column).to_numpy(zero_copy_only=False).astype(np.int64)
     raw = column.flatten()
+    told = parts["sizes"].combine_chunks()
+    whole = not raw.null_count and not told.flatten().null_count
+    if not whole or not pc.all(pc.equal(pc.list_value_length(column), pc.list_value_length(told)), min_count=0).as_py():
+        raise InputError("the second file of an inventory has blobs without a size", do="Take it again")
     if len(raw) and pc.min(pc.binary_length(raw)).as_py() < _FOLDED:
         raise InputError("the second file of an inventory names a blob by what is no digest", do="Take it again")
     starts = np.frombuffer(raw.buffers()[1], dtype=np.int32)[raw.offset : raw.offset + len(raw)].astype(np.int64)
@@ -140,5 +144,5 @@ def needs(parts: pa.Table) -> tuple[Ints, Ints, Ints]:
         for byte in range(word, word + 8):
             part = (part << 8) | content[starts + byte]
         keys ^= part
-    sizes = parts["sizes"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+    sizes = told.flatten().to_numpy(zero_copy_only=False)
     return keys, sizes, np.repeat(np.arange(len(counts)), counts)

@@ -272,6 +272,26 @@ def test_an_inventory_of_many_row_groups_is_read_whole(tmp_path: Path) -> None:
     assert found["facts"]["bytes"] == 107 and not any("at most" in note for note in found["notes"])
 
 
+@pytest.mark.parametrize(
+    ("blobs", "sizes", "said"),
+    [([b"short"], [1], "no digest"), ([bytes(32)], [1, 2], "without a size"), ([bytes(32)], [None], "without a size"),
+     ([None], [1], "without a size")],
+)  # fmt: skip
+def test_a_second_file_that_is_damaged_is_refused(
+    blobs: list[bytes | None], sizes: list[int | None], said: str, tmp_path: Path
+) -> None:
+    path = stored(tmp_path, ecr(image("app", "v1", {"a": 1}, registry="ecr")))
+    second = tmp_path / "stored.parts.parquet"
+    table = pq.read_table(second)
+    for name, value, kind in (("blobs", blobs, pa.binary()), ("sizes", sizes, pa.int64())):
+        at = table.schema.get_field_index(name)
+        table = table.set_column(at, table.schema.field(at), pa.array([value], type=pa.list_(kind)))
+    pq.write_table(table, second)
+    command = ["report", "cost", "--from", str(path), "--config", str(configured(tmp_path))]
+    done = CliRunner().invoke(main, command)
+    assert done.exit_code == 8 and said in done.output, done.output
+
+
 def test_files_that_are_not_of_one_another_and_registries_that_are_not_ours_are_refused(tmp_path: Path) -> None:
     config = configured(tmp_path)
     path = stored(tmp_path, ecr(image("app", "v1", {"a": 1}, registry="ecr")))
