@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from dagster_project.checks import outcome, warning
-from dagster_project.report import Materialized, materialized, progress_in_log, refusals, stacked, table
+from dagster_project.report import Materialized, materialized, plotted, progress_in_log, refusals, stacked, table
 from dagster_project.resources import ChainParam
 from registry_pipelines.chain.audit import Wanted
 from registry_pipelines.progress import count_text
@@ -55,7 +55,8 @@ def audit(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialized:
     )
     tables = {"callers": callers.rows, "deleted": [_with_team(chain, row) for row in deleted.tables["events"]]}
     shown = {name: table(rows) for name, rows in tables.items() if rows}
-    return materialized(result, *checks, more={"chart": chart(result.rows), **shown})
+    drawn = plotted(chain.plots("pulls"))
+    return materialized(result, *checks, more={"chart": chart(result.rows), **shown, **drawn})
 
 
 def chart(days: Sequence[Mapping[str, Any]]) -> Any:

@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 
 from dagster_project.checks import outcome
-from dagster_project.report import Materialized, materialized, progress_in_log, refusals
+from dagster_project.report import Materialized, materialized, plotted, progress_in_log, refusals
 from dagster_project.resources import ChainParam
 
 TOLD = "told"
@@ -34,4 +34,5 @@ def metrics(context: dg.AssetExecutionContext, chain: ChainParam) -> Materialize
     """Numbers about registries."""
     with refusals(context), progress_in_log(context, chain) as logged_chain:
         result = logged_chain.metrics()
-    return materialized(result, outcome(TOLD, passed=result.ok, reasons=result.reasons))
+        drawn = plotted(logged_chain.plots("bytes", "lag", "advisories"))
+    return materialized(result, outcome(TOLD, passed=result.ok, reasons=result.reasons), more=drawn)

@@ -32,6 +32,7 @@ from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.interventions import read_interventions
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.set_aside import quarantine_of
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 from registry_pipelines.report.custody import Chapter, Custody, Statement, in_order
@@ -88,7 +89,7 @@ def custody(session: Session, release: Release) -> Custody:
         statements += each.statements
         alerts += each.alerts
         notes += each.notes
-    statements += quarantine(session.source_of(image), release.digest, read)
+    statements += quarantine(session.source_of(image), release.digest, verifier)
     events, none, more = access(session, release.digest, image.repository, release.tag)
     return _page(
         release.key if release.tag else f"{release.image}@{release.digest}",
@@ -131,7 +132,7 @@ def _where(session: Session, image: Image, digest: Digest) -> tuple[Place | None
     source = session.source_of(image)
     if digest_at(source, digest) is not None:
         return source, ""
-    for place in session.places_of(image)[1:]:
+    for place in [*session.places_of(image)[1:], quarantine_of(source)]:
         try:
             if digest_at(place, digest) is not None:
                 return place, f"its source {source} has it no more: what is attached was read from the copy at {place}"

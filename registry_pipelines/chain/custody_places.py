@@ -21,6 +21,7 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.dsse import read_envelope, verify_envelope
+from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.predicates import DEPLOYMENT_TYPE, PROMOTION_TYPE, VERDICT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json, encode_json
@@ -259,11 +260,11 @@ def deployments(read: Read) -> Iterator[Statement]:
         yield read.signed("deployments", says, found, time=_time(told.time), details=[each for each in details if each])
 
 
-def quarantine(place: Place, digest: Digest, read: Read | None) -> Iterator[Statement]:
+def quarantine(place: Place, digest: Digest, verifier: Verifier | None) -> Iterator[Statement]:
     """Whether plans set it aside: signed records in the repository's quarantine."""
     from registry_pipelines.collect.records import RECORD_TAG, read_record
 
-    if read is None or read.verifier is None:
+    if verifier is None:
         return
     aside = quarantine_of(place)
     try:
@@ -274,7 +275,7 @@ def quarantine(place: Place, digest: Digest, read: Read | None) -> Iterator[Stat
         if not tag.endswith(f"-{digest.hex[:64]}"):
             continue
         try:
-            record = read_record(aside, tag, read.verifier)
+            record = read_record(aside, tag, verifier)
         except (SignatureInvalid, ContentError, NotFound) as error:
             yield rejected("places", f"{aside}:{tag}", error.what)
             continue

@@ -22,6 +22,8 @@ from registry_pipelines.report.html.plots import Plot, Point, Unit
 
 SINCE = timedelta(days=400)
 """How far back plots go: a year, and the month before."""
+WHOLE = timedelta(days=7)
+"""Days of which every value is drawn."""
 SKEW = timedelta(hours=1)
 """Runs of later than this were kept by a clock that was wrong; they are left out, which is said."""
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}\.parquet\Z")
@@ -57,7 +59,8 @@ def plots(
 
 
 def _costs(session: Session, notes: list[str]) -> Iterator[Plot]:
-    runs = _read(session, "cost", ("time", "level", "name", "needed_bytes", "usd", "currency"), notes)
+    columns = ("time", "level", "name", "needed_bytes", "usd", "currency")
+    runs = _read(session, "cost", columns, ("level", ["total", "registry"]), notes)
     why = "no run of costs is kept: `registry-pipelines report cost`"
     currencies = {row["currency"] for row in runs if row["level"] == "total"}
     priced = [row for row in runs if row["level"] == "total" and row["usd"] is not None]
@@ -97,7 +100,7 @@ NUMBERS: Mapping[str, tuple[str, str, Unit, tuple[str, ...]]] = {
 
 
 def _numbers(session: Session, notes: list[str]) -> Iterator[Plot]:
-    rows = _read(session, "metrics", ("time", "name", "labels", "value"), notes)
+    rows = _read(session, "metrics", ("time", "name", "labels", "value"), ("name", list(NUMBERS)), notes)
     for measure, (name, title, unit, labels) in NUMBERS.items():
         own = [row for row in rows if row["name"] == measure]
         lines = _lines((row["time"], _label(row["labels"], labels), row["value"]) for row in own)
@@ -178,8 +181,10 @@ def _lines(points: Iterable[tuple[datetime, str, float]]) -> dict[str, list[Poin
     return lines
 
 
-def _read(session: Session, folder: str, columns: Sequence[str], notes: list[str]) -> Rows:
-    """The rows of a folder of Parquet files, one a day; what cannot be read is a note."""
+def _read(session: Session, folder: str, columns: Sequence[str], only: tuple[str, list[str]], notes: list[str]) -> Rows:
+    """The rows of a folder of Parquet files, one a day; what cannot be read is a note. only: a column and the values of
+    it that are read. Of days that are past a week the last value of each series stays: numbers come every half an hour.
+    """
     if find_spec("pyarrow") is None:
         return []
     import pyarrow as pa
@@ -189,7 +194,7 @@ def _read(session: Session, folder: str, columns: Sequence[str], notes: list[str
     rows: Rows = []
     for path in _days(session.config.state / "report" / folder, begins):
         try:
-            told = pq.read_table(path, columns=list(columns)).to_pylist()
+            told = pq.read_table(path, columns=list(columns), filters=[(only[0], "in", only[1])]).to_pylist()
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             notes.append(f"{folder} of {path.stem} cannot be read: {str(error)[:100]}")
             continue
@@ -197,8 +202,15 @@ def _read(session: Session, folder: str, columns: Sequence[str], notes: list[str
         later = [row for row in own if row["time"] > now + SKEW]
         if later or len(own) < len(told):
             notes.append(f"{folder} of {path.stem}: rows without a time, or of one that is to come, are left out")
-        rows += [row for row in own if row["time"] <= now + SKEW]
+        past = [row for row in own if row["time"] <= now + SKEW]
+        rows += past if path.stem >= f"{now - WHOLE:%Y-%m-%d}" else _last(past)
     return rows
+
+
+def _last(rows: Rows) -> Rows:
+    """The last row of each series, which is told apart by its words."""
+    rows = sorted(rows, key=lambda row: row["time"])
+    return list({tuple(each for each in row.values() if isinstance(each, str)): row for row in rows}.values())
 
 
 def _days(folder: Path, begins: datetime) -> list[Path]:

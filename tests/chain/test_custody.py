@@ -13,6 +13,7 @@ from registry_pipelines.deploying.record import DeploymentRecord, attest_deploym
 from registry_pipelines.errors import NotFound
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.report.audit.model import Event
 from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.custody import Chapter, Custody
@@ -148,3 +149,28 @@ def test_an_image_of_no_configuration_tells_what_is_attached(fleet: Fleet) -> No
     found = fleet.chain.custody(f"us/team/app@{release.digest}")
     assert found.sentence == "allowed as app by policy default"
     assert "none of the configuration" in found.missing["channels"]
+
+
+def test_what_a_plan_set_aside_is_read_in_the_quarantine_and_names_the_plan(fleet: Fleet) -> None:
+    old, new = fleet.release("v1.0.0"), fleet.release("v1.1.0")
+    assert fleet.judged(old) and fleet.judged(new)
+    rule = "{registry: us, name: old, repositories: [team/app], keep_newest: 1, keep_days: 0}"
+    chain = fleet.reload(("signing:", f"retention: [{rule}]\nsigning:"))
+    plan = chain.plan_retention("us")
+    assert chain.collect("us", plan).changed
+    gone = old if digest_at(chain.place("app"), old.digest) is None else new
+    found = chain.custody(f"app:{gone.tag}@{gone.digest}")
+    [aside] = found.chapter("access")
+    assert aside.state == "verified" and aside.says.startswith(f"set aside by plan {plan.digest}") and aside.evidence
+    assert "rp-quarantine/team/app" in found.notes[0] and told(found, "verdicts")[0].startswith("verified: allowed")
+
+
+def test_a_bundle_that_holds_it_is_named_and_what_confirms_it(fleet: Fleet, tmp_path: Path) -> None:
+    release = fleet.release("v1.0.0")
+    assert fleet.judged(release)
+    fleet.chain.promote(release)
+    chain = fleet.reload(("    via: dmz\n    to: private\n", "    to: private\n    across: bundle\n"))
+    chain.create_bundle("airgap", [tmp_path / "disk"])
+    [packed] = [each for each in chain.custody("app:v1.0.0").chapter("places") if "bundle" in each.says]
+    assert packed.says == "packed into bundle airgap-0001" and packed.state == "verified" and packed.signer
+    assert packed.details == ("no receipt of a far side confirms it",)

@@ -99,6 +99,18 @@ def test_costs_of_two_currencies_and_files_that_cannot_be_read_are_said(fleet: F
     assert [word in " ".join(notes) for word in ("several currencies", "to come", "cannot be read")] == [True] * 3
 
 
+def test_of_days_that_are_past_a_week_the_last_value_of_each_series_is_drawn(fleet: Fleet) -> None:
+    noon = datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0)
+    for day in (20, 2):
+        for hour in (1, 2, 3):
+            at = noon - timedelta(days=day, hours=hour)
+            samples = [sample("registry_bytes", 10.0 * hour, at, registry=name) for name in ("us", "eu")]
+            keep(fleet.chain._session, Collected(time=at, samples=tuple(samples)))
+    lines = named(plots(fleet.chain._session, names=["bytes"])[0], "bytes").lines
+    assert [each.value for each in sorted(lines["us"])] == [10, 30, 20, 10]
+    assert len(lines["eu"]) == 4
+
+
 def test_pages_of_what_is_live_no_more_go_and_other_files_stay(shipped: Fleet, tmp_path: Path) -> None:
     pages = tmp_path / "custody"
     pages.mkdir()
