@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from registry_pipelines.chain.next_steps import promoting, typed
 from registry_pipelines.chain.promote import broken_glass, leaves_from
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.deploying.platform import RELEASE
 from registry_pipelines.deploying.record import (
     TIME_FORMAT,
     DeploymentRecord,
@@ -60,11 +61,13 @@ def deploy(session: Session, name: str, release: Release | None = None, *, dry_r
     """Roll out what the channel of a deployment names, and attach the signed note of what was read back.
 
     release: that one, which the channel must name; what it names unless told. dry_run: only say what runs and what
-    would. Not ``ok`` where it did not come up; what ran before runs again then, unless ``rollback`` is off. Run again
-    it goes on where it was ended, and reads back what runs. Raises PromotionDenied (not what the channel names, or the
-    gate lets it not leave), NotFound (nothing is there, or the digest is not where it is pulled from), InputError (no
-    such container, a workload that cannot be rolled out, no key of the promoter), Forbidden, RegistryError (somebody
-    else changed it meanwhile; the platform did not answer: run it again).
+    would. Not ``ok`` where it did not come up; what ran before runs again then, unless ``rollback`` is off; nor where
+    the gate says no by the end. Run again it goes on where it was ended, and reads back what runs.
+
+    Raises PromotionDenied (not what the channel names, or the gate lets it not leave), NotFound (nothing is there, or
+    the digest is not where it is pulled from), InputError (no such container, a workload that cannot be rolled out, no
+    key of the promoter), Forbidden, RegistryError (somebody else changed it meanwhile; the platform did not answer: run
+    it again).
     """
     started, settings = time.monotonic(), session.deployment(name)
     release, channel = _release(session, settings, release)
@@ -85,7 +88,23 @@ def deploy(session: Session, name: str, release: Release | None = None, *, dry_r
             changed = attest_deployment(source, session.subject(release), record, signer).changed
     finally:
         platform.close()
-    return _result(plan, done, record, started, changed=changed or done.changed)
+    result = _result(plan, done, record, started, changed=changed or done.changed)
+    return _looked_back(session, plan, result) if done.changed and result.ok else result
+
+
+def _looked_back(session: Session, plan: _Plan, result: StageResult) -> StageResult:
+    """A roll-out takes minutes: what was said against the release meanwhile is asked once more. Not ``ok`` then; going
+    back is the next roll-out, of what the channel names by then."""
+    release, image = plan.release, session.image(plan.release.image)
+    if digest_at(session.source(release), plan.channel) != release.digest:
+        again = f"{plan.channel} names another release by now; deploy that"
+        return replace(result, ok=False, exit_code=PromotionDenied.exit_code, reasons=[again])
+    try:
+        leaves_from(session, release, channel_of(image, plan.channel))
+    except PromotionDenied as denied:
+        told = [f"while it was rolled out: {each}" for each in denied.reasons]
+        return replace(result, ok=False, exit_code=denied.exit_code, reasons=told, next_steps=denied.next_steps)
+    return result
 
 
 def due(session: Session, name: str) -> tuple[Release, str] | None:
@@ -244,9 +263,18 @@ def _result(plan: _Plan, done: RolledOut, record: DeploymentRecord, started: flo
         rows=_rows(plan, done.look, record.where),
         alerts=list(plan.alerts),
         reasons=list(done.reasons),
+        notes=_written_over(plan, done),
         ok=ok,
         exit_code=0 if ok else NOT_UP,
     )
+
+
+def _written_over(plan: _Plan, done: RolledOut) -> list[str]:
+    """Whose image it took the place of, where that was no roll-out of ours."""
+    look = plan.look
+    ours = look.annotations.get(RELEASE) == look.written
+    told = done.changed and look.setter and not ours and look.written != plan.wanted.image
+    return [f"{look.setter} had written {look.written}"] if told else []
 
 
 def _facts(plan: _Plan, look: Look) -> dict[str, Scalar]:

@@ -8,7 +8,15 @@ import click
 
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import names_of
-from registry_pipelines.cli.output import console, print_alerts, print_lines, print_results, results_table, rows_table
+from registry_pipelines.cli.output import (
+    console,
+    print_alerts,
+    print_lines,
+    print_next_steps,
+    print_results,
+    results_table,
+    rows_table,
+)
 from registry_pipelines.errors import EvidenceError
 
 
@@ -23,7 +31,8 @@ def deploy(options: Options, name: str, release: str, dry_run: bool) -> None:
     NAME: a deployment of the configuration (`deploy`). Only a release that its channel names and the gate lets go;
     to go back, promote the earlier one. Run again it goes on where it was ended, and confirms what runs.
 
-    Exit 1: the release did not come up; what ran before runs again, unless `rollback` is off. Exit 3: the gate refuses.
+    Exit 1: the release did not come up; what ran before runs again, unless `rollback` is off. Exit 3: the gate refuses,
+    or did by the end.
     """
     with options.chain() as chain:
         wanted = chain.find_release(release) if release else None
@@ -35,6 +44,7 @@ def deploy(options: Options, name: str, release: str, dry_run: bool) -> None:
         console().print(rows_table(result.rows, title="where it runs"))
         console().print(results_table([result]))
         print_lines([*result.reasons, *result.notes])
+        print_next_steps(result.next_steps)
     if not result.ok:
         sys.exit(result.exit_code or EvidenceError.exit_code)
 

@@ -190,6 +190,14 @@ def test_killed_in_the_middle_the_next_run_does_the_rest(fleet: Fleet, cluster: 
     [record] = records(fleet, one)
     assert (record.outcome, record.before) == ("running", "docker.io/library/nginx:1")
 
+    two = released(fleet, chain, "v2.0.0")
+    cluster.meanwhile.append(lambda: chain.revoke(two, reason="bad") and None)
+    late = answer(fleet, "deploy", "web", code=3)
+    assert late["reasons"] == ["staging names another release by now; deploy that"], "revoked in the middle"
+    cluster.write(WEB, "docker.io/library/nginx:2", "kubectl-edit")
+    assert "kubectl-edit had written docker.io/library/nginx:2" in run(fleet, "deploy", "web").stdout
+    assert cluster.image(WEB).endswith(f"@{one.digest}")
+
 
 def test_a_service_of_cloud_run(fleet: Fleet) -> None:
     world = World()
