@@ -278,11 +278,14 @@ def _counted(
         why["pulls"] = "no edge of `report.edges` is of that region, and --times was not given"
         return None, None
     from registry_pipelines.chain.transfer import measured
+    from registry_pipelines.report.transfer import NOBODY
 
     found, counts, _ = measured(session, [registry], days=days, pulls=pulls, prices=prices, copies=False)
     mine = [each for each in found.moved if each.edge in edges]
-    if counts.failed or any(each.unknown for each in found.moved) or not mine:
-        why["pulls"] = "; ".join([*counts.failed, *found.unknown[:3]]) or "nothing was counted over its edges"
+    perhaps = [each for each in found.moved if each.edge in (*edges, NOBODY) and each.unknown]
+    if counts.failed or perhaps or not mine:
+        reasons = [*counts.failed, *(f"{each.repository}: {each.unknown}" for each in perhaps[:3])]
+        why["pulls"] = "; ".join(reasons) or "nothing was counted over its edges"
         return None, None
     return sum(each.times or 0.0 for each in mine), sum(each.moved or 0.0 for each in mine)
 

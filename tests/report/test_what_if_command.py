@@ -60,6 +60,13 @@ def held_on_disk(fleet: Fleet) -> int:
     return sum(path.stat().st_size for path in folder(fleet).rglob("blobs/*/*"))
 
 
+def folders(tmp_path: Path) -> Path:
+    """A configuration of registries that nobody serves."""
+    config = tmp_path / "registry-pipelines.yaml"
+    config.write_text("registries: {us: {kind: layout, root: us}, eu: {kind: layout, root: eu}}\n")
+    return config
+
+
 def folder(fleet: Fleet) -> Path:
     return fleet.path.parent / ".registry-pipelines" / "registries" / "us"
 
@@ -119,10 +126,10 @@ def test_without_a_price_bytes_are_told_and_money_is_not_known(fleet: Fleet) -> 
         ("", "has no `retention`"),
     ],
 )
-def test_rules_that_are_none_are_refused(fleet: Fleet, tmp_path: Path, text: str, says: str) -> None:
+def test_rules_that_are_none_are_refused(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "rules.yaml").write_text(text)
     told = ["report", "what-if", "retention", "us", "--rules", str(tmp_path / "rules.yaml")]
-    result = CliRunner().invoke(main, [*told, "--config", str(fleet.path)])
+    result = CliRunner().invoke(main, [*told, "--config", str(folders(tmp_path))])
     assert result.exit_code == 8 and says in result.output
 
 
@@ -189,6 +196,23 @@ def test_a_replica_of_what_ecr_holds_counts_shared_layers_once(aws: AwsDouble, t
     assert given["facts"]["break_even_pulls_per_month"] == 2500.0
 
 
+def test_pulls_that_may_be_of_the_region_make_them_unknown_and_those_of_others_do_not(
+    aws: AwsDouble, tmp_path: Path
+) -> None:
+    put(ecr_place(aws), "team/app", image((1, 4 * GB)), "v1", at=aws.clock())
+    edges = "us: {registry: ecr, region: us-east-1, through: nat, repositories: [team/app]}"
+    more = "at: {registry: ecr, region: eu-west-1, through: s3-gateway, repositories: [team/gone]}"
+    config = written(tmp_path, aws, more=f"report: {{edges: {{{edges}, {more}}}}}\n")
+    pulls = tmp_path / "pulls.csv"
+    given = ["replica", "ecr", "us-east-1", "--held", "4GB", "--moved", "0GB", "--pulls", str(pulls), "--days", "30"]
+    pulls.write_text("registry,repository,pulls\necr,team/app,300\necr,team/gone,5\n")
+    assert ask(config, *given)["facts"]["pulls_per_month"] == pytest.approx(304)
+    pulls.write_text("registry,repository,pulls\necr,team/app,300\necr,elsewhere,5\n")
+    found = ask(config, *given)
+    assert "pulls_per_month" not in found["facts"]
+    assert any("elsewhere: no edge of `report.edges` says who pulls it" in each for each in found["reasons"])
+
+
 def test_the_picture_and_the_figures_of_the_page_are_those_of_the_command(aws: AwsDouble, tmp_path: Path) -> None:
     images, drawn = Path(__file__).parents[2] / "docs" / "images", tmp_path / "even.svg"
     given = ["--size", "5GB", "--held", "2500GB", "--moved", "100GB", "--times", "4000", "--svg", str(drawn)]
@@ -253,8 +277,8 @@ def test_where_nothing_counts_pulls_that_is_said_and_copies_are_looked_at_all_th
     assert any("no registry is of kind ecr" in note for note in found["notes"])
 
 
-def test_only_ecr_has_an_archive(fleet: Fleet) -> None:
-    told = ["report", "what-if", "archive", "us", "--config", str(fleet.path)]
+def test_only_ecr_has_an_archive(tmp_path: Path) -> None:
+    told = ["report", "what-if", "archive", "us", "--config", str(folders(tmp_path))]
     assert "not of kind ecr" in CliRunner().invoke(main, told).output
 
 
