@@ -34,7 +34,7 @@ def judged(session: Session, since: datetime) -> Judgement:
     changing = only(("push", "delete"), "action") & done
     anonymous = list(store.events(since=since, where=changing & nobody))
     named = deeds(anonymous, store.events(since=since - TOGETHER, where=changing) if anonymous else ())
-    deletions = list(store.events(since=since, where=only(("delete",), "action") & done & only(("",), "service")))
+    deletions = store.events(since=since, where=only(("delete",), "action") & done & only(("",), "service"))
     ledger = _Explained(folder_of(session) / "explained.json")
     evidence = SignedEvidence(session, verifier, known=ledger.known, deletions=deletions)
     judge = Judge(evidence, session.config.report.audit.pushers, now=now, named=named)

@@ -4,7 +4,7 @@ folder, and which tags are channels where."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -12,6 +12,7 @@ from registry_pipelines.chain.audit_sources import registries_that_name_callers
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.plans import plan_store
 from registry_pipelines.chain.session import Session
+from registry_pipelines.collect.quarantine import tried
 from registry_pipelines.collect.records import RECORD_TAG
 from registry_pipelines.collect.stored import read_signed, signature_of
 from registry_pipelines.errors import DigestInvalid, NotFound, RegistryPipelinesError
@@ -43,7 +44,7 @@ class SignedEvidence:
     days, and events longer. deletions: those that are asked about."""
 
     def __init__(
-        self, session: Session, verifier: Verifier | None, *, known: Mapping[str, str], deletions: Collection[Event]
+        self, session: Session, verifier: Verifier | None, *, known: Mapping[str, str], deletions: Iterable[Event]
     ) -> None:
         self._session, self._verifier, self._known = session, verifier, known
         self._channels = dict(_channel_places(session))
@@ -51,9 +52,14 @@ class SignedEvidence:
         self._promotions: dict[tuple[str, str], list[tuple[str, datetime]]] = {}
         self.problems: list[str] = []
         """Plans that cannot be believed, one sentence each."""
-        unknown = [each for each in deletions if each.id not in known]
-        self._planned = self._plans_for(unknown) if unknown and verifier else {}
-        self._purged = [each.time for each in unknown if is_quarantine(each.repository) and self._by_plan(each)]
+        wanted: set[_Key] = set()
+        aside: list[Event] = []
+        for each in deletions:
+            if each.id not in known:
+                wanted.update(_keys(each))
+                aside += [each] if is_quarantine(each.repository) else []
+        self._planned = self._plans_for(wanted) if wanted and verifier else {}
+        self._purged = [each.time for each in aside if self._by_plan(each)]
 
     @property
     def channel_names(self) -> set[str]:
@@ -91,6 +97,8 @@ class SignedEvidence:
             return found
         if planned := self._by_plan(event):
             return planned
+        if is_quarantine(event.repository) and event.digest == tried().digest:
+            return "it was tried whether anything can be deleted"
         if is_quarantine(event.repository) and self._is_record(event):
             return "the record of what was set aside went with it"
         return ""
@@ -106,23 +114,16 @@ class SignedEvidence:
 
     def _by_plan(self, event: Event) -> str:
         aside = is_quarantine(event.repository)
-        repository = origin_of(event.repository) if aside else event.repository
-        for named in filter(None, (event.digest, event.tag)):
-            for planned in self._planned.get((event.registry, repository, named), ()):
+        for key in _keys(event):
+            for planned in self._planned.get(key, ()):
                 if aside and event.time >= planned.until - SKEW:
                     return f"its time was over, by the plan {planned.plan}"
                 if not aside and planned.made - SKEW <= event.time <= planned.made + APPLIED_WITHIN:
                     return f"by the plan {planned.plan}"
         return ""
 
-    def _plans_for(self, deletions: Sequence[Event]) -> dict[_Key, list[_Planned]]:
-        """Signed plans of some deletions, by registry, repository, and digest or tag. One plan is in memory at once, an
-        image at a time."""
-        wanted = {
-            (each.registry, origin_of(each.repository) if is_quarantine(each.repository) else each.repository, named)
-            for each in deletions
-            for named in filter(None, (each.digest, each.tag))
-        }
+    def _plans_for(self, wanted: Collection[_Key]) -> dict[_Key, list[_Planned]]:
+        """Signed plans of some deletions. One plan is in memory at once, an image at a time."""
         found: dict[_Key, list[_Planned]] = defaultdict(list)
         for path in sorted(plan_store(self._session).root.glob("*.json")):
             if not signature_of(path).exists():
@@ -143,6 +144,12 @@ class SignedEvidence:
             except RegistryPipelinesError as error:
                 self.problems.append(f"the plan {path.name} explains nothing: {error.what}")
         return found
+
+
+def _keys(event: Event) -> list[_Key]:
+    """Registry, repository (of what was set aside: where it was), and digest or tag of what went."""
+    repository = origin_of(event.repository) if is_quarantine(event.repository) else event.repository
+    return [(event.registry, repository, named) for named in (event.digest, event.tag) if named]
 
 
 def _channel_places(session: Session) -> Iterator[tuple[tuple[str, str], tuple[str, frozenset[str], bool]]]:

@@ -322,10 +322,15 @@ def _delete_list(aside: Place, subject: Digest, going: frozenset[Digest]) -> boo
     return _delete(aside, stored.digest)
 
 
+def tried() -> ManifestBytes:
+    """The empty artifact with which it is tried whether a registry deletes anything; always the same."""
+    return artifact_manifest(artifact_type=QUARANTINE_TYPE, layers=[EMPTY], subject=None)
+
+
 def _try_to_delete(aside: Place) -> None:
     """Store an empty artifact and delete it. Raises Unsupported where nothing is deleted; that artifact then stays."""
     push_blob(aside, b"{}", media_type=media_types.OCI_EMPTY)
-    empty = artifact_manifest(artifact_type=QUARANTINE_TYPE, layers=[EMPTY], subject=None)
+    empty = tried()
     aside.registry.put_manifest(aside.repository, empty)
     aside.registry.delete_manifest(aside.repository, empty.digest)
 

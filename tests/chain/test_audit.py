@@ -12,20 +12,23 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 
 from registry_pipelines.chain import Chain
-from registry_pipelines.chain.audit import read_events
+from registry_pipelines.chain.audit import read_events, store_of
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import put_tag
+from registry_pipelines.report.audit.model import Event
 from tests.chain.fleet import Fleet, free_ports, push, write_config
 from tests.cli.on_fleet import answer, run
 from tests.doubles.aws.cloudtrail import CloudTrail
 from tests.doubles.aws.front import AwsDouble
 from tests.doubles.docker_registry import DockerRegistry
+from tests.events.messages import image_action
 from tests.patience import patient
 
 DATA = Path(__file__).parents[1] / "data" / "audit"
@@ -201,3 +204,65 @@ def test_docker_registry_tells_its_pushes_pulls_and_deletions(
     audited.path.write_text(text)
     with Chain(load(audited.path, {"HUB_TOKEN": "s3cr3t-of-the-hub"})).receiver("hub"):
         assert status_of(url, b'{"events": []}') == 401
+
+
+def test_what_was_set_aside_may_go_when_its_time_is_over_and_not_before(audited: Fleet) -> None:
+    rule = "retention: [{registry: us, repositories: ['team/tool'], keep_newest: 0, keep_days: 0}]\n"
+    pushers = audited.path.read_text().replace("    sources:", "    pushers: {'team/*': [anonymous]}\n    sources:")
+    audited.path.write_text(pushers + rule + "collect: {quarantine: 7}\n")
+    chain = Chain(load(audited.path, {}))
+    old = audited.release("v0.1.0", image="tool", provenance=False)
+    plan = chain.retention_plan("us")
+    chain.collect_approved("us", plan.digest)
+    quiet = chain.audit()
+    assert quiet.ok, quiet.reasons  # what is set aside is pushed by who may push its origin
+    now = datetime.now(UTC)
+
+    def purged(days: int, digest: str) -> Event:
+        return Event(
+            time=now + timedelta(days=days), who="anonymous", action="delete", registry="us", source="own",
+            repository="rp-quarantine/team/tool", digest=digest, id=f"purged-{days}-{digest[-4:]}",
+        )  # fmt: skip
+
+    record = f"sha256:{9:064x}"  # a record's own digest is in no plan: it goes with what it is of
+    store_of(chain._session).add([purged(8, str(old.digest)), purged(8, record)])
+    assert chain.audit(read=False).ok
+    store_of(chain._session).add([purged(3, str(old.digest)), purged(20, record)])
+    told = chain.audit(read=False)
+    assert [(each["kind"], each["digest"]) for each in told.tables["alerts"]] == [
+        ("delete", old.digest), ("delete", record),
+    ]  # fmt: skip
+
+
+def test_what_a_queue_told_is_held_against_a_log_that_says_who(audited: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    with AwsDouble() as aws:
+        for name, value in aws.environment.items():
+            monkeypatch.setenv(name, value)
+        client = boto3.client("sqs", region_name="eu-west-1")
+        queue = str(client.create_queue(QueueName="told")["QueueUrl"]).replace("localhost", "127.0.0.1")
+        text = audited.path.read_text()
+        ecr = (
+            f"registries:\n  ecr: {{kind: ecr, account: '123456789012', region: eu-west-1, events: {{sqs: '{queue}'}}}}"
+        )
+        text = text.replace("registries:", ecr, 1).replace("    sources:", "    pushers: {'*': [ci]}\n    sources:")
+        audited.path.write_text(text + "      bridge: {kind: events, registry: ecr}\n")
+        at = (datetime.now(UTC) - timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        digest = f"sha256:{7:064x}"
+        for action in ("PUSH", "DELETE"):
+            told = json.loads(image_action(action, digest=digest)) | {
+                "id": action,
+                "time": at,
+                "account": "123456789012",
+            }
+            client.send_message(QueueUrl=queue, MessageBody=json.dumps(told))
+        chain = Chain(load(audited.path, {}))
+        assert chain.hear("ecr", most=10, hold_s=30).messages == 2
+        result = chain.audit()
+        assert [each["kind"] for each in result.tables["alerts"]] == ["delete"]  # who pushed nobody could say
+        assert result.rows and {row["action"]: row["done"] for row in result.rows}["push"] >= 1
+        known = Event(
+            time=datetime.now(UTC) - timedelta(hours=2, minutes=5), who="arn:x", action="delete", registry="ecr",
+            repository="team/app", digest=digest, source="trail", id="e1", service="lifecycle",
+        )  # fmt: skip
+        store_of(chain._session).add([known])
+        assert chain.audit().ok

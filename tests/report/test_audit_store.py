@@ -29,7 +29,7 @@ def event(number: int, *, at: timedelta = timedelta(), who: str = "ci", action: 
     )  # fmt: skip
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 4)), max_size=30), max_size=5), st.data())
 def test_whatever_the_order_and_however_often_the_files_are_the_same(
     runs: list[list[tuple[int, int]]], data: st.DataObject

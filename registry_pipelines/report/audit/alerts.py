@@ -18,6 +18,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.registry.set_aside import is_quarantine, origin_of
 from registry_pipelines.report.audit.model import Event
 
 AlertKind = Literal["channel-move", "delete", "stranger"]
@@ -175,7 +176,8 @@ class Judge:
     def _stranger(self, event: Event) -> None:
         if not self._pushers:
             return
-        names = event.repository, f"{event.registry}/{event.repository}"
+        own_name = origin_of(event.repository) if is_quarantine(event.repository) else event.repository
+        names = own_name, f"{event.registry}/{own_name}"
         own = [who for pattern, who in self._pushers.items() if any(fnmatchcase(name, pattern) for name in names)]
         if not event.who:
             if not self._evidence.says_who(event.registry):
