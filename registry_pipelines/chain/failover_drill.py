@@ -115,7 +115,8 @@ def failover_drill(session: Session, name: str, options: DrillOptions) -> StageR
     limit_s = options.limit_s or rto_s
     with _folder(session) as work:
         image = _made(work) if options.embedded or settings is None else _chosen(session, settings, options.image)
-        wanted = list(cases(clients, options.schemes or usual.schemes, options.faults or [*map(Fault, usual.faults)]))
+        faults = options.faults or [*map(Fault, usual.faults)]
+        wanted = list(cases(clients, options.schemes or usual.schemes, faults, list(image.places)))
         attempts = try_all(wanted, image, limit_s=limit_s, rto_s=rto_s, folder=work, progress=session.progress)
     changed = list(changes(earlier[-1].attempts, attempts)) if earlier else []
     problems = [attempt_text(each) for each in attempts if judge(each, objectives) is Verdict.MISSED]
@@ -189,7 +190,7 @@ def _row(attempt: Attempt, objectives: FailoverObjectives) -> dict[str, Scalar]:
     return {
         "client": attempt.named,
         "scheme": attempt.scheme,
-        "fault": attempt.fault.value if attempt.fault else "-",
+        "fault": attempt.fault.value if attempt.fault else f"{attempt.alone} alone" if attempt.alone else "-",
         "outcome": attempt.outcome.value,
         "seconds": attempt.seconds,
         "remedied_s": "" if attempt.remedied_s is None else attempt.remedied_s,

@@ -106,16 +106,18 @@ class Image(NamedTuple):
 
 
 class Case(NamedTuple):
-    """One thing to try. fault None: nothing is down, the baseline."""
+    """One thing to try. fault None: nothing is down, the baseline. alone: the one registry in the file; empty for
+    all."""
 
     client: Client
     scheme: Scheme
     fault: Fault | None
+    alone: str = ""
 
     @property
     def text(self) -> str:
         """For people."""
-        return case_text(self.client.kind, self.client.version, self.scheme, self.fault)
+        return case_text(self.client.kind, self.client.version, self.scheme, self.fault, self.alone)
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +127,8 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     scheme: Scheme
     fault: Fault | None
+    alone: str = ""
+    """See :class:`Case`."""
     outcome: Outcome
     seconds: float
     """Until it was pulled, failed, or was ended at the limit."""
@@ -145,12 +149,13 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def text(self) -> str:
         """The case, for people."""
-        return case_text(self.client, self.version, self.scheme, self.fault)
+        return case_text(self.client, self.version, self.scheme, self.fault, self.alone)
 
 
-def case_text(client: Kind, version: str, scheme: Scheme, fault: Fault | None) -> str:
+def case_text(client: Kind, version: str, scheme: Scheme, fault: Fault | None, alone: str) -> str:
     """``containerd 1.6.20 over https, registry frozen``."""
-    return f"{client} {version} over {scheme}, {f'registry {fault}' if fault else 'nothing down'}"
+    nothing_down = f"{alone} alone" if alone else "nothing down"
+    return f"{client} {version} over {scheme}, {f'registry {fault}' if fault else nothing_down}"
 
 
 __all__ = [

@@ -32,15 +32,20 @@ CASES_AT_ONCE = 4
 """Each has a daemon of its own, which waits most of the time."""
 
 
-def cases(clients: Sequence[Client], schemes: Sequence[Scheme], faults: Sequence[Fault]) -> Iterator[Case]:
+def cases(
+    clients: Sequence[Client], schemes: Sequence[Scheme], faults: Sequence[Fault], registries: Sequence[str]
+) -> Iterator[Case]:
     """Everything to try: for each client and scheme the baseline, then each fault. Without TLS ``silent`` is what
-    ``frozen`` is, and is left out beside it."""
+    ``frozen`` is, and is left out beside it. registries: in order; of three and more, each client pulls once from each
+    of the others alone, for one that lacks something is no help where the next one has it."""
     for client in clients:
         for scheme in schemes:
             yield Case(client, scheme, None)
             for fault in faults:
                 if not (scheme == "http" and fault is Fault.SILENT and Fault.FROZEN in faults):
                     yield Case(client, scheme, fault)
+        for alone in registries[1:] if len(registries) > 2 else ():
+            yield Case(client, schemes[0], None, alone)
 
 
 def try_all(
@@ -81,6 +86,7 @@ def try_case(case: Case, image: Image, *, limit_s: float, rto_s: float, folder: 
         version=case.client.version,
         scheme=case.scheme,
         fault=case.fault,
+        alone=case.alone,
         outcome=first.outcome,
         seconds=round(first.seconds, 2),
         limit_s=limit_s,
@@ -109,7 +115,8 @@ def _tried(case: Case, image: Image, limit_s: float, rto_s: float, folder: Path)
         first, *others = stands
         form, reference = case.client.form, image.reference(case.client.form)
         running = stack.enter_context(case.client.started(data, sockets))
-        running.order(image.files(form, {name: each.url for name, each in stands.items()}, ca))
+        asked = [case.alone] if case.alone else list(stands)
+        running.order(image.files(form, {name: stands[name].url for name in asked}, ca))
         if case.fault is None:
             return _pull(running, reference, limit_s), None
         stands[first].inflict(case.fault)

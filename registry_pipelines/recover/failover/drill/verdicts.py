@@ -86,9 +86,9 @@ def _new_enough(version: str) -> bool:
 
 def changes(before: Sequence[Attempt], now: Sequence[Attempt]) -> Iterator[str]:
     """Where a client does something else than in an earlier drill, a sentence each."""
-    was = {(each.client, each.scheme, each.fault): each for each in before}
+    was = {(each.client, each.scheme, each.fault, each.alone): each for each in before}
     for each in now:
-        earlier = was.get((each.client, each.scheme, each.fault))
+        earlier = was.get((each.client, each.scheme, each.fault, each.alone))
         if earlier and earlier.outcome is not each.outcome:
             yield f"{each.text}: {each.outcome}, the drill before: {earlier.outcome} ({earlier.named})"
 
