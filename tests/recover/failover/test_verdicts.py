@@ -50,8 +50,8 @@ def test_each_remedy_is_told_once_with_who_needs_it() -> None:
 def test_what_did_not_help_is_told() -> None:
     text = attempt_text(attempt(outcome=Outcome.FAILED, seconds=2.0, said="no such host", remedy_said="not found"))
     assert text == (
-        "kubelet 2.1.9 over https, registry silent: failed after 2.0 s (no such host); without the registry in its file, "
-        "too: not found"
+        "kubelet 2.1.9 over https, registry silent: failed after 2.0 s (no such host); without the registry in its "
+        "file, too: not found"
     )
 
 
