@@ -72,13 +72,13 @@ def outcomes(result: Row) -> dict[tuple[str, str], str]:
     return {(row["scheme"], row["fault"]): row["outcome"] for row in result["rows"]}
 
 
-def left_behind() -> list[str]:
-    """Mounts and processes of drills."""
+def left_behind(config: Path) -> list[str]:
+    """Mounts and processes of a configuration's drills: their folders are below its state folder."""
     found = Path("/proc/self/mountinfo").read_text().splitlines()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it ended
             found.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return [each for each in found if "rp-drill-" in each]
+    return [each for each in found if f"{config.parent}/.registry-pipelines/" in each]
 
 
 def eventually(true: Callable[[], bool]) -> None:
@@ -95,7 +95,7 @@ def test_containerd_leaves_a_registry_that_refuses(alone: Path) -> None:
     want = {"-": "pulled", "stopped": "failed over", "unavailable": "failed over"}
     assert outcomes(result) == {(scheme, fault): way for scheme in ("http", "https") for fault, way in want.items()}
     facts = result["facts"]
-    assert (facts["by_itself"], facts["by_hand"]) == (4, 0) and not result["next_steps"] and not left_behind()
+    assert (facts["by_itself"], facts["by_hand"]) == (4, 0) and not result["next_steps"] and not left_behind(alone)
 
 
 @pytest.mark.peer("containerd", "ctr")
@@ -165,11 +165,11 @@ def test_nothing_runs_on_when_a_drill_is_ended(alone: Path, how: signal.Signals)
     program = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "recover", "failover-drill"]
     with subprocess.Popen([*program, *words], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
         try:
-            eventually(lambda: any(" pull " in each for each in left_behind()))
+            eventually(lambda: any(" pull " in each for each in left_behind(alone)))
         finally:
             process.send_signal(how)
         assert process.wait(patient(20)) in (-signal.SIGKILL, 128 + signal.SIGTERM)
-    eventually(lambda: not left_behind())
+    eventually(lambda: not left_behind(alone))
     folder = alone.parent / ".registry-pipelines" / "recover" / "failover-drill"
     assert bool([each for each in folder.iterdir() if each.is_dir()]) == (how == signal.SIGKILL)
     words[words.index("1h")] = SHORT
@@ -208,4 +208,4 @@ def test_docker_goes_on_after_its_ping_and_with_containerds_store_it_waits(
     pinged = {**refused, "frozen": "failed over", "unreachable": "failed over"}
     assert found[("docker", "20")] == pinged and found[("docker", "28")] == pinged
     assert found[("docker-containerd", "28")] == {**refused, "frozen": "waited", "unreachable": "waited"}
-    assert result["facts"]["missed"] == 0 and not left_behind()
+    assert result["facts"]["missed"] == 0 and not left_behind(alone)
