@@ -99,7 +99,7 @@ def test_a_workload_that_grows_within_the_health_window(cluster: WorkloadCluster
     assert (done.outcome, len(done.look.instances)) == ("running", 3)
 
 
-def test_a_runtime_that_runs_something_else_is_believed(cluster: WorkloadCluster, workload: Opener) -> None:
+def test_a_runtime_that_runs_something_else_is_no_release(cluster: WorkloadCluster, workload: Opener) -> None:
     """Only what really runs counts: all pods are ready, and of another digest."""
     cluster.make("deployments", "web", f"{APP}@{OLD}")
     cluster.image_ids[f"{APP}@{NEW}"] = f"{APP}@{THIRD}"

@@ -9,17 +9,19 @@ from datetime import datetime, timedelta
 import msgspec
 import pytest
 
+from registry_pipelines.deploying.record import TIME_FORMAT, DeploymentRecord, Outcome, attest_deployment
 from registry_pipelines.errors import PromotionDenied, PromotionHeld
 from registry_pipelines.evidence.attestors import AttestorFiles
 from registry_pipelines.evidence.key_files import read_public_keys
 from registry_pipelines.evidence.keys import KeySet, PublicKeys, load_verifier
+from registry_pipelines.evidence.model import Signer
 from registry_pipelines.promote.approvals import new_approval
 from registry_pipelines.promote.approvals import publish as publish_approval
 from registry_pipelines.promote.attestors import choices, read_expression
 from registry_pipelines.promote.channels import promote
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Promotion
 from registry_pipelines.promote.judge import judge, require_promoted
-from registry_pipelines.promote.order import Channel
+from registry_pipelines.promote.order import Channel, Deployed
 from registry_pipelines.promote.person import Person
 from registry_pipelines.promote.verdicts import publish
 from registry_pipelines.promote.ways import releases_before
@@ -230,3 +232,53 @@ def test_what_a_break_glass_let_in_was_not_let_in_by_the_gate(place: Place, key:
     assert (regular.changed, regular.record.break_glass) == (True, ""), "now the policy itself lets it be there"
     assert not go(one, "prod", order, NOW + 25 * HOUR).changed
     leave(NOW + 25 * HOUR)
+
+
+RAN = Channel(name="prod", deployed=Deployed(names=("web",), run_for=Duration(hours=1)))
+
+
+def looked(item: Candidate, minutes: int, outcome: Outcome = "running", *, signer: Signer | None = None) -> None:
+    """A signed look at the deployment `web`, so long after the first one."""
+    record = DeploymentRecord(
+        deployment="web",
+        image="app",
+        version=item.release.tag,
+        digest=item.top.digest,
+        channel="staging",
+        where="cluster x",
+        written=f"x@{item.top.digest}",
+        outcome=outcome,
+        reasons=() if outcome == "running" else ("it crashed",),
+        since=f"{NOW:{TIME_FORMAT}}" if outcome == "running" else "",
+        time=f"{NOW + timedelta(minutes=minutes):{TIME_FORMAT}}",
+    )
+    attest_deployment(item.place, item.top, record, signer or item.key.signer)
+
+
+def test_a_channel_waits_until_a_release_ran_where_it_must(place: Place, key: Key, other_key: Key) -> None:
+    one, two, order = passing(place, key, "one"), passing(place, key, "two"), (STAGING, RAN)
+    go(one, "staging", order)
+    assert held(one, "prod", order) == (
+        "deployment",
+        "deployment: prod wants it at web, and nobody read back that it runs there",
+    )
+    looked(one, 0)
+    looked(one, 30)
+    assert "for 1h without a break, it was seen there for 30 min" in held(one, "prod", order)[1]
+    looked(one, 90, signer=other_key.signer)
+    assert "it was seen there for 30 min" in held(one, "prod", order)[1], "of whose key is not believed"
+    looked(one, 60)
+    assert go(one, "prod", order).changed
+    looked(one, 70, "failed")
+    assert not go(one, "prod", order).changed, "what the gate let in waits no second time"
+
+    go(two, "staging", order)
+    looked(two, 61)
+    looked(two, 62, "taken back")
+    looked(two, 62)  # of one second the worse one counts
+    with pytest.raises(PromotionDenied) as caught:
+        go(two, "prod", order)
+    assert not isinstance(caught.value, PromotionHeld)
+    assert caught.value.reasons[0].startswith("deployment: it did not come up at web (")
+    looked(two, 63)
+    assert go(two, "prod", order).changed, "it came up after all"
