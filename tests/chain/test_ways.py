@@ -98,6 +98,8 @@ def test_what_ecr_brings_is_read_back_and_completed_and_the_rest_is_copied(world
         ("eu -> us", "eu -> copies", "eu -> lab"), "there"
     )
     assert rows["eu -> us"]["took_s"] >= 0 and rows["eu -> copies"]["took_s"] == ""
+    arrivals = [name for name in chain.metrics(to=()).facts if name.startswith("replication_arrival_seconds")]
+    assert len(arrivals) == 1 and arrivals[0].endswith(" us")
 
 
 def test_what_ecr_does_not_bring_in_time_is_copied_and_said(world: World) -> None:
