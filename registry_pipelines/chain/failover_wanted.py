@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registry_pipelines.chain.failover import placed
-from registry_pipelines.chain.failover_kept import KeptImage, keep, kept
+from registry_pipelines.chain.failover_kept import KeptImage, keep, kept, path_of
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.failover import images_of, repository_with
 from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError, Unavailable
@@ -72,8 +72,30 @@ def sought(session: Session, settings: Failover, asked: Sequence[str], images: S
     if first not in asked or found.silent:
         _recalled(session, settings, first, found)
     elif not found.problems:
+        _vanished(session, settings, first, found)
         keep(session, settings, list(found.images.values()))
     return found
+
+
+def _vanished(session: Session, settings: Failover, first: str, found: Sought) -> None:
+    """Channels that named an image when it was last looked, and name nothing now: a registry that lost its content
+    answers as well as one that has it. What was there is still wanted, until somebody says that it is not."""
+    last = kept(session, settings)
+    own = images_of(session.config, settings)
+    named = {(each.repository, each.tag) for each in found.images.values()}
+    if last is None:
+        return
+    for each in last.images:
+        channels = {channel.name for channel in session.config.images[each.name].order} if each.name in own else set()
+        wanted = each.tag in (channels & set(settings.channels) if settings.channels else channels)
+        if not wanted or (each.repository, each.tag) in named:
+            continue
+        places = _places(session, settings, each.repository, each.name)
+        found.add(each.said, Digest.parse(each.digest), each.why, places, name=each.name, tag=each.tag)
+        found.problems.append(
+            f"{each.said}:{each.tag} names nothing at {first}, and did in an earlier look; where that was meant, "
+            f"delete {path_of(session, settings)}"
+        )
 
 
 def _recalled(session: Session, settings: Failover, first: str, found: Sought) -> None:

@@ -111,6 +111,18 @@ def test_what_only_the_lost_registry_had_is_not_forgotten_with_it(pair: Pair) ->
     assert "cannot be read" in pair.look(code=9)["what"]
 
 
+def test_a_registry_that_lost_its_content_does_not_pass_for_one_that_needs_none(pair: Pair) -> None:
+    """It answers as well as before."""
+    pair.look()
+    pair.place("us", "team/app").registry.delete_manifest("team/app", pair.digest)
+    for _ in range(2):  # and it is not forgotten by the look that saw it
+        told = pair.look(code=3)
+        assert any("app:prod names nothing at us, and did in an earlier look" in each for each in told["reasons"])
+        assert told["rows"][0]["at us"] == "missing" and told["rows"][0]["at eu"] == "there"
+    (pair.folder / ".registry-pipelines" / "recover" / "prod-failover.json").unlink()
+    assert "no image was looked for" in pair.look(code=3)["reasons"][0]
+
+
 def test_a_registry_that_answers_the_look_and_no_more_is_no_second_place(pair: Pair) -> None:
     """Unknown is no pass."""
 
