@@ -52,7 +52,7 @@ def told(
 ) -> StageResult:
     """Collect, keep that for pictures, and tell it. to: who; those of the configuration unless told. file: for
     Prometheus, in place of the configuration's. Not ``ok`` where a source could not be read whole, or somebody could
-    not be told; the rest goes on. Raises InputError, LocalError."""
+    not be told; the rest goes on. Raises InputError."""
     from registry_pipelines.chain.metrics_sending import sender
 
     began = time.monotonic()
@@ -62,8 +62,11 @@ def told(
     notes = list(collected.notes)
     reasons = [f"{name}: {why}" for name, why in sorted(collected.failed.items())]
     rows: list[dict[str, Scalar]] = []
-    jumped = keep(session, collected)
-    notes += [jumped] if jumped else []
+    try:
+        jumped = keep(session, collected)
+        notes += [jumped] if jumped else []
+    except RegistryPipelinesError as error:  # a full disk here keeps nobody from being told
+        reasons.append(f"the numbers are not kept: {error}")
     for name, send in senders.items():
         try:
             sent = send(collected)

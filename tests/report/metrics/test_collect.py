@@ -104,6 +104,20 @@ def test_samples_are_kept_for_pictures(fleet: Fleet) -> None:
     assert len({row["time"] for row in rows}) >= 2 and json.loads(rows[0]["labels"]) == {"registry": "us"}
 
 
+def test_what_cannot_be_kept_is_told_all_the_same(fleet: Fleet, tmp_path: Path) -> None:
+    history, aside = fleet.config.state / "report" / "metrics", tmp_path / "aside"
+    numbers(fleet)
+    history.rename(aside)
+    history.write_text("no folder")
+    try:
+        result, _ = numbers(fleet, "--file", str(tmp_path / "r.prom"), code=7)
+    finally:
+        history.unlink()
+        aside.rename(history)
+    assert result["reasons"][0].startswith("the numbers are not kept: ")
+    assert "registry_pipelines_registry_bytes" in (tmp_path / "r.prom").read_text()
+
+
 def test_an_inventory_file_is_taken_for_all_registries_in_it(fleet: Fleet, tmp_path: Path) -> None:
     file = tmp_path / "images.parquet"
     ran = CliRunner().invoke(main, ["inventory", "dmz", "--output", str(file), "--config", str(fleet.path), "--quiet"])
