@@ -83,7 +83,8 @@ def _read(session: Session, registries: Sequence[str], manifests: str) -> list[I
     for name in names:  # before anything is read
         if name not in session.config.registries:
             raise InputError(unknown(name, session.config.registries, "registry"))
-    return [read(session, [name], manifests=_manifests(session.config, name, manifests)) for name in names]
+    config = session.config
+    return [read(session, [name], manifests=_manifests(config, name, manifests), set_aside=True) for name in names]
 
 
 def _manifests(config: Config, name: str, told: str) -> Manifests:
@@ -257,6 +258,7 @@ def result_of(config: Config, report: CostReport, by: str, inventories: Sequence
         for source in inventory.sources
         for each in source.unread
     ]
+    told = [f"{source.registry}: {note}" for each in inventories for source in each.sources for note in source.notes]
     total = report.total
     levels = ("registry", "team", "repository", "image", "class")
     plurals = dict(zip(levels, ("registries", "teams", "repositories", "images", "classes"), strict=True))
@@ -295,7 +297,7 @@ def result_of(config: Config, report: CostReport, by: str, inventories: Sequence
         tables={name: rows for name, rows in tables.items() if rows},
         alerts=[f"not sure: {total.doubt}"] if total.doubt else [],
         reasons=unread,
-        notes=[*report.notes, *cut, *_twice(config, report)],
+        notes=[*report.notes, *told, *cut, *_twice(config, report)],
         ok=report.whole,
         exit_code=0 if report.whole else Unavailable.exit_code,
     )

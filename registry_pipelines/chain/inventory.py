@@ -34,10 +34,11 @@ def read(
     *,
     repositories: Sequence[str] = (),
     manifests: Manifests = "indexes",
+    set_aside: bool = False,
 ) -> Inventory:
     """The inventory of registries of the configuration, all unless named. repositories: patterns. manifests: of the
-    clouds, which are read beside their lists (Artifact Registry: all or none). What cannot be read stands in its
-    ``sources``. Raises InputError, ToolMissing."""
+    clouds, which are read beside their lists (Artifact Registry: all or none). set_aside: with what retention set
+    aside. What cannot be read stands in its ``sources``. Raises InputError, ToolMissing."""
     names = list(dict.fromkeys(registries)) or list(session.config.registries)
     for name in names:  # before anything heavy is loaded
         if name not in session.config.registries:
@@ -49,7 +50,7 @@ def read(
 
     readers = {name: _reader(session, name, manifests) for name in names}
     parts = [
-        read_registry(name, reader, repositories=repositories, progress=session.progress)
+        read_registry(name, reader, repositories=repositories, set_aside=set_aside, progress=session.progress)
         for name, reader in readers.items()
     ]
     return parts[0] if len(parts) == 1 else join(parts)

@@ -54,15 +54,22 @@ class Reader(Protocol):
 
 
 def read_registry(
-    name: str, reader: Reader, *, repositories: Iterable[str] = (), progress: Progress | None = None
+    name: str,
+    reader: Reader,
+    *,
+    repositories: Iterable[str] = (),
+    set_aside: bool = False,
+    progress: Progress | None = None,
 ) -> Inventory:
     """Read a registry. name: of the configuration. repositories: patterns of names; all unless told, and names without
-    wildcards are asked for also where the registry lists none. Raises nothing of the registry's: see ``sources``."""
-    return _Reading(name, reader, list(repositories), progress or Silent()).inventory()
+    wildcards are asked for also where the registry lists none. set_aside: with what retention set aside, and records.
+    Raises nothing of the registry's: see ``sources``."""
+    return _Reading(name, reader, list(repositories), set_aside, progress or Silent()).inventory()
 
 
 class _Reading:
-    def __init__(self, name: str, reader: Reader, patterns: Sequence[str], progress: Progress) -> None:
+    def __init__(self, name: str, reader: Reader, patterns: Sequence[str], set_aside: bool, progress: Progress) -> None:
+        self._set_aside = set_aside
         self._name, self._reader, self._patterns, self._progress = name, reader, patterns, progress
         self._rows, self._lock = Rows(), threading.Lock()
         self._unread: list[Unread] = []
@@ -96,6 +103,8 @@ class _Reading:
             return sorted(set(named))
         try:
             listed = [one for one in self._reader.repositories() if self._wanted(one)]
+            if self._set_aside:
+                return sorted(listed)
             self._aside = sum(is_quarantine(one) for one in listed)
             return sorted(one for one in listed if not is_set_aside(one))
         except Unsupported as error:

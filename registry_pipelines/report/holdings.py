@@ -22,6 +22,7 @@ from registry_pipelines.inventory.schema import ARCHIVED
 from registry_pipelines.inventory.value import Inventory
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.set_aside import is_quarantine, origin_of
 from registry_pipelines.report.allocation import NO_TEAM, Bools, Holding, Ints
 
 MAX_LISTS = 16
@@ -87,7 +88,9 @@ class Held:
 
 
 def teams_of(repository: str, teams: Mapping[str, Sequence[str]]) -> list[str]:
-    """Teams with a pattern that a repository matches; it is the first one's."""
+    """Teams with a pattern that a repository matches; it is the first one's. What retention set aside is of whom it
+    was."""
+    repository = origin_of(repository) if is_quarantine(repository) else repository
     return [name for name, own in teams.items() if any(fnmatch.fnmatchcase(repository, each) for each in own)]
 
 

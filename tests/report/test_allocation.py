@@ -127,6 +127,7 @@ def test_the_first_team_that_claims_a_repository_has_it() -> None:
     teams = {"vision": ["team/vision/*"], "all": ["team/*"]}
     assert teams_of("team/vision/app", teams) == ["vision", "all"]
     assert teams_of("other", teams) == []
+    assert teams_of("rp-quarantine/team/vision/app", teams) == ["vision", "all"]
 
 
 def test_nothing_held_is_nothing() -> None:

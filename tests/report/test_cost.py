@@ -206,6 +206,7 @@ def test_what_a_store_takes_on_disk_is_what_is_counted(tmp_path: Path) -> None:
         push(place, "v1", days_ago=1, layers=(base,))
         other = push(place, "arm", days_ago=1, layers=(base, repository.encode()), architecture="arm64")
         push_index(place, "both", other)
+    push(Place(registry, "rp-quarantine/team/a"), "v0", days_ago=9)  # set aside, and still on the disk
     result = chain.cost()
     told = subprocess.run(
         ["du", "--bytes", "--summarize", tmp_path / "shelf" / "blobs"], capture_output=True, check=True, text=True
