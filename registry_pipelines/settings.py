@@ -108,6 +108,11 @@ HOST = Pattern(
     "a registry host",
     "write host or host:port, without https:// and without a path",
 )
+HOST_AND_PREFIX = Pattern(
+    r"^([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?(/[a-z0-9]+([._-]+[a-z0-9]+)*)*$",
+    "a registry host, with a prefix of its repositories or without",
+    "write host, host:port or host/prefix, without https://",
+)
 REPOSITORY = Pattern(
     r"^[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*(/[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*)*$",
     "a repository name",

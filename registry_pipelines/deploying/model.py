@@ -14,7 +14,7 @@ from registry_pipelines.settings import (
     FILE,
     GOOGLE_LOCATION,
     GOOGLE_PROJECT,
-    HOST,
+    HOST_AND_PREFIX,
     KUBE_NAME,
     SERVICE_ACCOUNT,
     TAG,
@@ -36,8 +36,9 @@ class Deploy(msgspec.Struct, frozen=True, kw_only=True):
     registry: Annotated[str, Names("registries")] | None = None
     """Registry that it pulls from: that of the image, of one of its targets, or of a mirror that has the image. The
     image's own unless told. The digest must be there before anything changes."""
-    pulled_as: Annotated[str, HOST] | None = None
-    """Host by which it knows that registry, where that is not the registry's own."""
+    pulled_as: Annotated[str, HOST_AND_PREFIX] | None = None
+    """Host by which it knows that registry, where that is not the registry's own; with what stands in front of its
+    repositories there, for a cache that it is pulled through: `europe-docker.pkg.dev/acme/cache`."""
     container: str = ""
     """Container whose image is changed; needed where there are several."""
     wait: Duration = Duration(minutes=10)

@@ -150,7 +150,7 @@ def test_clusters_that_pull_from_a_target_and_from_a_mirror(
 ) -> None:
     """The digest must be where it is pulled from, before anything changes."""
     far = f"kind: kubernetes, namespace: shop, object: web, kubeconfig: {config}, container: app"
-    more = f"  far: {{image: app, channel: prod, registry: gcp, pulled_as: reg.far.example, {far}, health: 0s}}\n"
+    more = f"  far: {{image: app, channel: prod, registry: gcp, pulled_as: reg.far.example/cache, {far}, health: 0s}}\n"
     gap = far.replace("container: app", "workload: daemonset")
     more += f"  gap: {{image: app, registry: private, {gap}, health: 0s}}\n"
     chain = fleet.reload(("signing:", f"deploy:\n{more}signing:"))
@@ -161,7 +161,7 @@ def test_clusters_that_pull_from_a_target_and_from_a_mirror(
     assert "app:v1.0.0 is not at gcp, from which far pulls" in told and "replicate app:v1.0.0" in told
     chain.replicate(one, "gcp")
     run(fleet, "deploy", "far")
-    assert cluster.image(WEB) == f"reg.far.example/replicas/team/app@{one.digest}"
+    assert cluster.image(WEB) == f"reg.far.example/cache/replicas/team/app@{one.digest}"
     cluster.make("daemonsets", "web", "docker.io/library/nginx:1")
     assert "is not at private" in run(fleet, "deploy", "gap", code=4).stderr
     chain.mirror_release(one, "airgap")
@@ -218,7 +218,8 @@ def test_a_service_of_cloud_run(fleet: Fleet) -> None:
     ("change", "said"),
     [
         ("channel: nope", "deploy.one.channel: unknown channel of app `nope`"),
-        ("registry: dmz", ""),
+        ("registry: dmz, pulled_as: 'reg.example:5000/in/cache'", ""),
+        ("pulled_as: 'https://reg.example'", "without https://"),
         ("registry: far", "deploy.one.registry: unknown registry `far`"),
         (
             "gke: {project: ml-prod, location: eu, cluster: c}, eks: {cluster: c, region: eu-west-1}",
