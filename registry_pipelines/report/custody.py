@@ -105,7 +105,7 @@ class Custody(msgspec.Struct, frozen=True, kw_only=True):
     sentence: str
     """How it stands, in a few words: ``denied``, ``prod names it``."""
     statements: tuple[Statement, ...]
-    """By chapter, the oldest first; those without a time before."""
+    """As :func:`in_order` has them."""
     missing: Mapping[Chapter, str] = {}
     """Chapters that nothing could be said in, each with why: that nothing was found, or that nobody looked."""
     packages: tuple[Mapping[str, Cell], ...] = ()
@@ -139,6 +139,6 @@ class Custody(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def in_order(statements: Iterable[Statement]) -> tuple[Statement, ...]:
-    """Statements as a page has them: by chapter, then by time, what has none first."""
+    """Statements as a page has them: by chapter, then by time, what has none first; how it is now comes last."""
     chapters = list(CHAPTERS)
-    return tuple(sorted(statements, key=lambda each: (chapters.index(each.chapter), each.time)))
+    return tuple(sorted(statements, key=lambda each: (chapters.index(each.chapter), each.state == "seen", each.time)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from registry_pipelines.deploying.record import DeploymentRecord, attest_deploym
 from registry_pipelines.errors import NotFound
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.promote.person import Person
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.report.audit.model import Event
 from registry_pipelines.report.audit.store import AuditStore
@@ -73,6 +74,30 @@ def test_a_denied_release_tells_why_by_the_command_line(fleet: Fleet, tmp_path: 
     assert "TEST-2026-1" in page.read_text() and "<script" not in page.read_text()
     shown = run(fleet, "report", "custody", "app:v2.0.0").stdout
     assert "denied as app by policy default" in shown and "it was on no channel" in shown
+
+
+def test_who_let_a_denied_release_go_and_who_took_it_back_is_told_for_ever(fleet: Fleet) -> None:
+    good, bad = fleet.release("v1.0.0"), fleet.release("v2.0.0", package="badwheel")
+    assert fleet.judged(good) and not fleet.judged(bad)
+    fleet.chain.promote(good)
+    jane, joe = Person("jane", "claimed"), Person("joe", "proxy")
+    fleet.chain.break_glass(bad, jane, reason="the shop is down", lasts=timedelta(hours=4))
+    fleet.chain.promote(bad)
+    found = fleet.chain.custody("app:v2.0.0")
+    [glass] = found.chapter("people")
+    assert glass.state == "verified" and glass.says.startswith("jane (name claimed) broke the glass for prod until")
+    assert any("TEST-2026-1" in each for each in glass.details)
+    [put, _] = found.chapter("channels")
+    assert f"against its policy, by break-glass {glass.evidence}" in put.details
+    assert found.sentence.startswith("denied") and "on prod" in found.sentence and "BREAK-GLASS" in found.alerts[0]
+    fleet.chain.revoke(bad, joe, reason="it eats data", back_to=good)
+    fleet.chain.close_revocation(bad, joe, reason="a mistake", lift=True)
+    fleet.chain.close_break_glass(bad, jane, reason="repaired")
+    found = fleet.chain.custody("app:v2.0.0")
+    said = [each.says.partition(":")[0].partition(" the revocation ")[0] for each in found.chapter("revocations")]
+    assert said == ["revoked by joe (name proxy)", "joe lifted"] and "REVOKED" not in found.sentence
+    assert [each.says.split(" ")[1] for each in found.chapter("people")] == ["(name", "closed"]
+    assert "on no channel now" in found.sentence and found.alerts == ()
 
 
 def test_what_nobody_whom_we_believe_signed_is_a_claim_or_not_believed(fleet: Fleet) -> None:

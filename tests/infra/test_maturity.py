@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 
-from registry_pipelines.chain import Chain
 from registry_pipelines.chain.maturity_settings import Settings, _of_gar, read_settings
-from registry_pipelines.config import load
 from registry_pipelines.infra.cloud import Found
 from registry_pipelines.infra.gar import kinds
 from registry_pipelines.infra.settings import Setting
@@ -28,21 +26,14 @@ def test_settings_of_ecr_answer_repository_by_repository(ecr: Cloud) -> None:
     settings = read_settings(chain._session, "eu")
     assert told(settings, "ml/a") == (True, True, True)  # an organization may read: that is not everybody
     assert told(settings, "tools") == (True, False, False)
+    nowhere = settings.immutable("ml/none").criterion("immutable", "make it")
+    assert (nowhere.answer, nowhere.do) == ("unknown", "make it") and "no repository ml/none" in nowhere.why
     assert set(settings.caches) == {"quay.io", "registry-1.docker.io"}
     assert settings.all(settings.immutable, ["ml/a", "tools"]).value is False
     policies = ecr.aws.area(EcrPolicies)
     policies.texts["policy", ACCOUNT, REGION, "tools"] = json.dumps({"Version": "2012-10-17", "Statement": [OPEN]})
     assert told(read_settings(chain._session, "eu"), "tools") == (False, False, False)
     assert told(read_settings(chain._session, "eu"), "ml/a")[0] is True
-
-
-def test_what_may_not_be_read_is_unknown_and_says_why(ecr: Cloud) -> None:
-    path = ecr.write("{}")
-    path.write_text(f"{path.read_text()}images:\n  a: {{registry: eu, repository: ml/a}}\n")
-    found = Chain(load(path)).maturity()
-    criteria = {each.name: each for subject in found.subjects if subject.kind == "image" for each in subject.criteria}
-    assert criteria["immutable"].answer == "unknown" and "no repository ml/a" in criteria["immutable"].why
-    assert "infra apply eu" in criteria["immutable"].do
 
 
 def test_settings_of_artifact_registry_are_those_of_its_repository() -> None:
