@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from registry_pipelines.progress import count_text
+
 Answer = Literal["yes", "no", "unknown"]
 
 TIERS: Mapping[int, str] = {
@@ -167,6 +169,7 @@ def together(name: str, images: Sequence[Subject], registry: str) -> Criterion:
         )
     if bad or open_:
         first = answers[(bad or open_)[0]]
-        why = f"{len(answers) - len(bad) - len(open_)} of {len(answers)} images; not {', '.join([*bad, *open_])}"
+        good = len(answers) - len(bad) - len(open_)
+        why = f"{good} of {count_text(len(answers), 'image')}; not {', '.join([*bad, *open_])}"
         return Criterion(name=name, answer="no" if bad else "unknown", why=why, read_from=read_from, do=first.do)
     return Criterion(name=name, answer="yes", why=f"all of its images ({len(answers)})", read_from=read_from)
