@@ -16,6 +16,7 @@ from dagster_project.sensors import MAX_ATTEMPTS, at_start
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.progress import count_text
 
 
 class Asked(Cursor):
@@ -46,7 +47,7 @@ def look_for_due(context: dg.SensorEvaluationContext, chain: Chain, names: Seque
         if key in busy:
             notes.append(f"{name}: a run for {key} is under way")
         elif count >= MAX_ATTEMPTS:
-            notes.append(f"{name}: {count} runs for {key} came to no end; look at the last one")
+            notes.append(f"{name}: {count_text(count, 'run')} for {key} came to no end; look at the last one")
         else:
             seen.asked[name] = (mark, count + 1)
             requests.append(

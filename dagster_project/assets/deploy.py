@@ -49,7 +49,7 @@ def deployed(settings: DeploySettings, config: Config) -> dg.AssetsDefinition:
     def deployed(context: dg.AssetExecutionContext, chain: ChainParam) -> Iterator[Materialized | dg.AssetCheckResult]:
         release = release_of(context, chain)
         if release.image != settings.image:
-            yield outcome(RUNS, passed=True, note=f"{settings.name} runs {settings.image}")
+            yield outcome(RUNS, passed=True, note=f"{settings.name} is for {settings.image}")
             return
         with refusals(context):
             named = chain.on_channels(release.image)[channel]

@@ -143,7 +143,7 @@ def _release(session: Session, settings: DeploySettings, asked: Release | None) 
     image = session.image(settings.image)
     channel, place = channel_of(image, settings.channel or image.order[-1].name).name, session.places.source(image)
     if asked is not None and asked.image != image.name:
-        raise InputError(f"deploy.{settings.name} runs {image.name}, not {asked.image}")
+        raise InputError(f"deploy.{settings.name} is for {image.name}, not {asked.image}")
     named = digest_at(place, channel)
     if named is None or (asked is not None and asked.digest != named):
         what = f"it names {named.short}" if named else "it names nothing yet"
@@ -243,7 +243,7 @@ def _result(plan: _Plan, done: RolledOut, record: DeploymentRecord, started: flo
     ran = f", for {int(record.ran.total_seconds())} s without a break" if record.ran else ""
     action = f"runs {plan.release.tag}{ran}" + ("" if changed else " (unchanged)")
     if done.outcome == "taken back":
-        action = f"{plan.release.tag} did not come up; {done.before} runs again"
+        action = f"{plan.release.tag} did not come up; back to {done.before}"
     elif not ok:
         action = f"{plan.release.tag} did not come up"
     return StageResult(

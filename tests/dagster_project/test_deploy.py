@@ -114,7 +114,7 @@ def test_other_images_and_a_cluster_that_does_not_answer(chain: tuple[Fleet, Cha
         tool = fleet.release("v1.0.0", image="tool")
         [key] = add_releases(instance, tools, [tool]).values()
         ran = rolled(tools, instance, key)
-        assert ran.success and checks(ran)["web"] == (True, "web runs app"), checks(ran)
+        assert ran.success and checks(ran)["web"] == (True, "web is for app"), checks(ran)
         released(fleet, tools, "v1.0.0")
         cursor: str | None = None
         counted = []
