@@ -197,8 +197,10 @@ def _event_rows(
         {
             "time": write_time(each.time),
             "action": each.action,
+            "registry": each.registry,
             "repository": each.repository,
-            "image": each.image,
+            "tag": each.tag,
+            "digest": each.digest,
             "who": each.who or (f"({each.service})" if each.service else "(not said)"),
             "operation": each.operation,
             "refused": each.refused,

@@ -92,7 +92,7 @@ def test_what_a_plan_let_go_is_no_alert_and_what_a_person_deleted_is(audited: Fl
     place.registry.delete_manifest(place.repository, extra.digest)
     told = answer(audited, "report", "audit", "--action", "delete", "--team", "apps", code=3)
     assert alerts(told) == [("delete", "team/app", "")]
-    deleted = {each["image"].partition("@")[2] for each in told["tables"]["events"]}
+    deleted = {each["digest"] for each in told["tables"]["events"]}
     assert {str(old.digest), str(extra.digest)} <= deleted and told["facts"]["push"] == 0
     shutil.rmtree(audited.config.state / "collect")  # plans go after a month; what they explained is kept
     assert alerts(answer(audited, "report", "audit", "--kept", code=3)) == [("delete", "team/app", "")]

@@ -136,7 +136,8 @@ class Judge:
         if why:
             self.judgement.explained[event.id] = why
             return
-        what = "the whole repository" if event.operation == "DeleteRepository" else event.image
+        whole = not (event.digest or event.tag)
+        what = f"{event.image} with all of its images" if whole else event.image
         self._alert(
             "delete",
             event,
