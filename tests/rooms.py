@@ -17,7 +17,7 @@ PACKAGE = "registry_pipelines"
 HOUSE = (
     *("cli", "chain", "config", "node", "anatomy"),
     *("replicate", "mirror", "collect", "promote", "sign", "scan", "stream", "build"),
-    *("infra", "events", "doctor", "report", "lifecycle", "inventory"),
+    *("infra", "events", "doctor", "report", "lifecycle", "weights", "inventory"),
     *("transfer", "evidence", "registry", "oci"),
 )
 TRANSFER = ("(ways in)", "delivery", "closure", "blob", "limits", "flow")

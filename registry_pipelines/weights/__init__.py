@@ -1,0 +1,8 @@
+"""Weights of models as artifacts of a registry: each file one blob, uncompressed, so that ranges of it can be read.
+
+``formats`` says what a file is by its content, ``hashing`` reads a folder and notices what changes meanwhile, ``model``
+is the artifact (ModelPack's manifest) and its files, ``paths`` which names are taken. ``source`` serves a folder to
+transfers, ``push`` sends it, ``pull`` brings it back, ``listed`` is the list of files that lies beside them, ``verify``
+holds content against a list, ``tensors`` reads one tensor, ``attach`` makes weights part of what belongs to a release.
+The command line and ``chain`` import these.
+"""

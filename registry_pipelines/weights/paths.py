@@ -1,0 +1,47 @@
+"""Names of files in a set: such as lie below the folder they are written to, on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+MAX_NAME_BYTES = 255
+"""Of a part between slashes; more no file system takes."""
+MAX_PATH_BYTES = 1024
+
+
+def fault_of(path: str) -> str:
+    """Why a path cannot be a file of a set; empty where it can. It is relative, its parts are names (not empty, ``.``
+    or ``..``), and it has no backslash and no control character."""
+    try:
+        raw = path.encode()
+    except UnicodeEncodeError:
+        return "is not UTF-8"
+    parts = path.split("/")
+    if not path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
+        return "does not lie below the folder"
+    if "\\" in path or any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
+        return "has a backslash or a control character"
+    if len(raw) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
+        return "is too long"
+    return ""
+
+
+def fault_of_all(paths: Iterable[str]) -> str:
+    """The first thing that is wrong with the paths of a set, with its path; empty where nothing is. Each is there once,
+    and none is the folder of another."""
+    seen: set[str] = set()
+    for path in paths:
+        if fault := fault_of(path):
+            return f"{path[:200]!r} {fault}"
+        if path in seen:
+            return f"{path!r} is there twice"
+        seen.add(path)
+    for path in seen:
+        parts = path.split("/")
+        for count in range(1, len(parts)):
+            if (above := "/".join(parts[:count])) in seen:
+                return f"{above!r} is a file, and the folder of {path!r}"
+    return ""
+
+
+__all__ = ["fault_of", "fault_of_all"]
