@@ -165,7 +165,7 @@ def _running(session: Session, settings: Failover, found: Sought) -> None:
     own = {repository: image for image, repository in images_of(session.config, settings).items()}
     for answer in uses_of(session):
         if answer.problem:
-            found.problems.append(f"what {answer.source} runs is not known: {answer.problem}")
+            found.problems.append(f"{answer.source} does not say what it runs: {answer.problem}")
         for use in answer.uses:
             reference = use.reference()
             route = routes.get((reference.registry, reference.repository)) if reference else None

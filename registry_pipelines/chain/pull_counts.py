@@ -17,6 +17,7 @@ import msgspec
 from registry_pipelines.chain.audit import folder_of, store_of
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, RegistryPipelinesError
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.ecr.pull_counts import pull_counts
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def count_pulls(session: Session, registries: Sequence[str], *, days: int, file:
     """The pulls of registries in the last days. file: see :func:`read_pulls`. Raises InputError for a file that is
     none, or days that cannot be."""
     if days <= 0:
-        raise InputError(f"pulls of {days} days are none", do="Give a number of days, as 30")
+        raise InputError(f"nothing is pulled in {count_text(days, 'day')}", do="Give a number of days, as 30")
     counted = [each for each in (read_pulls(file) if file else ()) if each.registry in registries]
     told = {each.registry for each in counted}
     dates: dict[str, float] = {}
@@ -72,7 +73,7 @@ def count_pulls(session: Session, registries: Sequence[str], *, days: int, file:
             counted += mine
             if of_days < days:
                 dates[name] = of_days
-                notes.append(f"{name}: events are kept of the last {of_days:.1f} days, and not of {days}")
+                notes.append(f"{name}: events are kept of the last {of_days:.1f} d, and not of {days} d")
         elif session.config.registries[name].kind == "ecr":
             try:
                 counted += _by_cloudwatch(session, name, days)

@@ -400,8 +400,8 @@ def archive(
         currency=book.currency,
         unknown=lacking,
         notes=(
-            f"images that nobody pulled for {unpulled_days} days, or pushed since; what runs may be among them: a node "
-            "that has an image does not pull it, and cannot start it anew once it is archived",
+            f"images that nobody pulled for {count_text(unpulled_days, 'day')}, or pushed since; what runs may be "
+            "among them: a node that has an image does not pull it, and cannot start it anew once it is archived",
             f"rules of ECR that archive for less than {LEAST_DAYS} days are refused",
             *notes,
         ),

@@ -14,6 +14,7 @@ from typing import NamedTuple, TypedDict
 import msgspec
 import numpy as np
 
+from registry_pipelines.progress import count_text
 from registry_pipelines.report.allocation import LEVELS, NOT_KNOWN, Floats, Ints, Level, Shares, Split
 from registry_pipelines.report.holdings import Held
 from registry_pipelines.report.prices import Price
@@ -172,7 +173,7 @@ class _Work:
             doubts[at] = [
                 *([f"{each.first.wanted}: {each.first.doubt}"] if each.first.doubt else []),
                 *(["how often images are scanned again is not known"] if each.again and each.rescans is None else []),
-                *([f"when {undated} images were pushed is not known"] if undated else []),
+                *([f"when {count_text(undated, 'image')} came is not known"] if undated else []),
             ]
         return usd, doubts
 

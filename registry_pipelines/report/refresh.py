@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.price_lists import Listed
 from registry_pipelines.report.prices import Document, Price, Tier
 
@@ -100,7 +101,9 @@ def found_prices(rules: Iterable[Rule], lines: Sequence[Listed], today: date) ->
         for place, own in by_place.items():
             price = _price(rule, own[0], place, today)
             if len({(line.tiers, line.unit) for line in own}) > 1:
-                missing.append(f"{rule.id}{place and f' ({place})'}: {len(own)} lines of {rule.list} may be it")
+                missing.append(
+                    f"{rule.id}{place and f' ({place})'}: {count_text(len(own), 'line')} of {rule.list} may be it"
+                )
             elif price is None:
                 missing.append(f"{rule.id}: its unit is {own[0].unit[:40]!r}, which is none of ours")
             else:

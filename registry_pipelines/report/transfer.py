@@ -180,7 +180,7 @@ def transfer(
     """What moves in a month. origins: the registries by name. days: of which the pulls are. Raises InputError for days
     that cannot be."""
     if days <= 0:
-        raise InputError(f"pulls of {days:g} days are none")
+        raise InputError(f"nothing is pulled in {days:g} d")
     moved: list[Moved] = []
     for each in pulls:
         moved += _pulled(edges, origins, each, book, DAYS / days)

@@ -315,7 +315,7 @@ def test_kept_events_say_which_image_and_how_many_bytes(aws: AwsDouble, tmp_path
     # Four days are kept: 3 pulls of 2 GB, and 4 GB of layers that were given out.
     assert rows["eks"]["bytes_per_month"] == round(6 * GB * 30.4 / 4)
     assert rows["here"]["bytes_per_month"] == round(4 * GB * 30.4 / 4)
-    assert any("events are kept of the last 4.0 days" in note for note in found["notes"])
+    assert any("events are kept of the last 4.0 d" in note for note in found["notes"])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.ecr.calls import AwsCalls
 
 QUERIES = 500
@@ -38,7 +39,8 @@ def pull_counts(
     """The pulls of the last days, in the order of the repositories. until: with time zone. where: for errors. Raises
     InputError for more days than CloudWatch keeps, and as :meth:`AwsCalls.call` (``cloudwatch:GetMetricData``)."""
     if not 0 < days <= KEPT_DAYS:
-        raise InputError(f"{days} days of pulls", where=where, do=f"CloudWatch keeps them for {KEPT_DAYS} days")
+        do = f"CloudWatch keeps them for {KEPT_DAYS} days"
+        raise InputError(f"pulls of {count_text(days, 'day')}", where=where, do=do)
     found: list[PullCount] = []
     for start in range(0, len(repositories), QUERIES):
         found += _asked(calls, repositories[start : start + QUERIES], until, days, where)

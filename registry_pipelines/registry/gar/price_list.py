@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.registry.price_lists import Listed, checked_tiers
 
 SERVICE = "cloudbilling.googleapis.com"
@@ -88,7 +89,7 @@ def google_list(rest: Pages, service: str, currency: str) -> Iterator[Listed]:
 
 def _listed(raw: Any, currency: str) -> Listed | None:
     try:
-        sku = msgspec.convert(raw, _Sku)
+        sku = msgspec.convert(raw, ready(_Sku))
         pricing = max(sku.pricing_info, key=lambda each: each.effective_time)
         rates = pricing.pricing_expression.tiered_rates
         if any(each.unit_price.currency_code != currency for each in rates):

@@ -10,6 +10,7 @@ import json
 import shlex
 from collections.abc import Iterator
 
+from registry_pipelines.progress import count_text
 from registry_pipelines.report.pipelines.job import Job, glob_expression, quoted, quoted_list, version_script
 from registry_pipelines.report.pipelines.kept import Line, Yours
 
@@ -44,7 +45,7 @@ def lines(job: Job) -> list[Line]:
         Yours("rules", 4, "more rules"),
         *([f"  tags: {quoted_list([settings.runner])}"] if settings.runner else []),
         f"  resource_group: {quoted(name)}",
-        f"  timeout: {job.minutes} minutes",
+        f"  timeout: {count_text(job.minutes, 'minute')}",
         "  interruptible: false",
         *_tokens(job),
         "  variables:",

@@ -49,7 +49,11 @@ def retention(
                 whole.before - whole.freed,
                 f"{whole.going} of them gone, with what nothing else needs",
             ),
-            ("set aside", whole.before, f"for {quarantine_days} days after it nothing is freed (`collect.quarantine`)"),
+            (
+                "set aside",
+                whole.before,
+                f"for {count_text(quarantine_days, 'day')} after it nothing is freed (`collect.quarantine`)",
+            ),
         )
     )
     saved = saving(now, after)

@@ -70,4 +70,4 @@ def test_channels_what_runs_and_what_mirrors_brought_is_looked_for_at_three(pair
         # A source that does not answer may run anything.
         (tmp_path / "uses.txt").unlink()
         pair.configure(CONFIG, ap=server.address, more="mirrors: []".replace("mirrors", "names"))
-        assert any("what cluster runs is not known" in each for each in pair.look(code=3)["reasons"])
+        assert any("cluster does not say what it runs" in each for each in pair.look(code=3)["reasons"])
