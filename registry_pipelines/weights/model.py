@@ -26,6 +26,7 @@ from registry_pipelines.oci.manifests import (
     encode_json,
     manifest_bytes,
 )
+from registry_pipelines.progress import count_text
 from registry_pipelines.weights.formats import Kind
 from registry_pipelines.weights.paths import fault_of_all
 
@@ -123,7 +124,7 @@ def weight_set(files: Sequence[WeightFile], *, formats: Sequence[str] = ()) -> W
     if not ordered:
         fault = "there are no files"
     elif len(ordered) > MAX_FILES:
-        fault = f"there are {len(ordered)} files, at most {MAX_FILES} fit a manifest"
+        fault = f"of {count_text(len(ordered), 'file')} {MAX_FILES} at most fit a manifest"
     if fault:
         raise InputError(f"this cannot be a set of weights: {fault}")
     known = sorted(set(formats))
@@ -152,7 +153,8 @@ def to_manifest(weights: WeightSet, subject: Descriptor | None = None) -> Manife
     )
     if len(made.raw) > MAX_MANIFEST_BYTES:
         raise InputError(
-            f"{len(weights.files)} files need a manifest of {len(made.raw)} bytes; {MAX_MANIFEST_BYTES} are taken",
+            f"{count_text(len(weights.files), 'file')} need a manifest of {len(made.raw)} bytes; "
+            f"{MAX_MANIFEST_BYTES} are taken",
             do="Put the files into fewer, larger shards",
         )
     return made
@@ -186,7 +188,7 @@ def from_manifest(content: Manifest | Index, config: bytes, *, where: str = "") 
     files = tuple(_file_of(layer, where) for layer in content.layers)
     fault = fault_of_all(file.path for file in files)
     if not fault and not 0 < len(files) <= MAX_FILES:
-        fault = f"it lists {len(files)} files; 1 to {MAX_FILES} are taken"
+        fault = f"it lists {count_text(len(files), 'file')}; 1 to {MAX_FILES} are taken"
     if fault:
         raise ManifestInvalid(f"these weights are not taken: {fault}", where=where)
     said = decode_json(config, ModelConfig, where=where, what="config of weights").modelfs.diff_ids
