@@ -16,7 +16,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.mirror.clusters.forms import write
 from registry_pipelines.mirror.clusters.model import Endpoint, Route
 from registry_pipelines.mirror.model import ClusterForm
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.files import local_errors, write_files
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.client.origins import is_loopback
 
@@ -36,10 +36,7 @@ def clusters(session: Session, name: str, form: ClusterForm, folder: Path) -> St
             do="Name `upstreams`, or `images` of a registry that is no folder",
         )
     written = write(form, name, endpoint, routes)
-    for path, content in written.files.items():
-        with local_errors(folder / path):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            write_file(folder / path, content)
+    write_files({folder / path: content for path, content in written.files.items()})
     notes = [*written.notes, *_nearby(endpoint)]
     return StageResult(
         stage=f"mirror:{name}:clusters",

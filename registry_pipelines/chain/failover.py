@@ -44,8 +44,7 @@ def placed(session: Session, settings: Failover, order: Sequence[str] = ()) -> l
             *_foreign(session, settings, name),
         ]
         trusted = replace(endpoint, ca_file=f"ca-{host_path(endpoint.host)}.crt")
-        dial_s = int(settings.dial_timeout.total_seconds())
-        found.append(Placed(trusted, sorted(set(routes)), ours, dial_s))
+        found.append(Placed(trusted, sorted(set(routes)), ours, settings.dial_s))
     return found
 
 

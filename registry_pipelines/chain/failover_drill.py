@@ -47,7 +47,7 @@ from registry_pipelines.recover.failover.drill.verdicts import (
     next_steps,
     remedy,
 )
-from registry_pipelines.recover.failover.model import Failover
+from registry_pipelines.recover.failover.model import DIAL_S, Failover
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.registry.protocol import Place
@@ -111,10 +111,13 @@ def failover_drill(session: Session, name: str, options: DrillOptions) -> StageR
         )
     kept = Drills(session, settings.name if settings and not options.embedded else "")
     earlier = kept.read()
-    rto_s = objectives.rto.total_seconds()
+    rto_s, dial_s = objectives.rto.total_seconds(), settings.dial_s if settings else DIAL_S
     limit_s = options.limit_s or rto_s
     with _folder(session) as work:
-        image = _made(work) if options.embedded or settings is None else _chosen(session, settings, options.image)
+        if options.embedded or settings is None:
+            image = _made(work, dial_s)
+        else:
+            image = _chosen(session, settings, options.image)
         faults = options.faults or [*map(Fault, usual.faults)]
         wanted = list(cases(clients, options.schemes or usual.schemes, faults, list(image.places)))
         attempts = try_all(wanted, image, limit_s=limit_s, rto_s=rto_s, folder=work, progress=session.progress)
@@ -132,7 +135,7 @@ def failover_drill(session: Session, name: str, options: DrillOptions) -> StageR
         rows=[_row(each, objectives) for each in attempts],
         alerts=[f"it changed: {each}" for each in changed],
         reasons=problems,
-        next_steps=list(next_steps(attempts)),
+        next_steps=list(next_steps(attempts, dial_s)),
         notes=[*(f"not here, so not tried: {each}" for each in absent), *_loopback(attempts)],
         ok=not problems,
     )
@@ -199,10 +202,10 @@ def _row(attempt: Attempt, objectives: FailoverObjectives) -> dict[str, Scalar]:
     }
 
 
-def _made(work: Path) -> Image:
+def _made(work: Path, dial_s: int) -> Image:
     registries = {name: Place(LayoutRegistry(work / name), MADE) for name in ("first", "second")}
     [digest, _] = [push_made(place) for place in registries.values()]
-    return Image(MADE, MADE_HOST, digest, registries, _files(MADE, MADE_HOST, dict.fromkeys(registries, MADE)))
+    return Image(MADE, MADE_HOST, digest, registries, _files(MADE, MADE_HOST, dict.fromkeys(registries, MADE), dial_s))
 
 
 def _chosen(session: Session, settings: Failover, asked: str) -> Image:
@@ -258,10 +261,10 @@ def _at_all(session: Session, settings: Failover, repository: str, digest: Diges
     first = session.config.registries[settings.registries[0].registry]
     places = {registry: Place(session.places.registry(registry), path) for registry, path in paths.items()}
     host = address(first)
-    return Image(repository, host, digest, places, _files(repository, host, paths))
+    return Image(repository, host, digest, places, _files(repository, host, paths, settings.dial_s))
 
 
-def _files(repository: str, host: str, paths: Mapping[str, str]) -> Files:
+def _files(repository: str, host: str, paths: Mapping[str, str], dial_s: int) -> Files:
     """The files that ``recover failover`` would write for nodes, with stand-ins in place of registries."""
 
     def files(form: Form, urls: Mapping[str, str], ca: bytes) -> Mapping[str, bytes]:
@@ -272,6 +275,7 @@ def _files(repository: str, host: str, paths: Mapping[str, str]) -> Files:
                 Endpoint(urlsplit(url).netloc, url.startswith("http:"), certificates=ca),
                 [Route(name, repository, repository if docker else paths[registry])],
                 (name,),
+                dial_s,
             )
             for registry, url in urls.items()
         ]

@@ -18,7 +18,7 @@ from registry_pipelines.config.registries import RegistryPlace
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.mirror.clusters.model import Written
 from registry_pipelines.mirror.model import ClusterForm
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.files import write_files
 from registry_pipelines.progress import count_text
 from registry_pipelines.recover.failover.clients import CLIENTS
 from registry_pipelines.recover.failover.dns import Records, Way, records
@@ -182,13 +182,15 @@ def _names(session: Session, settings: Failover, dns: Dns, ways: Sequence[Way]) 
     return found
 
 
+def _refers(path: str) -> bool:
+    """Certificates come before the files that name them: nodes read both at any time."""
+    return not path.endswith(".crt")
+
+
 def _write(plan: Plan, folder: Path) -> list[dict[str, Scalar]]:
     contents = {f"{form}/{path}": raw for form, written in plan.files.items() for path, raw in written.files.items()}
     contents |= {f"dns/{path}": raw for path, raw in (plan.dns.files if plan.dns else {}).items()}
-    for path, raw in contents.items():
-        with local_errors(folder / path):
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            write_file(folder / path, raw)
+    write_files({folder / path: contents[path] for path in sorted(contents, key=_refers)})
     return [{"file": str(folder / path), "bytes": len(raw)} for path, raw in contents.items()]
 
 

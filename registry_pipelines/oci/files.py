@@ -7,7 +7,7 @@ import fcntl
 import os
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -115,6 +115,30 @@ def write_file(
             raise
         finally:
             os.close(descriptor)
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Replace small files that belong together: all are written aside, then renamed in the order given, so that a full
+    disk, a missing right or a folder in the way leaves every one of them as it was. Folders are made. Raises DiskFull,
+    LocalError."""
+    asides = {path: path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex}") for path in contents}
+    try:
+        for path, aside in asides.items():
+            with local_errors(path):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, "there is a folder of that name", str(path))
+                write_file(aside, contents[path])
+        for path, aside in asides.items():
+            with local_errors(path):
+                aside.rename(path)
+        for folder in dict.fromkeys(path.parent for path in contents):
+            with local_errors(folder):
+                sync_folder(folder)
+    finally:
+        for aside in asides.values():
+            with suppress(OSError):
+                aside.unlink()
 
 
 @contextmanager

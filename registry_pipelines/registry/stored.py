@@ -36,6 +36,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
     MAX_MANIFEST_BYTES,
     Descriptor,
+    Manifest,
     ManifestBytes,
     decode_json,
     encode_json,
@@ -44,7 +45,7 @@ from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.oci.referrers import describe
 from registry_pipelines.registry.blobs import checked_pieces
 from registry_pipelines.registry.protocol import BlobReader, Capabilities, Readable
-from registry_pipelines.registry.stored_garbage import Freed, Mark, free_content, read_mark
+from registry_pipelines.registry.stored_garbage import MARK_S, Freed, Mark, free_content, read_mark
 from registry_pipelines.stores.store import ObjectStore
 
 FORMAT = 1
@@ -54,8 +55,6 @@ MAX_NOTE_BYTES = 1 << 20
 """Of a descriptor; annotations of an artifact are in it."""
 WORKERS = 8
 """Small objects read at once."""
-MARK_S = 600.0
-"""So long the list of what is about to be freed counts as read."""
 
 
 class _Marker(msgspec.Struct, frozen=True):
@@ -97,7 +96,8 @@ class StoredRegistry:
         return ManifestBytes(raw, found.media_type, found.digest)
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
-        """See Registry. Raises ManifestInvalid, ManifestTooLarge, DigestMismatch too."""
+        """See Registry. Raises ManifestInvalid, ManifestTooLarge, DigestMismatch too; RegistryError where a blob that was
+        marked as garbage is not there: it was deleted after it had been sent again, or a clock was set back."""
         where = self._at(repository)
         if len(manifest.raw) > MAX_MANIFEST_BYTES:
             raise ManifestTooLarge(
@@ -107,6 +107,8 @@ class StoredRegistry:
         content = manifest.content()
         tag_key = _tag_key(repository, tag) if tag else ""
         self._begin()
+        if isinstance(content, Manifest):
+            self._refuse_freed(repository, content)
         if self.blob_size(repository, manifest.digest) != len(manifest.raw):
             self._store.write(_blob_key(manifest.digest), manifest.raw)
         if content.subject is not None:  # before the manifest itself: what is here is listed
@@ -115,6 +117,18 @@ class StoredRegistry:
         self._store.write(_manifest_key(repository, manifest.digest), encode_json(manifest.descriptor))
         if tag_key:
             self._store.write(tag_key, encode_json(manifest.descriptor))
+
+    def _refuse_freed(self, repository: str, content: Manifest) -> None:
+        mark = self._mark()
+        for each in (content.config, *content.layers):
+            if each.digest in mark.digests and not each.urls and self.blob_size(repository, each.digest) is None:
+                raise RegistryError(
+                    f"the blob {each.digest.short} of the manifest is being freed",
+                    where=self._at(repository),
+                    do="Run it again. Where that repeats, a clock was wrong: `collect garbage` writes a new mark",
+                    status=400,
+                    code="MANIFEST_BLOB_UNKNOWN",
+                )
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """See Registry. What one repository has all have; what is marked as garbage and was not sent again since is not
@@ -187,9 +201,9 @@ class StoredRegistry:
             named = self._note(_tag_key(repository, tag))
             if named is not None and named.digest == digest:
                 self._store.delete(_tag_key(repository, tag))
-        self._store.delete(_manifest_key(repository, digest))
-        if (subject := manifest.content().subject) is not None:
+        if (subject := manifest.content().subject) is not None:  # before the manifest: nothing is listed that is gone
             self._store.delete(_referrer_key(repository, subject.digest, digest))
+        self._store.delete(_manifest_key(repository, digest))
 
     def delete_tag(self, repository: str, tag: str) -> None:
         """See Registry."""

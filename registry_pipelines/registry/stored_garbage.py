@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from registry_pipelines.errors import NotFound
+from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
@@ -33,6 +33,10 @@ CLOCK = "garbage.clock"
 """Written to learn what time the store has."""
 UNUSED_S = 24 * 3600.0
 """An upload must end within."""
+MARK_S = 600.0
+"""So long who stores something counts a mark as read."""
+LEAST_UNUSED_S = 6 * MARK_S
+"""Less would delete what an upload counts on that began before it read the mark."""
 MOST_MARKED = 200_000
 """Of one mark; the rest waits for the next one."""
 MAX_MARK_BYTES = 64 << 20
@@ -82,9 +86,18 @@ def read_mark(store: ObjectStore) -> Mark:
 
 def free_content(store: ObjectStore, *, unused_s: float = UNUSED_S, dry_run: bool = False) -> Freed:
     """One run; see the module. unused_s: so old a mark must be before what it names is deleted; 0: nobody stores
-    anything meanwhile, and what nothing needs goes at once. Raises the RegistryError family, ContentError: a manifest
+    anything meanwhile, and what nothing needs goes at once. Raises InputError (less than ``LEAST_UNUSED_S``, and not 0),
+    the RegistryError family, ContentError: a manifest
     that cannot be read, so that what it needs is not known, and then nothing goes."""
+    if 0 < unused_s < LEAST_UNUSED_S:
+        raise InputError(
+            f"an object store's content must be unused for at least {LEAST_UNUSED_S / 3600:g} h, not {unused_s:g} s",
+            where=store.name,
+            do="Write 0s where nobody stores anything meanwhile",
+        )
     mark, now = read_mark(store), _now(store)
+    if mark.time is not None and mark.time > now:
+        mark = Mark()  # a folder whose clock was wrong, then or now: how old it is nobody knows
     content = _content(store)
     age_s = unused_s if mark.time is None else (now - mark.time).total_seconds()
     done = Freed()
@@ -175,4 +188,4 @@ def _needs(store: ObjectStore, key: str) -> list[Digest]:
     ]
 
 
-__all__ = ["MARK", "UNUSED_S", "Freed", "Mark", "digest_of", "free_content", "read_mark"]
+__all__ = ["LEAST_UNUSED_S", "MARK", "MARK_S", "UNUSED_S", "Freed", "Mark", "digest_of", "free_content", "read_mark"]

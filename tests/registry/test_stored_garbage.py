@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from registry_pipelines.errors import ContentError, RegistryPipelinesError
+from registry_pipelines.errors import ContentError, InputError, NotFound, RegistryError, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.stored import StoredRegistry
 from registry_pipelines.registry.stored_garbage import MARK
@@ -128,3 +129,70 @@ def test_it_does_the_same_on_s3(s3: str) -> None:
     upload_again: Callable[[], object] = lambda: image(StoredRegistry(store), "team/app", "old", tag="v1")  # noqa: E731
     upload_again()
     assert free(store, 0) == (0, 0)
+
+
+def test_a_manifest_is_refused_whose_blob_went_after_it_had_been_sent_again(store: ObjectStore, folder: Path) -> None:
+    """Another process looked at the marked blob, it was sent again, and then that process deleted it."""
+    gone = image(StoredRegistry(store), "team/app", "same", tag="v1")
+    StoredRegistry(store).delete_manifest("team/app", gone.digest)
+    age(folder)
+    free(store)
+    later = StoredRegistry(store)
+    layer = gone.content().layers[0]  # type: ignore[union-attr]
+    upload(later, "team/app", b"same", media_type=layer.media_type)
+    upload(later, "team/app", b'{"architecture":"amd64","os":"linux"}')
+    (folder / "blobs" / "sha256" / layer.digest.hex).unlink()
+    with pytest.raises(RegistryError, match="is being freed"):
+        later.put_manifest("team/app", gone, tag="v1")
+    assert not (folder / "repositories" / "team" / "app" / "_tags" / "v1").exists()
+    upload(later, "team/app", b"same", media_type=layer.media_type)
+    os.utime(folder / "blobs" / "sha256" / layer.digest.hex, (0, 0))
+    with pytest.raises(RegistryError, match="is being freed"):  # the clock was set back: the next run would delete it
+        later.put_manifest("team/app", gone, tag="v1")
+    upload(later, "team/app", b"same", media_type=layer.media_type)
+    later.put_manifest("team/app", gone, tag="v1")
+
+
+def test_a_mark_of_the_future_is_none(store: ObjectStore, folder: Path) -> None:
+    """Else nothing would ever go, and all that it names would be sent again and again."""
+    gone = image(StoredRegistry(store), "team/app", "old", tag="v1")
+    StoredRegistry(store).delete_manifest("team/app", gone.digest)
+    age(folder)
+    assert free(store) == (0, 3)
+    os.utime(folder / MARK, (4e9, 4e9))
+    assert free(store) == (0, 3) and (folder / MARK).stat().st_mtime < 4e9
+    age(folder, MARK)
+    assert free(store) == (3, 0)
+
+
+def test_so_short_a_time_that_an_upload_may_not_know_the_mark_is_refused(store: ObjectStore) -> None:
+    image(StoredRegistry(store), "team/app", "old", tag="v1")
+    with pytest.raises(InputError, match="unused for at least 1 h, not 60 s"):
+        free(store, 60)
+
+
+def test_what_refers_is_not_listed_any_more_once_it_begins_to_go(
+    store: ObjectStore, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at each step: nothing that is listed is missing, for a copy of its subject would fail on it for ever."""
+    registry = StoredRegistry(store)
+    subject = image(registry, "team/app", "text", tag="v1")
+    about = note(registry, "team/app", subject.descriptor, "note")
+    whole, left = ObjectStore.delete, [0]
+
+    def delete(self: ObjectStore, key: str) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        whole(self, key)
+
+    monkeypatch.setattr(ObjectStore, "delete", delete)
+    for steps in range(3):
+        left[0] = steps
+        with suppress(KeyboardInterrupt, NotFound):
+            registry.delete_manifest("team/app", about.digest)
+        for each in registry.referrers("team/app", subject.digest):
+            registry.get_manifest("team/app", each.digest)
+    assert not registry.referrers("team/app", subject.digest)
+    with pytest.raises(NotFound):
+        registry.get_manifest("team/app", about.digest)

@@ -25,6 +25,9 @@ from registry_pipelines.settings import (
     Short,
 )
 
+DIAL_S = 2
+"""Seconds to connect to a registry that is not the last."""
+
 Provider = Literal["route53", "cloud-dns", "text"]
 
 
@@ -92,7 +95,7 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Further hosts by which workloads name our images, beside the first registry's own and `dns.name`."""
     channels: tuple[Annotated[str, TAG], ...] = ()
     """Channel tags whose releases must have a second place; those of all channels unless told."""
-    dial_timeout: Duration = Duration(seconds=2)
+    dial_timeout: Duration = Duration(seconds=DIAL_S)
     """How long containerd from 2.1 on tries to connect to a registry that is not the last, for each request; by itself
     it takes 30 s. `0s` leaves it so. Other programs cannot be told."""
     health: Health = Health()
@@ -105,9 +108,14 @@ class Failover(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How drills are done."""
 
     @property
+    def dial_s(self) -> int:
+        """``dial_timeout`` in whole seconds, as the configuration must have it."""
+        return int(self.dial_timeout.total_seconds())
+
+    @property
     def stands(self) -> dict[str, Stand]:
         """By the registry's name, in order."""
         return {each.registry: each for each in self.registries}
 
 
-__all__ = ["Dns", "Failover", "Health", "Provider", "Stand"]
+__all__ = ["DIAL_S", "Dns", "Failover", "Health", "Provider", "Stand"]

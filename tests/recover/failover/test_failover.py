@@ -160,6 +160,20 @@ def test_the_files_of_the_new_order_are_written_and_none_where_nothing_can_serve
     assert pair.look(code=3)["facts"]["down"] == 2
 
 
+def test_an_order_is_written_whole_or_not_at_all(pair: Pair, tmp_path: Path) -> None:
+    """Nodes that read a mix of two orders would ask a registry that is gone."""
+    out = tmp_path / "out"
+    pair.run("--to", str(out))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    last = out / "registries-yaml" / "registries.yaml"
+    pair.configure(us="127.0.0.1:9")
+    last.unlink()
+    last.mkdir()
+    assert "cannot be kept there" in pair.run("--to", str(out), code=9)["what"]
+    now = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    assert now == {path: raw for path, raw in before.items() if path != last}
+
+
 def test_accounts_and_certificates_are_part_of_the_look(pair: Pair, tmp_path: Path) -> None:
     made = make_certificates(tmp_path / "tls", "images.example.com")
     with ExitStack() as stack:

@@ -98,6 +98,19 @@ def test_containerd_leaves_a_registry_that_refuses(alone: Path) -> None:
     assert (facts["by_itself"], facts["by_hand"]) == (4, 0) and not result["next_steps"] and not left_behind(alone)
 
 
+@pytest.mark.long
+@pytest.mark.peer("../docker28/containerd", "../docker28/ctr")
+def test_containerd_from_21_on_leaves_an_unreachable_registry_as_its_file_says(
+    alone: Path, peer: Callable[[str], str]
+) -> None:
+    """By itself it takes 30 s for each of four requests."""
+    programs = Path(peer("../docker28/containerd")).parent
+    words = ("--client", "kubelet", "--scheme", "http", "--fault", "unreachable", "--programs", str(programs))
+    result = drill(alone, "--embedded", *words, "--limit", LONG)
+    [new] = [row for row in result["rows"] if row["client"].endswith(" 2.1.9") and row["fault"] == "unreachable"]
+    assert (new["outcome"], new["verdict"]) == ("failed over", "by itself") and new["seconds"] < 90
+
+
 @pytest.mark.peer("containerd", "ctr")
 @pytest.mark.parametrize(
     ("kind", "faults"), [("containerd", ("frozen", "silent", "stalled", "unreachable")), ("kubelet", ("silent",))]

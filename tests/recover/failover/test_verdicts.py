@@ -36,15 +36,23 @@ def test_nothing_passes_that_nobody_saw_pulled_in_time(
         assert (verdict is Verdict.BY_HAND) == (helped and fault not in (Fault.STOPPED, Fault.UNAVAILABLE))
 
 
+def test_a_client_that_goes_on_too_late_is_no_pass() -> None:
+    """As `--limit 5m` shows containerd 1.6 with an unreachable registry."""
+    late = attempt(fault=Fault.UNREACHABLE, outcome=Outcome.FAILED_OVER, seconds=120.2, limit_s=300.0)
+    assert judge(late, MINUTE) is Verdict.MISSED
+    assert judge(late, FailoverObjectives(rto=Duration(minutes=3))) is Verdict.BY_ITSELF
+
+
 def test_each_remedy_is_told_once_with_who_needs_it() -> None:
     waits = [attempt(scheme=scheme, remedied_s=0.2) for scheme in SCHEMES]
     docker = attempt(client=Kind.DOCKER, version="20.10.24", fault=Fault.STALLED)
     far = attempt(fault=Fault.UNREACHABLE)
-    [hosts, mirrors, dial] = next_steps([*waits, docker, far])
+    [hosts, mirrors, dial] = next_steps([*waits, docker, far], 0)
     assert hosts.startswith("kubelet 2.1.9: ") and mirrors.startswith("docker 20.10.24: ") and "dial_timeout" in dial
+    assert not any("dial_timeout" in each for each in next_steps([far], 2)), "which is in the file already"
     old = attempt(fault=Fault.UNREACHABLE, version="1.6.20")
-    assert not any("dial_timeout" in each for each in next_steps([old])), "which 1.6 does not know"
-    assert not list(next_steps([attempt(outcome=Outcome.FAILED_OVER), attempt(fault=None, outcome=Outcome.PULLED)]))
+    assert not any("dial_timeout" in each for each in next_steps([old], 0)), "which 1.6 does not know"
+    assert not list(next_steps([attempt(outcome=Outcome.FAILED_OVER), attempt(fault=None, outcome=Outcome.PULLED)], 0))
 
 
 def test_what_did_not_help_is_told() -> None:

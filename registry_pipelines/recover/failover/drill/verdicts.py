@@ -25,10 +25,11 @@ class Verdict(StrEnum):
 
 
 def judge(attempt: Attempt, objectives: FailoverObjectives) -> Verdict:
-    """Whether an attempt is what was promised. What was not tried is missed."""
-    if attempt.outcome in (Outcome.PULLED, Outcome.FAILED_OVER):
-        return Verdict.BY_ITSELF
+    """Whether an attempt is what was promised. What was not tried is missed; so is a pull that a longer limit let come
+    to its end after ``objectives.rto``, for no remedy was tried then."""
     rto_s = objectives.rto.total_seconds()
+    if attempt.outcome in (Outcome.PULLED, Outcome.FAILED_OVER):
+        return Verdict.BY_ITSELF if attempt.seconds <= rto_s else Verdict.MISSED
     if attempt.fault in objectives.by_hand and attempt.remedied_s is not None and attempt.remedied_s <= rto_s:
         return Verdict.BY_HAND
     return Verdict.MISSED
@@ -58,8 +59,9 @@ def remedy(attempt: Attempt) -> str:
     return "registry-mirrors" if attempt.client in DOCKERS else "hosts.toml"
 
 
-def next_steps(attempts: Sequence[Attempt]) -> Iterator[str]:
-    """What to do while a registry is down so that a client waits, each once, with the clients that need it."""
+def next_steps(attempts: Sequence[Attempt], dial_s: int) -> Iterator[str]:
+    """What to do while a registry is down so that a client waits, each once, with the clients that need it. dial_s:
+    what the files said of ``dial_timeout``, 0 for nothing."""
     found: dict[str, dict[str, None]] = {}
     for each in attempts:
         if said := remedy(each):
@@ -75,8 +77,8 @@ def next_steps(attempts: Sequence[Attempt]) -> Iterator[str]:
             "(SIGHUP), which restarts nothing; end pulls that hang"
         )
     waits = [each for each in attempts if each.fault is Fault.UNREACHABLE and remedy(each) == "hosts.toml"]
-    if any(_new_enough(each.version) for each in waits):
-        yield 'containerd from 2.1: `dial_timeout = "2s"` for a host in hosts.toml makes it leave an unreachable one'
+    if not dial_s and any(_new_enough(each.version) for each in waits):
+        yield "containerd from 2.1: `dial_timeout: 2s` of the fail-over makes it leave an unreachable registry"
 
 
 def _new_enough(version: str) -> bool:
