@@ -51,7 +51,7 @@ def backup(session: Session, name: str) -> StageResult:
     """
     settings = settings_of(session, name)
     signer = session.keys.signer("promoter")
-    with lock(session, settings):
+    with lock(session, settings.to):
         return _backup(session, settings, signer)
 
 

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from registry_pipelines.chain.moments import lock, moments_place, open_tag, settings_of, tags_of
+from msgspec.structs import replace
+
+from registry_pipelines.chain.moments import is_same_place, lock, moments_place, open_tag, settings_of, tags_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.live import Stop
 from registry_pipelines.collect.rules import matches
-from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError, Unavailable
+from registry_pipelines.errors import (
+    EvidenceMissing,
+    Forbidden,
+    InputError,
+    NotFound,
+    RegistryPipelinesError,
+    Unavailable,
+    Unsupported,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
 from registry_pipelines.recover.keeping import kept_moments
@@ -25,16 +35,19 @@ from registry_pipelines.threads import Pool
 DELETERS = 8
 """Manifests deleted at once; one after the other in each repository would be the same for a registry."""
 _MOST_NAMED = 5
+_Item = tuple[Place, Digest]
 
 
 @dataclass(frozen=True)
 class _Going:
     """What goes. moments: tags as they are now. manifests: repository at the place of the backup to what only these
-    moments need, what refers to others first."""
+    moments need, what refers to others first. unlisted: repositories of moments that are of no backup of the
+    configuration."""
 
     kept: dict[str, str]
     moments: Sequence[str]
     manifests: dict[str, list[Digest]]
+    unlisted: Sequence[str] = ()
 
 
 def expire(session: Session, name: str, *, dry_run: bool = False) -> StageResult:
@@ -53,7 +66,7 @@ def expire(session: Session, name: str, *, dry_run: bool = False) -> StageResult
             where=str(session.config.path),
             do="Add `keep: {daily: 14, weekly: 8, monthly: 12}` to it; without it none goes",
         )
-    with lock(session, settings):
+    with lock(session, settings.to):
         going = _going(session, settings, settings.keep)
         failed = [] if dry_run else _delete(session, settings, going)
     count, manifests = len(going.moments), sum(map(len, going.manifests.values()))
@@ -68,6 +81,10 @@ def expire(session: Session, name: str, *, dry_run: bool = False) -> StageResult
         facts={"kept": len(going.kept), "gone": count, "manifests": manifests, "failed": len(failed)},
         rows=_rows(going),
         reasons=failed[:_MOST_NAMED],
+        notes=[
+            f"the moments in {each} stay with all they need: no backup of the configuration has that name"
+            for each in going.unlisted
+        ],
         next_steps=[f"registry-pipelines collect garbage {settings.to}"] if manifests and not dry_run else [],
         ok=not failed,
     )
@@ -88,26 +105,56 @@ def _going(session: Session, settings: Backup, keep: Keep) -> _Going:
     gone = [tag for tag in moment_tags(tags) if tag not in kept] + expired_tags(tags)
     if not gone:
         return _Going(kept, (), {})
-    needed = _needed(session, settings, kept)
+    unlisted = _unlisted(session, settings)
+    needed = _needed(session, settings, kept, unlisted)
     manifests: dict[str, dict[Digest, None]] = defaultdict(dict)
     for tag in gone:
-        for repository, digests in _manifests(open_tag(session, settings, tag).moment).items():
+        for repository, digests in _manifests_of_going(session, settings, tag).items():
             free = (each for each in reversed(digests) if each not in needed[repository])
             manifests[repository].update(dict.fromkeys(free))
-    return _Going(kept, gone, {repository: list(found) for repository, found in manifests.items() if found})
+    return _Going(
+        kept,
+        gone,
+        {repository: list(found) for repository, found in manifests.items() if found},
+        [moments_name(each.prefix, each.name) for each in unlisted],
+    )
 
 
-def _needed(session: Session, settings: Backup, kept: Iterable[str]) -> dict[str, set[Digest]]:
+def _manifests_of_going(session: Session, settings: Backup, tag: str) -> dict[str, list[Digest]]:
+    """A marked moment that lost its signatures was about to be deleted when somebody was ended: its content is gone."""
+    try:
+        return _manifests(open_tag(session, settings, tag).moment)
+    except EvidenceMissing:
+        if not tag.startswith(EXPIRED):
+            raise
+        return {}
+
+
+def _needed(
+    session: Session, settings: Backup, kept: Iterable[str], unlisted: Sequence[Backup]
+) -> dict[str, set[Digest]]:
     """Manifests at the place of a backup that any moment needs that stays, of it and of others there, by repository."""
     found: dict[str, set[Digest]] = defaultdict(set)
-    for other in session.config.backups.values():
-        if other.to != settings.to:
+    for other in (*session.config.backups.values(), *unlisted):
+        if not is_same_place(session, other.to, settings.to):
             continue
         stay = kept if other.name == settings.name else moment_tags(tags_of(moments_place(session, other)))
         for tag in stay:
             for repository, digests in _manifests(open_tag(session, other, tag).moment).items():
                 found[repository].update(digests)
     return found
+
+
+def _unlisted(session: Session, settings: Backup) -> list[Backup]:
+    """Backups that left moments at the place and that the configuration does not have any more, or under another name:
+    nobody said that these moments may go. A registry that lists no repositories tells of none."""
+    where, known = moments_place(session, settings), set(session.config.backups)
+    folder = moments_name(settings.prefix, "") + "/"
+    try:
+        names = [each.removeprefix(folder) for each in where.registry.repositories() if each.startswith(folder)]
+    except (Unsupported, Forbidden):
+        return []
+    return [replace(settings, name=name) for name in names if name not in known]
 
 
 def _manifests(moment: Moment) -> dict[str, list[Digest]]:
@@ -128,13 +175,20 @@ def _delete(session: Session, settings: Backup, going: _Going) -> list[str]:
     held = [_marked(where, tag) for tag in going.moments]
     work = [(Place(vault, repository), digest) for repository, found in going.manifests.items() for digest in found]
     with Pool(DELETERS, "expire") as pool:
-        failed = [why for why in pool.map(_drop, work) if why]
-    if failed:
-        return failed
+        refused = list(_refused(pool, work))
+        while refused and len(again := list(_refused(pool, [item for item, _ in refused]))) < len(refused):
+            refused = again  # registries keep what an index refers to, and those beside it were not gone yet
+    if refused:
+        return [why for _, why in refused]
+    failed: list[str] = []
     for digest in filter(None, (digest_at(where, tag) for tag in held)):
         signatures = [each.digest for each in vault.referrers(where.repository, digest)]
         failed += [why for each in (*signatures, digest) if (why := _drop((where, each)))]
     return failed
+
+
+def _refused(pool: Pool, work: list[_Item]) -> Iterator[tuple[_Item, str]]:
+    return ((item, why) for item, why in zip(work, pool.map(_drop, work), strict=True) if why)
 
 
 def _marked(where: Place, tag: str) -> str:
@@ -145,7 +199,7 @@ def _marked(where: Place, tag: str) -> str:
     return EXPIRED + tag
 
 
-def _drop(item: tuple[Place, Digest]) -> str:
+def _drop(item: _Item) -> str:
     """Delete one manifest; why it could not be, or nothing."""
     place, digest = item
     try:
@@ -164,7 +218,7 @@ def kept_by_backups(session: Session, registry: str) -> tuple[dict[str, dict[Dig
     at: dict[str, dict[Digest, str]] = defaultdict(dict)
     stops: list[Stop] = []
     for settings in session.config.backups.values():
-        if settings.to != registry:
+        if not is_same_place(session, settings.to, registry):
             continue
         own = moments_name(settings.prefix, settings.name)
         try:

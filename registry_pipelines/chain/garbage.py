@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from registry_pipelines.chain.moments import lock
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import EmbeddedRegistry, LayoutRegistry, StoreRegistry
 from registry_pipelines.config.clouds import EcrPublicRegistry, EcrRegistry, GarRegistry
 from registry_pipelines.errors import ContentError, EvidenceError, InputError, NotFound
-from registry_pipelines.oci.files import held_alone
 from registry_pipelines.progress import count_text, duration_text, size_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import unknown
@@ -87,8 +87,7 @@ def _free_store(session: Session, registry: str, dry_run: bool, grace_s: float |
     if not isinstance(there, StoredRegistry):
         raise InputError(f"{registry} is not an object store")
     grace = UNUSED_S if grace_s is None else grace_s
-    path = session.config.state / "recover" / f"{registry}.lock"
-    with held_alone(path, f"another process keeps or lets go of what is at {registry}"):
+    with lock(session, registry):
         done = there.free_content(unused_s=grace, dry_run=dry_run)
     verb = "would free" if dry_run else "freed"
     action = (

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from registry_pipelines.chain.places import address
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.config.registries import LayoutRegistry, RegistryPlace, StoreRegistry
 from registry_pipelines.errors import InputError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import held_alone
@@ -132,11 +134,24 @@ def open_tag(session: Session, settings: Backup, tag: str) -> Opened:
     return Opened(settings, tag, moment, found)
 
 
-def lock(session: Session, settings: Backup) -> AbstractContextManager[None]:
-    """Held by who writes to the place of a backup or lets go of what is there: a backup takes content for kept that
-    another process is about to delete. Raises StateLocked."""
-    path = session.config.state / "recover" / f"{settings.to}.lock"
-    return held_alone(path, f"another process keeps or lets go of backups at {settings.to}")
+def lock(session: Session, registry: str) -> AbstractContextManager[None]:
+    """Held by who writes to the place of a backup or lets go of what is there, under whatever name: a backup takes
+    content for kept that another process is about to delete. Raises StateLocked."""
+    name = min(each for each in session.config.registries if is_same_place(session, each, registry))
+    path = session.config.state / "recover" / f"{name}.lock"
+    return held_alone(path, f"another process keeps or lets go of what is at {registry}")
+
+
+def is_same_place(session: Session, one: str, other: str) -> bool:
+    """Whether two registries of the configuration are one, by their addresses; nothing is asked."""
+    first, second = (_address(session.config.registries[each]) for each in (one, other))
+    return one == other or (bool(first) and first == second)
+
+
+def _address(settings: RegistryPlace) -> str:
+    if isinstance(settings, StoreRegistry):
+        return settings.address.rstrip("/")
+    return str(settings.root) if isinstance(settings, LayoutRegistry) else address(settings)
 
 
 def moments_place(session: Session, settings: Backup) -> Place:
@@ -152,4 +167,15 @@ def tags_of(place: Place) -> list[str]:
         return []
 
 
-__all__ = ["Opened", "lock", "moments", "moments_place", "open_moment", "open_tag", "settings_of", "show", "tags_of"]
+__all__ = [
+    "Opened",
+    "is_same_place",
+    "lock",
+    "moments",
+    "moments_place",
+    "open_moment",
+    "open_tag",
+    "settings_of",
+    "show",
+    "tags_of",
+]

@@ -96,8 +96,8 @@ class StoredRegistry:
         return ManifestBytes(raw, found.media_type, found.digest)
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
-        """See Registry. Raises ManifestInvalid, ManifestTooLarge, DigestMismatch too; RegistryError where a blob that was
-        marked as garbage is not there: it was deleted after it had been sent again, or a clock was set back."""
+        """See Registry. Raises ManifestInvalid, ManifestTooLarge, DigestMismatch too; RegistryError where a blob that
+        was marked as garbage is not there: it was deleted after it had been sent again, or a clock was set back."""
         where = self._at(repository)
         if len(manifest.raw) > MAX_MANIFEST_BYTES:
             raise ManifestTooLarge(

@@ -86,9 +86,9 @@ def read_mark(store: ObjectStore) -> Mark:
 
 def free_content(store: ObjectStore, *, unused_s: float = UNUSED_S, dry_run: bool = False) -> Freed:
     """One run; see the module. unused_s: so old a mark must be before what it names is deleted; 0: nobody stores
-    anything meanwhile, and what nothing needs goes at once. Raises InputError (less than ``LEAST_UNUSED_S``, and not 0),
-    the RegistryError family, ContentError: a manifest
-    that cannot be read, so that what it needs is not known, and then nothing goes."""
+    anything meanwhile, and what nothing needs goes at once. Raises InputError (less than ``LEAST_UNUSED_S`` and not
+    0), the RegistryError family, ContentError: a manifest that cannot be read, so that what it needs is not known, and
+    then nothing goes."""
     if 0 < unused_s < LEAST_UNUSED_S:
         raise InputError(
             f"an object store's content must be unused for at least {LEAST_UNUSED_S / 3600:g} h, not {unused_s:g} s",

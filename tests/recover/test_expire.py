@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,9 +17,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.stored import StoredRegistry
-from registry_pipelines.stores.store import open_store
+from registry_pipelines.stores.store import ObjectStore, open_store
 from tests.chain.fleet import Fleet, push, start
 from tests.doubles.docker_registry import DockerRegistry
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Status
 
 
 @pytest.fixture
@@ -141,3 +144,75 @@ def test_a_moment_shows_what_it_has_and_gives_its_files_back(fleet: Fleet, tmp_p
     shown = run(fleet, "recover", "show", "--files", str(tmp_path / "was"))
     assert shown["rows"] and shown["facts"]["whole"]
     assert (tmp_path / "was" / "registry-pipelines.yaml").read_bytes() == fleet.path.read_bytes()
+
+
+def test_killed_at_every_step_it_goes_on_and_takes_nothing_else(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    keep(fleet, "{kind: store, address: vault}")
+    first, second, moment = two_moments(fleet)
+    vault, left = fleet.path.parent / "vault", [-1]
+    shutil.copytree(vault, vault.with_name("before"))
+
+    def ended(whole: Callable[..., Any]) -> Callable[..., Any]:
+        def act(*words: Any) -> Any:
+            left[0] -= 1
+            if left[0] == -1:
+                raise KeyboardInterrupt
+            return whole(*words)
+
+        return act
+
+    for step in ("write", "delete"):
+        monkeypatch.setattr(ObjectStore, step, ended(getattr(ObjectStore, step)))
+    code, steps = 130, 0
+    while code:
+        shutil.rmtree(vault)
+        shutil.copytree(vault.with_name("before"), vault)
+        left[0] = steps
+        code = CliRunner().invoke(main, ["recover", "expire", "--config", str(fleet.path)]).exit_code
+        left[0], steps = -1, steps + 1
+        run(fleet, "recover", "expire")
+        there = StoredRegistry(open_store(str(vault)))
+        assert not has(there, first) and has(there, second), steps
+        assert not [tag for tag in there.tags("rp-backups/nightly") if moment in tag], steps
+    assert steps > 8
+    assert run(fleet, "recover", "drill", "--no-start")["ok"]
+
+
+def test_what_a_backup_under_another_name_of_the_place_needs_stays(fleet: Fleet) -> None:
+    keep(fleet, "{kind: store, address: vault}\n  again: {kind: store, address: vault/}")
+    with fleet.path.open("a") as file:
+        file.write("  weekly: {registries: [us], to: again}\n")
+    first = push(fleet.chain.place("app"), "latest").digest
+    for name in ("nightly", "weekly"):
+        run(fleet, "recover", "backup", name)
+    push(fleet.chain.place("app"), "latest", package="otherwheel")
+    run(fleet, "recover", "backup", "nightly")
+    gone = run(fleet, "recover", "expire", "nightly")
+    assert (gone["facts"]["gone"], gone["facts"]["manifests"]) == (1, 0)
+    assert has(StoredRegistry(open_store(str(fleet.path.parent / "vault"))), first)
+
+
+def test_what_a_backup_needs_that_was_renamed_stays(fleet: Fleet) -> None:
+    keep(fleet, "{kind: store, address: vault}")
+    first = push(fleet.chain.place("app"), "latest").digest
+    run(fleet, "recover", "backup")
+    fleet.path.write_text(fleet.path.read_text().replace("nightly:", "daily:"))
+    run(fleet, "recover", "backup")
+    push(fleet.chain.place("app"), "latest", package="otherwheel")
+    run(fleet, "recover", "backup")
+    gone = run(fleet, "recover", "expire")
+    assert (gone["facts"]["gone"], gone["facts"]["manifests"]) == (1, 0)
+    assert "rp-backups/nightly" in gone["notes"][0] and "stay" in gone["notes"][0]
+    assert has(StoredRegistry(open_store(str(fleet.path.parent / "vault"))), first)
+
+
+def test_what_a_registry_keeps_until_its_index_is_gone_is_deleted_after_it(fleet: Fleet) -> None:
+    """ECR refuses to delete what an index refers to, and several are deleted at once."""
+    with FaultRegistry(fleet.config.registries["eu"].client_address) as front:  # type: ignore[union-attr]
+        keep(fleet, f"{{kind: distribution, host: '{front.address}'}}")
+        first, second, _ = two_moments(fleet)
+        front.play("DELETE", r"/v2/us/team/app/manifests/.*", Status(403), times=1)
+        gone = run(fleet, "recover", "expire")
+        assert gone["ok"] and gone["facts"]["failed"] == 0
+        there = DistributionRegistry(front.address)
+        assert not has(there, first) and has(there, second)
