@@ -210,13 +210,14 @@ def _paid_scans(config: Config, registry: str) -> PaidScans | None:
 def _once(config: Config, registry: str) -> Once:
     """Where a blob is stored once. ECR keeps each layer in its repository unless it was mounted from another one
     (docs.aws.amazon.com/AmazonECR, "Blob mounting"); Artifact Registry bills ``sizeBytes`` of a repository (its API:
-    Repository). Registries that keep blobs in one place for all repositories: ours, distribution's, object stores."""
+    Repository). Ours keeps a folder for each repository, and links only what was mounted. Registries that keep blobs in
+    one place for all repositories: distribution's, and object stores."""
     kind = config.registries[registry].kind
     if kind == "gar":
         return "project"
     if kind == "ecr":
         return "registry" if _mounts(config, registry) else "repository"
-    return "repository" if kind in ("ecr-public", "layout") else "registry"
+    return "repository" if kind in ("ecr-public", "embedded", "layout") else "registry"
 
 
 def _mounts(config: Config, registry: str) -> bool:
@@ -238,6 +239,8 @@ def _notes(config: Config, names: Iterable[str], book: FilePrices, at_most: int,
     for name in names:
         if _mounts(config, name):
             notes.append(f"{name}: layers count once in the registry, as those do that were mounted; at least this")
+        if config.registries[name].kind == "embedded":
+            notes.append(f"{name}: layers count once in each repository, those that were mounted, too; at most this")
         if storage_price(config, name, book)[1] is None:
             notes.append(f"{name}: no price is known of what it stores (own/{name}/storage in a book of your own)")
     if sum(config.registries[name].kind == "gar" for name in names) > 1:
@@ -272,7 +275,9 @@ def result_of(config: Config, report: CostReport, by: str, inventories: Sequence
         for level in levels
         if len(report.by(level)) > MAX_ROWS
     ]
+    part = total.month_usd is None or total.unpriced_bytes or not report.whole
     money = _money(report.currency, total.month_usd if total.month_usd is not None else total.usd)
+    money = f"at least {money}" if part and total.usd is not None else money
     return StageResult(
         stage="cost",
         subject=", ".join(row.name for row in report.registries) or "nothing",
@@ -378,8 +383,8 @@ def over_budget(config: Config, report: StageResult) -> list[str]:
     reasons = []
     for fact, name, most in limits:
         cost = report.facts.get(fact)
-        if name == "all registries" and report.facts["unpriced_bytes"]:
-            cost = None
+        if not report.ok or (name == "all registries" and report.facts["unpriced_bytes"]):
+            cost = cost if isinstance(cost, int | float) and cost > most else None
         if not isinstance(cost, int | float):
             reasons.append(f"what {name} costs is not known, so that it may be above its budget of {most}")
         elif cost > most:

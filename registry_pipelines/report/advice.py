@@ -109,16 +109,16 @@ def way_out(origin: Origin, book: PriceBook, *, to: Nodes | Origin) -> Price:
     if origin.cloud == "other":
         return book.price("other/out")
     if origin.cloud != to.cloud:
-        return book.price(f"{origin.cloud}/internet")
+        return book.price(f"{origin.cloud}/internet", origin.region)
     if at_home(to, origin):
-        return book.price(f"{origin.cloud}/same-region")
+        return book.price(f"{origin.cloud}/same-region", origin.region)
     return book.between(origin.cloud, origin.region, to.region)
 
 
 def _straight(nodes: Nodes, origin: Origin, book: PriceBook, pulled: float) -> Way:
-    lines = [Line(pulled, way_out(origin, book, to=nodes))]
+    lines = [Line(pulled, way_out(origin, book, to=nodes), origin.region)]
     if nodes.private and not (nodes.cloud == origin.cloud == "gcp"):  # Private Google Access leads past Cloud NAT
-        lines.append(Line(pulled, book.price(f"{nodes.cloud}/nat")))
+        lines.append(Line(pulled, book.price(f"{nodes.cloud}/nat", nodes.region), nodes.region))
     across = origin.cloud not in (nodes.cloud, "other")
     if across:
         why = "each pull leaves one cloud by its dearest way, and the other's nodes wait for the distance"
@@ -137,9 +137,9 @@ def _replica(
     registry = "ecr" if nodes.cloud == "aws" else "gar"
     way_in = book.price("aws/s3-gateway" if nodes.cloud == "aws" else "gcp/same-region")
     lines = (
-        Line(moved, way_out(origin, book, to=nodes)),
-        Line(held, book.price(f"{nodes.cloud}/{registry}/storage")),
-        Line(pulled, way_in if past_nat else book.price(f"{nodes.cloud}/nat")),
+        Line(moved, way_out(origin, book, to=nodes), origin.region),
+        Line(held, book.price(f"{nodes.cloud}/{registry}/storage", nodes.region), nodes.region),
+        Line(pulled, way_in if past_nat else book.price(f"{nodes.cloud}/nat", nodes.region), nodes.region),
     )
     product = "ECR" if nodes.cloud == "aws" else "Artifact Registry"
     by = " by the S3 gateway endpoint" if nodes.cloud == "aws" else ""
@@ -159,7 +159,7 @@ def _replica(
 def _at_home_by(nodes: Nodes, origin: Origin, book: PriceBook, pulled: float) -> Way:
     return Way(
         name=f"{origin.name} by the S3 gateway endpoint",
-        lines=(Line(pulled, book.price("aws/s3-gateway")),),
+        lines=(Line(pulled, book.price("aws/s3-gateway", nodes.region), nodes.region),),
         why="layers come from S3, past NAT; ecr.api and ecr.dkr carry the small rest",
     )
 

@@ -18,10 +18,17 @@ DAYS = 30.4
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line of the arithmetic. amount: bytes a month (of ``-month`` prices bytes that are kept), or pieces."""
+    """One line of the arithmetic. amount: bytes a month (of ``-month`` prices bytes that are kept), or pieces. region:
+    the one that it is in, where the price differs by region."""
 
     amount: float
     price: Price
+    region: str = ""
+
+    @property
+    def sure(self) -> bool:
+        """Whether the price is, for this region."""
+        return self.price.sure and not (self.region and self.price.region and self.region != self.price.region)
 
     @property
     def quantity(self) -> float:
@@ -43,7 +50,7 @@ class Line(msgspec.Struct, frozen=True):
                 *(f"and {tier.usd:g} above {tier.above:g}" for tier in price.tiers),
             ]
         )
-        return f"{_number(self.quantity)} {price.per} x {each} ({price.id}{'' if price.sure else '?'})"
+        return f"{_number(self.quantity)} {price.per} x {each} ({price.id}{'' if self.sure else '?'})"
 
 
 def sum_usd(lines: Iterable[Line]) -> float:
@@ -53,7 +60,7 @@ def sum_usd(lines: Iterable[Line]) -> float:
 
 def all_sure(lines: Iterable[Line]) -> bool:
     """Whether every price in it is sure."""
-    return all(each.price.sure for each in lines)
+    return all(each.sure for each in lines)
 
 
 def told(lines: Iterable[Line], *, nothing: str = "nothing is moved") -> str:
@@ -64,8 +71,10 @@ def told(lines: Iterable[Line], *, nothing: str = "nothing is moved") -> str:
 
 def doubts(lines: Iterable[Line], book: PriceBook, today: date, *, old_after: timedelta, region: str = "") -> list[str]:
     """A sentence for each price that is not sure, or old. region: which one they are used for."""
-    prices = {each.price.id: each.price for each in lines}
-    found = {name: book.doubt(price, today, old_after=old_after, region=region) for name, price in prices.items()}
+    found = {
+        each.price.id: book.doubt(each.price, today, old_after=old_after, region=each.region or region)
+        for each in sorted(lines, key=lambda line: line.sure, reverse=True)
+    }
     return [f"the price {name} is not sure: {why}" for name, why in found.items() if why]
 
 
@@ -74,7 +83,8 @@ def together(lines: Iterable[Line]) -> tuple[Line, ...]:
     sums: dict[str, Line] = {}
     for each in lines:
         before = sums.get(each.price.id)
-        sums[each.price.id] = Line((before.amount if before else 0.0) + each.amount, each.price)
+        region = before.region if before and not before.sure else each.region
+        sums[each.price.id] = Line((before.amount if before else 0.0) + each.amount, each.price, region)
     return tuple(sums.values())
 
 

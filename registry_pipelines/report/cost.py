@@ -163,15 +163,16 @@ class _Work:
             scanned = [any(fnmatch.fnmatchcase(own, one) for one in each.repositories) for _, own in held.repositories]
             mine = (registry == at) & np.array(scanned, dtype=np.bool_)[held.image_repository]
             again = each.again.price.usd if each.again and each.again.price else 0.0
-            if each.first.price is None:
+            used = [each.first, *([each.again] if each.again and each.rescans else [])]
+            if lacking := [tariff.wanted for tariff in used if tariff.price is None]:
                 usd[mine] = np.nan
-                doubts[at] = [f"no price {each.first.wanted}"]
+                doubts[at] = [f"no price {wanted}" for wanted in lacking]
                 continue
             usd[mine] = told.pushed[mine] * each.first.price.usd + told.all[mine] * again * (each.rescans or 0.0)
             usd[mine & (told.undated > 0)] = np.nan
             undated = int(told.undated[mine].sum())
             doubts[at] = [
-                *([f"{each.first.wanted}: {each.first.doubt}"] if each.first.doubt else []),
+                *(f"{tariff.wanted}: {tariff.doubt}" for tariff in used if tariff.doubt),
                 *(["how often images are scanned again is not known"] if each.again and each.rescans is None else []),
                 *([f"when {count_text(undated, 'image')} came is not known"] if undated else []),
             ]

@@ -61,18 +61,28 @@ class Month(NamedTuple):
 
 
 def write_run(folder: Path, report: CostReport) -> Path:
-    """Keep a run, whole or not at all; it replaces that of the same day. Raises LocalError, DiskFull."""
+    """Keep a run, whole or not at all; it replaces that of the same day, unless that read all and this did not. Raises
+    LocalError, DiskFull."""
     rows = [
         {**msgspec.structs.asdict(row), "time": report.time, "currency": report.currency, "whole": report.whole}
         for row in report.rows()
     ]
     path = folder / f"{report.time:%Y-%m-%d}.parquet"
+    if not report.whole and _is_whole(path):
+        return path
     content = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), content, compression="zstd")
     with local_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         write_file(path, content.getvalue().to_pybytes())
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return all(pq.read_table(path, columns=["whole"])["whole"].to_pylist())
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        return False
 
 
 def read_runs(folder: Path, now: datetime, *, levels: Sequence[str] = ()) -> tuple[pa.Table, list[str]]:
@@ -94,13 +104,14 @@ def read_runs(folder: Path, now: datetime, *, levels: Sequence[str] = ()) -> tup
 
 
 def months(runs: pa.Table, count: int) -> list[Month]:
-    """Each holder in each of the last ``count`` months that have a run, by the last run of the month."""
-    last: dict[str, datetime] = {}
+    """Each holder in each of the last ``count`` months that have a run, by the last run of the month that
+    read all, or the last one where none did."""
+    last: dict[str, tuple[bool, datetime]] = {}
     times = runs["time"].to_pylist()
-    for time in times:
+    for time, whole in zip(times, runs["whole"].to_pylist(), strict=True):
         month = f"{time:%Y-%m}"
-        last[month] = max(time, last.get(month, time))
-    chosen: Mapping[datetime, str] = {last[month]: month for month in sorted(last)[-count:]} if count > 0 else {}
+        last[month] = max((whole, time), last.get(month, (whole, time)))
+    chosen: Mapping[datetime, str] = {last[month][1]: month for month in sorted(last)[-count:]} if count > 0 else {}
     keep = pa.array([time in chosen for time in times], type=pa.bool_())
     return [
         Month(

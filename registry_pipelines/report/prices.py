@@ -40,6 +40,15 @@ UNITS = {
 }
 """What a price may be per, and how many bytes (or pieces) that is."""
 
+_WAYS = "internet|regions|same-region|nat|zones|interface-endpoint|s3-gateway|ecr-public/out|ecr/archive-retrieval|out"
+_KINDS = (
+    ("storage", re.compile(r"(own/.+|(aws|gcp)/[a-z0-9-]+)/(storage|archive)(/.+)?\Z"), ("GB-month", "GiB-month")),
+    ("scans", re.compile(r"(aws/inspector|gcp/scan)(/.+)?\Z"), ("scan",)),
+    ("requests", re.compile(r"aws/s3/(put|get)(/.+)?\Z"), ("request",)),
+    ("what is moved", re.compile(rf"(aws|gcp|other)/({_WAYS})(/.+)?\Z"), ("GB", "GiB")),
+)
+"""What prices of ids that are known here are of, and the units that such a price may have; the first that fits."""
+
 OLD_AFTER = timedelta(days=180)
 """Age from which a price is old, unless the configuration says another."""
 
@@ -94,8 +103,8 @@ class PriceBook(Protocol):
     date: Day
     source: str
 
-    def price(self, name: str) -> Price:
-        """A price by its id. Raises InputError when the book has none."""
+    def price(self, name: str, region: str = "") -> Price:
+        """A price by its id, of a region as :meth:`find`. Raises InputError when the book has none."""
         ...
 
     def find(self, name: str, region: str = "") -> Price | None:
@@ -139,12 +148,14 @@ class FilePrices:
         if wrong or twice:
             problem = f"prices that cannot be: {', '.join(wrong[:20])}" if wrong else "a price is written twice"
             raise InputError(problem, where=self.where, do=f"Write each once, 0 or more, per {', '.join(UNITS)}")
+        if mixed := [each for each in map(_mixed_up, document.prices) if each]:
+            raise InputError("; ".join(mixed[:20]), where=self.where, do="Write what it costs by that unit")
         if not _CURRENCY.match(self.currency):
             raise InputError("its prices have no currency", where=self.where, do="Write three letters, as USD")
 
-    def price(self, name: str) -> Price:
+    def price(self, name: str, region: str = "") -> Price:
         """See PriceBook."""
-        found = self._prices.get(name)
+        found = self.find(name, region)
         if found is None:
             raise InputError(
                 f"the price book has no {name}",
@@ -183,6 +194,14 @@ def _can_be(price: Price) -> bool:
     steps = [price.free, *(each.above for each in price.tiers)]
     rising = all(low < high for low, high in pairwise(steps))
     return price.per in UNITS and rising and all(0 <= each < _MOST for each in amounts)
+
+
+def _mixed_up(price: Price) -> str:
+    """Why a price has the unit of another kind of thing; empty where not, or where nothing here uses it."""
+    for of, fits, units in _KINDS:
+        if fits.match(price.id):
+            return "" if price.per in units else f"{price.id} is of {of}, per {' or '.join(units)} and not {price.per}"
+    return ""
 
 
 def _read(path: Path) -> Document:

@@ -147,14 +147,14 @@ def way_lines(edge: PullEdge, origin: Origin, moved: float, book: PriceBook) -> 
     """What so many bytes cost from a registry to the nodes of an edge. Raises InputError for a way that there is not,
     and for a price that the book lacks."""
     nodes = Origin(name=edge.name, cloud=cloud_of(edge.region) if edge.region else "other", region=edge.region)
-    lines = [Line(moved, way_out(origin, book, to=nodes))]
+    lines = [Line(moved, way_out(origin, book, to=nodes), origin.region)]
     if edge.through == "public":
         return tuple(lines)
     where = f"report.edges.{edge.name}"
     if nodes.cloud == "other":
         raise InputError(f"{edge.through} is a way of clouds", where=where, do="Give `region`, or `through: public`")
     if edge.through == "nat":
-        lines.append(Line(moved, book.price(f"{nodes.cloud}/nat")))
+        lines.append(Line(moved, book.price(f"{nodes.cloud}/nat", edge.region), edge.region))
     elif nodes.cloud != "aws" or origin.cloud != "aws" or not at_home(nodes, origin):
         raise InputError(
             f"an endpoint of S3 leads to ECR of its own region, not to {origin.name}",
@@ -162,9 +162,9 @@ def way_lines(edge: PullEdge, origin: Origin, moved: float, book: PriceBook) -> 
             do="Say `nat` or `public`: that is the way they take",
         )
     else:
-        lines.append(Line(moved, book.price(f"aws/{edge.through}")))
+        lines.append(Line(moved, book.price(f"aws/{edge.through}", edge.region), edge.region))
     if edge.zone == "other" and edge.through != "s3-gateway":  # which has no zone
-        lines.append(Line(moved, book.price(f"{nodes.cloud}/zones")))
+        lines.append(Line(moved, book.price(f"{nodes.cloud}/zones", edge.region), edge.region))
     return tuple(lines)
 
 
@@ -263,7 +263,7 @@ def _copied(origins: Mapping[str, Origin], each: Copies, book: PriceBook) -> Mov
     if each.releases is not None and each.moved_bytes is not None:
         moved = each.releases * each.moved_bytes
         try:
-            lines = (Line(moved, way_out(source, book, to=target)),)
+            lines = (Line(moved, way_out(source, book, to=target), source.region),)
         except InputError as error:
             unknown = str(error)
     elif not unknown:

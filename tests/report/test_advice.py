@@ -39,7 +39,7 @@ def test_eks_never_pulls_straight_from_artifact_registry() -> None:
     assert ways[0].usd == pytest.approx(100 * 0.12 + 50 * 0.10)
     by_nat = by_name["a replica in ECR, eu-west-1, through NAT"]
     assert by_nat.usd == pytest.approx(100 * 0.12 + 50 * 0.10 + 15_200 * 0.045)
-    assert straight.arithmetic() == "15200.0 GB x 0.12 (gcp/internet?) + 15200.0 GB x 0.045 (aws/nat) = 2508.00"
+    assert straight.arithmetic() == "15200.0 GB x 0.12 (gcp/internet?) + 15200.0 GB x 0.045 (aws/nat?) = 2508.00"
     assert ways[-1] is straight
 
 
@@ -83,6 +83,11 @@ def test_a_pair_of_regions_has_its_own_price(tmp_path: Path) -> None:
     [
         {"prices": [{"id": "x", "usd": -1, "per": "GB", "what": ""}]},
         {"prices": [{"id": "x", "usd": 1, "per": "piece", "what": ""}]},
+        {"prices": [{"id": "aws/nat", "usd": 0.045, "per": "scan", "what": ""}]},
+        {"prices": [{"id": "aws/regions/eu-west-1/us-east-1", "usd": 0.02, "per": "GB-month", "what": ""}]},
+        {"prices": [{"id": "aws/ecr/storage/eu-west-1", "usd": 0.1, "per": "GB", "what": ""}]},
+        {"prices": [{"id": "own/prod/storage", "usd": 0.1, "per": "request", "what": ""}]},
+        {"prices": [{"id": "aws/inspector/rescan", "usd": 0.1, "per": "GB", "what": ""}]},
         {"prices": [{"id": "x", "usd": 1, "per": "GB", "what": ""}] * 2},
         {"prices": [{"id": "x", "usd": "free", "per": "GB", "what": ""}]},
         {"more": 1},
@@ -105,7 +110,7 @@ def test_the_command_prints_the_arithmetic_and_draws_it(tmp_path: Path) -> None:
     arguments = ["advise", "europe-west1-docker.pkg.dev", "--nodes", "eu-west-1", "--size", "5GB", "--pulls", "100"]
     shown = CliRunner().invoke(main, [*arguments, "--svg", str(tmp_path / "a.svg")], env={"COLUMNS": "250"})
     assert shown.exit_code == 0, shown.output
-    assert "15200.0 GB x 0.12 (gcp/internet?) + 15200.0 GB x 0.045 (aws/nat) = 2508.00" in shown.output
+    assert "15200.0 GB x 0.12 (gcp/internet?) + 15200.0 GB x 0.045 (aws/nat?) = 2508.00" in shown.output
     assert "never" in shown.output
     assert "2026-03-01" in shown.output
     picture = (tmp_path / "a.svg").read_text()

@@ -17,15 +17,18 @@ from registry_pipelines.anatomy.kept import keep_classes
 from registry_pipelines.anatomy.report import LayerPart
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.cost import folder_of
+from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, InputError
 from registry_pipelines.inventory.rows import Row, Rows
 from registry_pipelines.inventory.value import Inventory, Source, Unread
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.report.cost import CostReport, CostRow
 from registry_pipelines.report.history import months, read_runs, write_run
 from tests.answers import answered
+from tests.chain.fleet import free_ports
 from tests.collect.test_retention import push, push_index
 from tests.report.shelf import AT, digest, image, shelf
 
@@ -160,6 +163,13 @@ def test_scans_are_those_of_what_was_pushed_and_of_what_is_scanned_again(tmp_pat
     found = cost(configured(tmp_path, declared), "--from", path, "--by", "registry")
     assert found["rows"][0]["scan_usd_per_month"] == 0.18
     assert "scanned again is not known" in found["rows"][0]["doubt"]
+    lacking = [each for each in BOOK["prices"] if each["id"] != "aws/inspector/rescan"]
+    found = cost(
+        configured(tmp_path, f"report: {{prices: {book(tmp_path, prices=lacking)}, scans: {{ecr: {{rescans: 3}}}}}}"),
+        "--from", path, "--by", "registry",
+    )  # fmt: skip
+    assert found["rows"][0]["scan_usd_per_month"] == "" and "no price aws/inspector/rescan" in found["rows"][0]["doubt"]
+    book(tmp_path)
     undated = shelf([image("ml-prod/r/app", "v1", {"a": 1}, registry="gar")], kind="gar")
     scans = f"report: {{prices: {book(tmp_path)}, scans: {{gar: {{}}}}}}"
     found = cost(configured(tmp_path, scans), "--from", stored(tmp_path, undated), "--by", "registry")
@@ -220,6 +230,33 @@ def test_what_a_store_takes_on_disk_is_what_is_counted(tmp_path: Path) -> None:
     assert (month["of"], month["fair_bytes"]) == ("all", result.facts["bytes"])
 
 
+def test_an_embedded_registry_keeps_a_layer_in_each_repository_but_for_what_was_mounted(tmp_path: Path) -> None:
+    """GNU du beside it, which counts what is linked twice once."""
+    about = f"registries: {{here: {{kind: embedded, port: {free_ports(1)[0]}, root: here}}}}\n"
+    chain = Chain(load(configured(tmp_path, registries=about)))
+    base, repositories = bytes(range(256)) * 400, ("team/a", "team/b")
+    with ensure_registries(chain.config):
+        registry = chain.registry("here")
+        for repository in repositories:
+            push(Place(registry, repository), "v1", days_ago=1, layers=(base,))
+        found = chain.cost(by="repository")
+        assert found.facts["bytes"] == blobs_of(tmp_path / "here") > 2 * len(base)
+        assert sum(int(row["freed_bytes"]) for row in found.rows) == found.facts["bytes"]
+        place = Place(registry, "team/c")
+        assert registry.mount_blob(place.repository, Digest.of(base), source="team/a")
+        push(place, "v1", days_ago=1, layers=(base,))
+        mounted = chain.cost(by="repository")
+        assert mounted.facts["bytes"] == len(base) + blobs_of(tmp_path / "here")
+        assert any("those that were mounted, too; at most this" in each for each in mounted.notes)
+
+
+def blobs_of(folder: Path) -> int:
+    told = subprocess.run(
+        ["find", folder, "-path", "*/blobs/*/*", "-type", "f", "-printf", "%i %s\\n"], capture_output=True, text=True
+    )
+    return sum(int(line.split()[1]) for line in set(told.stdout.splitlines()))
+
+
 def test_what_could_not_be_read_is_said_and_the_rest_is_told(tmp_path: Path) -> None:
     config = configured(
         tmp_path, registries="registries:\n  gone: {kind: layout, root: gone}\n  shelf: {kind: layout, root: shelf}\n"
@@ -230,6 +267,14 @@ def test_what_could_not_be_read_is_said_and_the_rest_is_told(tmp_path: Path) -> 
     (tmp_path / "gone" / "app" / "index.json").write_text("{")
     found = cost(config, code=7)
     assert found["reasons"] and found["facts"]["images"] == 1
+    priced = [{"id": f"own/{name}/storage", "usd": 1.0, "per": "GB-month", "what": ""} for name in ("gone", "shelf")]
+    more = f"report: {{prices: {book(tmp_path, prices=priced)}, budget: {{total: 1000}}}}\n"
+    config.write_text(config.read_text() + more)
+    partly = (chain := Chain(load(config))).cost()
+    assert "at least 0.00 USD a month" in partly.action
+    assert chain.over_budget(partly) == [
+        "what all registries costs is not known, so that it may be above its budget of 1000"
+    ]
     assert "not all could be read" in found["tables"]["months"][0]["doubt"] or found["tables"]["months"][0]["doubt"]
 
 
@@ -255,8 +300,13 @@ def test_months_are_told_by_their_last_run_and_a_run_of_the_future_is_left_out(t
     (tmp_path / "notes.txt").write_text("not ours")
     runs, left = read_runs(tmp_path, datetime(2026, 11, 29, tzinfo=UTC))
     assert [(each.month, each.fair_bytes, each.usd, each.whole) for each in months(runs, 2)] == [
-        ("2026-10", 3, 1.0, True), ("2026-11", 5, None, False),
-    ]  # fmt: skip
+        ("2026-10", 3, 1.0, True), ("2026-11", 4, 1.0, True),
+    ], "a run that could not read all takes nobody's place"  # fmt: skip
+    write_run(tmp_path, report("2026-11-28", 6, usd=None, whole=False))
+    write_run(tmp_path, report("2026-08-28", 7, usd=None, whole=False))
+    runs, _ = read_runs(tmp_path, datetime(2026, 11, 29, tzinfo=UTC))
+    found = {each.month: (each.fair_bytes, each.whole) for each in months(runs, 9)}
+    assert found["2026-11"] == (4, True) and found["2026-08"] == (7, False)
     assert "the run of 2031-01-01 is of a time that is still to come" in left
     assert sum("cannot be read" in each for each in left) == 2 and len(left) == 3
     assert months(runs, 0) == [] and read_runs(tmp_path / "none", AT)[0].num_rows == 0

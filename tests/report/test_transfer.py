@@ -22,11 +22,11 @@ from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.ecr.calls import AwsCalls
 from registry_pipelines.registry.ecr.pull_counts import pull_counts
 from registry_pipelines.report.advice import Origin
-from registry_pipelines.report.arithmetic import Line, told
+from registry_pipelines.report.arithmetic import Line, doubts, told
 from registry_pipelines.report.audit.model import Event
 from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.edges import PullEdge
-from registry_pipelines.report.prices import FilePrices, Price, Tier
+from registry_pipelines.report.prices import OWN, FilePrices, Price, Tier
 from registry_pipelines.report.transfer import Copies, Pulls, transfer
 from tests.answers import answered
 from tests.doubles.aws.front import Area, AwsDouble, Call
@@ -70,6 +70,20 @@ def test_an_edge_knows_regions_zones_nat_and_endpoints(how: dict[str, Any], usd:
     it = edge(**how)
     found = transfer([it], ORIGINS, [pulled(registry=it.registry)], (), BOOK, days=30.4)
     assert (found.usd, found.size, found.unknown) == (pytest.approx(usd), pytest.approx(15_200 * GB), [])
+
+
+def test_the_price_of_the_nodes_region_is_taken_and_that_of_another_is_not_sure(tmp_path: Path) -> None:
+    document = json.loads(OWN.read_text())
+    document["prices"].append({"id": "aws/nat/eu-west-1", "usd": 0.052, "per": "GB", "what": "", "region": "eu-west-1"})
+    file = tmp_path / "prices.json"
+    file.write_text(json.dumps(document))
+    for region, usd, sure in (("eu-west-1", 0.052, True), ("eu-north-1", 0.045, False), ("us-east-1", 0.045, True)):
+        book, it = FilePrices(file), edge(region=region, registry="near")
+        near = {"near": Origin(name="near", cloud="aws", region=region)}
+        found = transfer([it], near, [pulled(registry="near")], (), book, days=30.4)
+        assert (found.usd, found.by_edge()[0]["sure"]) == (pytest.approx(15_200 * usd), sure)
+        told = doubts(found.lines, book, book.date, old_after=timedelta(days=9))
+        assert told == ([] if sure else ["the price aws/nat is not sure: of us-east-1"])
 
 
 def test_the_window_is_brought_to_a_month_and_the_arithmetic_is_told() -> None:
