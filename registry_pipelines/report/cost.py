@@ -164,7 +164,8 @@ class _Work:
             mine = (registry == at) & np.array(scanned, dtype=np.bool_)[held.image_repository]
             again = each.again.price.usd if each.again and each.again.price else 0.0
             used = [each.first, *([each.again] if each.again and each.rescans else [])]
-            if lacking := [tariff.wanted for tariff in used if tariff.price is None]:
+            lacking = [tariff.wanted for tariff in used if tariff.price is None]
+            if lacking or each.first.price is None:
                 usd[mine] = np.nan
                 doubts[at] = [f"no price {wanted}" for wanted in lacking]
                 continue
