@@ -26,6 +26,9 @@ from registry_pipelines.report.pipelines.kept import MAX_BYTES, Line, renewed
 from registry_pipelines.report.pipelines.settings import Pipelines, name_problem
 from registry_pipelines.settings import unknown
 
+_ODD = re.compile(r"[\x00-\x1f\x7f*?\[\]{}!+$\\]")
+"""What a CI system takes for a pattern or a variable where a path is meant, or what ends a line of its file."""
+_COMMENT = re.compile(r"^\s*#.*$", re.MULTILINE)
 _VARIABLE = re.compile(r"(?<!\$)\$\{([A-Za-z_][A-Za-z0-9_]*)(:-[^}]*)?\}")
 _NEEDS: dict[str, tuple[Role, ...]] = {
     "build": ("builder",),
@@ -51,9 +54,9 @@ def pipelines(
     lost otherwise is an error, and then no file is written.
 
     names: of `pipelines`; all unless told. folder: the repository's root; the folder with ``.git`` above the
-    configuration unless told. check: write nothing, and be not ``ok`` where a file is missing or other than it would be
-    written. over: lines that were changed outside of the marks go. Raises InputError, ConfigInvalid with everything in
-    the configuration that such a pipeline could not do, LocalError.
+    configuration unless told. check: write nothing, and be not ``ok`` where a file is missing, other than it would be
+    written, or not to be written. over: lines that were changed outside of the marks go. Raises InputError,
+    ConfigInvalid with everything in the configuration that such a pipeline could not do, LocalError.
     """
     began = time.monotonic()
     chosen = _chosen(session, names)
@@ -61,9 +64,9 @@ def pipelines(
     jobs = [job for settings in chosen.values() for job in _jobs(session, settings, root)]
     _refuse(session, chosen, jobs)
     files = _files(jobs)
-    fresh = {each.path: _renewed(each, root, session.config.path.name, over) for each in files}
-    before = {path: _read(root / path) for path in fresh}
-    different = [path for path in fresh if fresh[path] != before[path]]
+    fresh, problems = _fresh(files, root, session.config.path.name, over=over, check=check)
+    before = {each.path: _read(root / each.path) for each in files if each.path not in problems}
+    different = [each.path for each in files if each.path in problems or fresh[each.path] != before[each.path]]
     if not check:
         for path in different:
             target = root / path
@@ -74,13 +77,14 @@ def pipelines(
     return StageResult(
         stage="pipelines",
         subject=", ".join(chosen),
-        action=_said(different, len(fresh), check),
+        action=_said(different, len(files), check),
         changed=bool(different) and not check,
         seconds=time.monotonic() - began,
-        facts={"files": len(fresh), "different": len(different), "root": str(root)},
-        rows=[_row(path, before[path], path in different, check) for path in fresh],
+        facts={"files": len(files), "different": len(different), "root": str(root)},
+        rows=[_row(each.path, before.get(each.path, ""), each.path in different, check) for each in files],
         reasons=[
-            f"{path} is {'not there' if before[path] is None else 'not as it would be written'}" for path in wrong
+            problems.get(path) or f"{path} is {'not there' if before[path] is None else 'not as it would be written'}"
+            for path in wrong
         ],
         notes=list(_notes(chosen, jobs)),
         next_steps=list(_next_steps(jobs)),
@@ -182,7 +186,14 @@ def _paths(session: Session, image: Image, root: Path) -> Iterator[str]:
 def _below(path: Path, root: Path) -> str:
     if not path.is_relative_to(root):
         raise InputError(f"{path} is not in the repository", where=str(root), do="A pipeline has what is in it alone")
-    return path.relative_to(root).as_posix()
+    found = path.relative_to(root).as_posix()
+    if odd := _ODD.search(found):
+        raise InputError(
+            f"{found!r} has {odd[0]!r}, which CI systems take for a pattern, a variable or the end of a line",
+            where=str(root),
+            do="Give it another name",
+        )
+    return found
 
 
 def _files(jobs: Iterable[Job]) -> list[_File]:
@@ -210,9 +221,20 @@ def _files_of(job: Job) -> list[_File]:
     return [_File(cloud_build.path(job), cloud_build.lines(job)), *triggers]
 
 
-def _renewed(file: _File, root: Path, configuration: str, over: bool) -> str:
-    target = root / file.path
-    return renewed(file.lines, configuration, _read(target), where=str(target), over=over)
+def _fresh(
+    files: Iterable[_File], root: Path, configuration: str, *, over: bool, check: bool
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Each file as it should be by its path, and, for a check, why those that have none may not be written."""
+    found, problems = {}, {}
+    for each in files:
+        target = root / each.path
+        try:
+            found[each.path] = renewed(each.lines, configuration, _read(target), where=str(target), over=over)
+        except InputError as error:
+            if not check:
+                raise
+            problems[each.path] = str(error)
+    return found, problems
 
 
 def _read(path: Path) -> str | None:
@@ -222,7 +244,7 @@ def _read(path: Path) -> str | None:
         if path.stat().st_size > MAX_BYTES:
             raise InputError(f"the file has more than {MAX_BYTES} bytes", where=str(path))
         try:
-            return path.read_text(encoding="utf-8")
+            return path.read_bytes().decode().replace("\r\n", "\n")  # a checkout on Windows is no change
         except UnicodeDecodeError as error:
             raise InputError("the file is no text", where=str(path), do="Move it away") from error
 
@@ -241,7 +263,7 @@ def _problems(session: Session, name: str, settings: Pipelines) -> Iterator[str]
     for secret in (*settings.secrets, *settings.variables):
         if why := name_problem(secret):
             yield f"{at}: {why}"
-    text = session.config.path.read_text(encoding="utf-8")
+    text = _COMMENT.sub("", session.config.path.read_text(encoding="utf-8"))
     known = {settings.version, *settings.secrets, *settings.variables}
     missing = {found[1] for found in _VARIABLE.finditer(text) if found[2] is None} - known
     for each in sorted(missing):

@@ -173,7 +173,7 @@ def test_scans_are_those_of_what_was_pushed_and_of_what_is_scanned_again(tmp_pat
     undated = shelf([image("ml-prod/r/app", "v1", {"a": 1}, registry="gar")], kind="gar")
     scans = f"report: {{prices: {book(tmp_path)}, scans: {{gar: {{}}}}}}"
     found = cost(configured(tmp_path, scans), "--from", stored(tmp_path, undated), "--by", "registry")
-    assert found["rows"][0]["scan_usd_per_month"] == "" and "were pushed is not known" in found["rows"][0]["doubt"]
+    assert found["rows"][0]["scan_usd_per_month"] == "" and "1 image came is not known" in found["rows"][0]["doubt"]
 
 
 def test_classes_are_of_layers_that_somebody_looked_into(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -165,12 +166,20 @@ def script_of(repository: Path, kind: str) -> str:
     return str(made(repository, CLOUD_BUILD, "cloudbuild/image-app.yaml")["steps"][0]["script"])
 
 
+HOSTILE = "v1;touch$IFS'pwned'\"$(touch${IFS}pwned)`touch${IFS}pwned`${{github.actor}}"
+"""git takes it for the name of a tag."""
+
+
 @pytest.mark.parametrize(
     ("kind", "tagged"),
     [
         ("github", {"GIT_TAG": "v1.2.3"}),
         ("gitlab", {"CI_COMMIT_TAG": "v1.2.3"}),
         ("codebuild", {"CODEBUILD_WEBHOOK_HEAD_REF": "refs/tags/v1.2.3"}),
+        ("github", {"GIT_TAG": HOSTILE}),
+        ("gitlab", {"CI_COMMIT_TAG": HOSTILE}),
+        ("codebuild", {"CODEBUILD_WEBHOOK_HEAD_REF": f"refs/tags/{HOSTILE}"}),
+        ("cloud-build", {"TAG_NAME": HOSTILE, "COMMIT_SHA": "0" * 40}),
         ("cloud-build", {"TAG_NAME": "v1.2.3", "COMMIT_SHA": "0" * 40}),
     ],
 )
@@ -200,7 +209,8 @@ def test_a_shell_runs_it_with_the_version_of_the_tag_or_of_the_commit(
         version, *words = (tmp_path / "said").read_text().split()
         assert words == ["ship", "app", "--until", "sign", "--config", "registry-pipelines.yaml"]
         if told is tagged:
-            assert version == "v1.2.3"
+            assert version == ("v1.2.3" if "v1.2.3" in "".join(tagged.values()) else HOSTILE)
+            assert not (repository / "pwned").exists()
         elif kind == "cloud-build":
             assert version.endswith(f"-g{commit[:12]}")
         else:
@@ -271,6 +281,8 @@ def test_what_was_changed_outside_of_the_marks_is_not_lost_silently(repository: 
     assert "timeout-minutes: 120" in path.read_text()
     path.write_text("on: push\n")
     assert "was not written by this command" in write(repository, GITHUB, "--over", code=8).stderr
+    ran = write(repository, GITHUB, "--check", code=3)
+    assert "was not written by this command" in ran.output.replace("\n", " ") and path.read_text() == "on: push\n"
 
 
 def test_check_says_what_is_missing_or_other(repository: Path) -> None:
@@ -301,6 +313,67 @@ def test_what_no_pipeline_could_do_is_said_before_a_file_is_written(repository: 
     assert not [each for each in repository.rglob("image-*") if each.is_file()]
 
 
+def test_each_tag_has_its_run_and_no_value_is_an_expression(repository: Path) -> None:
+    workflow = made(
+        repository,
+        "{kind: github, variables: {ODD: 'a $${{ github.actor }}'}}",
+        ".github/workflows/image-app.yml",
+    )
+    assert workflow["concurrency"] == {"group": "image-app-${{ github.ref }}", "cancel-in-progress": False}
+    assert workflow["jobs"]["ship"]["env"]["ODD"] == "a ${{ '${{' }} github.actor }}"
+
+
+@pytest.mark.parametrize("name", ["a\nb: c", "${{ github.actor }}", "$HOME", "app[1]", "!app", "c++", "what?"])
+def test_a_path_that_is_something_else_to_a_ci_system_is_refused(repository: Path, name: str) -> None:
+    configuration, odd = configure(repository, "{kind: github}"), repository / "images" / name
+    odd.mkdir()
+    moved = repository / "images" / f"{name}.yaml"
+    quoted_ = json.dumps(f"images/{name}".replace("${", "$${"))
+    text = configuration.read_text()
+    configuration.write_text(text.replace("application: images/app", f"application: {quoted_}"))
+    moved.write_text(text.replace("images/", "").replace("key.pub", "../key.pub"))
+    for folder in ("app", "tool"):
+        (repository / "images" / folder).mkdir(exist_ok=True)
+    for path in (configuration, moved):
+        ran = CliRunner().invoke(main, ["report", "pipelines", "--config", str(path)])
+        assert ran.exit_code == 8 and "CI systems take for" in ran.stderr.replace("\n", " "), ran.stderr
+    assert not (repository / ".github").exists()
+
+
+@pytest.mark.parametrize("settings", [GITHUB, GITLAB, CLOUD_BUILD, CODEBUILD])
+def test_spaces_and_quotes_in_paths_stay_what_they_are(repository: Path, tmp_path: Path, settings: str) -> None:
+    odd = 'it\'s "my" app; touch pwned #'
+    (repository / odd).mkdir()
+    path = repository / odd / "c o'n.yaml"
+    inner = CONFIGURATION.format(
+        settings.replace("kind:", "images: [app], kind:") if "images:" not in settings else settings
+    )
+    path.write_text(inner.replace("images/app", ".").replace("images/tool", "..").replace("key.pub", "../key.pub"))
+    ran = CliRunner().invoke(main, ["report", "pipelines", "--config", str(path)])
+    assert ran.exit_code == 0, ran.stderr
+    texts = [each.read_text() for each in repository.rglob("image-app*") if each.is_file()]
+    words = ["registry-pipelines", "ship", "app", "--until", "sign", "--config", f"{odd}/c o'n.yaml"]
+    found = [each for text in texts for each in _strings(yaml.safe_load(text)) if "registry-pipelines ship" in each]
+    assert [shlex.split(each.splitlines()[-1]) for each in found] == [words]
+
+
+def _strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [each for one in value.values() for each in _strings(one)]
+    if isinstance(value, list):
+        return [each for one in value for each in _strings(one)]
+    return [value] if isinstance(value, str) else []
+
+
+def test_a_long_name_makes_two_triggers(repository: Path) -> None:
+    path, long = configure(repository, CLOUD_BUILD), "a" * 60
+    path.write_text(path.read_text().replace("  app:", f"  {long}:").replace("app: [", f"{long}: ["))
+    ran = CliRunner().invoke(main, ["report", "pipelines", "--config", str(path)])
+    assert ran.exit_code == 0, ran.stderr
+    triggers = [yaml.safe_load(each.read_text()) for each in repository.glob(f"cloudbuild/image-{long}.*.trigger.yaml")]
+    assert len({each["name"] for each in triggers}) == 2 and all(len(each["name"]) <= 64 for each in triggers)
+
+
 def test_a_key_in_a_file_is_no_key_of_a_pipeline(repository: Path) -> None:
     path = configure(repository, "{kind: github}")
     path.write_text(path.read_text().replace('{kms: "awskms:alias/release", public: key.pub}', "{key: signing.key}"))
@@ -316,9 +389,9 @@ def test_what_the_configuration_reads_must_come_from_somewhere(repository: Path)
 
 
 LINES: list[Line] = ["a: 1", Yours("one", 2, "x"), "b: 2", Yours("two", 0, "y")]
-texts = st.lists(st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=30), max_size=5).map(
-    lambda lines: [each for each in lines if ">>> yours" not in each and "<<< yours" not in each]
-)
+texts = st.lists(
+    st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=30), max_size=5
+).map(lambda lines: [each for each in lines if ">>> yours" not in each and "<<< yours" not in each])
 
 
 @given(texts, texts)

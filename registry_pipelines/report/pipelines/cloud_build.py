@@ -7,10 +7,14 @@ the commit that Cloud Build names.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 
 from registry_pipelines.report.pipelines.job import Job, glob_expression, quoted, quoted_list
 from registry_pipelines.report.pipelines.kept import Line, Yours
+
+MOST_NAME = 64
+"""Characters of a trigger's name."""
 
 
 def path(job: Job) -> str:
@@ -27,7 +31,7 @@ def lines(job: Job) -> list[Line]:
     """The build."""
     settings = job.settings
     script = [
-        'version="$TAG_NAME"',
+        'version="${TAG_NAME:-}"',
         'if [ -z "$version" ]; then version="$(date -u +%Y.%m.%d-%H%M%S)-g$(printf %.12s "$COMMIT_SHA")"; fi',
         f'export {settings.version}="$version"',
         job.ship,
@@ -64,7 +68,7 @@ def trigger(job: Job, on: str) -> list[Line]:
     )
     included = [] if on == "tag" else ["includedFiles:", *(f"  - {quoted(each)}" for each in (*job.paths, path(job)))]
     return [
-        f"name: {quoted(f'image-{job.image}-{on}'[:64])}",
+        f"name: {quoted(_trigger_name(job.image, on))}",
         f"filename: {quoted(path(job))}",
         *included,
         *_account(job),
@@ -73,6 +77,14 @@ def trigger(job: Job, on: str) -> list[Line]:
         *event,
         Yours("repository", 2, "repository: projects/PROJECT/locations/REGION/connections/NAME/repositories/NAME"),
     ]
+
+
+def _trigger_name(image: str, on: str) -> str:
+    """At most 64 characters, and of each image and event another one: who imports a name again replaces what had it."""
+    name = f"image-{image}-{on}"
+    if len(name) <= MOST_NAME:
+        return name
+    return f"image-{image[:40].rstrip('-_')}-{hashlib.sha256(image.encode()).hexdigest()[:8]}-{on}"
 
 
 def _environment(job: Job) -> Iterator[str]:

@@ -44,7 +44,8 @@ def lines(job: Job) -> list[Line]:
         Yours("triggers", 2, "more of `on`"),
         "permissions: {}",
         "concurrency:",
-        f"  group: {quoted(f'image-{job.image}')}",
+        "  # Of each ref: a waiting run gives way to the next, and no tag's may be lost.",
+        f"  group: {quoted(f'image-{job.image}-${{{{ github.ref }}}}')}",
         "  cancel-in-progress: false",
         "jobs:",
         "  ship:",
@@ -80,9 +81,14 @@ def _environment(job: Job) -> Iterator[str]:
         return
     yield "    env:"
     for name, value in job.variables.items():
-        yield f"      {name}: {quoted(value)}"
+        yield f"      {name}: {quoted(_literal(value))}"
     for name in job.settings.secrets:
         yield f"      {name}: ${{{{ secrets.{name} }}}}"
+
+
+def _literal(text: str) -> str:
+    """Text as it is, whose ``${{`` begins no expression."""
+    return text.replace("${{", "${{ '${{' }}")
 
 
 def _install(job: Job) -> Iterator[str]:

@@ -65,7 +65,7 @@ def written(lines: Sequence[Line], configuration: str, kept: Mapping[str, Sequen
 
 def read(text: str, *, where: str) -> Existing:
     """Take a file apart. Raises InputError: nobody of ours wrote it, or its marks are broken."""
-    lines = text.splitlines()
+    lines = text.removesuffix("\n").split("\n")  # no other end of a line: people may have any in theirs
     found = _DIGEST.match(lines[1]) if len(lines) > 1 and lines[0].startswith(_HEAD) else None
     if found is None:
         raise InputError(
@@ -101,7 +101,7 @@ def renewed(lines: Sequence[Line], configuration: str, before: str | None, *, wh
     if before is None:
         return written(lines, configuration, {})
     existing = read(before, where=where)
-    fresh = written(lines, configuration, {}).splitlines()
+    fresh = written(lines, configuration, {}).split("\n")
     if existing.changed and not over:
         lost = [line.strip() for line in existing.generated if line.strip() and line not in fresh]
         named = f", for instance: {' | '.join(lost[:MOST_SHOWN])}" if lost else ""
