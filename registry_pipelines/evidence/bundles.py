@@ -181,9 +181,10 @@ class Bundle:
         raise SignatureInvalid("the bundle has no `dsseEnvelope`")
 
 
-def write_bundle(envelope: Envelope, *, key_id: str) -> bytes:
-    """Serialise. key_id: ``sha256:<hex>`` of the SPKI; the bundle carries it in base64, as cosign 3 does."""
-    hint = base64.b64encode(bytes.fromhex(key_id.partition(":")[2])).decode()
+def write_bundle(envelope: Envelope, *, key_id: str = "", hint: str = "") -> bytes:
+    """Serialise. key_id: ``sha256:<hex>`` of the SPKI; the bundle carries it in base64, as cosign 3 does. hint: what it
+    carries instead, for readers who want something else."""
+    hint = hint or base64.b64encode(bytes.fromhex(key_id.partition(":")[2])).decode()
     return msgspec.json.encode(
         {
             "mediaType": SIGSTORE_BUNDLE,
@@ -193,8 +194,9 @@ def write_bundle(envelope: Envelope, *, key_id: str) -> bytes:
     )
 
 
-def read_bundle(raw: bytes, *, where: str = "") -> Bundle:
-    """Parse a bundle; nothing is verified, and a key hint is not read. Raises SignatureInvalid."""
+def read_bundle(raw: bytes, *, where: str = "", chains: bool = False) -> Bundle:
+    """Parse a bundle; nothing is verified, and a key hint is not read. chains: one of version 0.3 may have a chain of
+    certificates, as signatures of models have. Raises SignatureInvalid."""
     bundle = decode_unverified(raw, _Bundle, where=where, what="Sigstore bundle")
     version = VERSIONS.get(bundle.media_type)
     if version is None:
@@ -203,7 +205,7 @@ def read_bundle(raw: bytes, *, where: str = "") -> Bundle:
     return Bundle(
         version,
         _content(bundle, where),
-        _certificates(material, version, where),
+        _certificates(material, (0, 2) if chains else version, where),
         tuple(
             _entry(each, where)
             for each in _bounded(material.tlog_entries or [], MAX_LOG_ENTRIES, "log entry", "log entries", where)

@@ -19,7 +19,7 @@ from registry_pipelines.progress import count_text
 
 class _Signature(msgspec.Struct, omit_defaults=True):
     sig: str
-    keyid: str = ""
+    keyid: str | None = ""
 
 
 class EnvelopeJson(msgspec.Struct, rename="camel"):

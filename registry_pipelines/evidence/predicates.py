@@ -50,6 +50,9 @@ VULNERABILITIES_TYPE = "https://cosign.sigstore.dev/attestation/vuln/v1"
 SIGNATURE_TYPE = "https://sigstore.dev/cosign/sign/v1"
 """An image signature in a bundle; every other type in a bundle is *not* an image signature."""
 
+OMS_TYPE = "https://model_signing/signature/v1.0"
+"""That the files of a model are ours: OpenSSF Model Signing 1.0. Its subject is no manifest, but all files together."""
+
 OPENVEX_TYPE = "https://openvex.dev/ns/v0.2.0"
 """That a vulnerability matters in an image, or does not (OpenVEX). Whoever says so lets a finding pass."""
 OPENVEX_TYPES = (OPENVEX_TYPE, "https://openvex.dev/ns")
@@ -117,6 +120,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     ADVISORIES_TYPE: ("scanner",),
     WHEELS_TYPE: ("builder",),
     SIGNATURE_TYPE: ("person",),
+    OMS_TYPE: ("person", "builder"),
     **dict.fromkeys(OPENVEX_TYPES, ("person",)),
     VERDICT_TYPE: ("promoter",),
     PROMOTION_TYPE: ("promoter", "person"),
