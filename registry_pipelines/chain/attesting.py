@@ -12,7 +12,7 @@ from registry_pipelines.config import GarRegistry
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
-    from registry_pipelines.config.model import BinaryAuthorizationSettings
+    from registry_pipelines.config.signing import BinaryAuthorizationSettings
     from registry_pipelines.evidence.model import Signer
     from registry_pipelines.sign.binary_authorization import BinaryAuthorization
 

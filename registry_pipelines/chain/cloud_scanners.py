@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import EcrRegistry, GarRegistry
-from registry_pipelines.config.model import Scanner
+from registry_pipelines.config.scanning import Scanner
 from registry_pipelines.errors import RegistryPipelinesError, ToolMissing, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries

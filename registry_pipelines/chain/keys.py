@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.config import Config
-from registry_pipelines.config.model import ServiceKey
+from registry_pipelines.config.signing import ServiceKey
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.model import Signer, key_name
 from registry_pipelines.evidence.predicates import ROLES, Role

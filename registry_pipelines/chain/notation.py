@@ -15,7 +15,7 @@ from registry_pipelines.registry.protocol import Place
 
 if TYPE_CHECKING:  # certificates bring 80 modules along, and most configurations have none
     from registry_pipelines.config import Config
-    from registry_pipelines.config.model import AwsSigner, Notation
+    from registry_pipelines.config.signing import AwsSigner, Notation
     from registry_pipelines.evidence.model import Certified, Signer
     from registry_pipelines.evidence.notation.aws_signer import ManagedRevocation
     from registry_pipelines.evidence.notation.signers import CertifiedSigner

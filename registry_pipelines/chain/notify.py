@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from registry_pipelines.config.model import Config, NotifyEvent
+from registry_pipelines.config.automation import NotifyEvent
+from registry_pipelines.config.model import Config
 from registry_pipelines.release import Release
 from registry_pipelines.threads import Pool, started_child
 

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-from registry_pipelines.config.model import Scanner
+from registry_pipelines.config.scanning import Scanner
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.protocol import Place

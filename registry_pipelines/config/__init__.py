@@ -1,7 +1,8 @@
 """The configuration: one YAML file, read whole or refused with every problem at once.
 
-:func:`load` reads it. What it holds are frozen classes: ``model`` and ``registries`` here, and those that a stage works
-with (a policy, a retention rule, an upstream) in that stage. A new field is written down there once, with its meaning:
+:func:`load` reads it. What it holds are frozen classes: ``model``, ``registries``, ``signing``, ``scanning`` and
+``automation`` here, and those that a stage works with (a policy, a retention rule, an upstream) in that stage. A new
+field is written down there once, with its meaning:
 
 - ``loading`` is :func:`load`; ``document`` reads YAML with positions and variables, ``decode`` makes the classes by
   their type hints (``fields``)
@@ -20,8 +21,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from registry_pipelines.build.builder import Build
     from registry_pipelines.collect.rules import RetentionRule
+    from registry_pipelines.config.automation import Notify, Schedules, Sensors
     from registry_pipelines.config.loading import load
-    from registry_pipelines.config.model import Advisories, Config, Image, Notify, Schedules, Sensors, Signing
+    from registry_pipelines.config.model import Config, Image
     from registry_pipelines.config.registries import (
         DistributionRegistry,
         EcrPublicRegistry,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
         Sync,
         Target,
     )
+    from registry_pipelines.config.scanning import Advisories
+    from registry_pipelines.config.signing import Signing
     from registry_pipelines.config.times import Cron, TimeZone
     from registry_pipelines.mirror.model import Upstream
     from registry_pipelines.promote.documents import AcceptedUnknown, Policy, PolicyException
@@ -53,13 +57,13 @@ _HOMES = {
     "Build": "build.builder",
     "RetentionRule": "collect.rules",
     "load": "config.loading",
-    "Advisories": "config.model",
+    "Advisories": "config.scanning",
     "Config": "config.model",
     "Image": "config.model",
-    "Notify": "config.model",
-    "Schedules": "config.model",
-    "Sensors": "config.model",
-    "Signing": "config.model",
+    "Notify": "config.automation",
+    "Schedules": "config.automation",
+    "Sensors": "config.automation",
+    "Signing": "config.signing",
     "DistributionRegistry": "config.registries",
     "EcrPublicRegistry": "config.clouds",
     "EcrRegistry": "config.clouds",

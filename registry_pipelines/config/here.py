@@ -15,8 +15,9 @@ from pathlib import Path
 import yaml
 
 from registry_pipelines.config.document import Problems, line_at
-from registry_pipelines.config.model import Config, Notation
+from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import EmbeddedRegistry
+from registry_pipelines.config.signing import Notation
 from registry_pipelines.config.trust import asked_for_together, counts_as_both
 from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.evidence.model import key_name

@@ -1,21 +1,23 @@
 """What a configuration holds: frozen values. The decoder, the JSON schema and docs/configuration.md are made from these
 classes, so a field is described once: its type says what may be written, the docstring below it what it means. What a
-stage works with is the stage's own class; registries and what moves between them are in ``places``."""
+stage works with is the stage's own class; registries and what moves between them are in ``registries``, keys in
+``signing``, advisories and scanners in ``scanning``, schedules and sensors in ``automation``.
+"""
 
 from __future__ import annotations
 
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal
 
 import msgspec
-from msgspec import Meta
 
 from registry_pipelines.anatomy.rechunk.section import Rechunk
 from registry_pipelines.build.builder import Build
 from registry_pipelines.build.dockerfile.model import DockerfileBuild
 from registry_pipelines.build.packages.model import PackageIndex, PythonPackage
 from registry_pipelines.collect.rules import Collect, RetentionRule
+from registry_pipelines.config.automation import Notify, Schedules, Sensors
 from registry_pipelines.config.registries import (
     Cache,
     EmbeddedRegistry,
@@ -25,10 +27,11 @@ from registry_pipelines.config.registries import (
     Sync,
     Target,
 )
-from registry_pipelines.config.times import Cron, TimeZone
+from registry_pipelines.config.scanning import Advisories, Scanner
+from registry_pipelines.config.signing import KeyAtHand, ServiceKey, Signing, TrustPolicy
 from registry_pipelines.config.usage import UsageSettings
 from registry_pipelines.deploying.model import DeploySettings
-from registry_pipelines.evidence.attestors import ATTESTS, AttestorCertificates, AttestorFiles
+from registry_pipelines.evidence.attestors import AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
 from registry_pipelines.evidence.predicates import ROLES, Role
 from registry_pipelines.infra.model import Infra
@@ -44,26 +47,15 @@ from registry_pipelines.recover.model import Backup
 from registry_pipelines.report.pipelines.settings import Pipelines
 from registry_pipelines.report.settings import ReportSettings
 from registry_pipelines.settings import (
-    ATTESTOR,
-    AWS_OWNER,
-    ECOSYSTEM,
-    FEED,
-    FILE,
-    FOLDER,
     GLOB,
     HOST,
     JOURNAL,
-    KMS,
     NAME,
     REPORTS,
     REPOSITORY,
     SCANNER,
-    SIGNING_PROFILE,
     TAG,
-    WEBHOOK,
-    Duration,
     EntryName,
-    Existing,
     Names,
     Secret,
     Short,
@@ -160,286 +152,6 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(
             self, channels=order, channel=last.name, policy=last.policy or self.policy, targets=tuple(targets)
         )
-
-
-class RetiredKey(msgspec.Struct, frozen=True, kw_only=True):
-    """A key that signs no more, and whose signatures are believed for a time."""
-
-    key: Annotated[Path, FILE]
-    """PEM public keys."""
-    until: date
-    """Last day (UTC) on which they are believed, whenever the signature was made."""
-
-
-class KeyAtHand(msgspec.Struct, frozen=True, kw_only=True):
-    """What a key of one role and the key of all have in common."""
-
-    kms: Annotated[str, KMS] | None = None
-    """Key in a key service or hardware module, in place of `key` (docs/signing.md): `awskms:alias/release`,
-    `gcpkms:projects/...`, `azurekms://...`, `hv:NAME/VERSION`, `hsm:ID?label=TOKEN`. Extra `kms`."""
-    public: Annotated[Path, FILE] | None = None
-    """Public half of the `kms` key, PEM or DER; each signature is held against it."""
-    password: Secret = Secret("")
-    """Password of the key, or PIN of the hardware token, as `${VARIABLE}`; empty for none."""
-    retired: tuple[RetiredKey, ...] = ()
-    """Public keys that are believed until a day, besides those of `trusted`."""
-    keyless: tuple[IdentityRule, ...] = ()
-    """Identities that are believed without a key, by `signing.trust_root` (docs/signing.md)."""
-
-
-class ServiceKey(NamedTuple):
-    """A key in a key service: its address, the file of its public half, and the PIN of a hardware token."""
-
-    address: str
-    public: Path
-    pin: Secret
-
-
-class RoleKey(KeyAtHand, frozen=True, kw_only=True):
-    """A key of one role alone. The keys of `signing` itself are not believed for it."""
-
-    key: Path | None = None
-    """PEM private key (P-256); leave it out where nothing is signed in this role."""
-    trusted: tuple[Annotated[Path, FILE], ...] = ()
-    """PEM public keys that are believed in this role; the key's own (`<key>.pub`, `public`) unless told."""
-
-
-class Timestamps(msgspec.Struct, frozen=True, kw_only=True):
-    """An authority that says when a signature was made (RFC 3161), so that it outlives its certificate."""
-
-    url: Annotated[str, WEBHOOK]
-    """Where requests are sent; plain HTTP is usual, for the answers are signed."""
-    roots: Annotated[Path, FILE]
-    """Certificates that its own must come from, PEM or DER."""
-
-
-class AwsSigner(msgspec.Struct, frozen=True, kw_only=True):
-    """Signatures of the Notary Project that AWS makes (docs/notation.md)."""
-
-    registry: Annotated[str, Names("registries")]
-    """Registry of the kind `ecr`: with its access AWS Signer is asked, to sign and whether it took a signature back."""
-    profile: Annotated[str, SIGNING_PROFILE] = ""
-    """Signing profile that `sign` has AWS Signer sign with."""
-    owner: Annotated[str, AWS_OWNER] = ""
-    """Account of the profile, where it is another's."""
-    managed: bool = False
-    """`sign` waits until ECR has signed by itself what was pushed (managed signing), and a rule that failed ends it."""
-
-
-class Notation(msgspec.Struct, frozen=True, kw_only=True):
-    """Signatures of the Notary Project, made and verified beside the others (docs/notation.md)."""
-
-    certificates: Annotated[Path, FILE] | None = None
-    """Certificate of the signing key with its chain up to the root, PEM; `sign` then makes these signatures, too."""
-    key: Path | None = None
-    """Private key of that certificate: RSA of 2048, 3072 or 4096 bits, P-256, P-384 or P-521; the person's unless
-    told."""
-    password: Secret = Secret("")
-    """Password of `key`, as `${VARIABLE}`; empty for none."""
-    form: Literal["jws", "cose"] = "jws"
-    """Form of the signature; `notation` reads both."""
-    lasts: Duration | None = None
-    """How long a signature is believed; for ever unless told. One with less than half of it left is made anew."""
-    timestamps: Timestamps | None = None
-    """Authority that each signature is stamped by."""
-    aws: AwsSigner | None = None
-    """AWS Signer, which signs in place of or beside `certificates`, and knows what it took back."""
-    trust: Annotated[Path, FOLDER] | None = None
-    """Folder with `trustpolicy.json` and `truststore`, like `~/.config/notation`; `verify` then wants a signature that
-    this policy believes, too."""
-
-
-class BinaryAuthorizationSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Attestations by which GKE and Cloud Run let images start (docs/signing.md)."""
-
-    registry: Annotated[str, Names("registries")]
-    """Registry of the kind `gar`, with whose access Google is asked."""
-    attestor: Annotated[str, ATTESTOR]
-    """Attestor, which has the public half of the promoter's key."""
-    policy: Annotated[str, Names("policies")] | None = None
-    """Policy whose allowing verdict is attested, and whose denying one takes the attestation back; that of an image's
-    last channel unless told."""
-
-
-class Signing(KeyAtHand, frozen=True, kw_only=True):
-    """The key that signs, and the keys that are believed; in every role that has none of its own."""
-
-    key: Path | None = None
-    """PEM private key (P-256); `<state>/keys/signing.key` unless told."""
-    generate: bool = False
-    """Make the key at first use when there is none; for demonstrations."""
-    trusted: tuple[Annotated[Path, FILE], ...] = ()
-    """PEM public keys that are believed; the signing key's own (`<key>.pub`, `public`) unless told."""
-    revoked: Annotated[Path, FILE] | None = None
-    """List of revoked keys: a line for each, its id and why. They are believed for nothing, whoever trusts them."""
-    trust_root: Annotated[Path, FILE] | None = None
-    """Sigstore trust root (`trusted_root.json`) that the certificates of `keyless` are checked with, offline."""
-    builder: RoleKey | None = None
-    """Provenance."""
-    indexer: RoleKey | None = None
-    """Indexes for streaming, recordings and hot packs, and records of conversions."""
-    scanner: RoleKey | None = None
-    """SBOMs and vulnerability reports."""
-    person: RoleKey | None = None
-    """Image signatures, approvals, and promotions by hand."""
-    promoter: RoleKey | None = None
-    """Verdicts, promotions, receipts of copies."""
-    notation: Notation | None = None
-    """Signatures of the Notary Project."""
-    binary_authorization: BinaryAuthorizationSettings | None = None
-    """Attestations for Google's Binary Authorization."""
-
-    def of(self, role: Role) -> RoleKey | None:
-        """What is told for one role alone."""
-        key: RoleKey | None = getattr(self, role)
-        return key
-
-    def told(self) -> tuple[tuple[str, Signing | RoleKey], ...]:
-        """This, and what is told for single roles, each with its path in the file."""
-        return (("signing", self), *((f"signing.{role}", own) for role in ROLES if (own := self.of(role))))
-
-
-class AttestorKeys(msgspec.Struct, frozen=True, kw_only=True):
-    """An attestor: who may say something about images, by keys of its own."""
-
-    attests: Annotated[tuple[Annotated[str, ATTESTS], ...], Meta(min_length=1)]
-    """What it must say, all of it: `provenance`, `sbom`, `vulnerabilities`, `signature`, `approval`, or a predicate
-    type that none of our stages writes."""
-    keys: tuple[Annotated[Path, FILE], ...] = ()
-    """PEM public keys; each of them counts as this attestor."""
-    keyless: tuple[IdentityRule, ...] = ()
-    """Identities that count as this attestor without a key, by `signing.trust_root`."""
-    certificates: AttestorCertificates | None = None
-    """Certificates that count as this attestor, for `signature`."""
-
-
-class TrustPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Who vouches for images, by name. A policy says of whom it wants a word (`policies.NAME.attestors`)."""
-
-    attestors: dict[Annotated[str, NAME], AttestorKeys] = {}
-    """Attestors by name: `build-system`, `vulnerability-scanner`, `qa`."""
-
-
-OSV_EXPORT = "https://osv-vulnerabilities.storage.googleapis.com"
-"""OSV's public export (google.github.io/osv.dev/data, "Data dumps"). The address stands here and nowhere else."""
-
-
-class Advisories(msgspec.Struct, frozen=True, kw_only=True):
-    """OSV advisories that reports are made from: what `advisories update` or `advisories import` brought into the state
-    folder; before that the set that comes with the package, which is old and for the demonstration."""
-
-    source: Annotated[Path, Existing("file or folder")] | None = None
-    """Folder, tar or zip of OSV records of your own, which is then used in place of those."""
-    feed: Annotated[str, FEED] | None = OSV_EXPORT
-    """What `advisories update` reads: OSV's export, or a mirror of it with the same files. `null`: nothing is fetched
-    here, sets come by `advisories import`."""
-    debian_security: Annotated[str, FEED] | None = None
-    """Mirror of Debian's security archive. `advisories update` then also derives advisories of the changelogs there,
-    for where `feed` has none of Debian (docs/scanning.md)."""
-    ecosystems: tuple[Annotated[str, ECOSYSTEM], ...] = ()
-    """OSV ecosystems that are fetched besides those that the images' SBOMs name."""
-
-
-class Scanner(msgspec.Struct, frozen=True, kw_only=True):
-    """Another scanner, whose findings count beside those of `advisories`. `trivy` and `grype`: without `reports` the
-    program is started for each image of a release, which it reads from the registry by digest; with `reports` nothing
-    is started. `ecr`, `inspector`, `google` and `google-on-demand` are the clouds' own: the image's registry is asked,
-    a scan started where there is none and waited for (docs/scanning.md)."""
-
-    name: EntryName
-    program: str = ""
-    """Program to start; its own name unless told. One that is not there makes every release `incomplete`."""
-    reports: str = ""
-    """Path of a JSON report that somebody else made, from this file's folder on: `{digest}` in it is the 64 hex digits
-    of the platform's manifest, `{release}` those of the release, `{image}` and `{tag}` its names. As long as it is not
-    there the release is `pending`."""
-    database: Path | None = None
-    """For reports of trivy, which do not say how old its data was: what `trivy version --format json` printed where
-    they are made."""
-    timeout: Duration = Duration(minutes=10)
-    """How long one image may take."""
-    registry: Annotated[str, Names("registries")] | None = None
-    """For `google-on-demand`: registry of the kind `gar` whose project asks; the image's own unless told."""
-
-
-class Schedules(msgspec.Struct, frozen=True, kw_only=True):
-    """When the nightly work runs (cron expressions)."""
-
-    advisories: Cron = Cron("0 1 * * *")
-    """The update of the advisories."""
-    rescan: Cron = Cron("30 1 * * *")
-    """What is in use against the advisories that are there then: `rescan`."""
-    mirror: Cron = Cron("0 2 * * *")
-    """Mirrors and syncs."""
-    bundle: Cron = Cron("0 3 * * *")
-    """Bundles of mirrors that name a `bundle.folder`, when there is something new."""
-    retention: Cron = Cron("30 3 * * *")
-    """The retention plan."""
-    collect: Cron = Cron("0 6 * * 0")
-    """The application of retention plans, where `collect.apply` is `auto`."""
-    purge: Cron = Cron("30 5 * * *")
-    """The end of quarantines that are over."""
-    infra: Cron = Cron("15 4 * * *")
-    """What registries in clouds are set to, against `infra`."""
-    replication_lag: Cron = Cron("*/30 * * * *")
-    """How far copies at targets are behind."""
-    events: Cron = Cron("20 * * * *")
-    """A look at the queues of `events`: whether each answers, and what failed."""
-    inventory: Cron = Cron("0 4 * * *")
-    """The inventory of registries in clouds and of those that `retention` names, and who runs what."""
-    backup: Cron = Cron("30 2 * * *")
-    """Backups."""
-    drill: Cron = Cron("0 7 * * 0")
-    """Restore drills."""
-    failover: Cron = Cron("10 * * * *")
-    """A look at each section of `failover`."""
-    failover_drill: Cron = Cron("30 7 * * 0")
-    """Fail-over drills."""
-    report: Cron = Cron("45 4 * * *")
-    """Custody of what channels name, and maturity."""
-    start_time: Cron = Cron("0 5 * * *")
-    """The measurement of starts."""
-    audit: Cron = Cron("50 * * * *")
-    """The audit: logs are read, and alerts looked for."""
-    cost: Cron = Cron("30 4 * * *")
-    """What registries cost, for the trend and the budget of `report`."""
-    metrics: Cron = Cron("*/30 * * * *")
-    """Numbers, for who is told by `report.metrics`."""
-    time_zone: TimeZone = TimeZone("UTC")
-    """IANA time zone of all."""
-
-
-class Sensors(msgspec.Struct, frozen=True, kw_only=True):
-    """How pushes are noticed."""
-
-    running: bool = False
-    """On from the start. Otherwise a person starts them in the UI, on the Automation page."""
-    interval: Duration = Duration(seconds=30)
-    """How often source registries are asked."""
-    max_requests: Annotated[int, Meta(ge=1, le=1000)] = 20
-    """Most runs that one look asks for."""
-
-
-NotifyEvent = Literal["denied", "held", "failed", "vulnerable", "break-glass", "revoked"]
-NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("denied", "held", "failed", "vulnerable", "break-glass", "revoked")
-
-
-class Notify(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is told of a release that does not ship; both ways may be written. A notification that fails is said, and
-    changes nothing else."""
-
-    command: tuple[str, ...] = ()
-    """Program with its arguments, started without a shell in this file's folder; it gets the event as JSON on stdin."""
-    webhook: Annotated[Secret, WEBHOOK] = Secret("")
-    """Address that gets the same JSON by POST, as `${VARIABLE}`; redirects are not followed."""
-    token: Secret = Secret("")
-    """Sent to the webhook as bearer token, as `${VARIABLE}`."""
-    events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
-    """`denied`: the verdict is new and says no, or a promotion was refused. `held`: allowed, and waits for a person.
-    `failed`: a stage ended with an error. `vulnerable`: new advisories speak against a release that was promoted.
-    `break-glass`: a person lets one go against its policy. `revoked`: a person revoked one."""
-    timeout: Duration = Duration(seconds=10)
-    """How long the command and the webhook may take, each."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):

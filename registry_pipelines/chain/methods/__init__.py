@@ -18,7 +18,7 @@ from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
-    from registry_pipelines.config.model import NotifyEvent
+    from registry_pipelines.config.automation import NotifyEvent
 
 
 class Base:
