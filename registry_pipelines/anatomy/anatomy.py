@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.scan.facts import LayerContent
+from registry_pipelines.scan.facts import FoundWeights, LayerContent
 from registry_pipelines.scan.merge import merge_layers
 from registry_pipelines.scan.redacting import redacted
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
@@ -60,7 +60,8 @@ def image_anatomy(
     pieces = stack([each.record for each in read])
     tree = merge_layers([each.content or _NOTHING for each in read])
     owners = Owners(tree)
-    files = [_part(each, owners) for each in pieces]
+    told = [_weights_of(each) for each in read]
+    files = [_part(each, owners, told[each.layer - 1]) for each in pieces]
     copied = [part for part, piece in zip(files, pieces, strict=True) if piece.copied]
     equal = equal_files(files)
     standing = [each for each in files if not each.gone]
@@ -112,15 +113,26 @@ def unread(read: Sequence[ReadLayer]) -> tuple[str, ...]:
     return tuple(reasons)
 
 
-def _part(piece: Piece, owners: Owners) -> FilePart:
+def _weights_of(layer: ReadLayer) -> dict[str, FoundWeights] | None:
+    """By path; None: not all of it was looked at, so names have to say."""
+    content = layer.content
+    if content is None or content.cut or content.more_weights:
+        return None
+    return {each.path: each for each in content.weights}
+
+
+def _part(piece: Piece, owners: Owners, told: Mapping[str, FoundWeights] | None) -> FilePart:
     path, found = _best_name(piece, owners)
     owner = found[0] if found else ""
+    weights = told.get(_shown(piece.path)) if told is not None else None
     return FilePart(
         path=_shown(path),
         also=tuple(_shown(name) for name in (piece.path, *piece.also) if name != path),
         removed=tuple(map(_shown, sorted(piece.removed))),
         layer=piece.layer,
-        class_=class_of(path, piece.size, owner, owners.interpreters),
+        class_=class_of(
+            path, piece.size, owner, owners.interpreters, weights=None if told is None else weights is not None
+        ),
         owner=owner,
         more_owners=found[1:],
         size=piece.size,
@@ -128,6 +140,7 @@ def _part(piece: Piece, owners: Owners) -> FilePart:
         gone=piece.gone,
         gone_by=piece.gone_by,
         mode=piece.mode,
+        weights=weights,
         crc32=f"{piece.content[1]:08x}",
     )
 

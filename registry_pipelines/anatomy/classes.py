@@ -1,5 +1,5 @@
-"""What kind of file it is. By rules of names, the first that fits: weights, system libraries, runtime, dependencies,
-base OS, application."""
+"""What kind of file it is: weights by content, where that was read; else by rules of names, the first that fits:
+weights, system libraries, runtime, dependencies, base OS, application."""
 
 from __future__ import annotations
 
@@ -7,16 +7,8 @@ import re
 from collections.abc import Collection
 
 from registry_pipelines.anatomy.report import LayerClass
+from registry_pipelines.scan.weights_found import MIN_WEIGHTS_BYTES, is_named_weights
 
-MIN_WEIGHTS_BYTES = 1 << 20
-"""Smaller files with such names are fixtures of tests, and tokenizers."""
-
-_WEIGHTS = re.compile(
-    r"(?:\.(?:safetensors|gguf|ggml|ckpt|pth|pt|onnx|tflite|h5|keras|msgpack|nemo|engine)"
-    r"|(?:^|/)(?:pytorch_model|model|diffusion_pytorch_model|adapter_model)[^/]*\.bin"
-    r"|(?:^|/)(?:saved_model\.pb|variables\.data-[0-9-of]+))\Z"
-)
-_HUB = re.compile(r"(?:^|/)huggingface/hub/models--[^/]+/(?:blobs|snapshots)/")
 _SYSTEM_FOLDERS = re.compile(
     r"(?:^|/)(?:usr/local/cuda[^/]*|opt/rocm[^/]*|opt/nvidia|usr/local/nvidia|usr/lib/nvidia[^/]*|opt/intel/oneapi)/"
 )
@@ -45,10 +37,12 @@ _SYSTEM_ROOTS = frozenset(("bin", "boot", "etc", "lib", "lib32", "lib64", "libx3
 _OWN_ROOTS = ("usr/local/", "usr/src/", "var/www/", "var/task/")
 
 
-def class_of(path: str, size: int, owner: str, interpreters: Collection[str] = ()) -> LayerClass:
+def class_of(
+    path: str, size: int, owner: str, interpreters: Collection[str] = (), *, weights: bool | None = None
+) -> LayerClass:
     """path: without a leading slash. size: bytes. owner: as ``Owners`` tells it. interpreters: folders of Python's
-    standard libraries."""
-    if size >= MIN_WEIGHTS_BYTES and (_WEIGHTS.search(path) or _HUB.search(path)):
+    standard libraries. weights: what its content says; its name says it where None."""
+    if (size >= MIN_WEIGHTS_BYTES and is_named_weights(path)) if weights is None else weights:
         return "weights"
     if _SYSTEM_FOLDERS.search(path) or _SYSTEM_OWNERS.match(owner) or _SYSTEM_LIBRARIES.search(path):
         return "system libraries"

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from registry_pipelines.scan.advice.document import Advice
+from registry_pipelines.scan.facts import FoundWeights
 
 LayerClass = Literal["base OS", "system libraries", "runtime", "dependencies", "application", "weights"]
 """``system libraries``: CUDA, cuDNN, NCCL, ROCm and what comes with them, whoever brings them. ``runtime``: an
@@ -39,6 +40,8 @@ class FilePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     gone_by: int = 0
     """The layer that overwrites or deletes it."""
     mode: int = 0
+    weights: FoundWeights | None = None
+    """What its content says of weights of a model; None of all other files."""
     crc32: str = ""
     """Of its content, eight hex digits; with the size it tells which files are equal."""
 

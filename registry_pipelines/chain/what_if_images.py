@@ -268,7 +268,7 @@ def _plan(
     from registry_pipelines.anatomy.reading import read_layers
     from registry_pipelines.anatomy.rechunk.engine import NOTHING, tar_bytes
     from registry_pipelines.anatomy.rechunk.merged import merge
-    from registry_pipelines.anatomy.rechunk.planning import plan_image
+    from registry_pipelines.anatomy.rechunk.planning import plan_image, weights_of
     from registry_pipelines.scan.merge import merge_layers
 
     image = _chosen(place, tag, platform)
@@ -278,7 +278,13 @@ def _plan(
         problem = next(each.problem for each in read if each.record is None)
         raise InputError(f"a layer cannot be read: {problem}", where=f"{place}:{tag}")
     merged = merge(records)
-    plan = plan_image(merged, Owners(merge_layers([each.content or NOTHING for each in read])), options, layout)
+    plan = plan_image(
+        merged,
+        Owners(merge_layers([each.content or NOTHING for each in read])),
+        options,
+        layout,
+        weights_of(read, options),
+    )
     sizes = {planned.key: tar_bytes(plan, planned) for planned in plan.layers}
     ratio = sum(layer.size for layer, _ in image.layers) / max(merged.listed_bytes, 1)
     then = {key: round(size * ratio) for key, size in sizes.items()}

@@ -21,7 +21,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text, size_text
 
 if TYPE_CHECKING:
-    from registry_pipelines.anatomy.rechunk.model import Rechunked, RechunkedImage, RechunkOptions
+    from registry_pipelines.anatomy.rechunk.model import Drop, Rechunked, RechunkedImage, RechunkOptions
     from registry_pipelines.chain import Chain
     from registry_pipelines.chain.places import Located
 
@@ -37,7 +37,12 @@ SUFFIX = "-rechunked"
     metavar="REF",
     help="The last release, rechunked: its packages stay in their layers.",
 )
-@click.option("--drop", type=click.Choice(["caches"]), help="Leave out what lies in caches of package managers.")
+@click.option(
+    "--drop",
+    multiple=True,
+    type=click.Choice(["caches", "weights"]),
+    help="Leave out what lies in caches of package managers, or weights of models; may be repeated.",
+)
 @click.option(
     "--times",
     type=click.Choice(["fixed", "keep"]),
@@ -64,7 +69,7 @@ def rechunk(
     source: str,
     to: str,
     previous: str,
-    drop: str | None,
+    drop: tuple[Drop, ...],
     times: str | None,
     platforms: tuple[str, ...],
     key: Path | None,
@@ -94,7 +99,7 @@ def rechunk(
     from registry_pipelines.anatomy.rechunk.model import RechunkOptions
 
     told = RechunkOptions(
-        drop=("caches",) if drop else (),
+        drop=drop,
         times="keep" if times == "keep" else "fixed",
         platforms=tuple(map(Platform.parse, platforms)),
     )

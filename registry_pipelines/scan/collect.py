@@ -43,6 +43,7 @@ from registry_pipelines.scan.names import NamesWriter
 from registry_pipelines.scan.os_databases import SBOM_FOLDER, SBOM_SUFFIXES
 from registry_pipelines.scan.secrets import SecretFinder
 from registry_pipelines.scan.version_texts import version_text
+from registry_pipelines.scan.weights_found import HEAD_BYTES, MIN_WEIGHTS_BYTES, WeightsFinder
 
 MIB = 1024 * 1024
 MAX_DATABASE_BYTES = 32 * MIB
@@ -143,6 +144,8 @@ def read_layer(walk: LayerWalk) -> LayerContent:
         more_bytes=more_bytes,
         secrets=tuple(spent.secrets.found),
         unsearched=spent.secrets.unsearched,
+        weights=tuple(spent.weights.found),
+        more_weights=spent.weights.more,
         cut=cut,
     )
 
@@ -155,6 +158,7 @@ class _Spent:
     rpm_databases: int = 0
     unpacked: java_archives.Unpacked = field(default_factory=java_archives.Unpacked)
     secrets: SecretFinder = field(default_factory=SecretFinder)
+    weights: WeightsFinder = field(default_factory=WeightsFinder)
 
 
 def _weight(fact: AnyFact) -> int:
@@ -180,7 +184,7 @@ def _printable(name: str) -> str:
 def _fact(entry: Entry, name: str, spent: _Spent) -> AnyFact | None:
     reader = _reader_by_name(name, posixpath.basename(name))
     if reader is None:
-        return _read_unnamed(entry, name, spent.secrets) if entry.kind == "file" else None
+        return _read_unnamed(entry, name, spent) if entry.kind == "file" else None
     if entry.kind == "hardlink":
         return HardLink(target=_printable(entry.link))
     if entry.sparse:
@@ -427,15 +431,19 @@ def _read_library(entry: Entry, base: str) -> AnyFact:
     return _go(entry, base, start, old=False) or Native(name=base)
 
 
-def _read_unnamed(entry: Entry, name: str, secrets: SecretFinder) -> AnyFact | None:
-    """A file that no package database names: it may be a program, or hold a secret."""
+def _read_unnamed(entry: Entry, name: str, spent: _Spent) -> AnyFact | None:
+    """A file that no package database names: it may be a program, hold a secret, or be weights of a model."""
+    secrets = spent.secrets
     wanted = 0 if entry.sparse else secrets.wanted(name, entry.size)
     program = entry.mode & 0o111
-    if not wanted and not program:
+    large = entry.size >= MIN_WEIGHTS_BYTES and not entry.sparse
+    if not wanted and not program and not large:
         return None
-    start = entry.head(4)
-    if start == ELF_MAGIC and program:
+    start = entry.head(HEAD_BYTES if large else 4)
+    if start[:4] == ELF_MAGIC and program:
         return _read_program(entry, posixpath.basename(name), start)
+    if large and spent.weights.look(entry, name, start):
+        return Plain() if program else None
     if wanted:
         secrets.search(name, start + entry.head(wanted - len(start)))
     return Plain() if program else None

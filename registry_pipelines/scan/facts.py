@@ -272,6 +272,25 @@ class FoundSecret(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     line: int = 0
 
 
+class FoundWeights(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A file with weights of a model."""
+
+    path: str
+    format: str
+    """``safetensors``, ``gguf``, ``pytorch``, ``pickle`` and so on; ``unknown``: its name alone says what it is."""
+    size: int
+    position: int
+    """Where its content begins in the layer's tar."""
+    pickle: bool = False
+    """Whoever loads it may run what it holds."""
+    by_name: bool = False
+    """Its content alone does not say that it is weights."""
+    tensors: int = 0
+    """Of safetensors and GGUF; 0: not known."""
+    dtypes: dict[str, int] = {}
+    """How many of them are of which type, as the format calls it."""
+
+
 class LayerContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One layer."""
 
@@ -295,5 +314,9 @@ class LayerContent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """What was found in files that were looked into."""
     unsearched: int = 0
     """Files that may hold a secret, and were not looked into: the layer has too many."""
+    weights: tuple[FoundWeights, ...] = ()
+    """Files of 1 MiB and more with weights of models."""
+    more_weights: int = 0
+    """Such files that were only counted."""
     cut: str = ""
     """Why the rest of the layer was not looked at; empty: all of it was. No layer above can take that back."""

@@ -14,7 +14,7 @@ from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.report import PlatformPackages
 
-FORMAT = 10
+FORMAT = 11
 """Part of the paths; raised when reading a layer gives other facts than before."""
 
 _T = TypeVar("_T", LayerContent, PlatformPackages)

@@ -30,7 +30,7 @@ from registry_pipelines.anatomy.rechunk.model import (
     RechunkedLayer,
     RechunkOptions,
 )
-from registry_pipelines.anatomy.rechunk.planning import VERSION, Plan, PlannedLayer, first_names, plan_image
+from registry_pipelines.anatomy.rechunk.planning import VERSION, Plan, PlannedLayer, first_names, plan_image, weights_of
 from registry_pipelines.anatomy.rechunk.spilling import Spill, Wanted
 from registry_pipelines.anatomy.rechunk.tree_digest import tree_digest, tree_lines
 from registry_pipelines.build.cache import BuildCache
@@ -225,7 +225,13 @@ class _Run:
         records = [each.record for each in read if each.record is not None]
         before = merge(records)
         owners = Owners(merge_layers([each.content or NOTHING for each in read]))
-        plan = plan_image(before, owners, self._options, self._previous.get(image.platform))
+        plan = plan_image(
+            before,
+            owners,
+            self._options,
+            self._previous.get(image.platform),
+            weights_of(read, self._options),
+        )
         if not plan.layers:
             raise InputError("no file is left in it, so there is nothing to rechunk", where=where)
         layers = self._layers(image, plan, records)

@@ -10,7 +10,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.platforms import Platform
 
-Drop = Literal["caches"]
+Drop = Literal["caches", "weights"]
 Times = Literal["fixed", "keep"]
 How = Literal["present", "mounted", "uploaded"]
 
@@ -19,8 +19,9 @@ class RechunkOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How an image is rechunked."""
 
     drop: tuple[Drop, ...] = ()
-    """`caches`: files of package managers' caches are left out. Bytes that a later layer hides are in no merged
-    image, so they are always gone."""
+    """`caches`: files of package managers' caches are left out. `weights`: files with weights of models are, by their
+    content (`weights out` brings them out before); their folders stay, for volumes. Bytes that a later layer hides are
+    in no merged image, so they are always gone."""
     times: Times = "fixed"
     """`fixed`: every file gets one date, and compiled Python modules that name the time of their source are made
     independent of it, so that a package's layer is the same in all images. `keep`: neither, and nothing is shared."""

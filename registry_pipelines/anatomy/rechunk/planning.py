@@ -12,6 +12,7 @@ from typing import NamedTuple
 from registry_pipelines.anatomy.advice import FILE_KINDS
 from registry_pipelines.anatomy.classes import class_of
 from registry_pipelines.anatomy.owning import Owners
+from registry_pipelines.anatomy.reading import ReadLayer
 from registry_pipelines.anatomy.rechunk.bytecode import Bytecode, plan_bytecode
 from registry_pipelines.anatomy.rechunk.layouts import package_of, plan_layout
 from registry_pipelines.anatomy.rechunk.merged import Merged
@@ -19,6 +20,7 @@ from registry_pipelines.anatomy.rechunk.model import Dropped, Layout, LayoutLaye
 from registry_pipelines.anatomy.rechunk.tree_digest import tree_line
 from registry_pipelines.build.entries import FIXED_TIME
 from registry_pipelines.build.splice import CODEC
+from registry_pipelines.errors import InputError
 from registry_pipelines.progress import count_text
 from registry_pipelines.stream.lazy.tree import ROOT, Inode
 
@@ -75,14 +77,22 @@ class Plan:
         return inode.mtime_ns if kept else FIXED_TIME * _NS
 
 
-def plan_image(merged: Merged, owners: Owners, options: RechunkOptions, previous: Layout | None) -> Plan:
-    """Decide where every file goes."""
+Weights = Collection[tuple[int, int]]
+"""Files with weights: the layer, from 0 for the base, and where in its tar the content begins."""
+
+
+def plan_image(
+    merged: Merged, owners: Owners, options: RechunkOptions, previous: Layout | None, weights: Weights
+) -> Plan:
+    """Decide where every file goes. weights: as ``weights_of`` finds them."""
     bytecode = Bytecode() if options.times == "keep" else plan_bytecode(merged)
-    caches = _caches(merged) if "caches" in options.drop else {}
-    plan = Plan(merged, [], Layout(), bytecode, {path for paths in caches.values() for path in paths})
+    dropped = _caches(merged) if "caches" in options.drop else {}
+    if "weights" in options.drop and (paths := _weights(merged, weights, dropped)):
+        dropped["baked-weights"] = paths
+    plan = Plan(merged, [], Layout(), bytecode, {path for paths in dropped.values() for path in paths})
     plan.keeps_times = options.times == "keep"
-    used = {number for path, number in merged.paths() if path not in plan.without} if caches else set()
-    plan.dropped = [_dropped(merged, kind, paths, used) for kind, paths in sorted(caches.items())]
+    used = {number for path, number in merged.paths() if path not in plan.without} if dropped else set()
+    plan.dropped = [_dropped(merged, kind, paths, used) for kind, paths in sorted(dropped.items())]
     packages, sizes = _packages(plan, owners)
     plan.layout = plan_layout(sizes, previous)
     layer_of = {package: at for at, layer in enumerate(plan.layout.layers) for package in layer.packages}
@@ -107,6 +117,32 @@ def _caches(merged: Merged) -> dict[str, list[bytes]]:
             if kind:
                 found[kind].append(path)
     return found
+
+
+def _weights(merged: Merged, weights: Weights, caches: Mapping[str, Sequence[bytes]]) -> list[bytes]:
+    """All names of files with weights, but for those in caches that go anyway."""
+    known = {path for paths in caches.values() for path in paths}
+    found = []
+    for path, number in merged.paths():
+        inode = merged.tree.node(number)
+        if stat.S_ISREG(inode.mode) and (inode.layer, inode.position) in weights and path not in known:
+            found.append(path)
+    return found
+
+
+def weights_of(read: Sequence[ReadLayer], options: RechunkOptions) -> set[tuple[int, int]]:
+    """Where files with weights are in the layers of an image, where they are to be left out. Raises InputError: not all
+    of a layer was looked at, so that some may stay."""
+    if "weights" not in options.drop:
+        return set()
+    for each in read:
+        if each.content is None or each.content.cut or each.content.more_weights:
+            raise InputError(
+                "it holds too much to be looked at as a whole, so weights might stay in it",
+                where=str(each.descriptor.digest),
+                do="Leave them out where the image is built; `weights find` lists those that were found",
+            )
+    return {(at, found.position) for at, each in enumerate(read) if each.content for found in each.content.weights}
 
 
 def _dropped(merged: Merged, kind: str, paths: Sequence[bytes], used: Collection[int]) -> Dropped:

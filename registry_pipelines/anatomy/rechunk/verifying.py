@@ -7,7 +7,7 @@ be one of those that its options leave out, by the same rule as then.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.anatomy.owning import Owners
-from registry_pipelines.anatomy.reading import read_layers
+from registry_pipelines.anatomy.reading import ReadLayer, read_layers
 from registry_pipelines.anatomy.rechunk.merged import Merged, merge
 from registry_pipelines.anatomy.rechunk.model import RechunkOptions
-from registry_pipelines.anatomy.rechunk.planning import plan_image
+from registry_pipelines.anatomy.rechunk.planning import plan_image, weights_of
 from registry_pipelines.anatomy.rechunk.tree_digest import tree_digest, tree_lines
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.decoding import ready
@@ -91,7 +91,10 @@ def compare_images(
     return found
 
 
-def _read(place: Place, image: SourceImage, state: Path, progress: Progress) -> tuple[Merged, Owners]:
+_Read = tuple[Merged, Owners, Sequence[ReadLayer]]
+
+
+def _read(place: Place, image: SourceImage, state: Path, progress: Progress) -> _Read:
     read = read_layers(place, image.layers, state=state, records=True, progress=progress)
     records = list[LayerRecord]()
     for each in read:
@@ -102,13 +105,12 @@ def _read(place: Place, image: SourceImage, state: Path, progress: Progress) -> 
                 do="Verify it where its layers are",
             )
         records.append(each.record)
-    return merge(records), Owners(merge_layers([each.content or _NOTHING for each in read]))
+    return merge(records), Owners(merge_layers([each.content or _NOTHING for each in read])), read
 
 
-def _compared(
-    platform: RechunkedPlatform, record: RechunkRecord, before: tuple[Merged, Owners], after: tuple[Merged, Owners]
-) -> ComparedPlatform:
-    without = plan_image(*before, _options(record), None).without
+def _compared(platform: RechunkedPlatform, record: RechunkRecord, before: _Read, after: _Read) -> ComparedPlatform:
+    options, (merged, owners, read) = _options(record), before
+    without = plan_image(merged, owners, options, None, weights_of(read, options)).without
     whole, kept, tree = tree_digest(before[0]), tree_digest(before[0], without=without), tree_digest(after[0])
     return ComparedPlatform(
         platform=platform.platform,

@@ -1,0 +1,327 @@
+"""Bring weights out of an image's layers: each file streamed from the layer to a registry or a folder.
+
+Nothing is unpacked and nothing but what a folder is to have touches the disk; a layer is read once, to its end, and
+both its digests are right before anything names what came of it. Files of layers that were finished are not sent or
+written again by a second run, which remembers their digests; a layer that was under way is read from its beginning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import msgspec
+
+from registry_pipelines.anatomy.baked.finding import Baked, BakedFile
+from registry_pipelines.anatomy.baked.naming import common_folder
+from registry_pipelines.errors import ContentError, InputError, ManifestInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors, replaced, write_file
+from registry_pipelines.oci.layer.walk import Entry, open_layer
+from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
+from registry_pipelines.progress import Progress, Silent
+from registry_pipelines.registry.blobs import BlobStream, Counted, push_blob
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.stream.lazy.image import NodeImage, image_for
+from registry_pipelines.transfer.engine import Engine
+from registry_pipelines.transfer.uploads import Uploads
+from registry_pipelines.weights.formats import HEAD_BYTES, kind_of
+from registry_pipelines.weights.hashing import LIST_FILE, digest_of
+from registry_pipelines.weights.listed import list_of, write_list
+from registry_pipelines.weights.model import (
+    CONFIG_TYPE,
+    RAW_TYPES,
+    WeightFile,
+    WeightSet,
+    to_manifest,
+    weight_set,
+)
+from registry_pipelines.weights.paths import fault_of_all
+
+Write = Callable[[memoryview | bytes], object]
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What came of it. manifest: of the artifact that the files are, also where they went to a folder. sent: bytes that
+    were sent or written."""
+
+    manifest: Descriptor
+    weights: WeightSet
+    sent: int
+    changed: bool
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What is remembered of one file of a layer. head: its first bytes, in hexadecimal."""
+
+    digest: Digest
+    size: int
+    head: str
+
+
+class _Goal(Protocol):
+    """Where files go."""
+
+    def has(self, name: str, known: _Known) -> bool:
+        """Whether it has a file whose content is known from before."""
+        ...
+
+    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]]) -> _Known:
+        """Take a file that passes now. again: its content once more, from its beginning."""
+        ...
+
+
+def chosen(found: Baked, below: Sequence[str] = ()) -> dict[str, BakedFile]:
+    """The files to move by their paths in the set, which begin below the folder that holds them all.
+
+    below: only files in these folders of the image, or these files. Raises InputError: there is nothing to move, or
+    names do not go into one set.
+    """
+    roots = [path.strip("/") for path in below]
+    files = [each for each in found.standing if not roots or any(_is_below(each, root) for root in roots)]
+    if not any(each.format for each in files):
+        where = ", ".join(f"/{root}" for root in roots)
+        raise InputError(
+            "no weights were found " + (f"below {where}" if where else "in it"),
+            where=found.image,
+            do="`weights find` lists what is in the image",
+        )
+    folder = common_folder(each.name for each in files)
+    named = {each.name[len(folder) + 1 if folder else 0 :]: each for each in files}
+    fault = "two of them have one name" if len(named) < len(files) else fault_of_all(named)
+    if fault:
+        raise InputError(f"these weights do not go into one set: {fault}", where=found.image, do="Name some by --path")
+    return named
+
+
+def _is_below(each: BakedFile, root: str) -> bool:
+    return any(path == root or path.startswith(f"{root}/") for path in (each.path, each.name))
+
+
+def move_to_registry(
+    place: Place,
+    found: Baked,
+    files: Mapping[str, BakedFile],
+    target: Place,
+    tag: str,
+    *,
+    state: Path,
+    engine: Engine,
+    progress: Progress | None = None,
+) -> Moved:
+    """Store the files as an artifact under a tag, which is written last. files: as ``chosen`` gives them. state: the
+    state folder. Raises ContentError: a layer is not what was looked at; LayerInvalid, DigestMismatch, the
+    RegistryError family, DiskFull, LocalError."""
+    progress = progress or Silent()
+    with engine.opened() as opened:
+        own = engine.place(target)
+        uploads = Uploads(opened, own, progress)
+        goal = _ToRegistry(uploads)
+        weights = _move(engine.place(place), found, files, goal, state, progress)
+        push_blob(own, weights.config, media_type=CONFIG_TYPE)
+        manifest = to_manifest(weights)
+        changed = digest_at(own, tag) != manifest.digest
+        if changed:
+            own.registry.put_manifest(own.repository, manifest, tag=tag)
+        opened.cancel_abandoned([own.registry])
+    return Moved(manifest.descriptor, weights, goal.sent, changed or goal.sent > 0)
+
+
+def move_to_folder(
+    place: Place,
+    found: Baked,
+    files: Mapping[str, BakedFile],
+    folder: Path,
+    *,
+    state: Path,
+    progress: Progress | None = None,
+) -> Moved:
+    """Write the files into a folder, each whole or not at all, and their list last. Raises as ``move_to_registry``, and
+    InputError for a folder that has other files."""
+    with local_errors(folder):
+        if folder.exists() and not folder.is_dir():
+            raise InputError("this is no folder", where=str(folder), do="Name a folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        own = {*files, LIST_FILE}
+        others = (path for path in folder.rglob("*") if path.is_file() and str(path.relative_to(folder)) not in own)
+        if other := next(others, None):
+            raise InputError(f"{other.name} is no part of these weights", where=str(folder), do="Name an empty folder")
+    goal = _ToFolder(folder)
+    weights = _move(place, found, files, goal, state, progress or Silent())
+    manifest = to_manifest(weights)
+    write_list(folder, list_of(weights, manifest.digest))
+    return Moved(manifest.descriptor, weights, goal.sent, goal.sent > 0)
+
+
+def _move(
+    place: Place, found: Baked, files: Mapping[str, BakedFile], goal: _Goal, state: Path, progress: Progress
+) -> WeightSet:
+    image = image_for(place, found.digest)
+    by_layer: dict[int, dict[str, BakedFile]] = defaultdict(dict)
+    for name, each in files.items():
+        by_layer[each.layer][name] = each
+    known: dict[str, _Known] = {}
+    for number, own in sorted(by_layer.items()):
+        known |= _Layer(place, image, number, own, state, progress).move(goal)
+    made = [_described(name, each) for name, each in known.items()]
+    formats = [kind_of(name, bytes.fromhex(each.head), each.size) for name, each in known.items()]
+    return weight_set(made, formats=[each.name for each in formats if each.kind == "weights"])
+
+
+def _described(name: str, known: _Known) -> WeightFile:
+    what = kind_of(name, bytes.fromhex(known.head), known.size)
+    return WeightFile(name, known.digest, known.size, what.kind, RAW_TYPES[what.kind], untested=what.name == "unknown")
+
+
+class _Layer:
+    """One layer of which files are wanted, by the names that they get."""
+
+    def __init__(
+        self,
+        place: Place,
+        image: NodeImage,
+        number: int,
+        files: Mapping[str, BakedFile],
+        state: Path,
+        progress: Progress,
+    ) -> None:
+        self._place, self._files, self._progress = place, files, progress
+        self._layer, self._diff_id = image.layers[number - 1]
+        self._note = state / "weights" / "baked" / f"{self._layer.digest.hex}.json"
+
+    def move(self, goal: _Goal) -> dict[str, _Known]:
+        """By name, all of them."""
+        remembered = self._remembered()
+        there = {
+            name: remembered[each.path]
+            for name, each in self._files.items()
+            if each.path in remembered and goal.has(name, remembered[each.path])
+        }
+        left = {name: each for name, each in self._files.items() if name not in there}
+        if not left:
+            return there
+        # A tar has the content under one of the names of a file, whichever was written first.
+        by_path = {path: name for name, each in left.items() for path in (each.path, *each.also)}
+        moved: dict[str, _Known] = {}
+        task = f"layer {self._layer.digest.short}"
+        self._progress.begin(task, total_bytes=self._layer.size)
+        with BlobStream(self._place, self._layer) as stream:
+            walk = open_layer(
+                Counted(stream, self._progress, task),
+                self._layer.media_type,
+                where=f"{self._place}@{self._layer.digest}",
+                expected=self._layer,
+                diff_id=self._diff_id,
+            )
+            for entry in walk:
+                path = _shown(entry.name)
+                if entry.kind == "file" and (name := by_path.get(path)):
+                    moved[name] = goal.take(name, entry, partial(self._again, entry.name))
+            walk.finish()
+        self._progress.end(task)
+        if missing := sorted(left.keys() - moved.keys()):
+            raise ContentError(f"{missing[0]} is not in this layer", where=f"{self._place}@{self._layer.digest}")
+        self._remember(remembered | {left[name].path: known for name, known in moved.items()})
+        return there | moved
+
+    def _again(self, name: str) -> Iterator[memoryview]:
+        """The content of the last file with such a name from its beginning, in a stream of its own."""
+        with BlobStream(self._place, self._layer) as stream:
+            for entry in open_layer(stream, self._layer.media_type, where=f"{self._place}@{self._layer.digest}"):
+                if entry.name == name and entry.kind == "file":
+                    yield from entry.pieces()
+                    return
+
+    def _remembered(self) -> dict[str, _Known]:
+        with suppress(OSError, ManifestInvalid):
+            return decode_json(self._note.read_bytes(), dict[str, _Known])
+        return {}
+
+    def _remember(self, known: Mapping[str, _Known]) -> None:
+        with local_errors(self._note):
+            self._note.parent.mkdir(parents=True, exist_ok=True)
+            write_file(self._note, encode_json(dict(known)))
+
+
+def _shown(path: str) -> str:
+    return path if path.isascii() else path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+class _Hashed:
+    """What passed: its digest, size and first bytes."""
+
+    def __init__(self) -> None:
+        self._hash, self._size, self._head = hashlib.sha256(), 0, b""
+
+    def add(self, piece: memoryview | bytes) -> None:
+        self._hash.update(piece)
+        self._size += len(piece)
+        if len(self._head) < HEAD_BYTES:
+            self._head += bytes(piece[: HEAD_BYTES - len(self._head)])
+
+    def known(self) -> _Known:
+        return _Known(Digest(f"sha256:{self._hash.hexdigest()}"), self._size, self._head.hex())
+
+
+def _pass(pieces: Iterator[memoryview], write: Write) -> _Known:
+    hashed = _Hashed()
+    for piece in pieces:
+        hashed.add(piece)
+        write(piece)
+    return hashed.known()
+
+
+class _ToRegistry:
+    """Implements _Goal."""
+
+    def __init__(self, uploads: Uploads) -> None:
+        self._uploads = uploads
+        self.sent = 0
+
+    def has(self, name: str, known: _Known) -> bool:
+        return self._uploads.find(known.digest, known.size) is not None
+
+    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]]) -> _Known:
+        came: list[_Known] = []
+
+        def produce(write: Write) -> Descriptor:
+            # A registry that lost the session gets the file anew: its bytes have passed, so the layer is read again.
+            came.append(_pass(again() if tries else entry.pieces(), write))
+            return Descriptor(media_type="application/octet-stream", digest=came[-1].digest, size=came[-1].size)
+
+        tries = came
+        self._uploads.produce(name, produce)
+        self.sent += came[-1].size
+        return came[-1]
+
+
+class _ToFolder:
+    """Implements _Goal."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.sent = 0
+
+    def has(self, name: str, known: _Known) -> bool:
+        path = self._folder / name
+        return path.is_file() and path.stat().st_size == known.size and digest_of(path) == known.digest
+
+    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]]) -> _Known:
+        path = self._folder / name
+        with local_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with replaced(path) as fresh, fresh.open("wb") as file:
+                known = _pass(entry.pieces(), file.write)
+        self.sent += known.size
+        return known
+
+
+__all__ = ["Moved", "chosen", "move_to_folder", "move_to_registry"]

@@ -1,0 +1,170 @@
+"""``weights find`` and ``out``: weights that are baked into images."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from registry_pipelines.chain.result import StageResult
+from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.envelope import print_json
+from registry_pipelines.cli.names import IMAGES
+from registry_pipelines.cli.output import console, print_lines, rows_table, show_result
+from registry_pipelines.cli.references import named
+from registry_pipelines.errors import InputError
+from registry_pipelines.oci.manifests import encode_json
+from registry_pipelines.progress import count_text, size_text
+
+if TYPE_CHECKING:
+    from registry_pipelines.anatomy.baked.finding import Baked, BakedFile
+    from registry_pipelines.chain.places import Located
+    from registry_pipelines.progress import Progress
+
+_PLATFORM = click.option("--platform", default="", metavar="OS/ARCH", help="Of the image; this machine's unless told.")
+
+
+@click.command("find", short_help="Find weights that are baked into an image.")
+@click.argument("image", metavar="IMAGE|RELEASE", shell_complete=IMAGES)
+@_PLATFORM
+@common
+def find(options: Options, image: str, platform: str) -> None:
+    """Find weights of models in the layers of an image by what the files are, names are a hint alone: their format,
+    bytes, tensors and layer, what the image would have without them, and which instruction to change.
+
+    Each layer is streamed once, nothing is unpacked, and what a scan or an anatomy read is not read again. Files of
+    1 MiB and more count. Pickles are named, and never loaded.
+    """
+    with named(options, [image]) as locate, options.progress() as progress:
+        found = _find(options, locate(image), platform, progress)
+    if options.as_json:
+        print_json(json.loads(encode_json(found)))
+        return
+    _show(found)
+
+
+def _find(options: Options, located: Located, platform: str, progress: Progress) -> Baked:
+    from registry_pipelines.anatomy.baked.finding import find_weights
+    from registry_pipelines.oci.platforms import Platform
+
+    wanted = Platform.parse(platform) if platform else None
+    return find_weights(located.place, located.selector, state=_state(options), platform=wanted, progress=progress)
+
+
+def _state(options: Options) -> Path:
+    config = options.config_if_any()
+    return config.state if config else options.state.parent
+
+
+def _show(found: Baked) -> None:
+    out = console()
+    out.print(found.image, markup=False, soft_wrap=True)
+    for title, rows in (
+        ("weights", [_row(each) for each in found.files]),
+        ("what goes with them", [_row(each) for each in found.companions]),
+    ):
+        if rows:
+            out.print(rows_table(rows, title=title))
+    print_lines(sentences(found))
+
+
+def _row(each: BakedFile) -> dict[str, Any]:
+    told = {
+        "path": each.path if each.path == each.name else f"{each.name} -> {each.path}",
+        "format": each.format + (" (by name)" if each.by_name else ""),
+        "bytes": size_text(each.size),
+        "layer": each.layer,
+        "tensors": " ".join(f"{count} {name}" for name, count in each.dtypes.items()),
+        "": "pickle" if each.pickle else "",
+        "hidden": each.gone,
+    }
+    return told if each.format else {name: told[name] for name in ("path", "bytes", "layer")}
+
+
+def sentences(found: Baked) -> list[str]:
+    """What the tables do not say, for people."""
+    if not found.files:
+        return ["no weights were found", *(f"not looked at: {each}" for each in found.unread)]
+    rest = f"{size_text(found.code)} of {size_text(found.compressed)} as stored"
+    told = [
+        f"without {size_text(found.weights)} of weights the image has {rest}, {size_text(found.code_unpacked)} of "
+        f"{size_text(found.unpacked)} unpacked (an estimate where layers are compressed)",
+        *(f"layer {each.number}: {each.do}" for each in found.layers),
+    ]
+    if found.pickles:
+        told.append(f"{count_text(found.pickles, 'file')} of pickles: whoever loads one may run what it holds")
+    if found.hides:
+        told.append(
+            f"a volume at {found.folder} hides other files of the image: {', '.join(found.hides)}; mount it at a "
+            "folder of its own, and tell the program"
+        )
+    elif found.folder:
+        told.append(f"mounted at {found.folder} the program finds them where they were")
+    return [*told, *(f"not looked at: {each}" for each in found.unread)]
+
+
+@click.command("out", short_help="Bring weights out of an image, to a registry or a folder.")
+@click.argument("image", metavar="IMAGE|RELEASE", shell_complete=IMAGES)
+@click.option("--to", "goal", required=True, metavar="REF|FOLDER", help="REGISTRY/REPOSITORY:TAG, or a folder (./out).")
+@click.option("--path", "paths", multiple=True, metavar="PATH", help="Only what is here in the image; may be repeated.")
+@_PLATFORM
+@common
+def out(options: Options, image: str, goal: str, paths: tuple[str, ...], platform: str) -> None:
+    """Bring the weights that an image has baked in out of its layers, with what goes with them (configs, tokenizers,
+    lists of shards): to a registry as weights, like `weights push` of the same files, or into a folder with its
+    weights.json.
+
+    What begins with `/` or `.` is a folder, else REF. Files are streamed from the layers, and the image stays what it
+    is: `weights find` says which lines of its Dockerfile to change, `rechunk --drop weights` makes an image without
+    them. Killed in the middle, the same command goes on behind the layers that were finished.
+    """
+    from registry_pipelines.anatomy.baked.moving import chosen, move_to_folder, move_to_registry
+
+    began, is_folder = time.monotonic(), goal.startswith(("/", "."))
+    goals = [] if is_folder else [goal]
+    with named(options, [image], goals=goals) as locate, options.progress() as progress:
+        located = locate(image)
+        found = _find(options, located, platform, progress)
+        files, state = chosen(found, paths), _state(options)
+        if is_folder:
+            where = goal
+            moved = move_to_folder(located.place, found, files, Path(goal), state=state, progress=progress)
+        else:
+            target = locate(goal, default_tag="")
+            if not target.tag or target.digest:
+                raise InputError("weights are stored under a tag", where=goal, do="Write REGISTRY/REPOSITORY:TAG")
+            where = f"{target.place}:{target.tag}"
+            moved = move_to_registry(
+                located.place,
+                found,
+                files,
+                target.place,
+                target.tag,
+                state=state,
+                engine=options.engine(None),
+                progress=progress,
+            )
+    result = StageResult(
+        stage="weights",
+        subject=where,
+        action=f"brought {count_text(len(files), 'file')} out of {located.place}" if moved.changed else "unchanged",
+        digest=moved.manifest.digest,
+        changed=moved.changed,
+        bytes_moved=moved.sent,
+        seconds=time.monotonic() - began,
+        facts={
+            "files": len(files),
+            "size_bytes": moved.weights.size,
+            "image_bytes": found.compressed,
+            "code_bytes": found.code,
+            "folder": found.folder,
+        },
+        notes=sentences(found),
+    )
+    show_result(result, as_json=options.as_json)
+
+
+COMMANDS = [find, out]

@@ -1,0 +1,216 @@
+"""Weights in images: found by content, brought out as the same artifact that a push of the files makes, left out."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from registry_pipelines.anatomy.anatomy import image_anatomy
+from registry_pipelines.anatomy.baked.finding import Baked, find_weights
+from registry_pipelines.anatomy.baked.moving import Moved, chosen, move_to_folder, move_to_registry
+from registry_pipelines.anatomy.rechunk.engine import rechunk
+from registry_pipelines.anatomy.rechunk.model import RechunkOptions
+from registry_pipelines.errors import InputError, LayerInvalid
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Manifest
+from registry_pipelines.oci.platforms import Platform
+from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.layout import LayoutRegistry
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.scan.weights_found import read_gguf, read_safetensors
+from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.transfer.engine import Engine
+from registry_pipelines.weights.hashing import read_folder
+from registry_pipelines.weights.model import FILE_PATH, to_manifest
+from tests.anatomy.baked_images import MIB, gguf, pickled, pytorch, safetensors
+from tests.anatomy.rechunk.images import unpacked_by_tar
+from tests.scan.images import DEBIAN, Files, push_image
+
+LARGE = MIB + 1024
+LINUX = Platform.parse("linux/amd64")
+HUB = "root/.cache/huggingface/hub/models--team--m"
+SHARDS = [safetensors(LARGE, seed=seed) for seed in (1, 2)]
+MODEL: Files = {
+    "models/a/model-00001-of-00002.safetensors": SHARDS[0],
+    "models/a/no-name-that-tells": SHARDS[1],
+    "models/a/config.json": "{}",
+    "models/a/model.safetensors.index.json": "{}",
+    "models/a/notes.bin": b"n" * 2000,
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(LayoutRegistry(tmp_path / "registry"), "team/app")
+
+
+def find(place: Place, tmp_path: Path, *layers: Files) -> Baked:
+    image = push_image(place, layers)
+    return find_weights(place, image.digest, state=tmp_path / "state", platform=LINUX)
+
+
+def out(place: Place, found: Baked, tmp_path: Path, *below: str) -> tuple[Moved, Place]:
+    target = Place(LayoutRegistry(tmp_path / "weights"), "team/weights")
+    engine, state = Engine(state=tmp_path / "state" / "transfer"), tmp_path / "state"
+    return move_to_registry(place, found, chosen(found, below), target, "v1", state=state, engine=engine), target
+
+
+def test_weights_are_found_by_what_they_are_and_names_are_a_hint(place: Place, tmp_path: Path) -> None:
+    found = find(
+        place,
+        tmp_path,
+        {**DEBIAN, "usr/lib/big.so": b"\x7fELF" + bytes(LARGE), "data/table.npy": b"\x93NUMPY" + bytes(LARGE)},
+        {
+            **MODEL,
+            "m/q4": gguf(LARGE),
+            "m/old.pt": pytorch(LARGE),
+            "m/checkpoint.pkl": pickled(LARGE),
+            "usr/lib/python3/dist-packages/nltk/words.pkl": pickled(LARGE),
+            "m/named.safetensors": b"\0" * LARGE,
+            "m/log.json": b'{"a": "' + b"x" * LARGE + b'"}',
+            "m/small.safetensors": safetensors(1000),
+        },
+    )
+    told = {each.path: (each.format, each.layer, each.pickle, each.by_name, each.dtypes) for each in found.files}
+    assert told == {
+        "models/a/model-00001-of-00002.safetensors": ("safetensors", 2, False, False, {"BF16": 2}),
+        "models/a/no-name-that-tells": ("safetensors", 2, False, False, {"BF16": 2}),
+        "m/q4": ("gguf", 2, False, False, {"Q4_K": 2, "Q6_K": 1, "F32": 1}),
+        "m/old.pt": ("pytorch", 2, True, False, {}),
+        "m/checkpoint.pkl": ("pickle", 2, True, True, {}),
+        "m/named.safetensors": ("unknown", 2, False, True, {}),
+    }
+    assert {each.path for each in found.companions} == {
+        "models/a/config.json",
+        "models/a/model.safetensors.index.json",
+    }
+    assert found.pickles == 2 and found.weights == sum(each.size for each in found.files)
+    assert (
+        found.code + found.weights_compressed == found.compressed
+        and found.code_unpacked + found.weights == found.unpacked
+    )
+    anatomy = image_anatomy(place, found.digest, state=tmp_path / "state", platform=LINUX)
+    [row] = [each for each in anatomy.advice if each.kind == "baked-weights"]
+    assert anatomy.read_layers == 0 and (row.files, row.size) == (len(found.files), found.weights)
+
+
+def test_hidden_weights_count_and_are_not_brought_out(place: Place, tmp_path: Path) -> None:
+    found = find(place, tmp_path, MODEL, {"models/a/.wh.no-name-that-tells": "", "app/main.py": "x"})
+    assert {each.path: each.gone for each in found.files}["models/a/no-name-that-tells"] == "deleted"
+    assert set(chosen(found)) == {
+        "model-00001-of-00002.safetensors",
+        "config.json",
+        "model.safetensors.index.json",
+    }
+    assert found.folder == "/models/a" and found.hides == ("/models/a/notes.bin",)
+
+
+def test_what_comes_out_is_what_a_push_of_the_files_makes(
+    peer: Callable[[str], str], place: Place, tmp_path: Path
+) -> None:
+    """Held against tar, which unpacks the same layer, and the sums of coreutils."""
+    found = find(place, tmp_path, DEBIAN, MODEL)
+    moved, target = out(place, found, tmp_path)
+    manifest = target.registry.get_manifest("team/weights", "v1").content()
+    assert isinstance(manifest, Manifest)
+    tar = tmp_path / "layer.tar.gz"
+    image = image_for(place, found.digest, LINUX)
+    tar.write_bytes(read_blob(place, image.layers[1][0], limit=1 << 30))
+    (tmp_path / "root").mkdir()
+    subprocess.run([peer("tar"), "-xf", tar, "-C", tmp_path / "root"], check=True)
+    model = tmp_path / "root" / "models" / "a"
+    (model / "notes.bin").unlink()
+    for layer in manifest.layers:
+        name = (layer.annotations or {})[FILE_PATH]
+        told = subprocess.run([peer("sha256sum"), model / name], check=True, capture_output=True, text=True).stdout
+        assert told.split()[0] == layer.digest.hex and (model / name).stat().st_size == layer.size
+    assert to_manifest(read_folder(model).weights).digest == moved.manifest.digest == manifest_digest(target)
+    again, _ = out(place, found, tmp_path)
+    assert (again.sent, again.changed, moved.sent) == (0, False, moved.weights.size)
+    into = move_to_folder(place, found, chosen(found), tmp_path / "out", state=tmp_path / "other")
+    assert into.manifest.digest == moved.manifest.digest
+    assert subprocess.run(["diff", "-r", "-x", "weights.json", model, tmp_path / "out"], check=False).returncode == 0
+    (tmp_path / "out" / "stranger").touch()
+    with pytest.raises(InputError, match="stranger is no part"):
+        move_to_folder(place, found, chosen(found), tmp_path / "out", state=tmp_path / "other")
+
+
+def manifest_digest(target: Place) -> Digest:
+    return target.registry.resolve(target.repository, "v1").digest
+
+
+def test_files_of_a_download_cache_get_the_names_of_their_links(place: Place, tmp_path: Path) -> None:
+    found = find(
+        place,
+        tmp_path,
+        {
+            f"{HUB}/blobs/aaa": SHARDS[0],
+            f"{HUB}/blobs/bbb": "{}",
+            f"{HUB}/snapshots/rev/model.safetensors": "->../../blobs/aaa",
+            f"{HUB}/snapshots/rev/config.json": "->../../blobs/bbb",
+        },
+    )
+    assert set(chosen(found)) == {"model.safetensors", "config.json"}
+    assert found.folder == f"/{HUB}/snapshots/rev"
+    moved, _ = out(place, found, tmp_path)
+    assert [file.digest for file in moved.weights.files] == [Digest.of(b"{}"), Digest.of(SHARDS[0])]
+
+
+def test_hard_links_are_one_file_and_one_folder_may_be_chosen(place: Place, tmp_path: Path) -> None:
+    found = find(place, tmp_path, {"a/x": SHARDS[0], "a/x.safetensors": "=>a/x"}, {"b/y": SHARDS[1]})
+    assert sorted(chosen(found)) == ["a/x", "b/y"] and found.folder == ""
+    assert set(chosen(found, ["/b"])) == {"y"}
+    moved, _ = out(place, found, tmp_path, "/a")
+    assert [file.digest for file in moved.weights.files] == [Digest.of(SHARDS[0])]
+    with pytest.raises(InputError, match="no weights were found below /c"):
+        chosen(found, ["/c"])
+
+
+def test_a_layer_with_other_bytes_names_nothing(place: Place, tmp_path: Path) -> None:
+    found = find(place, tmp_path, MODEL)
+    [(layer, _)] = image_for(place, found.digest, LINUX).layers
+    path = next((tmp_path / "registry").rglob(layer.digest.hex))
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(LayerInvalid):
+        out(place, found, tmp_path)
+    target = Place(LayoutRegistry(tmp_path / "weights"), "team/weights")
+    assert digest_at(target, "v1") is None
+
+
+def test_rechunk_leaves_weights_out_and_nothing_else(place: Place, tmp_path: Path) -> None:
+    """The tree is what tar makes of the layers, less the files that were found."""
+    image = push_image(place, [DEBIAN, {**MODEL, "app/main.py": "x", "models/b/link": "=>models/a/no-name-that-tells"}])
+    target = Place(LayoutRegistry(tmp_path / "made"), "team/app")
+    made = rechunk(place, image.digest, target, options=RechunkOptions(drop=("weights",)), state=tmp_path / "state")
+    [dropped] = made.images[0].dropped
+    assert (dropped.kind, dropped.files, dropped.size) == ("baked-weights", 3, sum(map(len, SHARDS)))
+    found = find_weights(target, made.derived, state=tmp_path / "state", platform=LINUX)
+    assert found.files == () and made.images[0].size_after < 20_000
+    before = unpacked_by_tar(place, image.digest, tmp_path / "before")
+    after = unpacked_by_tar(target, made.derived, tmp_path / "after")
+    assert {name for name in before if name not in after} == {
+        "models/a/model-00001-of-00002.safetensors",
+        "models/a/no-name-that-tells",
+        "models/b/link",
+    }
+
+
+@given(st.binary(max_size=400))
+def test_headers_of_strangers_are_read_or_not_and_never_fail(raw: bytes) -> None:
+    assert read_safetensors(raw) is None or raw.strip()[:1] == b"{"
+    assert sum(read_gguf(b"GGUF\x03\0\0\0" + raw).values()) <= 1_000_000
+
+
+@given(st.integers(0, 4000))
+def test_a_header_that_is_cut_tells_the_number_alone(cut: int) -> None:
+    whole = gguf(0, words=100)
+    told = read_gguf(whole[:cut])
+    assert told == read_gguf(whole) if cut >= len(whole) else sum(told.values()) == (4 if cut >= 24 else 0)
