@@ -21,6 +21,7 @@ from registry_pipelines.deploying.record import (
     DeploymentRecord,
     attest_deployment,
     latest,
+    time_after,
 )
 from registry_pipelines.deploying.rollout import Limits, RolledOut, Wanted, against, before_of, roll_out
 from registry_pipelines.errors import InputError, PromotionDenied
@@ -182,7 +183,10 @@ def _act(session: Session, plan: _Plan, platform: Platform) -> tuple[RolledOut, 
         done = roll_out(
             platform, plan.look, plan.wanted, limits, lambda text: progress.waiting(where, reason=text, left_s=None)
         )
-    now = session.now().strftime(TIME_FORMAT)
+    newest = last
+    if done.outcome != "running":  # it must not stand behind what a clock wrote that was ahead of this one
+        newest = latest(notes_about(session, plan.release, of_future=True), plan.settings.name, plan.release.image)
+    now = time_after(session.now(), newest)
     unbroken = last is not None and last.outcome == "running" and last.revision == done.look.revision
     since = (last.since if last and unbroken else now) if done.outcome == "running" else ""
     return done, DeploymentRecord(

@@ -34,12 +34,13 @@ def deployed_digests(session: Session) -> dict[Digest, str]:
     return found
 
 
-def notes_about(session: Session, release: Release) -> list[DeploymentRecord]:
-    """The believed notes about a release, oldest first. Raises RegistryError, InputError."""
+def notes_about(session: Session, release: Release, *, of_future: bool = False) -> list[DeploymentRecord]:
+    """The believed notes about a release, oldest first. of_future: also those by which it ran in the future. Raises
+    RegistryError, InputError."""
     known = read_attestations(
         session.source(release), release.digest, session.verifier(), predicate_type=DEPLOYMENT_TYPE
     )
-    return read_deployments(known, release.digest)
+    return read_deployments(known, release.digest, None if of_future else session.now())
 
 
 def where_it_ran(session: Session, release: Release) -> dict[str, str]:
@@ -82,7 +83,7 @@ def _notes(session: Session, settings: DeploySettings) -> Iterator[DeploymentRec
     first = Release(image.name, channel, named)
     for release in [first, *releases_before(place, first, channel, verifier)]:
         known = read_attestations(place, release.digest, verifier, predicate_type=DEPLOYMENT_TYPE)
-        record = latest(read_deployments(known, release.digest), settings.name, image.name)
+        record = latest(read_deployments(known, release.digest, session.now()), settings.name, image.name)
         if record is not None:
             yield record
 

@@ -22,6 +22,8 @@ from registry_pipelines.registry.protocol import Place
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """UTC, whole seconds."""
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""Of two machines."""
 
 Outcome = Literal["running", "failed", "taken back"]
 """``running``: all that runs there is the release. ``failed``: it did not come up, and what runs is not known, or is
@@ -78,9 +80,10 @@ def attest_deployment(place: Place, subject: Descriptor, record: DeploymentRecor
     return attest_once(place, subject, DEPLOYMENT_TYPE, msgspec.Raw(encode_json(record)), signer)
 
 
-def read_deployments(known: Attestations, digest: Digest) -> list[DeploymentRecord]:
+def read_deployments(known: Attestations, digest: Digest, now: datetime | None) -> list[DeploymentRecord]:
     """The believed records about ``digest``, oldest first. known: what was read and verified about it. A damaged record
-    counts for nothing."""
+    counts for nothing; nor does one that says it ran there in the future: a wrong clock wrote it, and it would hide for
+    years that the release went down since. now None: those count, too."""
     found: list[DeploymentRecord] = []
     for attestation in known.of_type(DEPLOYMENT_TYPE):
         where = str(attestation.descriptor.digest)
@@ -90,7 +93,8 @@ def read_deployments(known: Attestations, digest: Digest) -> list[DeploymentReco
             )
         except ManifestInvalid:
             continue
-        if record.digest == digest and _moment(record.time):
+        at = _moment(record.time)
+        if record.digest == digest and at and not (now and record.outcome == "running" and at > now + CLOCKS_DIFFER):
             found.append(record)
     return sorted(found, key=lambda each: (each.time, each.outcome != "running"))
 
@@ -101,6 +105,13 @@ def latest(records: Sequence[DeploymentRecord], deployment: str, image: str) -> 
     return mine[-1] if mine else None
 
 
+def time_after(now: datetime, last: DeploymentRecord | None) -> str:
+    """The time of a record that is made now: behind the last one, also where a clock was set back, for the newest
+    counts."""
+    newest = _moment(last.time) if last else None
+    return (newest + timedelta(seconds=1) if newest and newest > now else now).strftime(TIME_FORMAT)
+
+
 def _moment(text: str) -> datetime | None:
     try:
         return datetime.strptime(text, TIME_FORMAT).replace(tzinfo=UTC)
@@ -108,4 +119,12 @@ def _moment(text: str) -> datetime | None:
         return None
 
 
-__all__ = ["TIME_FORMAT", "DeploymentRecord", "Outcome", "attest_deployment", "latest", "read_deployments"]
+__all__ = [
+    "TIME_FORMAT",
+    "DeploymentRecord",
+    "Outcome",
+    "attest_deployment",
+    "latest",
+    "read_deployments",
+    "time_after",
+]

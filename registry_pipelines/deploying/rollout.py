@@ -66,10 +66,20 @@ class _NotUp(Exception):
 
 
 def before_of(look: Look, wanted: Wanted) -> str:
-    """The image that runs before a roll-out; of one that is under way or over, what its annotation says."""
-    if look.written != wanted.image:
-        return look.ran
-    return look.annotations.get(BEFORE, "") if look.annotations.get(RELEASE) == wanted.image else ""
+    """The image that runs before a roll-out; of one that is under way or over, what its annotation says. So it is where
+    an earlier one of ours never came up: back to that would be back to nothing."""
+    own = look.annotations.get(RELEASE) == look.written
+    noted = look.annotations.get(BEFORE, "") if own else ""
+    if look.written == wanted.image:
+        return noted
+    return noted if noted and _never_came_up(look, noted) else look.ran
+
+
+def _never_came_up(look: Look, before: str) -> bool:
+    """Whether what is written runs nowhere yet: what ran before is there still, or nothing is ready. A pod of one that
+    ran for weeks may be down at any moment, too."""
+    still = before.rpartition("@")[2] in look.digests
+    return not look.settled and (still or not any(each.ready for each in look.instances))
 
 
 def against(look: Look, wanted: Wanted) -> list[str]:

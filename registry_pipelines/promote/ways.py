@@ -80,7 +80,7 @@ def read_way(
                 break
     deployed: dict[str, DeploymentRecord | None] = {}
     if channel.deployed is not None:
-        notes = read_deployments(known, release.digest)
+        notes = read_deployments(known, release.digest, now)
         deployed = {name: latest(notes, name, release.image) for name in channel.deployed.names}
     return Way(channel, before, stayed, tuple(unapproved), deployed)
 

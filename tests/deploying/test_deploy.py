@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def session(fleet: Fleet) -> Session:
 
 def records(fleet: Fleet, release: Release) -> list[Any]:
     tools = session(fleet)
-    return read_deployments(read_attestations(tools.source(release), release.digest, tools.verifier()), release.digest)
+    known = read_attestations(tools.source(release), release.digest, tools.verifier())
+    return read_deployments(known, release.digest, tools.now())
 
 
 def test_from_the_plan_to_the_next_channel_and_back(fleet: Fleet, cluster: WorkloadCluster, config: Path) -> None:
@@ -258,3 +260,29 @@ def test_gates_that_could_never_open_are_refused(fleet: Fleet) -> None:
     assert "nothing comes before the first channel" in told
     assert "`one` runs what prod names, which is no channel before this one" in told
     assert "`t` runs tool, not app" in told
+
+
+def test_notes_of_a_wrong_clock_hide_nothing(
+    fleet: Fleet, cluster: WorkloadCluster, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that was years ahead, and one that was set back, while the release was read back."""
+    chain = deployed(fleet, config)
+    cluster.make("deployments", "web", "docker.io/library/nginx:1")
+    cluster.steps = 9
+    one = released(fleet, chain, "v1.0.0")
+    for days in (0, 3000):
+        monkeypatch.setattr(Session, "now", lambda _, days=days: datetime.now(UTC) + timedelta(days=days))
+        run(fleet, "deploy", "web")
+    monkeypatch.undo()
+    with pytest.raises(PromotionHeld, match="held: deployment") as held:
+        chain.promote(one, JANE, channel="prod")
+    assert "it was seen there for 0 s" in held.value.reasons[0]
+    time.sleep(1.1)
+    assert answer(fleet, "deploy", "web")["facts"]["ran_s"] < 1000
+    monkeypatch.setattr(Session, "now", lambda _: datetime.now(UTC) - timedelta(hours=2))
+    cluster.write(WEB, "docker.io/library/nginx:2", "kubectl-edit")
+    cluster.broken[f"{chain.registry('us').name}/team/app@{one.digest}"] = "CrashLoopBackOff"
+    run(fleet, "deploy", "web", code=1)
+    monkeypatch.undo()
+    with pytest.raises(PromotionDenied, match="did not come up"):
+        chain.promote(one, JANE, channel="prod")

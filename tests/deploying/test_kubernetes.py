@@ -59,6 +59,19 @@ def test_what_does_not_come_up_is_taken_back_to_the_digest_that_ran(cluster: Wor
     assert cluster.image(WEB) == f"{APP}@{OLD}" and cluster.running(WEB) == [f"{APP}@{OLD}"]
 
 
+def test_back_is_not_to_an_earlier_release_that_never_came_up(cluster: WorkloadCluster, workload: Opener) -> None:
+    """As when a roll-out is killed, or not taken back, and the channel names another release by then."""
+    cluster.make("deployments", "web", f"{APP}@{OLD}")
+    for digest in (NEW, THIRD):
+        cluster.broken[f"{APP}@{digest}"] = "CrashLoopBackOff"
+    place = workload()
+    assert rolled(place, rollback=False).outcome == "failed" and cluster.image(WEB) == f"{APP}@{NEW}"
+    assert f"{APP}@{OLD}" in cluster.running(WEB), "pods of it go when new ones are ready"
+    done = roll_out(place, place.look(), wanted(THIRD), limits())
+    assert (done.outcome, done.before) == ("taken back", f"{APP}@{OLD}"), done.reasons
+    assert cluster.running(WEB) == [f"{APP}@{OLD}"]
+
+
 def test_a_stuck_controller_and_an_order_not_to_go_back(cluster: WorkloadCluster, workload: Opener) -> None:
     cluster.make("deployments", "web", f"{APP}@{OLD}")
     cluster.stuck = True
