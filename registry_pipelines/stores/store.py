@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -26,11 +26,14 @@ from registry_pipelines.errors import (
     ToolMissing,
     Unauthorized,
     Unavailable,
+    Unsupported,
 )
 from registry_pipelines.oci.files import local_errors
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
+
+    from registry_pipelines.stores.parts import PartUploads
 
 PART_BYTES = 8 << 20
 """Of an upload by parts, at least; S3 takes none below 5 MiB."""
@@ -47,6 +50,8 @@ RETRY_S = 120.0
 
 _SCHEMES = ("s3", "gs", "az")
 _SECRET = re.compile(r"(://[^/\s?]+[^\s?]*)\?[^\s)]*")
+_NOT_PARTIAL = ("non-partial response", "NotPartial")
+"""Obstore's words for a store that answers a range with all of the object; it has no class of its own for it."""
 _SECOND = "InvalidBlockList"
 _FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507")
 
@@ -84,10 +89,25 @@ class StoreReader:
         self._left -= count
         return count
 
+    def cut(self, start: int, stop: int | None) -> None:
+        """Read past what comes before a byte, and stop before another. Raises Unavailable: it is shorter."""
+        self._left = self.size
+        waste = memoryview(bytearray(min(PIECE_BYTES, start))) if start else memoryview(b"")
+        behind = start
+        while behind:
+            if not (count := self.readinto(waste[:behind])):
+                raise Unavailable("the object is shorter than was asked for", where=self._where)
+            behind -= count
+        self.start, self._left = start, (self.size if stop is None else min(stop, self.size)) - start
+
     def close(self) -> None:
         """See BlobReader."""
         self._left = 0
         self._source.close()
+
+
+class _NoRanges(Unsupported):
+    """The store answered a range with something else."""
 
 
 class _Chunks:
@@ -115,10 +135,16 @@ class ObjectStore:
     A key has parts between slashes, none of them empty.
     """
 
-    def __init__(self, client: Client, name: str, folder: Path | None = None) -> None:
+    def __init__(
+        self, client: Client, name: str, folder: Path | None = None, *, parts: PartUploads | None = None
+    ) -> None:
         """name: the address, without secrets; for people. folder: of a store that is one, where a part of a key without
-        objects may be left behind."""
+        objects may be left behind. parts: see ``parts``."""
         self._client, self.name, self._folder = client, name, folder
+        self.ranges = True
+        """False once the store answered a range with the whole object."""
+        self.parts = parts
+        """Uploads that outlive this process, where the store has them and we can ask for them."""
 
     def size(self, key: str) -> int | None:
         """Bytes of an object; None where there is none."""
@@ -148,20 +174,41 @@ class ObjectStore:
                 position += reader.readinto(memoryview(content)[position:])
             return bytes(content)
 
+    def read_head(self, key: str, size: int) -> bytes:
+        """The first bytes of an object, which has that many at least. Raises NotFound; Unavailable: it is shorter."""
+        content, position = bytearray(size), 0
+        with self.open(key, stop=size) as reader:
+            while position < size and (count := reader.readinto(memoryview(content)[position:])):
+                position += count
+        return bytes(content[:position])
+
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> StoreReader:
-        """An object from a byte on, up to (not including) another. Raises NotFound; Unavailable: it is shorter."""
+        """An object from a byte on, up to (not including) another. Of a store that answers a range with all of it, what
+        comes before is read and dropped. Raises NotFound; Unavailable: it is shorter."""
         if self._folder is not None:
             return self._open_file(self._folder / key, start, stop)
-        import obstore
+        if self.ranges and (start or stop is not None):
+            options = {"range": {"offset": start} if stop is None else (start, stop)}
+            try:
+                return self._get(key, options)
+            except _NoRanges:
+                self.ranges = False
+        reader = self._get(key, None)
+        reader.cut(start, stop)
+        return reader
 
-        options: Any = None
+    def _get(self, key: str, options: Any) -> StoreReader:
+        import obstore
+        from obstore.exceptions import BaseError
+
         where = self._at(key)
-        if stop is not None:
-            options = {"range": (start, stop)}
-        elif start:
-            options = {"range": {"offset": start}}
         with _errors(where):
-            found = obstore.get(self._client, key, options=options)
+            try:
+                found = obstore.get(self._client, key, options=options)
+            except BaseError as error:
+                if not any(word in str(error) for word in _NOT_PARTIAL):
+                    raise
+                raise _NoRanges(f"the store reads no ranges: {_said(error)}", where=where) from error
             size, (first, last) = int(found.meta["size"]), found.range
         chunks = _Chunks(iter(found.stream(min_chunk_size=PIECE_BYTES)))
         return StoreReader(chunks, where, size=size, start=first, stop=last)
@@ -236,17 +283,35 @@ class ObjectStore:
         except NotFound:
             return
 
+    def delete_all(self, keys: Sequence[str]) -> None:
+        """Take objects away that are there, many with one request where the store can."""
+        import obstore
+
+        if keys:
+            with _errors(self._at(keys[0])):
+                obstore.delete(self._client, list(keys))
+
+    def copy(self, key: str, to: str) -> None:
+        """Put an object under a second key, within the store, in place of the one before. Raises NotFound, Refused by
+        S3 for more than 5 GB."""
+        import obstore
+
+        with _errors(self._at(key)):
+            obstore.copy(self._client, key, to)
+
     def _at(self, key: str) -> str:
         return f"{self.name}/{key}"
 
 
-def open_store(address: str, *, region: str = "", endpoint: str = "", aws_profile: str = "") -> ObjectStore:
+def open_store(
+    address: str, *, region: str = "", endpoint: str = "", aws_profile: str = "", lasting_uploads: bool = False
+) -> ObjectStore:
     """A store by its address; nothing is asked yet.
 
     address: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``, or a folder, which is made where
     it is not there. endpoint: of a store that speaks S3 and is not AWS; plain HTTP for ``http://``. aws_profile:
     whose credentials; the default chain of boto3 unless told, or where boto3 is not there the environment's. Google's
-    are the application default ones, Azure's the environment's.
+    are the application default ones, Azure's the environment's. lasting_uploads: have ``parts``, where there are any.
 
     Raises InputError: no such address; ToolMissing: ``obstore`` is not installed.
     """
@@ -259,13 +324,17 @@ def open_store(address: str, *, region: str = "", endpoint: str = "", aws_profil
         with local_errors(folder):
             return ObjectStore(LocalStore(folder, mkdir=True), str(folder), folder)
     parts = urlsplit(address)
-    scheme = parts.scheme
+    scheme, by_parts = parts.scheme, None
     if scheme not in _SCHEMES or not parts.netloc or parts.query or parts.username or parts.fragment:
         known = ", ".join(f"{each}://NAME/PREFIX" for each in _SCHEMES)
         raise InputError(f"{_plain(address)} is no object store", do=f"Write {known}, or a folder")
     more: dict[str, Any] = {}
     if scheme == "s3":
         more = _of_s3(region, endpoint, aws_profile)
+        if lasting_uploads:
+            from registry_pipelines.stores.parts import part_uploads  # with boto3
+
+            by_parts = part_uploads(address, region=region, endpoint=endpoint, aws_profile=aws_profile)
     elif endpoint:
         more = {"base_url" if scheme == "gs" else "endpoint": endpoint}
     with _errors(address):
@@ -278,7 +347,7 @@ def open_store(address: str, *, region: str = "", endpoint: str = "", aws_profil
             )
         except (BaseError, TypeError, ValueError) as error:
             raise InputError(f"the store cannot be opened: {_said(error)}", where=address) from error
-    return ObjectStore(client, address.rstrip("/"))
+    return ObjectStore(client, address.rstrip("/"), parts=by_parts)
 
 
 def _need(module: str, extra: str, why: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -33,12 +33,13 @@ class UploadsStopped(LocalError):
 @dataclass(frozen=True)
 class Wanted:
     """A blob that another place has. label: its name in progress. mount_from: repositories of the target's registry
-    that are believed to have it, too."""
+    that are believed to have it, too. into: a repository of the target's registry, instead of the target's own."""
 
     source: Place
     descriptor: Descriptor
     label: str
     mount_from: tuple[str, ...] = ()
+    into: str = ""
 
 
 @dataclass
@@ -71,19 +72,21 @@ class Uploads:
 
         Raises Unavailable and the like once the patience ended.
         """
-        if self._present(digest, size):
+        if self._present(self.target, digest, size):
             return "present"
-        return "mounted" if self._mount(digest, size, mount_from) else None
+        return "mounted" if self._mount(self.target, digest, size, mount_from) else None
 
-    def _present(self, digest: Digest, size: int) -> bool:
+    def _present(self, target: Place, digest: Digest, size: int) -> bool:
         self._go_on()
-        registry, repository = self.target.registry, self.target.repository
-        look = partial(registry.blob_size, repository, digest)
-        return self._tools.health.persist(self.target, "mount", look) == size
+        look = partial(target.registry.blob_size, target.repository, digest)
+        return self._tools.health.persist(target, "mount", look) == size
 
-    def _mount(self, digest: Digest, size: int, repositories: Sequence[str]) -> bool:
-        others = [name for name in dict.fromkeys(repositories) if name != self.target.repository]
-        return any(mount(self.target, digest, size, name, self._tools.health) for name in others)
+    def _mount(self, target: Place, digest: Digest, size: int, repositories: Sequence[str]) -> bool:
+        others = [name for name in dict.fromkeys(repositories) if name != target.repository]
+        return any(mount(target, digest, size, name, self._tools.health) for name in others)
+
+    def _goal(self, wanted: Wanted) -> Place:
+        return replace(self.target, repository=wanted.into) if wanted.into else self.target
 
     def bring(self, wanted: Sequence[Wanted]) -> list[Brought]:
         """Have blobs at the target: there already, mounted, or copied, several at once; how, in their order.
@@ -120,13 +123,12 @@ class Uploads:
         return [pair for there, pair in zip(answers, left, strict=True) if not there]
 
     def _has(self, wanted: Wanted) -> bool:
-        return self._present(wanted.descriptor.digest, wanted.descriptor.size)
+        return self._present(self._goal(wanted), wanted.descriptor.digest, wanted.descriptor.size)
 
     def _take_over(self, held: Mapping[Digest, str], wanted: Wanted) -> bool:
         digest = wanted.descriptor.digest
-        return self._mount(
-            digest, wanted.descriptor.size, [*wanted.mount_from, *([held[digest]] if digest in held else [])]
-        )
+        others = [*wanted.mount_from, *([held[digest]] if digest in held else [])]
+        return self._mount(self._goal(wanted), digest, wanted.descriptor.size, others)
 
     def _copy(self, wanted: Wanted, brought: Brought, errors: list[RegistryPipelinesError]) -> None:
         def moved(_position: int, byte_count: int) -> None:
@@ -141,7 +143,8 @@ class Uploads:
             return
         self._progress.begin(wanted.label, total_bytes=wanted.descriptor.size)
         source, descriptor = left_to_us(wanted.source), wanted.descriptor
-        [outcome] = move_blob(source, descriptor, [self.target], self._recording(), moved, resumed=resumed)
+        goal = self._goal(wanted)
+        [outcome] = move_blob(source, descriptor, [goal], self._recording(), moved, resumed=resumed)
         self._progress.end(wanted.label, note="failed" if outcome else brought.how)
         if outcome is not None:
             errors.append(outcome)
