@@ -122,10 +122,10 @@ def audit(session: Session, wanted: Wanted, *, read: bool = True, sources: Seque
             *(f"{each.source} could not be read: {each.error}" for each in failed),
         ],
         next_steps=_next_steps(standing),
-        notes=[*_notes(session, done, judgement)],
+        notes=[*_notes(session, done, judgement, since)],
         ok=not standing and not failed and not judgement.more,
         exit_code=EvidenceError.exit_code
-        if standing
+        if standing or judgement.more
         else failed[0].error.exit_code
         if failed and failed[0].error
         else 0,
@@ -233,8 +233,14 @@ def _next_steps(standing: Sequence[Alert]) -> list[str]:
     return [*steps, f'registry-pipelines report audit --acknowledge {standing[0].id} --reason "WHY IT IS NO HARM"']
 
 
-def _notes(session: Session, done: Sequence[Read], judgement: Judgement) -> Iterator[str]:
+def _notes(session: Session, done: Sequence[Read], judgement: Judgement, since: datetime) -> Iterator[str]:
     for each in done:
+        if each.new and each.oldest is not None and each.oldest < since:
+            days = (session.now() - each.oldest).days + 1
+            yield (
+                f"{each.source}: it told of events since {write_time(each.oldest)}, which is before the time that was "
+                f"judged: `registry-pipelines report audit --kept --since {days}d` judges them"
+            )
         yield from (f"{each.source}: {note}" for note in each.reading.notes)
         if each.reading.unread:
             yield f"{each.source}: {count_text(each.reading.unread, 'entry', 'entries')} could not be read"

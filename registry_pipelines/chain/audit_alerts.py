@@ -22,9 +22,6 @@ from registry_pipelines.report.audit.acknowledged import Acknowledgement, acknow
 from registry_pipelines.report.audit.alerts import TOGETHER, Judge, Judgement, deeds
 from registry_pipelines.report.audit.store import only
 
-BEFORE = timedelta(days=90)
-"""So far back it is looked what a channel named before, to tell a move back from a move on."""
-
 
 def judged(session: Session, since: datetime) -> Judgement:
     """Alerts over the kept events since, with who acknowledged them. Raises InputError, LocalError."""
@@ -39,7 +36,7 @@ def judged(session: Session, since: datetime) -> Judgement:
     evidence = SignedEvidence(session, verifier, known=ledger.known, deletions=deletions)
     judge = Judge(evidence, session.config.report.audit.pushers, now=now, named=named)
     moves = only(("push",), "action") & done & only(evidence.channel_names or {""}, "tag")
-    for event in store.events(since=since - BEFORE, until=since, where=moves):
+    for event in store.events(until=since, where=moves):  # of all that is kept: what a channel named tells a move back
         judge.remember(event)
     for event in store.events(since=since, where=changing):
         judge.look(event)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from registry_pipelines.chain.audit_sources import registries_that_name_callers
+from registry_pipelines.chain.audit_sources import name_in_logs, registries_that_name_callers
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.plans import plan_store
 from registry_pipelines.chain.session import Session
@@ -47,8 +47,10 @@ class SignedEvidence:
         self, session: Session, verifier: Verifier | None, *, known: Mapping[str, str], deletions: Iterable[Event]
     ) -> None:
         self._session, self._verifier, self._known = session, verifier, known
-        self._channels = dict(_channel_places(session))
-        self._naming = registries_that_name_callers(session)
+        self._one_name = name_in_logs(session)
+        places = _channel_places(session)
+        self._channels = {(self._registry(name), repository): found for (name, repository), found in places}
+        self._naming = {self._registry(name) for name in registries_that_name_callers(session)}
         self._promotions: dict[tuple[str, str], list[tuple[str, datetime]]] = {}
         self.problems: list[str] = []
         """Plans that cannot be believed, one sentence each."""
@@ -56,7 +58,7 @@ class SignedEvidence:
         aside: list[Event] = []
         for each in deletions:
             if each.id not in known:
-                wanted.update(_keys(each))
+                wanted.update(self._keys(each))
                 aside += [each] if is_quarantine(each.repository) else []
         self._planned = self._plans_for(wanted) if wanted and verifier else {}
         self._purged = [each.time for each in aside if self._by_plan(each)]
@@ -68,7 +70,7 @@ class SignedEvidence:
 
     def channel(self, event: Event) -> tuple[str, bool] | None:
         """See Evidence."""
-        found = self._channels.get((event.registry, event.repository))
+        found = self._channels.get((self._registry(event.registry), event.repository))
         if found is None or event.tag not in found[1]:
             return None
         return found[0], found[2]
@@ -110,11 +112,22 @@ class SignedEvidence:
 
     def says_who(self, registry: str) -> bool:
         """See Evidence."""
-        return registry in self._naming
+        return self._registry(registry) in self._naming
+
+    def _registry(self, name: str) -> str:
+        """One name of a registry that the configuration names twice."""
+        return self._one_name.get(name, name)
+
+    def _keys(self, event: Event) -> list[_Key]:
+        """Registry, repository (of what was set aside: where it was), and digest of what went; its tag where no log
+        tells the digest: a tag that a plan names may have been moved since."""
+        repository = origin_of(event.repository) if is_quarantine(event.repository) else event.repository
+        named = event.digest or event.tag
+        return [(self._registry(event.registry), repository, named)] if named else []
 
     def _by_plan(self, event: Event) -> str:
         aside = is_quarantine(event.repository)
-        for key in _keys(event):
+        for key in self._keys(event):
             for planned in self._planned.get(key, ()):
                 if aside and event.time >= planned.until - SKEW:
                     return f"its time was over, by the plan {planned.plan}"
@@ -134,22 +147,17 @@ class SignedEvidence:
                 made = read_time(plan.made_at)
                 if made is None:
                     continue
+                registry = self._registry(statement.registry)
                 planned = _Planned(str(plan.digest), made, made + timedelta(days=statement.quarantine))
                 for repository in plan.repositories:
                     for entry in repository.entries:
                         gone = [*map(str, entry.delete), *(entry.tags if entry.delete else ())]
-                        for key in ((statement.registry, repository.repository, named) for named in gone):
+                        for key in ((registry, repository.repository, named) for named in gone):
                             if key in wanted:
                                 found[key].append(planned)
             except RegistryPipelinesError as error:
                 self.problems.append(f"the plan {path.name} explains nothing: {error.what}")
         return found
-
-
-def _keys(event: Event) -> list[_Key]:
-    """Registry, repository (of what was set aside: where it was), and digest or tag of what went."""
-    repository = origin_of(event.repository) if is_quarantine(event.repository) else event.repository
-    return [(event.registry, repository, named) for named in (event.digest, event.tag) if named]
 
 
 def _channel_places(session: Session) -> Iterator[tuple[tuple[str, str], tuple[str, frozenset[str], bool]]]:

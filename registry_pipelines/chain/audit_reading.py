@@ -31,12 +31,14 @@ AHEAD = timedelta(hours=1)
 
 @dataclass
 class Read:
-    """What reading one log gave. new: of the events those that were not kept before. error: why it ended early."""
+    """What reading one log gave. new: of the events those that were not kept before. oldest: time of the oldest that
+    came. error: why it ended early."""
 
     source: str
     kind: str
     came: int = 0
     new: int = 0
+    oldest: datetime | None = None
     reading: Reading = field(default_factory=Reading)
     error: RegistryPipelinesError | None = None
 
@@ -88,7 +90,7 @@ def _read_one(session: Session, name: str, cursors: _Cursors) -> Read:
     try:
         source = open_source(session, name)
         events = _until_error(source.read(done.reading, since=oldest, until=now), failed)
-        done.came, done.new = store_of(session).add(_in_time(events, now, done.reading))
+        done.came, done.new = store_of(session).add(_in_time(events, now, done))
         cursors.keep(name, done.reading.cursor)
     except RegistryPipelinesError as error:
         failed.append(error)
@@ -104,10 +106,12 @@ def _until_error(events: Iterator[Event], failed: list[RegistryPipelinesError]) 
         failed.append(error)
 
 
-def _in_time(events: Iterable[Event], now: datetime, reading: Reading) -> Iterator[Event]:
+def _in_time(events: Iterable[Event], now: datetime, done: Read) -> Iterator[Event]:
     for event in events:
+        if done.oldest is None or event.time < done.oldest:
+            done.oldest = event.time
         if event.time > now + AHEAD:
-            reading.note(f"an event is of {write_time(event.time)}, which is still to come: a clock is wrong")
+            done.reading.note(f"an event is of {write_time(event.time)}, which is still to come: a clock is wrong")
         yield event
 
 

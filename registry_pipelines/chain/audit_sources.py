@@ -111,6 +111,14 @@ def names_of(session: Session) -> Names:
     return name_of
 
 
+def name_in_logs(session: Session) -> dict[str, str]:
+    """Of each registry of the configuration the name that events have: of several with one host the one of them."""
+    name_of = names_of(session)
+    return {
+        name: name_of(host) if (host := address(each)) else name for name, each in session.config.registries.items()
+    }
+
+
 def registries_that_name_callers(session: Session) -> frozenset[str]:
     """Registries of which a log says who did it; of log files of a trail every registry of kind ecr."""
     found: set[str] = set()

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
 from registry_pipelines.events.line_files import new_lines
 from registry_pipelines.oci.decoding import ready
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.registry.embedded.access import Access, files_of
-from registry_pipelines.report.audit.model import Action, Event, Reading, plain
+from registry_pipelines.report.audit.model import Action, Event, Reading, plain, utc
 
 _ACTIONS: dict[tuple[str, str], Action] = {
     ("PUT", "manifests"): "push",
@@ -26,15 +27,18 @@ def event_of_line(raw: bytes, reading: Reading, *, source: str, registry: str) -
     """What one line tells; None for what is of no concern, or cannot be read, which is said in ``reading``."""
     try:
         line: Access = msgspec.json.decode(raw, type=ready(Access))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        time = utc(line.time)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reading.cannot(f"a line of the access log cannot be read: {plain(str(error))[:200]}")
         return None
+    if line.lost > 0:
+        reading.cannot("the registry could not write lines of its access log: what they told is not known", line.lost)
     action = _ACTIONS.get((line.method, line.what))
-    if action is None or not line.repository or line.time.tzinfo is None or line.status == 401:  # asked to log in
+    if action is None or not line.repository or line.status == 401:  # asked to log in
         reading.other += 1
         return None
     return Event(
-        time=line.time.astimezone(UTC),
+        time=time,
         who=plain(line.who) or "anonymous",
         action=action,
         registry=registry,
@@ -59,9 +63,11 @@ class AccessLog:
 
     def read(self, reading: Reading, *, since: datetime, until: datetime) -> Iterator[Event]:
         """See LogSource."""
-        if not self._path.exists() and not reading.cursor:
+        with local_errors(self._path.parent):
+            files = files_of(self._path)
+        if self._path not in files:
             reading.note(f"{self._path} is not there: has the registry been served since it is in the configuration?")
-        for line in new_lines(files_of(self._path), reading):
+        for line in new_lines(files, reading):
             event = event_of_line(line, reading, source=self._name, registry=self._registry)
             if event is not None and event.time >= since:
                 yield event

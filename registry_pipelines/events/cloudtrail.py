@@ -11,14 +11,14 @@ has the same shape and deletes nothing; ``responseElements`` of a pull is null, 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import msgspec
 
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.registry.ecr.hosts import EcrHost
-from registry_pipelines.report.audit.model import Action, Event, Names, Reading, Service, plain
+from registry_pipelines.report.audit.model import Action, Event, Names, Reading, Service, plain, utc
 
 SOURCE = "ecr.amazonaws.com"
 MOST_IMAGES = 1000
@@ -211,7 +211,7 @@ def _common(record: _Record, request: _Request, source: str, names: Names) -> di
     who = record.user_identity or _Identity()
     account = request.registry_id or _owner(record) or record.recipient_account_id or who.account_id or ""
     return {
-        "time": _utc(record.event_time),
+        "time": utc(record.event_time),
         "who": _who(who),
         "registry": names(_host(account, record.aws_region)),
         "repository": plain(request.repository_name),
@@ -222,10 +222,6 @@ def _common(record: _Record, request: _Request, source: str, names: Names) -> di
         "address": plain(record.source_ip),
         "agent": plain(record.user_agent)[:200],
     }
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 _HOSTS: dict[tuple[str, str], str] = {}

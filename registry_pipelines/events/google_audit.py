@@ -22,7 +22,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.inventory.usage.google_rest import GoogleRest
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.times import read_time
-from registry_pipelines.report.audit.model import Action, Event, Names, Reading, Service, plain
+from registry_pipelines.report.audit.model import Action, Event, Names, Reading, Service, plain, utc
 
 SERVICE = "logging.googleapis.com"
 REGISTRY = "artifactregistry.googleapis.com"
@@ -167,7 +167,7 @@ def _events(entry: _Entry, reading: Reading, source: str, names: Names) -> Itera
         return
     for place, (registry, repository, digest, tag) in enumerate(images[:MOST_IMAGES]):
         yield Event(
-            time=_utc(entry.timestamp),
+            time=utc(entry.timestamp),
             who=_who(audit.authentication_info) if entry.proto_payload else "",
             action=action,
             registry=names(registry),
@@ -220,10 +220,6 @@ def _service(told: _Authentication | None, action: Action) -> Service:
         if email.startswith("service-") and email.endswith(ending):
             return "lifecycle" if service == "cache" and action == "delete" else service
     return ""
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _images(audit: _Audit, request: _Request) -> list[tuple[str, str, str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
@@ -15,20 +15,27 @@ from registry_pipelines.report.audit.model import Reading
 MOST_LINE_BYTES = 1 << 20
 READ_BYTES = 1 << 20
 MOST_ASIDE = 16
+BEGIN_BYTES = 64
 
 
-def new_lines(pattern: str, reading: Reading) -> Iterator[bytes]:
-    """Lines that came since, of all files of a pattern, the oldest file first; a line without its end waits for it. The
-    cursor is each file's number on its disk (a file that is put aside keeps it) and the bytes that were read. Raises
-    LocalError."""
+def new_lines(files: str | Iterable[Path], reading: Reading) -> Iterator[bytes]:
+    """Lines that came since, of some files or all of a pattern, the oldest file first; a line without its end waits for
+    it. The cursor is each file's number on its disk (a file that is put aside keeps it), the bytes that were read, and
+    how it begins: the number of a file that was deleted is given to another. Raises LocalError."""
     seen: dict[str, str] = {}
-    for path in sorted(map(Path, glob.glob(pattern, recursive=True)), key=_age):  # noqa: PTH207  it has its folder in it
+    paths = map(Path, glob.glob(files, recursive=True)) if isinstance(files, str) else files  # noqa: PTH207
+    for path in sorted(paths, key=_age):
         with local_errors(path), path.open("rb") as file:
             told = os.fstat(file.fileno())
             key = f"{told.st_dev:x}:{told.st_ino:x}"
-            start = _start(reading.cursor.get(key, "0"))
+            begin = _begin(file)
+            number, _, known = reading.cursor.get(key, "0").partition(" ")
+            start = _start(number)
             if start > told.st_size:
                 reading.note(f"{path.name} is shorter than it was: it is read from its begin again")
+                start = 0
+            elif known and not begin.startswith(known):
+                reading.note(f"{path.name} begins otherwise than it did: it is read from its begin")
                 start = 0
             file.seek(start)
             while line := file.readline(MOST_LINE_BYTES + 1):
@@ -41,8 +48,8 @@ def new_lines(pattern: str, reading: Reading) -> Iterator[bytes]:
                 elif line.strip():
                     yield line
                 start = file.tell()
-                reading.cursor[key] = str(start)
-            seen[key] = str(start)
+                reading.cursor[key] = _place(start, begin)
+            seen[key] = _place(start, begin)
     reading.cursor.clear()
     reading.cursor.update(seen)
 
@@ -70,6 +77,16 @@ def append_lines(folder: Path, stem: str, lines: bytes, *, most_bytes: int, most
 def _age(path: Path) -> tuple[float, str]:
     with local_errors(path):
         return path.stat().st_mtime, path.name
+
+
+def _begin(file: BinaryIO) -> str:
+    """The first bytes of a file, in hex: its first line has a time or an id."""
+    return file.read(BEGIN_BYTES).hex()
+
+
+def _place(start: int, begin: str) -> str:
+    """As a cursor has it: no more of the begin than was read, for the rest may still be written."""
+    return f"{start} {begin[: 2 * min(start, BEGIN_BYTES)]}".strip()
 
 
 def _start(text: str) -> int:

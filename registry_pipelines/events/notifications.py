@@ -10,7 +10,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import msgspec
@@ -19,7 +19,7 @@ from registry_pipelines.events.line_files import append_lines, new_lines
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response, error_response
-from registry_pipelines.report.audit.model import Action, Event, Reading, plain
+from registry_pipelines.report.audit.model import Action, Event, Reading, plain, utc
 
 MOST_ENVELOPE_BYTES = 8 << 20
 MOST_FILE_BYTES = 64 << 20
@@ -70,7 +70,8 @@ def event_of_notification(raw: bytes, reading: Reading, *, source: str, registry
     """What one event tells; None for what is of no concern, or cannot be read, which is said in ``reading``."""
     try:
         told: _Notification = msgspec.json.decode(raw, type=ready(_Notification))
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        time = utc(told.timestamp)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
         reading.cannot(f"a notification cannot be read: {plain(str(error))[:200]}")
         return None
     action = _ACTIONS.get(told.action)
@@ -83,10 +84,9 @@ def event_of_notification(raw: bytes, reading: Reading, *, source: str, registry
     if told.request.method == "HEAD":
         reading.other += 1
         return None
-    moment = told.timestamp
     size = told.target.size if told.target.size is not None else told.target.length
     return Event(
-        time=moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC),
+        time=time,
         who=plain(told.actor.name) or "anonymous",
         action=action,
         registry=registry,

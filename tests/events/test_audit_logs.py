@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry_pipelines.events.access_log import AccessLog
 from registry_pipelines.events.cloudtrail import events_of_record
 from registry_pipelines.events.cloudtrail_files import CloudTrailFiles
 from registry_pipelines.events.google_audit import events_of_entry
@@ -218,3 +219,44 @@ def test_notifications_of_files_are_read_on_from_where_they_were_read_to(tmp_pat
     path.write_bytes(b"")
     shorter = Reading(cursor=dict(again.cursor))
     assert list(source.read(shorter, since=LONG_AGO, until=NOW)) == [] and "shorter" in shorter.notes[0]
+
+
+def test_a_file_that_got_the_number_of_a_deleted_one_is_read_from_its_begin(tmp_path: Path) -> None:
+    manifest = "application/vnd.docker.distribution.manifest.v2+json"
+    path = tmp_path / "told.jsonl"
+    source = Notifications("hub", "dmz", str(path))
+    path.write_bytes(json.dumps(notification(1, "push", manifest)).encode() + b"\n")
+    first = Reading()
+    assert [each.id for each in source.read(first, since=LONG_AGO, until=NOW)] == ["n1"]
+    two = [json.dumps(notification(number, "delete", manifest)).encode() for number in (2, 3)]
+    path.write_bytes(b"\n".join(two) + b"\n")  # rotated by another program, and longer than what was read
+    again = Reading(cursor=dict(first.cursor))
+    assert [each.id for each in source.read(again, since=LONG_AGO, until=NOW)] == ["n2", "n3"]
+    assert any("begins otherwise" in each for each in again.notes)
+    assert list(source.read(Reading(cursor=dict(again.cursor)), since=LONG_AGO, until=NOW)) == []
+    old = {key: value.partition(" ")[0] for key, value in again.cursor.items()}  # as a cursor was before
+    assert list(source.read(Reading(cursor=old), since=LONG_AGO, until=NOW)) == []
+
+
+def test_a_year_that_cannot_be_is_said_and_the_rest_goes_on(tmp_path: Path) -> None:
+    path = tmp_path / "told.jsonl"
+    wrong = ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59Z"]
+    lines = [{**notification(number, "delete", ""), "timestamp": at} for number, at in enumerate(wrong)]
+    path.write_text("".join(json.dumps(each) + "\n" for each in [*lines, notification(7, "delete", "")]))
+    reading = Reading()
+    found = list(Notifications("hub", "dmz", str(path)).read(reading, since=LONG_AGO, until=NOW))
+    assert [each.id for each in found] == ["n7"] and reading.unread == 3 and "year 9999" in " ".join(reading.notes)
+
+
+def test_lines_that_a_registry_could_not_write_are_said(tmp_path: Path) -> None:
+    path = tmp_path / "us.jsonl"
+    line = {"id": "r-1", "time": "2026-11-28T10:00:00Z", "method": "HEAD", "what": "blobs", "repository": "team/app"}
+    path.write_text(json.dumps({**line, "status": 200, "lost": 3}) + "\n")
+    reading = Reading()
+    assert list(AccessLog("own", "us", path).read(reading, since=LONG_AGO, until=NOW)) == []
+    assert reading.unread == 3 and "could not write" in reading.notes[0]
+    path.unlink()
+    gone = Reading(cursor=dict(reading.cursor))
+    assert (
+        list(AccessLog("own", "us", path).read(gone, since=LONG_AGO, until=NOW)) == [] and "not there" in gone.notes[0]
+    )

@@ -104,6 +104,10 @@ def test_a_log_that_does_not_say_who_is_held_against_one_that_does() -> None:
     assert kinds(judged(Known(), hint, did("push", 1.1), pushers=pushers)) == []
     assert kinds(judged(Known(), hint, did("push", 3), pushers=pushers)) == ["stranger"]  # another deed, hours later
     assert kinds(judged(Known(), did("push", 1, who="", registry="far"), pushers=pushers)) == []  # nobody could say
+    other = did("push", 1, who="", tag="prod"), did("push", 1.1, tag="prod", digest=B)
+    assert kinds(judged(Known((B, 1)), *other, pushers=pushers)) == ["channel-move", "stranger"]  # a tag moved twice
+    late = did("push", 1, who="", tag="v1"), did("push", 1.1, tag="v1", digest="")
+    assert kinds(judged(Known(), *late, pushers=pushers)) == []  # one of both does not tell the digest
     fresh = judged(Known(), did("push", 99.9, who=""), pushers=pushers)
     assert kinds(fresh) == [] and fresh.pending == 1
     cleaned = did("delete", 1.05, who="", service="lifecycle")

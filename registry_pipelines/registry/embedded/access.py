@@ -15,17 +15,16 @@ import uuid
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import parse_qs, unquote
 
 import msgspec
 
+from registry_pipelines.registry.embedded.heads import split_target
 from registry_pipelines.registry.embedded.http_server import Exchange
 
 MOST_BYTES = 64 << 20
 """Of a file: about 200,000 requests."""
 MOST_ASIDE = 16
 _ROUTE = re.compile(r"/v2/(?P<name>.+)/(?P<what>manifests|blobs)/(?P<reference>[^/]+)")
-MOST_TAGS = 100
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,13 +49,13 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 def accesses(exchange: Exchange, *, now: datetime, run: str, number: int) -> list[Access]:
     """The lines of one exchange: none for what is of no image, and for HEAD; several for a push of several tags."""
-    path, _, query = exchange.target.partition("?")
-    match = _ROUTE.fullmatch(unquote(path))
+    path, query = split_target(exchange.target)  # as the server reads it: what it did not log would be hidden
+    match = _ROUTE.fullmatch(path)
     if match is None or exchange.method == "HEAD":
         return []
     reference = match["reference"]
     is_digest = ":" in reference
-    tags = parse_qs(query).get("tag", [""])[:MOST_TAGS] if is_digest and exchange.method == "PUT" else [""]
+    tags = query.get("tag", [""]) if is_digest and exchange.method == "PUT" else [""]
     return [
         Access(
             id=f"{run}-{number}" + (f"/{place}" if place else ""),
@@ -129,7 +128,7 @@ class AccessLogFile:
         self.close()
         stamp = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
         self.path.rename(self.path.with_name(f"{self.path.stem}-{stamp}{self.path.suffix}"))
-        for old in sorted(self.path.parent.glob(f"{self.path.stem}-*{self.path.suffix}"))[:-MOST_ASIDE]:
+        for old in sorted(set(files_of(self.path)) - {self.path})[:-MOST_ASIDE]:
             old.unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -140,9 +139,12 @@ class AccessLogFile:
         self._descriptor = -1
 
 
-def files_of(path: Path) -> str:
-    """Pattern of a log's files, those put aside too."""
-    return f"{path.parent}/{path.stem}*{path.suffix}"
+def files_of(path: Path) -> list[Path]:
+    """A log's files, those put aside too, and not those of another whose name begins alike. Raises OSError."""
+    aside = re.compile(rf"{re.escape(path.stem)}-[0-9]{{8}}T[0-9]{{12}}{re.escape(path.suffix)}")
+    if not path.parent.is_dir():
+        return []
+    return [each for each in path.parent.iterdir() if each.name == path.name or aside.fullmatch(each.name)]
 
 
 __all__ = ["Access", "AccessLogFile", "accesses", "files_of"]

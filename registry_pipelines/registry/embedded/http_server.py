@@ -270,21 +270,21 @@ class HttpServer:
             return False
         if request is None:
             return False
-        began = time.monotonic()
+        began, sent = time.monotonic(), 0
+        response: Response | None = None
         try:
             response = self._answer(request)
             keep = request.keep_alive and not response.close and not self._stopping.is_set()
             if keep and not request.body.finished:
                 keep = request.body.drain(DRAIN_BYTES)
+            sent = send_response(connection, request, response, keep_alive=keep)
         except BadRequest as error:
             self._refuse(connection, error)
             return False
-        sent = 0
-        try:
-            sent = send_response(connection, request, response, keep_alive=keep)
         finally:
-            response.close_file()
-            self._report(request, response, sent, time.monotonic() - began)
+            if response is not None:  # what was done is told, also to a client that sends nonsense or is gone
+                response.close_file()
+                self._report(request, response, sent, time.monotonic() - began)
         if not keep:
             connection.linger(LINGER_BYTES, LINGER_S if not request.body.finished else 0.2)
         return keep

@@ -124,7 +124,7 @@ class Judge:
             self._stranger(event)
 
     def _told_elsewhere(self, event: Event) -> bool:
-        times = (time for key in _deed_keys(event) for time in self._named.get(key, ()))
+        times = (time for key in _asked_keys(event) for time in self._named.get(key, ()))
         return any(abs(time - event.time) <= TOGETHER for time in times)
 
     def _deletion(self, event: Event) -> None:
@@ -223,11 +223,11 @@ class Judge:
 
 def deeds(anonymous: Iterable[Event], named: Iterable[Event]) -> dict[tuple[str, ...], list[datetime]]:
     """Of the deeds that a log without names told, when a log with names told of the same."""
-    wanted = {key for event in anonymous for key in _deed_keys(event)}
+    wanted = {key for event in anonymous for key in _asked_keys(event)}
     found: dict[tuple[str, ...], list[datetime]] = defaultdict(list)
     if wanted:
         for event in named:
-            for key in _deed_keys(event) if _says_who(event) else ():
+            for key in _told_keys(event) if _says_who(event) else ():
                 if key in wanted:
                     found[key].append(event.time)
     return dict(found)
@@ -239,9 +239,20 @@ def alert_id(kind: AlertKind, event: Event) -> str:
     return f"{kind}-{hashlib.sha256(chr(0).join(facts).encode()).hexdigest()[:12]}"
 
 
-def _deed_keys(event: Event) -> list[tuple[str, ...]]:
-    common = event.action, event.registry, event.repository
-    return [(*common, each) for each in (event.digest, event.tag) if each]
+def _asked_keys(event: Event) -> list[tuple[str, ...]]:
+    """What a log with names may call the same deed: the digest; the tag only where one of both has no digest, for a tag
+    may be moved twice in a minute."""
+    common: tuple[str, ...] = (event.action, event.registry, event.repository)
+    if event.digest:
+        return [(*common, event.digest), *([(*common, event.tag, "")] if event.tag else [])]
+    return [(*common, event.tag)] if event.tag else []
+
+
+def _told_keys(event: Event) -> list[tuple[str, ...]]:
+    """See :func:`_asked_keys`; of a tag without a digest that, too."""
+    common: tuple[str, ...] = (event.action, event.registry, event.repository)
+    keys = [(*common, each) for each in (event.digest, event.tag) if each]
+    return keys if event.digest or not event.tag else [*keys, (*common, event.tag, "")]
 
 
 def _says_who(event: Event) -> bool:

@@ -118,6 +118,14 @@ def moment(micros: int) -> datetime:
     return EPOCH + micros * _MICROSECOND
 
 
+def utc(moment: datetime) -> datetime:
+    """A time of a log in UTC; one without a zone is that. Raises ValueError for a year that no log is of: sums and
+    other zones of it cannot be told."""
+    if not 1970 < moment.year < 9000:
+        raise ValueError(f"an event of the year {moment.year}")
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
 def plain(text: object) -> str:
     """A field of a log as one line without control characters, cut."""
     return _plain(text) if isinstance(text, str) else ""
@@ -130,4 +138,4 @@ def _plain(text: str) -> str:
     return text if text.isprintable() else " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
-__all__ = ["ACTIONS", "Action", "EPOCH", "Event", "LogSource", "Names", "Reading", "Service", "moment", "plain"]
+__all__ = ["ACTIONS", "Action", "EPOCH", "Event", "LogSource", "Names", "Reading", "Service", "moment", "plain", "utc"]
