@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Iterable
 from typing import Protocol
 
 
@@ -70,6 +72,28 @@ def size_text(byte_count: int) -> str:
 def count_text(number: int, one: str, several: str = "") -> str:
     """``1 receipt``, ``2 receipts``. several: where it is not ``one`` with an s."""
     return f"{number} {one if number == 1 else several or one + 's'}"
+
+
+MOST_ALIKE = 3
+"""Reasons that differ only in what they are about and are still listed one by one."""
+_ABOUT = re.compile(r"(?P<kind>accepted: )?(?:(?P<about>.*?): )?(?P<text>.*)", re.DOTALL)
+
+
+def condensed(reasons: Iterable[str]) -> list[str]:
+    """Reasons for people, each once: more than ``MOST_ALIKE`` that differ only in what they are about
+    (``uncovered:pkg:generic/libz.so.1: ...``) become one line with their number."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for reason in dict.fromkeys(reasons):
+        parts = _ABOUT.fullmatch(reason)
+        kind, about, text = parts.groups("") if parts else ("", "", reason)
+        groups.setdefault((kind, text), []).append(about)
+    lines = []
+    for (kind, text), subjects in groups.items():
+        if len(subjects) <= MOST_ALIKE:
+            lines += [f"{kind}{each}: {text}" if each else f"{kind}{text}" for each in subjects]
+        else:
+            lines.append(f"{kind}{count_text(len(subjects), 'time')}, from {subjects[0]} to {subjects[-1]}: {text}")
+    return lines
 
 
 def duration_text(seconds: float) -> str:

@@ -271,7 +271,7 @@ def verdicts(read: Read) -> Iterator[Statement]:
             time=told.time,
             details=[
                 *told.reasons,
-                *(f"{one} (accepted)" for one in told.accepted),
+                *(f"accepted: {one}" for one in told.accepted),
                 f"advisories: {told.advisories.newest or 'none'}",
                 f"signed evidence it rests on: {len(told.evidence)}; policy {told.policy_digest}",
             ],

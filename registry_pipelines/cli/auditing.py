@@ -15,7 +15,6 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json, print_json_now
 from registry_pipelines.cli.names import IMAGES, REGISTRIES
 from registry_pipelines.cli.output import (
-    condensed,
     console,
     harmless,
     print_alerts,
@@ -27,6 +26,7 @@ from registry_pipelines.cli.output import (
 from registry_pipelines.cli.references import is_release
 from registry_pipelines.errors import EvidenceError, InputError
 from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.progress import condensed
 from registry_pipelines.report.audit.model import ACTIONS
 from registry_pipelines.report.custody import CHAPTERS, Custody
 from registry_pipelines.settings import Duration

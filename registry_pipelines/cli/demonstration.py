@@ -29,7 +29,6 @@ from registry_pipelines.cli.demo_bases import push_demo_bases
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import (
     bare_digest,
-    condensed,
     console,
     stage_table,
 )
@@ -37,7 +36,7 @@ from registry_pipelines.cli.serving import prepare_dagster_home
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME, Config, load
 from registry_pipelines.errors import EvidenceError, LocalError, ToolMissing
 from registry_pipelines.interrupts import CHILDREN
-from registry_pipelines.progress import size_text
+from registry_pipelines.progress import condensed, size_text
 from registry_pipelines.release import Release
 
 CHECKOUT_FOLDER = Path("deploy") / "demo"

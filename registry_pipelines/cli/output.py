@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.chain.result import StageResult, cell_text
 from registry_pipelines.cli.envelope import print_json
-from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.progress import condensed, size_text
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 
@@ -21,9 +21,6 @@ PIPE_COLUMNS = 160
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
-
-MOST_ALIKE = 3
-"""Reasons that differ only in what they are about and are still listed one by one."""
 
 
 def print_results(results: Iterable[StageResult]) -> None:
@@ -87,22 +84,6 @@ def results_table(results: Iterable[StageResult], *, title: str = "") -> Table:
             "[green]ok[/]" if result.ok else f"[red]{result.outcome}[/]",
         )
     return table
-
-
-def condensed(reasons: Iterable[str]) -> list[str]:
-    """Reasons for people, each once: more than ``MOST_ALIKE`` that differ only in what they are about
-    (``uncovered:pkg:generic/libz.so.1: ...``) become one line with their number."""
-    groups: dict[str, list[str]] = {}
-    for reason in dict.fromkeys(reasons):
-        about, colon, text = reason.partition(": ")
-        groups.setdefault(text if colon else reason, []).append(about if colon else "")
-    lines = []
-    for text, subjects in groups.items():
-        if len(subjects) <= MOST_ALIKE:
-            lines += [f"{each}: {text}" if each else text for each in subjects]
-        else:
-            lines.append(f"{count_text(len(subjects), 'time')}, from {subjects[0]} to {subjects[-1]}: {text}")
-    return lines
 
 
 def print_lines(sentences: Iterable[str]) -> None:

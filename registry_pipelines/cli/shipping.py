@@ -13,14 +13,13 @@ from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import (
     bare_digest,
-    condensed,
     console,
     print_alerts,
     print_next_steps,
     print_verdict,
     stage_table,
 )
-from registry_pipelines.progress import size_text
+from registry_pipelines.progress import condensed, size_text
 
 BEFORE_THE_VERDICT = ("vulnerabilities", "sign", "judge")
 """Stages whose reasons the verdict repeats."""

@@ -14,7 +14,6 @@ from rich.progress import Progress as Bars
 from registry_pipelines.chain import StageResult
 from registry_pipelines.cli.bars import TerminalBars
 from registry_pipelines.cli.output import (
-    condensed,
     print_below,
     print_omissions,
     print_stage_lines,
@@ -23,7 +22,7 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.progress import Silent, count_text, size_text
+from registry_pipelines.progress import Silent, condensed, count_text, size_text
 from registry_pipelines.transfer.closure.closure import Omission
 from tests.cli.test_bad_input import PROGRAM
 from tests.patience import patient
@@ -48,6 +47,11 @@ def test_alike_reasons_are_said_once_and_others_all() -> None:
         "plain",
         "a: two",
         "b: two",
+    ]
+    accepted = [f"accepted: {each}" for each in alike]
+    assert condensed([*accepted, alike[0]]) == [
+        "accepted: 5 times, from uncovered:lib0 to uncovered:lib4: no data",
+        "uncovered:lib0: no data",
     ]
     assert condensed([]) == []
     assert condensed(["host/a: down", "host/b: down"] * 3) == ["host/a: down", "host/b: down"]

@@ -167,3 +167,20 @@ def test_every_state_is_told_in_words_and_nothing_unsigned_is_a_fact() -> None:
     assert "not collected" in read.text
     assert all(f'id="{chapter}"' in page for chapter in CHAPTERS)
     assert any(value and value.startswith("default-src 'none'; style-src 'sha256-") for _, value in read.attributes)
+
+
+def test_reasons_that_are_alike_are_one_line_of_the_page_as_of_the_command() -> None:
+    alike = tuple(f"accepted: uncovered:pkg:generic/lib{number}: nobody has data of it" for number in range(28))
+    statement = Statement(chapter="verdicts", says="allowed", state="verified", details=("advisories: none", *alike))
+    found = Custody(
+        name="app:v1",
+        digest="sha256:" + "00" * 32,
+        place="registry.example/app",
+        made_at="2026-11-29T20:00:00Z",
+        sentence="allowed",
+        statements=(statement,),
+    )
+    line = "accepted: 28 times, from uncovered:pkg:generic/lib0 to uncovered:pkg:generic/lib27: nobody has data of it"
+    read = Read(custody_page(found))
+    assert line in read.text and "lib3:" not in read.text and "details" not in read.names
+    assert found.plain()["statements"][0]["details"] == ("advisories: none", *alike)  # JSON has each

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from registry_pipelines.progress import condensed
 from registry_pipelines.report.custody import CHAPTERS, STATES, Chapter, Custody, Statement
 from registry_pipelines.report.html.document import document
 from registry_pipelines.report.html.elements import Html, bullets, digest, element, join, table, words
@@ -60,10 +61,11 @@ def _statement(each: Statement) -> Html:
 
 
 def _details(each: Statement) -> Html:
-    """All of them; behind the first ones what is many opens."""
-    more = each.details[MOST_LINES:]
+    """All of them, those that are alike as one; behind the first ones what is many opens."""
+    lines = condensed(each.details)
+    more = lines[MOST_LINES:]
     folded = element("details", element("summary", f"{len(more)} more"), bullets(more)) if more else ""
-    return join([bullets(each.details[:MOST_LINES]), folded])
+    return join([bullets(lines[:MOST_LINES]), folded])
 
 
 def _tables(found: Custody) -> Iterator[Html]:
