@@ -175,7 +175,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     purges = [job("purge", aside, "Delete for good what was set aside long enough.")] if aside else []
     settings = [job("infra", declared, "Compare what registries are set to with what is declared.")] if declared else []
     lags = [job("lag", followed, "Ask how far targets are behind.")] if followed else []
-    hearings = [job("events", queues, "Ask the queues in which clouds tell of pushes.")] if queues else []
+    hearings = [job("ask_events", queues, "Ask the queues in which clouds tell of pushes.")] if queues else []
     asked = config.report.teams or config.report.prices or config.report.scans or config.report.budget != Budget()
     costs = [report_cost.cost] if asked else []
     bills = [job("nightly_cost", costs, "Say what registries cost, and whose that is.")] if costs else []
@@ -183,7 +183,9 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     pages = [job("nightly_report", judged, "Say who shipped what and how good the practice is.")] if judged else []
     counted = [report_metrics.metrics] if config.report.metrics != MetricsSettings() else []
     tellings = (
-        [job("metrics", counted, "Count what registries hold, and tell who draws and alarms.")] if counted else []
+        [job("half_hourly_metrics", counted, "Count what registries hold, and tell who draws and alarms.")]
+        if counted
+        else []
     )
     trails = [report_audit.audit] if config.report.audit.sources else []
     audits = [job("hourly_audit", trails, "Read logs, and look for what nothing explains.")] if trails else []

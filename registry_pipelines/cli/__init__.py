@@ -10,6 +10,7 @@ say how far the work is. Nothing imports this room.
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -85,7 +86,7 @@ GROUPS = {
         "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),
     },
     "See": {
-        "report": ("reporting", "Say what registries cost, hold and did"),
+        "report": ("reporting", "Say what teams cost, what was deleted and by whom, and who shipped a release"),
     },
     "Keep clean": {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
@@ -115,6 +116,26 @@ def load_command(module: str, name: str) -> click.Command:
     return command
 
 
+def fail_with_nearest(ctx: click.Context, name: str, known: Iterable[str]) -> None:
+    """End with the nearest of the known names where there is one; they may be of two words, of which the last is held
+    against ``name``. Raises UsageError."""
+    if name.startswith("-") or ctx.resilient_parsing:
+        return
+    from difflib import get_close_matches
+
+    by_last = {each.rpartition(" ")[2]: each for each in reversed(list(known))}
+    if near := get_close_matches(name, by_last, n=1):
+        ctx.fail(f"No such command {name!r}; did you mean {by_last[near[0]]!r}?")
+
+
+def _below(ctx: click.Context) -> Iterator[str]:
+    """What is often looked for without the group that it is in: ``cost`` is ``report cost``."""
+    for name in ("report", "recover"):
+        group = load_command(_COMMANDS[name][0], name)
+        if isinstance(group, click.Group):
+            yield from (f"{name} {each}" for each in group.list_commands(ctx))
+
+
 class _Commands(click.Group):
     """The commands of ``GROUPS``."""
 
@@ -130,11 +151,8 @@ class _Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does it, and it names the command that was meant."""
-        if args[0] not in _COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
-            from difflib import get_close_matches
-
-            if near := get_close_matches(args[0], _COMMANDS, n=1):
-                ctx.fail(f"No such command {args[0]!r}; did you mean {near[0]!r}?")
+        if args[0] not in _COMMANDS:
+            fail_with_nearest(ctx, args[0], [*_COMMANDS, *_below(ctx)])
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import click
 
-from registry_pipelines.cli import load_command
+from registry_pipelines.cli import fail_with_nearest, load_command
 
 
 class LaterGroup(click.Group):
@@ -23,6 +23,14 @@ class LaterGroup(click.Group):
         if cmd_name not in self.later:
             return super().get_command(ctx, cmd_name)
         return load_command(self.later[cmd_name], cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does it, and it names the command that was meant."""
+        if args[0] not in (names := self.list_commands(ctx)):
+            fail_with_nearest(ctx, args[0], names)
+        return super().resolve_command(ctx, args)
 
 
 __all__ = ["LaterGroup"]

@@ -25,7 +25,13 @@ class _Reports(LaterGroup):
 
 @click.group("report", cls=_Reports)
 def report() -> None:
-    """Say what registries cost, hold and did, for people and for other programs."""
+    """Say what teams cost, what was deleted and by whom, and who shipped a release.
+
+    \b
+    What does my team cost?   report cost
+    What did we delete?       report audit --action delete [--team TEAM]
+    Who shipped this?         report custody IMAGE:TAG
+    """
 
 
 COMMANDS = [report]

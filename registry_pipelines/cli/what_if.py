@@ -36,7 +36,7 @@ _DAYS = click.option(
 )
 
 
-@click.command("transfer", short_help="What images on the move cost a month, by edge.")
+@click.command("transfer", short_help="Say what pulls and copies of images cost a month, by edge.")
 @click.argument("registries", nargs=-1, metavar="[REGISTRY]...", shell_complete=REGISTRIES)
 @_DAYS
 @_PULLS
@@ -84,7 +84,7 @@ def _short(rows: Sequence[Mapping[str, Scalar]]) -> list[dict[str, Scalar]]:
     return [{name: value for name, value in row.items() if name not in hidden} for row in rows]
 
 
-@click.group("what-if")
+@click.group("what-if", short_help="Say what a change would cost or save, before it is made.")
 def what_if() -> None:
     """Say what a change would cost or save, with the arithmetic, before anything is done."""
 

@@ -49,7 +49,16 @@ def test_a_slip_in_a_command_names_the_one_that_was_meant() -> None:
     assert "did you mean 'status'?" in told["statsu"].output and "did you mean" not in told["xyzzy"].output
 
 
-@pytest.mark.parametrize("group", ["advisories", "config", "lifecycle", "stream"])
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [(["cost"], "report cost"), (["failover"], "recover failover"), (["report", "custdy"], "custody")],
+)
+def test_a_command_that_is_in_a_group_is_found_without_it(words: list[str], meant: str) -> None:
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2 and f"did you mean {meant!r}?" in done.output
+
+
+@pytest.mark.parametrize("group", ["advisories", "config", "lifecycle", "report", "stream"])
 def test_no_command_of_a_group_is_told_in_half_a_sentence(group: str) -> None:
     text = CliRunner().invoke(main, [group, "--help"], terminal_width=80).output
     assert "Commands:" in text and "..." not in text.partition("Commands:")[2]

@@ -80,6 +80,40 @@ def test_definitions_load_without_warnings_with_and_without_builds(settings: Pat
     dg.Definitions.validate_loadable(build_definitions(load(settings)))
 
 
+ALL_ROUND = """\
+registries:
+  us: {kind: embedded, port: 5011, access_log: us.jsonl}
+  eu: {kind: embedded, port: 5012}
+  ecr:
+    kind: ecr
+    account: "111122223333"
+    region: eu-west-1
+    events: {sqs: "https://sqs.eu-west-1.amazonaws.com/111122223333/pushes"}
+images:
+  app: {registry: us, repository: team/app, targets: [eu]}
+targets: {eu: {registry: eu}}
+retention: [{registry: us, keep_newest: 3}]
+backups:
+  nightly: {registries: [us], to: eu}
+failover:
+  prod: {registries: [us, eu]}
+report:
+  teams: {apps: ["team/*"]}
+  audit: {sources: {us: {kind: access-log, registry: us}}}
+  metrics: {to: [prometheus], file: numbers.prom}
+"""
+
+
+def test_all_of_a_configuration_loads_at_once(tmp_path: Path) -> None:
+    """Dagster refuses a whole code location where a job has the name of an unpartitioned asset that is one word."""
+    (tmp_path / "all.yaml").write_text(ALL_ROUND)
+    defs = build_definitions(load(tmp_path / "all.yaml", {}))
+    dg.Definitions.validate_loadable(defs)
+    shown = {spec.key.to_user_string() for spec in defs.resolve_all_asset_specs()}
+    asked = {"cost", "audit", "metrics", "custody", "maturity", "events", "failover/prod", "failover_drill/prod"}
+    assert asked | {"backup/nightly", "drill/nightly", "replication_lag"} <= shown
+
+
 def test_every_release_check_is_partitioned_and_none_blocks_before_the_gate() -> None:
     """An unpartitioned check has one status for all releases: a good one would free a refused one. One that blocks ends
     the run with an error of Dagster's own before the gate says why."""

@@ -20,7 +20,7 @@ MORE = "backups:\n  nightly: {registries: [us], to: private}\nreport: {metrics: 
 def ran(config: Config) -> tuple[dg.AssetCheckEvaluation, dg.AssetMaterialization]:
     defs = build_definitions(config, lambda: Chain(config))
     with dg.DagsterInstance.ephemeral() as instance:
-        result = defs.resolve_job_def("metrics").execute_in_process(instance=instance)
+        result = defs.resolve_job_def("half_hourly_metrics").execute_in_process(instance=instance)
     [check] = result.get_asset_check_evaluations()
     [event] = result.get_asset_materialization_events()
     return check, event.step_materialization_data.materialization

@@ -292,7 +292,7 @@ def test_messages_about_other_registries_are_said_and_dropped(told: Told) -> Non
 
 
 def test_a_look_at_the_queues_each_hour_says_what_failed_and_whether_they_answer(told: Told) -> None:
-    [schedule] = [each for each in told.defs.schedules or [] if each.name == "events_schedule"]
+    [schedule] = [each for each in told.defs.schedules or [] if each.name == "ask_events_schedule"]
     assert isinstance(schedule, dg.ScheduleDefinition) and schedule.cron_schedule == "20 * * * *"
     [spec] = [each for each in told.defs.resolve_all_asset_specs() if each.key.path == ["events"]]
     assert spec.freshness_policy is not None
@@ -309,7 +309,7 @@ def test_a_look_at_the_queues_each_hour_says_what_failed_and_whether_they_answer
 
 def looked(told: Told) -> dict[str, str]:
     """What each check of a look at the queues found; nothing of one that passed."""
-    ran = told.run(None, job="events")
+    ran = told.run(None, job="ask_events")
     assert ran.success
     return {each.check_name: "" if each.passed else str(each.description) for each in ran.get_asset_check_evaluations()}
 
