@@ -35,7 +35,8 @@ class StageResult:
     stage: str
     """``build``, ``convert``, ``provenance``, ``index``, ``pack``, ``check``, ``sbom``, ``advice``,
     ``vulnerabilities``, ``sign``, ``verify``, ``judge``, ``record``, ``measure``, ``approve``, ``approvals``,
-    ``promote``, ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``deploy``, ``collect``, ``events``."""
+    ``promote``, ``replicate:<target>``, ``mirror:<mirror>``, ``sync:<sync>``, ``deploy``, ``collect``, ``events``,
+    ``weights``."""
     subject: str
     """A release key, an image, a repository or a registry."""
     action: str

@@ -81,6 +81,7 @@ GROUPS = {
         "tag": ("tagging", "Give an image one more tag in its repository, by digest"),
         "diff": ("comparing", "Show what changed from one image to another"),
         "rechunk": ("rechunk", "Make an image anew with one package a layer"),
+        "weights": ("weights", "Keep the weights of models in registries, beside the images that need them"),
         "copy": ("images", "Copy an image with everything that belongs to it"),
         "sync": ("syncing", "Bring chosen tags of many repositories, with all that belongs to them"),
         "verify-copy": ("syncing", "Compare an image and all that belongs to it with its copy"),

@@ -67,6 +67,8 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "infra": (["drift", "nowhere"], 8),
     "collect": (["plan", "nowhere"], 8),
     "recover": (["list", "nowhere"], 8),
+    "weights push": (["nowhere", "here/X:1"], 8),
+    "weights": (["ls", "here/X:1"], 8),
     "report cost": (["nowhere"], 8),
     "report prices": (["--prices", "nowhere"], 8),
     "report custody": (["ap"], 8),

@@ -7,7 +7,7 @@ import struct
 import zipfile
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.weights.formats import HEAD_BYTES, kind_of
@@ -65,7 +65,12 @@ def test_anything_is_taken(name: str, head: bytes, size: int) -> None:
     assert kind_of(name, head, max(size, len(head))).name
 
 
-@given(st.recursive(st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
+@settings(max_examples=30)
+@given(
+    st.recursive(
+        st.integers() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=8
+    )
+)
 def test_pickles_of_every_binary_protocol_are_found(value: object) -> None:
     for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
         content = pickle.dumps(value, protocol)
