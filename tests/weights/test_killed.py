@@ -1,0 +1,120 @@
+"""SIGKILL of the real command line in the middle of a push and of a pull; every byte is counted."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.errors import NotFound
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
+from registry_pipelines.weights.reading import FILES_AT_ONCE
+from tests.doubles.link import Link
+from tests.weights.conftest import files_of, noise
+
+COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "weights"]
+OVERHEAD_BYTES = 100_000
+"""Requests and answers of one run."""
+
+
+class Runs:
+    """The command line in processes of their own, through a link that counts and breaks."""
+
+    def __init__(self, state: Path, link: Link) -> None:
+        self.state, self.link = state, link
+
+    def start(self, *words: object) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
+        return subprocess.Popen(
+            [*COMMAND, *map(str, words), "--quiet"], stdout=subprocess.PIPE, cwd=self.state, env=environment
+        )
+
+    def killed(self, direction: str, byte: int, *words: object) -> None:
+        """Killed when so many bytes had passed, in all."""
+        self.link.break_at(direction, byte, "silent")  # type: ignore[arg-type]
+        process = self.start(*words)
+        self.link.wait_until_broken(lambda: process.poll() is not None)
+        assert process.poll() is None, "it ended before it was killed"
+        process.send_signal(signal.SIGKILL)
+        self.link.mend()
+        process.communicate()
+
+    def end(self, *words: object) -> None:
+        process = self.start(*words)
+        assert process.communicate()[0]
+        assert process.returncode == 0
+
+
+@pytest.fixture
+def runs(docker_address: str, tmp_path: Path) -> Iterator[Runs]:
+    (tmp_path / "state").mkdir()
+    with Link(docker_address) as link:
+        yield Runs(tmp_path / "state", link)
+
+
+def write(folder: Path, files: int, size: int) -> Path:
+    """So many files of a size, which is a multiple of 500 kB."""
+    folder.mkdir()
+    for number in range(files):
+        (folder / f"{number:03}.gguf").write_bytes(noise(500_000, number) * (size // 500_000))
+    return folder
+
+
+LONG = [pytest.mark.long, pytest.mark.timeout(1800)]
+
+
+@pytest.mark.peer("docker-registry")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("size", "kills"), [(40_000_000, 1), pytest.param(800_000_000, 12, marks=LONG)])
+def test_a_push_goes_on_and_nothing_has_a_tag_before(
+    runs: Runs,
+    docker_address: str,
+    tmp_path: Path,
+    client: Callable[[str], DistributionRegistry],
+    size: int,
+    kills: int,
+) -> None:
+    folder, picks, step = write(tmp_path / "m", 1, size), random.Random(22), size // (kills + 1)
+    reference = f"{runs.link.address}/m:1"
+    for kill in range(kills):
+        runs.killed("up", (kill + 1) * step + picks.randrange(step // 2), "push", folder, reference)
+        with pytest.raises(NotFound):
+            client(docker_address).resolve("m", "1")
+    runs.end("push", folder, reference)
+    assert client(docker_address).resolve("m", "1")
+    assert runs.link.up - size <= kills * PART_BYTES + (kills + 1) * OVERHEAD_BYTES
+
+
+@pytest.mark.peer("docker-registry")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("files", "size", "kills"),
+    [(30, 1_500_000, 1), pytest.param(1, 800_000_000, 6, marks=LONG), pytest.param(8, 100_000_000, 6, marks=LONG)],
+    ids=["many", "one", "large"],
+)
+def test_a_pull_goes_on_and_the_folder_is_as_it_was_before(
+    runs: Runs, tmp_path: Path, files: int, size: int, kills: int
+) -> None:
+    """What was on its way comes again: a file of each of eight at most, or the memory for parts of large ones."""
+    folder, node, picks = write(tmp_path / "m", files, size), tmp_path / "node", random.Random(22)
+    reference, step = f"{runs.link.address}/m:1", files * size // (kills + 1)
+    runs.end("push", folder, reference)
+    node.mkdir()
+    (node / "000.gguf").write_bytes(b"mine")
+    before = runs.link.down
+    for kill in range(kills):
+        runs.killed("down", before + (kill + 1) * step + picks.randrange(step // 2), "pull", reference, "--to", node)
+        assert files_of(node) == {"000.gguf": b"mine"}
+    runs.end("pull", reference, "--to", node)
+    again = runs.link.down - before - files * size
+    assert again <= kills * min(FILES_AT_ONCE * size, BUDGET_BYTES + 6 * PART_BYTES) + (kills + 1) * OVERHEAD_BYTES
+    assert again < kills * step
+    assert files_of(node) == files_of(folder)
+    assert (node / "weights.json").exists()
