@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -163,19 +166,37 @@ def keep(session: Session, collected: Collected) -> str:
         for each in wanted
     ]
     new = pa.Table.from_pylist(rows, schema=schema)
-    with local_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder), local_errors(folder):
         odd = _jumped(folder, collected.time)
         before = []
         if path.exists():
             try:
                 before = [pq.read_table(path).cast(schema)]
-            except (pa.ArrowException, OSError, ValueError):
-                odd = odd or f"{path.name} could not be read, and begins anew"
+            except (pa.ArrowException, OSError, ValueError) as error:
+                if isinstance(error, OSError) and error.errno:  # the machine's word, which says nothing of the content
+                    raise
+                aside = path.with_suffix(f".damaged-{collected.time:%H%M%S}")
+                path.rename(aside)
+                odd = "; ".join(
+                    [*([odd] if odd else []), f"{path.name} is damaged; it is {aside.name} now, and begins anew"]
+                )
         with replaced(path) as temporary:
             pq.write_table(pa.concat_tables([*before, new]), temporary, compression="zstd")
         _forget(folder, collected.time)
     return odd
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """As the only one who adds to the history: two at once would lose what one of them adds. Raises LocalError."""
+    with local_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
 
 
 def _days(folder: Path) -> list[tuple[datetime, Path]]:

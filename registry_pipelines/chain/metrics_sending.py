@@ -165,7 +165,7 @@ def _to_monitoring(session: Session, registry: str) -> Send:
 def _not_before(last: Path, now: datetime) -> None:
     """Cloud Monitoring takes no point that is not later than the last one of its series. Raises Unavailable where this
     machine's clock went back: what was sent then stands in the way until it is later again."""
-    before = read_time(last.read_text()[:40]) if last.is_file() else None
+    before = read_time(last.read_bytes()[:40].decode(errors="replace")) if last.is_file() else None
     if before is not None and before <= now < before + POINTS_APART:
         raise Unavailable(
             f"the last numbers were sent at {before:%H:%M:%S}; Cloud Monitoring takes a point every five seconds",

@@ -100,6 +100,27 @@ def test_what_somebody_changed_is_drift_and_is_healed(ecr: Cloud) -> None:
     assert sns.list_topics()["Topics"] == []
 
 
+@pytest.mark.parametrize("silenced", [{"Unit": "Megabytes"}, {"DatapointsToAlarm": 1}])
+def test_an_alarm_that_speaks_at_another_time_or_never_is_drift(ecr: Cloud, silenced: dict[str, Any]) -> None:
+    hours = [{**each, "hours": 3} for each in ALARMS["alarms"]]
+    chain = ecr.chain({**ALARMS, "alarms": hours})
+    assert chain.apply_infra("eu").ok and chain.drift("eu").ok
+    cloudwatch = client(ecr, "cloudwatch")
+    [there] = cloudwatch.describe_alarms(AlarmNames=["stored-500"])["MetricAlarms"]
+    cloudwatch.put_metric_alarm(**{each: there[each] for each in PUT if each in there} | silenced)
+    assert not chain.drift("eu").ok
+    assert chain.apply_infra("eu").ok and chain.drift("eu").ok
+    [healed] = cloudwatch.describe_alarms(AlarmNames=["stored-500"])["MetricAlarms"]
+    assert {each: healed.get(each) for each in PUT} == {each: there.get(each) for each in PUT}
+
+
+PUT = (
+    "AlarmName", "AlarmDescription", "Namespace", "MetricName", "Dimensions", "Period", "Statistic", "Threshold",
+    "ComparisonOperator", "EvaluationPeriods", "DatapointsToAlarm", "Unit", "AlarmActions", "OKActions",
+    "TreatMissingData", "ActionsEnabled",
+)  # fmt: skip
+
+
 def test_an_import_of_alarms_is_as_declared(ecr: Cloud, tmp_path: Path) -> None:
     chain = ecr.chain(ALARMS)
     assert chain.apply_infra("eu").ok

@@ -143,15 +143,17 @@ def found_alarms(asking: Asking, own: Sequence[Setting]) -> dict[str, dict[str, 
 
 
 def found_alarm(each: Mapping[str, Any]) -> dict[str, Plain]:
-    """The fields of an alarm as CloudWatch tells it. One over an expression has neither metric nor period."""
+    """The fields of an alarm as CloudWatch tells it. One over an expression has neither metric nor period. What is
+    never declared and changes when one speaks stands where it does: a unit, and fewer hours than are looked at."""
+    hours, points, unit = each.get("EvaluationPeriods", 1), each.get("DatapointsToAlarm"), each.get("Unit")
     return {
         "namespace": each.get("Namespace", ""),
         "metric": each.get("MetricName", ""),
         "dimensions": {one["Name"]: one["Value"] for one in each.get("Dimensions", ())},
         "above": float(each.get("Threshold", 0.0)),
-        "hours": each.get("EvaluationPeriods", 1),
+        "hours": hours if points in (None, 0, hours) else f"{points} of {hours}",
         "period_s": each.get("Period", 0),
-        "statistic": each.get("Statistic", ""),
+        "statistic": each.get("Statistic", "") + (f" in {unit}" if unit else ""),
         "comparison": each.get("ComparisonOperator", ""),
         "topics": sorted(each.get("AlarmActions", ())),
         "over_topics": sorted(each.get("OKActions", ())),
@@ -212,6 +214,8 @@ def declared_alarm(name: str, fields: Fields, *, place: str) -> dict[str, Any] |
     there = (fields["statistic"], fields["comparison"], fields["period_s"], fields["enabled"])
     own = {camel(label): label for label in MEASURES[metric].labels} if metric else {}
     if not metric or there != usual or set(fields["dimensions"]) != set(own) or fields["above"] != int(fields["above"]):
+        return None
+    if not isinstance(fields["hours"], int):
         return None
     if fields["over_topics"] not in ([], fields["topics"]):
         return None

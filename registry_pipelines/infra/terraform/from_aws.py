@@ -181,6 +181,8 @@ class FromAws:
             ],
             "Threshold": each.body.get("threshold") or 0,
             "EvaluationPeriods": int(each.body["evaluation_periods"]),
+            "DatapointsToAlarm": int(each.body.get("datapoints_to_alarm") or 0),
+            "Unit": each.text("unit"),
             "Period": int(each.body.get("period") or 0),
             "Statistic": each.text("statistic"),
             "ComparisonOperator": each.body["comparison_operator"],

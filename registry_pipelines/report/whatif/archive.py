@@ -86,7 +86,7 @@ def archive(
 def cheaper_above(standard: Price, archived: Price) -> float | None:
     """Bytes above which an archived GB costs less than a standard one; None where no amount is enough."""
     if archived.usd < standard.usd:
-        return archived.free
+        return 0.0
     first = next((tier.above for tier in archived.tiers if tier.usd < standard.usd), None)
     return None if first is None else first / archived.units(1)
 

@@ -8,6 +8,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,12 +21,15 @@ from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.keys import Keyring
+from registry_pipelines.chain.metrics import history, keep
+from registry_pipelines.chain.session import Session
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.measures import MEASURES, OTHERS
+from registry_pipelines.progress import Silent
 from registry_pipelines.report.audit.model import Action, Event
 from registry_pipelines.report.audit.store import AuditStore
-from registry_pipelines.report.metrics.model import Sample, bounded, sample
+from registry_pipelines.report.metrics.model import Collected, Sample, bounded, sample
 from registry_pipelines.report.metrics.prometheus import metrics_server
 from tests.chain.fleet import Fleet, free_ports, push, start
 from tests.needs import needed_module
@@ -274,6 +278,21 @@ def test_what_does_not_go_together_is_said_of_the_configuration(tmp_path: Path, 
     path.write_text(f"registries:\n  us: {{kind: embedded, port: 5000}}\nreport: {{metrics: {metrics}}}\n")
     with pytest.raises(ConfigInvalid, match=told):
         load(path)
+
+
+def test_several_that_collect_at_once_lose_no_row(tmp_path: Path) -> None:
+    config = tmp_path / "registry-pipelines.yaml"
+    config.write_text("registries: {us: {kind: layout, root: us}}\n")
+    session = Session(load(config, {}), Silent())
+    collected = [Collected(time=NOW, samples=(sample("registry_bytes", at, NOW, registry="us"),)) for at in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(lambda each: keep(session, each), collected))
+    [path] = history(session).glob("*.parquet")
+    assert sorted(pq.read_table(path)["value"].to_pylist()) == list(range(24))
+    path.write_bytes(damaged := path.read_bytes()[:-9])
+    assert "is damaged" in keep(session, collected[1])
+    [aside] = history(session).glob("*.damaged-*")
+    assert aside.read_bytes() == damaged and pq.read_table(path)["value"].to_pylist() == [1]
 
 
 def test_old_days_of_the_history_go(fleet: Fleet) -> None:
