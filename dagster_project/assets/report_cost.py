@@ -54,7 +54,8 @@ def charts(rows: Sequence[Mapping[str, Any]], months: Sequence[Mapping[str, Any]
         for row in rows[:20]
     ]
     over_time = [row for row in months if row["of"] == "all"]
-    priced = all(row["usd_per_month"] != "" for row in over_time)
+    one = len({row["currency"] for row in over_time}) == 1  # bars of several currencies say nothing
+    priced = one and all(row["usd_per_month"] != "" for row in over_time)
     bars = [
         {"month": row["month"], "of": round(row["usd_per_month"] * 100) if priced else row["fair_bytes"]}
         for row in over_time

@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_project.assets.report_cost import charts
 from dagster_project.definitions import build_definitions
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.cost import folder_of
@@ -56,7 +57,14 @@ def test_a_night_is_kept_charted_and_held_against_the_budget(tmp_path: Path) -> 
     assert checks == {"whole": True, "budget": False}
     (tmp_path / "content" / "team" / "vision" / "app" / "index.json").write_text("{")
     checks, _ = night(config)
-    assert not checks["whole"]
+    assert checks == {"whole": False, "budget": False}, "what could not be read may be above it"
+
+
+def test_months_of_several_currencies_are_not_drawn_as_one(tmp_path: Path) -> None:
+    row = {"of": "all", "usd_per_month": 2.0, "fair_bytes": 5000}
+    one = charts([], [{**row, "month": "2026-10", "currency": "EUR"}, {**row, "month": "2026-11", "currency": "EUR"}])
+    two = charts([], [{**row, "month": "2026-10", "currency": "USD"}, {**row, "month": "2026-11", "currency": "EUR"}])
+    assert "EUR" in one["over_time"].value and "EUR" not in two["over_time"].value
 
 
 def test_the_night_is_there_where_somebody_asks_for_it(tmp_path: Path) -> None:
