@@ -66,7 +66,7 @@ MEASURES: dict[str, Measure] = {
     "hot_pack_age_seconds": Measure(
         "seconds", "Since the hot pack of what a channel names was made.", ("image", "channel")
     ),
-    "backup_age_seconds": Measure("seconds", "Since the newest moment of a backup.", ("backup",)),
+    "backup_age_seconds": Measure("seconds", "Since the newest whole moment of a backup.", ("backup",)),
     "drill_age_seconds": Measure("seconds", "Since the last restore drill of a backup.", ("backup",)),
     "drill_failed": Measure("count", "1 where the last drill of a backup failed, else 0.", ("backup",)),
     "drill_recovery_seconds": Measure("seconds", "Until all was back in the last drill of a backup.", ("backup",)),

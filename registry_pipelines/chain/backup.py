@@ -82,6 +82,9 @@ def _backup(session: Session, settings: Backup, signer: Signer) -> StageResult:
     )
     done = _push(session, where, moment, files)
     attest_once(where, done.descriptor, KIND.predicate_type, {"time": moment.time, "whole": moment.is_whole}, signer)
+    # Last: a moment that nobody vouches for would be the newest, and stop `expire` for good.
+    manifest = where.registry.get_manifest(where.repository, done.descriptor.digest)
+    where.registry.put_manifest(where.repository, manifest, tag=moment.tag)
     moved = sum(each.bytes_moved for each in results)
     return StageResult(
         stage="backup",
@@ -118,7 +121,7 @@ def _push(session: Session, where: Place, moment: Moment, files: Mapping[str, by
                 path.write_bytes(content)
             local.append(LocalFile(path, Digest.of(content), len(content)))
         uploads = Uploads(state, where, session.progress)
-        return push_set(uploads, KIND, moment.encode(), local, tag=moment.tag, created=moment.time)
+        return push_set(uploads, KIND, moment.encode(), local, tag="", created=moment.time)
 
 
 def _files(session: Session, settings: Backup) -> tuple[dict[str, bytes], list[str], list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from registry_pipelines.chain.moments import Opened, open_moment
+from registry_pipelines.chain.moments import Opened, moments_place, newest_whole, open_moment, tags_of
 from registry_pipelines.chain.releases import releases_of
 from registry_pipelines.chain.restore import Pair, copy_moment
 from registry_pipelines.chain.result import Scalar, StageResult
@@ -25,7 +26,7 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import age_text, count_text, duration_text
-from registry_pipelines.recover.moment import wrong_clock
+from registry_pipelines.recover.moment import moment_tags, read_tag, wrong_clock
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.registry.protocol import Place, Registry
@@ -77,7 +78,7 @@ def drill(session: Session, name: str, *, at: str = "", newest: int = 0, start: 
     finally:
         shutil.rmtree(work, ignore_errors=True)
     odd = wrong_clock(opened.tag, session.now())
-    problems = [*found.problems, *([odd] if odd else []), *_missed(opened, age_s, rto_s)]
+    problems = [*found.problems, *([odd] if odd else []), *_missed(session, opened, age_s, rto_s)]
     result = _result(opened, found, problems, started, age_s, rto_s, time.monotonic() - began)
     _keep(session, opened, result)
     return result
@@ -197,10 +198,16 @@ def _channels(image: Image) -> Sequence[str]:
     return [channel.name for channel in image.channels] or [image.channel]
 
 
-def _missed(opened: Opened, age_s: float, rto_s: float) -> Iterator[str]:
+def _missed(session: Session, opened: Opened, age_s: float, rto_s: float) -> Iterator[str]:
     wanted = opened.settings.objectives
-    if age_s > wanted.rpo.total_seconds():
-        yield f"the moment is {age_text(age_s)} old, and the objective (rpo) is {wanted.rpo}"
+    if not opened.moment.is_whole:
+        settings = opened.settings
+        whole, _ = newest_whole(session, settings, moment_tags(tags_of(moments_place(session, settings))))
+        age_s = (session.now() - read_tag(whole)).total_seconds() if whole else math.inf
+    if age_s == math.inf:
+        yield "the moment is not whole, and no other one is"
+    elif age_s > wanted.rpo.total_seconds():
+        yield f"the newest whole moment is {age_text(age_s)} old, and the objective (rpo) is {wanted.rpo}"
     if rto_s > wanted.rto.total_seconds():
         yield f"it took {duration_text(rto_s)}, and the objective (rto) is {wanted.rto}"
 

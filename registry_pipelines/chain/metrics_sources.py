@@ -285,21 +285,27 @@ def _made(look: Look, image: Image, release: Digest) -> Iterator[datetime]:
 
 
 def backups(look: Look) -> Iterator[Sample]:
-    """How old the newest moment of each backup is."""
-    from registry_pipelines.chain.moments import moments_place, settings_of, tags_of
+    """How old the newest whole moment of each backup is."""
+    from registry_pipelines.chain.moments import moments_place, newest_whole, settings_of, tags_of
     from registry_pipelines.recover.moment import moment_tags, read_tag
 
     for name in look.session.config.backups:
         source = f"backup {name}"
+        settings = settings_of(look.session, name)
         try:
-            tags = moment_tags(tags_of(moments_place(look.session, settings_of(look.session, name))))
+            tags = moment_tags(tags_of(moments_place(look.session, settings)))
+            whole, against = newest_whole(look.session, settings, tags)
         except RegistryPipelinesError as error:
             look.fail(source, str(error))
             continue
         if not tags:
             look.fail(source, "there is no backup yet")
             continue
-        passed = look.age(source, "the newest moment", read_tag(tags[0]))
+        if against:
+            look.fail(source, against[0])
+        if not whole:
+            continue
+        passed = look.age(source, "the newest moment", read_tag(whole))
         if passed is not None:
             yield sample("backup_age_seconds", passed, look.now, backup=name)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,7 +13,7 @@ from registry_pipelines.chain.places import address
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.registries import LayoutRegistry, RegistryPlace, StoreRegistry
-from registry_pipelines.errors import InputError, NotFound
+from registry_pipelines.errors import ContentError, EvidenceError, InputError, NotFound
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import held_alone
 from registry_pipelines.progress import age_text, count_text
@@ -21,6 +22,8 @@ from registry_pipelines.recover.moment import KIND, Moment, chosen_tag, moment_t
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.file_sets import OpenedSet, fetch_set, open_set, vouched
+
+_MOST_NAMED = 5
 
 
 def settings_of(session: Session, name: str) -> Backup:
@@ -35,14 +38,17 @@ def settings_of(session: Session, name: str) -> Backup:
 
 
 def moments(session: Session, name: str) -> StageResult:
-    """The moments of a backup, the newest first; not ``ok`` where the newest one is older than its objective, or none
-    is there."""
+    """The moments of a backup, the newest first; not ``ok`` where the newest whole one that a believed key signed is
+    older than its objective, or none is there."""
     began, settings = time.monotonic(), settings_of(session, name)
     tags = moment_tags(tags_of(moments_place(session, settings)))
-    age = _age_s(session, tags[0]) if tags else None
+    whole, against = newest_whole(session, settings, tags)
+    age = _age_s(session, whole) if whole else None
     limit = settings.objectives.rpo
     late = age is None or age > limit.total_seconds()
-    said = "there is no backup yet" if age is None else f"the newest moment is {age_text(age)} old"
+    said = "no moment is whole" if tags else "there is no backup yet"
+    if age is not None:
+        said = f"the newest {'whole ' if against else ''}moment is {age_text(age)} old"
     odd = wrong_clock(tags[0], session.now()) if tags else ""
     return StageResult(
         stage="moments",
@@ -56,8 +62,26 @@ def moments(session: Session, name: str) -> StageResult:
         },
         rows=[{"moment": tag, "age_hours": round(_age_s(session, tag) / 3600, 1)} for tag in tags],
         reasons=[odd] if odd else [f"{said}, and the objective is {limit}"] if late else [],
+        notes=against[:_MOST_NAMED],
         ok=not late and not odd,
     )
+
+
+def newest_whole(session: Session, settings: Backup, tags: Sequence[str]) -> tuple[str, list[str]]:
+    """The newest moment that has all that was chosen and that a believed key signed, empty for none; and why those that
+    came after it are not such. tags: of moments, the newest first. Raises the RegistryError family where the place does
+    not answer."""
+    against = []
+    for tag in tags:
+        try:
+            moment = open_tag(session, settings, tag).moment
+        except (ContentError, EvidenceError, InputError, NotFound) as error:
+            against.append(f"{tag}: {error}")
+            continue
+        if moment.is_whole:
+            return tag, against
+        against.append(f"{tag} is not whole: {moment.failed[0]}")
+    return "", against
 
 
 def _age_s(session: Session, tag: str) -> float:

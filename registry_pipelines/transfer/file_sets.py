@@ -95,7 +95,8 @@ class OpenedSet:
 def push_set(
     uploads: Uploads, kind: Kind, document: bytes, files: Sequence[LocalFile], *, tag: str, created: str
 ) -> PushedSet:
-    """Store files as one artifact under a tag, which moves last. created: RFC 3339; of the files, not of this moment.
+    """Store files as one artifact under a tag, which moves last; an empty one leaves it without. created: RFC 3339; of
+    the files, not of this moment.
 
     Raises InputError (too many files, names that say a folder), DigestMismatch for a file that changed meanwhile, the
     RegistryError family.
@@ -121,7 +122,7 @@ def push_set(
         subject=None,
         annotations={"org.opencontainers.image.created": created},
     )
-    changed = digest_at(place, tag) != manifest.digest
+    changed = digest_at(place, tag or manifest.digest) != manifest.digest
     if changed:
         place.registry.put_manifest(place.repository, manifest, tag=tag)
     return PushedSet(manifest.descriptor, changed, sum(sent))

@@ -216,3 +216,31 @@ def test_what_a_registry_keeps_until_its_index_is_gone_is_deleted_after_it(fleet
         assert gone["ok"] and gone["facts"]["failed"] == 0
         there = DistributionRegistry(front.address)
         assert not has(there, first) and has(there, second)
+
+
+def test_a_backup_killed_at_every_write_leaves_no_moment_that_nobody_vouches_for(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep(fleet, "{kind: store, address: vault}")
+    push(fleet.chain.place("app"), "latest")
+    run(fleet, "recover", "backup")
+    vault, left, whole = fleet.path.parent / "vault", [-1], ObjectStore.write
+    shutil.copytree(vault, vault.with_name("before"))
+
+    def write(self: ObjectStore, key: str, content: bytes) -> None:
+        left[0] -= 1
+        if left[0] == -1:
+            raise KeyboardInterrupt
+        whole(self, key, content)
+
+    monkeypatch.setattr(ObjectStore, "write", write)
+    code, steps = 130, 0
+    while code:
+        shutil.rmtree(vault)
+        shutil.copytree(vault.with_name("before"), vault)
+        left[0] = steps
+        code = CliRunner().invoke(main, ["recover", "backup", "--config", str(fleet.path)]).exit_code
+        left[0], steps = -1, steps + 1
+        run(fleet, "recover", "restore", "--dry-run", "--prefix", "x")
+        run(fleet, "recover", "expire")
+    assert steps > 5
