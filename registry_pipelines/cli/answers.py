@@ -9,6 +9,7 @@ from typing import Any, NotRequired, TypedDict
 
 import msgspec
 
+from registry_pipelines.anatomy.baked.finding import Baked
 from registry_pipelines.anatomy.lint.lint import Lint
 from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.links.report import LinkReport
@@ -31,6 +32,15 @@ class Failure(TypedDict, total=False):
     problems: list[str]
     reasons: list[str]
     next_steps: list[str]
+
+
+class MountedWeights(TypedDict):
+    """Kubernetes objects that bring weights to a program, in the order in which they are applied."""
+
+    objects: list[dict[str, Any]]
+    notes: list[str]
+    file: str
+    """Where they were written; empty: nowhere."""
 
 
 class PracticeOf(TypedDict):
@@ -603,6 +613,9 @@ ANSWERS: dict[str, Any] = {
     "weights verify": Results,
     "weights read": Results,
     "weights attach": Results,
+    "weights find": Baked,
+    "weights out": Results,
+    "weights mount": MountedWeights,
     "copy": Copied | Plans,
     "rechunk": RechunkedImages | Results,
     "sync": Results | Synced | Plans,

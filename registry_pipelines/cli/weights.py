@@ -30,7 +30,11 @@ Row = Mapping[str, Scalar]
 REFERENCE = "REF is weights in a registry, or an image or release that has some attached."
 
 
-@click.group("weights", cls=LaterGroup)
+class _Weights(LaterGroup):
+    later = {"find": "weights_baked", "out": "weights_baked", "mount": "weights_baked"}
+
+
+@click.group("weights", cls=_Weights)
 def weights() -> None:
     """Keep the weights of models in registries, beside the images that need them."""
 

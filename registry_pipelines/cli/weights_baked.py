@@ -1,4 +1,4 @@
-"""``weights find`` and ``out``: weights that are baked into images."""
+"""``weights find`` and ``out``: weights that are baked into images; ``mount``: how programs get them instead."""
 
 from __future__ import annotations
 
@@ -16,13 +16,18 @@ from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, rows_table, show_result
 from registry_pipelines.cli.references import named
 from registry_pipelines.errors import InputError
+from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.weights.mounting import FORMS, Form
 
 if TYPE_CHECKING:
     from registry_pipelines.anatomy.baked.finding import Baked, BakedFile
     from registry_pipelines.chain.places import Located
     from registry_pipelines.progress import Progress
+    from registry_pipelines.weights.model import WeightFile
+
+_IMAGE, _TOOL = "registry.example.com/team/app:v1", "registry.example.com/tools/registry-pipelines:v1"
 
 _PLATFORM = click.option("--platform", default="", metavar="OS/ARCH", help="Of the image; this machine's unless told.")
 
@@ -167,4 +172,68 @@ def out(options: Options, image: str, goal: str, paths: tuple[str, ...], platfor
     show_result(result, as_json=options.as_json)
 
 
-COMMANDS = [find, out]
+@click.command("mount", short_help="Print Kubernetes objects that bring weights to a program.")
+@click.argument("source", metavar="REF|ADDRESS", shell_complete=IMAGES)
+@click.option("--form", required=True, type=click.Choice(FORMS), help="How they come.")
+@click.option("--path", required=True, metavar="PATH", help="Where the program finds them, as /models/llama.")
+@click.option("--image", default=_IMAGE, show_default=True, metavar="IMAGE", help="Of the program.")
+@click.option(
+    "--tool",
+    default=_TOOL,
+    show_default=True,
+    metavar="IMAGE",
+    help="An image with this program, which pulls and guards.",
+)
+@click.option("--name", default="model", show_default=True, metavar="NAME", help="What objects are called.")
+@click.option("--region", default="", metavar="REGION", help="Of an S3 bucket.")
+@click.option("--to", "file", type=click.Path(path_type=Path), metavar="FILE", help="Write there, not to stdout.")
+@common
+def mount(
+    options: Options,
+    source: str,
+    form: Form,
+    path: str,
+    image: str,
+    tool: str,
+    name: str,
+    region: str,
+    file: Path | None,
+) -> None:
+    """Print Kubernetes objects that bring weights to a program: of a registry (REF, by digest) as an image volume, by
+    an init container that pulls them, or on disks that a job fills (EBS, Persistent Disk); of a bucket
+    (s3://BUCKET/PREFIX, gs://BUCKET/PREFIX) through the CSI drivers of S3 and Cloud Storage.
+
+    A guard, an init container, keeps the program from starting without its files: an API server before 1.35 drops image
+    volumes without a word. What else there is to know stands as a comment above the objects.
+    """
+    from registry_pipelines.weights.mounting import Wanted, snippet
+    from registry_pipelines.yaml_text import to_yaml
+
+    files: tuple[WeightFile, ...] = ()
+    if "://" not in source:
+        from registry_pipelines.weights.opening import open_weights
+
+        with named(options, [source]) as locate:
+            located = locate(source)
+            opened = open_weights(located.place, located.selector)
+            opened.need_raw()
+            source, files = str(opened), opened.weights.files
+    made = snippet(
+        Wanted(form=form, source=source, path=path, image=image, tool=tool, name=name, files=files, region=region)
+    )
+    head = "\n".join(made.notes)
+    texts = [to_yaml(each, comment="" if number else head).decode() for number, each in enumerate(made.objects)]
+    text = "---\n".join(texts)
+    if file is not None:
+        with local_errors(file):
+            write_file(file, text.encode())
+    if options.as_json:
+        where = str(file) if file else ""
+        print_json({"objects": list(made.objects), "notes": list(made.notes), "file": where})
+    elif file is None:
+        click.echo(text, nl=False)
+    else:
+        console().print(f"written to {file}", markup=False, soft_wrap=True)
+
+
+COMMANDS = [find, out, mount]
