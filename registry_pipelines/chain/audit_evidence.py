@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -20,6 +21,7 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.promote.standing import records
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.set_aside import is_quarantine, origin_of
 from registry_pipelines.report.audit.alerts import SKEW
 from registry_pipelines.report.audit.model import Event
@@ -85,10 +87,27 @@ class SignedEvidence:
     def _records(self, image: str, digest: str) -> list[tuple[str, datetime]]:
         if self._verifier is None:
             return []
-        place = self._session.places.source(self._session.image(image))
         try:
-            found = records(place, Digest.parse(digest), self._verifier)
-        except (NotFound, DigestInvalid):
+            named = Digest.parse(digest)
+        except DigestInvalid:
+            return []
+        source = self._session.places.source(self._session.image(image))
+        if found := self._records_at(source, image, named):
+            return found
+        # Records go with a release that its source let go. They are signed, so a copy's say as much.
+        for (registry, repository), (name, _, at_source) in self._channels.items():
+            if name == image and not at_source:
+                with suppress(RegistryPipelinesError):
+                    copy = Place(self._session.places.registry(registry), repository)
+                    if found := self._records_at(copy, image, named):
+                        return found
+        return []
+
+    def _records_at(self, place: Place, image: str, digest: Digest) -> list[tuple[str, datetime]]:
+        assert self._verifier is not None  # noqa: S101  for mypy
+        try:
+            found = records(place, digest, self._verifier)
+        except NotFound:
             return []
         pairs = ((each.channel, read_time(each.time)) for each, _ in found if each.image == image)
         return [(channel, time) for channel, time in pairs if time is not None]

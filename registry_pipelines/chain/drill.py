@@ -216,7 +216,7 @@ def _result(
     opened: Opened, found: _Drill, problems: Sequence[str], started: str, age_s: float, rto_s: float, seconds: float
 ) -> StageResult:
     images = count_text(len(found.pairs), "image")
-    said = f"{images} came back in {rto_s:.1f} s and are what they were"
+    said = f"{images} came back in {rto_s:.1f} s, and nothing of them is other than it was"
     if problems:
         said = f"{count_text(len(problems), 'problem')} with {images}"
     facts: dict[str, Scalar] = {

@@ -22,10 +22,10 @@ def failover_named(session: Session, name: str) -> Failover:
     if not name and len(known) == 1:
         return next(iter(known.values()))
     if name not in known:
-        said = unknown(name, known, "fail-over") if name else f"there are {len(known)} sections in `failover`"
-        raise InputError(
-            said, do="Name one of `failover`" if known else "Write a section `failover` (docs/failover.md)"
-        )
+        if not known:
+            raise InputError("the configuration has no `failover`", do="Add one (docs/failover.md)")
+        several = f"there are {len(known)} sections in `failover`: {', '.join(known)}"
+        raise InputError(unknown(name, known, "fail-over") if name else several, do="Name one of `failover`")
     return known[name]
 
 

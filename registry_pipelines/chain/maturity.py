@@ -258,7 +258,7 @@ def _slim(look: _Look) -> Criterion:
     latest = counting([document for document, _ in found])
     if not latest:
         why = "nobody looked at what need not be in it"
-        do = f"registry-pipelines ship {look.name}"
+        do = f"registry-pipelines ship {look.name} --until advice"
         return Criterion(name="slim", answer="unknown", why=why, read_from=read_from, do=do)
     evidence = next(digest for document, digest in found if document in latest)
     platforms = [each for document in latest for each in document.platforms]

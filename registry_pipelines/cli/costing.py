@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from registry_pipelines.chain import StageResult
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import REGISTRIES
 from registry_pipelines.cli.output import console, print_alerts, print_lines, print_results, results_table, rows_table
+from registry_pipelines.errors import EvidenceError
 
 PRICES = click.option("--prices", type=click.Path(path_type=Path), metavar="FILE", help="A price book of your own.")
 
@@ -53,28 +55,42 @@ def cost(
     """Say what registries cost a month: storage with shared layers split fairly, what would be freed, and scans.
 
     All registries of the configuration unless named; such a run is kept, and the trend is made of kept runs. A figure
-    with ? rests on a price that is old, unsure or missing, or on what could not be read. Exit 7: not all could be read.
+    with ? rests on a price that is old, unsure or missing, or on what could not be read. Exit 3: above
+    `report.budget`, or nobody knows; 7: not all could be read.
     """
     with options.chain() as chain:
         result = chain.cost(
             registries, stored=stored, by=by or "", months=months, prices=prices, manifests=manifests or ""
         )
+        over = [] if registries or stored else chain.over_budget(result)
     if options.as_json:
-        print_results([result])
+        print_results([_over(result, over)])
     else:
         show_cost(result)
-    if result.exit_code:
-        sys.exit(result.exit_code)
+        print_lines(over)
+    if result.exit_code or over:
+        sys.exit(result.exit_code or EvidenceError.exit_code)
+
+
+def _over(result: StageResult, over: list[str]) -> StageResult:
+    code = result.exit_code or (EvidenceError.exit_code if over else 0)
+    return replace(result, reasons=[*result.reasons, *over], ok=result.ok and not over, exit_code=code)
 
 
 def show_cost(result: StageResult) -> None:
     """A result of ``Chain.cost`` for people; the demonstration ends with it, too."""
     print_alerts(result.alerts)
-    console().print(results_table([result]))
-    console().print(rows_table(_shown(result.rows), title=f"a month, in {result.facts['currency']}"))
+    out = console()
+    out.print(results_table([result]))
+    out.print(rows_table(_shown(result.rows), title=f"a month, in {result.facts['currency']}", width=out.width))
     if result.tables["months"]:
-        console().print(rows_table(_shown(result.tables["months"]), title="month by month"))
-    print_lines([*result.reasons, *result.notes])
+        out.print(rows_table(_shown(result.tables["months"]), title="month by month", width=out.width))
+    print_lines([LEGEND, *result.reasons, *result.notes])
+
+
+LEGEND = (
+    "needed: what it would take alone; fair: its part of the bill, shared layers split; freed: what would go with it"
+)
 
 
 def _shown(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -120,12 +120,18 @@ def rows_table(
         columns = _fitting(rows[:limit], columns, width)
     for name in columns:
         numbers = all(isinstance(row.get(name, 0), int | float) for row in rows)
-        whole = (numbers and width is not None) or all(_is_digest(row.get(name, "")) for row in rows[:limit])
+        digests = any(row.get(name) for row in rows[:limit]) and all(
+            _is_digest(row.get(name, "")) for row in rows[:limit]
+        )
+        whole = digests or (numbers and width is not None)
         table.add_column(_heading(name), overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
     for row in rows[:limit]:
         table.add_row(*(escape(cell_text(name, row.get(name, ""))) for name in columns))
-    if len(rows) > limit:
-        table.caption = f"and {len(rows) - limit} more"
+    left_out = [_heading(name) for name in dict.fromkeys(name for row in rows for name in row) if name not in columns]
+    below = [f"and {len(rows) - limit} more"] if len(rows) > limit else []
+    below += [f"no room for {', '.join(left_out)}"] if left_out else []
+    if below:
+        table.caption = "; ".join(below)
     return table
 
 

@@ -40,7 +40,8 @@ def maturity(options: Options, images: tuple[str, ...]) -> None:
 def show(found: Maturity, *, whole: bool) -> None:
     """A line for each subject. whole: each criterion, too."""
     out = console()
-    out.print(", ".join(f"{tier}: {practice}" for tier, practice in TIERS.items()), markup=False, soft_wrap=True)
+    tiers = "; ".join(f"{tier} {practice}" for tier, practice in TIERS.items())
+    out.print(f"tiers: {tiers}", markup=False, soft_wrap=True)
     rows = [{name: value for name, value in row.items() if name not in ("practice", "do")} for row in found.rows()]
     out.print(rows_table(rows, limit=len(rows)))
     print_lines(f"{row['subject']}: {row['do']}" for row in found.rows() if row["do"])

@@ -100,6 +100,18 @@ def test_what_a_plan_let_go_is_no_alert_and_what_a_person_deleted_is(audited: Fl
     assert "team" in text and run(audited, "report", "audit", "--team", "nobody", code=8)
 
 
+def test_a_promotion_is_believed_by_a_copy_once_the_release_is_gone(audited: Fleet) -> None:
+    """Records go with a release: each deletion of one that was promoted lately was an alert otherwise."""
+    old, new = audited.release("v1.0.0"), audited.release("v1.1.0")
+    for each in (old, new):
+        assert audited.judged(each)
+        audited.chain.promote(each)
+        assert audited.chain.replicate(each, "eu").ok
+    run(audited, "delete", "app:v1.0.0", "--yes")
+    told = answer(audited, "report", "audit")
+    assert told["facts"]["alerts_open"] == 0 and told["facts"]["delete"] > 1
+
+
 def test_a_deletion_by_our_own_command_is_planned(audited: Fleet) -> None:
     extra = audited.release("v1.0.0", image="tool", provenance=False)
     run(audited, "delete", f"us/team/tool@{extra.digest}", "--yes")

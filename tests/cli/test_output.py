@@ -131,8 +131,14 @@ def test_on_a_narrow_terminal_the_last_columns_go_and_no_number_is_cut() -> None
         return console.file.getvalue()
 
     assert "39.1 MiB" in shown(80) and "12345" in shown(80) and "bases/python:1.2.0" in shown(80)
-    assert "39.1 MiB" in shown(58) and "tags" not in shown(58) and "bases/python:1.2.0" in shown(58)
-    assert "bytes" not in shown(30) and "state" in shown(30)
+    assert "39.1 MiB" in shown(58) and "no room for tags" in shown(58) and "bases/python:1.2.0" in shown(58)
+    assert "MiB" not in shown(30) and "state" in shown(30)
+
+
+def test_a_column_without_a_value_gives_its_room_to_others() -> None:
+    console = Console(file=io.StringIO(), width=40)
+    console.print(rows_table([{"edge": "us-east-1", "usd_per_month": "", "bytes_per_month": ""}]))
+    assert isinstance(console.file, io.StringIO) and "us-east-1" in console.file.getvalue()
 
 
 def test_plain_progress_is_one_line_for_each_finished_task(capsys: pytest.CaptureFixture[str]) -> None:

@@ -191,7 +191,7 @@ def test_nothing_runs_on_when_a_drill_is_ended(alone: Path, how: signal.Signals)
 
 
 def test_what_cannot_be_tried_is_said(alone: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    assert "there are 0 sections" in drill(alone, code=8)["what"]
+    assert "has no `failover`" in drill(alone, code=8)["what"]
     assert "has no client" in drill(alone, "--embedded", "--programs", str(tmp_path), code=8)["what"]
     monkeypatch.setenv("PATH", str(tmp_path))
     nobody = drill(alone, "--embedded", "--client", "containerd", code=9)
