@@ -38,6 +38,8 @@ MOST_PAGES = 500
 
 ALERTS_OF = timedelta(days=30)
 """How far back alerts of the audit are shown."""
+MOST_ALERTS = 200
+"""Of the audit on the first page, the oldest; how many more there are is said."""
 
 
 class Written(NamedTuple):
@@ -157,19 +159,28 @@ def _row(status: Status) -> dict[str, object]:
 
 
 def _audited(session: Session, notes: list[str]) -> list[str]:
-    """Open alerts of the audit, over the events that are kept."""
-    from registry_pipelines.chain.audit import folder_of
+    """Open alerts of the audit, over the events that are kept. notes: what leaves open whether there are others."""
+    from registry_pipelines.chain.audit_reading import folder_of
 
-    if find_spec("pyarrow") is None or not folder_of(session).is_dir():
+    kept = (folder_of(session) / "days").is_dir()
+    if not kept and not session.config.report.audit.sources:
+        return []
+    if not kept or find_spec("pyarrow") is None:
+        why = "it needs the extra `inventory`" if kept else "no log was read yet: run `registry-pipelines report audit`"
+        notes.append(f"alerts of the audit: {why}")
         return []
     from registry_pipelines.chain.audit_alerts import judged
 
     try:
-        found = judged(session, session.now() - ALERTS_OF).alerts
+        found = judged(session, session.now() - ALERTS_OF)
     except RegistryPipelinesError as error:
         notes.append(f"alerts of the audit: {error.what}")
         return []
-    return [f"{write_time(each.time)} {each.said}. {each.do}" for each in found if not each.acknowledged]
+    open_ = [each for each in found.alerts if not each.acknowledged]
+    notes += found.problems
+    if (more := len(open_) - MOST_ALERTS + found.more) > 0:
+        notes.append(f"{count_text(more, 'alert')} of the audit more: `registry-pipelines report audit` has them")
+    return [f"{write_time(each.time)} {each.said}. {each.do}" for each in open_[:MOST_ALERTS]]
 
 
 def _alerts(found: Sequence[Status], live: Sequence[tuple[LivePage, Custody]]) -> list[str]:

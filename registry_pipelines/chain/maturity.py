@@ -63,7 +63,7 @@ def maturity(session: Session, images: Sequence[str] = ()) -> Maturity:
     if not images:
         named |= dict.fromkeys(name for name, each in session.config.registries.items() if each.kind not in FOLDERS)
     with Pool(THREADS, "maturity") as pool:
-        settings = dict(zip(named, pool.map(lambda name: read_settings(session, name), named), strict=True))
+        settings = dict(zip(named, pool.map(lambda name: _settings(session, name), named), strict=True))
         found = list(pool.map(lambda image: _image(session, image, settings[image.registry], verifier), wanted))
     notes = [f"{name}: {note}" for name, each in settings.items() for note in each.notes]
     if images:
@@ -102,9 +102,18 @@ def told(session: Session) -> StageResult:
     )
 
 
+def _settings(session: Session, name: str) -> Settings:
+    return read_settings(session, name, _repositories(session, name))
+
+
+def _repositories(session: Session, registry: str) -> list[str]:
+    """Of the images whose source a registry is."""
+    return list(dict.fromkeys(each.repository for each in session.config.images.values() if each.registry == registry))
+
+
 def _registry(session: Session, settings: Settings, images: Sequence[Subject]) -> Subject:
     name = settings.registry
-    repositories = [each.repository for each in session.config.images.values() if each.registry == name]
+    repositories = _repositories(session, name)
     own = _own(session, settings, repositories)
     ours = [together(each, images, name) for each in OF_EVIDENCE]
     return Subject(kind="registry", name=name, criteria=in_order([*own, *ours]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Any
@@ -12,6 +12,7 @@ from registry_pipelines.collect.rules import matches
 from registry_pipelines.config.registries import EmbeddedRegistry
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.infra.cloud import Found
+from registry_pipelines.infra.settings import Setting
 from registry_pipelines.report.maturity import Answer, Criterion
 
 EVERYBODY = frozenset({"*", "allUsers", "allAuthenticatedUsers"})
@@ -57,8 +58,9 @@ class Settings:
         return answers[0]
 
 
-def read_settings(session: Session, name: str) -> Settings:
-    """The settings of a registry of the configuration. Nothing is changed; what cannot be read is unknown, with why."""
+def read_settings(session: Session, name: str, repositories: Collection[str]) -> Settings:
+    """The settings of a registry of the configuration, as far as they are of some repositories: of others ECR would be
+    asked three times each. Nothing is changed; what cannot be read is unknown, with why."""
     registry = session.config.registries[name]
     if isinstance(registry, EmbeddedRegistry):
         return _embedded(registry)
@@ -66,7 +68,8 @@ def read_settings(session: Session, name: str) -> Settings:
         from registry_pipelines.chain.infra_clouds import cloud_of
 
         try:
-            found = cloud_of(session, name).everything()
+            cloud = cloud_of(session, name)
+            found = cloud.read(_asked(name, repositories)) if registry.kind == "ecr" else cloud.everything()
         except RegistryPipelinesError as error:
             return _unknown(name, f"its settings could not be read: {error.what}", "the cloud's settings", cloud=True)
         return _of_ecr(name, found) if registry.kind == "ecr" else _of_gar(name, found)
@@ -74,6 +77,14 @@ def read_settings(session: Session, name: str) -> Settings:
         public = Told(False, "everybody may read it: it is a public registry", f"registries.{name}.kind")
         return Settings(name, lambda _: public, *_not_told(name, registry.kind))
     return _unknown(name, "no setting of such a registry is read", f"registries.{name}.kind: {registry.kind}")
+
+
+def _asked(registry: str, repositories: Collection[str]) -> list[Setting]:
+    """What is asked of ECR: as if it were declared, and not said how."""
+    from registry_pipelines.infra.ecr import kinds
+
+    of_each = (kinds.REPOSITORY, kinds.LIFECYCLE, kinds.POLICY)
+    return [Setting(kind=kind, place=registry, name=each, wanted={}) for kind in of_each for each in repositories]
 
 
 def _not_told(name: str, kind: str) -> tuple[Callable[[str], Told], Callable[[str], Told]]:
@@ -123,7 +134,8 @@ def _private(found: Found, cloud: str) -> Callable[[str], Told]:
     def asked(repository: str) -> Told:
         if row := _public(found, repository):
             return Told(False, f"everybody may pull, by the {row['from']}", f"{cloud}: policies")
-        if any("was not read" in note or "could not be read" in note for note in unread):
+        not_read = any(each.unread and each.name == repository and "policy" in each.kind for each in found.settings)
+        if not_read or any("was not read" in note or "could not be read" in note for note in unread):
             return Told(None, "not all policies could be read", f"{cloud}: policies")
         return Told(True, "no policy lets everybody pull", f"{cloud}: policies of the repository and the registry")
 
@@ -140,7 +152,11 @@ def _of_ecr(name: str, found: Found) -> Settings:
     repositories, lifecycles = _by_name(found, kinds.REPOSITORY), _by_name(found, kinds.LIFECYCLE)
     caches = [str(each.get("upstream")) for each in _by_name(found, kinds.PULL_THROUGH).values()]
 
+    unread = {(each.kind, each.name): each.unread for each in found.settings if each.unread}
+
     def lifecycle(repository: str) -> Told:
+        if why := unread.get((kinds.LIFECYCLE, repository)):
+            return Told(None, f"the lifecycle policy of {repository} could not be read: {why}", "ecr:lifecycle")
         there = repository in lifecycles
         return Told(there, "a lifecycle policy" if there else f"{repository} has no lifecycle policy", "ecr:lifecycle")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import time
@@ -278,3 +279,42 @@ def test_what_a_queue_told_is_held_against_a_log_that_says_who(audited: Fleet, m
         )  # fmt: skip
         store_of(chain._session).add([known])
         assert chain.audit().ok
+
+
+STRANGER = "<b>mallory</b>"
+GUARDED = """\
+registries:
+  us: {{kind: embedded, port: {port}, access_log: us.jsonl, users: {{ci: "${{PW}}", {stranger}: "${{PW}}"}}}}
+images:
+  app: {{registry: us, repository: team/app}}
+report:
+  audit:
+    sources: {{own: {{kind: access-log, registry: us}}}}
+    pushers: {{"team/*": [ci]}}
+"""
+
+
+def test_a_push_by_a_stranger_stands_on_the_first_page(tmp_path: Path) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    [port] = free_ports(1)
+    path.write_text(GUARDED.format(port=port, stranger=json.dumps(STRANGER)))
+    chain = Chain(load(path, {"PW": "pw"}))
+    first = chain.write_pages(tmp_path / "first")
+    assert any("no log was read yet" in note for note in first.notes)
+    index = json.dumps({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": []})
+    with ensure_registries(chain.config):
+        for user, tag in (("ci", "v1"), (STRANGER, "v2")):
+            login = base64.b64encode(f"{user}:pw".encode()).decode()
+            request = urllib.request.Request(
+                f"http://127.0.0.1:{port}/v2/team/app/manifests/{tag}",
+                data=index.encode(),
+                method="PUT",
+                headers={"Content-Type": "application/vnd.oci.image.index.v1+json", "Authorization": f"Basic {login}"},
+            )
+            urllib.request.urlopen(request, timeout=patient(20)).close()
+    assert not chain.audit().ok
+    written = chain.write_pages(tmp_path / "pages")
+    [alert] = [each for each in written.alerts if "pushed" in each]
+    assert f"{STRANGER} pushed us/team/app:v2@sha256:" in alert
+    page = written.files[0].read_text()
+    assert "&lt;b&gt;mallory&lt;/b&gt; pushed us/team/app:v2@sha256:" in page and STRANGER not in page

@@ -81,5 +81,5 @@ def test_an_embedded_registry_that_everybody_may_read_is_not_private(fleet: Flee
         ("host: 0.0.0.0", False),
     ):
         chain = fleet.reload(("us: {kind: embedded,", f"us: {{kind: embedded, {setting},"))
-        assert read_settings(chain._session, "us").private("team/app").value is value, setting
+        assert read_settings(chain._session, "us", ["team/app"]).private("team/app").value is value, setting
         fleet.reload((f"us: {{kind: embedded, {setting},", "us: {kind: embedded,"))

@@ -129,7 +129,7 @@ def test_a_store_of_lake_tells_the_same_as_the_records(aws: AwsDouble) -> None:
 
 def test_log_files_of_a_bucket_are_read() -> None:
     with s3_server() as address:
-        client = boto3.client("s3", endpoint_url=address, region_name=REGION)
+        client = boto3.Session().client("s3", endpoint_url=address, region_name=REGION)
         key = "AWSLogs/111122223333/CloudTrail/eu-west-1/2026/11/28/x.json.gz"
         client.put_object(Bucket=BUCKET, Key=key, Body=gzip.compress((DATA / "cloudtrail.json").read_bytes()))
         where = f"s3://{BUCKET}/AWSLogs/111122223333/CloudTrail"

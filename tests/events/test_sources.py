@@ -42,7 +42,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsDouble]:
 
 @pytest.fixture
 def queue(aws: AwsDouble) -> str:
-    return str(boto3.client("sqs", region_name="eu-west-1").create_queue(QueueName="registry-events")["QueueUrl"])
+    return str(
+        boto3.Session().client("sqs", region_name="eu-west-1").create_queue(QueueName="registry-events")["QueueUrl"]
+    )
 
 
 @pytest.fixture
@@ -54,7 +56,7 @@ def google(tmp_path: Path) -> Iterator[GoogleCloud]:
 
 
 def send(url: str, *messages: bytes) -> None:
-    client = boto3.client("sqs", region_name="eu-west-1")
+    client = boto3.Session().client("sqs", region_name="eu-west-1")
     for message in messages:
         client.send_message(QueueUrl=url, MessageBody=message.decode())
 

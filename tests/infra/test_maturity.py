@@ -23,7 +23,8 @@ def told(settings: Settings, repository: str) -> tuple[bool | None, bool | None,
 def test_settings_of_ecr_answer_repository_by_repository(ecr: Cloud) -> None:
     ecr.chain(EVERYTHING).apply_infra("eu")
     chain = ecr.chain("{}")  # nothing is declared: it is read all the same
-    settings = read_settings(chain._session, "eu")
+    names = ["ml/a", "tools", "ml/none"]
+    settings = read_settings(chain._session, "eu", names)
     assert told(settings, "ml/a") == (True, True, True)  # an organization may read: that is not everybody
     assert told(settings, "tools") == (True, False, False)
     nowhere = settings.immutable("ml/none").criterion("immutable", "make it")
@@ -32,8 +33,21 @@ def test_settings_of_ecr_answer_repository_by_repository(ecr: Cloud) -> None:
     assert settings.all(settings.immutable, ["ml/a", "tools"]).value is False
     policies = ecr.aws.area(EcrPolicies)
     policies.texts["policy", ACCOUNT, REGION, "tools"] = json.dumps({"Version": "2012-10-17", "Statement": [OPEN]})
-    assert told(read_settings(chain._session, "eu"), "tools") == (False, False, False)
-    assert told(read_settings(chain._session, "eu"), "ml/a")[0] is True
+    assert told(read_settings(chain._session, "eu", names), "tools") == (False, False, False)
+    assert told(read_settings(chain._session, "eu", names), "ml/a")[0] is True
+
+
+def test_only_repositories_of_images_are_asked_and_what_may_not_be_read_is_unknown(ecr: Cloud) -> None:
+    ecr.chain(EVERYTHING).apply_infra("eu")
+    chain = ecr.chain("{}")
+    ecr.asked()
+    settings = read_settings(chain._session, "eu", ["tools"])
+    asked = {action.rpartition(":")[2]: count for action, count in ecr.asked().items()}
+    assert asked["GetLifecyclePolicy"] == asked["GetRepositoryPolicy"] == 1 and "ListTagsForResource" not in asked
+    assert settings.notes == ()
+    ecr.aws.deny("ecr:GetRepositoryPolicy", "ecr:GetLifecyclePolicy")
+    denied = read_settings(chain._session, "eu", ["ml/a"])
+    assert told(denied, "ml/a") == (None, None, True) and "could not be read" in denied.lifecycle("ml/a").why
 
 
 def test_settings_of_artifact_registry_are_those_of_its_repository() -> None:

@@ -268,7 +268,7 @@ class Reading:
     def _readers(self, there: dict[str, There]) -> tuple[dict[str, str], ...]:
         rows = []
         for name, fields in there.get(kinds.POLICY, {}).items():
-            rows += forms.readers_rows(name, fields, "repository policy")
+            rows += [] if "?" in fields else forms.readers_rows(name, fields, "repository policy")  # it was not read
         for fields in there.get(kinds.REGISTRY_POLICY, {}).values():
             rows += forms.readers_rows("*", fields, "registry policy")
         return tuple(rows)
