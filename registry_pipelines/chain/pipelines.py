@@ -12,10 +12,12 @@ from pathlib import Path
 
 from msgspec.structs import replace as changed
 
+from registry_pipelines.build.requirement_lines import read_lines
 from registry_pipelines.chain.releases import names_release, no_release_note
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image, load
+from registry_pipelines.config.registries import EmbeddedRegistry, LayoutRegistry
 from registry_pipelines.errors import ConfigInvalid, EvidenceError, InputError
 from registry_pipelines.evidence.predicates import Role
 from registry_pipelines.oci.files import local_errors, write_file
@@ -114,7 +116,20 @@ def _chosen(session: Session, names: Sequence[str]) -> dict[str, Pipelines]:
     for name in names:
         if name not in known:
             raise InputError(unknown(name, known, "entry of pipelines"), do="Name one of the configuration")
+    makers: dict[tuple[str, str], str] = {}
+    for name, settings in known.items():  # all of them: who is not named now would be lost as well
+        for image in _images(session, settings):
+            if (other := makers.setdefault((settings.kind, image), name)) != name:
+                raise InputError(
+                    f"{other} and {name} of `pipelines` would write the same file, for {image}",
+                    do="Name each image in one of a system alone",
+                )
     return {name: known[name] for name in names or known}
+
+
+def _images(session: Session, settings: Pipelines) -> Sequence[str]:
+    images = session.config.images
+    return settings.images or [name for name, image in images.items() if image.made_here is not None]
 
 
 def _root(configuration: Path) -> Path:
@@ -127,7 +142,7 @@ def _root(configuration: Path) -> Path:
 
 def _jobs(session: Session, settings: Pipelines, root: Path) -> Iterator[Job]:
     config = session.config
-    names = settings.images or [name for name, image in config.images.items() if image.made_here is not None]
+    names = _images(session, settings)
     if not names:
         raise InputError(
             "no image is built here, so there is no pipeline to write", do="Add `build` or `dockerfile` to one"
@@ -181,6 +196,11 @@ def _paths(session: Session, image: Image, root: Path) -> Iterator[str]:
                 yield f"{_below(folder.resolve(), root)}/**".removeprefix("./")
         if image.build.requirements_file is not None:
             yield _below(image.build.requirements_file.resolve(), root)
+        lines = read_lines(image.build.requirements, image.build.requirements_file, folder=session.config.path.parent)
+        for line in lines:  # files that files name, too
+            file, named, _ = line.where.rpartition(", line ")
+            if named and file != "requirements":
+                yield _below(Path(file).resolve(), root)
 
 
 def _below(path: Path, root: Path) -> str:
@@ -197,15 +217,7 @@ def _below(path: Path, root: Path) -> str:
 
 
 def _files(jobs: Iterable[Job]) -> list[_File]:
-    found: dict[str, _File] = {}
-    for job in jobs:
-        for each in _files_of(job):
-            if each.path in found:
-                raise InputError(
-                    f"two entries of `pipelines` would write {each.path}", do="Name each image in one of a system alone"
-                )
-            found[each.path] = each
-    return list(found.values())
+    return [each for job in jobs for each in _files_of(job)]
 
 
 def _files_of(job: Job) -> list[_File]:
@@ -252,7 +264,8 @@ def _read(path: Path) -> str | None:
 def _refuse(session: Session, chosen: dict[str, Pipelines], jobs: Sequence[Job]) -> None:
     problems = [f"{session.config.path}: {each}" for name in chosen for each in _problems(session, name, chosen[name])]
     for job in jobs:
-        problems += [f"{session.config.path}: {each}" for each in _version_problems(session, job)]
+        found = (*_home_problems(session, job), *_version_problems(session, job))
+        problems += [f"{session.config.path}: {each}" for each in found]
     if problems:
         raise ConfigInvalid(list(dict.fromkeys(problems)))
 
@@ -287,6 +300,20 @@ def _problems(session: Session, name: str, settings: Pipelines) -> Iterator[str]
                 f"{at}.until: the key of the {role} is a file, and a pipeline keeps none; name one in a key service "
                 f"(signing.{role}.kms), or end at an earlier stage and let the rest be done where the key is"
             )
+
+
+def _home_problems(session: Session, job: Job) -> Iterator[str]:
+    """Whether what it makes outlives it: a registry of the machine where it runs goes with that machine, unless that is
+    a runner of one's own."""
+    registry = session.config.registries[session.config.images[job.image].registry]
+    inside = isinstance(registry, LayoutRegistry) or (
+        isinstance(registry, EmbeddedRegistry) and not registry.reachable_as
+    )
+    if inside and job.settings.runner is None:
+        yield (
+            f"images.{job.image}.registry: {registry.name} is on the machine where the pipeline runs, and goes with "
+            "it; name a registry elsewhere, give it `reachable_as`, or name a runner of your own"
+        )
 
 
 def _version_problems(session: Session, job: Job) -> Iterator[str]:

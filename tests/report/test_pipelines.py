@@ -374,6 +374,39 @@ def test_a_long_name_makes_two_triggers(repository: Path) -> None:
     assert len({each["name"] for each in triggers}) == 2 and all(len(each["name"]) <= 64 for each in triggers)
 
 
+def test_files_that_requirements_name_are_what_an_image_is_made_of(repository: Path) -> None:
+    (repository / "pins").mkdir()
+    (repository / "all.txt").write_text("-r pins/more.txt\nnumpy\n")
+    (repository / "pins/more.txt").write_text("-c only.txt\npandas\n")
+    (repository / "pins/only.txt").write_text("pandas==2.2.3\n")
+    path = configure(repository, "{kind: github}")
+    path.write_text(path.read_text().replace("requirements: [numpy]", "requirements_file: all.txt"))
+    ran = CliRunner().invoke(main, ["report", "pipelines", "--config", str(path)])
+    assert ran.exit_code == 0, ran.stderr
+    workflow = yaml.safe_load((repository / ".github/workflows/image-app.yml").read_text())
+    assert {"all.txt", "pins/more.txt", "pins/only.txt"} < set(workflow[True]["push"]["paths"])
+
+
+def test_an_image_has_one_pipeline_of_a_system_also_where_one_of_two_is_named(repository: Path) -> None:
+    write(repository, "{kind: github}\n  more: {kind: codebuild}", "ci")
+    settings = "{kind: github}\n  more: {kind: github, branch: release/1.x, images: [tool]}"
+    for names in ((), ("ci",), ("more",)):
+        said = write(repository, settings, *names, code=8).stderr.replace("\n", " ")
+        assert "ci and more of `pipelines` would write the same file, for tool" in said
+    assert '["main"]' in (repository / ".github/workflows/image-tool.yml").read_text()
+
+
+@pytest.mark.parametrize("kind", ["kind: layout, root: shelf", "kind: embedded, port: 5000"])
+def test_a_registry_of_the_runner_itself_is_refused(repository: Path, kind: str) -> None:
+    cloud = 'kind: ecr, account: "111122223333", region: eu-west-1'
+    for settings, code in (("{kind: github}", 8), ("{kind: github, runner: ours}", 0)):
+        path = configure(repository, settings)
+        path.write_text(path.read_text().replace(cloud, kind))
+        ran = CliRunner().invoke(main, ["report", "pipelines", "--config", str(path)])
+        assert ran.exit_code == code, ran.stderr
+        assert code == 0 or "and goes with it" in ran.stderr.replace("\n", " ")
+
+
 def test_a_key_in_a_file_is_no_key_of_a_pipeline(repository: Path) -> None:
     path = configure(repository, "{kind: github}")
     path.write_text(path.read_text().replace('{kms: "awskms:alias/release", public: key.pub}', "{key: signing.key}"))
