@@ -80,13 +80,18 @@ def failover(
     result = _result(session, plan, rows, dry_run=dry_run, seconds=time.monotonic() - started)
     if to is None or not rows:
         return result
-    left = [f"{to / form} is of an earlier run, and no more true" for form in _unsaid(plan) if (to / form).exists()]
-    return replace(result, notes=[*result.notes, *left])
+    return replace(result, notes=[*result.notes, *_of_earlier_runs(plan, to)])
 
 
-def _unsaid(plan: Plan) -> list[ClusterForm]:
-    """Forms that cannot say it."""
-    return [form for form, written in plan.files.items() if written.wrong]
+def _of_earlier_runs(plan: Plan, to: Path) -> Iterator[str]:
+    """Files of another order, which nodes must not get: of forms that cannot say this one, of names that are gone."""
+    made = {to / form / path for form, written in plan.files.items() for path in written.files}
+    for form, written in plan.files.items():
+        if written.wrong and (to / form).exists():
+            yield f"{to / form} is of an earlier run, and no more true"
+        elif not written.wrong:
+            old = sorted(path for path in (to / form).rglob("*") if path.is_file() and path not in made)
+            yield from (f"{path} is of an earlier run, and no more true" for path in old[:MOST_TOLD])
 
 
 def plan_of(session: Session, settings: Failover, images: Sequence[str] = ()) -> Plan:

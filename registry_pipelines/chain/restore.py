@@ -116,15 +116,16 @@ def _chosen(opened: Opened, wanted: Wanted) -> list[KeptRepository]:
     for registry in wanted.registries:
         if registry not in {each.registry for each in moment.repositories}:
             raise InputError(f"the moment has nothing of {registry}", do="See `recover list`")
-    found = [
-        each
-        for each in moment.repositories
-        if not wanted.registries or each.registry in wanted.registries
-        if not wanted.repositories or any(fnmatch.fnmatchcase(each.repository, one) for one in wanted.repositories)
-    ]
-    if not found:
-        raise InputError(f"the moment {opened.tag} has no such repository", do="Name one that it has, or a pattern")
-    return found
+    there = [each for each in moment.repositories if not wanted.registries or each.registry in wanted.registries]
+    for pattern in wanted.repositories:
+        if not any(fnmatch.fnmatchcase(each.repository, pattern) for each in there):
+            raise InputError(
+                f"the moment {opened.tag} has no such repository: {pattern}", do="Name one that it has, or a pattern"
+            )
+    if not there:
+        raise InputError(f"the moment {opened.tag} has no repository", do="See `recover list`")
+    names = wanted.repositories or ("*",)
+    return [each for each in there if any(fnmatch.fnmatchcase(each.repository, one) for one in names)]
 
 
 def _goal(session: Session, kept: KeptRepository, wanted: Wanted) -> Place:

@@ -231,3 +231,12 @@ def test_a_moment_that_lacks_something_is_no_recovery_point(fleet: Fleet) -> Non
     blob.with_name("away").rename(blob)
     assert run(fleet, "backup")["ok"] and run(fleet, "drill", "--no-start")["ok"]
     assert run(fleet, "list")["action"].startswith("the newest moment is ")
+
+
+def test_each_pattern_of_a_restore_must_match(fleet: Fleet) -> None:
+    """Who types one of two wrongly would take the restore for done."""
+    push(fleet.chain.place("app"), "v1")
+    run(fleet, "backup")
+    words = ("restore", "--prefix", "x", "--repository", "team/*")
+    assert run(fleet, *words)["ok"]
+    assert "no such repository: taem/tool" in run(fleet, *words, "--repository", "taem/tool", code=8)["what"]

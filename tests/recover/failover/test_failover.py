@@ -140,10 +140,15 @@ def test_the_files_of_the_new_order_are_written_and_none_where_nothing_can_serve
     out = tmp_path / "out"
     assert CliRunner().invoke(main, ["recover", "failover", "--config", str(pair.path)]).exit_code == 2
     pair.configure(us="127.0.0.1:9")
-    (out / "docker").mkdir(parents=True)
+    old = out / "hosts-toml" / "old.example.com" / "hosts.toml"
+    for folder in (out / "docker", old.parent):
+        folder.mkdir(parents=True)
+    old.write_text("")
     told = pair.run("--to", str(out))
     assert any("docker is of an earlier run" in note for note in told["notes"])
+    assert f"{old} is of an earlier run, and no more true" in told["notes"]
     (out / "docker").rmdir()
+    old.unlink()
     assert told["changed"] and "us is down after 2 looks" in " ".join(told["notes"])
     lines = (out / "hosts-toml" / "127.0.0.1:9" / "hosts.toml").read_text()
     assert lines.index(f'[host."http://{pair.eu}/v2/replica"]') < lines.index('[host."http://127.0.0.1:9/v2"]')
