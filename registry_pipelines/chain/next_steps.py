@@ -101,6 +101,7 @@ class _Told:
             "index": self._index,
             "advice": self._advice,
             "attest": self._attest,
+            "weights": self._weights,
             "start": self._start,
             "record": self._record,
             "measure": self._measure,
@@ -188,6 +189,13 @@ class _Told:
 
     def _advice(self, _: tuple[str, ...]) -> Iterator[str]:
         yield f"{self._command('lint', self._name, '--attest')}  # where the scanner's key is"
+
+    def _weights(self, about: tuple[str, ...]) -> Iterator[str]:
+        if "sign" in about:
+            yield f"{self._command('weights', 'sign', self._name)}  # where the key of a person or builder is"
+        for other in (each for each in about if each != "sign"):
+            what = "" if other == "attach" else f"  # {other}; delete those"
+            yield self._command("weights", "attach", self._name, "WEIGHTS") + what
 
     def _start(self, about: tuple[str, ...]) -> Iterator[str]:
         yield f"Have it start as `policies.{self._policy}` says: {_some(about)}"

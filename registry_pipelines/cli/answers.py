@@ -616,6 +616,7 @@ ANSWERS: dict[str, Any] = {
     "weights find": Baked,
     "weights out": Results,
     "weights mount": MountedWeights,
+    "weights sign": Results,
     "copy": Copied | Plans,
     "rechunk": RechunkedImages | Results,
     "sync": Results | Synced | Plans,

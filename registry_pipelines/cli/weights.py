@@ -18,10 +18,13 @@ from registry_pipelines.cli.later import LaterGroup
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table, show_result
 from registry_pipelines.cli.references import named
+from registry_pipelines.cli.weights_signing import believed_keys, check_folder, check_signed, left_out, put_beside
 from registry_pipelines.errors import ContentError, InputError
+from registry_pipelines.evidence.model import key_name
 from registry_pipelines.progress import count_text
 
 if TYPE_CHECKING:
+    from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.transfer.engine import Engine
     from registry_pipelines.weights.opening import OpenedWeights
 
@@ -31,12 +34,30 @@ REFERENCE = "REF is weights in a registry, or an image or release that has some 
 
 
 class _Weights(LaterGroup):
-    later = {"find": "weights_baked", "out": "weights_baked", "mount": "weights_baked"}
+    later = {"find": "weights_baked", "out": "weights_baked", "mount": "weights_baked", "sign": "weights_signing"}
 
 
 @click.group("weights", cls=_Weights)
 def weights() -> None:
     """Keep the weights of models in registries, beside the images that need them."""
+
+
+SIGNED = click.option("--signed", is_flag=True, help="Only what a key that is believed signed.")
+KEYS = click.option(
+    "--key",
+    "keys",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Public key whose signatures count, with --signed; those of the configuration unless told.",
+)
+
+
+def _believed(options: Options, signed: bool, keys: tuple[Path, ...]) -> KeySet | None:
+    """Who may have signed; None where nobody asks."""
+    if keys and not signed:
+        raise InputError("--key says whose signatures count, and none is asked for", do="Add --signed")
+    return believed_keys(options, keys) if signed else None
 
 
 @contextmanager
@@ -106,18 +127,25 @@ def _counts(blobs: Counter[str]) -> str:
 @click.argument("reference", metavar="REF", shell_complete=IMAGES)
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Where to.")
 @click.option("--exact", is_flag=True, help="Refuse a folder that has files which are not in these weights.")
+@SIGNED
+@KEYS
 @common
-def pull(options: Options, reference: str, folder: Path, exact: bool) -> None:
+def pull(options: Options, reference: str, folder: Path, exact: bool, signed: bool, keys: tuple[Path, ...]) -> None:
     """Bring the files of REF into a folder, held against their digests, with a list of them (weights.json).
 
     What the folder has already is not fetched, under whatever name it is there. Files take their places when all of
     them are here, the list comes last. Killed in the middle, the same command fetches the rest. Other files stay.
+    With --signed nothing comes unless a key that is believed signed these files, and the signature lies beside them
+    (model.sig).
     """
     from registry_pipelines.weights.pull import pull_weights
 
-    began = time.monotonic()
+    began, verifier = time.monotonic(), _believed(options, signed, keys)
     with _opened(options, reference) as (opened, engine):
+        signature = check_signed(opened, verifier) if verifier else None
         done = pull_weights(opened, folder, exact=exact, engine=engine)
+        if signature is not None:
+            put_beside(opened, signature, folder)
     others = count_text(len(done.others), "file")
     is_new = bool(done.fetched or done.copied)
     result = StageResult(
@@ -202,21 +230,34 @@ def _show_rows(options: Options, result: StageResult) -> None:
 
 @weights.command("verify", short_help="Hold weights against their list.")
 @click.argument("target", metavar="REF|FOLDER", shell_complete=IMAGES)
+@SIGNED
+@KEYS
+@click.option("--signature", type=click.Path(path_type=Path), metavar="FILE", help="Of a folder, with --signed.")
 @common
-def verify(options: Options, target: str) -> None:
+def verify(options: Options, target: str, signed: bool, keys: tuple[Path, ...], signature: Path | None) -> None:
     """Read all files of weights in a registry, or of a folder that was pulled, and hold them against their digests.
 
     What names a folder that is here is a folder, else REF. A folder is held against its weights.json: that finds what
-    was damaged or did not fully come, and no forger, who would write another list. Exit 6: a file is missing or has
-    other content.
+    was damaged or did not fully come, and no forger, who would write another list. With --signed a folder is held
+    against its signature instead (model.sig), also one that another program made, and REF against both. Exit 6: a file
+    is missing or has other content; 3: these are not the files that a believed key signed.
     """
     from registry_pipelines.weights.verify import verify_folder, verify_stored
 
-    began, here = time.monotonic(), Path(target)
+    began, here, verifier = time.monotonic(), Path(target), _believed(options, signed, keys)
+    if signature is not None and not (verifier and here.is_dir()):
+        raise InputError("--signature is of a folder, with --signed", where=str(signature))
+    notes: list[str] = []
     if here.is_dir():
+        if verifier:
+            show_result(check_folder(options, here, verifier, signature), as_json=options.as_json)
+            return
         found, where = verify_folder(here), str(here)
     else:
         with _opened(options, target) as (opened, engine):
+            if verifier:
+                by = check_signed(opened, verifier)
+                notes = [f"signed by {key_name(by.key_id)}", *left_out(by.unsigned)]
             found, where = verify_stored(opened, engine=engine), str(opened.place)
     bad = [file for file in found.files if file.state != "ok"]
     good = len(found.files) - len(bad)
@@ -230,6 +271,7 @@ def verify(options: Options, target: str) -> None:
         facts={"files": len(found.files), "whole": good, "read_bytes": found.bytes_read},
         rows=[{"path": file.path, "size": file.size, "state": file.state} for file in bad],
         reasons=[f"{file.path}: {file.state}" for file in bad if file.state != "not listed"],
+        notes=notes,
         ok=found.ok,
         exit_code=0 if found.ok else ContentError.exit_code,
     )
@@ -283,8 +325,8 @@ def attach(options: Options, image: str, reference: str) -> None:
     """Attach WEIGHTS, which are in a registry, to an image: the same manifest with the image as its subject, in the
     image's repository.
 
-    Copies, mirrors, bundles and backups of the image then take the weights along, and `collect` keeps them as long as
-    the image. Within a registry no file is sent. Attaching twice changes nothing.
+    Their signatures are attached to it, too. Copies, mirrors, bundles and backups of the image then take both along,
+    and `collect` keeps them as long as the image. Within a registry no file is sent. Attaching twice changes nothing.
     """
     from registry_pipelines.weights.attach import attach_weights
     from registry_pipelines.weights.opening import open_weights
@@ -302,7 +344,11 @@ def attach(options: Options, image: str, reference: str) -> None:
         changed=done.changed,
         bytes_moved=done.bytes_sent,
         seconds=time.monotonic() - began,
-        facts={"files": len(opened.weights.files), "size_bytes": opened.weights.size},
+        facts={
+            "files": len(opened.weights.files),
+            "size_bytes": opened.weights.size,
+            "signatures": done.signatures,
+        },
     )
     show_result(result, as_json=options.as_json)
 

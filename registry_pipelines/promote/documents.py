@@ -85,6 +85,7 @@ StepKind = Literal[
     "scan",
     "advice",
     "sign",
+    "weights",
     "attest",
     "judge",
     "start",
@@ -154,6 +155,28 @@ class AdviceLimits(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.deny) or self.max_wasted is not None or self.max_size is not None
 
 
+DeniedWeights = Literal["pickle", "unknown", "code"]
+
+
+class WeightRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What the weights must be that are attached to a release (`weights attach`). Without any of these nothing is
+    asked."""
+
+    required: bool = False
+    """A release without weights is denied."""
+    signed: bool = False
+    """Each set is signed as OpenSSF's model signatures are (`weights sign`), every file of it, by a key that is
+    believed as `person` or `builder`."""
+    deny: tuple[DeniedWeights, ...] = ()
+    """Formats that deny a release, by content. `pickle`: whoever loads it may run what it holds; every zip counts, in
+    which one may lie. `unknown`: nothing says what it is. `code`: programs. An archive is denied with any of them."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is asked about weights."""
+        return self.required or self.signed or bool(self.deny)
+
+
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """What a release must show before its channel tag moves. Nothing passes by absence."""
 
@@ -209,6 +232,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     """Warnings of `inspect` that deny a release; the verdict lists the others."""
     image_advice: AdviceLimits = AdviceLimits()
     """What may be inside an image: kinds of findings, bytes that need not be there, size."""
+    weights: WeightRules = WeightRules()
+    """What the weights must be that are attached to a release: one verdict is about image and weights."""
     links: LinksDenied | None = None
     """Libraries that a release needs and nothing brings, by its signed provenance. `certain`: those without which a
     program or a Python extension cannot be loaded deny; `likely`: those of libraries that are loaded by name, too. A
@@ -317,7 +342,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     indexer make what nodes stream by; ``advice``: have a scanner say what is
     in its images; ``attest``: have an attestor of the trust policy say it; ``start``: have it start
     faster, or permit more; ``record``, ``measure``: of the start; ``approve``: by a person; ``deploy``: to where it
-    must have run, or read back there once more; ``wait``: until it was long enough under the channel before; the others
+    must have run, or read back there once more; ``weights``: attach some, sign them, or
+    attach others; ``wait``: until it was long enough under the channel before; the others
     are stages."""
     about: tuple[str, ...] = ()
     """``advisories``: ecosystems without any. ``accept``: ``kind:pattern``. ``except``: an advisory, a blank, a

@@ -32,7 +32,9 @@ from registry_pipelines.sign.cosign import ImageSignature, verify_image
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.notation.trust import Trust
+    from registry_pipelines.promote.documents import WeightRules
     from registry_pipelines.promote.same_tree import Regrouped
+    from registry_pipelines.promote.weights import JudgedWeights
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,8 @@ class Evidence:
     """Those that the policy names, as far as they are known."""
     certified: Mapping[str, Certified] = field(default_factory=dict)
     """Image signatures by certificates that count as those attestors; of each that has certificates."""
+    weights: tuple[JudgedWeights, ...] = ()
+    """Weights that are attached to it; read only for a policy that asks."""
     problem: str = ""
     """Why the release itself is not whole, so that nothing else here was read; empty when it is."""
 
@@ -137,6 +141,7 @@ def gather(
     notation: bool = False,
     attestors: Collection[str] = (),
     bases: Sequence[KnownBase] | None = None,
+    weights: WeightRules | None = None,
 ) -> Evidence:
     """Read signatures, attestations and reports about ``top`` and verify them.
 
@@ -144,6 +149,7 @@ def gather(
     read those by which nodes stream, too. trees: read what is signed of images that were rechunked. notation: ask about
     a signature by certificate. attestors: those that the
     policy names, which ``verifier`` is ``under``. bases: those that an image may stand on, for a policy that asks.
+    weights: what is asked about weights, of such a policy.
 
     Raises RegistryError when the registry does not answer. Bad evidence raises nothing: it is listed as rejected and
     the rules find it missing. A release that is itself broken is told in ``problem``.
@@ -157,6 +163,10 @@ def gather(
 
             said = read_regrouped(place, evidence.attestations, top.digest, evidence.images, verifier)
             evidence = replace(evidence, regrouped=said)
+        if weights is not None:
+            from registry_pipelines.promote.weights import read_weights  # few policies ask
+
+            evidence = replace(evidence, weights=read_weights(place, top.digest, verifier, weights))
         return replace(evidence, notation=verifier.certified(place, top.descriptor)) if notation else evidence
     except ContentError as error:
         return Evidence(

@@ -141,7 +141,8 @@ def may_leave(standing: Standing, reports: Iterable[Report], policy: Policy, *, 
 
     reports: every vulnerability report attached to it, signed or not. channel: the one its image is promoted to.
     (1) The latest verdict that a trusted key signed is allow, by the policy as it is now, and rests on no evidence of a
-    key that was revoked, has ended, or is believed for that no more. (2) No report that is later
+    key that was revoked, has ended, or is believed for that no more, and on the
+    weights that are attached now. (2) No report that is later
     than the judged one breaks that policy: a rescan counts before anybody judges again, and unsigned it can only deny.
     (3) A signed record of its image put the channel on it: the digest may be another image's,
     too. (4) The version tag is the release's own, since it goes along, and nobody revoked it. While a break-glass
@@ -403,6 +404,15 @@ def keeps_advice(evidence: Evidence, policy: Policy) -> Outcome:
     return advice_within(evidence, policy.image_advice)
 
 
+def weights(evidence: Evidence, policy: Policy) -> Outcome:
+    """The weights that are attached are signed, and of forms that the policy takes."""
+    if not policy.weights.asks:
+        return Outcome()
+    from registry_pipelines.promote.weights import weights_within  # few policies ask
+
+    return weights_within(evidence.weights, policy.weights)
+
+
 def links(evidence: Evidence, policy: Policy) -> Outcome:
     """What the images need is in them, as far as signed provenance says."""
     if policy.links is None:
@@ -432,6 +442,7 @@ RULES: tuple[Rule, ...] = (
     warnings_denied,
     keeps_advice,
     links,
+    weights,
     is_scanned,
     advisories_within,
     is_signed,
@@ -489,6 +500,10 @@ def _allowed(standing: Standing, reports: Iterable[Report], policy: Policy, now:
     if latest is not None:
         outcome.add(_later_reports(reports, latest.verdict, policy, now, standing.vex))
         outcome.add(_ended_keys(latest.verdict, standing))
+        if standing.weights is not None:
+            from registry_pipelines.promote.weights import attached_since
+
+            outcome.add(attached_since(latest.verdict.evidence, standing.weights))
         outcome.accepted = list(latest.verdict.accepted)
     return outcome
 
@@ -608,6 +623,10 @@ def _evidence_used(policy: Policy, evidence: Evidence) -> tuple[EvidenceUsed, ..
         for each in evidence.regrouped.values()
         if each.record
     }
+    if evidence.weights:
+        from registry_pipelines.promote.weights import weights_used
+
+        used |= weights_used(evidence.weights)
     for entry in evidence.images if "streaming-index" in policy.required else ():
         way = way_of(entry, evidence.indexes.get(entry.digest, ()), evidence.origins)
         if way.index:

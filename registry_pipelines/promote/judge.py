@@ -49,6 +49,7 @@ def judge(
         notation="notation" in policy.required,
         attestors=policy.attestor_names,
         bases=policy.known_bases if "approved-base" in policy.required else None,
+        weights=policy.weights if policy.weights.asks else None,
     )
     return gate.judged(evidence, policy)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from registry_pipelines.evidence.attestations import read_attestations
@@ -56,6 +56,10 @@ def read_digest(
 
 def _read(place: Place, release: Release, policy: Policy, verifier: Verifier, known: Attestations) -> Leaving:
     standing = read_standing(place, release, known, verifier)
+    if policy.weights.asks:
+        from registry_pipelines.promote.weights import attached_digests  # few policies ask
+
+        standing = replace(standing, weights=attached_digests(place, release.digest))
     return Leaving(policy, standing, tuple(reports_about(place, release.digest, known)), known)
 
 

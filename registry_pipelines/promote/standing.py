@@ -37,6 +37,8 @@ class Standing:
     """What persons decided beside the policy: break-glasses, revocations."""
     vex: tuple[VexStatement, ...] = ()
     """What trusted people signed about its findings."""
+    weights: frozenset[Digest] | None = None
+    """Manifests of the weights that are attached now; None where no policy asks."""
     ended: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """Of evidence that its verdicts rest on, by predicate type and key id: why nobody believes that key for it now. It
     is revoked or retired, or was taken out of the configuration since."""
@@ -63,9 +65,9 @@ def read_standing(place: Place, release: Release, known: Attestations, verifier:
 
 
 def _against(kind: str, key_id: str, verifier: Verifier) -> str:
-    """Why a key that signed evidence is believed for it no more; empty when it is. A certificate is not asked about:
-    whoever trusts it reads the signature again with the next verdict."""
-    if key_id.startswith(CERTIFICATE):
+    """Why a key that signed evidence is believed for it no more; empty when it is. A certificate is not asked about,
+    nor what has no key: whoever trusts it reads the signature again with the next verdict."""
+    if not key_id or key_id.startswith(CERTIFICATE):
         return ""
     predicate_type = SIGNATURE_TYPE if kind.startswith(SIGNATURE_FORM) else kind
     if why := verifier.against(key_id):

@@ -17,19 +17,22 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.uploads import Uploads, Wanted
 from registry_pipelines.weights.model import bare, is_weights
+from registry_pipelines.weights.oms.attached import carry_signatures
 from registry_pipelines.weights.opening import OpenedWeights, attached_weights
 
 
 @dataclass(frozen=True)
 class AttachedWeights:
     """Weights that refer to an image now. descriptor: of the manifest with the subject, in the image's repository.
-    changed: it was not there. blobs, bytes_sent: as of a push."""
+    changed: it was not there. blobs, bytes_sent: as of a push. signatures: of the
+    weights, that are attached to this manifest, too, now."""
 
     descriptor: Descriptor
     subject: Descriptor
     changed: bool
     blobs: Counter[str]
     bytes_sent: int
+    signatures: int
 
 
 def attach_weights(place: Place, reference: str, opened: OpenedWeights, *, engine: Engine = PLAIN) -> AttachedWeights:
@@ -43,7 +46,8 @@ def attach_weights(place: Place, reference: str, opened: OpenedWeights, *, engin
         raise InputError("these are weights, and an image is wanted", where=f"{place}:{reference}", do="Name the image")
     manifest = manifest_bytes(msgspec.structs.replace(opened.manifest, subject=bare(image.descriptor)))
     if manifest.digest in {each.digest for each in attached_weights(place, image.descriptor)}:
-        return AttachedWeights(manifest.descriptor, image.descriptor, False, Counter(), 0)
+        carried = carry_signatures(opened, place, manifest.descriptor)
+        return AttachedWeights(manifest.descriptor, image.descriptor, carried > 0, Counter(), 0, carried)
     goal, source = engine.place(place), engine.place(opened.place)
     beside = (opened.place.repository,) if opened.place.registry.name == place.registry.name else ()
     layers = {each.digest: each for each in (opened.manifest.config, *opened.manifest.layers)}
@@ -58,6 +62,7 @@ def attach_weights(place: Place, reference: str, opened: OpenedWeights, *, engin
         True,
         Counter(each.how for each in brought),
         sum(each.bytes_sent for each in brought),
+        carry_signatures(opened, place, manifest.descriptor),
     )
 
 

@@ -68,6 +68,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "collect": (["plan", "nowhere"], 8),
     "recover": (["list", "nowhere"], 8),
     "weights push": (["nowhere", "here/X:1"], 8),
+    "weights sign": (["here/X:1"], 8),
     "weights": (["ls", "here/X:1"], 8),
     "weights find": (["here/X:1"], 8),
     "weights out": (["here/X:1", "--to", "here/y:1"], 8),

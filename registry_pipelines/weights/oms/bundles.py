@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import sign_envelope
+from registry_pipelines.evidence.identity_rules import PREFIX
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import OMS_TYPE
 from registry_pipelines.weights.oms.statement import SignedModel, read_oms, write_oms
@@ -34,10 +36,16 @@ def sign_model(digests: Mapping[str, str], signer: Signer, *, name: str, links: 
 def believe(raw: bytes, verifier: Verifier, *, where: str = "") -> Believed:
     """What a bundle says, by whom. A hint or a key within it is not looked at: who may sign models is our own word.
 
+    An identity counts with an entry of a transparency log alone (specification, section 4.1).
+
     Raises SignatureInvalid: not signed by a key that is believed for models, or not readable.
     """
     bundle = read_bundle(raw, where=where, chains=True)
     key_ids = verifier.verify_bundle(bundle)
+    if not bundle.entries and any(key_id.startswith(PREFIX) for key_id in key_ids):
+        raise SignatureInvalid(
+            "an identity signed these, and the bundle has no entry of a transparency log", where=where
+        )
     model = read_oms(bundle.envelope.payload, where=where)
     return Believed(model, verifier.vouching(key_ids, OMS_TYPE))
 

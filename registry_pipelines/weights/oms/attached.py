@@ -1,0 +1,191 @@
+"""Signatures of weights in a registry: Sigstore bundles that refer to the weights' manifest.
+
+A signature is about the files and names no manifest, so it holds for every manifest with the same files: what weights
+that stand alone have is carried over when they are attached to an image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from registry_pipelines.errors import InputError, SignatureInvalid
+from registry_pipelines.evidence.artifacts import attach, attach_once
+from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES
+from registry_pipelines.evidence.bundles import read_bundle
+from registry_pipelines.evidence.keys import verifier_of
+from registry_pipelines.evidence.model import Rejected, Signer, Verifier
+from registry_pipelines.evidence.predicates import OMS_TYPE
+from registry_pipelines.evidence.referrers import Referrer, open_referrers, read_layer
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.weights.model import WeightSet
+from registry_pipelines.weights.oms.bundles import believe, sign_model
+from registry_pipelines.weights.oms.folders import SHOWN
+from registry_pipelines.weights.oms.statement import SignedModel, read_oms
+from registry_pipelines.weights.opening import OpenedWeights
+
+ANNOTATIONS = {"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": OMS_TYPE}
+"""As other programs annotate bundles; no time, so that the same bundle is the same artifact."""
+
+
+@dataclass(frozen=True)
+class WeightSignature:
+    """A signature that is believed and fits the files. digest: of the manifest that carries it. unsigned: files that
+    it leaves out by its own word, or the specification's."""
+
+    digest: Digest
+    key_id: str
+    model: SignedModel
+    unsigned: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WeightSignatures:
+    """What is attached and counts, and what is attached and does not."""
+
+    believed: tuple[WeightSignature, ...]
+    rejected: tuple[Rejected, ...]
+
+    @property
+    def problem(self) -> str:
+        """Why there is none, one sentence; empty where there is one."""
+        if self.believed:
+            return ""
+        if not self.rejected:
+            return "no signature is attached"
+        more = f" (and {len(self.rejected) - 1} more)" if len(self.rejected) > 1 else ""
+        return f"no signature counts: {self.rejected[0].reason}{more}"
+
+
+def sign_attached(opened: OpenedWeights, signer: Signer) -> tuple[Descriptor, bool]:
+    """Sign weights in a registry, by the digests that its manifest has of the files; nothing is read. The carrier's
+    descriptor, and whether it is new: a signature by this key that fits the files is not made twice.
+
+    Raises InputError for files in archives or without a sha256, what a key service raises, the RegistryError family.
+    """
+    opened.need_raw()
+    odd = [file.path for file in opened.weights.files if file.digest.algorithm != "sha256"]
+    if odd:
+        raise InputError(f"{odd[0]} is named by another digest than sha256", do="Push the weights again")
+    known = read_signatures(opened.place, opened.descriptor.digest, opened.weights, verifier_of(signer))
+    if known.believed:
+        return Descriptor(media_type=opened.descriptor.media_type, digest=known.believed[0].digest, size=0), False
+    digests = {file.path: file.digest.hex for file in opened.weights.files}
+    raw = sign_model(digests, signer, name=opened.place.repository.rpartition("/")[2])
+    made = attach(
+        opened.place,
+        subject=opened.descriptor,
+        artifact_type=SIGSTORE_BUNDLE,
+        content=raw,
+        media_type=SIGSTORE_BUNDLE,
+        annotations=ANNOTATIONS,
+    )
+    return made, True
+
+
+def read_signatures(place: Place, digest: Digest, weights: WeightSet, verifier: Verifier) -> WeightSignatures:
+    """The signatures of weights: ``digest`` is their manifest, ``weights`` its files. Other bundles are passed over.
+
+    Raises the RegistryError family where the registry does not answer, ClosureIncomplete for more referrers than are
+    read.
+    """
+    believed: list[WeightSignature] = []
+    rejected: list[Rejected] = []
+    for referrer, raw in _bundles(place, digest):
+        where = str(referrer)
+        if isinstance(raw, Rejected):
+            rejected.append(raw)
+            continue
+        try:
+            found = believe(raw, verifier, where=where)
+            if problems := against_set(found.model, weights):
+                more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+                raise SignatureInvalid(f"it is about other files: {'; '.join(problems[:SHOWN])}{more}")
+            unsigned = tuple(file.path for file in weights.files if file.path not in found.model.files)
+            believed.append(WeightSignature(referrer, found.key_id, found.model, unsigned))
+        except SignatureInvalid as error:
+            rejected.append(Rejected(where, error.what))
+    return WeightSignatures(tuple(believed), tuple(rejected))
+
+
+def against_set(model: SignedModel, weights: WeightSet) -> list[str]:
+    """What is otherwise in a set than it was signed, one sentence each. A signature by ranges, or by another hash than
+    the manifest's, fits none: only a folder that was pulled can be held against it."""
+    if model.sharded or model.hash_type != "sha256":
+        how = "by ranges of files" if model.sharded else f"by {model.hash_type}"
+        return [f"it signs {how}, and a registry names whole files by sha256; verify a folder that was pulled"]
+    there = {file.path: file for file in weights.files}
+    problems = [f"{path} is missing" for path in sorted(model.files.keys() - there.keys())]
+    for path, file in sorted(there.items()):
+        if path not in model.files:
+            problems += [] if model.leaves_out(path) else [f"{path} is not signed"]
+        elif not file.is_raw:
+            problems.append(f"{path} lies in an archive")
+        elif str(file.digest) != f"sha256:{model.files[path][0].digest}":
+            problems.append(f"{path} has other content")
+    return problems
+
+
+def carry_signatures(source: OpenedWeights, place: Place, descriptor: Descriptor) -> int:
+    """Attach the signatures that weights have to another manifest with the same files, and count the new ones. Believed
+    is none here: who asks later decides. Raises as :func:`read_signatures`."""
+    carried = 0
+    for _, raw in _bundles(source.place, source.descriptor.digest):
+        if isinstance(raw, Rejected):
+            continue
+        try:
+            fits = not against_set(read_oms(read_bundle(raw, chains=True).envelope.payload), source.weights)
+        except SignatureInvalid:
+            continue
+        if fits:
+            _, new = attach_once(
+                place,
+                subject=descriptor,
+                artifact_type=SIGSTORE_BUNDLE,
+                content=raw,
+                media_type=SIGSTORE_BUNDLE,
+                annotations=ANNOTATIONS,
+            )
+            carried += new
+    return carried
+
+
+def signature_bytes(place: Place, signature: WeightSignature) -> bytes:
+    """The bundle itself, to lie beside files. Raises SignatureInvalid where it is gone, the RegistryError family."""
+    content = place.registry.get_manifest(place.repository, signature.digest).content()
+    raw = read_layer(place, content.layers[0], limit=MAX_BUNDLE_BYTES) if hasattr(content, "layers") else None
+    if not isinstance(raw, bytes):
+        raise SignatureInvalid("the signature cannot be read any more", where=str(signature.digest))
+    return raw
+
+
+def _bundles(place: Place, digest: Digest) -> Iterator[tuple[Digest, bytes | Rejected]]:
+    """What may be a signature of a model, by the digest of its carrier; a bundle that says it is another statement is
+    none, and one that cannot be read may have been one."""
+    for referrer in open_referrers(place, digest):
+        if isinstance(referrer, Rejected):
+            continue
+        if referrer.carries(SIGSTORE_BUNDLE) and _may_be_oms(referrer):
+            layers = referrer.manifest.layers
+            raw = read_layer(place, layers[0], limit=MAX_BUNDLE_BYTES)
+            yield referrer.descriptor.digest, raw
+
+
+def _may_be_oms(referrer: Referrer) -> bool:
+    said = (referrer.manifest.annotations or {}).get("dev.sigstore.bundle.predicateType", OMS_TYPE)
+    return len(referrer.manifest.layers) == 1 and said == OMS_TYPE
+
+
+__all__ = [
+    "ANNOTATIONS",
+    "WeightSignature",
+    "WeightSignatures",
+    "against_set",
+    "carry_signatures",
+    "read_signatures",
+    "sign_attached",
+    "signature_bytes",
+]
