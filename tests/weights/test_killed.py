@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -30,10 +31,15 @@ class Runs:
     def __init__(self, state: Path, link: Link) -> None:
         self.state, self.link = state, link
 
-    def start(self, *words: object) -> subprocess.Popen[bytes]:
+    def start(self, *words: object, file_limit: int = -1) -> subprocess.Popen[bytes]:
+        """file_limit: bytes that a file may have, as where a disk is full; -1 for no limit."""
         environment = {**os.environ, "XDG_STATE_HOME": str(self.state)}
         return subprocess.Popen(
-            [*COMMAND, *map(str, words), "--quiet"], stdout=subprocess.PIPE, cwd=self.state, env=environment
+            [*COMMAND, *map(str, words), "--quiet"],
+            stdout=subprocess.PIPE,
+            cwd=self.state,
+            env=environment,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, file_limit)),
         )
 
     def killed(self, direction: str, byte: int, *words: object) -> None:
@@ -46,10 +52,10 @@ class Runs:
         self.link.mend()
         process.communicate()
 
-    def end(self, *words: object) -> None:
-        process = self.start(*words)
-        assert process.communicate()[0]
-        assert process.returncode == 0
+    def end(self, *words: object, code: int = 0, file_limit: int = -1) -> None:
+        process = self.start(*words, file_limit=file_limit)
+        assert bool(process.communicate()[0]) is (code == 0)
+        assert process.returncode == code
 
 
 @pytest.fixture
@@ -118,3 +124,19 @@ def test_a_pull_goes_on_and_the_folder_is_as_it_was_before(
     assert again < kills * step
     assert files_of(node) == files_of(folder)
     assert (node / "weights.json").exists()
+
+
+@pytest.mark.peer("docker-registry")
+@pytest.mark.timeout(120)
+def test_a_disk_that_is_full_in_the_middle(runs: Runs, tmp_path: Path) -> None:
+    """What came is kept for the next pull; the folder is as it was."""
+    folder, node = write(tmp_path / "m", 1, 20_000_000), tmp_path / "node"
+    (folder / "config.json").write_text("{}")
+    reference = f"{runs.link.address}/m:1"
+    runs.end("push", folder, reference)
+    runs.end("pull", reference, "--to", node, code=9, file_limit=10_000_000)
+    assert files_of(node) == {}
+    before = runs.link.down
+    runs.end("pull", reference, "--to", node)
+    assert files_of(node) == files_of(folder)
+    assert runs.link.down - before < 20_000_000

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import NotFound
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from tests.doubles.fault_registry import FaultRegistry
@@ -245,6 +246,20 @@ def test_a_disk_without_room_is_told_before_anything_comes(address: str, tmp_pat
         refused = call("pull", f"{address}/m:1", "--to", disk / "m")
         assert refused.exit_code == 9 and "are to be written" in refused.output
         assert list((disk / "m").iterdir()) == []
+
+
+def test_a_registry_that_lost_a_file(
+    address: str, model: Callable[..., Path], tmp_path: Path, client: Callable[[str], DistributionRegistry]
+) -> None:
+    done("push", model("m"), f"{address}/m:1")
+    gone = next(row["digest"] for row in done("ls", f"{address}/m:1")["rows"] if row["path"] == "config.json")
+    client(address).delete_blob("m", Digest.parse(gone))
+    ran = call("verify", f"{address}/m:1")
+    assert ran.exit_code == 6 and "config.json: missing" in ran.output
+    assert call("pull", f"{address}/m:1", "--to", tmp_path / "node").exit_code == 4
+    assert files_of(tmp_path / "node") == {}
+    done("push", tmp_path / "m", f"{address}/m:1")
+    assert done("verify", f"{address}/m:1")["ok"]
 
 
 def test_a_set_that_did_not_fully_come_is_not_whole(address: str, model: Callable[..., Path], tmp_path: Path) -> None:
