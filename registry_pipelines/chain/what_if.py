@@ -6,7 +6,7 @@ a plan would free from the plan itself, which ``collect`` would apply.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from copy import copy
 from datetime import timedelta
@@ -27,6 +27,7 @@ from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:
     from registry_pipelines.report.advice import Origin
+    from registry_pipelines.report.whatif.retention import Part
 
 Through = Literal["public", "nat", "s3-gateway", "interface-endpoint"]
 MOST_ROWS = 500
@@ -165,6 +166,8 @@ def retention(
             for each in made.totals
         ]
     notes = [*told.notes]
+    if teams := session.config.report.teams:
+        parts = [*(each for each in parts if each.of != "team"), *_by_team(parts, teams)]
     if session.config.registries[registry].kind in _APART:
         notes.append("layers that several repositories hold count once; here each has its own, so it is at least this")
     found = work_out(
@@ -177,6 +180,20 @@ def retention(
         notes=notes,
     )
     return answer(session, found, book, region=region, reasons=told.reasons, ok=told.ok, exit_code=told.exit_code)
+
+
+def _by_team(parts: Sequence[Part], teams: Mapping[str, Sequence[str]]) -> Iterator[Part]:
+    """Repositories' parts summed by whose they are. A plan's own teams are the first words of repositories' names."""
+    from registry_pipelines.report.allocation import NO_TEAM
+    from registry_pipelines.report.holdings import teams_of
+
+    own: dict[str, list[Part]] = {}
+    for each in parts:
+        if each.of == "repository":
+            own.setdefault((teams_of(each.name, teams) or [NO_TEAM])[0], []).append(each)
+    for name, its in own.items():
+        sums = {what: sum(getattr(each, what) for each in its) for what in ("images", "going", "before", "freed")}
+        yield msgspec.structs.replace(its[0], of="team", name=name, **sums)
 
 
 def _with_rules(session: Session, path: Path) -> Session:

@@ -140,12 +140,12 @@ def test_above_its_budget_the_command_says_so_and_ends_with_3(tmp_path: Path) ->
     config = configured(tmp_path, registries="registries:\n  shelf: {kind: layout, root: shelf}\n")
     push(Place(Chain(load(config)).registry("shelf"), "app"), "v1", days_ago=1)
     assert cost(config)["ok"]
-    priced = book(tmp_path, prices=[{"id": "own/shelf/storage", "usd": 1e9, "per": "GB-month", "what": ""}])
-    config.write_text(config.read_text() + f"report: {{prices: {priced}, budget: {{total: 1}}}}\n")
+    priced = book(tmp_path, prices=[{"id": "own/shelf/storage", "usd": 1000.0, "per": "GB-month", "what": ""}])
+    config.write_text(config.read_text() + f"report: {{prices: {priced}, budget: {{total: 0}}}}\n")
     told = cost(config, code=3)
-    assert not told["ok"] and "all registries" in told["reasons"][-1] and "above its budget of 1" in told["reasons"][-1]
+    assert not told["ok"] and "all registries" in told["reasons"][-1] and "above its budget of 0" in told["reasons"][-1]
     shown = CliRunner().invoke(main, ["report", "cost", "--config", str(config)])
-    assert shown.exit_code == 3 and "above its budget of 1" in shown.stdout and "needed: " in shown.stdout
+    assert shown.exit_code == 3 and "above its budget of 0" in shown.stdout and "needed: " in shown.stdout
     assert cost(config, "shelf")["ok"], "a part is held against no budget"
 
 

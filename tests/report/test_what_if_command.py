@@ -108,8 +108,10 @@ def test_what_was_promised_of_a_rule_is_what_collect_frees(fleet: Fleet, book: P
 
 def test_without_a_price_bytes_are_told_and_money_is_not_known(fleet: Fleet) -> None:
     push(fleet.chain.place("app"), "v1", days_ago=90)
-    fleet.reload(("signing:", "retention: [{registry: us, keep_newest: 0, keep_days: 0}]\nsigning:"))
+    rules = "retention: [{registry: us, keep_newest: 0, keep_days: 0}]\n"
+    fleet.reload(("signing:", f"{rules}report: {{teams: {{vision: ['team/*']}}}}\nsigning:"))
     found = answer(fleet, "report", "what-if", "retention", "us")
+    assert [(row["team"], row["going"]) for row in found["tables"]["team"]] == [("vision", 1)]
     assert "not known: the price book has no own/us/storage" in found["reasons"]
     assert [row["usd_per_month"] for row in found["rows"]] == [""] * 3 and not found["facts"]["sure"]
     assert any("for 14 days" in row["why"] for row in found["rows"])
