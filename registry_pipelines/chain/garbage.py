@@ -90,17 +90,23 @@ def _free_store(session: Session, registry: str, dry_run: bool, grace_s: float |
     with lock(session, registry):
         done = there.free_content(unused_s=grace, dry_run=dry_run)
     verb = "would free" if dry_run else "freed"
-    action = (
-        f"{verb} {size_text(done.bytes)}: {count_text(done.blobs, 'blob')}" if done.blobs else "nothing to free yet"
-    )
+    gone = bool(done.blobs or done.uploads)
+    what = f"{count_text(done.blobs, 'blob')} and {count_text(done.uploads, 'abandoned upload')}"
+    action = f"{verb} {size_text(done.bytes)}: {what}" if gone else "nothing to free yet"
     waits = f"{count_text(done.waiting, 'blob')} ({size_text(done.waiting_bytes)}) that nothing needs can go in "
     return StageResult(
         stage="garbage",
         subject=registry,
-        action=action if done.blobs or done.waiting else "nothing to free",
-        changed=not dry_run and bool(done.blobs),
+        action=action if gone or done.waiting else "nothing to free",
+        changed=not dry_run and gone,
         seconds=time.monotonic() - started,
-        facts={**NOTHING, "blobs": done.blobs, "freed_bytes": done.bytes, "waiting": done.waiting, "grace_s": grace},
+        facts={
+            "blobs": done.blobs,
+            "freed_bytes": done.bytes,
+            "uploads": done.uploads,
+            "waiting": done.waiting,
+            "grace_s": grace,
+        },
         notes=[waits + duration_text(done.next_s)] if done.waiting else [],
     )
 

@@ -9,7 +9,7 @@ is marked, still needed by nobody and older than the mark; then it writes the ne
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 import msgspec
@@ -57,9 +57,11 @@ class Mark:
 
 @dataclass
 class Freed:
-    """What a run did. waiting: marked now, to be deleted by a later run. bytes: of the deleted ones."""
+    """What a run did. waiting: marked now, to be deleted by a later run. uploads: that were killed, into a folder.
+    bytes: of all that was deleted."""
 
     blobs: int = 0
+    uploads: int = 0
     bytes: int = 0
     waiting: int = 0
     waiting_bytes: int = 0
@@ -109,7 +111,9 @@ def free_content(store: ObjectStore, *, unused_s: float = UNUSED_S, dry_run: boo
         with Pool(WORKERS, "garbage") as pool:
             gone = list(pool.map(partial(_delete, store, mark if unused_s else Mark()), going))
         going = [each for each, is_gone in zip(going, gone, strict=True) if is_gone]
-    done.blobs, done.bytes = len(going), sum(each.size for each in going)
+    torn = store.drop_torn(now - timedelta(seconds=unused_s), dry_run=dry_run)
+    done.blobs, done.uploads = len(going), len(torn)
+    done.bytes = sum(each.size for each in going) + sum(torn)
     keys = {each.key for each in going}
     left = [each for each in content.unneeded if each.key not in keys][:MOST_MARKED]
     done.waiting, done.waiting_bytes = len(left), sum(each.size for each in left)

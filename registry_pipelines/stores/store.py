@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.util import find_spec
@@ -53,6 +53,8 @@ _SECRET = re.compile(r"(://[^/\s?]+[^\s?]*)\?[^\s)]*")
 _NOT_PARTIAL = ("non-partial response", "NotPartial")
 """Obstore's words for a store that answers a range with all of the object; it has no class of its own for it."""
 _SECOND = "InvalidBlockList"
+_TORN = re.compile(r"#\d+\Z")
+"""How obstore calls a file that is being written, behind its key."""
 _FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507")
 
 
@@ -298,6 +300,20 @@ class ObjectStore:
 
         with _errors(self._at(key)):
             obstore.copy(self._client, key, to)
+
+    def drop_torn(self, before: datetime, *, dry_run: bool = False) -> list[int]:
+        """Of a store that is a folder: delete what uploads that were killed left there, unless it was written since
+        ``before``; the bytes of each. No list has them, and no other store shows what is not whole."""
+        found = []
+        for path in self._folder.rglob("*#*") if self._folder is not None else ():
+            with _errors(str(path)), suppress(FileNotFoundError):  # the upload ended meanwhile
+                facts = path.stat()
+                if not _TORN.search(path.name) or facts.st_mtime >= before.timestamp():
+                    continue
+                if not dry_run:
+                    path.unlink()
+                found.append(facts.st_size)
+        return found
 
     def _at(self, key: str) -> str:
         return f"{self.name}/{key}"

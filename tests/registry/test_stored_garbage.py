@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -196,3 +198,24 @@ def test_what_refers_is_not_listed_any_more_once_it_begins_to_go(
     assert not registry.referrers("team/app", subject.digest)
     with pytest.raises(NotFound):
         registry.get_manifest("team/app", about.digest)
+
+
+def test_what_a_killed_upload_left_in_a_folder_goes(store: ObjectStore, folder: Path) -> None:
+    image(StoredRegistry(store), "team/app", "text", tag="v1")
+    key, before = f"blobs/sha256/{'a' * 64}", len(list(folder.rglob("*")))
+    writing = (
+        "import os, sys; from registry_pipelines.stores.store import open_store\n"
+        "def pieces():\n"
+        "    yield from [bytes(1 << 20)] * 40\n"
+        "    os.kill(os.getpid(), 9)\n"
+        f"open_store(sys.argv[1]).write_pieces({key!r}, pieces(), 41 << 20)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", writing, str(folder)], check=False).returncode == -9
+    assert len(list(folder.rglob("*"))) == before + 1 and not [each for each in store.below("") if each.key == key]
+    registry = StoredRegistry(store)
+    assert registry.free_content(unused_s=DAY_S).uploads == 0, "it may go on"
+    age(folder)
+    assert registry.free_content(unused_s=DAY_S, dry_run=True).uploads == 1
+    done = registry.free_content(unused_s=DAY_S)
+    assert (done.blobs, done.uploads) == (0, 1) and done.bytes >= 1 << 20
+    assert len(list(folder.rglob("*"))) == before
