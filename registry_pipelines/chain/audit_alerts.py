@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.chain.audit_evidence import SignedEvidence
+from registry_pipelines.chain.audit_evidence import UNDONE_WITHIN, SignedEvidence
 from registry_pipelines.chain.audit_reading import folder_of, store_of
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
@@ -33,9 +33,16 @@ def judged(session: Session, since: datetime) -> Judgement:
     named = deeds(anonymous, store.events(since=since - TOGETHER, where=changing) if anonymous else ())
     deletions = store.events(since=since, where=only(("delete",), "action") & done & only(("",), "service"))
     ledger = _Explained(folder_of(session) / "explained.json")
-    evidence = SignedEvidence(session, verifier, known=ledger.known, deletions=deletions)
+    pushed = only(("push",), "action") & done
+    evidence = SignedEvidence(
+        session,
+        verifier,
+        known=ledger.known,
+        deletions=deletions,
+        pushes=lambda digests: store.events(since=since - UNDONE_WITHIN, where=pushed & only(digests, "digest")),
+    )
     judge = Judge(evidence, session.config.report.audit.pushers, now=now, named=named)
-    moves = only(("push",), "action") & done & only(evidence.channel_names or {""}, "tag")
+    moves = pushed & only(evidence.channel_names or {""}, "tag")
     for event in store.events(until=since, where=moves):  # of all that is kept: what a channel named tells a move back
         judge.remember(event)
     for event in store.events(since=since, where=changing):

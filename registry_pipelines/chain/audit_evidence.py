@@ -4,7 +4,7 @@ folder, and which tags are channels where."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -28,6 +28,8 @@ from registry_pipelines.report.audit.model import Event
 
 APPLIED_WITHIN = timedelta(days=2)
 """A plan is applied within a day of its making; so long a deletion may follow it."""
+UNDONE_WITHIN = timedelta(hours=1)
+"""So long what was brought back out of the quarantine may still be there."""
 
 _Key = tuple[str, str, str]
 
@@ -43,10 +45,16 @@ class _Planned:
 
 class SignedEvidence:
     """See ``report.audit.alerts.Evidence``. known: explanations of earlier looks, by log entry: plans are kept for 30
-    days, and events longer. deletions: those that are asked about."""
+    days, and events longer. deletions: those that are asked about. pushes: kept ones of some digests."""
 
     def __init__(
-        self, session: Session, verifier: Verifier | None, *, known: Mapping[str, str], deletions: Iterable[Event]
+        self,
+        session: Session,
+        verifier: Verifier | None,
+        *,
+        known: Mapping[str, str],
+        deletions: Iterable[Event],
+        pushes: Callable[[Collection[str]], Iterable[Event]],
     ) -> None:
         self._session, self._verifier, self._known = session, verifier, known
         self._one_name = name_in_logs(session)
@@ -58,12 +66,19 @@ class SignedEvidence:
         """Plans that cannot be believed, one sentence each."""
         wanted: set[_Key] = set()
         aside: list[Event] = []
+        self._gone: dict[_Key, list[datetime]] = defaultdict(list)
         for each in deletions:
+            if not is_quarantine(each.repository):
+                for key in self._keys(each):
+                    self._gone[key].append(each.time)
             if each.id not in known:
                 wanted.update(self._keys(each))
                 aside += [each] if is_quarantine(each.repository) else []
         self._planned = self._plans_for(wanted) if wanted and verifier else {}
-        self._purged = [each.time for each in aside if self._by_plan(each)]
+        self._pushed: dict[_Key, list[datetime]] = defaultdict(list)
+        for each in pushes({each.digest for each in aside if each.digest}) if aside else ():
+            self._pushed[self._registry(each.registry), each.repository, each.digest].append(each.time)
+        self._purged = [each for each in aside if self._by_plan(each) or self._brought_back(each)]
 
     @property
     def channel_names(self) -> set[str]:
@@ -118,15 +133,32 @@ class SignedEvidence:
             return found
         if planned := self._by_plan(event):
             return planned
+        if self._brought_back(event):
+            return "it is where it was before: it was brought back"
         if is_quarantine(event.repository) and event.digest == tried().digest:
             return "it was tried whether anything can be deleted"
         if is_quarantine(event.repository) and self._is_record(event):
             return "the record of what was set aside went with it"
         return ""
 
+    def _brought_back(self, event: Event) -> bool:
+        """What is undone leaves the quarantine after it was pushed where a plan had taken it from; nothing is lost."""
+        if not is_quarantine(event.repository) or not event.digest:
+            return False
+        return any(
+            max(planned.made, min(self._gone.get(key, ()), default=planned.made)) <= time
+            and -SKEW <= event.time - time <= UNDONE_WITHIN
+            for key in self._keys(event)
+            for planned in self._planned.get(key, ())
+            for time in self._pushed.get(key, ())
+        )
+
     def _is_record(self, event: Event) -> bool:
         """Records of a quarantine have digests that no plan knows; they go when what they are of does."""
-        near = any(abs(time - event.time) <= timedelta(minutes=10) for time in self._purged)
+        if any(self._planned.get(key) for key in self._keys(event)):  # it is what was set aside, and no record of it
+            return False
+        own = (each for each in self._purged if (each.registry, each.repository) == (event.registry, event.repository))
+        near = any(abs(each.time - event.time) <= timedelta(minutes=10) for each in own)
         return near and (not event.tag or event.tag.startswith(RECORD_TAG))
 
     def says_who(self, registry: str) -> bool:

@@ -113,6 +113,20 @@ def test_a_promotion_is_believed_by_a_copy_once_the_release_is_gone(audited: Fle
     assert told["facts"]["alerts_open"] == 0 and told["facts"]["delete"] > 1
 
 
+def test_what_is_brought_back_out_of_the_quarantine_is_no_alert_and_what_is_taken_out_of_it_is(audited: Fleet) -> None:
+    rule = "retention: [{registry: us, repositories: ['team/tool'], keep_newest: 0, keep_days: 0}]\n"
+    audited.path.write_text(audited.path.read_text() + rule + "collect: {quarantine: 30}\n")
+    chain = Chain(load(audited.path, {}))
+    back, lost = audited.release("v0.1.0", image="tool"), audited.release("v0.2.0", image="tool")
+    assert chain.collect_approved("us", chain.retention_plan("us").digest).ok
+    chain.undo_collect("us", [f"team/tool@{back.digest}"])
+    told = answer(audited, "report", "audit")
+    assert told["ok"] and told["facts"]["delete"] >= 4
+    registry = chain.place("tool").registry
+    registry.delete_manifest("rp-quarantine/team/tool", lost.digest)
+    assert alerts(answer(audited, "report", "audit", code=3)) == [("delete", "rp-quarantine/team/tool", "")]
+
+
 def test_a_deletion_by_our_own_command_is_planned(audited: Fleet) -> None:
     extra = audited.release("v1.0.0", image="tool", provenance=False)
     run(audited, "delete", f"us/team/tool@{extra.digest}", "--yes")
