@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from registry_pipelines.chain.prices import price_book, storage_price
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
@@ -164,6 +166,11 @@ class _Tariffs:
 
     def _number(self, wanted: str, price: Price | None, region: str) -> int:
         tariff = self._tariff(wanted, price, region)
+        if tariff in self.found:
+            return self.found.index(tariff)
+        before = (each.price for each in self.found if each.wanted == wanted)
+        if price and any(each is not None and each.free for each in before):  # of a billing account, not of each region
+            tariff = tariff._replace(price=msgspec.structs.replace(price, free=0.0))
         if tariff not in self.found:
             self.found.append(tariff)
         return self.found.index(tariff)

@@ -22,7 +22,7 @@ from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, InputError
 from registry_pipelines.inventory.rows import Row, Rows
-from registry_pipelines.inventory.value import Inventory, Source, Unread
+from registry_pipelines.inventory.value import Inventory, Source, Unread, join
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.report.cost import CostReport, CostRow
@@ -159,6 +159,14 @@ def test_free_parts_and_tiers_are_of_all_that_is_stored_at_a_price(tmp_path: Pat
     # 2 GB, of which 0.5 are free; without one of them 0.5 GB would be billed.
     assert found["facts"]["usd_per_month"] == 0.15
     assert [(row["usd_per_month"], row["freed_usd_per_month"]) for row in found["rows"]] == [(0.075, 0.1)] * 2
+    europe = {"id": "gcp/gar/storage/europe-west1", "usd": 0.2, "per": "GB-month", "what": "", "free": 0.5}
+    clouds = CLOUDS + "  us: {kind: gar, project: ml-prod, location: us-central1}\n"
+    several = f"report: {{prices: {book(tmp_path, prices=[*BOOK['prices'], europe])}}}"
+    more = [image("ml-prod/models/c", "v1", {"c": 2 * GB}, registry="us")]
+    both = join([shelf(rows, kind="gar"), shelf(more, kind="gar")])
+    found = cost(configured(tmp_path, several, clouds), "--from", stored(tmp_path, both))
+    assert found["facts"]["usd_per_month"] == pytest.approx(1.5 * 0.2 + 2 * 0.1), "0.5 GB are free of all regions"
+    configured(tmp_path, f"report: {{prices: {book(tmp_path)}}}")
     rows = [image("app", "v1", {"a": 300 * GB}, registry="ecr", status="ARCHIVED")]
     found = cost(config, "--from", stored(tmp_path, ecr(*rows)))
     assert found["facts"]["usd_per_month"] == 100 * 0.1 + 200 * 0.05
