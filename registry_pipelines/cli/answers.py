@@ -617,6 +617,7 @@ ANSWERS: dict[str, Any] = {
     "weights out": Results,
     "weights mount": MountedWeights,
     "weights sign": Results,
+    "weights sync": Results,
     "copy": Copied | Plans,
     "rechunk": RechunkedImages | Results,
     "sync": Results | Synced | Plans,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,19 +22,31 @@ from registry_pipelines.cli.weights_signing import believed_keys, check_folder, 
 from registry_pipelines.errors import ContentError, InputError
 from registry_pipelines.evidence.model import key_name
 from registry_pipelines.progress import count_text
+from registry_pipelines.weights.paths import is_store
 
 if TYPE_CHECKING:
+    from registry_pipelines.chain.places import Located
     from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.transfer.engine import Engine
+    from registry_pipelines.weights.hashing import Folder
     from registry_pipelines.weights.opening import OpenedWeights
 
 Row = Mapping[str, Scalar]
 
-REFERENCE = "REF is weights in a registry, or an image or release that has some attached."
+REFERENCE = (
+    "REF is weights in a registry, or an image or release that has some attached; or s3://BUCKET/PREFIX, "
+    "gs://BUCKET/PREFIX, az://CONTAINER/PREFIX, or a folder that begins with / or ./, as `push` wrote them."
+)
 
 
 class _Weights(LaterGroup):
-    later = {"find": "weights_baked", "out": "weights_baked", "mount": "weights_baked", "sign": "weights_signing"}
+    later = {
+        "find": "weights_baked",
+        "out": "weights_baked",
+        "mount": "weights_baked",
+        "sign": "weights_signing",
+        "sync": "weights_stores",
+    }
 
 
 @click.group("weights", cls=_Weights)
@@ -62,10 +74,16 @@ def _believed(options: Options, signed: bool, keys: tuple[Path, ...]) -> KeySet 
 
 @contextmanager
 def _opened(options: Options, reference: str) -> Iterator[tuple[OpenedWeights, Engine]]:
-    """Weights of a registry, and what they are read with."""
+    """Weights of a registry or a store, and what they are read with."""
     from registry_pipelines.weights.opening import open_weights
 
     engine = options.engine(None)
+    if is_store(reference):
+        from registry_pipelines.cli.weights_stores import open_at
+
+        with options.progress() as progress:
+            yield open_at(options, reference), replace(engine, progress=progress)
+        return
     with named(options, [reference]) as locate, options.progress() as progress:
         found = locate(reference)
         yield open_weights(found.place, found.selector), replace(engine, progress=progress)
@@ -78,6 +96,8 @@ def _opened(options: Options, reference: str) -> Iterator[tuple[OpenedWeights, E
 @common
 def push(options: Options, folder: Path, reference: str, follow_links: bool) -> None:
     """Send all files of a folder to REF (REGISTRY/REPOSITORY:TAG), each as one uncompressed blob of a ModelPack model.
+    REF may be a store (s3://BUCKET/PREFIX, gs://, az://, or a folder that begins with / or ./): there the files lie as
+    they are, with a list of them that lands last.
 
     What the repository has already is not sent, so of a model of which two shards changed two are. The same files make
     the same digest. Killed in the middle, the same command sends the rest; the tag is set last. Exit 6: a file changed
@@ -85,6 +105,11 @@ def push(options: Options, folder: Path, reference: str, follow_links: bool) -> 
     """
     from registry_pipelines.weights.push import push_weights
 
+    if is_store(reference):
+        from registry_pipelines.cli.weights_stores import push_to_store
+
+        push_to_store(options, folder, reference, follow_links)
+        return
     began, engine = time.monotonic(), options.engine(None)
     with named(options, [], goals=[reference]) as locate, options.progress() as progress:
         goal = locate(reference, default_tag="")
@@ -93,13 +118,6 @@ def push(options: Options, folder: Path, reference: str, follow_links: bool) -> 
         engine = replace(engine, progress=progress)
         done = push_weights(folder, goal.place, tag=goal.tag, follow_links=follow_links, engine=engine)
     read = done.folder
-    pickles = sorted(path for path, what in read.formats.items() if what.pickle)
-    unknown = sorted(path for path, what in read.formats.items() if what.name == "unknown")
-    told = [
-        *([f"left out, which is no part of a model: {', '.join(read.left_out)}"] if read.left_out else []),
-        *(f"{path}: whoever loads it may run what it holds (pickle)" for path in pickles),
-        *(f"{path}: its format is not known, and it counts as weights" for path in unknown),
-    ]
     result = StageResult(
         stage="weights",
         subject=f"{goal.place}:{goal.tag}",
@@ -113,9 +131,20 @@ def push(options: Options, folder: Path, reference: str, follow_links: bool) -> 
             "size_bytes": read.weights.size,
             **{each: done.blobs[each] for each in ("copied", "mounted", "present")},
         },
-        notes=told,
+        notes=told_of(read),
     )
     show_result(result, as_json=options.as_json)
+
+
+def told_of(read: Folder) -> list[str]:
+    """What a person should know of a folder that was read."""
+    pickles = sorted(path for path, what in read.formats.items() if what.pickle)
+    unknown = sorted(path for path, what in read.formats.items() if what.name == "unknown")
+    return [
+        *([f"left out, which is no part of a model: {', '.join(read.left_out)}"] if read.left_out else []),
+        *(f"{path}: whoever loads it may run what it holds (pickle)" for path in pickles),
+        *(f"{path}: its format is not known, and it counts as weights" for path in unknown),
+    ]
 
 
 def _counts(blobs: Counter[str]) -> str:
@@ -322,19 +351,19 @@ def read(options: Options, reference: str, tensor: str, file: Path) -> None:
 @click.argument("reference", metavar="WEIGHTS")
 @common
 def attach(options: Options, image: str, reference: str) -> None:
-    """Attach WEIGHTS, which are in a registry, to an image: the same manifest with the image as its subject, in the
-    image's repository.
+    """Attach WEIGHTS, which are in a registry or a store, to an image: the same manifest with the image as its subject,
+    in the image's repository.
 
     Their signatures are attached to it, too. Copies, mirrors, bundles and backups of the image then take both along,
     and `collect` keeps them as long as the image. Within a registry no file is sent. Attaching twice changes nothing.
     """
     from registry_pipelines.weights.attach import attach_weights
-    from registry_pipelines.weights.opening import open_weights
 
     began, engine = time.monotonic(), options.engine(None)
-    with named(options, [image, reference]) as locate, options.progress() as progress:
-        goal, source = locate(image), locate(reference)
-        opened = open_weights(source.place, source.selector)
+    names = [image] if is_store(reference) else [image, reference]
+    with named(options, names) as locate, options.progress() as progress:
+        goal = locate(image)
+        opened = _weights_at(options, reference, locate)
         done = attach_weights(goal.place, goal.selector, opened, engine=replace(engine, progress=progress))
     result = StageResult(
         stage="weights",
@@ -351,6 +380,17 @@ def attach(options: Options, image: str, reference: str) -> None:
         },
     )
     show_result(result, as_json=options.as_json)
+
+
+def _weights_at(options: Options, reference: str, locate: Callable[..., Located]) -> OpenedWeights:
+    from registry_pipelines.weights.opening import open_weights
+
+    if is_store(reference):
+        from registry_pipelines.cli.weights_stores import open_at
+
+        return open_at(options, reference)
+    source = locate(reference)
+    return open_weights(source.place, source.selector)
 
 
 COMMANDS = [weights]

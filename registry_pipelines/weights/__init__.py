@@ -4,5 +4,6 @@
 is the artifact (ModelPack's manifest) and its files, ``paths`` which names are taken. ``source`` serves a folder to
 transfers, ``push`` sends it, ``pull`` brings it back, ``listed`` is the list of files that lies beside them, ``verify``
 holds content against a list, ``tensors`` reads one tensor, ``attach`` makes weights part of what belongs to a release.
-The command line and ``chain`` import these.
+``in_store`` is a set below a prefix of an object store, ``to_store`` puts one there, ``to_registry`` into a registry,
+from wherever ``ends`` opens one. The command line and ``chain`` import these.
 """

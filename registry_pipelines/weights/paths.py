@@ -1,4 +1,4 @@
-"""Names of files in a set: such as lie below the folder they are written to, on any machine."""
+"""Names of files in a set: such as lie below the folder they are written to, on any machine; and of where sets are."""
 
 from __future__ import annotations
 
@@ -44,4 +44,9 @@ def fault_of_all(paths: Iterable[str]) -> str:
     return ""
 
 
-__all__ = ["fault_of", "fault_of_all"]
+def is_store(text: str) -> bool:
+    """Whether a person means an object store (``s3://...``) or a folder that is one, and no registry."""
+    return "://" in text or text.startswith(("/", "./", "../", "~"))
+
+
+__all__ = ["fault_of", "fault_of_all", "is_store"]

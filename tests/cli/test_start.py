@@ -73,6 +73,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "weights find": (["here/X:1"], 8),
     "weights out": (["here/X:1", "--to", "here/y:1"], 8),
     "weights mount": (["here/X:1", "--form", "init", "--path", "/m"], 8),
+    "weights sync": (["here/X:1", "here/Y:1"], 8),
     "report cost": (["nowhere"], 8),
     "report prices": (["--prices", "nowhere"], 8),
     "report custody": (["ap"], 8),

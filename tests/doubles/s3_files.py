@@ -12,7 +12,7 @@ import shutil
 import socket
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -31,7 +31,8 @@ class Files:
 
     no_ranges: it answers a range with all of an object. busy: so many uploads of parts get 503. lose: numbers of parts
     that are taken and dropped, once each. room: bytes it takes before it is full. die_after: parts it takes before it
-    breaks every connection. refuse: what it answers to each upload that is begun. calls: how many requests it saw, by
+    breaks every connection. refuse: what it answers to each upload that is begun. on_put: is called
+    once, before an object is taken. calls: how many requests it saw, by
     kind; sent: bytes of content that it took.
     """
 
@@ -43,6 +44,7 @@ class Files:
     room: int | None = None
     die_after: int | None = None
     refuse: tuple[int, str] | None = None
+    on_put: Callable[[], object] | None = None
     calls: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -150,6 +152,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, b"<CopyObjectResult><ETag>&quot;x&quot;</ETag></CopyObjectResult>")
         elif not self._refuses(0):
             self._count("put")
+            if act := self.files.on_put:
+                self.files.on_put = None
+                act()
             if self.headers.get("If-None-Match") == "*" and self._folder(bucket, key).is_dir():
                 self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 self._error(412, "PreconditionFailed")
@@ -171,9 +176,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self._error(404, "NoSuchUpload")
         elif not self._refuses(number):
+            path, incoming = folder / f"{number:05}", self.files.root / "incoming" / f"{threading.get_ident()}.part"
+            etag = self._take(incoming)
+            incoming.rename(path)
             self._count("part")
-            path = folder / f"{number:05}"
-            etag = self._take(path)
             if number in self.files.lose:
                 self.files.lose.discard(number)
                 path.unlink()

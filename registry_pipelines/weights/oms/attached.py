@@ -133,24 +133,33 @@ def carry_signatures(source: OpenedWeights, place: Place, descriptor: Descriptor
     """Attach the signatures that weights have to another manifest with the same files, and count the new ones. Believed
     is none here: who asks later decides. Raises as :func:`read_signatures`."""
     carried = 0
-    for _, raw in _bundles(source.place, source.descriptor.digest):
-        if isinstance(raw, Rejected):
-            continue
-        try:
-            fits = not against_set(read_oms(read_bundle(raw, chains=True).envelope.payload), source.weights)
-        except SignatureInvalid:
-            continue
-        if fits:
-            _, new = attach_once(
-                place,
-                subject=descriptor,
-                artifact_type=SIGSTORE_BUNDLE,
-                content=raw,
-                media_type=SIGSTORE_BUNDLE,
-                annotations=ANNOTATIONS,
-            )
-            carried += new
+    for raw in fitting_signatures(source):
+        _, new = attach_once(
+            place,
+            subject=descriptor,
+            artifact_type=SIGSTORE_BUNDLE,
+            content=raw,
+            media_type=SIGSTORE_BUNDLE,
+            annotations=ANNOTATIONS,
+        )
+        carried += new
     return carried
+
+
+def fitting_signatures(source: OpenedWeights) -> Iterator[bytes]:
+    """The signatures that weights have and that are about their files; who made them is not asked. Raises as
+    :func:`read_signatures`."""
+    for _, raw in _bundles(source.place, source.descriptor.digest):
+        if not isinstance(raw, Rejected) and fits(raw, source.weights):
+            yield raw
+
+
+def fits(raw: bytes, weights: WeightSet) -> bool:
+    """Whether this is a signature of a model, about these files; who made it is not asked."""
+    try:
+        return not against_set(read_oms(read_bundle(raw, chains=True).envelope.payload), weights)
+    except SignatureInvalid:
+        return False
 
 
 def signature_bytes(place: Place, signature: WeightSignature) -> bytes:
@@ -185,6 +194,8 @@ __all__ = [
     "WeightSignatures",
     "against_set",
     "carry_signatures",
+    "fits",
+    "fitting_signatures",
     "read_signatures",
     "sign_attached",
     "signature_bytes",

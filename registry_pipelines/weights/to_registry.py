@@ -1,0 +1,68 @@
+"""Put a set of weights into a registry, from wherever a transfer reads: an object store, or another registry."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+from registry_pipelines.evidence.artifacts import attach_once
+from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.registry.blobs import push_blob
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.transfer.engine import PLAIN, Engine
+from registry_pipelines.transfer.uploads import Uploads, Wanted
+from registry_pipelines.weights.model import CONFIG_TYPE
+from registry_pipelines.weights.oms.attached import ANNOTATIONS, fits
+from registry_pipelines.weights.opening import distinct
+from registry_pipelines.weights.to_store import Source
+
+
+@dataclass(frozen=True)
+class RegisteredWeights:
+    """A set that is in a registry now. changed: the tag names it since now. files: how many contents were ``present``,
+    ``mounted`` or ``copied``. bytes_sent: by this run."""
+
+    descriptor: Descriptor
+    changed: bool
+    files: Counter[str]
+    bytes_sent: int
+
+
+def register_weights(source: Source, place: Place, tag: str, *, engine: Engine = PLAIN) -> RegisteredWeights:
+    """Have a set under a tag, which moves when all of it is there, and a signature that fits beside it; the digest is
+    the one it had where it comes from.
+
+    Raises ContentError (the source gave other bytes, or changed), DiskFull, the RegistryError family; then the tag is
+    as it was, and the next run goes on.
+    """
+    goal, origin = engine.place(place), engine.place(source.place)
+    near = (origin.repository,) if origin.registry.name == goal.registry.name else ()
+    wanted = [Wanted(origin, file.descriptor, file.path, near) for file in distinct(source.weights.files)]
+    with engine.opened() as state:
+        brought = Uploads(state, goal, engine.progress).bring(wanted)
+        push_blob(goal, source.weights.config, media_type=CONFIG_TYPE)
+        source.check()
+        changed = digest_at(goal, tag) != source.manifest.digest
+        if changed:
+            goal.registry.put_manifest(goal.repository, source.manifest, tag=tag)
+        if source.signature is not None and fits(source.signature, source.weights):
+            attach_once(
+                goal,
+                subject=source.manifest.descriptor,
+                artifact_type=SIGSTORE_BUNDLE,
+                content=source.signature,
+                media_type=SIGSTORE_BUNDLE,
+                annotations=ANNOTATIONS,
+            )
+        state.cancel_abandoned([goal.registry])
+    return RegisteredWeights(
+        source.manifest.descriptor,
+        changed,
+        Counter(each.how for each in brought),
+        sum(each.bytes_sent for each in brought),
+    )
+
+
+__all__ = ["RegisteredWeights", "register_weights"]
