@@ -115,7 +115,9 @@ def cost_of(session: Session, inventories: Sequence[Inventory], *, prices: Path 
     from registry_pipelines.report.holdings import hold
 
     config = session.config
-    names = list(dict.fromkeys(source.registry for each in inventories for source in each.sources))
+    named = [source.registry for each in inventories for source in each.sources]
+    rows = [str(name) for each in inventories for name in each.frame["registry"].unique()]  # a file may say otherwise
+    names = list(dict.fromkeys([*named, *rows]))
     for name in names:
         if name not in config.registries:
             raise InputError(f"the inventory is of {name}, which is no registry of the configuration")

@@ -136,6 +136,17 @@ def test_bytes_without_a_price_are_shown_as_bytes(tmp_path: Path) -> None:
     assert "is not known" in reason
 
 
+def test_rows_of_a_registry_that_the_file_does_not_name_are_counted_or_refused(tmp_path: Path) -> None:
+    config = configured(tmp_path, f"report: {{prices: {book(tmp_path)}}}")
+    rows = [image("app", "v1", {"a": GB}, registry="ecr"), image("app", "v1", {"b": 2 * GB}, registry="own")]
+    assert cost(config, "--from", stored(tmp_path, ecr(*rows)))["facts"]["bytes"] == 3 * GB
+    rows.append(image("app", "v1", {"c": GB}, registry="theirs"))
+    refused = CliRunner().invoke(
+        main, ["report", "cost", "--from", str(stored(tmp_path, ecr(*rows))), "--config", str(config)]
+    )
+    assert refused.exit_code == 8 and "which is no registry of the configuration" in refused.stderr
+
+
 def test_above_its_budget_the_command_says_so_and_ends_with_3(tmp_path: Path) -> None:
     config = configured(tmp_path, registries="registries:\n  shelf: {kind: layout, root: shelf}\n")
     push(Place(Chain(load(config)).registry("shelf"), "app"), "v1", days_ago=1)
