@@ -9,6 +9,7 @@ from registry_pipelines.chain.places import address, one_name
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import EcrRegistry, EmbeddedRegistry, GarRegistry
 from registry_pipelines.errors import InputError
+from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.settings import unknown
 
 if TYPE_CHECKING:  # clouds are loaded where they are asked
@@ -93,6 +94,11 @@ def receiver(session: Session, name: str) -> HttpServer:
     if not host or not port.isdigit():
         raise InputError(
             f"{settings.listen!r} has no port", do=f"Write host:port in report.audit.sources.{name}.listen"
+        )
+    if not settings.token.reveal() and not is_loopback(host):
+        raise InputError(
+            f"whoever reaches {settings.listen} could tell of what never was, and no token is asked for",
+            do=f"Set report.audit.sources.{name}.token as ${{VARIABLE}}, or listen on 127.0.0.1",
         )
     take = Receiver(received(session, settings), token=settings.token.reveal())
     return HttpServer(take, host=host, port=int(port))

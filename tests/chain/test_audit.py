@@ -18,8 +18,11 @@ import pytest
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.audit import read_events, store_of
+from registry_pipelines.chain.audit_evidence import SignedEvidence
+from registry_pipelines.chain.audit_sources import names_of
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
+from registry_pipelines.errors import InputError
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import put_tag
@@ -332,3 +335,45 @@ def test_a_push_by_a_stranger_stands_on_the_first_page(tmp_path: Path) -> None:
     assert f"{STRANGER} pushed us/team/app:v2@sha256:" in alert
     page = written.files[0].read_text()
     assert "&lt;b&gt;mallory&lt;/b&gt; pushed us/team/app:v2@sha256:" in page and STRANGER not in page
+
+
+def test_a_registry_that_the_configuration_names_twice_is_one_to_the_audit(tmp_path: Path) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    ecr = "{kind: ecr, account: '111122223333', region: eu-west-1}"
+    path.write_text(
+        f"registries:\n  first: {ecr}\n  second: {ecr}\n"
+        "images:\n  app: {registry: first, repository: team/app, channels: [prod]}\nsigning: {generate: true}\n"
+    )
+    session = Chain(load(path, {}))._session
+    told = names_of(session)("111122223333.dkr.ecr.eu-west-1.amazonaws.com")
+    moved = Event(
+        time=datetime.now(UTC), action="push", registry=told, repository="team/app", tag="prod", source="trail", id="1"
+    )
+    evidence = SignedEvidence(session, None, known={}, deletions=(), pushes=lambda digests: ())
+    assert evidence.channel(moved) == ("app", True)
+
+
+def test_a_log_that_tells_late_is_said(audited: Fleet) -> None:
+    old = datetime.now(UTC) - timedelta(days=20)
+    line = {"id": "x-1", "time": old.isoformat(), "method": "DELETE", "what": "manifests", "repository": "team/app"}
+    path = audited.path.parent / "logs" / "us.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("a") as file:
+        file.write(json.dumps({**line, "tag": "v1", "status": 202}) + "\n")
+    told = answer(audited, "report", "audit")
+    [note] = [each for each in told["notes"] if "before the time that was judged" in each]
+    assert "--kept --since 21d" in note
+    assert alerts(answer(audited, "report", "audit", "--kept", "--since", "21d", code=3)) == [
+        ("delete", "team/app", "v1")
+    ]
+
+
+def test_notifications_are_not_taken_from_everybody(tmp_path: Path) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    source = "{kind: notifications, registry: hub, listen: '0.0.0.0:0'}"
+    path.write_text(
+        "registries:\n  hub: {kind: distribution, host: 127.0.0.1:9}\n"
+        f"report:\n  audit:\n    sources:\n      hub: {source}\n"
+    )
+    with pytest.raises(InputError, match="no token is asked for"):
+        Chain(load(path, {})).receiver("hub")
