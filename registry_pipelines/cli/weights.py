@@ -230,7 +230,7 @@ def _file_rows(opened: OpenedWeights) -> list[Row]:
 
 
 def _tensor_rows(opened: OpenedWeights) -> list[Row]:
-    from registry_pipelines.weights.tensors import read_header, safetensors_of
+    from registry_pipelines.weights.tensors import all_tensors
 
     return [
         {
@@ -238,10 +238,9 @@ def _tensor_rows(opened: OpenedWeights) -> list[Row]:
             "dtype": tensor.dtype,
             "shape": "x".join(map(str, tensor.shape)),
             "size": tensor.stop - tensor.start,
-            "file": file.path,
+            "file": tensor.file.path,
         }
-        for file in safetensors_of(opened)
-        for tensor in read_header(opened, file).values()
+        for tensor in all_tensors(opened)
     ]
 
 

@@ -16,6 +16,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -25,11 +26,15 @@ from registry_pipelines.oci.files import local_errors, replaced
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.registry.blobs import READ_ATTEMPTS, read_blob
 from registry_pipelines.registry.protocol import BUFFER_BYTES
+from registry_pipelines.threads import Pool
 from registry_pipelines.weights.model import WeightFile
 from registry_pipelines.weights.opening import OpenedWeights
+from registry_pipelines.weights.reading import FILES_AT_ONCE
 
 FIRST_RANGE_BYTES = 256 * 1024
 """Read of a file at first: the headers of all but the largest single files are shorter."""
+SHARD_RANGE_BYTES = 32 * 1024
+"""Read of each of many files at first, where all of their headers are listed."""
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 """Of a header or an index: 100,000 tensors. The format permits 100 MB, which would fill the memory here."""
 METADATA = "__metadata__"
@@ -115,10 +120,11 @@ def _candidates(opened: OpenedWeights, files: Mapping[str, WeightFile], name: st
         yield from files
 
 
-def read_header(opened: OpenedWeights, file: WeightFile) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, in its order. Raises ManifestInvalid, the RegistryError family."""
+def read_header(opened: OpenedWeights, file: WeightFile, *, first_bytes: int = FIRST_RANGE_BYTES) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, in its order. first_bytes: read at once; a longer header takes a second range.
+    Raises ManifestInvalid, the RegistryError family."""
     where = f"{opened} {file.path}"
-    raw = _read(opened, file, 0, min(FIRST_RANGE_BYTES, file.size))
+    raw = _read(opened, file, 0, min(first_bytes, file.size))
     length = struct.unpack("<Q", raw[:8])[0] if len(raw) >= 8 else -1
     if not 2 <= length <= min(MAX_HEADER_BYTES, file.size - 8):
         raise ManifestInvalid(
@@ -142,6 +148,14 @@ def _tensor(name: str, raw: bytes, file: WeightFile, first: int, where: str) -> 
             f"the tensor {name[:80]!r} has bytes {begin} to {end}, which do not fit its shape or the file", where=where
         )
     return Tensor(name, entry.dtype, entry.shape, file, first + begin, first + end)
+
+
+def all_tensors(opened: OpenedWeights) -> list[Tensor]:
+    """The tensors of all safetensors files of a set. Raises as :func:`read_header`, InputError where there are none."""
+    files = safetensors_of(opened)
+    read = partial(read_header, opened, first_bytes=FIRST_RANGE_BYTES if len(files) == 1 else SHARD_RANGE_BYTES)
+    with Pool(FILES_AT_ONCE, "headers") as pool:
+        return [tensor for header in pool.map(read, files) for tensor in header.values()]
 
 
 def write_tensor(opened: OpenedWeights, tensor: Tensor, target: Path) -> int:
@@ -184,4 +198,4 @@ def _pieces(opened: OpenedWeights, file: WeightFile, start: int, stop: int) -> I
                 raise
 
 
-__all__ = ["Tensor", "find_tensor", "read_header", "safetensors_of", "write_tensor"]
+__all__ = ["Tensor", "all_tensors", "find_tensor", "read_header", "write_tensor"]

@@ -19,6 +19,9 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from tests.answers import answered
 from tests.doubles.docker_registry import DockerRegistry
 from tests.doubles.fault_registry import FaultRegistry
+from tests.evidence.conftest import make_key
+
+__all__ = ["make_key"]
 
 SHARD_VALUES = 8192
 """Of 4 bytes; the shards of tests about many of them."""

@@ -17,10 +17,18 @@ from registry_pipelines.collect.make import plan_retention
 from registry_pipelines.collect.rules import RetentionRule
 from registry_pipelines.errors import NotFound
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.weights.attach import attach_weights
+from registry_pipelines.weights.opening import open_weights
+from registry_pipelines.weights.pull import pull_weights
+from registry_pipelines.weights.push import push_weights
 from tests.answers import answered
 from tests.chain.fleet import Fleet, push, start
 from tests.doubles.fault_registry import FaultRegistry
+from tests.evidence.parts import Key
+from tests.mirror.bundle.gap import far_layout
+from tests.mirror.bundle.nearside import Near
 from tests.weights.conftest import call, done, files_of
 
 
@@ -68,6 +76,38 @@ def test_copies_and_backups_take_the_weights_of_a_release(
     ran("recover", "restore", "--prefix", "back", "--repository", "team/*", *config)
     done("pull", "us/back/team/app:v1.0.0", "--to", tmp_path / "from-backup", *config)
     assert files_of(tmp_path / "from-backup") == files_of(folder)
+
+
+def test_a_mirror_takes_them_across(fleet: Fleet, model: Callable[..., Path], tmp_path: Path) -> None:
+    folder, config = model("m"), ("--config", str(fleet.path))
+    push(Place(fleet.chain.place("app").registry, "up/stream"), "1.0", provenance=False)
+    done("push", folder, "us/models/m:1", *config)
+    done("attach", "us/up/stream:1.0", "us/models/m:1", *config)
+    made = CliRunner().invoke(main, ["mirror", "run", "airgap", *config, "--quiet"])
+    assert made.exit_code == 0, (made.output, made.stderr)
+    done("pull", "private/in/up/stream:1.0", "--to", tmp_path / "behind", *config)
+    assert files_of(tmp_path / "behind") == files_of(folder)
+
+
+def test_a_bundle_has_them_once(tmp_path: Path, make_key: Callable[[str], Key], model: Callable[..., Path]) -> None:
+    """The next bundle, with new code and the same weights, leaves them out."""
+    registry = LayoutRegistry(tmp_path / "near")
+    place, folder = Place(registry, "ml/server"), model("m")
+    size = sum(map(len, files_of(folder).values()))
+    push_weights(folder, Place(registry, "models/m"), tag="1")
+    weights = open_weights(Place(registry, "models/m"), "1")
+    near = Near(registry, tmp_path / "state", make_key("near").signer, [(place, "latest")])
+    far = far_layout(tmp_path / "far")
+    for version in ("one", "two"):
+        push(place, "latest", package=version, provenance=False)
+        attach_weights(place, "latest", weights)
+        receipt = far.receipt(make_key("far").signer) if version == "two" else None
+        made = near.make(tmp_path / version, receipt=receipt)
+        assert (made.bundle.stream_size > size) is (version == "one")
+        far.load(tmp_path / version)
+        opened = open_weights(Place(far.registry, "ml/server"), "latest")
+        pull_weights(opened, tmp_path / f"behind-{version}")
+        assert files_of(tmp_path / f"behind-{version}") == files_of(folder)
 
 
 def _retain(registry: DistributionRegistry, newest: int) -> None:
