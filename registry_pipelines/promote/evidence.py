@@ -166,7 +166,9 @@ def gather(
         if weights is not None:
             from registry_pipelines.promote.weights import read_weights  # few policies ask
 
-            evidence = replace(evidence, weights=read_weights(place, top.digest, verifier, weights))
+            evidence = replace(
+                evidence, weights=read_weights(place, (top.digest, *evidence.platforms), verifier, weights)
+            )
         return replace(evidence, notation=verifier.certified(place, top.descriptor)) if notation else evidence
     except ContentError as error:
         return Evidence(

@@ -59,7 +59,8 @@ def _read(place: Place, release: Release, policy: Policy, verifier: Verifier, kn
     if policy.weights.asks:
         from registry_pipelines.promote.weights import attached_digests  # few policies ask
 
-        standing = replace(standing, weights=attached_digests(place, release.digest))
+        images = {Digest(each) for published in standing.verdicts.published for each in published.verdict.platforms}
+        standing = replace(standing, weights=attached_digests(place, (release.digest, *sorted(images))))
     return Leaving(policy, standing, tuple(reports_about(place, release.digest, known)), known)
 
 

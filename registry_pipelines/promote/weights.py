@@ -11,7 +11,6 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.predicates import OMS_TYPE
 from registry_pipelines.evidence.referrers import Referrer, open_referrers
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.documents import DeniedWeights, EvidenceUsed, Step, WeightRules
 from registry_pipelines.promote.findings import Outcome
@@ -33,8 +32,8 @@ HEADS_AT_ONCE = 8
 
 @dataclass(frozen=True)
 class JudgedWeights:
-    """One set of weights that refers to a release. digest: of its manifest. problem: why it cannot be judged; empty
-    when it can."""
+    """One set of weights that refers to a release, or to an image of it. digest: of its manifest. problem: why it
+    cannot be judged; empty when it can."""
 
     digest: Digest
     problem: str = ""
@@ -45,26 +44,28 @@ class JudgedWeights:
     """Files of formats that the policy denies: path, and what it is."""
 
 
-def attached_digests(place: Place, release: Digest) -> frozenset[Digest]:
-    """The manifests of all weights that refer to a release. Raises the RegistryError family."""
-    return frozenset(each.descriptor.digest for each in _attached(place, release))
+def attached_digests(place: Place, subjects: Iterable[Digest]) -> frozenset[Digest]:
+    """The manifests of all weights that refer to a release, or to an image of it. Raises the RegistryError family."""
+    return frozenset(_attached(place, subjects))
 
 
-def read_weights(place: Place, release: Digest, verifier: Verifier, rules: WeightRules) -> tuple[JudgedWeights, ...]:
-    """What is attached to a release, by digest: who signed it, and, where the policy denies formats, what its files are
-    by their first bytes. Raises the RegistryError family where the registry does not answer."""
-    return tuple(_judged(place, each.descriptor, verifier, rules) for each in _attached(place, release))
+def read_weights(
+    place: Place, subjects: Iterable[Digest], verifier: Verifier, rules: WeightRules
+) -> tuple[JudgedWeights, ...]:
+    """What is attached to a release, or to an image of it, by digest: who signed it, and, where the policy denies
+    formats, what its files are by their first bytes. Raises the RegistryError family where the registry does not
+    answer."""
+    return tuple(_judged(place, each, verifier, rules) for each in _attached(place, subjects))
 
 
-def _attached(place: Place, release: Digest) -> list[Referrer]:
-    found = [
-        each for each in open_referrers(place, release) if isinstance(each, Referrer) and is_weights(each.manifest)
-    ]
-    return sorted(found, key=lambda each: each.descriptor.digest)
+def _attached(place: Place, subjects: Iterable[Digest]) -> list[Digest]:
+    found = (each for subject in dict.fromkeys(subjects) for each in open_referrers(place, subject))
+    return sorted(
+        {each.descriptor.digest for each in found if isinstance(each, Referrer) and is_weights(each.manifest)}
+    )
 
 
-def _judged(place: Place, descriptor: Descriptor, verifier: Verifier, rules: WeightRules) -> JudgedWeights:
-    digest = descriptor.digest
+def _judged(place: Place, digest: Digest, verifier: Verifier, rules: WeightRules) -> JudgedWeights:
     try:
         opened = open_weights(place, str(digest))
         denied = _denied(opened, rules.deny) if rules.deny else ()

@@ -180,6 +180,16 @@ def test_weights_that_come_after_the_verdict_stop_the_release(
     assert weighed(good.judge(policy)) == [f"weights: {later.digest}: no signature is attached"]
 
 
+def test_weights_of_one_platform_count(good: Candidate, pushed: Callable[..., OpenedWeights]) -> None:
+    """Who names an image of the release by its digest gets what is attached to that."""
+    policy = rules(signed=True)
+    good.publish(good.judge(policy))
+    attached = attach_weights(good.place, str(good.children[1].digest), pushed()).descriptor
+    assert weighed(good.judge(policy)) == [f"weights: {attached.digest}: no signature is attached"]
+    leaving = read_leaving(good.place, good.release, policy, good.key.verifier)
+    assert f"weights: {attached.digest} was attached after the verdict" in leaving.may_run(NOW).reasons
+
+
 def test_what_cannot_be_read_is_denied(good: Candidate) -> None:
     """A manifest that says it is weights and names a file outside of every folder."""
     from registry_pipelines.oci import media_types
