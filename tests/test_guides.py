@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.digest import Digest
@@ -29,6 +30,7 @@ from registry_pipelines.registry.gar.access import GoogleAccess
 from registry_pipelines.registry.gar.registry import GarRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
+from tests.anatomy.baked_images import safetensors
 from tests.anatomy.textbook import push_bases, push_project
 from tests.build.dockerfile.kit import kit
 from tests.build.wheels import make_wheel
@@ -128,6 +130,21 @@ def test_start_faster(reader: Reader, registries: dict[str, EmbeddedServer], pee
     assert tags(registries, "team/model") == {"v1.0.0", "v1.0.0-soci-v2", "v1.0.0-estargz"}
     assert told.count("1 of 2 layers indexed") == 3 and told.count("2 of 2 layers converted") == 1
     assert "unchanged" in told
+
+
+def test_weights_out_of_the_image(reader: Reader, registries: dict[str, EmbeddedServer]) -> None:
+    """On 2 MiB; ``tests/weights/test_out_of_the_image.py`` has the bytes and times of 1 GiB."""
+    place = Place(DistributionRegistry(registries["new"].address), "ml/server")
+    model = {"models/llama/model.safetensors": safetensors(2 << 20), "models/llama/config.json": "{}"}
+    push_image(place, [{"etc/x": "y"}, {**model, "app/main.py": "print()"}], tag="v1")
+    reader.replaced = {"registry.example.com": registries["new"].address}
+    told = reader.follow(blocks("weights-out-of-the-image"))
+    assert "2 BF16" in told
+    assert "no weights were found" in told and "mounted at /models/llama" in told
+    pod = yaml.safe_load((reader.folder / "pod.yaml").read_text())
+    digest = place.registry.resolve("models/llama", "1").digest
+    assert f"models/llama@{digest}" in " ".join(pod["spec"]["initContainers"][0]["command"])
+    assert f"models/llama@{digest}" in told, "the image volume names the same"
 
 
 @pytest.fixture

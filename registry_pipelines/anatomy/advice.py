@@ -144,7 +144,7 @@ _OTHERS: dict[AdviceKind, tuple[str, str]] = {
     "baked-weights": (
         "weights change apart from code, gzip does not make them smaller, and every release moves those that share "
         "a layer with anything else",
-        "Mount them as a volume or an image of their own, or COPY each file in a layer of its own",
+        "Mount them as a volume (`weights out` brings them out), or COPY each file in a layer of its own",
     ),
 }
 _COPIED_WHY = "the same content again: a later layer changed nothing but mode, owner or times, and carries all of it"

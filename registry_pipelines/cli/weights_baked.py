@@ -131,16 +131,16 @@ def out(options: Options, image: str, goal: str, paths: tuple[str, ...], platfor
     began, is_folder = time.monotonic(), goal.startswith(("/", "."))
     goals = [] if is_folder else [goal]
     with named(options, [image], goals=goals) as locate, options.progress() as progress:
+        target = None if is_folder else locate(goal, default_tag="")
+        if target is not None and (not target.tag or target.digest):
+            raise InputError("weights are stored under a tag", where=goal, do="Write REGISTRY/REPOSITORY:TAG")
         located = locate(image)
         found = _find(options, located, platform, progress)
         files, state = chosen(found, paths), _state(options)
-        if is_folder:
+        if target is None:
             where = goal
             moved = move_to_folder(located.place, found, files, Path(goal), state=state, progress=progress)
         else:
-            target = locate(goal, default_tag="")
-            if not target.tag or target.digest:
-                raise InputError("weights are stored under a tag", where=goal, do="Write REGISTRY/REPOSITORY:TAG")
             where = f"{target.place}:{target.tag}"
             moved = move_to_registry(
                 located.place,

@@ -112,7 +112,8 @@ class WeightsFinder:
 
 def _by_name(name: str, head: bytes, size: int) -> tuple[Format, Counter[str]] | None:
     what = kind_of(name, head, size)
-    if what.kind in _OTHER_KINDS:
+    # A download cache names files by their hash: a tokenizer there is text.
+    if what.kind in _OTHER_KINDS or kind_of("any.json", head, size).kind == "config":
         return None
     pickled = what.name == "pickle" and _PICKLED.search(name) and kind_of("", head, size).pickle
     if is_named_weights(name) or (pickled and not _PACKAGES.search(name)):

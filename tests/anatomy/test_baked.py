@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,11 +17,14 @@ from registry_pipelines.anatomy.baked.finding import Baked, find_weights
 from registry_pipelines.anatomy.baked.moving import Moved, chosen, move_to_folder, move_to_registry
 from registry_pipelines.anatomy.rechunk.engine import rechunk
 from registry_pipelines.anatomy.rechunk.model import RechunkOptions
+from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, LayerInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import read_blob
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
@@ -30,6 +35,7 @@ from registry_pipelines.weights.hashing import read_folder
 from registry_pipelines.weights.model import FILE_PATH, to_manifest
 from tests.anatomy.baked_images import MIB, gguf, pickled, pytorch, safetensors
 from tests.anatomy.rechunk.images import unpacked_by_tar
+from tests.answers import answered
 from tests.scan.images import DEBIAN, Files, push_image
 
 LARGE = MIB + 1024
@@ -152,14 +158,17 @@ def test_files_of_a_download_cache_get_the_names_of_their_links(place: Place, tm
         {
             f"{HUB}/blobs/aaa": SHARDS[0],
             f"{HUB}/blobs/bbb": "{}",
+            f"{HUB}/blobs/ccc": b'{"words": "' + b"x" * LARGE + b'"}',
+            f"{HUB}/snapshots/rev/tokenizer.json": "->../../blobs/ccc",
             f"{HUB}/snapshots/rev/model.safetensors": "->../../blobs/aaa",
             f"{HUB}/snapshots/rev/config.json": "->../../blobs/bbb",
         },
     )
-    assert set(chosen(found)) == {"model.safetensors", "config.json"}
+    assert set(chosen(found)) == {"model.safetensors", "config.json", "tokenizer.json"}
+    assert [each.path for each in found.files] == [f"{HUB}/blobs/aaa"]
     assert found.folder == f"/{HUB}/snapshots/rev"
     moved, _ = out(place, found, tmp_path)
-    assert [file.digest for file in moved.weights.files] == [Digest.of(b"{}"), Digest.of(SHARDS[0])]
+    assert [file.digest for file in moved.weights.files][:2] == [Digest.of(b"{}"), Digest.of(SHARDS[0])]
 
 
 def test_hard_links_are_one_file_and_one_folder_may_be_chosen(place: Place, tmp_path: Path) -> None:
@@ -214,3 +223,27 @@ def test_a_header_that_is_cut_tells_the_number_alone(cut: int) -> None:
     whole = gguf(0, words=100)
     told = read_gguf(whole[:cut])
     assert told == read_gguf(whole) if cut >= len(whole) else sum(told.values()) == (4 if cut >= 24 else 0)
+
+
+def test_the_commands_answer_as_their_schemas_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """find, out into a folder, and mount, with a registry that listens."""
+    with EmbeddedServer(tmp_path / "registry") as server:
+        push_image(Place(DistributionRegistry(server.address), "ml/server"), [DEBIAN, MODEL], tag="v1")
+        image, weights = f"{server.address}/ml/server:v1", f"{server.address}/models/a:1"
+        linux = ["--platform", "linux/amd64"]
+        monkeypatch.chdir(tmp_path)
+
+        def run(*command: str) -> Any:
+            done = CliRunner().invoke(main, ["weights", *command, "--json"])
+            assert done.exit_code == 0, done.output
+            return answered(done.stdout)
+
+        found = run("find", image, *linux)
+        assert (len(found["files"]), found["folder"], found["layers"][0]["number"]) == (2, "/models/a", 2)
+        assert run("out", image, "--to", str(tmp_path / "out"), *linux)["changed"]
+        assert (tmp_path / "out" / "no-name-that-tells").read_bytes() == SHARDS[1]
+        sent = run("out", image, "--to", weights, *linux)
+        made = run("mount", weights, "--form", "init", "--path", "/models/a")
+        assert sent["digest"] in " ".join(made["objects"][0]["spec"]["initContainers"][0]["command"])
+        told = CliRunner().invoke(main, ["weights", "out", image, "--to", f"{server.address}/models/a", *linux])
+        assert told.exit_code == InputError.exit_code and "stored under a tag" in told.output
