@@ -34,6 +34,7 @@ from dagster_project.assets import (
     start,
     stream,
     sync,
+    weights,
 )
 from dagster_project.collecting import undo_job
 from dagster_project.converting import convert_sensor
@@ -42,6 +43,7 @@ from dagster_project.deploying import deployment_sensor
 from dagster_project.inbox import inbox_sensor
 from dagster_project.moving import keys_sensor
 from dagster_project.new_bases import bases_sensor, rebuild_sensor
+from dagster_project.new_weights import weights_sensor
 from dagster_project.partitions import built_images, converted_images, rechunked_images, recorded_images
 from dagster_project.promoting import promotion_sensor
 from dagster_project.recordings import recordings_sensors, sweep_job
@@ -124,6 +126,8 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     stands = [failover.stood_in(settings) for settings in config.failover.values()]
     outages = [failover.failed_over(settings) for settings in config.failover.values()]
     running = [deploy.deployed(settings, config) for settings in config.deploy.values()]
+    models = [weights.kept(settings) for settings in config.weights.values()]
+    bringing_models = [job("weights", models, "Bring weights of models to where they must be.")] if models else []
     rollouts = [deploy_job(config, running)] if running else []
     unasked = [name for name, settings in config.deploy.items() if settings.auto]
     plans = [collect.retention(name) for name in ruled]
@@ -210,6 +214,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *drills,
             *outages,
             *running,
+            *models,
             *plans,
             *let_gone,
             *aside,
@@ -243,6 +248,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             *glances,
             *trials,
             *rollouts,
+            *bringing_models,
             *plannings,
             *collections,
             *purges,
@@ -271,6 +277,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
             keys_sensor(),
             *(deployment_sensor(config, each, unasked) for each in rollouts if unasked),
             *(inbox_sensor(config, inboxes, each) for each in loads),
+            *(weights_sensor(config, each) for each in bringing_models),
             *(each for cutting in packs for each in recordings_sensors(config, cutting)),
             *(bases_sensor(config, look) for look in looks),
             *(rebuild_sensor(config, each, names) for each in builds if looks),

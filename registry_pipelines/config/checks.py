@@ -77,6 +77,7 @@ def check(
             *_report(config),
             *(_failover(config) if config.failover else ()),
             *(_deploy(config) if config.deploy else ()),
+            *(_weights(config) if config.weights else ()),
             *overlaps(config),
             *_policies(config),
             *_signing(config),
@@ -102,6 +103,12 @@ def _failover(config: Config) -> Iterable[tuple[str, str]]:
     from registry_pipelines.config.failover import failover_problems  # most configurations have one registry
 
     return failover_problems(config)
+
+
+def _weights(config: Config) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.config.weights import weights_problems
+
+    return weights_problems(config)
 
 
 def _metrics(config: Config) -> Iterable[tuple[str, str]]:

@@ -30,6 +30,7 @@ from registry_pipelines.config.registries import (
 from registry_pipelines.config.scanning import Advisories, Scanner
 from registry_pipelines.config.signing import KeyAtHand, ServiceKey, Signing, TrustPolicy
 from registry_pipelines.config.usage import UsageSettings
+from registry_pipelines.config.weights import KeptWeights
 from registry_pipelines.deploying.model import DeploySettings
 from registry_pipelines.evidence.attestors import AttestorFiles
 from registry_pipelines.evidence.identity_rules import IdentityRule
@@ -201,6 +202,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Syncs of whole repositories, by name."""
     backups: dict[Annotated[str, NAME], Backup] = {}
     """Backups of registries, by name (docs/recovery.md)."""
+    weights: dict[Annotated[str, NAME], KeptWeights] = {}
+    """Weights of models that are kept in several places, by name (docs/weights.md)."""
     failover: dict[Annotated[str, NAME], Failover] = {}
     """Registries that stand in for each other, by name (docs/failover.md)."""
     deploy: dict[Annotated[str, NAME], DeploySettings] = {}

@@ -275,3 +275,24 @@ class Moving(Base):
         from registry_pipelines.chain import ways
 
         return ways.replication_lag(self._session, images)
+
+    def weights_at_source(self, name: str) -> str:
+        """Digest of the set that the source of a section of `weights` has now. Raises NotFound where there is none, or
+        one that is not whole; InputError, ContentError, RegistryError."""
+        from registry_pipelines.chain import kept_weights
+
+        return kept_weights.weights_at_source(self._session, name)
+
+    def bring_weights(self, name: str) -> StageResult:
+        """Have the set of a section of `weights` at all its targets, and attached to its release. Raises what the
+        source raises, SignatureInvalid; what ended a target is in the result."""
+        from registry_pipelines.chain import kept_weights
+
+        return kept_weights.bring_weights(self._session, name)
+
+    def check_weights(self, name: str) -> StageResult:
+        """Whether the set of a section of `weights` is whole at all its targets, attached, and signed where it must
+        be. Read only."""
+        from registry_pipelines.chain import kept_weights
+
+        return kept_weights.check_weights(self._session, name)

@@ -1,0 +1,143 @@
+"""New weights in Dagster: seen, brought to their targets, attached to the release, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from dagster_project.definitions import build_definitions
+from registry_pipelines.chain import Chain
+from registry_pipelines.config import load
+from registry_pipelines.errors import ConfigInvalid
+from tests.chain.fleet import Fleet, start
+from tests.dagster_project.conftest import QUIET
+from tests.weights.conftest import done, files_of, model
+
+__all__ = ["model"]
+
+KEPT = """
+weights:
+  llama:
+    source: {here}/training
+    to: ['eu/models/llama:1', '{here}/serving']
+    image: app:v1.0.0
+"""
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with ExitStack() as stack:
+        fleet = start(tmp_path, stack)
+        fleet.path.write_text(fleet.path.read_text() + KEPT.format(here=tmp_path))
+        fleet.release("v1.0.0")
+        yield fleet
+
+
+class Location:
+    """The code location over a fleet."""
+
+    def __init__(self, path: Path) -> None:
+        self.chain = Chain(load(path))
+        self.defs = build_definitions(self.chain.config, lambda: self.chain)
+        self.cursor: str | None = None
+
+    def look(self) -> list[dg.RunRequest]:
+        with dg.DagsterInstance.ephemeral() as instance:
+            context = dg.build_sensor_context(
+                instance=instance, definitions=self.defs, cursor=self.cursor, resources={"chain": self.chain}
+            )
+            found = self.defs.resolve_sensor_def("new_weights").evaluate_tick(context)
+        self.cursor = found.cursor
+        return list(found.run_requests or ())
+
+    def run(self) -> dg.ExecuteInProcessResult:
+        with dg.DagsterInstance.ephemeral() as instance:
+            job = self.defs.resolve_job_def("weights")
+            return job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
+
+
+def checked(run: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
+    [found] = run.get_asset_check_evaluations()
+    return found
+
+
+def test_a_new_set_is_seen_brought_and_attached(fleet: Fleet, model: Callable[..., Path], tmp_path: Path) -> None:
+    location, config = Location(fleet.path), ("--config", str(fleet.path))
+    assert location.defs.resolve_sensor_def("new_weights").default_status == dg.DefaultSensorStatus.STOPPED
+    assert location.look() == []  # nothing is there yet
+    folder = model("m")
+    pushed = done("push", folder, tmp_path / "training")
+    [request] = location.look()
+    assert request.asset_selection == [dg.AssetKey(["weights", "llama"])]
+    assert location.look() == []
+
+    run = location.run()
+    assert run.success
+    assert checked(run).passed
+    assert files_of(tmp_path / "serving") == files_of(folder)
+    assert done("ls", "eu/models/llama:1", *config)["digest"] == pushed["digest"]
+    assert len(done("ls", "app:v1.0.0", *config)["rows"]) == 6
+
+    (folder / "config.json").write_text("{}")
+    (tmp_path / "training" / "weights.json").rename(tmp_path / "aside")  # half a set, as a push leaves it
+    assert location.look() == []
+    (tmp_path / "aside").rename(tmp_path / "training" / "weights.json")
+    done("push", folder, tmp_path / "training")
+    assert len(location.look()) == 1
+
+
+def test_a_target_that_lost_a_file_or_cannot_be_had_fails_the_check(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    location = Location(fleet.path)
+    done("push", model("m"), tmp_path / "training")
+    assert checked(location.run()).passed
+    (tmp_path / "serving" / "config.json").unlink()
+    result = location.chain.check_weights("llama")
+    assert result.reasons == [f"{tmp_path}/serving: config.json is not there, or of another size"]
+
+    for path in (tmp_path / "serving").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    (tmp_path / "serving" / "theirs.txt").write_text("x")
+    run = location.run()
+    assert not checked(run).passed
+    assert "something else lies there" in (checked(run).description or "")
+
+
+def test_weights_that_must_be_signed_go_nowhere_without(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    fleet.path.write_text(fleet.path.read_text() + "    signed: true\n")
+    location, config = Location(fleet.path), ("--config", str(fleet.path))
+    folder = model("m")
+    done("push", folder, tmp_path / "training")
+    run = location.run()
+    assert not run.success
+    assert not (tmp_path / "serving" / "weights.json").exists()
+    done("sign", folder, *config)
+    done("push", folder, tmp_path / "training")
+    run = location.run()
+    assert checked(run).passed, checked(run).description
+    assert done("verify", "app:v1.0.0", "--signed", *config)["facts"]["whole"] == 6
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("{source: 'eu/x', to: [/a]}", "has no tag"),
+        ("{source: /a}", "has no place where the weights are to be"),
+        ("{source: /a, to: [/a]}", "is where they come from"),
+        ("{source: ./a, to: [/a]}", "depends on where a run starts"),
+        ("{source: /a, image: ap}", "ap"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(fleet: Fleet, text: str, problem: str) -> None:
+    fleet.path.write_text(fleet.path.read_text() + f"  odd: {text}\n")
+    with pytest.raises(ConfigInvalid, match=problem):
+        load(fleet.path)
