@@ -18,11 +18,23 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import InputError, SignatureInvalid
 from registry_pipelines.evidence.bundles import write_bundle
 from registry_pipelines.evidence.dsse import sign_envelope
-from registry_pipelines.evidence.keys import FileSigner, KeySet, generate_key, load_signer, load_verifier
+from registry_pipelines.evidence.keys import (
+    FileSigner,
+    KeySet,
+    generate_key,
+    load_signer,
+    load_verifier,
+    public_pem,
+    read_public_key,
+)
+from registry_pipelines.evidence.kms import KmsSigner
 from registry_pipelines.weights.oms.bundles import believe
 from registry_pipelines.weights.oms.folders import sign_folder, verify_folder
 from registry_pipelines.weights.oms.statement import read_oms, write_oms
+from tests.evidence.test_kms import aws
 from tests.needs import needed_module
+
+__all__ = ["aws"]
 
 GOLDEN = json.loads((Path(__file__).parent / "oms_golden.json").read_text())
 """Made by model-signing 1.1.1 with a key of its own, over the files that stand in it."""
@@ -355,3 +367,12 @@ def test_certificates_count_where_their_key_is_believed(model: Path, keys: Any, 
     signed["verificationMaterial"] = {"x509CertificateChain": chain}
     (model / "model.sig").write_text(json.dumps(signed))
     assert verify_folder(model, verifier).believed.key_id == keys.key_id
+
+
+def test_a_key_in_a_key_service_signs_models(model: Path, aws: tuple[str, Path], tmp_path: Path) -> None:
+    address, public = aws
+    key = read_public_key(public)
+    (tmp_path / "public.pem").write_bytes(public_pem(key))
+    signed = sign_folder(model, KmsSigner(address, key))
+    ModelSigning(public, tmp_path / "public.pem").verify(model)
+    assert verify_folder(model, load_verifier([public])).believed.key_id == signed.key_id
