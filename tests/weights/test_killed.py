@@ -18,7 +18,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
 from registry_pipelines.weights.reading import FILES_AT_ONCE
 from tests.doubles.link import Link
-from tests.weights.conftest import files_of, noise
+from tests.weights.conftest import done, files_of, noise
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "weights"]
 OVERHEAD_BYTES = 100_000
@@ -106,12 +106,12 @@ def test_a_push_goes_on_and_nothing_has_a_tag_before(
     ids=["many", "one", "large"],
 )
 def test_a_pull_goes_on_and_the_folder_is_as_it_was_before(
-    runs: Runs, tmp_path: Path, files: int, size: int, kills: int
+    runs: Runs, docker_address: str, tmp_path: Path, files: int, size: int, kills: int
 ) -> None:
     """What was on its way comes again: a file of each of eight at most, or the memory for parts of large ones."""
     folder, node, picks = write(tmp_path / "m", files, size), tmp_path / "node", random.Random(22)
     reference, step = f"{runs.link.address}/m:1", files * size // (kills + 1)
-    runs.end("push", folder, reference)
+    done("push", folder, f"{docker_address}/m:1")
     node.mkdir()
     (node / "000.gguf").write_bytes(b"mine")
     before = runs.link.down
@@ -128,12 +128,12 @@ def test_a_pull_goes_on_and_the_folder_is_as_it_was_before(
 
 @pytest.mark.peer("docker-registry")
 @pytest.mark.timeout(120)
-def test_a_disk_that_is_full_in_the_middle(runs: Runs, tmp_path: Path) -> None:
+def test_a_disk_that_is_full_in_the_middle(runs: Runs, docker_address: str, tmp_path: Path) -> None:
     """What came is kept for the next pull; the folder is as it was."""
     folder, node = write(tmp_path / "m", 1, 20_000_000), tmp_path / "node"
     (folder / "config.json").write_text("{}")
     reference = f"{runs.link.address}/m:1"
-    runs.end("push", folder, reference)
+    done("push", folder, f"{docker_address}/m:1")
     runs.end("pull", reference, "--to", node, code=9, file_limit=10_000_000)
     assert files_of(node) == {}
     before = runs.link.down
