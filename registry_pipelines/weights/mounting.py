@@ -125,8 +125,9 @@ def _image_volume(wanted: Wanted) -> Snippet:
     notes = [
         "an API server before 1.35 drops volumes of kind image without a word, unless the gate ImageVolume is on; the "
         f"init container {GUARD} then keeps the pod from starting",
-        "CRI-O mounts artifacts; containerd mounts images alone, and fails at weights as they are here: there take the "
-        "form init, or an image that has the files as layers (FROM scratch, one COPY a file)",
+        "CRI-O mounts artifacts; containerd mounts images alone: of weights as they are here it makes an empty folder, "
+        "without an error, at which the guard fails. There take the form init, or an image that has the files as "
+        "layers (FROM scratch, one COPY a file)",
     ]
     if len(wanted.files) > MAX_GUARDED:
         notes.append(f"the guard looks for the {MAX_GUARDED} largest of {count_text(len(wanted.files), 'file')}")

@@ -15,10 +15,16 @@ from kubernetes.client import ApiClient
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.weights.formats import Kind
 from registry_pipelines.weights.listed import list_of, write_list
 from registry_pipelines.weights.model import RAW_TYPES, WeightFile, weight_set
 from registry_pipelines.weights.mounting import FORMS, GUARD, Form, Wanted, guard_command, snippet
+from registry_pipelines.weights.push import push_weights
+from tests.anatomy.baked_images import MIB, safetensors
 from tests.doubles.containerd import containerd
 from tests.needs import missing
 from tests.scan.images import make_tar
@@ -162,3 +168,33 @@ def test_containerd_starts_no_program_whose_guard_fails(peer: Callable[[str], st
         ]
     assert [each.returncode for each in codes] == [1, 0], [each.stderr for each in codes]
     assert "is missing" in codes[0].stderr
+
+
+@pytest.mark.long
+def test_containerd_mounts_weights_as_an_empty_folder_and_the_guard_says_so(
+    peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    """No error tells of it: both the pull and the mount end with 0."""
+    if os.geteuid() != 0:
+        missing("containerd needs root")
+    program, client = peer("../containerd2/containerd"), peer("../containerd2/ctr")
+    model, mounted = tmp_path / "model", tmp_path / "mounted"
+    model.mkdir()
+    mounted.mkdir()
+    (model / "model.safetensors").write_bytes(safetensors(MIB))
+    with (
+        EmbeddedServer(tmp_path / "registry") as server,
+        tempfile.TemporaryDirectory(prefix="c-") as short,
+        containerd(program, client, Path(short), version=3) as ctr,
+    ):
+        place = Place(DistributionRegistry(server.address), "models/a")
+        pushed = push_weights(model, place, tag="1", engine=Engine(state=tmp_path / "state"))
+        ctr("images", "pull", "--plain-http", f"{place}:1")
+        ctr("images", "mount", f"{place}:1", str(mounted))
+        try:
+            assert list(mounted.iterdir()) == []
+            guard = guard_command(wanted("image-volume", str(mounted), files=pushed.folder.weights.files))
+            done = subprocess.run(guard, capture_output=True, text=True)
+            assert done.returncode == 1 and "model.safetensors is missing" in done.stderr
+        finally:
+            subprocess.run(["umount", mounted], check=True)
