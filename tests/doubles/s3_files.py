@@ -320,3 +320,16 @@ def s3_files(root: Path, *, host: str = "127.0.0.1") -> Iterator[Files]:
 
 
 __all__ = ["Files", "s3_files"]
+
+
+def main() -> None:
+    """``python -m tests.doubles.s3_files FOLDER HOST``: prints its address, ends with its standard input."""
+    import sys
+
+    with s3_files(Path(sys.argv[1]), host=sys.argv[2]) as files:
+        print(files.address, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()
