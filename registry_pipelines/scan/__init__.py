@@ -5,6 +5,7 @@
 - what is there: ``collect`` reads layers as streams; ``os_databases``, ``language_packages``, ``software_lists`` (SBOMs
   that wheels carry) and ``wheel_contents`` name ``components``; ``ownership`` and ``grouping`` join what is one thing
 - how it is written: ``cyclonedx``, ``purls``, ``facts``
+- which files are weights of models: ``weights_found``, in the same pass
 - what is known against it: ``advisories`` (the store) reads ``osv`` records (``requirement_records``: RubySec's and
   RustSec's forms), ``match`` holds them against components (``judging``) by ``versions``, ``version_orders`` and
   ``version_texts``; ``rating``, ``cvss`` and ``cvss4`` say how bad it is; ``changes`` holds two images against each

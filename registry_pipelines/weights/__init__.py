@@ -5,5 +5,6 @@ is the artifact (ModelPack's manifest) and its files, ``paths`` which names are 
 transfers, ``push`` sends it, ``pull`` brings it back, ``listed`` is the list of files that lies beside them, ``verify``
 holds content against a list, ``tensors`` reads one tensor, ``attach`` makes weights part of what belongs to a release.
 ``in_store`` is a set below a prefix of an object store, ``to_store`` puts one there, ``to_registry`` into a registry,
-from wherever ``ends`` opens one. The command line and ``chain`` import these.
+from wherever ``ends`` opens one. ``mounting`` writes the Kubernetes objects that bring weights to a program. The
+command line and ``chain`` import these, ``scan`` and ``anatomy`` the formats.
 """
