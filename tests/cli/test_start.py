@@ -14,6 +14,8 @@ from tests.patience import patient
 
 MOST = 470
 """The configuration has a module for each of its sections, 16 more since weights, pipelines and fail-over are in it."""
+MOST_FOR_WEIGHTS = 560
+"""They are moved as images are, between any two of registries, folders and object stores."""
 MOST_FOR_HELP = 130
 """Bare Python with an editable installation has 68, click 36 more, its help 7, and this test's counting 5. So many take
 2.5 bare starts, of which click takes 2. The 150 with subprocess and concurrent.futures took 2.9 to 3.2."""
@@ -157,7 +159,8 @@ def test_every_command_starts_with_few_modules(tmp_path: Path) -> None:
     subprocess.run(run, cwd=tmp_path, check=True, timeout=patient(60))
     found = {name: json.loads((tmp_path / "counts" / name).read_text()) for name in STARTS}
     assert {name: code for name, (code, _) in found.items()} == {name: code for name, (_, code) in STARTS.items()}
-    assert {name: len(modules) for name, (_, modules) in found.items() if len(modules) > MOST} == {}
+    most = {name: MOST_FOR_WEIGHTS if name.startswith("weights") else MOST for name in found}
+    assert {name: len(modules) for name, (_, modules) in found.items() if len(modules) > most[name]} == {}
     assert len(found["--help"][1]) <= MOST_FOR_HELP
     assert {name: heavy(modules) for name, (_, modules) in found.items() if heavy(modules)} == {}
     assert {name.split()[0] for name in STARTS} == set(_COMMANDS) - {"demo", "dev", "serve", "serve-admission"} | {
