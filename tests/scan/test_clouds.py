@@ -8,7 +8,7 @@ from typing import Any
 import botocore.session
 import pytest
 from grafeas import grafeas_v1
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from registry_pipelines.oci.digest import Digest
@@ -204,6 +204,7 @@ values = st.recursive(
 names = st.text(max_size=30)
 
 
+@example("CVE-1", "\r", "1", "NPM", 1.0)
 @given(names, names, names, st.sampled_from(["OS", "PYTHONPKG", "NPM", "GOMOD", "JAR", "NEW"]), values)
 def test_whatever_a_package_is_called_it_is_a_finding(
     vulnerability_id: str, package: str, version: str, manager: str, score: Any

@@ -46,7 +46,7 @@ class Components:
             namespace, _, last = spelt.partition(":")
         try:
             return str(PackageURL(type=kind, namespace=namespace or None, name=last, version=version)), ()
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: of a name of blanks alone
             return f"pkg:generic/{re.sub(r'[^A-Za-z0-9._-]', '-', spelt)[:200] or 'unnamed'}", ()
 
 
