@@ -7,6 +7,7 @@ CompleteMultipartUpload, AbortMultipartUpload).
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -51,6 +52,33 @@ class SentPart:
     etag: str
 
 
+class _Body(io.RawIOBase):
+    """A part as a file: bytes would be a second copy of each that is on its way."""
+
+    def __init__(self, content: memoryview) -> None:
+        super().__init__()
+        self._content, self._at = content, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._content)}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any, /) -> int:
+        piece = self._content[self._at : self._at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
 class PartUploads:
     """Uploads by parts to the keys of one store; for many threads.
 
@@ -70,7 +98,7 @@ class PartUploads:
     def send(self, key: str, upload: str, number: int, content: memoryview) -> None:
         """Store a part; once more puts it in place of the one before."""
         with _errors(key):
-            self._client.upload_part(**self._of(key), UploadId=upload, PartNumber=number, Body=content.tobytes())
+            self._client.upload_part(**self._of(key), UploadId=upload, PartNumber=number, Body=_Body(content))
 
     def sent(self, key: str, upload: str) -> list[SentPart]:
         """The parts that are there, by number."""
