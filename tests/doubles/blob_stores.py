@@ -1,4 +1,5 @@
-"""Azure Blob Storage on loopback, by a server that is not ours: Azurite, which Microsoft writes for tests.
+"""Azure Blob Storage on loopback, by a server that is not ours: Azurite, which Microsoft writes for tests
+(`.ci/install-azurite`).
 
 There is none like it for Google: obstore uses the XML API, of which fake-gcs-server has no uploads
 (``findings/fake-gcs-server-takes-no-xml-upload.sh``).
