@@ -262,23 +262,24 @@ def test_a_channel_waits_until_a_release_ran_where_it_must(place: Place, key: Ke
         "deployment",
         "deployment: prod wants it at web, and nobody read back that it runs there",
     )
+    later = NOW + 2 * HOUR  # a look of the future counts for nothing
     looked(one, 0)
     looked(one, 30)
-    assert "for 1h without a break, it was seen there for 30 min" in held(one, "prod", order)[1]
+    assert "for 1h without a break, it was seen there for 30 min" in held(one, "prod", order, later)[1]
     looked(one, 90, signer=other_key.signer)
-    assert "it was seen there for 30 min" in held(one, "prod", order)[1], "of whose key is not believed"
+    assert "it was seen there for 30 min" in held(one, "prod", order, later)[1], "of whose key is not believed"
     looked(one, 60)
-    assert go(one, "prod", order).changed
+    assert go(one, "prod", order, later).changed
     looked(one, 70, "failed")
-    assert not go(one, "prod", order).changed, "what the gate let in waits no second time"
+    assert not go(one, "prod", order, later).changed, "what the gate let in waits no second time"
 
-    go(two, "staging", order)
+    go(two, "staging", order, later)
     looked(two, 61)
     looked(two, 62, "taken back")
     looked(two, 62)  # of one second the worse one counts
     with pytest.raises(PromotionDenied) as caught:
-        go(two, "prod", order)
+        go(two, "prod", order, later)
     assert not isinstance(caught.value, PromotionHeld)
     assert caught.value.reasons[0].startswith("deployment: it did not come up at web (")
     looked(two, 63)
-    assert go(two, "prod", order).changed, "it came up after all"
+    assert go(two, "prod", order, later).changed, "it came up after all"
