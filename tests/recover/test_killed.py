@@ -100,6 +100,7 @@ def test_people_push_while_a_backup_runs(fleet: Fleet) -> None:
     assert run(fleet, "drill", "--no-start")["ok"]
 
 
+@pytest.mark.long
 def test_a_store_that_fails_or_is_full_costs_nothing_that_was_kept(fleet: Fleet) -> None:
     push(place_of(fleet, "team/app"), "v1")
     with s3_server() as s3, FaultRegistry(s3.removeprefix("http://")) as front:

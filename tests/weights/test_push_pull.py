@@ -143,6 +143,7 @@ def test_other_files_of_the_folder_stay_and_are_told(address: str, model: Callab
     assert done("verify", node)["rows"] == [{"path": "notes.txt", "size": 4, "state": "not listed"}]
 
 
+@pytest.mark.long
 def test_a_thousand_shards(address: str, tmp_path: Path) -> None:
     folder = tmp_path / "m"
     folder.mkdir()
