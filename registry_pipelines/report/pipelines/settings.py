@@ -112,4 +112,4 @@ LONG_LIVED = frozenset(
     }
 )
 
-__all__ = ["LONG_LIVED", "NAME", "AwsAccess", "GoogleAccess", "LastStage", "Pipelines", "System", "name_problem"]
+__all__ = ["LONG_LIVED", "AwsAccess", "GoogleAccess", "LastStage", "Pipelines", "System", "name_problem"]
