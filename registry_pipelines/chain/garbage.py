@@ -37,7 +37,10 @@ def garbage(
     if not isinstance(settings, EmbeddedRegistry | LayoutRegistry):
         return _advise(session, registry)
     root = session.config.root(settings) if isinstance(settings, EmbeddedRegistry) else settings.root
-    if if_here and not root.is_dir():
+    elsewhere = isinstance(settings, EmbeddedRegistry) and session.config.served_by
+    if elsewhere and not if_here:
+        raise InputError(f"{elsewhere} serves {registry}, and its files are there", do="Run this there")
+    if if_here and (elsewhere or not root.is_dir()):
         note = f"its files are not on this machine: run `collect garbage {registry}` where they are"
         return StageResult(
             stage="garbage", subject=registry, action="nothing is freed from here", facts=NOTHING, notes=[note]

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from registry_pipelines.config import Config, EmbeddedRegistry
-from registry_pipelines.errors import LocalError, StateLocked
+from registry_pipelines.config.machine import SERVED_BY
+from registry_pipelines.errors import InputError, LocalError, StateLocked
 from registry_pipelines.versions import claim_state
 from registry_pipelines.waits import Wait
 
@@ -46,13 +49,14 @@ class Served:
 
 @contextmanager
 def ensure_registries(
-    config: Config, names: Collection[str] | None = None, *, until_unused: bool = True
+    config: Config, names: Collection[str] | None = None, *, until_unused: bool = True, listen: str = ""
 ) -> Iterator[list[Served]]:
     """Have the embedded registries of the configuration listening; at the end stop those that were started here.
 
     names: only these; all when None. until_unused: at the end wait first for other processes that use what is served
     here, so that of two commands at once the first that is done does not take the registries with it; not after an
-    error.
+    error. listen: an address that those started here listen on, instead of their own. Where the configuration is used
+    with ``REGISTRY_PIPELINES_SERVED_BY`` nothing is started, and nobody asked.
 
     A registry that another process serves from the same folder at the same address is used as it is, as soon as it
     listens. Raises PortTaken when a stranger listens there, StateLocked when the folder is served at another address,
@@ -61,20 +65,27 @@ def ensure_registries(
     claim_state(config.state)
     ours = [each for each in config.registries.values() if isinstance(each, EmbeddedRegistry)]
     wanted = [each for each in ours if names is None or each.name in names]
+    if config.served_by:
+        yield [Served(each.name, _url(each, each.client_address), config.root(each), ours=False) for each in wanted]
+        return
     if wanted:
         from registry_pipelines.registry.embedded.running import raise_file_limit
 
         raise_file_limit()
     # What we use of others is let go first: of two processes that serve each other none would begin to end.
     with ExitStack() as serving, ExitStack() as using:
-        yield [_ensure(serving, using, each, config.root(each), until_unused=until_unused) for each in wanted]
+        yield [_ensure(serving, using, each, config.root(each), until_unused, listen) for each in wanted]
 
 
 @contextmanager
-def serve(config: Config) -> Iterator[list[Served]]:
+def serve(config: Config, *, listen: str = "") -> Iterator[list[Served]]:
     """Like :func:`ensure_registries`, but every registry is served here, until the end and no longer. Raises
-    StateLocked when another process serves one of them already."""
-    with ensure_registries(config, until_unused=False) as served:
+    StateLocked when another process serves one of them already, InputError where another machine does."""
+    if config.served_by:
+        raise InputError(
+            f"{SERVED_BY} says that {config.served_by} serves the registries", do="Unset it on the machine that does"
+        )
+    with ensure_registries(config, until_unused=False, listen=listen) as served:
         others = [each.name for each in served if not each.ours]
         if others:
             raise StateLocked(
@@ -86,15 +97,14 @@ def serve(config: Config) -> Iterator[list[Served]]:
 
 
 def _ensure(
-    serving: ExitStack, using: ExitStack, registry: EmbeddedRegistry, root: Path, *, until_unused: bool
+    serving: ExitStack, using: ExitStack, registry: EmbeddedRegistry, root: Path, until_unused: bool, listen: str
 ) -> Served:
-    scheme = "https" if registry.tls_cert else "http"
-    url = f"{scheme}://{registry.address}"
+    url = _url(registry, registry.address)
     until = time.monotonic() + START_S
     while True:
         holder = _lock(serving, root, registry.address)
         if holder is None:
-            serving.enter_context(server(registry, root))
+            serving.enter_context(server(replace(registry, host=listen) if listen else registry, root))
             if until_unused:
                 serving.enter_context(_until_unused(root, registry.address))
             return Served(registry.name, url, root, ours=True)
@@ -112,6 +122,10 @@ def _ensure(
                 do="End it, or give the registry that address",
             )
         time.sleep(LOOK_S)  # it has only just begun, or is about to end
+
+
+def _url(registry: EmbeddedRegistry, address: str) -> str:
+    return f"{'https' if registry.tls_cert else 'http'}://{address}"
 
 
 def _lock(stack: ExitStack, root: Path, address: str) -> str | None:

@@ -41,7 +41,7 @@ def _copies(session: Session, host: str) -> Iterator[tuple[str, float]]:
 def _in_folder(session: Session, registry: str) -> Iterator[tuple[str, float]]:
     settings = session.config.registries[registry]
     root: Path | None = None
-    if settings.kind == "embedded":
+    if settings.kind == "embedded" and not session.config.served_by:
         root = session.config.root(settings)
     elif settings.kind == "layout":
         root = settings.root

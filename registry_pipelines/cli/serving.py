@@ -51,7 +51,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT)
 @click.command("serve")
 @click.option("--root", type=click.Path(path_type=Path), metavar="DIR", help="Serve one registry from this folder.")
 @click.option("--port", type=click.IntRange(0, 65535), help="Its port; 0 is a free one.  [default: 5500]")
-@click.option("--host", default="127.0.0.1", show_default=True, help="Its address.")
+@click.option("--host", help="Address to listen on; of the configuration, or 127.0.0.1, unless told.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), metavar="FILE", help="PEM certificate chain: HTTPS.")
 @click.option("--tls-key", type=click.Path(path_type=Path), metavar="FILE", help="PEM private key of --tls-cert.")
 @click.option("--htpasswd", type=click.Path(path_type=Path), metavar="FILE", help="Accounts (bcrypt lines).")
@@ -60,7 +60,7 @@ def serve_command(
     options: Options,
     root: Path | None,
     port: int | None,
-    host: str,
+    host: str | None,
     tls_cert: Path | None,
     tls_key: Path | None,
     htpasswd: Path | None,
@@ -69,22 +69,27 @@ def serve_command(
     if root is None:
         if port is not None or tls_cert or tls_key or htpasswd:
             raise InputError("--port, --tls-cert, --tls-key and --htpasswd need --root")
-        _serve_config(options)
+        _serve_config(options, host or "")
         return
     if (tls_cert is None) != (tls_key is None):
         raise InputError("--tls-cert and --tls-key are given together or not at all")
     server = EmbeddedServer(
-        root, host=host, port=5500 if port is None else port, certificate=tls_cert, key=tls_key, htpasswd=htpasswd
+        root,
+        host=host or "127.0.0.1",
+        port=5500 if port is None else port,
+        certificate=tls_cert,
+        key=tls_key,
+        htpasswd=htpasswd,
     )
     interrupts.mark_wanted()
     serve_here([server], ready=lambda servers: _announce(options, [{"name": "", "url": server.url, "root": str(root)}]))
 
 
-def _serve_config(options: Options) -> None:
+def _serve_config(options: Options, listen: str) -> None:
     config = options.config()
     if not any(isinstance(each, EmbeddedRegistry) for each in config.registries.values()):
         raise InputError("the configuration has no embedded registry", where=str(config.path), do="Give --root DIR")
-    with _signals() as ended, serve(config) as served:
+    with _signals() as ended, serve(config, listen=listen) as served:
         _announce(options, [{"name": each.name, "url": each.url, "root": str(each.root)} for each in served])
         ended.wait()
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from registry_pipelines.config.checks import check, check_version, notes
 from registry_pipelines.config.decode import INVALID, Decoder
 from registry_pipelines.config.document import Problems, Reader, read_document
+from registry_pipelines.config.machine import on_this_machine
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import RegistryPlace, StoreRegistry
 from registry_pipelines.promote.documents import Policy
@@ -20,7 +21,8 @@ from registry_pipelines.promote.documents import Policy
 def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "", look: bool = False) -> Config:
     """Read a configuration file.
 
-    env: what ``${NAME}`` may name. Paths in the file are relative to its folder; they come back absolute.
+    env: what ``${NAME}`` may name, and what this machine says of itself (``machine``). Paths in the file are relative
+    to its folder; they come back absolute.
     spare: a section whose problems do not refuse the file, for a service that goes on without it: it then has its
     default values, and ``Config.spared`` the problems.
     look: whether the files, folders and keys that it names are here, too, which else each stage says when it needs
@@ -42,6 +44,8 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "", lo
         node.value = [(key, value) for key, value in node.value if key.value != spare]
         config = _decoded(node, path, Decoder(Reader(problems, env), path.absolute().parent), problems)
         config = config and replace(config, spared=tuple(spared))
+    if config is not None:
+        config = on_this_machine(config, env, problems)
     seen: list[str] = []
     if look:
         from registry_pipelines.config.here import look_here  # nothing else needs keys

@@ -164,6 +164,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """What it says otherwise than it reads."""
     spared: Annotated[tuple[str, ...], Unwritten()] = ()
     """Problems of the section left out."""
+    served_by: Annotated[str, Unwritten()] = ""
+    """The machine that serves the embedded registries, where `REGISTRY_PIPELINES_SERVED_BY` names one; empty for this
+    one."""
     version: Literal[1] = VERSION
     """Version of this file's form. A file without it is read as version 1."""
     state: Path = Path(".registry-pipelines")
