@@ -9,8 +9,8 @@ import dagster as dg
 from dagster_project.notify import notified
 from dagster_project.partitions import DIGEST_TAG, RELEASES, release_keys, whole_key
 from dagster_project.people import PROMOTE_JOB, config_to_ask
+from registry_pipelines.chain.buckets import filled_buckets
 from registry_pipelines.chain.release_keys import ReleaseKeys
-from registry_pipelines.chain.rescan import filled_buckets
 from registry_pipelines.config import Config
 from registry_pipelines.oci.tags import order_key
 

@@ -8,7 +8,7 @@ from dagster_project.partitions import release_keys
 from dagster_project.report import Metadata, bullets, facts, numbered, refusals, tag_outcome
 from dagster_project.resources import ChainParam
 from registry_pipelines.chain import Chain, StageResult
-from registry_pipelines.chain.rescan import BUCKETS
+from registry_pipelines.chain.buckets import BUCKETS
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
 

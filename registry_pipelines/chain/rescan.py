@@ -7,24 +7,22 @@ promoted and that new findings speak against somebody is told, until that was ta
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from pathlib import Path
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from registry_pipelines.chain.advisories import advisory_source, age_alerts, remedy, strictest_age
+from registry_pipelines.chain.buckets import by_bucket, held
 from registry_pipelines.chain.next_steps import typed
 from registry_pipelines.chain.releases import LOOKUP_THREADS, releases_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Config, Image
+from registry_pipelines.config import Image
 from registry_pipelines.errors import (
     ContentError,
     EvidenceError,
@@ -36,7 +34,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import held_alone, local_errors, write_file
+from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.evidence import signed_about
 from registry_pipelines.promote.findings import newly_against
@@ -45,6 +43,7 @@ from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.cyclonedx import Remembered
+from registry_pipelines.scan.fingerprints import Fingerprints, Holdings, Package, packages_of
 from registry_pipelines.scan.other_scanners import carried_over
 from registry_pipelines.scan.publish import not_vouched_for, publish_report, read_report, read_sboms
 from registry_pipelines.scan.report import Report
@@ -54,15 +53,16 @@ if TYPE_CHECKING:  # brings the comparers of versions along
     from registry_pipelines.chain.ship import Tell
     from registry_pipelines.scan.match import Matcher
 
-BUCKETS: tuple[str, ...] = tuple(f"{number:02x}" for number in range(256))
-"""Names of the parts of a sweep."""
-
 MOST = 2000
-"""Releases that one sweep of a bucket looks at: each costs some twenty small requests. Those that waited for longest
+"""Releases that one sweep of a bucket reads: each costs some twenty small requests. Those that waited for longest
 come first; the rest is said, and is the next sweep's."""
 
-Found = Literal["newly vulnerable", "changed", "same", "no SBOM", "not read"]
-_ORDER: tuple[Found, ...] = ("newly vulnerable", "not read", "changed", "no SBOM", "same")
+READ_AGAIN_DAYS = 15
+"""From this age to twice of it a release is read again whatever advisories say, not all in one night: somebody may
+have attached another SBOM."""
+
+Found = Literal["newly vulnerable", "changed", "same", "no SBOM", "not read", "untouched"]
+_ORDER: tuple[Found, ...] = ("newly vulnerable", "not read", "changed", "no SBOM", "same", "untouched")
 
 
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +74,10 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """RFC 3339, UTC."""
     untold: tuple[str, ...] = ()
     """Reasons of which nobody could be told."""
+    read: str = ""
+    """When its SBOM was read, RFC 3339; empty in marks of earlier versions."""
+    said: str = ""
+    """Fingerprint of what advisories said about its packages then (``scan.fingerprints``)."""
 
 
 @dataclass(frozen=True)
@@ -92,16 +96,7 @@ class _Answer:
     untold: tuple[str, ...] = ()
     bytes_moved: int = 0
     notes: list[str] = field(default_factory=list)
-
-
-def bucket_of(image: Image) -> str:
-    """The bucket of an image: by the hash of its repository, so that images of one repository share what is read."""
-    return hashlib.sha256(f"{image.registry}/{image.repository}".encode()).hexdigest()[:2]
-
-
-def filled_buckets(config: Config) -> list[str]:
-    """Buckets that hold an image, sorted."""
-    return sorted({bucket_of(image) for image in config.images.values()})
+    packages: frozenset[Package] = frozenset()
 
 
 def rescan(
@@ -122,18 +117,14 @@ def rescan(
     """
     started, config = time.monotonic(), session.config
     chosen = [session.image(name) for name in images] or list(config.images.values())
-    of_bucket: dict[str, list[Image]] = {}
-    for image in chosen:
-        if bucket in ("", bucket_of(image)):
-            of_bucket.setdefault(bucket_of(image), []).append(image)
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import Matcher
 
     store = AdvisoryStore.load(advisory_source(config.state, config.advisories.source), config.state)
     sweep = _Sweep(session, Matcher(store), everything=everything, most=most, tell=tell)
     try:
-        for name in sorted(of_bucket):
-            sweep.bucket(name, of_bucket[name])
+        for name, images_of in by_bucket(chosen, bucket).items():
+            sweep.bucket(name, images_of)
     finally:
         store.close()
     alerts = age_alerts(store.facts, max_age=strictest_age(config), now=session.now(), do=remedy(config))
@@ -149,6 +140,7 @@ class _Sweep:
         trusted = session.keys.trusted_if_any()
         self._verifier = trusted.also({"scanner": self._signer}) if trusted and self._signer else trusted
         self._facts = matcher.store.facts
+        self._prints = Fingerprints(matcher.store, self._verifier.key_ids if self._verifier else ())
         self._remembered: Remembered = {}
         self._answers: list[_Answer] = []
         self._notes: list[str] = []
@@ -156,28 +148,48 @@ class _Sweep:
         self._down: list[RegistryPipelinesError] = []
 
     def bucket(self, name: str, images: Sequence[Image]) -> None:
-        """One bucket: list its releases, match those that are due."""
-        with _held(self._session.config.state, name) as path:
-            marks = _read_marks(path)
+        """One bucket: list its releases, match those that are due and that advisories say something else of."""
+        with held(self._session, "rescan", name) as kept:
+            marks, holdings = _read_marks(kept.read("json")), Holdings.decode(kept.read("packages"))
             listed = [release for image in images for release in self._listed(image)]
             due = [each for each in listed if self._is_due(marks.get(each.key))]
             self._known += len(listed) - len(due)
-            due.sort(key=lambda each: (marks[each.key].at if each.key in marks else "", each.key))
-            self._left += max(0, len(due) - self._most)
             now = self._session.now()
-            with Pool(LOOKUP_THREADS, "rescan") as pool:
-                answers = list(pool.map(lambda each: self._answer(each, marks.get(each.key), now), due[: self._most]))
-            for answer in answers:
+            untouched = [each for each in due if self._is_untouched(marks.get(each.key), holdings.of(each.key), now)]
+            for each in untouched:
+                marks[each.key] = msgspec.structs.replace(marks[each.key], advisories=str(self._facts.digest))
+            self._answers += [_Answer(each, "untouched") for each in untouched]
+            read = sorted(set(due).difference(untouched), key=lambda each: (_waits_since(marks, each), each.key))
+            self._left += max(0, len(read) - self._most)
+            for answer in self._matched_all(read[: self._most], marks, now):
                 if answer.found not in ("not read", "no SBOM"):
-                    marks[answer.release.key] = Mark(
-                        advisories=str(self._facts.digest), at=now.strftime("%Y-%m-%dT%H:%M:%SZ"), untold=answer.untold
-                    )
-            self._answers += answers
+                    marks[answer.release.key] = self._mark(answer, now)
+                    holdings.keep(answer.release.key, answer.packages)
+                self._answers.append(answer)
             gone = {key for key in marks if key.partition(":")[0] in {image.name for image in images}}
             for key in gone - {each.key for each in listed} if not self._down else ():
                 del marks[key]
-            with local_errors(path.parent):
-                write_file(path, msgspec.json.encode(marks), lasting=False)
+            kept.write("packages", holdings.only(marks).encode())
+            kept.write("json", msgspec.json.encode(marks))
+
+    def _matched_all(self, releases: Sequence[Release], marks: Mapping[str, Mark], now: datetime) -> list[_Answer]:
+        with Pool(LOOKUP_THREADS, "rescan") as pool:
+            return list(pool.map(lambda each: self._answer(each, marks.get(each.key), now), releases))
+
+    def _mark(self, answer: _Answer, now: datetime) -> Mark:
+        at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        said = self._prints.of(answer.packages)
+        return Mark(advisories=str(self._facts.digest), at=at, untold=answer.untold, read=at, said=said)
+
+    def _is_untouched(self, mark: Mark | None, packages: list[Package] | None, now: datetime) -> bool:
+        """Whether advisories say of a release what they said when it was read, so that its report would be the same."""
+        if self._everything or mark is None or mark.untold or packages is None or not mark.said:
+            return False
+        read = read_time(mark.read)
+        days = READ_AGAIN_DAYS + int(mark.said[:8], 16) % READ_AGAIN_DAYS
+        if read is None or not timedelta(0) <= now - read <= timedelta(days=days):
+            return False
+        return self._prints.of(packages) == mark.said
 
     def _listed(self, image: Image) -> list[Release]:
         try:
@@ -233,6 +245,7 @@ class _Sweep:
             untold=tuple(dict.fromkeys([*reasons, *told_before])) if problems else (),
             bytes_moved=moved,
             notes=notes,
+            packages=packages_of([of_platform for _, of_platform in sboms]),
         )
 
     def _was_promoted(self, place: Place, release: Release, known: Attestations) -> bool:
@@ -263,7 +276,8 @@ class _Sweep:
         vulnerable = [each for each in answers if each.found == "newly vulnerable"]
         facts: dict[str, Scalar] = {
             "releases": len(answers) + self._known + self._left,
-            "rescanned": len(answers) - counts["no SBOM"] - counts["not read"],
+            "rescanned": len(answers) - counts["no SBOM"] - counts["not read"] - counts["untouched"],
+            "untouched": counts["untouched"],
             "known": self._known,
             "changed": counts["changed"] + counts["newly vulnerable"],
             "newly_vulnerable": len(vulnerable),
@@ -284,7 +298,7 @@ class _Sweep:
             bytes_moved=sum(each.bytes_moved for each in answers),
             seconds=time.monotonic() - started,
             facts=facts,
-            rows=[_row(each) for each in answers if each.found != "same"],
+            rows=[_row(each) for each in answers if each.found not in ("same", "untouched")],
             alerts=alerts,
             reasons=[
                 f"{each.release.image}:{each.release.tag}: {reason}" for each in vulnerable for reason in each.reasons
@@ -345,19 +359,15 @@ def _said(report: Report) -> Report:
     return msgspec.structs.replace(report, scanned_at="", advisories=plain, coverage=coverage)
 
 
-@contextmanager
-def _held(state: Path, bucket: str) -> Iterator[Path]:
-    """Hold one bucket for a sweep; the file of its marks."""
-    folder = state / "rescan"
-    with held_alone(folder / f"{bucket}.lock", f"another process rescans bucket {bucket}"):
-        yield folder / f"{bucket}.json"
+def _waits_since(marks: Mapping[str, Mark], release: Release) -> str:
+    return marks[release.key].at if release.key in marks else ""
 
 
-def _read_marks(path: Path) -> dict[str, Mark]:
+def _read_marks(raw: bytes) -> dict[str, Mark]:
     try:
-        return dict(msgspec.json.decode(path.read_bytes(), type=ready(dict[str, Mark])))
-    except (OSError, msgspec.MsgspecError):
+        return dict(msgspec.json.decode(raw, type=ready(dict[str, Mark])))
+    except msgspec.MsgspecError:
         return {}
 
 
-__all__ = ["BUCKETS", "bucket_of", "filled_buckets", "rescan"]
+__all__ = ["rescan"]

@@ -121,7 +121,7 @@ def rescan(options: Options, images: tuple[str, ...], bucket: str | None, everyt
     something new a report is attached and signed, as by `scan`. Who is named in `notify` is told of promoted releases
     that became vulnerable. Exit 3: there is one. Exit 7: a registry cannot be read. Exit 6: something in it cannot.
     """
-    from registry_pipelines.chain.rescan import BUCKETS
+    from registry_pipelines.chain.buckets import BUCKETS
 
     if bucket is not None and bucket not in BUCKETS:
         raise click.BadParameter("a bucket is two hexadecimal digits, 00 to ff", param_hint="--bucket")

@@ -165,6 +165,21 @@ class AdvisoryStore:
     def about(self, ecosystem: str, name: str) -> list[Record]:
         """Every record about a package that is not withdrawn, by id, under every name of its ecosystem. Raises
         AdvisoriesMissing when the file fails."""
+        try:
+            records = [msgspec.json.decode(raw, type=ready(Record)) for raw in self._rows(ecosystem, name)]
+        except msgspec.MsgspecError as error:
+            raise self._unusable(error) from error
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return [record for record in records if not (record.withdrawn and record.withdrawn <= now)]
+
+    def documents(self, ecosystem: str, name: str) -> list[bytes]:
+        """What :meth:`about` reads, as bytes that are equal where it answers the same. Raises the same."""
+        rows = self._rows(ecosystem, name)
+        if any(b'"withdrawn":"' in raw for raw in rows):  # what it says depends on today
+            return [msgspec.json.encode(record) for record in self.about(ecosystem, name)]
+        return rows
+
+    def _rows(self, ecosystem: str, name: str) -> list[bytes]:
         question = (
             "SELECT number, id, document FROM record JOIN affects USING (number) WHERE ecosystem = ? AND name = ?"
         )
@@ -176,11 +191,12 @@ class AdvisoryStore:
                     if spelling in self.ecosystems
                     for row in self._connection.execute(question, (spelling, normal_name(ecosystem, name)))
                 }
-            records = [msgspec.json.decode(rows[key], type=ready(Record)) for key in sorted(rows)]
-        except (sqlite3.Error, msgspec.MsgspecError) as error:
-            raise AdvisoriesMissing(f"the advisory store cannot be read: {error}", where=self._path.name) from error
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return [record for record in records if not (record.withdrawn and record.withdrawn <= now)]
+        except sqlite3.Error as error:
+            raise self._unusable(error) from error
+        return [rows[key] for key in sorted(rows)]
+
+    def _unusable(self, error: Exception) -> AdvisoriesMissing:
+        return AdvisoriesMissing(f"the advisory store cannot be read: {error}", where=self._path.name)
 
     def require_younger(self, max_age_days: int, now: datetime) -> None:
         """Raise AdvisoriesTooOld when the newest record is older than that at ``now`` (aware), or of the future."""

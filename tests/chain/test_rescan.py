@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
-from registry_pipelines.chain.rescan import BUCKETS, bucket_of, filled_buckets
+from registry_pipelines.chain.buckets import BUCKETS, bucket_of, filled_buckets, held
 from registry_pipelines.cli import main
 from registry_pipelines.errors import PromotionDenied, StateLocked
 from registry_pipelines.evidence.artifacts import attach
@@ -22,7 +22,7 @@ from registry_pipelines.release import Release
 from registry_pipelines.scan.publish import read_report
 from registry_pipelines.scan.report import REPORT_MEDIA_TYPE
 from tests.answers import answered
-from tests.chain.fleet import Fleet, write_advisory
+from tests.chain.fleet import Fleet
 from tests.chain.test_notify import keeping, told
 from tests.chain.test_status import ports
 from tests.doubles.debian_archive import DebianArchive, changelog, documented, make_deb
@@ -111,10 +111,42 @@ def test_releases_matched_with_the_same_advisories_are_passed_over(fleet: Fleet)
     again = fleet.chain.rescan()
     assert (again.facts["rescanned"], again.facts["known"], again.facts["releases"]) == (0, 1, 1)
     assert fleet.chain.rescan(everything=True).facts["rescanned"] == 1
-    write_advisory(fleet.folder / "advisories", package="other")
+    new_advisory(fleet)
     assert fleet.chain.rescan().facts["rescanned"] == 1
     for path in (fleet.config.state / "rescan").glob("*.json"):
         path.write_text("torn")
+    assert fleet.chain.rescan().facts["rescanned"] == 1
+
+
+def test_a_release_that_nothing_new_is_about_is_not_read(fleet: Fleet) -> None:
+    """No request for its evidence; what is about its packages, by any record, is read."""
+    shipped(fleet.chain, fleet.release("v1.0.0"))
+    assert fleet.chain.rescan().facts["rescanned"] == 1
+    new_advisory(fleet, package="another")
+    us = fleet.chain.registry("us").name
+    with FaultRegistry(us) as proxy, ExitStack() as stack:
+        here, there = ports(fleet, "us"), f"us: {{kind: distribution, host: '{proxy.address}'}}"
+        stack.callback(lambda: fleet.reload((there, here)))
+        result = fleet.reload((here, there)).rescan()
+        assert not [each.target for each in proxy.seen if "referrers" in each.target or "/blobs/" in each.target]
+    assert (result.facts["untouched"], result.facts["rescanned"], result.facts["known"]) == (1, 0, 0) and result.ok
+    assert fleet.chain.rescan().facts["known"] == 1
+    new_advisory(fleet, "NEW-2026-9")
+    found = fleet.chain.rescan()
+    assert not found.ok and (found.facts["newly_vulnerable"], found.facts["untouched"]) == (1, 0)
+    new_advisory(fleet, "NEW-2026-9", withdrawn="2026-01-01T00:00:00Z")
+    assert fleet.chain.rescan().facts["changed"] == 1
+
+
+def test_a_release_is_read_again_after_some_weeks(fleet: Fleet) -> None:
+    shipped(fleet.chain, fleet.release("v1.0.0"))
+    assert fleet.chain.rescan().ok
+    path = fleet.config.state / "rescan" / f"{bucket_of(fleet.config.images['app'])}.json"
+    marks = json.loads(path.read_text())
+    for mark in marks.values():
+        mark["read"] = "2026-01-01T00:00:00Z"
+    path.write_text(json.dumps(marks))
+    new_advisory(fleet, package="another")
     assert fleet.chain.rescan().facts["rescanned"] == 1
 
 
@@ -211,10 +243,8 @@ def test_a_cap_leaves_the_rest_for_the_next_run(fleet: Fleet, tmp_path: Path) ->
 
 
 def test_one_process_sweeps_a_bucket(fleet: Fleet) -> None:
-    from registry_pipelines.chain.rescan import _held
-
     bucket = bucket_of(fleet.config.images["app"])
-    with _held(fleet.config.state, bucket), pytest.raises(StateLocked, match=bucket):
+    with held(fleet.chain._session, "rescan", bucket), pytest.raises(StateLocked, match=bucket):
         fleet.chain.rescan(["app"])
 
 

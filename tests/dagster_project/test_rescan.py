@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dagster as dg
 
 from dagster_project.checks import LIMITS
-from registry_pipelines.chain.rescan import bucket_of, filled_buckets
+from registry_pipelines.chain.buckets import bucket_of, filled_buckets
 from tests.dagster_project.conftest import QUIET, advisory
 
 if TYPE_CHECKING:

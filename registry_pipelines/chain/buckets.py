@@ -1,0 +1,67 @@
+"""256 static parts of a fleet: sweeps go by them, so that a fleet of any size is a fixed number of pieces of work.
+
+A bucket is held by one sweep of a kind at a time, and what the sweep knows of it lies in one place.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from registry_pipelines.chain.session import Session
+from registry_pipelines.config import Config, Image
+from registry_pipelines.oci.files import held_alone, local_errors, write_file
+
+BUCKETS: tuple[str, ...] = tuple(f"{number:02x}" for number in range(256))
+"""Their names."""
+
+
+def bucket_of(image: Image) -> str:
+    """The bucket of an image: by the hash of its repository, so that images of one repository share what is read."""
+    return hashlib.sha256(f"{image.registry}/{image.repository}".encode()).hexdigest()[:2]
+
+
+def filled_buckets(config: Config) -> list[str]:
+    """Buckets that hold an image, sorted."""
+    return sorted({bucket_of(image) for image in config.images.values()})
+
+
+def by_bucket(images: Iterable[Image], bucket: str = "") -> dict[str, list[Image]]:
+    """Images by bucket, sorted by it. bucket: only this one."""
+    found: dict[str, list[Image]] = {}
+    for image in images:
+        if bucket in ("", bucket_of(image)):
+            found.setdefault(bucket_of(image), []).append(image)
+    return dict(sorted(found.items()))
+
+
+class Bucket:
+    """What one kind of sweep keeps of one bucket: small files below the state folder."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.folder, self.name = folder, name
+
+    def read(self, ending: str) -> bytes:
+        """One of its files, ``json`` for example; nothing where it is not there or cannot be read: it is made anew."""
+        try:
+            return (self.folder / f"{self.name}.{ending}").read_bytes()
+        except OSError:
+            return b""
+
+    def write(self, ending: str, content: bytes) -> None:
+        """Replace one of its files. Raises LocalError, DiskFull."""
+        with local_errors(self.folder):
+            write_file(self.folder / f"{self.name}.{ending}", content, lasting=False)
+
+
+@contextmanager
+def held(session: Session, kind: str, name: str) -> Iterator[Bucket]:
+    """Hold one bucket for a sweep. kind: ``rescan`` for example. Raises StateLocked where another process has it."""
+    folder = session.config.state / ("rescan" if kind == "rescan" else f"sweeps/{kind}")
+    with held_alone(folder / f"{name}.lock", f"another process sweeps bucket {name} ({kind})"):
+        yield Bucket(folder, name)
+
+
+__all__ = ["BUCKETS", "Bucket", "bucket_of", "by_bucket", "filled_buckets", "held"]
