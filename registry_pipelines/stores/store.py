@@ -45,6 +45,10 @@ PIECE_BYTES = 1 << 20
 """What a reader asks for at least."""
 TIMEOUT_S = 60.0
 """One request; a part of an upload is one."""
+HELD_FOR = timedelta(minutes=1)
+"""How long obstore takes what boto3 gave for good. By itself that is 30 minutes whatever the credentials say of their
+end, and boto3 renews them 10 to 15 minutes before: for up to ten minutes requests would be signed with what has
+expired. Below five minutes obstore asks boto3 before a request, ten times a second at most."""
 RETRY_S = 120.0
 """A store that answers 5xx or nothing is asked again for so long."""
 
@@ -55,7 +59,13 @@ _NOT_PARTIAL = ("non-partial response", "NotPartial")
 _SECOND = "InvalidBlockList"
 _TORN = re.compile(r"#\d+\Z")
 """How obstore calls a file that is being written, behind its key."""
-_FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "507")
+_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
+"""S3 answers these with 400, which obstore has no class for."""
+_WORDLESS = re.compile(r"performing HEAD \S+ in \S+ - [^\n]* 400 Bad Request: *(\n|$)")
+"""The same, asked for an object's size: there is no body that could say why."""
+_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
+_MOST_SAID = 4000
+_FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "status code: 507")
 
 
 @dataclass(frozen=True)
@@ -388,7 +398,7 @@ def _of_s3(region: str, endpoint: str, profile: str) -> dict[str, Any]:
     try:
         session = boto3.Session(profile_name=profile or None, region_name=region or None)
         if session.get_credentials() is not None:
-            more["credential_provider"] = Boto3CredentialProvider(session)
+            more["credential_provider"] = Boto3CredentialProvider(session, ttl=HELD_FOR)
     except BotoCoreError as error:
         raise InputError(f"AWS's credentials cannot be read: {error}", do="See `aws configure list`") from error
     if found := region or session.region_name:
@@ -412,18 +422,27 @@ def _errors(where: str) -> Iterator[None]:
     except UnauthenticatedError as error:
         raise Unauthorized(f"the store does not take the credentials: {_said(error)}", where=where) from error
     except (BaseError, OSError) as error:
-        said = _said(error)
-        if any(word in said for word in _FULL):
+        said, whole = _said(error), str(error)[:_MOST_SAID]
+        if any(word in whole for word in _FULL):
             raise DiskFull(
                 f"the store is full: {said}", where=where, do="Make room there, then run it again"
+            ) from error
+        if any(word in whole for word in _EXPIRED) or _WORDLESS.search(whole):
+            raise Unauthorized(
+                f"the store does not take the credentials any more: {said}",
+                where=where,
+                do="Get new ones, then run it again: it goes on",
             ) from error
         raise Unavailable(f"the store does not do it: {said}", where=where) from error
 
 
 def _said(error: BaseException) -> str:
-    """The first line, without what stands behind a question mark of an address."""
-    first = next(iter(str(error).splitlines()), type(error).__name__)
-    return _plain(first)[:300]
+    """The first line, without what stands behind a question mark of an address, and the store's word for it, which
+    stands on the second where its answer begins as XML does."""
+    whole = str(error)[:_MOST_SAID]
+    first = _plain(next(iter(whole.splitlines()), type(error).__name__))[:300]
+    code = _CODE.search(whole)
+    return f"{first} ({code[1]})" if code and code[1] not in first else first
 
 
 def _plain(text: str) -> str:

@@ -30,9 +30,10 @@ class Files:
     """What the server has and does. address: ``http://127.0.0.1:PORT``.
 
     no_ranges: it answers a range with all of an object. busy: so many uploads of parts get 503. lose: numbers of parts
-    that are taken and dropped, once each. room: bytes it takes before it is full. die_after: parts it takes before it
-    breaks every connection. refuse: what it answers to each upload that is begun. on_put: is called
-    once, before an object is taken. calls: how many requests it saw, by
+    that are taken and dropped, once each. believes: whether a request with this session token is
+    answered; any is unless told. room: bytes it takes before it is full. die_after: parts it takes before it breaks
+    every connection. refuse: what it answers to each upload that is begun. on_put: is called once, before an object is
+    taken. calls: how many requests it saw, by
     kind; sent: bytes of content that it took.
     """
 
@@ -45,6 +46,7 @@ class Files:
     die_after: int | None = None
     refuse: tuple[int, str] | None = None
     on_put: Callable[[], object] | None = None
+    believes: Callable[[str], bool] | None = None
     calls: Counter[str] = field(default_factory=Counter)
     sent: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -72,6 +74,17 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     files: Files
 
+    def parse_request(self) -> bool:
+        """Read the head of a request; who has no valid token is answered here."""
+        if not super().parse_request():
+            return False
+        if self.files.believes is None or self.files.believes(self.headers.get("x-amz-security-token", "")):
+            return True
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self._count("expired")
+        self._error(400, "ExpiredToken")
+        return False
+
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
 
@@ -92,7 +105,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def _error(self, status: int, code: str) -> None:
-        body = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>".encode()
+        said = f"<Error><Code>{code}</Code><Message>{code}</Message></Error>"
+        body = f'<?xml version="1.0" encoding="UTF-8"?>\n{said}'.encode()
         self._answer(status, body if self.command != "HEAD" else b"", Content_Type="application/xml")
 
     def _count(self, kind: str) -> None:
