@@ -28,9 +28,10 @@ def find_programs() -> Path | None:
 
 class PostgresServer:
     """A fresh cluster, running, that can be stopped and started again. folder: where its socket is; the database
-    ``postgres`` and the user ``rp`` are there. Postgres refuses to run as root."""
+    ``postgres`` and the user ``rp`` are there. port: also on this port of loopback, for who knows no sockets. Postgres
+    refuses to run as root."""
 
-    def __init__(self, programs: Path) -> None:
+    def __init__(self, programs: Path, port: int = 0) -> None:
         self.folder = tempfile.mkdtemp(prefix="pg-", dir="/tmp")
         self._programs, self._data = programs, f"{self.folder}/data"
         self._user: dict[str, object] = {}
@@ -42,7 +43,10 @@ class PostgresServer:
             self._user = {"user": "postgres", "group": "postgres"}
         login = ("-A", "scram-sha-256", "--pwfile", str(secret), "-U", "rp")
         self._run(str(programs / "initdb"), "-D", self._data, *login, "--no-sync")
-        self._options = f"-c listen_addresses='' -c unix_socket_directories={self.folder} -c fsync=off"
+        self._options = (
+            f"-c listen_addresses={'127.0.0.1' if port else repr('')} -c port={port or 5432}"
+            f" -c unix_socket_directories={self.folder} -c fsync=off"
+        )
         self.running = False
         self.start()
 
