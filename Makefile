@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-cloud demo-stream demo-airgap demo-survive dev serve test test-long lint format bench docs image clean
+.PHONY: help setup demo cluster demo-cloud demo-stream demo-airgap demo-survive dev serve test test-long lint format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -28,6 +28,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY) ## Build, scan, sign, promote, replicate and mirror two images on embedded registries
 	@$(BIN)/registry-pipelines demo --config $(CONFIG)
+
+cluster: $(READY) ## The demo on three workers with Postgres, Redis and Dagster's queue, as on machines of their own; then the UI
+	@$(BIN)/python deploy/cluster/run.py $(ARGS)
 
 demo-cloud: $(READY) ## The chain over ECR and Artifact Registry, on doubles of both clouds, then the UI
 	@$(BIN)/python deploy/demo-cloud/run.py $(ARGS)

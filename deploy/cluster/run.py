@@ -1,0 +1,145 @@
+"""``make cluster``: the demonstration on three workers, each as on a machine of its own, with Postgres and Redis.
+
+    make cluster                 all of it, the demo through Dagster's queue, then the UI until Ctrl-C
+    make cluster ARGS=--once     without the UI
+    make cluster ARGS="--workers 5 --config FILE --keep FOLDER"
+
+The configuration is that of ``make demo``, unchanged. What the machines have of their own is in a temporary folder,
+which goes at the end unless --keep names one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(TOP))  # what is in deploy belongs to the checkout, not to the package
+
+from deploy.cluster.machines import HOST, Cluster, Missing, NotReady, until  # noqa: E402
+from deploy.cluster.runs import Run, launch, runs, table  # noqa: E402
+from registry_pipelines.chain import Chain  # noqa: E402
+from registry_pipelines.cli.demo_bases import push_demo_bases  # noqa: E402
+from registry_pipelines.config import FILE_NAME, Config, load  # noqa: E402
+from registry_pipelines.config.machine import SERVED_BY, STATE  # noqa: E402
+from registry_pipelines.errors import RegistryPipelinesError  # noqa: E402
+
+DEMO = TOP / "deploy" / "demo" / FILE_NAME
+LONGEST_S = 900
+"""A run of the demonstration may take so long on a machine that is busy."""
+TOOL_MISSING = 12
+
+
+def main() -> int:
+    """See the module."""
+    parser = argparse.ArgumentParser(prog="make cluster", description="The demonstration on several workers.")
+    parser.add_argument("--config", type=Path, default=DEMO, help="configuration; the demo's unless told")
+    parser.add_argument("--workers", type=int, default=3, help="how many (3)")
+    parser.add_argument("--slots", type=int, default=2, help="runs at once of each (2)")
+    parser.add_argument("--port", type=int, default=3000, help="of the UI (3000)")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="an empty folder for what the machines have")
+    parser.add_argument("--once", action="store_true", help="end when the demonstration is done")
+    options = parser.parse_args()
+    try:
+        with (
+            _folder(options.keep) as folder,
+            Cluster(options.config, folder, workers=options.workers, slots=options.slots, port=options.port) as cluster,
+        ):
+            _introduce(cluster)
+            failed = demonstrate(cluster)
+            if not options.once:
+                _stay(cluster)
+            return 1 if failed else 0
+    except Missing as error:
+        print(f"make cluster: {error}", file=sys.stderr)
+        return TOOL_MISSING
+    except RegistryPipelinesError as error:
+        print(f"make cluster: {error}", file=sys.stderr)
+        return error.exit_code
+    except NotReady as error:
+        print(f"make cluster: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+@contextmanager
+def _folder(kept: Path | None) -> Iterator[Path]:
+    if kept:
+        if kept.exists() and any(kept.iterdir()):
+            raise NotReady(f"{kept} is not empty; name another folder")
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="registry-pipelines-cluster-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def _introduce(cluster: Cluster) -> None:
+    print(f"Dagster UI: {cluster.url}")
+    for process in cluster.processes:
+        pid = process.running.pid if process.running else 0
+        print(f"  {process.name:10}  process {pid}, in {process.folder}")
+
+
+def demonstrate(cluster: Cluster) -> list[Run]:
+    """Everything that ``make demo`` does, through the queue; the runs that failed without being denials."""
+    config = as_client(cluster)
+    push_demo_bases(config, Chain(config))
+    images = [name for name, image in config.images.items() if image.made_here is not None]
+    _run(cluster, [("build", name) for name in images])
+    print(f"{len(images)} built; their releases are found by the push sensor ...", flush=True)
+    until("a run of every release has ended", lambda: _released(cluster, images), seconds=LONGEST_S)
+    jobs = [name for name, wanted in (("nightly_sync", config.syncs), ("retention", config.retention)) if wanted]
+    _run(cluster, [(job, "") for job in jobs])
+    found = runs(cluster)
+    print(f"\n{table(found)}\n\n{_summary(found)}", flush=True)
+    return [run for run in found if run.status != "SUCCESS" and run.outcome != "denied"]
+
+
+def as_client(cluster: Cluster) -> Config:
+    """The configuration as one more machine has it, which asks and keeps nothing."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_PIPELINES_")}
+    state = str(cluster.state("client"))
+    return load(cluster.config, {**environment, STATE: state, SERVED_BY: HOST})
+
+
+def _run(cluster: Cluster, wanted: Sequence[tuple[str, str]]) -> None:
+    """Queue jobs, and wait until all have ended."""
+    asked = {launch(cluster, job, **({"dagster/partition": about} if about else {})) for job, about in wanted}
+
+    def over() -> bool:
+        return asked <= {run.id for run in runs(cluster) if run.is_over}
+
+    until(f"{', '.join(' '.join(each).strip() for each in wanted)} ended", over, seconds=LONGEST_S)
+
+
+def _released(cluster: Cluster, images: Sequence[str]) -> bool:
+    found = [run for run in runs(cluster) if run.job == "release"]
+    ended = {run.about.partition(":")[0] for run in found if run.is_over}
+    return ended >= set(images) and all(run.is_over for run in found)
+
+
+def _summary(found: Sequence[Run]) -> str:
+    by_worker = {name: [run for run in found if run.worker == name] for name in sorted({run.worker for run in found})}
+    parts = [f"{name or 'none'}: {len(theirs)}" for name, theirs in by_worker.items()]
+    return f"{len(found)} runs; {', '.join(parts)}"
+
+
+def _stay(cluster: Cluster) -> None:
+    ended = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: ended.set())
+    print(f"\nThe UI is at {cluster.url} until Ctrl-C", flush=True)
+    ended.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
