@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import dagster as dg
 
 from dagster_project.notify import notified
+from dagster_project.owners import Owners, owners_of
 from dagster_project.partitions import DIGEST_TAG, RELEASES, release_keys, whole_key
 from dagster_project.people import PROMOTE_JOB, config_to_ask
 from registry_pipelines.chain.buckets import filled_buckets
@@ -18,13 +19,21 @@ Job: TypeAlias = Any
 """What ``dg.define_asset_job`` gives; Dagster does not publish the class."""
 IMAGE_TAG = "registry-pipelines/image"
 """Run tag with the image's name; ``instance.yaml`` lets one run per image go at a time."""
+REGISTRY_TAG = "registry-pipelines/registry"
+"""Run tag with the name of the image's source registry."""
+TEAM_TAG = "registry-pipelines/team"
+"""Run tag with the team that the image is of (``report.teams``)."""
 
 
 def run_tags(config: Config, key: str) -> dict[str, str]:
     """The tags of every run for a release, also of those started by hand. None for an unknown key: Dagster takes any
     text as one, the step refuses it with a message, and this only labels runs."""
     release = ReleaseKeys(config.state).find(key) or whole_key(key)
-    return {IMAGE_TAG: release.image, DIGEST_TAG: release.digest} if release else {}
+    if release is None:
+        return {}
+    image, team = config.images.get(release.image), Owners(config).team(release.image)
+    where = {REGISTRY_TAG: image.registry} if image else {}
+    return {IMAGE_TAG: release.image, DIGEST_TAG: release.digest, **where, **({TEAM_TAG: team} if team else {})}
 
 
 def _by_release(config: Config, asked: Callable[[], dict[str, Any]] = dict) -> dg.PartitionedConfig[Any]:
@@ -41,6 +50,7 @@ def release_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     return dg.define_asset_job(
         "release",
         dg.AssetSelection.assets(*assets),
+        owners=owners_of(assets),
         hooks={notified},
         description="One release through the chain: provenance, SBOM, report, signature, verdict, promotion, replicas, "
         "mirrors. Running it again changes nothing.",
@@ -53,6 +63,7 @@ def promote_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     return dg.define_asset_job(
         PROMOTE_JOB,
         dg.AssetSelection.assets(*assets),
+        owners=owners_of(assets),
         hooks={notified},
         description="Let an allowed release go, in your name: the channel tag moves to it, then it is copied to every "
         "replica and mirror. For releases that wait for a person, and to go back to an earlier one.",
@@ -65,6 +76,7 @@ def deploy_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     return dg.define_asset_job(
         "deploy",
         dg.AssetSelection.assets(*assets),
+        owners=owners_of(assets),
         hooks={notified},
         description="Roll a release out to every deployment whose channel names it, by digest, and read it back there.",
         config=_by_release(config),
@@ -76,6 +88,7 @@ def measure_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     return dg.define_asset_job(
         "measure",
         dg.AssetSelection.assets(*assets),
+        owners=owners_of(assets),
         description="Start a release on this machine with nothing of it here, and attach how long that took.",
         config=_by_release(config),
     )
@@ -86,6 +99,7 @@ def packs_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
     return dg.define_asset_job(
         "packs",
         dg.AssetSelection.assets(*assets),
+        owners=owners_of(assets),
         description="Make the hot packs of a release of what nodes recorded of its starts.",
         config=_by_release(config),
     )
@@ -180,7 +194,9 @@ def run_key(context: dg.ScheduleEvaluationContext, partition: str) -> str:
 
 def job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> Job:
     """A job over assets that is no release's: mirrors, syncs, retention plans."""
-    return dg.define_asset_job(name, dg.AssetSelection.assets(*assets), description=description)
+    return dg.define_asset_job(
+        name, dg.AssetSelection.assets(*assets), description=description, owners=owners_of(assets)
+    )
 
 
 def nightly(job: Job, cron: str, config: Config) -> dg.ScheduleDefinition:

@@ -216,6 +216,16 @@ WEBHOOK = Pattern(
     "the address of a webhook",
     "write https://host/path; a name or a password does not stand in it",
 )
+OWNER = Pattern(
+    r"^(team:[A-Za-z0-9][A-Za-z0-9._-]{0,63}|[A-Za-z0-9._%+-]{1,64}@([A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24})$",
+    "an owner as Dagster has them",
+    "write an e-mail address, or team: and a name",
+)
+SOURCE = Pattern(
+    r"^(https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~%+,@=-]+)+)?$",
+    "where code is to be read",
+    "write https://HOST/ORG/REPO/blob/COMMIT, without a slash at its end and without a password",
+)
 DNS_NAME = Pattern(
     r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])?$",
     "a name of the DNS",

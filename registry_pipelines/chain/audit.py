@@ -183,7 +183,7 @@ def _of_team(session: Session, team: str, since: datetime) -> set[str]:
 
 def team_of(session: Session, repository: str) -> str:
     """Whose a repository is, by the patterns of `report.teams`; empty for nobody's."""
-    from registry_pipelines.report.holdings import teams_of
+    from registry_pipelines.report.teams import teams_of
 
     return next(iter(teams_of(repository, session.config.report.teams)), "")
 

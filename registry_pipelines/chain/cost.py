@@ -319,7 +319,7 @@ def result_of(config: Config, report: CostReport, by: str, inventories: Sequence
 
 def _twice(config: Config, report: CostReport) -> list[str]:
     """Repositories that several teams claim."""
-    from registry_pipelines.report.holdings import teams_of
+    from registry_pipelines.report.teams import teams_of
 
     notes = []
     for row in report.repositories if len(config.report.teams) > 1 else ():

@@ -185,7 +185,7 @@ def retention(
 def _by_team(parts: Sequence[Part], teams: Mapping[str, Sequence[str]]) -> Iterator[Part]:
     """Repositories' parts summed by whose they are. A plan's own teams are the first words of repositories' names."""
     from registry_pipelines.report.allocation import NO_TEAM
-    from registry_pipelines.report.holdings import teams_of
+    from registry_pipelines.report.teams import teams_of
 
     own: dict[str, list[Part]] = {}
     for each in parts:

@@ -88,9 +88,16 @@ def check(
             *_node(config),
             *(_infra(config) if config.infra else ()),
             *_metrics(config),
+            *_dagster(config),
             *_packages(config),
         ):
             problems.add(line_at(root, path), path, message)
+
+
+def _dagster(config: Config) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.config.location import problems
+
+    return problems(config.dagster, config.report.teams, config.registries, ("start", "rescan"))
 
 
 def _infra(config: Config) -> Iterable[tuple[str, str]]:

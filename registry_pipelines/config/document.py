@@ -114,6 +114,17 @@ def line_of(node: yaml.Node) -> int:
     return int(node.start_mark.line) + 1
 
 
+def entry_lines(root: yaml.Node) -> dict[str, int]:
+    """The line of each named entry of a section that has such, as ``mirrors.base``."""
+    sections = root.value if isinstance(root, yaml.MappingNode) else []
+    return {
+        f"{section.value}.{key.value}": line_of(key)
+        for section, entries in sections
+        if isinstance(entries, yaml.MappingNode)
+        for key, _ in entries.value
+    }
+
+
 def child(node: yaml.Node | None, name: str) -> yaml.Node | None:
     """The value of a key of a mapping; None where there is none."""
     if isinstance(node, yaml.MappingNode):

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from registry_pipelines.config.checks import check, check_version, notes
 from registry_pipelines.config.decode import INVALID, Decoder
-from registry_pipelines.config.document import Problems, Reader, read_document
+from registry_pipelines.config.document import Problems, Reader, entry_lines, read_document
 from registry_pipelines.config.machine import on_this_machine
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import RegistryPlace, StoreRegistry
@@ -54,7 +54,7 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "", lo
     problems.raise_if_any(seen)
     if config is None:
         raise AssertionError("an invalid value without a problem")
-    return replace(config, notes=(*notes(node, config), *seen))
+    return replace(config, notes=(*notes(node, config), *seen), lines=entry_lines(node))
 
 
 def _decoded(node: yaml.Node, path: Path, decoder: Decoder, problems: Problems) -> Config | None:

@@ -18,6 +18,7 @@ from registry_pipelines.build.dockerfile.model import DockerfileBuild
 from registry_pipelines.build.packages.model import PackageIndex, PythonPackage
 from registry_pipelines.collect.rules import Collect, RetentionRule
 from registry_pipelines.config.automation import Notify, Schedules, Sensors
+from registry_pipelines.config.location import DagsterSettings
 from registry_pipelines.config.registries import (
     Cache,
     EmbeddedRegistry,
@@ -52,6 +53,7 @@ from registry_pipelines.settings import (
     HOST,
     JOURNAL,
     NAME,
+    OWNER,
     REPORTS,
     REPOSITORY,
     SCANNER,
@@ -91,6 +93,9 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     and from each to the next (docs/promotion.md)."""
     promote: Literal["manual", "auto"] = "manual"
     """Who lets an allowed release go. `manual`: a person, in the UI or by `promote`. `auto`: the run that judged it."""
+    owners: tuple[Annotated[str, OWNER], ...] = ()
+    """Who owns its releases, as e-mail addresses and `team:NAME`; the team of its repository (`report.teams`) unless
+    told. In Dagster its deployments are theirs, and alerts about its releases name them."""
     targets: tuple[Annotated[str, Names("targets")], ...] = ()
     """Targets every promoted release must reach."""
     build: Build | None = None
@@ -167,6 +172,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     served_by: Annotated[str, Unwritten()] = ""
     """The machine that serves the embedded registries, where `REGISTRY_PIPELINES_SERVED_BY` names one; empty for this
     one."""
+    lines: Annotated[dict[str, int], Unwritten()] = {}
+    """Line of each entry of a section, as `mirrors.base`."""
     version: Literal[1] = VERSION
     """Version of this file's form. A file without it is read as version 1."""
     state: Path = Path(".registry-pipelines")
@@ -228,6 +235,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How pushes are noticed."""
     notify: Notify = Notify()
     """Who is told of a release that does not ship."""
+    dagster: DagsterSettings = DagsterSettings()
+    """What people find in Dagster beside the work itself: owners, links to code, pools."""
     admission: Admission = Admission()
     """What may start in clusters."""
     node: Node = Node()

@@ -7,7 +7,6 @@ part of each of them, and its bytes are split like those of any shared layer.
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -22,8 +21,8 @@ from registry_pipelines.inventory.schema import ARCHIVED
 from registry_pipelines.inventory.value import Inventory
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.set_aside import is_quarantine, origin_of
 from registry_pipelines.report.allocation import NO_TEAM, Bools, Holding, Ints
+from registry_pipelines.report.teams import teams_of
 
 MAX_LISTS = 16
 """Indexes or subjects that one manifest is counted in; more are left out, the first ones stay."""
@@ -85,13 +84,6 @@ class Held:
         algorithm, _, rest = digest.partition(":")
         where = "/".join(self.repositories[self.image_repository[image]])
         return f"{where}:{tag}" if tag else f"{where}@{algorithm}:{rest[:12]}"
-
-
-def teams_of(repository: str, teams: Mapping[str, Sequence[str]]) -> list[str]:
-    """Teams with a pattern that a repository matches; it is the first one's. What retention set aside is of whom it
-    was."""
-    repository = origin_of(repository) if is_quarantine(repository) else repository
-    return [name for name, own in teams.items() if any(fnmatch.fnmatchcase(repository, each) for each in own)]
 
 
 def hold(inventories: Sequence[Inventory], billings: Mapping[str, Billing], teams: Mapping[str, Sequence[str]]) -> Held:

@@ -160,8 +160,10 @@ def test_both_workspaces_name_the_code_location_alike() -> None:
     assert packaged["python_module"].items() <= entry["python_module"].items()
     assert packaged["python_module"]["location_name"] == "registry_pipelines"
     assert entry["python_module"]["module_name"] == "dagster_project.definitions"
-    # With this table `dagster dev` would ignore workspace.yaml, silently.
-    assert "dg" not in tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    # With this table `dagster dev` ignores workspace.yaml, silently: it must be the same location.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["dg"]["project"]
+    assert project["code_location_target_module"] == entry["python_module"]["module_name"]
+    assert project["code_location_name"] == entry["python_module"]["location_name"]
 
 
 def test_the_library_never_imports_dagster() -> None:
