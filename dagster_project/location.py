@@ -11,6 +11,7 @@ from typing import Any
 
 import dagster as dg
 
+from dagster_project.alerts import alerts_sensor
 from dagster_project.code import references
 from dagster_project.freshness import by_schedule
 from dagster_project.owners import Owners, owners_of
@@ -106,8 +107,15 @@ class Location:
         """Who owns what judges."""
         return self._owners.security
 
+    def _specs(self) -> list[dg.AssetSpec]:
+        found = self._assets.values()
+        return [spec for each in found for spec in ([each] if isinstance(each, dg.AssetSpec) else each.specs)]
+
     def definitions(self, resources: dict[str, Any]) -> dg.Definitions:
         """All of it."""
+        notify = self.config.notify
+        if notify.ways and {"run-failed", "stale"}.intersection(notify.events):
+            self.sensors([alerts_sensor(self._specs())], self.platform)
         # Dagster warns wherever it copies a job that has owners, in every process, that these are new.
         warnings.filterwarnings("ignore", message="Parameter `owners` of")
         return dg.Definitions(

@@ -216,6 +216,11 @@ WEBHOOK = Pattern(
     "the address of a webhook",
     "write https://host/path; a name or a password does not stand in it",
 )
+EMAIL = Pattern(
+    r"^[A-Za-z0-9._%+-]{1,64}@([A-Za-z0-9-]{1,63}\.)*[A-Za-z0-9-]{2,63}$",
+    "an e-mail address",
+    "write NAME@HOST, without a name for people before it",
+)
 OWNER = Pattern(
     r"^(team:[A-Za-z0-9][A-Za-z0-9._-]{0,63}|[A-Za-z0-9._%+-]{1,64}@([A-Za-z0-9-]{1,63}\.)+[A-Za-z]{2,24})$",
     "an owner as Dagster has them",

@@ -162,7 +162,7 @@ def _cached(session: Session, settings: Settings) -> Criterion:
 def _monitored(session: Session, name: str) -> Criterion:
     """Somebody is told of what goes wrong, and what the registry tells is read."""
     config = session.config
-    told = bool(config.notify.command or config.notify.webhook.reveal())
+    told = config.notify.ways
     events = getattr(config.registries[name], "events", None) is not None
     audited = _audited(session, name)
     have = [word for word, there in (("notify", told), ("events", events), ("audit", audited)) if there]

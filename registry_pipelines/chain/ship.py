@@ -11,7 +11,7 @@ from registry_pipelines.chain import releases
 from registry_pipelines.chain.result import READING, StageResult, held_text
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
-from registry_pipelines.config.automation import NotifyEvent
+from registry_pipelines.config.notify import NotifyEvent
 from registry_pipelines.errors import (
     ContentError,
     EvidenceError,

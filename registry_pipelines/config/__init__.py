@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from registry_pipelines.build.builder import Build
     from registry_pipelines.collect.rules import RetentionRule
-    from registry_pipelines.config.automation import Notify, Schedules, Sensors
+    from registry_pipelines.config.automation import Schedules, Sensors
     from registry_pipelines.config.loading import load
     from registry_pipelines.config.model import Config, Image
     from registry_pipelines.config.registries import (
@@ -61,7 +61,7 @@ _HOMES = {
     "Advisories": "config.scanning",
     "Config": "config.model",
     "Image": "config.model",
-    "Notify": "config.automation",
+    "Notify": "config.notify",
     "Schedules": "config.automation",
     "Sensors": "config.automation",
     "Signing": "config.signing",

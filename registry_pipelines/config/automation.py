@@ -1,18 +1,14 @@
-"""When work runs by itself, how pushes are noticed, and who is told."""
+"""When work runs by itself, and how pushes are noticed."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from registry_pipelines.config.times import Cron, TimeZone
-from registry_pipelines.settings import (
-    WEBHOOK,
-    Duration,
-    Secret,
-)
+from registry_pipelines.settings import Duration
 
 
 class Schedules(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,25 +67,3 @@ class Sensors(msgspec.Struct, frozen=True, kw_only=True):
     """How often source registries are asked."""
     max_requests: Annotated[int, Meta(ge=1, le=1000)] = 20
     """Most runs that one look asks for."""
-
-
-NotifyEvent = Literal["denied", "held", "failed", "vulnerable", "break-glass", "revoked"]
-NOTIFY_EVENTS: tuple[NotifyEvent, ...] = ("denied", "held", "failed", "vulnerable", "break-glass", "revoked")
-
-
-class Notify(msgspec.Struct, frozen=True, kw_only=True):
-    """Who is told of a release that does not ship; both ways may be written. A notification that fails is said, and
-    changes nothing else."""
-
-    command: tuple[str, ...] = ()
-    """Program with its arguments, started without a shell in this file's folder; it gets the event as JSON on stdin."""
-    webhook: Annotated[Secret, WEBHOOK] = Secret("")
-    """Address that gets the same JSON by POST, as `${VARIABLE}`; redirects are not followed."""
-    token: Secret = Secret("")
-    """Sent to the webhook as bearer token, as `${VARIABLE}`."""
-    events: tuple[NotifyEvent, ...] = NOTIFY_EVENTS
-    """`denied`: the verdict is new and says no, or a promotion was refused. `held`: allowed, and waits for a person.
-    `failed`: a stage ended with an error. `vulnerable`: new advisories speak against a release that was promoted.
-    `break-glass`: a person lets one go against its policy. `revoked`: a person revoked one."""
-    timeout: Duration = Duration(seconds=10)
-    """How long the command and the webhook may take, each."""

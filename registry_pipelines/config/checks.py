@@ -636,18 +636,9 @@ def _notation(config: Config) -> Iterable[tuple[str, str]]:
 
 
 def _notify(config: Config) -> Iterable[tuple[str, str]]:
-    token = config.notify.token
-    try:
-        address = urlsplit(config.notify.webhook.reveal())
-    except ValueError:
-        yield "notify.webhook", "the host of the address is no IPv6 address"
-        return
-    if token and not address.hostname:
-        yield "notify.token", "is sent to `webhook`, and there is none"
-    elif token and address.scheme == "http" and address.hostname not in ("127.0.0.1", "::1", "localhost"):
-        yield "notify.token", "would be sent without TLS; the address of `webhook` begins with https:// then"
-    if "" in config.notify.command[:1]:
-        yield "notify.command", "names no program"
+    from registry_pipelines.config.notify import problems
+
+    return problems(config.notify)
 
 
 def _admission(config: Config) -> Iterable[tuple[str, str]]:

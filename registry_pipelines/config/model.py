@@ -17,8 +17,9 @@ from registry_pipelines.build.builder import Build
 from registry_pipelines.build.dockerfile.model import DockerfileBuild
 from registry_pipelines.build.packages.model import PackageIndex, PythonPackage
 from registry_pipelines.collect.rules import Collect, RetentionRule
-from registry_pipelines.config.automation import Notify, Schedules, Sensors
+from registry_pipelines.config.automation import Schedules, Sensors
 from registry_pipelines.config.location import DagsterSettings
+from registry_pipelines.config.notify import Notify
 from registry_pipelines.config.registries import (
     Cache,
     EmbeddedRegistry,

@@ -18,7 +18,7 @@ from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
-    from registry_pipelines.config.automation import NotifyEvent
+    from registry_pipelines.config.notify import NotifyEvent
 
 
 class Base:
@@ -43,3 +43,16 @@ class Base:
         """Tell whom the configuration names in ``notify``, each thing once; what went wrong with that, one sentence
         each. :meth:`judge` and :meth:`promote` tell of denials by themselves."""
         return self._notifier.tell(event, release, stage=stage, what=what, reasons=reasons)
+
+    def alert(
+        self,
+        event: NotifyEvent,
+        *,
+        stage: str,
+        what: str,
+        reasons: Sequence[str] = (),
+        owners: Sequence[str] = (),
+        url: str = "",
+    ) -> list[str]:
+        """Tell the same people about something that is no release's; what went wrong with that, one sentence each."""
+        return self._notifier.alert(event, stage=stage, what=what, reasons=reasons, owners=owners, url=url)

@@ -16,7 +16,7 @@ from registry_pipelines.release import Release
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.recordings import InboxLook
-    from registry_pipelines.config.automation import NotifyEvent
+    from registry_pipelines.config.notify import NotifyEvent
     from registry_pipelines.evidence.model import Signer
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.gate import NodeGate
