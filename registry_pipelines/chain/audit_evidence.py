@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from registry_pipelines.chain.audit_sources import name_in_logs, registries_that_name_callers
+from registry_pipelines.chain.expire import expiries_folder
 from registry_pipelines.chain.places import join_repository
 from registry_pipelines.chain.plans import plan_store
 from registry_pipelines.chain.session import Session
@@ -21,6 +22,7 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.promote.standing import records
+from registry_pipelines.recover.expiry import kept_expiries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.set_aside import is_quarantine, origin_of
 from registry_pipelines.report.audit.alerts import SKEW
@@ -36,9 +38,9 @@ _Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class _Planned:
-    """plan: its digest. made: when. until: from when what it set aside may go for good."""
+    """said: by what it was planned, in words. made: when. until: from when what it set aside may go for good."""
 
-    plan: str
+    said: str
     made: datetime
     until: datetime
 
@@ -181,9 +183,9 @@ class SignedEvidence:
         for key in self._keys(event):
             for planned in self._planned.get(key, ()):
                 if aside and event.time >= planned.until - SKEW:
-                    return f"its time was over, by the plan {planned.plan}"
+                    return f"its time was over, {planned.said}"
                 if not aside and planned.made - SKEW <= event.time <= planned.made + APPLIED_WITHIN:
-                    return f"by the plan {planned.plan}"
+                    return planned.said
         return ""
 
     def _plans_for(self, wanted: Collection[_Key]) -> dict[_Key, list[_Planned]]:
@@ -199,7 +201,7 @@ class SignedEvidence:
                 if made is None:
                     continue
                 registry = self._registry(statement.registry)
-                planned = _Planned(str(plan.digest), made, made + timedelta(days=statement.quarantine))
+                planned = _Planned(f"by the plan {plan.digest}", made, made + timedelta(days=statement.quarantine))
                 for repository in plan.repositories:
                     for entry in repository.entries:
                         gone = [*map(str, entry.delete), *(entry.tags if entry.delete else ())]
@@ -208,7 +210,21 @@ class SignedEvidence:
                                 found[key].append(planned)
             except RegistryPipelinesError as error:
                 self.problems.append(f"the plan {path.name} explains nothing: {error.what}")
+        self._add_expiries(wanted, found)
         return found
+
+    def _add_expiries(self, wanted: Collection[_Key], found: dict[_Key, list[_Planned]]) -> None:
+        """Backups let old moments go, and what only these needed."""
+        assert self._verifier is not None  # noqa: S101  for mypy
+        for expiry in kept_expiries(expiries_folder(self._session), self._verifier, self.problems):
+            if (made := read_time(expiry.made_at)) is None:
+                continue
+            planned = _Planned(f"the backup {expiry.backup} let old moments go", made, made)
+            registry = self._registry(expiry.registry)
+            for repository, digests in expiry.manifests.items():
+                for key in ((registry, repository, digest) for digest in digests):
+                    if key in wanted:
+                        found[key].append(planned)
 
 
 def _channel_places(session: Session) -> Iterator[tuple[tuple[str, str], tuple[str, frozenset[str], bool]]]:

@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -24,7 +25,9 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text
+from registry_pipelines.recover.expiry import Expiry, keep_expiry
 from registry_pipelines.recover.keeping import kept_moments
 from registry_pipelines.recover.model import Backup, Keep
 from registry_pipelines.recover.moment import EXPIRED, Moment, expired_tags, moment_tags, moments_name, stored_name
@@ -32,6 +35,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.threads import Pool
 
+UNSIGNED = "no key of the promoter is here to sign what went: an audit of the place tells these deletions as alerts"
 DELETERS = 8
 """Manifests deleted at once; one after the other in each repository would be the same for a registry."""
 _MOST_NAMED = 5
@@ -68,6 +72,7 @@ def expire(session: Session, name: str, *, dry_run: bool = False) -> StageResult
         )
     with lock(session, settings.to):
         going = _going(session, settings, settings.keep)
+        unsigned = not dry_run and bool(going.moments) and not _sign(session, settings, going)
         failed = [] if dry_run else _delete(session, settings, going)
     count, manifests = len(going.moments), sum(map(len, going.manifests.values()))
     what = f"{count_text(count, 'moment')} and {count_text(manifests, 'manifest')}"
@@ -82,8 +87,11 @@ def expire(session: Session, name: str, *, dry_run: bool = False) -> StageResult
         rows=_rows(going),
         reasons=failed[:_MOST_NAMED],
         notes=[
-            f"the moments in {each} stay with all they need: no backup of the configuration has that name"
-            for each in going.unlisted
+            *(
+                f"the moments in {each} stay with all they need: no backup of the configuration has that name"
+                for each in going.unlisted
+            ),
+            *([UNSIGNED] if unsigned else []),
         ],
         next_steps=[f"registry-pipelines collect garbage {settings.to}"] if manifests and not dry_run else [],
         ok=not failed,
@@ -187,6 +195,31 @@ def _delete(session: Session, settings: Backup, going: _Going) -> list[str]:
     return failed
 
 
+def expiries_folder(session: Session) -> Path:
+    """Where it is kept, signed, what `expire` let go."""
+    return session.config.state / "recover" / "expired"
+
+
+def _sign(session: Session, settings: Backup, going: _Going) -> bool:
+    """Keep, signed, what is about to be deleted; whether there is a key for that."""
+    signer = session.keys.at_hand("promoter", make=False)
+    if signer is None:
+        return False
+    where = moments_place(session, settings)
+    manifests = {repository: [str(each) for each in found] for repository, found in going.manifests.items()}
+    own = manifests.setdefault(where.repository, [])
+    for digest in filter(None, (digest_at(where, tag) for tag in going.moments)):
+        own += [str(digest), *(str(each.digest) for each in where.registry.referrers(where.repository, digest))]
+    expiry = Expiry(
+        backup=settings.name,
+        registry=settings.to,
+        made_at=write_time(session.now()),
+        manifests={repository: tuple(found) for repository, found in manifests.items()},
+    )
+    keep_expiry(expiries_folder(session), expiry, signer)
+    return True
+
+
 def _refused(pool: Pool, work: list[_Item]) -> Iterator[tuple[_Item, str]]:
     return ((item, why) for item, why in zip(work, pool.map(_drop, work), strict=True) if why)
 
@@ -252,4 +285,4 @@ def needed_by_backups(session: Session, registry: str, repository: str) -> dict[
     return at.get(repository, {})
 
 
-__all__ = ["expire", "kept_by_backups", "needed_by_backups"]
+__all__ = ["expire", "expiries_folder", "kept_by_backups", "needed_by_backups"]

@@ -84,6 +84,8 @@ BUNDLE_RECEIPT_TYPE = "application/vnd.registry-pipelines.bundle-receipt.v1+json
 """What the far side of an air gap has of a mirror's bundles; as above."""
 RETENTION_PLAN_TYPE = "application/vnd.registry-pipelines.retention-plan.v1+json"
 """What a retention plan was made for; the payload type of an envelope, which is no in-toto statement."""
+EXPIRY_TYPE = "application/vnd.registry-pipelines.expiry.v1+json"
+"""What old moments of a backup let go with them; as above."""
 MIRRORED_TYPE = "application/vnd.registry-pipelines.mirrored.v1+json"
 """When all of an upstream was last brought; as above."""
 QUARANTINE_TYPE = "application/vnd.registry-pipelines.quarantine.v1+json"
@@ -132,6 +134,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     BUNDLE_TYPE: ("promoter",),
     BUNDLE_RECEIPT_TYPE: ("promoter",),
     RETENTION_PLAN_TYPE: ("promoter",),
+    EXPIRY_TYPE: ("promoter",),
     MIRRORED_TYPE: ("promoter",),
     QUARANTINE_TYPE: ("promoter",),
     BACKUP_TYPE: ("promoter",),

@@ -23,6 +23,10 @@ from registry_pipelines.chain.audit_sources import names_of
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
 from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.keys import generate_key, load_signer
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import write_time
+from registry_pipelines.recover.expiry import Expiry, keep_expiry
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import put_tag
@@ -128,6 +132,47 @@ def test_what_is_brought_back_out_of_the_quarantine_is_no_alert_and_what_is_take
     registry = chain.place("tool").registry
     registry.delete_manifest("rp-quarantine/team/tool", lost.digest)
     assert alerts(answer(audited, "report", "audit", code=3)) == [("delete", "rp-quarantine/team/tool", "")]
+
+
+def test_what_a_backup_let_go_is_no_alert_and_what_a_person_deletes_of_it_is(audited: Fleet) -> None:
+    """Old moments, their signatures, and what only they needed, at a place with a log."""
+    rule = "backups: {nightly: {registries: [us], repositories: ['team/*'], to: us, prefix: vault, keep: {last: 1}}}\n"
+    audited.path.write_text(audited.path.read_text() + rule)
+    place = audited.chain.place("app")
+    push(place, "latest")
+    answer(audited, "recover", "backup")
+    push(place, "latest", package="otherwheel")
+    kept = answer(audited, "recover", "backup")["digest"]
+    before = answer(audited, "report", "audit")
+    assert before["facts"]["alerts_open"] == 0 and before["facts"].get("delete", 0) == 0
+    gone = answer(audited, "recover", "expire")
+    assert gone["facts"]["gone"] == 1 and not any("alert" in each for each in gone["notes"])
+    quiet = answer(audited, "report", "audit")
+    assert quiet["facts"]["delete"] >= 3 and quiet["facts"]["alerts_open"] == 0, quiet["tables"]["alerts"]
+    place.registry.delete_manifest("vault/rp-backups/nightly", Digest.parse(kept))
+    told = answer(audited, "report", "audit", code=3)
+    assert [(each["kind"], each["digest"]) for each in told["tables"]["alerts"]] == [("delete", kept)]
+
+
+def test_a_record_that_nobody_signed_explains_no_deletion_of_a_backup(audited: Fleet) -> None:
+    text = audited.path.read_text()
+    audited.path.write_text(text + "backups: {nightly: {registries: [us], to: us, prefix: vault, keep: {last: 1}}}\n")
+    assert audited.judged(audited.release("v1.0.0")), "there are keys that are believed"
+    place = audited.chain.place("app")
+    made = push(place, "latest")
+    place.registry.delete_manifest(place.repository, made.digest)
+    folder = audited.config.state / "recover" / "expired"
+    signer = load_signer(generate_key(audited.folder / "strange.key").private)
+    expiry = Expiry(
+        backup="nightly",
+        registry="us",
+        made_at=write_time(datetime.now(UTC)),
+        manifests={place.repository: (str(made.digest),)},
+    )
+    keep_expiry(folder, expiry, signer)
+    told = answer(audited, "report", "audit", code=3)
+    assert [each["digest"] for each in told["tables"]["alerts"]] == [str(made.digest)]
+    assert any("explains nothing" in each for each in told["notes"]), told["notes"]
 
 
 def test_a_deletion_by_our_own_command_is_planned(audited: Fleet) -> None:
