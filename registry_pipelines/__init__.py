@@ -3,7 +3,7 @@
 Each folder is a stage of the chain or something that the stages share, and its ``__init__`` says what is in it:
 
 - shared, from below: ``oci`` (what an image is), ``registry`` (where images live), ``evidence`` (what is said about a
-  digest, and who signed it), ``transfer`` (how images move)
+  digest, and who signed it), ``transfer`` (how images move), ``shared`` (what many workers have together)
 - stages: ``build``, ``scan``, ``sign``, ``promote``, ``replicate``, ``mirror``, ``collect``
 - ``config`` reads the one YAML file, ``chain`` has every stage over it, ``cli`` is the command line
 

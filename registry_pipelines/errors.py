@@ -69,7 +69,7 @@ class RegistryPipelinesError(Exception):
     """Base of all errors.
 
     what: what failed, in one sentence without full stop. where: registry, repository, digest, file and line; never a
-    secret (URLs pass through :func:`registry_pipelines.registry.protocol.redact_url` first). do: what the reader
+    secret (URLs pass through :func:`registry_pipelines.redacting.redact_url` first). do: what the reader
     should do next.
     """
 

@@ -252,11 +252,6 @@ REPOSITORY_DIGEST = Pattern(
     "a repository with a digest",
     "write REPOSITORY@sha256: and 64 hex digits, without the registry",
 )
-JOURNAL = Pattern(
-    r"^postgres(ql)?(\+psycopg)?://([^@\s]+@)?[^@\s]+$",
-    "the address of a Postgres database",
-    "write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
-)
 
 
 @dataclass(frozen=True)

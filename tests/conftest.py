@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -98,3 +99,12 @@ def postgres_url(_postgres: str) -> str:
     with psycopg.connect(host=_postgres, user="rp", password=PASSWORD, dbname="postgres", autocommit=True) as server:
         server.execute(f"CREATE DATABASE {name}")
     return f"postgresql://rp:{ESCAPED}@/{name}?host={_postgres}"
+
+
+@pytest.fixture(autouse=True)
+def _shared_states_are_left() -> Iterator[None]:
+    """Each has connections, and a test's database is not the next one's."""
+    yield
+    for module, leave in (("registry_pipelines.shared.state", "close_all"), ("tests.doubles.workers", "all_leave")):
+        if module in sys.modules:
+            getattr(sys.modules[module], leave)()

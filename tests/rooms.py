@@ -18,7 +18,7 @@ HOUSE = (
     *("cli", "chain", "config", "node", "anatomy"),
     *("replicate", "mirror", "collect", "promote", "sign", "scan", "stream", "build"),
     *("infra", "events", "doctor", "report", "lifecycle", "weights", "inventory"),
-    *("transfer", "evidence", "registry", "oci"),
+    *("transfer", "evidence", "registry", "shared", "oci"),
 )
 TRANSFER = ("(ways in)", "delivery", "closure", "blob", "limits", "flow")
 

@@ -23,6 +23,7 @@ from registry_pipelines.versions import STATE_VERSION, VERSION_FILE, claim_state
 from tests.answers import answered
 from tests.chain.fleet import write_config
 from tests.cli.test_bad_input import PROGRAM
+from tests.doubles.workers import shared_journal
 from tests.needs import needed_module
 from tests.patience import patient
 
@@ -154,18 +155,18 @@ def test_a_shared_journal_without_a_version_is_taken_over(old: str, postgres_url
     psycopg = needed_module("psycopg", "postgres")
     with psycopg.connect(postgres_url, autocommit=True) as database:
         database.execute(old)
-    goes_on(Journal(postgres_url))
+    goes_on(shared_journal(postgres_url))
     with psycopg.connect(postgres_url) as database:
-        assert database.execute("SELECT version FROM journal_version").fetchall() == [(1,)]
+        assert database.execute("SELECT version FROM journal_version").fetchall() == [(2,)]
 
 
 def test_a_newer_shared_journal_is_refused_as_it_is(postgres_url: str) -> None:
     psycopg = needed_module("psycopg", "postgres")
     with psycopg.connect(postgres_url, autocommit=True) as database:
         database.execute("CREATE TABLE journal_version (version INTEGER NOT NULL)")
-        database.execute("INSERT INTO journal_version VALUES (2)")
-        with pytest.raises(StateTooNew, match="version 2, this build knows 1"):
-            Journal(postgres_url)
+        database.execute("INSERT INTO journal_version VALUES (3)")
+        with pytest.raises(StateTooNew, match=r"layout 3, and this worker's build .* knows 2"):
+            shared_journal(postgres_url)
         # The server ends a connection's process after the client let it go; its own processes are none of ours.
         others, until = -1, time.monotonic() + patient(10)
         while others and time.monotonic() < until:

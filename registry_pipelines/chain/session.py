@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from copy import copy
 from datetime import UTC, datetime
 from time import monotonic
@@ -13,6 +14,7 @@ from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.chain.places import Places, join_repository
 from registry_pipelines.config import Config, Image, Mirror
 from registry_pipelines.errors import InputError
+from registry_pipelines.oci.files import held_alone
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
 from registry_pipelines.promote.bases import KnownBase
@@ -26,6 +28,8 @@ from registry_pipelines.settings import unknown
 if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need none; copies have their own forty modules
     from registry_pipelines.deploying.model import DeploySettings
     from registry_pipelines.evidence.keys import KeySet
+    from registry_pipelines.shared.leases import Lease
+    from registry_pipelines.shared.state import SharedState
     from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
     from registry_pipelines.transfer.engine import Engine
 
@@ -34,12 +38,22 @@ BASES_KNOWN_S = 60
 """Seconds for which what the tags of bases name is not asked again: a sweep judges hundreds of releases."""
 
 
+def _shared_of(config: Config) -> SharedState | None:
+    if not config.shared.database:
+        return None
+    from registry_pipelines.chain.shared import shared_of  # one machine needs none
+
+    return shared_of(config)
+
+
 class Session:
     """One chain's tools; safe to use from many threads."""
 
     def __init__(self, config: Config, progress: Progress) -> None:
         self.config = config
         self.progress = progress
+        self.shared = _shared_of(config)
+        """What many workers have together, where the configuration names it; opened when it is first used."""
         self.places = Places(config)
         self.keys = Keyring(config)
         self._memory: dict[str, Registry] | None = None
@@ -59,8 +73,8 @@ class Session:
         return session
 
     def engine(self, *, receipts: bool = True) -> Engine:
-        """What images are copied and built with: receipts and known manifests below the state folder, the journal there
-        or in the configuration's database. Limits are on the registries of :attr:`places`. receipts: False for what
+        """What images are copied and built with: journal, receipts and known manifests below the state folder, or in
+        what workers share. Limits are on the registries of :attr:`places`. receipts: False for what
         writes none, and needs no key for them; a machine without the promoter's key writes them without a signature.
         Raises InputError for a key that cannot be read."""
         from registry_pipelines.transfer.engine import Engine
@@ -68,10 +82,21 @@ class Session:
         signer = self.keys.at_hand("promoter", make=False) if receipts else None
         return Engine(
             state=self.config.state / "transfer",
-            journal_url=self.config.journal.reveal(),
+            shared=self.shared,
             signer=cast("ReceiptSigner | None", signer),
             progress=self.progress,
         )
+
+    def alone(
+        self, name: str, what: str, *, do: str = "Wait for it; once is enough"
+    ) -> AbstractContextManager[Lease | None]:
+        """Do something as the only one: of all workers by a lease where they share a state, else of this machine by the
+        lock ``NAME.lock`` in the state folder. name: what is done to what, as ``collect/HOST``. what: another does that
+        holds it. The lease is for who goes on for long, and asks it between steps. Raises StateLocked at once,
+        LocalError."""
+        if self.shared is not None:
+            return self.shared.leases.held(name, what, do=do)
+        return held_alone(self.config.state / f"{name}.lock", what, do=do)
 
     def image(self, name: str) -> Image:
         """An image of the configuration. Raises InputError with the closest name."""

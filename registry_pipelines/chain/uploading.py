@@ -25,13 +25,12 @@ def uploading(session: Session, registry: str) -> dict[str, str]:
 
 
 def _copies(session: Session, host: str) -> Iterator[tuple[str, float]]:
-    folder, url = session.config.state / "transfer", session.config.journal.reveal()
-    if not url and not (folder / JOURNAL_FILE).exists():
+    folder = session.config.state / "transfer"
+    if not session.shared and not (folder / JOURNAL_FILE).exists():
         return
-    from registry_pipelines.transfer.blob.database import FILE_URL
     from registry_pipelines.transfer.blob.journal import Journal
 
-    with contextlib.closing(Journal(url or f"{FILE_URL}{folder / JOURNAL_FILE}")) as journal:
+    with contextlib.closing(Journal(session.shared.database) if session.shared else Journal.at(folder)) as journal:
         for repository, updated_at in journal.open_uploads(host).items():
             age = time.time() - updated_at
             if age < ABANDONED_S:

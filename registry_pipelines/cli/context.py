@@ -102,8 +102,12 @@ class Options:
         from registry_pipelines.transfer.engine import Engine
 
         config = self.config_if_any()
-        url = config.journal.reveal() if config else ""
-        return Engine(state=self.state, journal_url=url, signer=self._receipt_signer(key))
+        shared = None
+        if config and config.shared.database:
+            from registry_pipelines.chain.shared import shared_of
+
+            shared = shared_of(config)
+        return Engine(state=self.state, shared=shared, signer=self._receipt_signer(key))
 
     def _receipt_signer(self, key: Path | None) -> ReceiptSigner | None:
         """Who signs the receipts of a copy: the key given, else the configuration's where that file is there; None is

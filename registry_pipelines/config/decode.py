@@ -27,6 +27,9 @@ from registry_pipelines.settings import Duration, Existing, Instead, Names, Patt
 INVALID: Any = object()
 """Stands for a value with a problem; what holds it is invalid too."""
 
+RENAMED = {"journal": "is `shared: {database: ...}` now: more than the journal is shared there (docs/many-machines.md)"}
+"""Fields that earlier builds read, by path, with what to write."""
+
 _KINDS = {"ScalarNode": "a single value", "SequenceNode": "a list", "MappingNode": "a mapping"}
 _TAGS = {"str": "text", "int": "a number", "float": "a number", "bool": "true or false", "null": "empty"}
 _SCALAR_NAMES = {
@@ -151,7 +154,7 @@ class Decoder:
             if name in known:
                 given[name] = self.value(known[name].hint, value, inner)
             else:
-                given["?"] = self._problem(key_node, inner, unknown(name, known, "field"))
+                given["?"] = self._problem(key_node, inner, RENAMED.get(inner) or unknown(name, known, "field"))
         for name in _missing(known.values(), given):
             given["?"] = self._problem(node, path, f"`{name}` is missing")
         return INVALID if any(each is INVALID for each in given.values()) else kind(**given)

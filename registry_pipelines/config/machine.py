@@ -12,6 +12,7 @@ from registry_pipelines.config.document import Problems
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import EmbeddedRegistry, RegistryPlace
 from registry_pipelines.settings import HOST
+from registry_pipelines.shared.settings import from_environment
 
 STATE = "REGISTRY_PIPELINES_STATE"
 """Names this machine's own folder, whatever the file says under ``state``."""
@@ -24,6 +25,10 @@ and asks that host at their ports."""
 def on_this_machine(config: Config, env: Mapping[str, str], problems: Problems) -> Config:
     """A configuration as this machine uses it. Paths are absolute before and after. Notes a problem for a variable that
     says nothing that can be used."""
+    shared, found = from_environment(config.shared, env)
+    for path, message in found:
+        problems.add(0, path, message)
+    config = replace(config, shared=shared)
     if state := env.get(STATE):
         if not Path(state).is_absolute():
             problems.add(0, STATE, f"{state!r} is not an absolute path")

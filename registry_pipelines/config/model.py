@@ -52,7 +52,6 @@ from registry_pipelines.report.settings import ReportSettings
 from registry_pipelines.settings import (
     GLOB,
     HOST,
-    JOURNAL,
     NAME,
     OWNER,
     REPORTS,
@@ -61,10 +60,10 @@ from registry_pipelines.settings import (
     TAG,
     EntryName,
     Names,
-    Secret,
     Short,
     Unwritten,
 )
+from registry_pipelines.shared.settings import Shared
 from registry_pipelines.stream.model import RECHUNKED, Stream
 
 VERSION: Literal[1] = 1
@@ -179,9 +178,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Version of this file's form. A file without it is read as version 1."""
     state: Path = Path(".registry-pipelines")
     """Folder for keys, embedded registries, journals and Dagster's home."""
-    journal: Annotated[Secret, JOURNAL] = Secret("")
-    """Postgres for the journal that copies and builds of several workers share, as `${VARIABLE}` with
-    `postgresql://user:password@host/database` (extra `postgres`); SQLite below `state` unless told."""
+    shared: Shared = Shared()
+    """What several workers have together (docs/many-machines.md)."""
     registries: dict[Annotated[str, NAME], RegistryPlace]
     """Places where images live, by name."""
     images: dict[Annotated[str, NAME], Image] = {}

@@ -6,13 +6,11 @@ distribution over HTTP) and ``layout`` (OCI layout folders). A registry object i
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 
@@ -320,42 +318,3 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.registry.name}/{self.repository}"
-
-
-_SAFE_QUERY_KEYS = frozenset({"n", "last", "mount", "from", "digest", "artifactType", "scope", "service", "ns"})
-_SECRET_HEADER = re.compile(r"(?i)\b(bearer|basic)\s+(?!REDACTED)[^\s,;\"']+")
-_SECRET_FIELD = re.compile(
-    r"(?i)\b((?:[a-z_-]*(?:password|passwd|secret|token|signature)|authorization|credential|auth|sig)[\"']?\s*[:=]\s*)"
-    r"(\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s&,;\"']+)"
-)
-_URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s<>\"']+")
-_JSON_WEB_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
-
-
-def redact_url(url: str) -> str:
-    """A URL fit for logs and errors: no user name, no password, only query keys known to be harmless."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "(an address that is not a URL)"
-    host = parts.netloc.rpartition("@")[2]
-    query = "&".join(
-        item if item.partition("=")[0] in _SAFE_QUERY_KEYS else f"{item.partition('=')[0]}=REDACTED"
-        for item in parts.query.split("&")
-        if item
-    )
-    return urlunsplit((parts.scheme, host, parts.path, query, ""))
-
-
-def redact_text(text: str) -> str:
-    """Free text without what looks like a secret: bearer tokens and basic credentials, JSON web tokens, passwords and
-    signatures in URLs, values of fields named like a secret."""
-    text = _URL.sub(lambda match: redact_url(match[0]), text)
-    text = _SECRET_HEADER.sub(lambda match: f"{match[1]} REDACTED", text)
-    text = _JSON_WEB_TOKEN.sub("REDACTED", text)
-    return _SECRET_FIELD.sub(lambda match: f"{match[1]}{_veil(match[2])}", text)
-
-
-def _veil(value: str) -> str:
-    """``Bearer REDACTED`` keeps its first word, and an unquoted scheme name is no secret."""
-    return value if value.lower() in ("bearer", "basic", "redacted") else "REDACTED"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.protocol import Place, Registry
@@ -14,6 +15,9 @@ from registry_pipelines.transfer.limits.limited import limited
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.transfer.state import State
 from registry_pipelines.waits import told_to
+
+if TYPE_CHECKING:  # a copy without a shared state loads none
+    from registry_pipelines.shared.state import SharedState
 
 SILENT = Silent()
 
@@ -24,8 +28,8 @@ class Engine:
 
     state: Path | None = None
     """Folder of the journal, known manifests and receipts; without it nothing is remembered."""
-    journal_url: str = ""
-    """A database for the journal instead of the folder: see :class:`~registry_pipelines.transfer.state.State`."""
+    shared: SharedState | None = None
+    """What workers share instead of the folder: see :class:`~registry_pipelines.transfer.state.State`."""
     signer: ReceiptSigner | None = None
     """Signs the receipts."""
     progress: Progress = SILENT
@@ -47,7 +51,7 @@ class Engine:
             told_to(self.progress),
             State(
                 self.state,
-                journal_url=self.journal_url,
+                shared=self.shared,
                 signer=self.signer,
                 progress=self.progress,
             ) as state,

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.interrupts import is_interrupt
@@ -34,6 +34,9 @@ from registry_pipelines.transfer.delivery.receipts import ReceiptSigner, Receipt
 from registry_pipelines.transfer.delivery.refusals import SparseRefusals
 from registry_pipelines.transfer.delivery.results import TargetResult
 
+if TYPE_CHECKING:  # a copy without a shared state loads none
+    from registry_pipelines.shared.state import SharedState
+
 SPOOL = "spool"
 """Folder of blobs on their way to registries that take them only whole."""
 
@@ -45,20 +48,20 @@ BUSY_S = 10.0
 
 
 class State:
-    """An open state folder; a context manager. Without a folder nothing is remembered but in a journal that has a URL,
+    """An open state folder; a context manager. Without a folder nothing is remembered but in a shared database,
     and no courier is used.
 
-    journal_url: of a database for the journal (``postgresql://...``, for many machines); empty is SQLite in the folder.
-    Receipts, known manifests, spool and couriers' notes are in the folder always. signer: of the receipts. Raises what
-    :func:`~registry_pipelines.transfer.blob.database.open_database` raises; for SQLite in the folder not at once,
-    but before anything is copied.
+    shared: what many workers have together; without it everything is in the folder. Spool and couriers' notes are in
+    the folder always. signer: of the receipts. Raises what
+    :class:`~registry_pipelines.shared.state.SharedState` raises; for SQLite in the folder LocalError, not at once, but
+    before anything is copied.
     """
 
     def __init__(
         self,
         folder: Path | None = None,
         *,
-        journal_url: str = "",
+        shared: SharedState | None = None,
         signer: ReceiptSigner | None = None,
         progress: Progress | None = None,
     ) -> None:
@@ -68,7 +71,7 @@ class State:
         self._progress = progress or Silent()
         self.memory = PartMemory()
         self._journal: Journal | None = None
-        self._journal_url = journal_url
+        self._shared = shared
         self._opening = threading.Lock()
         self.manifests = ManifestFolder(folder / "manifests") if folder else None
         self.receipts = ReceiptStore(folder / "receipts") if folder else None
@@ -79,19 +82,20 @@ class State:
         if folder:
             with local_errors(folder):
                 folder.mkdir(parents=True, exist_ok=True)
-        if journal_url:
+        if shared:
             self.open_journal()
 
     def open_journal(self) -> Journal | None:
         """The journal, opened when it is first asked for: an unchanged fleet needs none. None without folder and
-        URL."""
-        if self.folder is None and not self._journal_url:
+        shared database."""
+        if self.folder is None and not self._shared:
             return None
         with self._opening:
             if self._journal is None:
-                url, name = self._journal_url, self._owner
                 self._journal = (
-                    Journal(url, self.folder, name=name) if url else Journal.at(cast(Path, self.folder), name=name)
+                    Journal(self._shared.database, self.folder, name=self._owner)
+                    if self._shared
+                    else Journal.at(cast(Path, self.folder), name=self._owner)
                 )
             return self._journal
 
@@ -168,7 +172,7 @@ class State:
         try:
             left = journal.abandoned(list(known), older_than_s=older_than_s)
         except LocalError:
-            if self._journal_url:  # a database that went away is told of by what needed it; the next run cancels
+            if self._shared:  # a database that went away is told of by what needed it; the next run cancels
                 return 0
             raise
         for upload in left:

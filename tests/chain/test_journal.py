@@ -13,13 +13,14 @@ from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.transfer.blob.journal import Journal
+from registry_pipelines.shared import server
 from tests.chain.fleet import Fleet, check_receipt, push
 from tests.doubles.postgres import ESCAPED, PASSWORD
+from tests.doubles.workers import shared_journal
 from tests.needs import needed_module
 
 EXTRA = """\
-journal: ${JOURNAL_URL}
+shared: {database: "${JOURNAL_URL}"}
 syncs:
   bases: {source: us, repositories: [bases/python], targets: [eu]}
 """
@@ -37,7 +38,7 @@ def layer_of(place: Place, tag: str) -> Digest:
 
 def held(url: str, place: Place, tag: str) -> bool:
     """Whether the journal knows that the place has the layer of the image."""
-    journal = Journal(url)
+    journal = shared_journal(url)
     try:
         return bool(journal.holders(place.registry.name, [layer_of(place, tag)]))
     finally:
@@ -89,7 +90,11 @@ def test_commands_keep_it_too(fleet: Fleet, postgres_url: str, monkeypatch: pyte
     ("url", "code", "message"),
     [
         (f"postgresql://rp:{ESCAPED}@127.0.0.1:1/journal", 9, "127.0.0.1:1/journal"),
-        (f"postgresql://rp:{PASSWORD}@127.0.0.1:1/journal", 8, "journal: what ${JOURNAL_URL} holds is not permitted"),
+        (
+            f"postgresql://rp:{PASSWORD}@127.0.0.1:1/journal",
+            8,
+            "shared.database: what ${JOURNAL_URL} holds is not",
+        ),
         (f"mysql://rp:{ESCAPED}@127.0.0.1:1/journal", 8, "expected the address of a Postgres database"),
         ("", 8, "expected the address of a Postgres database"),
     ],
@@ -99,6 +104,7 @@ def test_a_journal_that_cannot_be_used_is_told_without_its_password(
 ) -> None:
     """With --debug the traceback with its causes is printed, as Dagster shows it."""
     needed_module("psycopg", "postgres")
+    monkeypatch.setattr(server, "START_S", 0.1)
     monkeypatch.setenv("JOURNAL_URL", url)
     fleet.path.write_text(fleet.path.read_text() + EXTRA)
     for words in (["sync", "bases"], ["sync", "bases", "--debug"], ["sync", "bases", "--json"]):

@@ -140,7 +140,7 @@ ALL = """
 import importlib, json, pkgutil, sys
 import registry_pipelines
 for each in pkgutil.walk_packages(registry_pipelines.__path__, "registry_pipelines."):
-    if each.name not in ("registry_pipelines.transfer.blob.server", *(f"registry_pipelines.cli.{name}" for name in
+    if each.name not in ("registry_pipelines.shared.server", *(f"registry_pipelines.cli.{name}" for name in
         ("bars", "demonstration", "terminal"))) and not each.name.endswith(("_process", "_question")):
         importlib.import_module(each.name)
 print(json.dumps(sorted(sys.modules)))

@@ -503,17 +503,20 @@ def test_the_readme_s_configuration_is_one(tmp_path: Path) -> None:
 
 
 def test_the_journal_s_address_is_a_secret_and_is_looked_at(tmp_path: Path) -> None:
-    text = SMALL + "journal: ${JOURNAL_URL}\n"
+    text = SMALL + 'shared: {database: "${JOURNAL_URL}"}\n'
     good = "postgresql://rp:s3cret%40word@db.example:5432/journal?sslmode=require"
     config = load(written(tmp_path, text), {"TOKEN": "t", "JOURNAL_URL": good})
-    assert config.journal.reveal() == good
+    assert config.shared.database.reveal() == good
     assert "s3cret" not in repr(config)
     validator = jsonschema.Draft202012Validator(schema())
     assert validator.is_valid(yaml.safe_load(text))
-    assert not validator.is_valid(yaml.safe_load(SMALL + f"journal: {good}\n"))
+    assert not validator.is_valid(yaml.safe_load(SMALL + f"shared: {{database: '{good}'}}\n"))
     for wrong in ("", "s3cret", "mysql://rp:s3cret@db/x", "postgresql://rp:s3cret@word@db/x", good + " "):
         [found] = problems(tmp_path, text, JOURNAL_URL=wrong)
-        assert "journal: what ${JOURNAL_URL} holds is not permitted here; expected the address of a Postgres" in found
+        assert (
+            "shared.database: what ${JOURNAL_URL} holds is not permitted here; expected the address of a Postgres"
+            in found
+        )
         assert "s3cret" not in found
 
 

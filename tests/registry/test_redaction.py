@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.redacting import redact_text, redact_url
 from registry_pipelines.registry.client.connection import Request
 from registry_pipelines.registry.client.credentials import Credentials
 from registry_pipelines.registry.client.exchange import Call
-from registry_pipelines.registry.protocol import redact_text, redact_url
 
 URLS = [
     ("https://reg.example/v2/a/tags/list?n=10&last=v1", "https://reg.example/v2/a/tags/list?n=10&last=v1"),

@@ -28,6 +28,7 @@ from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.limits.buckets import Bucket
 from registry_pipelines.transfer.limits.rules import RegistryRule
 from registry_pipelines.transfer.state import SPOOL, State
+from tests.doubles.workers import shared_journal, worker
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted, Graphs
@@ -115,8 +116,8 @@ def test_the_memory_of_a_copy_ends_with_it(source: Counted, target: Counted, gra
 def test_a_journal_by_url_needs_no_folder(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
     graphs.image(source.place("app"), b"layer", tag="v1")
     url = f"sqlite:///{tmp_path / 'journal.sqlite'}"
-    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(journal_url=url))
-    journal = Journal(url)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(shared=worker(url)))
+    journal = shared_journal(url)
     assert journal.holders(target.address, [Digest.of(b"layer")]) == {Digest.of(b"layer"): "app"}
     journal.close()
 

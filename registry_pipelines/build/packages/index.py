@@ -15,9 +15,10 @@ from registry_pipelines.build.packages.pages import ACCEPT, MAX_PAGE_BYTES, Proj
 from registry_pipelines.build.packages.web import ABSENT, Asking, Site
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import RegistryError, Unavailable, WheelInvalid
+from registry_pipelines.redacting import redact_url
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import Retries
-from registry_pipelines.registry.protocol import BUFFER_BYTES, redact_url
+from registry_pipelines.registry.protocol import BUFFER_BYTES
 
 MAX_WHEEL_BYTES = 64 * 1024**3
 """No wheel is near it; an answer without an end stops there."""

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, Protocol
 from registry_pipelines.errors import LocalError, NotFound, RegistryError, ToolMissing
 from registry_pipelines.inventory.usage.containerd_api import Container, ContainerdApi, Image, Namespace
 from registry_pipelines.inventory.usage.model import Use, split_image_id
-from registry_pipelines.registry.protocol import redact_text
+from registry_pipelines.redacting import redact_text
 from registry_pipelines.threads import run_child
 
 ANSWER_S = 120.0

@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import yaml
 
 from registry_pipelines.errors import InputError, LocalError, ToolMissing
+from registry_pipelines.redacting import redact_text
 from registry_pipelines.registry.client.origins import is_loopback
-from registry_pipelines.registry.protocol import redact_text
 from registry_pipelines.settings import unknown
 from registry_pipelines.threads import run_child
 

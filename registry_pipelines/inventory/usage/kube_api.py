@@ -25,8 +25,8 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 from registry_pipelines.inventory.usage.kube_access import KubeAccess
+from registry_pipelines.redacting import redact_text
 from registry_pipelines.registry.client.retries import Retries, read_retry_after
-from registry_pipelines.registry.protocol import redact_text
 
 ANSWER_S = 60.0
 """For an answer to move on; API servers end a request after a minute."""

@@ -18,10 +18,10 @@ import msgspec
 
 from registry_pipelines.dialing import Address
 from registry_pipelines.errors import InputError, RedirectRefused, RegistryError
+from registry_pipelines.redacting import redact_url
 from registry_pipelines.registry.client.networks import Network, is_in, kind_of
 from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.response import Response
-from registry_pipelines.registry.protocol import redact_url
 
 MAX_REDIRECTS = 5
 """Registries redirect once, to an object store; two are seen behind a CDN."""

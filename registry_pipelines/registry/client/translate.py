@@ -32,8 +32,8 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.progress import duration_text
+from registry_pipelines.redacting import redact_text
 from registry_pipelines.registry.client.words import Act, Saying, error_for, meant
-from registry_pipelines.registry.protocol import redact_text
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
 """Of an error's body we read no more; real ones stay below 2 KiB, a proxy's HTML page below 20 KiB."""

@@ -20,8 +20,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place, UploadSession
+from registry_pipelines.shared.database import Database, Row, Tables, Transaction, open_file
 from registry_pipelines.transfer.blob.courier import COURIERS, read_note, wait_for_courier
-from registry_pipelines.transfer.blob.database import FILE_URL, Row, Transaction, open_database
 from registry_pipelines.transfer.blob.owners import HEARTBEAT_S, NOBODY, OWNERS, Owner, new_name
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
 
@@ -45,20 +45,24 @@ class AbandonedUpload(NamedTuple):
 
 
 JOURNAL_VERSION = 1
-"""Of the tables. Workers of several builds may share a database: what is added must not disturb who does not know it,
-or the number is raised, and they are refused."""
+"""Of the tables in a folder's file; of a shared database see :data:`~registry_pipelines.shared.membership.LAYOUT`. What
+is added must not disturb who does not know it, or the number is raised."""
 
-_TABLES = (
-    """CREATE TABLE IF NOT EXISTS uploads (
+TABLES = Tables(
+    "journal",
+    (
+        """CREATE TABLE IF NOT EXISTS uploads (
         id VARCHAR(32) NOT NULL PRIMARY KEY, registry TEXT NOT NULL, repository TEXT NOT NULL,
         digest VARCHAR(140) NOT NULL, location TEXT NOT NULL, offset_bytes BIGINT NOT NULL,
         min_chunk_bytes BIGINT NOT NULL, owner TEXT NOT NULL, updated_at FLOAT NOT NULL)""",
-    "CREATE INDEX IF NOT EXISTS uploads_by_blob ON uploads (registry, repository, digest)",
-    """CREATE TABLE IF NOT EXISTS holdings (
+        "CREATE INDEX IF NOT EXISTS uploads_by_blob ON uploads (registry, repository, digest)",
+        """CREATE TABLE IF NOT EXISTS holdings (
         registry TEXT NOT NULL, digest VARCHAR(140) NOT NULL, repository TEXT NOT NULL,
         PRIMARY KEY (registry, digest))""",
-    """CREATE TABLE IF NOT EXISTS begun (
+        """CREATE TABLE IF NOT EXISTS begun (
         registry TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (registry, repository))""",
+    ),
+    JOURNAL_VERSION,
 )
 _PUT_UPLOAD = """INSERT INTO uploads
     (id, registry, repository, digest, location, offset_bytes, min_chunk_bytes, owner, updated_at)
@@ -81,13 +85,14 @@ _PUT_HOLDING = """INSERT INTO holdings (registry, digest, repository) VALUES (:r
 class Journal:
     """What a killed copy leaves for the next: open uploads with their offsets, and who has which blobs.
 
-    Safe to use from many threads and processes. url: see ``open_database``. folder: the state folder, where couriers
-    leave notes, None for no couriers. name: of the owner of its uploads and of their courier. Raises what
-    :func:`~registry_pipelines.transfer.blob.database.open_database` raises, and LocalError when the folder cannot be
-    written."""
+    Safe to use from many threads and processes. database: a shared one; its own in the folder unless told. folder: the
+    state folder, where couriers leave notes, None for no couriers. name: of the owner of its uploads and of their
+    courier. Raises StateTooNew, and LocalError when the database cannot be used, or the folder written."""
 
-    def __init__(self, url: str, folder: Path | None = None, *, name: str = "") -> None:
-        self._database = open_database(url, _TABLES, JOURNAL_VERSION)
+    def __init__(self, database: Database, folder: Path | None = None, *, name: str = "", own: bool = False) -> None:
+        """own: the database is closed with the journal."""
+        self._database, self._own = database, own
+        database.make(TABLES)
         self._owner = Owner(name or new_name(), folder / OWNERS if folder else None)
         self._folder = folder
         self._closed = threading.Event()
@@ -103,7 +108,7 @@ class Journal:
         """The journal of a state folder."""
         with local_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        return cls(f"{FILE_URL}{folder / JOURNAL_FILE}", folder, name=name)
+        return cls(open_file(folder / JOURNAL_FILE, TABLES), folder, name=name, own=True)
 
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over, by whoever comes first."""
@@ -113,7 +118,8 @@ class Journal:
         if self._heart is not None:
             self._heart.join(HEART_ENDS_S)
         self._owner.close(named=not self._release())
-        self._database.close()
+        if self._own:
+            self._database.close()
 
     def _release(self) -> bool:
         """Leave to others what is recorded; whether nothing names this owner any more."""

@@ -31,6 +31,7 @@ from registry_pipelines.transfer.flow.patience import NO_PROGRESS_S, Patience
 from registry_pipelines.transfer.state import State
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.workers import shared_journal
 from tests.patience import patient
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def test_unusable_database_is_a_local_error(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="journal"):
         Journal.at(tmp_path)
     with pytest.raises((ToolMissing, InputError)):
-        Journal("postgresql+nosuchdriver://x/y")
+        shared_journal("postgresql+nosuchdriver://x/y")
 
 
 def open_journals(folders: list[Path], together: Barrier, failures: Queue[str]) -> None:

@@ -17,8 +17,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place, UploadSession
-from registry_pipelines.transfer.blob import server as database_server
-from registry_pipelines.transfer.blob.journal import Journal
+from registry_pipelines.shared import server as database_server
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
@@ -26,6 +25,7 @@ from registry_pipelines.transfer.sync import OpenTarget, Source, sync
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.postgres import ESCAPED, LostCommits, PostgresServer
+from tests.doubles.workers import shared_journal, worker
 from tests.needs import needed_module
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class StopsTheServer(Silent):
             self._stop()
 
     def waiting(self, host: str, *, reason: str, left_s: float | None) -> None:
-        if host == "the transfer journal":  # a busy machine may wait for a registry too
+        if host == "the shared database":  # a busy machine may wait for a registry too
             self.told.append(reason)
             self._start()
 
@@ -86,13 +86,13 @@ def test_a_restart_in_the_middle_is_waited_for_and_told(
         source.place("app"),
         "v1",
         [target.place("app")],
-        engine=Engine(state=state, journal_url=url_of(server), progress=progress),
+        engine=Engine(state=state, shared=worker(url_of(server)), progress=progress),
     )
-    assert progress.told == ["its database does not answer"]
+    assert progress.told == ["it does not answer"]
     assert result.bytes_moved >= LARGE
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert target.bytes_in() < LARGE + PART_BYTES, "nothing was sent again"
-    journal = Journal(url_of(server))
+    journal = shared_journal(url_of(server))
     assert set(journal.holders(target.address, list(result.plan.deliveries[0].job.closure.blobs)).values()) == {"app"}
     assert journal.abandoned([target.address], older_than_s=-1) == []
     journal.close()
@@ -109,16 +109,16 @@ def test_a_lasting_outage_ends_the_copy_and_loses_nothing(
 ) -> None:
     monkeypatch.setattr(database_server, "OUTAGE_S", 0.5)
     graphs.image(source.place("app"), graphs.noise(LARGE), b"small", tag="v1")
-    engine = Engine(state=tmp_path, journal_url=url_of(server))
+    engine = Engine(state=tmp_path, shared=worker(url_of(server)))
     with FaultRegistry(target.address) as wire:
         there = Place(connect(wire.address), "app")
         progress = StopsTheServer(server.stop)
-        with pytest.raises(LocalError, match="the transfer journal cannot be used: ") as caught:
+        with pytest.raises(LocalError, match="the shared database cannot be used: ") as caught:
             copy_closure(source.place("app"), "v1", [there], engine=replace(engine, progress=progress))
         assert "Check that the server runs" in str(caught.value)
         assert "s3cret" not in "".join(traceback.format_exception(caught.value))
         server.start()
-        copy_closure(source.place("app"), "v1", [there], engine=engine)
+        copy_closure(source.place("app"), "v1", [there], engine=replace(engine, shared=worker(url_of(server))))
     assert compare(source.place("app"), target.place("app"), "v1", content=True) == []
     assert not wire.requests("DELETE"), "the upload was kept for the second run"
     assert wire.bytes_up < LARGE + PART_BYTES
@@ -137,12 +137,12 @@ def test_a_sync_tells_of_each_target_that_a_lasting_outage_failed(
         graphs.image(source.place(name), graphs.noise(LARGE, seed), tag="v1", config=name.encode())
     chosen = [Source(source.registry, (OpenTarget(target.registry),), repositories=("one", "two"))]
     result = sync(
-        chosen, engine=Engine(state=tmp_path, journal_url=url_of(server), progress=StopsTheServer(server.stop))
+        chosen, engine=Engine(state=tmp_path, shared=worker(url_of(server)), progress=StopsTheServer(server.stop))
     )
     assert [type(each.error) for each in result.results] == [LocalError, LocalError], result.results
     assert result.exit_code == LocalError.exit_code
     server.start()
-    assert sync(chosen, engine=Engine(state=tmp_path, journal_url=url_of(server))).ok
+    assert sync(chosen, engine=Engine(state=tmp_path, shared=worker(url_of(server)))).ok
     assert target.bytes_in() < 2 * (LARGE + PART_BYTES)
 
 
@@ -150,7 +150,7 @@ def test_what_was_recorded_before_a_lasting_outage_is_gone_on_from(
     server: PostgresServer, target: Counted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database_server, "OUTAGE_S", 0.2)
-    place, journal = target.place("app"), Journal(url_of(server), tmp_path)
+    place, journal = target.place("app"), shared_journal(url_of(server), tmp_path)
     journal.record(place, LAYER, UploadSession("app", "http://x/upload", 3))
     server.stop()
     with pytest.raises(LocalError, match="cannot be used"):
@@ -159,7 +159,7 @@ def test_what_was_recorded_before_a_lasting_outage_is_gone_on_from(
         journal.holders("x", [LAYER.digest])
     journal.close()
     server.start()
-    again = Journal(url_of(server), tmp_path)
+    again = shared_journal(url_of(server), tmp_path)
     session = again.resume(place, LAYER)
     assert session is not None and session.offset == 3
     again.close()
@@ -170,7 +170,7 @@ def test_a_commit_whose_answer_is_lost_is_done_once(server: PostgresServer, targ
     place = target.place("app")
     with LostCommits(server.folder) as wire:
         url = f"postgresql://rp:{ESCAPED}@{wire.address}/postgres"
-        first, second = Journal(url), Journal(url)
+        first, second = shared_journal(url), shared_journal(url)
         for act in (
             lambda: first.record(place, LAYER, UploadSession("app", "http://x/upload", 1)),
             lambda: first.record(place, LAYER, UploadSession("app", "http://x/upload", 2)),

@@ -15,12 +15,13 @@ from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import UploadSession
-from registry_pipelines.transfer.blob.journal import Journal
-from registry_pipelines.transfer.blob.server import TABLE_LOCK
+from registry_pipelines.shared import server
+from registry_pipelines.shared.server import TABLE_LOCK
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.postgres import ESCAPED, PASSWORD
+from tests.doubles.workers import shared_journal, worker
 from tests.needs import needed_module
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def test_journal_keeps_uploads_manifests_and_holdings(
     postgres_url: str, source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
     place = target.place("app")
-    first, second = Journal(postgres_url), Journal(postgres_url)
+    first, second = shared_journal(postgres_url), shared_journal(postgres_url)
     first.record(place, LAYER, UploadSession("app", "http://x/upload", 4096))
     assert second.resume(place, LAYER) is None
     first.close()
@@ -57,7 +58,7 @@ def test_journal_keeps_uploads_manifests_and_holdings(
     assert second.holders(target.address, [LAYER.digest]) == {LAYER.digest: "app"}
     second.close()
     graphs.image(source.place("app"), graphs.noise(20_000_000), tag="v1")
-    copy_closure(source.place("app"), "v1", [place], engine=Engine(state=tmp_path, journal_url=postgres_url))
+    copy_closure(source.place("app"), "v1", [place], engine=Engine(state=tmp_path, shared=worker(postgres_url)))
     assert compare(source.place("app"), place, "v1", content=True) == []
     assert not (tmp_path / "transfers.sqlite").exists()
 
@@ -72,7 +73,7 @@ def test_a_worker_that_starts_while_another_makes_the_tables_waits_for_it(postgr
             database.execute(
                 "CREATE TABLE holdings (registry TEXT, digest TEXT, repository TEXT, PRIMARY KEY (registry))"
             )
-            opened = pool.submit(Journal, postgres_url)
+            opened = pool.submit(shared_journal, postgres_url)
             while not watch.execute(waiting).fetchone()[0]:
                 assert not opened.done()
         journal = opened.result()
@@ -81,7 +82,7 @@ def test_a_worker_that_starts_while_another_makes_the_tables_waits_for_it(postgr
 
 
 def test_workers_that_hold_the_same_blobs_do_not_end_each_other(postgres_url: str, target: Counted) -> None:
-    journals = [Journal(postgres_url) for _ in range(WORKERS)]
+    journals = [shared_journal(postgres_url) for _ in range(WORKERS)]
     digests = [Digest.of(str(at).encode()) for at in range(300)]
     together(lambda at: journals[at].hold(target.place("app"), digests[:: 1 if at % 2 else -1]))
     assert journals[0].holders(target.address, digests) == dict.fromkeys(digests, "app")
@@ -90,7 +91,7 @@ def test_workers_that_hold_the_same_blobs_do_not_end_each_other(postgres_url: st
 
 
 def test_connections_that_were_cut_are_made_anew(postgres_url: str, target: Counted) -> None:
-    journal = Journal(postgres_url)
+    journal = shared_journal(postgres_url)
     with needed_module("psycopg", "postgres").connect(postgres_url) as database:
         cut = database.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -103,8 +104,8 @@ def test_connections_that_were_cut_are_made_anew(postgres_url: str, target: Coun
 
 def test_a_statement_that_fails_is_our_error_and_shows_no_upload(postgres_url: str, target: Counted) -> None:
     """An upload's address can be a secret: whoever has it can write there."""
-    journal, token = Journal(postgres_url), "token" * 3
-    with pytest.raises(LocalError, match="journal cannot be used") as caught:
+    journal, token = shared_journal(postgres_url), "token" * 3
+    with pytest.raises(LocalError, match="database cannot be used") as caught:
         journal.record(target.place("app"), LAYER, UploadSession("app", f"http://x/{token}\0", 1))
     assert token not in told(caught.value)
     journal.close()
@@ -128,13 +129,14 @@ def told(error: BaseException) -> str:
     ],
 )
 def test_no_error_has_the_password(
-    change: tuple[str, str], kind: type[Exception], message: str, postgres_url: str
+    change: tuple[str, str], kind: type[Exception], message: str, postgres_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(server, "START_S", 0.1)
     assert change[0] in postgres_url
     wrong = postgres_url.replace(*change)
     if "127.0.0.1" in wrong:
         wrong = wrong.partition("?")[0]
     with pytest.raises(kind, match=message) as caught:
-        Journal(wrong)
+        shared_journal(wrong)
     words = told(caught.value) + str(caught.value.diagnostics())  # type: ignore[attr-defined]
     assert not [piece for piece in (PASSWORD, ESCAPED, "s3cret", "w/rd", "w%2Frd") if piece in words]

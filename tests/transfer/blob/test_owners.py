@@ -17,10 +17,10 @@ import pytest
 from registry_pipelines.registry.protocol import UploadSession
 from registry_pipelines.transfer.blob import journal as journals
 from registry_pipelines.transfer.blob import owners
-from registry_pipelines.transfer.blob.database import FILE_URL
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.owners import OWNERS
 from registry_pipelines.transfer.blob.sinks import JOURNAL_FILE
+from tests.doubles.workers import shared_journal, worker
 from tests.needs import missing, needed_module
 from tests.patience import patient
 from tests.transfer.blob.owned_upload import LAYER
@@ -28,7 +28,7 @@ from tests.transfer.blob.owned_upload import LAYER
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted
 
-PROGRAM = str(Path(__file__).with_name("owned_upload.py"))
+PROGRAM = "tests.transfer.blob.owned_upload"
 CONTAINER = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
 """Process ids of its own, and our host name."""
 
@@ -43,7 +43,7 @@ def start_container(target: Counted) -> Iterator[Start]:
         def start(url: str, folder: Path | None) -> subprocess.Popen[str]:
             if subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
                 missing("nobody may make containers (unshare) here")
-            command = [*CONTAINER, sys.executable, PROGRAM, url, str(folder or "-"), target.address]
+            command = [*CONTAINER, sys.executable, "-m", PROGRAM, url, str(folder or "-"), target.address]
             process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
             stack.callback(end, process)
             assert process.stdout is not None
@@ -62,11 +62,14 @@ def end(process: subprocess.Popen[str]) -> None:
 
 def takes_over(url: str, folder: Path | None, target: Counted) -> bool:
     """Whether a new worker here goes on with the upload."""
-    journal = Journal(url, folder)
+    shared = worker(url) if "postgres" in url else None
+    journal = Journal(shared.database, folder) if shared else Journal.at(folder or Path())
     try:
         return journal.resume(target.place("app"), LAYER) is not None
     finally:
         journal.close()
+        if shared:
+            shared.close()
 
 
 def test_containers_with_one_host_name_and_folders_of_their_own(
@@ -104,7 +107,7 @@ def test_a_living_worker_says_so_though_nothing_is_confirmed_for_long(
 ) -> None:
     """A commit may take longer than the lease; then two would send into one upload."""
     monkeypatch.setattr(journals, "HEARTBEAT_S", 0.05)
-    first = Journal(postgres_url)
+    first = shared_journal(postgres_url)
     first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 4))
     set_back(postgres_url, owners.LEASE_S + 1)
     until = time.monotonic() + patient(30)
@@ -118,7 +121,7 @@ def test_a_living_worker_says_so_though_nothing_is_confirmed_for_long(
 def test_an_owner_of_an_older_version_is_judged_by_its_lease(
     postgres_url: str, target: Counted, tmp_path: Path
 ) -> None:
-    first = Journal(postgres_url)
+    first = shared_journal(postgres_url)
     first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 4))
     change(postgres_url, "owner = 'host/1/77/../../x', updated_at = updated_at")
     assert not takes_over(postgres_url, tmp_path, target)
@@ -143,7 +146,7 @@ def connected(url: str) -> Iterator[Any]:
     if "postgres" in url:
         database: Any = needed_module("psycopg", "postgres").connect(url)
     else:
-        database = sqlite3.connect(url.removeprefix(FILE_URL))
+        database = sqlite3.connect(url.removeprefix("sqlite:///"))
     with closing(database), database:
         yield database
 

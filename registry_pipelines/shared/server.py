@@ -1,4 +1,4 @@
-"""A database server behind a journal: Postgres, for many machines, through psycopg. Its errors become ours.
+"""A database on a Postgres server, for many workers, through psycopg. Its errors become ours.
 
 Connections are pooled here: psycopg's own pool makes them in threads of its own and tells whoever waits for one only
 that it took too long, not that the password is wrong. Loading psycopg takes 0.20 s of processor time and 220 modules;
@@ -19,9 +19,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import DictRow, dict_row
 
 from registry_pipelines.errors import InputError, LocalError
-from registry_pipelines.registry.protocol import redact_text
-from registry_pipelines.transfer.blob.database import Row, T, Transaction
-from registry_pipelines.versions import check_version
+from registry_pipelines.redacting import redact_text
+from registry_pipelines.shared.database import Row, T, Tables, Transaction
 from registry_pipelines.waits import Wait
 
 CONNECTION_TIMEOUT_S = 60.0
@@ -37,6 +36,9 @@ counts as broken. libpq's own answers are: for ever, two hours, a quarter of an 
 OUTAGE_S = 60.0
 """How long a server that went away in mid-run is waited for: a restart lasts seconds, a failover to a standby about
 half a minute. Registries keep an upload open longer than that."""
+START_S = 20.0
+"""How long one is waited for that was not there yet: what is started together with it, as by compose, comes up first;
+and a wrong address should not take a minute to tell."""
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 2.0
 """Between two tries; a server that comes back is found within this."""
@@ -44,13 +46,11 @@ QUIET_S = 10.0
 """After an outage was given up, nobody asks again for so long: each try may last ten seconds, and there may be
 thousands of blobs."""
 
-_JOURNAL, _SILENT = "the transfer journal", "its database does not answer"
+_DATABASE, _SILENT = "the shared database", "it does not answer"
 """What is waited for and why, as people are told."""
 
 TABLE_LOCK = 0x72_70_6A_6F_75_72_6E
 """Postgres' CREATE TABLE IF NOT EXISTS fails when two sessions run it at once; whoever holds this lock is alone."""
-
-_VERSIONS = "CREATE TABLE IF NOT EXISTS journal_version (version INTEGER NOT NULL)"
 
 
 class _Outage:
@@ -66,20 +66,20 @@ class _Outage:
         with self._lock:
             return self._error if time.monotonic() - self._gave_up_at < QUIET_S else None
 
-    def wait(self, error: psycopg.Error, first_at: float) -> bool:
-        """Pause before the next try; False when it has lasted too long. first_at: when this act failed first; it ends
+    def wait(self, error: psycopg.Error, first_at: float, most_s: float) -> bool:
+        """Pause before the next try; False when it has lasted most_s. first_at: when this act failed first; it ends
         also what fails always, while others are answered."""
         now = time.monotonic()
         with self._lock:
             self._since = since = self._since or now
-            if now - since >= OUTAGE_S:
+            if now - since >= most_s:
                 self._error, self._gave_up_at = error, now
                 return False
-        if now - first_at >= OUTAGE_S:
+        if now - first_at >= most_s:
             return False
         # A tenth of what it has lasted: quick after a restart, seldom in a long outage.
         pause_s = min(max(FIRST_PAUSE_S, (now - since) / 10), LONGEST_PAUSE_S)
-        with Wait(_JOURNAL, _SILENT, since, OUTAGE_S):
+        with Wait(_DATABASE, _SILENT, since, most_s):
             time.sleep(pause_s)
         return True
 
@@ -90,10 +90,18 @@ class _Outage:
                 self._since, self._error = 0.0, None
 
 
+_LASTING = re.compile(
+    r"authentication failed|no password supplied|role \".*\" does not exist|database \".*\" does not exist"
+    r"|no pg_hba\.conf entry|does not support SSL|certificate|invalid (connection option|integer value)"
+)
+"""Words of libpq and Postgres (English unless its host says otherwise) for what does not pass by itself."""
+
+
 def _may_pass(error: psycopg.Error) -> bool:
     """Whether it is the server's state and not the statement: a connection that is lost or refused, a server that
-    starts or stops (57P01 to 57P03), too many connections, a deadlock."""
-    return isinstance(error, psycopg.OperationalError)
+    starts or stops (57P01 to 57P03), too many connections, a deadlock. Not what a person has to mend: a password
+    (28...), a database that does not exist (3D000); the error of a connection has no code, only words."""
+    return isinstance(error, psycopg.OperationalError) and not _LASTING.search(str(error))
 
 
 _Connection = psycopg.Connection[DictRow]
@@ -154,75 +162,77 @@ class _Connections:
 
 
 class Server:
-    """A Database on a Postgres server, for a journal that many machines share. url: ``postgresql://`` or
-    ``postgres://``, as libpq reads it.
+    """A Database on a Postgres server. url: ``postgresql://`` or ``postgres://``, as libpq reads it.
 
-    Raises InputError (the URL cannot be read), StateTooNew, LocalError (any error of the database). No text of these,
-    nor of what caused them, has the password or a statement's parameters: upload addresses can be secrets.
+    It is asked before this returns; one that does not answer is waited for as in mid-run, but not what cannot pass by
+    itself: a wrong password, a database that does not exist. Raises InputError (the URL cannot be read), LocalError
+    (any error of the database). No text of these, nor of what caused them, has the password or a statement's
+    parameters: upload addresses can be secrets.
     """
 
-    def __init__(self, url: str, tables: Sequence[str], version: int) -> None:
-        """Connect, and create what tables are missing."""
+    def __init__(self, url: str) -> None:
+        """Connect."""
         address = _address(url)
         self._outage = _Outage()
-        self._where = _shown(address)
+        self._answered = False
+        self.where = _shown(address)
         self._connections = _Connections(make_conninfo("", **address))
+        self._made: set[str] = set()
+        self._making = threading.Lock()
         try:
-            self._create(tables, version)
-        except psycopg.Error as error:
-            self.close()
-            raise self._unusable(error) from error
+            self.run(lambda database: database.rows("SELECT 1", {}))
         except BaseException:
             self.close()
             raise
 
-    def run(self, act: Callable[[Transaction], T], *, patient: bool = True) -> T:
+    def run(self, act: Callable[[Transaction], T], *, patient: bool = True, probe: bool = False) -> T:
         """See Database.
 
         A server that went away is waited for, and the act is done again. Nobody knows whether a transaction was kept
         whose commit was not answered, so an act must come to the same when it is done twice.
         """
-        if (given_up := self._outage.given_up()) is not None:
+        if not probe and (given_up := self._outage.given_up()) is not None:
             raise self._unusable(given_up) from given_up
         first_at = 0.0
         while True:
             try:
                 # A server that hangs, as when its own disk does, is told of, too; nobody knows how long that lasts.
-                with Wait(_JOURNAL, _SILENT), self._connections.transaction() as connection:
+                with Wait(_DATABASE, _SILENT), self._connections.transaction() as connection:
                     answer = act(_Transaction(connection))
             except psycopg.Error as error:
                 first_at = first_at or time.monotonic()
-                if not (patient and _may_pass(error) and self._outage.wait(error, first_at)):
+                most_s = OUTAGE_S if self._answered else START_S
+                if not (patient and _may_pass(error) and self._outage.wait(error, first_at, most_s)):
                     raise self._unusable(error) from error
             else:
                 self._outage.over()
+                self._answered = True
                 return answer
 
     def close(self) -> None:
         """Close all connections."""
         self._connections.close()
 
-    def _create(self, tables: Sequence[str], version: int) -> None:
-        """Several processes may start at once, so the database itself is asked to skip what exists. Tables without a
-        version were made before there were any."""
-        with self._connections.transaction() as connection:
-            database = _Transaction(connection)
-            database.rows("SELECT pg_advisory_xact_lock(:lock)", {"lock": TABLE_LOCK})
-            database.change(_VERSIONS, {})
-            [newest] = database.rows("SELECT MAX(version) AS version FROM journal_version", {})
-            if newest["version"] is None:
-                database.change("INSERT INTO journal_version VALUES (:version)", {"version": version})
-            else:
-                check_version(newest["version"], version, what="the transfer journal", where=self._where)
-            for statement in tables:
-                database.change(statement, {})
+    def make(self, tables: Tables) -> None:
+        """See Database. Several processes may start at once, so the database itself is asked to skip what exists."""
+        with self._making:
+            if tables.room in self._made:
+                return
+
+            def create(database: Transaction) -> None:
+                database.rows("SELECT pg_advisory_xact_lock(:lock)", {"lock": TABLE_LOCK})
+                for statement in tables.statements:
+                    database.change(statement, {})
+
+            self.run(create)
+            self._made.add(tables.room)
 
     def _unusable(self, error: psycopg.Error) -> LocalError:
         cause = " ".join(redact_text(str(error) or type(error).__name__).split()).rstrip(".?")
         return LocalError(
-            f"the transfer journal cannot be used: {cause}",
-            where=self._where,
-            do="Check that the server runs, and what `journal` says of it; the same call then goes on",
+            f"the shared database cannot be used: {cause}",
+            where=self.where,
+            do="Check that the server runs, and what `shared.database` says of it; the same call then goes on",
         )
 
 
@@ -241,10 +251,13 @@ class _Transaction:
             return cursor.rowcount
 
 
+_CLOCK = "EXTRACT(EPOCH FROM clock_timestamp())::float8"
+
+
 @functools.cache
 def _query(statement: str) -> str:
-    """A statement of ours, with psycopg's form of named parameters."""
-    return re.sub(r":(\w+)", r"%(\1)s", statement)
+    """A statement of ours, with psycopg's form of named parameters, and Postgres' clock."""
+    return re.sub(r"(?<!:):(\w+)", r"%(\1)s", statement).replace("clock()", _CLOCK)
 
 
 def _address(url: str) -> dict[str, str | int]:
@@ -258,7 +271,7 @@ def _address(url: str) -> dict[str, str | int]:
             raise ValueError
     except (psycopg.Error, ValueError):
         raise InputError(
-            "the URL of the transfer journal cannot be read",
+            "the URL of the shared database cannot be read",
             do="Write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
         ) from None
     return {**_POSTGRES, **{name: value for name, value in given.items() if value is not None}}

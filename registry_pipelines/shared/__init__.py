@@ -1,0 +1,7 @@
+"""What many workers have together: a Postgres database, and an object store, instead of one machine's folder.
+
+``settings`` is the section of the configuration, ``state`` opens what it names (:func:`~registry_pipelines.shared.state
+.open_shared`). ``database`` is the words for tables, on SQLite in a folder or, in ``server``, on Postgres;
+``membership`` who works on the state, and who may not; ``leases`` what one alone does at a time. Times are the
+database's. Without the section none of this is loaded but ``database``, for the journal of a folder.
+"""

@@ -1,0 +1,112 @@
+"""The open state that workers share: one for each process and database, however many chains it runs."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from registry_pipelines.errors import LocalError
+from registry_pipelines.shared.database import Database, open_server
+from registry_pipelines.shared.leases import TABLES, Leases
+from registry_pipelines.shared.membership import Membership, Worker
+from registry_pipelines.shared.settings import Shared
+
+T = TypeVar("T")
+
+
+class SharedState:
+    """What workers share, opened when it is first used: the first use of the database makes this process a member (and
+    raises what :class:`~registry_pipelines.shared.membership.Membership` raises). Safe to use from many threads."""
+
+    def __init__(self, settings: Shared, worker: Worker | None = None) -> None:
+        """No network yet."""
+        self.settings = settings
+        self._worker = worker or Worker()
+        self._lock = threading.RLock()
+        self._database: Database | None = None
+        self._membership: Membership | None = None
+        self._leases: Leases | None = None
+
+    @property
+    def database(self) -> Database:
+        """The tables that all workers see. Raises InputError, LocalError, StateLocked, StateTooNew, ToolMissing."""
+        with self._lock:
+            if self._database is None:
+                database = open_server(self.settings.database.reveal())
+                try:
+                    leases = Leases(database, lambda: self.membership)
+                    membership = Membership(
+                        database,
+                        self.settings,
+                        self._worker,
+                        beaten=lambda each: leases.renewed(each, self.membership.name),
+                    )
+                    database.make(TABLES)
+                except BaseException:
+                    database.close()
+                    raise
+                self._database, self._leases, self._membership = database, leases, membership
+            return self._database
+
+    @property
+    def membership(self) -> Membership:
+        """Who works on it, this process among them. Raises as :attr:`database`."""
+        return self._opened(lambda: self._membership)
+
+    @property
+    def leases(self) -> Leases:
+        """What one alone does at a time. Raises as :attr:`database`."""
+        return self._opened(lambda: self._leases)
+
+    def _opened(self, part: Callable[[], T | None]) -> T:
+        with self._lock:
+            _ = self.database
+            found = part()
+        if found is None:
+            raise AssertionError("an open database without its parts")
+        return found
+
+    def close(self) -> None:
+        """Leave, and close the connections. It opens anew when it is used again."""
+        with self._lock:
+            database, membership = self._database, self._membership
+            self._database = self._membership = self._leases = None
+        if membership:
+            membership.close()
+        if database:
+            database.close()
+
+
+_OPEN: dict[tuple[int, str, str, str], SharedState] = {}
+_OPENING = threading.Lock()
+
+
+def open_shared(settings: Shared, *, configuration: str = "", place: str = "") -> SharedState | None:
+    """The state that a configuration shares with other workers, None where it names no database. The same one for all
+    of this process that ask with the same configuration; closed at its end. configuration, place: see Worker."""
+    if not settings.database:
+        return None
+    key = (os.getpid(), settings.database.reveal(), repr(settings), configuration)
+    with _OPENING:
+        if key not in _OPEN:
+            if not _OPEN:
+                atexit.register(close_all)
+            _OPEN[key] = SharedState(settings, Worker(configuration=configuration, place=place))
+        return _OPEN[key]
+
+
+def close_all() -> None:
+    """Leave every state of this process; it opens anew when it is used again."""
+    with _OPENING:
+        states = [state for (process, *_), state in _OPEN.items() if process == os.getpid()]
+        _OPEN.clear()
+    for state in states:
+        with suppress(LocalError):
+            state.close()
+
+
+__all__ = ["SharedState", "close_all", "open_shared"]
