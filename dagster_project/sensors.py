@@ -7,6 +7,7 @@ image or one release is told in the tick's log and holds nothing else up.
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from time import monotonic
 from typing import Generic, TypeAlias, TypeVar
 
@@ -15,6 +16,7 @@ import dagster as dg
 from dagster_project.memory import Memory, fingerprint, recall
 from dagster_project.moving import whole_keys
 from dagster_project.partitions import PARTITION_TAG, RELEASES, release_keys, under_way
+from dagster_project.people import PROMOTE_JOB
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from registry_pipelines.chain import Chain
@@ -35,6 +37,12 @@ take as long again. What was not reached comes first in the next look."""
 
 MAX_RUNS = 5000
 """Failed runs that are looked at after a cursor was reset, the newest."""
+
+UNFINISHED_DAYS = 1
+"""A run that failed longer ago is a person's: three were asked for by then."""
+
+MAX_RUNS_OF_ONE = 10
+"""The newest runs about one release that are looked at."""
 
 Found = TypeVar("Found")
 """What an image's registry answers to a sensor's question."""
@@ -187,6 +195,7 @@ def follow(
         # A registry that no longer lets us see a repository answers as if it were empty: nothing is removed then.
         gone += [key for key in partitions if image_of(key) in answered and key not in present]
         wanted += lost(instance, known, present, memory)
+        wanted += unfinished(instance, known, present, memory)
         memory.keep({*present, *known}.difference(gone))
     # Dagster fails a tick that names one key twice, and then every tick after it.
     wanted = list(dict.fromkeys(wanted))
@@ -277,6 +286,26 @@ def lost(instance: dg.DagsterInstance, known: Known, present: set[str], memory: 
     settled = settled_releases(instance, known)
     keys = [key for key in known if key in present]
     return [key for key in keys if 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
+
+
+def unfinished(instance: dg.DagsterInstance, known: Known, present: set[str], memory: Memory) -> list[str]:
+    """Releases that were promoted, and whose newest run failed before they were everywhere: its worker died once too
+    often, or a registry did not answer for longer than a step tries. Not those that were tried often enough."""
+    since = datetime.now(UTC) - timedelta(days=UNFINISHED_DAYS)
+    failures = dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=since)
+    failed = {run.tags.get(PARTITION_TAG, "") for run in instance.get_runs(filters=failures, limit=MAX_RUNS)}
+    keys = [key for key in known if key in present and key in failed and 0 < memory.tried(key) < MAX_ATTEMPTS]
+    if not keys:
+        return []
+    promoted, busy = materialized(instance, "promotion"), under_way(instance) | superseded(instance, known)
+    return [key for key in keys if key in promoted and key not in busy and _ended_badly(instance, key)]
+
+
+def _ended_badly(instance: dg.DagsterInstance, key: str) -> bool:
+    """Whether the newest of a release's runs that take it everywhere failed."""
+    runs = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: key}), limit=MAX_RUNS_OF_ONE)
+    ways = [run.status for run in runs if run.job_name in ("release", PROMOTE_JOB)]
+    return ways[:1] == [dg.DagsterRunStatus.FAILURE]
 
 
 def settled_releases(instance: dg.DagsterInstance, known: Known) -> set[str]:

@@ -159,6 +159,23 @@ def test_a_reconcile_asks_again_for_a_lost_run_but_not_for_ever(world: World, mo
     assert asked == [key] * sensors.MAX_ATTEMPTS
 
 
+def test_a_reconcile_asks_again_for_what_was_promoted_and_is_not_everywhere(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its worker died after the promotion, or a target did not answer: nobody else would copy it."""
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
+    key = world.push("app", "v1", GOOD)
+    asked, cursor = tick(world, "push_source", world.looked())
+    assert asked == [key] and world.run(key).success
+    again, cursor = tick(world, "push_source", cursor)
+    assert again == [], "it is everywhere"
+    world.failed_run(key)
+    for _ in range(2, sensors.MAX_ATTEMPTS + 1):
+        again, cursor = tick(world, "push_source", cursor)
+        assert again == [key]
+    assert tick(world, "push_source", cursor)[0] == [], "now it is a person's"
+
+
 def test_a_reconcile_leaves_a_refused_release_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     evil = world.push("app", "v1", EVIL)

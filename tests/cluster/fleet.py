@@ -1,0 +1,162 @@
+"""A configuration with many images, its releases, and what became of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sys
+from collections import Counter
+from collections.abc import Container
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from deploy.cluster.machines import HOST, Cluster, free_ports
+from deploy.cluster.runs import Run, runs
+from registry_pipelines.chain import Chain
+from registry_pipelines.chain.keys import trusted_keys
+from registry_pipelines.config import Config, load
+from registry_pipelines.config.machine import SERVED_BY, STATE
+from registry_pipelines.oci.digest import Digest
+from registry_pipelines.promote.standing import records
+from registry_pipelines.registry.protocol import Place
+from tests.chain.fleet import write_advisory
+from tests.cluster.serving import Upload, uploads
+from tests.scan.images import push_image
+
+TOP = Path(__file__).parents[2]
+SETTINGS = """\
+registries:
+  source: {{kind: embedded, port: {0}}}
+  eu: {{kind: embedded, port: {1}}}
+  gcp: {{kind: embedded, port: {2}}}
+targets:
+  eu: {{registry: eu}}
+  gcp: {{registry: gcp, prefix: replicas}}
+policies:
+  default: {{required: [sbom, vulnerabilities, signature]}}
+signing: {{generate: true}}
+advisories: {{source: advisories}}
+sensors: {{running: true, interval: 1s, max_requests: 50}}
+images:
+"""
+IMAGE = "  {0}: {{registry: source, repository: team/{0}, promote: auto, targets: [eu, gcp]}}\n"
+HASTY = {
+    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 60},
+}
+"""Periods of seconds; the rest is as it is shipped."""
+
+
+@dataclass
+class Fleet:
+    """Images of a configuration, each with a layer that all have and one of its own. released: what was pushed, by
+    image and tag, in the order of pushes."""
+
+    folder: Path
+    images: list[str]
+    layer_bytes: int = 100_000
+    released: dict[tuple[str, str], Digest] = field(default_factory=dict)
+    layers: set[str] = field(default_factory=set)
+    extra: str = ""
+
+    def __post_init__(self) -> None:
+        write_advisory(self.folder / "advisories")
+        text = SETTINGS.format(*free_ports(3)) + "".join(IMAGE.format(name) for name in self.images) + self.extra
+        self.path.write_text(text)
+
+    @property
+    def path(self) -> Path:
+        """The configuration, the same for all machines."""
+        return self.folder / "registry-pipelines.yaml"
+
+    @property
+    def log(self) -> Path:
+        """Of what was uploaded."""
+        return self.folder / "uploads.jsonl"
+
+    def cluster(self, **settings: Any) -> Cluster:
+        """The machines, not started."""
+        made = Cluster(self.path, self.folder / "machines", **settings)
+        made.registries.command = [sys.executable, "-m", "tests.cluster.serving", str(self.path), str(self.log)]
+        made.registries.environment = {**made.registries.environment, "PYTHONPATH": str(TOP)}
+        return made
+
+    def config(self) -> Config:
+        """As one more machine has it."""
+        own = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_PIPELINES_")}
+        return load(self.path, {**own, STATE: str(self.folder / "client"), SERVED_BY: HOST})
+
+    def push(self, image: str, tag: str) -> None:
+        """Push a release as any CI system would."""
+        chain = Chain(self.config())
+        place = Place(chain.registry("source"), f"team/{image}")
+        own = random.Random(f"{image}:{tag}").randbytes(self.layer_bytes)
+        shared = random.Random("shared").randbytes(self.layer_bytes)
+        metadata = f"Metadata-Version: 2.1\nName: goodwheel\nVersion: 1.0\n\n{image} {tag}"
+        info = "usr/lib/python3/site-packages/goodwheel-1.0.dist-info"
+        made = push_image(
+            place,
+            [{"opt/shared.bin": shared}, {"opt/own.bin": own, f"{info}/METADATA": metadata, f"{info}/RECORD": ""}],
+            tag=tag,
+        )
+        self.released[image, tag] = made.digest
+        found = json.loads(place.registry.get_manifest(place.repository, made.digest).raw)
+        self.layers.update(layer["digest"] for layer in found["layers"])
+
+    def promotions(self) -> Counter[tuple[str, str]]:
+        """How many signed records say that each release was promoted."""
+        config = self.config()
+        believed = trusted_keys(load(self.path, {STATE: str(self.folder / "machines" / "registries" / "state")}))
+        chain = Chain(config)
+        return Counter(
+            {
+                (image, tag): len(records(chain.place(image), digest, believed))
+                for (image, tag), digest in self.released.items()
+            }
+        )
+
+    def missing(self, held: Container[str] = ()) -> list[str]:
+        """What is not where it must be: each release at both targets, each channel at its image's newest release. held:
+        releases (``image:tag``) whose run says that a newer one was promoted before them; they stay where they are."""
+        config, wrong = self.config(), []
+        chain = Chain(config)
+        newest = {image: digest for (image, _), digest in self.released.items()}
+        for (image, tag), digest in self.released.items():
+            if f"{image}:{tag}" in held and newest[image] != digest:
+                continue
+            for target in ("eu", "gcp"):
+                place = Place(chain.registry(target), ("replicas/" if target == "gcp" else "") + f"team/{image}")
+                if not _resolves(place, str(digest)):
+                    wrong.append(f"{image}:{tag} is not at {target}")
+        for image, digest in newest.items():
+            if not _resolves(Place(chain.registry("source"), f"team/{image}"), "prod", digest):
+                wrong.append(f"the channel of {image} does not name its newest release")
+        return wrong
+
+    def sent(self) -> list[Upload]:
+        """Uploads of layers of releases to targets."""
+        return [each for each in uploads(self.log) if each.registry != "source" and each.digest in self.layers]
+
+    def sent_twice(self) -> list[tuple[str, str]]:
+        """Targets and layers that were sent there more than once."""
+        counted = Counter((each.registry, each.digest) for each in self.sent())
+        return [key for key, count in counted.items() if count > 1]
+
+
+def _resolves(place: Place, reference: str, digest: Digest | None = None) -> bool:
+    try:
+        found = place.registry.resolve(place.repository, reference)
+    except Exception:  # not there, or nobody answers yet
+        return False
+    return digest is None or found.digest == digest
+
+
+def looked(cluster: Cluster) -> bool:
+    """Whether the push sensor has looked once: what is pushed from now on is new."""
+    return bool(cluster.query("SELECT 1 FROM job_ticks WHERE status IN ('SKIPPED', 'SUCCESS') LIMIT 1"))
+
+
+def releases(cluster: Cluster) -> list[Run]:
+    """Runs of releases, the oldest first."""
+    return [run for run in runs(cluster) if run.job == "release"]
