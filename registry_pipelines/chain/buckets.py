@@ -20,7 +20,12 @@ BUCKETS: tuple[str, ...] = tuple(f"{number:02x}" for number in range(256))
 
 def bucket_of(image: Image) -> str:
     """The bucket of an image: by the hash of its repository, so that images of one repository share what is read."""
-    return hashlib.sha256(f"{image.registry}/{image.repository}".encode()).hexdigest()[:2]
+    return bucket_of_repository(image.registry, image.repository)
+
+
+def bucket_of_repository(registry: str, repository: str) -> str:
+    """The bucket of a repository of one of the configuration's registries."""
+    return hashlib.sha256(f"{registry}/{repository}".encode()).hexdigest()[:2]
 
 
 def filled_buckets(config: Config) -> list[str]:
@@ -59,9 +64,14 @@ class Bucket:
 @contextmanager
 def held(session: Session, kind: str, name: str) -> Iterator[Bucket]:
     """Hold one bucket for a sweep. kind: ``rescan`` for example. Raises StateLocked where another process has it."""
-    folder = session.config.state / ("rescan" if kind == "rescan" else f"sweeps/{kind}")
-    with held_alone(folder / f"{name}.lock", f"another process sweeps bucket {name} ({kind})"):
-        yield Bucket(folder, name)
+    place = kept(session, kind, name)
+    with held_alone(place.folder / f"{name}.lock", f"another process sweeps bucket {name} ({kind})"):
+        yield place
 
 
-__all__ = ["BUCKETS", "Bucket", "bucket_of", "by_bucket", "filled_buckets", "held"]
+def kept(session: Session, kind: str, name: str) -> Bucket:
+    """What is kept of one bucket, for who only reads it."""
+    return Bucket(session.config.state / ("rescan" if kind == "rescan" else f"sweeps/{kind}"), name)
+
+
+__all__ = ["BUCKETS", "Bucket", "bucket_of", "bucket_of_repository", "by_bucket", "filled_buckets", "held", "kept"]

@@ -86,10 +86,10 @@ def _read(session: Session, registries: Sequence[str], manifests: str) -> list[I
         if name not in session.config.registries:
             raise InputError(unknown(name, session.config.registries, "registry"))
     config = session.config
-    return [read(session, [name], manifests=_manifests(config, name, manifests), set_aside=True) for name in names]
+    return [read(session, [name], manifests=manifests_of(config, name, manifests), set_aside=True) for name in names]
 
 
-def _manifests(config: Config, name: str, told: str) -> Manifests:
+def manifests_of(config: Config, name: str, told: str) -> Manifests:
     """Which are read of one registry. Reading one counts as a pull of its image at ECR, which moves what retention and
     usage go by: so not all, where nobody says that our role is excluded."""
     from registry_pipelines.infra.ecr.model import EcrInfra

@@ -48,7 +48,7 @@ def read(
     from registry_pipelines.inventory.reader import read_registry
     from registry_pipelines.inventory.value import join
 
-    readers = {name: _reader(session, name, manifests) for name in names}
+    readers = {name: reader_of(session, name, manifests) for name in names}
     parts = [
         read_registry(name, reader, repositories=repositories, set_aside=set_aside, progress=session.progress)
         for name, reader in readers.items()
@@ -56,7 +56,8 @@ def read(
     return parts[0] if len(parts) == 1 else join(parts)
 
 
-def _reader(session: Session, name: str, manifests: Manifests) -> Reader:
+def reader_of(session: Session, name: str, manifests: Manifests) -> Reader:
+    """How a registry of the configuration is read. manifests: as in :func:`read`."""
     from registry_pipelines.config.clouds import EcrRegistry, GarRegistry
 
     settings = session.config.registries[name]

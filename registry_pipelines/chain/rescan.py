@@ -43,7 +43,6 @@ from registry_pipelines.promote.vex import attested_vex
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.scan.cyclonedx import Remembered
-from registry_pipelines.scan.fingerprints import Fingerprints, Holdings, Package, packages_of
 from registry_pipelines.scan.other_scanners import carried_over
 from registry_pipelines.scan.publish import not_vouched_for, publish_report, read_report, read_sboms
 from registry_pipelines.scan.report import Report
@@ -51,6 +50,7 @@ from registry_pipelines.threads import Pool
 
 if TYPE_CHECKING:  # brings the comparers of versions along
     from registry_pipelines.chain.ship import Tell
+    from registry_pipelines.scan.fingerprints import Package
     from registry_pipelines.scan.match import Matcher
 
 MOST = 2000
@@ -140,6 +140,8 @@ class _Sweep:
         trusted = session.keys.trusted_if_any()
         self._verifier = trusted.also({"scanner": self._signer}) if trusted and self._signer else trusted
         self._facts = matcher.store.facts
+        from registry_pipelines.scan.fingerprints import Fingerprints
+
         self._prints = Fingerprints(matcher.store, self._verifier.key_ids if self._verifier else ())
         self._remembered: Remembered = {}
         self._answers: list[_Answer] = []
@@ -149,6 +151,8 @@ class _Sweep:
 
     def bucket(self, name: str, images: Sequence[Image]) -> None:
         """One bucket: list its releases, match those that are due and that advisories say something else of."""
+        from registry_pipelines.scan.fingerprints import Holdings
+
         with held(self._session, "rescan", name) as kept:
             marks, holdings = _read_marks(kept.read("json")), Holdings.decode(kept.read("packages"))
             listed = [release for image in images for release in self._listed(image)]
@@ -212,6 +216,8 @@ class _Sweep:
             return _Answer(release, "not read", problem=str(error), error=error)
 
     def _matched(self, release: Release, mark: Mark | None, now: datetime) -> _Answer:
+        from registry_pipelines.scan.fingerprints import packages_of
+
         session = self._session.remembering()
         place, policy = session.source(release), session.policy(release)
         verifier = self._verifier.under(policy.attestor_names) if self._verifier else None

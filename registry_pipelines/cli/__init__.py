@@ -93,6 +93,7 @@ GROUPS = {
         "advisories": ("advisories", "Fetch what scans compare with, and say how old it is"),
         "packages": ("packages", "Show where Python packages come from, and publish some"),
         "wheels": ("wheels", "Bring the wheels that a build needs to where no index is"),
+        "sweep": ("sweeps", "Look at a whole fleet in 256 parts: drift, lag, cost"),
         "rescan": ("advisories", "Match new advisories with what is released; no layer is read"),
         "delete": ("deletion", "Delete one image with the evidence that refers to it"),
         "infra": ("infra", "Set registries in clouds as `infra` of the configuration declares"),

@@ -636,6 +636,8 @@ ANSWERS: dict[str, Any] = {
     "wheels push": Results,
     "wheels pull": Results,
     "rescan": Results,
+    "sweep run": Results,
+    "sweep show": Results,
     "delete": Results,
     "infra plan": Results | PlanDifferences,
     "infra apply": Results,

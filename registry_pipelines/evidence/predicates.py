@@ -13,8 +13,8 @@ Role = Literal["builder", "indexer", "scanner", "person", "promoter"]
 """``builder``: what went into an image. ``indexer``: where in its layers files begin, what a start reads of them
 and how long it takes, and which image was made of which other one. ``scanner``: what is in it, and what is known
 against that. ``person``: that it is ours, approvals, a promotion by hand, and that a finding does not matter (VEX).
-``promoter``: verdicts, promotions, receipts of copies, retention plans, backups, roll-outs; bundles that cross an air
-gap, and what came of them."""
+``promoter``: verdicts, promotions, receipts of copies, retention plans, backups, roll-outs, what sweeps of a fleet
+found; bundles that cross an air gap, and what came of them."""
 ROLES: tuple[Role, ...] = get_args(Role)
 
 PROVENANCE_TYPE = "https://slsa.dev/provenance/v1"
@@ -86,6 +86,8 @@ RETENTION_PLAN_TYPE = "application/vnd.registry-pipelines.retention-plan.v1+json
 """What a retention plan was made for; the payload type of an envelope, which is no in-toto statement."""
 EXPIRY_TYPE = "application/vnd.registry-pipelines.expiry.v1+json"
 """What old moments of a backup let go with them; as above."""
+SWEEP_TYPE = "application/vnd.registry-pipelines.sweep.v1+json"
+"""What a sweep found in one bucket of a fleet, by the digest of its file; as above."""
 MIRRORED_TYPE = "application/vnd.registry-pipelines.mirrored.v1+json"
 """When all of an upstream was last brought; as above."""
 QUARANTINE_TYPE = "application/vnd.registry-pipelines.quarantine.v1+json"
@@ -135,6 +137,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     BUNDLE_RECEIPT_TYPE: ("promoter",),
     RETENTION_PLAN_TYPE: ("promoter",),
     EXPIRY_TYPE: ("promoter",),
+    SWEEP_TYPE: ("promoter", "scanner"),
     MIRRORED_TYPE: ("promoter",),
     QUARANTINE_TYPE: ("promoter",),
     BACKUP_TYPE: ("promoter",),

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = (
     "demo", "dev", "serve", "inspect", "copy", "build", "releases", "provenance", "sbom", "scan", "sign", "verify",
     "judge", "approve", "break-glass", "promote", "revoke", "replicate", "mirror", "collect", "config",
-    "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan",
+    "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan", "sweep",
     "advisories", "bases", "bundle", "completion", "diff", "infra", "advise", "doctor", "pin", "events", "node",
     "packages", "wheels", "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema",
     "ship", "status", "stream", "rechunk", "recover", "lint", "report", "deploy", "weights",

@@ -97,6 +97,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "wheels": (["pull", "here/X:1", "--to", "out"], 8),
     "events": (["check"], 8),
     "rescan": (["ap"], 8),
+    "sweep": (["run", "drift", "--bucket", "zz"], 2),
     "admission": (["write", "webhook", "out"], 8),
     "node": (["serve", "--socket", "nowhere"], 8),
     "config": (["check", "--json"], 0),

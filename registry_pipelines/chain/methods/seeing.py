@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,33 @@ class Seeing(Base):
         return cost.report_cost(
             self._session, registries, stored=stored, by=by, months=months, prices=prices, manifests=manifests
         )
+
+    def sweep(
+        self, kind: str, *, bucket: str = "", since: datetime | None = None, most: int | None = None
+    ) -> StageResult:
+        """Sweep a fleet, or one of its 256 buckets: ``drift``, ``lag`` or ``cost``. since: what was wholly swept from
+        then on is passed over. most: releases of a bucket that are compared. Raises InputError, ToolMissing,
+        LocalError, StateLocked (another process has the bucket)."""
+        from registry_pipelines.chain import sweeps
+
+        named = sweeps.kind_of(kind)
+        return sweeps.sweep(self._session, named, bucket=bucket, since=since, most=most or sweeps.MOST)
+
+    def sweep_buckets(
+        self, kind: str, buckets: Sequence[str], *, since: datetime | None = None
+    ) -> Iterator[tuple[str, StageResult | None]]:
+        """Each of some buckets with its result, as it is done; None for one that another process has. Raises the same
+        as :meth:`sweep`."""
+        from registry_pipelines.chain import sweeps
+
+        return sweeps.swept(self._session, sweeps.kind_of(kind), buckets, since=since)
+
+    def swept(self, kind: str, *, parquet: Path | None = None) -> StageResult:
+        """What the last sweeps of all buckets found, together; asks no registry. parquet: a file for all rows. Raises
+        InputError, ToolMissing, LocalError."""
+        from registry_pipelines.chain import sweeps
+
+        return sweeps.shown(self._session, sweeps.kind_of(kind), parquet=parquet)
 
     def with_costs(self, result: StageResult, inventory: Inventory, *, prices: Path | None = None) -> StageResult:
         """The result of an inventory with what its storage costs: ``tables["costs"]``. Raises InputError."""
