@@ -1,7 +1,8 @@
 """Memories in one SQLite file of the state folder, of layers that were made and where they were seen.
 
 Losing such a file costs time, never correctness: what is no database is replaced, and tables of an older version are
-emptied. Used by the stages that make layers.
+emptied. Used by the stages that make layers. Of a state that several machines share, what one of them keeps here the
+others find, too (``oci.behind``).
 """
 
 from __future__ import annotations
@@ -11,8 +12,13 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from registry_pipelines.errors import LocalError
+from registry_pipelines.oci.behind import behind
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.versions import claim_file
 
@@ -88,9 +94,36 @@ class LayerCache:
         """Repositories of a registry that held the blob."""
         query = "SELECT repository FROM seen WHERE digest = ? AND registry = ? ORDER BY repository LIMIT ?"
         with self.using() as database:
-            return [row[0] for row in database.execute(query, (str(digest), registry, MAX_SEEN))]
+            found = [row[0] for row in database.execute(query, (str(digest), registry, MAX_SEEN))]
+        if found:
+            return found
+        there = self.from_others("seen", f"{digest} {registry}", str)
+        return [there] if there else []
 
     def remember_seen(self, digest: Digest, registry: str, repository: str) -> None:
         """Keep that a repository holds the blob."""
         with self.using() as database:
-            database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", (str(digest), registry, repository))
+            row = (str(digest), registry, repository)
+            new = database.execute("INSERT OR IGNORE INTO seen VALUES (?, ?, ?)", row).rowcount > 0
+        if new:
+            self.for_others("seen", f"{digest} {registry}", repository)
+
+    def from_others(self, table: str, key: str, shape: Any) -> Any:
+        """What another machine keeps under a key, which is to be as good here as there; None when none does."""
+        found = behind(self._path).value(self._kind(table), _name(key))
+        try:
+            return None if found is None else msgspec.json.decode(found, type=ready(shape))
+        except (msgspec.MsgspecError, RecursionError):
+            return None
+
+    def for_others(self, table: str, key: str, value: object) -> None:
+        """Keep it for the other machines, in the background."""
+        behind(self._path).keep_value(self._kind(table), _name(key), msgspec.json.encode(value))
+
+    def _kind(self, table: str) -> str:
+        return f"{self._path.parent.name}/{self._path.stem}/v{self._version}/{table}"
+
+
+def _name(key: str) -> str:
+    """Keys may be longer than what a database finds quickly."""
+    return Digest.of(key.encode())

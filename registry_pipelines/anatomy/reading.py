@@ -6,9 +6,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from registry_pipelines.oci.behind import in_turns
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.record import LayerRecord
-from registry_pipelines.oci.layer.store import LayerStore
+from registry_pipelines.oci.layer.store import LayerStore, layer_turn
 from registry_pipelines.oci.layer.walk import LayerWalk
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.progress import Progress
@@ -51,8 +52,9 @@ def read_layers(
     """
     reader = _Reader(place, state, progress, records=records)
     unique = {(layer.digest, diff_id): layer for layer, diff_id in layers}
+    order = in_turns(state, list(unique))
     with Pool(min(WORKERS, os.cpu_count() or 1), "anatomy-layer") as pool:
-        found = dict(zip(unique, pool.map(reader.read, unique, unique.values()), strict=True))
+        found = dict(zip(order, pool.map(reader.read, order, (unique[key] for key in order)), strict=True))
     return [found[layer.digest, diff_id] for layer, diff_id in layers]
 
 
@@ -63,13 +65,22 @@ class _Reader:
     def read(self, key: tuple[Digest, Digest], layer: Descriptor) -> ReadLayer:
         if skipped := unreadable(layer):
             return ReadLayer(layer, None, None, problem=skipped.detail)
-        diff_id, task = key[1], f"anatomy {layer.digest.short}"
+        if known := self._known(key[1], layer):
+            return known
+        with layer_turn(self._state, key[1], layer.digest):
+            return self._known(key[1], layer) or self._read(key[1], layer)
+
+    def _known(self, diff_id: Digest, layer: Descriptor) -> ReadLayer | None:
         store = LayerStore(self._state / "layers")
         record = (store.get if self._records else store.listing)(diff_id, layer.digest)
         content = Kept(self._state).layer(diff_id, layer.digest)
-        if record is not None and content is not None:
-            self._progress.end(task, note="known")
-            return ReadLayer(layer, record, content)
+        if record is None or content is None:
+            return None
+        self._progress.end(_task(layer), note="known")
+        return ReadLayer(layer, record, content)
+
+    def _read(self, diff_id: Digest, layer: Descriptor) -> ReadLayer:
+        task = _task(layer)
         collected: list[LayerContent] = []
 
         def collect(walk: LayerWalk) -> None:
@@ -88,3 +99,7 @@ class _Reader:
             )
         self._progress.end(task)
         return ReadLayer(layer, record, collected[0], fetched=True)
+
+
+def _task(layer: Descriptor) -> str:
+    return f"anatomy {layer.digest.short}"

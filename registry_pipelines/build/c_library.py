@@ -147,7 +147,7 @@ def _layer_says(
     that a Python program names, or empty. ``pythons``: versions of such programs."""
     # By both: the diffID is the image's own word until the layer was read.
     key = f"base {FORMAT} {platform.architecture} {layer.digest} {diff_id}"
-    known = cache.note(key)
+    known = cache.fact(key)
     if isinstance(known, dict):
         return known
     where = f"{place}@{layer.digest}"
@@ -162,7 +162,7 @@ def _layer_says(
         "loader": reading.loader,
         "pythons": reading.pythons,
     }
-    cache.remember_note(key, said)
+    cache.remember_fact(key, said)
     return said
 
 

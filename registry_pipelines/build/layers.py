@@ -212,7 +212,7 @@ class _Build:
         identity += [layer.digest for layer in image.base.descriptors]
         note = f"links {hashlib.sha256(encode_json(identity)).hexdigest()}"
         with suppress(ManifestInvalid):
-            return decode_json(json.dumps(self.cache.note(note)).encode(), LinkReport)
+            return decode_json(json.dumps(self.cache.fact(note)).encode(), LinkReport)
         store, jobs = self.builder._links, {job.key: job for each in plan.jobs for job in (each, marked(each))}
         own = known_links(
             [(layer, diff_id) for layer, diff_id, _ in layers],
@@ -232,7 +232,7 @@ class _Build:
             own=lambda number: number >= len(below),
         )
         if not any(finding.kind == "unread" for finding in report.findings):
-            self.cache.remember_note(note, json.loads(encode_json(report)))
+            self.cache.remember_fact(note, json.loads(encode_json(report)))
         return report
 
     def _check_version(self, plans: Sequence[PlatformPlan], jobs: Sequence[LayerJob]) -> None:

@@ -246,12 +246,12 @@ def _read_inventory(wheel: StoredWheel, scheme: Scheme, cache: BuildCache, opene
     """``paths``, ``version`` and ``notes``, from the cache or the file. Raises WheelInvalid."""
     locked = wheel.locked
     key = f"inventory {WHEEL_FORMAT} {locked.sha256} {locked.filename} {_scheme_identity(scheme)}"
-    known = cache.note(key)
+    known = cache.fact(key)
     if not isinstance(known, dict):
         read = opened[wheel.path] = open_wheel(wheel.path)
         inventory = take_inventory(read, scheme)
         known = {"paths": dict(inventory.paths), "version": inventory.version, "notes": inventory.notes}
-        cache.remember_note(key, known)
+        cache.remember_fact(key, known)
     return known
 
 

@@ -53,10 +53,10 @@ def stands_in(image: BaseImage, row: LayerRow, cache: BuildCache) -> bool | None
     if lowest == last and layers[lowest][0].digest == row.digest:
         return True
     key = f"untouched {FORMAT} {row.diff_id} {' '.join(str(layer.digest) for layer, _ in layers[lowest:])}"
-    known = cache.note(key)
+    known = cache.fact(key)
     if not isinstance(known, bool):
         known = _untouched(image, layers[lowest:])
-        cache.remember_note(key, known)
+        cache.remember_fact(key, known)
     return known
 
 

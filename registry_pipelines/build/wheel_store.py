@@ -1,4 +1,5 @@
-"""Wheel files by hash, in the state folder. Local wheels are linked into it, not copied; nothing is hashed twice."""
+"""Wheel files by hash, in the state folder. Local wheels are linked into it, not copied; nothing is hashed twice. What
+was fetched from an index the other machines of a shared state find, too: it is what its name's hash says."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ from pathlib import Path
 
 from registry_pipelines.build.cache import BuildCache
 from registry_pipelines.errors import WheelInvalid
+from registry_pipelines.oci.behind import behind, file_pieces
 from registry_pipelines.registry.protocol import BUFFER_BYTES
 from registry_pipelines.threads import Pool
+
+_KIND = "wheels/v1"
 
 SCRATCH = "resolve-"
 """Beginning of the names of folders in which questions to pip are worked on."""
@@ -37,13 +41,18 @@ class WheelStore:
         self._cache = cache
 
     def find(self, sha256: str, filename: str) -> Path | None:
-        """The file, None when it is not there (any more)."""
+        """The file, None when it is not there (any more), and no machine that shares the state has it."""
         path = self.root / sha256 / filename
+        there = self._has(path, sha256) or (behind(self.root).fetch(_KIND, sha256, path) and self._has(path, sha256))
+        return path if there else None
+
+    def _has(self, path: Path, sha256: str) -> bool:
+        """Whether the file is there; one with another hash is taken away."""
         with contextlib.suppress(FileNotFoundError):
             if self.sha256(path) == sha256:
-                return path
+                return True
             path.unlink(missing_ok=True)
-        return None
+        return False
 
     def sha256(self, path: Path, over: threading.Event | None = None) -> str:
         """The hex digest of any file; read only when it is not known or the file was touched. Empty, and not
@@ -98,6 +107,7 @@ class WheelStore:
         target = self._place(path.name, sha256)
         path.replace(target)
         self._remember(_identity(target), sha256)
+        behind(self.root).keep(_KIND, sha256, file_pieces(target))
         return target
 
     def link(self, path: Path, filename: str) -> str:
@@ -107,7 +117,7 @@ class WheelStore:
         """
         before, sha256 = path.stat(), self.sha256(path)
         target = self._place(filename, sha256)
-        if self.find(sha256, filename):
+        if self._has(target, sha256):
             return sha256
         new = target.with_name(f".{target.name}.{os.getpid()}-{threading.get_ident()}")
         new.unlink(missing_ok=True)

@@ -2,7 +2,8 @@
 
 ``digest``, ``references`` and ``platforms`` are the names of things, parsed once where they come in; ``tags`` reads a
 tag as a version. ``manifests`` holds manifests, indexes, configs and descriptors, with ``media_types``; ``referrers``
-reads lists of what refers to a manifest. ``layer`` reads layers, once. ``layout`` is an OCI layout folder,
+reads lists of what refers to a manifest. ``layer`` reads layers, once. ``behind`` is where other
+machines keep what caches here lack, ``kept_json`` a file of such a cache. ``layout`` is an OCI layout folder,
 ``layout_index`` its ``index.json``, ``blob_folder`` its blobs. ``elf`` reads what a dynamic loader reads of a file.
 
 ``go_json`` reads an image config as the programs do that start images, ``times`` the dates of documents; ``files``

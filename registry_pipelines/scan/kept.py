@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
-from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import replaced
+from registry_pipelines.oci.kept_json import read_kept, write_kept
 from registry_pipelines.oci.layer.store import record_key
-from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.report import PlatformPackages
 
@@ -21,7 +18,7 @@ _T = TypeVar("_T", LayerContent, PlatformPackages)
 
 
 class Kept:
-    """Files below ``scan/`` of the state folder, which may be deleted at any time."""
+    """Files below ``scan/`` of the state folder, which may be deleted at any time; others that share it find them."""
 
     def __init__(self, state: Path) -> None:
         self._folder = state / "scan" / f"v{FORMAT}"
@@ -46,11 +43,11 @@ class Kept:
         return self._folder / kind / digest.algorithm / f"{digest.hex}.json"
 
     def _read(self, kind: str, digest: Digest, shape: type[_T]) -> _T | None:
-        """None also when it cannot be read: then it is made again."""
-        with suppress(OSError, ManifestInvalid):
-            return decode_json(self._path(kind, digest).read_bytes(), shape)
-        return None
+        return read_kept(self._path(kind, digest), shape, kind=_entry(kind), name=str(digest))
 
     def _write(self, kind: str, digest: Digest, content: LayerContent | PlatformPackages) -> None:
-        with replaced(self._path(kind, digest)) as temporary:
-            temporary.write_bytes(encode_json(content))
+        write_kept(self._path(kind, digest), content, kind=_entry(kind), name=str(digest))
+
+
+def _entry(kind: str) -> str:
+    return f"scan/v{FORMAT}/{kind}"

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from registry_pipelines.errors import ManifestInvalid
+from registry_pipelines.oci.behind import in_turns
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.decompress import Readable
 from registry_pipelines.oci.layer.inflate import stops_at_blocks
@@ -117,9 +118,10 @@ class _Scanner:
             )
         pairs = list(zip(diff_ids, manifest.layers, strict=True))
         unique = {(diff_id, layer.digest): layer for diff_id, layer in pairs}
-        contents = {key: self._known(key) for key in unique}
-        unread = [key for key in unique if contents[key] is None]
         cores = os.cpu_count() or 1
+        with Pool(min(WORKERS, cores), "known-layer") as pool:
+            contents = dict(zip(unique, pool.map(self._known, unique), strict=True))
+        unread = in_turns(self._store.folder, [key for key in unique if contents[key] is None])
         # Two threads for one layer are slower together than two for two, where there are so many.
         read = partial(self._layer, alone=len(unread) < cores)
         with Pool(min(WORKERS, cores), "scan-layer") as pool:
@@ -134,6 +136,10 @@ class _Scanner:
 
     def _layer(self, key: _Key, layer: Descriptor, *, alone: bool) -> LayerContent:
         """alone: fewer layers are read than there are cores."""
+        with self._store.turn(*key):
+            return self._known(key) or self._read(key, layer, alone=alone)
+
+    def _read(self, key: _Key, layer: Descriptor, *, alone: bool) -> LayerContent:
         diff_id, task = key[0], _task(key)
         self._progress.begin(task, total_bytes=layer.size)
         with (

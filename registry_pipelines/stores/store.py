@@ -54,6 +54,9 @@ RETRY_S = 120.0
 """A store that answers 5xx or nothing is asked again for so long."""
 
 _SCHEMES = ("s3", "gs", "az")
+_FOLDER = "file://"
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+"""Where AWS's own SDKs find a store that is another's."""
 _SECRET = re.compile(r"(://[^/\s?]+[^\s?]*)\?[^\s)]*")
 _NOT_PARTIAL = ("non-partial response", "NotPartial")
 """Obstore's words for a store that answers a range with all of the object; it has no class of its own for it."""
@@ -333,14 +336,23 @@ class ObjectStore:
 
 
 def open_store(
-    address: str, *, region: str = "", endpoint: str = "", aws_profile: str = "", lasting_uploads: bool = False
+    address: str,
+    *,
+    region: str = "",
+    endpoint: str = "",
+    aws_profile: str = "",
+    lasting_uploads: bool = False,
+    timeout_s: float = TIMEOUT_S,
+    retry_s: float = RETRY_S,
 ) -> ObjectStore:
     """A store by its address; nothing is asked yet.
 
-    address: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``, or a folder, which is made where
-    it is not there. endpoint: of a store that speaks S3 and is not AWS; plain HTTP for ``http://``. aws_profile:
-    whose credentials; the default chain of boto3 unless told, or where boto3 is not there the environment's. Google's
-    are the application default ones, Azure's the environment's. lasting_uploads: have ``parts``, where there are any.
+    address: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``, or a folder (``file:///FOLDER``
+    or its path), which is made where it is not there. endpoint: of a store that speaks S3 and is not AWS; plain HTTP
+    for ``http://``; that of the environment (``AWS_ENDPOINT_URL``) unless told. aws_profile: whose credentials; the
+    default chain of boto3 unless told, or where boto3 is not there the environment's. Google's are the application
+    default ones, Azure's the environment's. lasting_uploads: have ``parts``, where there are any.
+    timeout_s, retry_s: of one request, and how long a store that does not answer is asked again.
 
     Raises InputError: no such address; ToolMissing: ``obstore`` is not installed.
     """
@@ -348,8 +360,8 @@ def open_store(
     from obstore.exceptions import BaseError
     from obstore.store import LocalStore, from_url
 
-    if "://" not in address:
-        folder = Path(address).expanduser().absolute()
+    if "://" not in address or address.startswith(_FOLDER):
+        folder = Path(address.removeprefix(_FOLDER)).expanduser().absolute()
         with local_errors(folder):
             return ObjectStore(LocalStore(folder, mkdir=True), str(folder), folder)
     parts = urlsplit(address)
@@ -360,6 +372,7 @@ def open_store(
     _keep_arenas_few()
     more: dict[str, Any] = {}
     if scheme == "s3":
+        endpoint = endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS)), None) or ""
         more = _of_s3(region, endpoint, aws_profile)
         if lasting_uploads:
             from registry_pipelines.stores.parts import part_uploads  # with boto3
@@ -371,8 +384,8 @@ def open_store(
         try:
             client = from_url(
                 address,
-                client_options={"timeout": f"{TIMEOUT_S:g}s", "allow_http": endpoint.startswith("http://")},
-                retry_config={"retry_timeout": timedelta(seconds=RETRY_S)},
+                client_options={"timeout": f"{timeout_s:g}s", "allow_http": endpoint.startswith("http://")},
+                retry_config={"retry_timeout": timedelta(seconds=retry_s)},
                 **more,
             )
         except (BaseError, TypeError, ValueError) as error:

@@ -109,9 +109,12 @@ class LayerConverter:
 
     def _hold(self, layer: Descriptor, diff_id: Digest) -> None:
         """What stays as it is is vouched for, too: hold it against its diffID. Raises DigestMismatch."""
-        if self._store.get(diff_id, layer.digest) is None:
-            with BlobStream(self._source, layer) as stream:
-                self._store.read(stream, layer, diff_id, where=f"{self._source}@{layer.digest}")
+        if self._store.get(diff_id, layer.digest) is not None:
+            return
+        with self._store.turn(diff_id, layer.digest):
+            if self._store.get(diff_id, layer.digest) is None:
+                with BlobStream(self._source, layer) as stream:
+                    self._store.read(stream, layer, diff_id, where=f"{self._source}@{layer.digest}")
 
     def _existing(self, layer: Descriptor, diff_id: Digest) -> tuple[ConvertedLayer | None, str]:
         """The layer itself where it is eStargz, and its table is right; and why it is not, where it says it were."""

@@ -23,6 +23,9 @@ _TABLES = (
 )
 
 
+_Row = tuple[str, str, int, str, int | None, str, str]
+
+
 @dataclass(frozen=True)
 class ConvertedLayer:
     """A layer in its new form."""
@@ -46,13 +49,15 @@ class ConvertedLayers(LayerCache):
 
     def find(self, layer: Descriptor, diff_id: Digest, options: Mapping[str, Any]) -> ConvertedLayer | None:
         """What this layer came out as with these options. layer: as its manifest names it; diff_id: as its config."""
+        key = _key(layer, diff_id, options)
         with self.using() as database:
-            row = database.execute(
-                "SELECT digest, diff_id, size, annotations, chunks, note, missing FROM layers WHERE key = ?",
-                (_key(layer, diff_id, options),),
-            ).fetchone()
+            query = "SELECT digest, diff_id, size, annotations, chunks, note, missing FROM layers WHERE key = ?"
+            row = database.execute(query, (key,)).fetchone()
         if row is None:
-            return None
+            row = self.from_others("layers", key, _Row)
+            if row is None:
+                return None
+            self._put(key, row)
         descriptor = Descriptor(
             media_type=media_types.OCI_LAYER_GZIP, digest=Digest(row[0]), size=row[2], annotations=json.loads(row[3])
         )
@@ -61,12 +66,15 @@ class ConvertedLayers(LayerCache):
     def keep(self, layer: Descriptor, diff_id: Digest, options: Mapping[str, Any], made: ConvertedLayer) -> None:
         """Keep what a layer came out as."""
         notes = json.dumps(made.descriptor.annotations)
-        row = (
-            *(_key(layer, diff_id, options), str(made.descriptor.digest), str(made.diff_id), made.descriptor.size),
-            *(notes, made.chunks, made.note, json.dumps(made.missing)),
-        )
+        key, digest = _key(layer, diff_id, options), str(made.descriptor.digest)
+        size, missing = made.descriptor.size, json.dumps(made.missing)
+        row = (digest, str(made.diff_id), size, notes, made.chunks, made.note, missing)
+        self._put(key, row)
+        self.for_others("layers", key, row)
+
+    def _put(self, key: str, row: _Row) -> None:
         with self.using() as database:
-            database.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            database.execute("INSERT OR REPLACE INTO layers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", (key, *row))
 
 
 def _key(layer: Descriptor, diff_id: Digest, options: Mapping[str, Any]) -> str:

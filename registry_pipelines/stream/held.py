@@ -42,8 +42,10 @@ def _fits(place: Place, layer: Descriptor, diff_id: Digest, store: LayerStore) -
     if store.get(diff_id, layer.digest) is not None:
         return True
     try:
-        with BlobStream(place, layer) as stream:
-            store.read(stream, layer, diff_id, where=f"{place}@{layer.digest}")
+        with store.turn(diff_id, layer.digest):
+            if store.get(diff_id, layer.digest) is None:
+                with BlobStream(place, layer) as stream:
+                    store.read(stream, layer, diff_id, where=f"{place}@{layer.digest}")
     except ContentError:
         return False
     return True

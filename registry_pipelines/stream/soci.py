@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines.errors import IndexInvalid, LayerInvalid, ManifestInvalid
+from registry_pipelines.oci.behind import in_turns
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.store import LayerStore
@@ -95,7 +96,7 @@ def index_layers(
     for layer, _ in layers.values():
         if skipped := passed_over(layer, min_layer_bytes):
             found[layer.digest] = skipped
-    left = [pair for digest, pair in layers.items() if digest not in found]
+    left = in_turns(store.folder, [pair for digest, pair in layers.items() if digest not in found])
     with Pool(min(WORKERS, os.cpu_count() or 1), "soci-layer") as pool:
         found |= {layer.digest: each for (layer, _), each in zip(left, pool.map(maker.table, left), strict=True)}
     return _gathered(manifest, found, tuple(prefetch), subject)
@@ -136,11 +137,19 @@ class _Maker:
         return _Table(Piece(line, target, len(spans.points)), record, spans)
 
     def _record(self, layer: Descriptor, diff_id: Digest) -> LayerRecord:
-        known = self.store.get(diff_id, layer.digest, span_bytes=self.span_bytes)
-        task = f"index {layer.digest.short}"
-        if known is not None:
-            self.progress.end(task, note="known")
+        if known := self._known(layer, diff_id):
             return known
+        with self.store.turn(diff_id, layer.digest):
+            return self._known(layer, diff_id) or self._read(layer, diff_id)
+
+    def _known(self, layer: Descriptor, diff_id: Digest) -> LayerRecord | None:
+        record = self.store.get(diff_id, layer.digest, span_bytes=self.span_bytes)
+        if record is not None:
+            self.progress.end(f"index {layer.digest.short}", note="known")
+        return record
+
+    def _read(self, layer: Descriptor, diff_id: Digest) -> LayerRecord:
+        task = f"index {layer.digest.short}"
         self.progress.begin(task, total_bytes=layer.size)
         with BlobStream(self.place, layer) as reader:
             stream, where = Counted(reader, self.progress, task), f"{self.place}@{layer.digest}"

@@ -188,7 +188,7 @@ class _Run:
 
     def _there(self, origin: Digest) -> Rechunked | None:
         """What an earlier run made of this very image, when it is at the target."""
-        note = self._cache.note(self._note_key(origin))
+        note = self._cache.fact(self._note_key(origin))
         try:
             known = decode_json(str(note).encode(), _Known)
         except ManifestInvalid:
@@ -204,7 +204,7 @@ class _Run:
 
     def _remember(self, result: Rechunked) -> None:
         known = _Known(result, dict(self._previous))
-        self._cache.remember_note(self._note_key(result.origin), encode_json(known).decode())
+        self._cache.remember_fact(self._note_key(result.origin), encode_json(known).decode())
 
     def _note_key(self, origin: Digest) -> str:
         return f"rechunked {VERSION} {CODEC} {origin} {msgspec.json.encode(self._options).decode()}"

@@ -65,10 +65,13 @@ def layer_links(
 
 def _layer(place: Place, layer: Descriptor, diff_id: Digest, store: LinkStore, progress: Progress) -> LayerLinks | None:
     known = store.get(diff_id, layer.digest)
-    if known is not None:
+    if known is not None or layer.media_type not in media_types.LAYERS:
         return known
-    if layer.media_type not in media_types.LAYERS:
-        return None
+    with store.turn(diff_id, layer.digest):
+        return store.get(diff_id, layer.digest) or _read(place, layer, diff_id, store, progress)
+
+
+def _read(place: Place, layer: Descriptor, diff_id: Digest, store: LinkStore, progress: Progress) -> LayerLinks:
     task, where = f"libraries of {layer.digest.short}", f"{place}@{layer.digest}"
     progress.begin(task, total_bytes=layer.size)
     try:

@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import posixpath
 import re
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.elf import MAGIC, ElfFacts, ElfStream
-from registry_pipelines.oci.files import replaced
-from registry_pipelines.oci.layer.store import record_key
+from registry_pipelines.oci.kept_json import read_kept, write_kept
+from registry_pipelines.oci.layer.store import layer_turn, record_key
 from registry_pipelines.oci.layer.walk import OPAQUE_WHITEOUT, WHITEOUT_PREFIX, LayerWalk
-from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.oci.manifests import encode_json
 
 FORMAT = 1
 """Part of the paths; raised when reading a layer gives something else than before."""
+_KIND = f"links/v{FORMAT}"
 
 MAX_ITEMS = 400_000
 """Files, links and whiteouts that are kept of a layer; CUDA and PyTorch together have 15,000."""
@@ -222,14 +222,15 @@ class LinkStore:
 
     def get(self, diff_id: Digest, digest: Digest) -> LayerLinks | None:
         """What is in a layer; None when nobody looked, or what is kept is damaged."""
-        with suppress(OSError, ManifestInvalid):
-            return decode_json(self._path(diff_id, digest).read_bytes(), LayerLinks)
-        return None
+        return read_kept(self._path(diff_id, digest), LayerLinks, kind=_KIND, name=str(record_key(diff_id, digest)))
 
     def keep(self, diff_id: Digest, digest: Digest, links: LayerLinks) -> None:
         """diff_id, digest: of the bytes that were read, not what a manifest says. Raises DiskFull, LocalError."""
-        with replaced(self._path(diff_id, digest)) as temporary:
-            temporary.write_bytes(encode_json(links))
+        write_kept(self._path(diff_id, digest), links, kind=_KIND, name=str(record_key(diff_id, digest)))
+
+    def turn(self, diff_id: Digest, digest: Digest) -> AbstractContextManager[object]:
+        """See :func:`~registry_pipelines.oci.layer.store.layer_turn`."""
+        return layer_turn(self._folder, diff_id, digest)
 
     def _path(self, diff_id: Digest, digest: Digest) -> Path:
         name = record_key(diff_id, digest).hex

@@ -3,6 +3,9 @@
 A record is a folder, made under another name and renamed when it is whole; what is there by its name is whole, and
 checksums say whether it still is. Any number of processes may read, write and delete: two that read the same layer at
 once both do the work, and the first one's record stays. Everything here may be deleted at any time.
+
+Of a state that several machines share, a record that is not in this folder is looked for where the others keep theirs
+(``oci.behind``), and one that is made here is sent there; ``turn`` has one machine read a layer while the others wait.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
 from registry_pipelines.errors import LayerInvalid, ManifestInvalid
+from registry_pipelines.oci.behind import behind
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.checkpoints import SPAN_BYTES
 from registry_pipelines.oci.layer.decompress import Readable
+from registry_pipelines.oci.layer.packed import packed, unpack
 from registry_pipelines.oci.layer.record import LayerRecord, RecordFacts, RecordWriter
 from registry_pipelines.oci.layer.walk import LayerWalk, open_layer
 from registry_pipelines.oci.manifests import Descriptor
@@ -35,6 +40,8 @@ MAX_BYTES = 4 * 1024**3
 _LISTING = 0
 """What stands for the bytes of a span in a listing's name."""
 
+_KIND = f"layers/v{FORMAT}"
+
 _ABANDONED_S = 24 * 3600
 """A folder that is still being written was left by a process that was killed, when nothing was written for so long."""
 
@@ -48,6 +55,12 @@ def record_key(diff_id: Digest, digest: Digest) -> Digest:
     return Digest.of(f"{diff_id} {digest}".encode())
 
 
+def layer_turn(folder: Path, diff_id: Digest, digest: Digest) -> AbstractContextManager[object]:
+    """Be the only one who reads a layer for a state folder, or a folder in it, of all machines that share it. Ask once
+    more what is known of the layer before it is read: another machine may have read it meanwhile."""
+    return behind(folder).turn(f"layer {record_key(diff_id, digest)}")
+
+
 class LayerStore:
     """The records below ``folder``; there is nothing to close."""
 
@@ -56,13 +69,41 @@ class LayerStore:
     ) -> None:
         """collect: looks at the entries of what :meth:`read` reads, in the same pass (``scan.collecting``)."""
         self._collect = collect
-        self._root = folder
+        self.folder = folder
         self._folder = folder / f"v{FORMAT}"
         self._max_bytes = max_bytes
 
     def get(self, diff_id: Digest, digest: Digest, *, span_bytes: int = SPAN_BYTES) -> LayerRecord | None:
         """What was found of this layer; None when nobody read it, or what is kept is damaged (then it is deleted)."""
-        return self._open(self._path(diff_id, digest, span_bytes))
+        path = self._path(diff_id, digest, span_bytes)
+        return self._open(path) or self._from_others(path, diff_id, digest)
+
+    def turn(self, diff_id: Digest, digest: Digest) -> AbstractContextManager[object]:
+        """See :func:`layer_turn`."""
+        return layer_turn(self.folder, diff_id, digest)
+
+    def _from_others(self, path: Path, diff_id: Digest, digest: Digest) -> LayerRecord | None:
+        """A record that another machine made, which is in this folder from then on."""
+        others, temporary = behind(self.folder), self._folder / f".fetching-{uuid.uuid4().hex}"
+        bundle = temporary / "packed"
+        if not others.fetch(_KIND, path.name, bundle):
+            return None
+        try:
+            unpack(bundle, temporary)
+            bundle.unlink()
+            record = LayerRecord(temporary)
+            if (record.diff_id, record.digest) != (diff_id, digest):
+                raise LayerInvalid("this is the record of another layer", where=str(path))
+            self._put(temporary, path)
+        except (ManifestInvalid, LayerInvalid):
+            others.drop(_KIND, path.name)
+            return None
+        except OSError:
+            return None
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self._make_room()
+        return record
 
     def _open(self, path: Path) -> LayerRecord | None:
         if not path.is_dir():
@@ -78,18 +119,18 @@ class LayerStore:
 
     def delete(self, diff_id: Digest, digest: Digest, *, span_bytes: int = SPAN_BYTES) -> None:
         """Forget what was found of a layer, if anything was: who reads it next looks again."""
-        self._delete(self._path(diff_id, digest, span_bytes))
+        path = self._path(diff_id, digest, span_bytes)
+        self._delete(path)
+        behind(self.folder).drop(_KIND, path.name)
 
     def listing(self, diff_id: Digest, digest: Digest) -> LayerRecord | None:
         """The same for who needs nothing but entries and places: a record, whatever its spans, or a listing."""
-        record = self.get(diff_id, digest)
-        if record is not None:
-            return record
-        known = self._path(diff_id, digest, 0)
-        for path in sorted(known.parent.glob(f"{known.name.rpartition('-')[0]}-*"), reverse=True):
+        default, known = self._path(diff_id, digest, SPAN_BYTES), self._path(diff_id, digest, _LISTING)
+        others = sorted(known.parent.glob(f"{known.name.rpartition('-')[0]}-*"), reverse=True)
+        for path in (default, *others):
             if record := self._open(path):
                 return record
-        return None
+        return self._from_others(known, diff_id, digest) or self._from_others(default, diff_id, digest)
 
     @contextmanager
     def writing(self, *, span_bytes: int = SPAN_BYTES, listing: bool = False) -> Iterator[RecordWriter]:
@@ -144,13 +185,18 @@ class LayerStore:
     def _install(self, temporary: Path, facts: RecordFacts, span_bytes: int) -> None:
         path = self._path(facts.diff_id, facts.digest, span_bytes)
         with local_errors(self._folder):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.rename(path)
-            except OSError:
-                if not path.is_dir():
-                    raise
+            self._put(temporary, path)
+        behind(self.folder).keep(_KIND, path.name, packed(path))
         self._make_room()
+
+    def _put(self, temporary: Path, path: Path) -> None:
+        """Have a finished record under its name, unless one is there. Raises OSError."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.rename(path)
+        except OSError:
+            if not path.is_dir():
+                raise
 
     def _path(self, diff_id: Digest, digest: Digest, span_bytes: int) -> Path:
         name = record_key(diff_id, digest).hex
@@ -166,7 +212,7 @@ class LayerStore:
     def _make_room(self) -> None:
         """Delete what is too much, of an older format, or was left by a killed process."""
         for older in range(FORMAT):
-            shutil.rmtree(self._root / f"v{older}", ignore_errors=True)
+            shutil.rmtree(self.folder / f"v{older}", ignore_errors=True)
         abandoned = time.time() - _ABANDONED_S
         for left in self._folder.glob(".*"):
             if _newest(left) < abandoned:
