@@ -40,6 +40,8 @@ LAST_LINES = 10
 _ERROR_LINE = re.compile(rb" - (?:ERROR|CRITICAL) - ")
 """As Dagster's processes write them: time, logger, level, message."""
 _HEAD = re.compile(rb"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} - ")
+_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+"""The code server writes its lines in colours, into a file as well."""
 _REPEATS = re.compile(rb" - RUN_FAILURE - .* Steps failed: | - Dependencies for step \S+ failed: ")
 """What follows from a failed step, which was shown."""
 MOST_LINES = 8
@@ -167,7 +169,7 @@ class LogFile:
             said = self._rest + file.read()
             self._read = file.tell()
         *lines, self._rest = said.split(b"\n")
-        for line in lines:
+        for line in (_COLOUR.sub(b"", each) for each in lines):
             if _HEAD.match(line):
                 wanted = _ERROR_LINE.search(line) and not _REPEATS.search(line)
                 self._left = 1 + MOST_LINES if wanted else 0

@@ -53,6 +53,25 @@ def test_a_denial_is_shown_once_with_its_reasons(tmp_path: Path, capfd: pytest.C
     assert reasons == ["denied: reg/app@sha256:12: app may not be promoted", "  - CRITICAL 9.8: badwheel"]
 
 
+COLOURED = r"""
+head = "\x1b[32m2026-11-30 00:53:30 +0000\x1b[0m - dagster.{} - \x1b[34m{}\x1b[0m - {}"
+print(head.format("code_server", "ERROR", "\x1b[31mDuplicate asset key"))
+print("\nStack Trace:\n  [11 dagster system frames hidden]\n\x1b[0m")
+print(head.format("daemon", "INFO", "Instance is configured"))
+"""
+"""As dagster 1.13.27 wrote it into a file when a code location could not be loaded."""
+
+
+def test_a_code_location_that_cannot_be_loaded_is_shown(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    log = LogFile(tmp_path / "dev.log")
+    assert run_group([sys.executable, "-c", COLOURED], os.environ, threading.Event(), log=log) == 0
+    assert capfd.readouterr().err.splitlines() == [
+        "2026-11-30 00:53:30 +0000 - dagster.code_server - ERROR - Duplicate asset key",
+        "Stack Trace:",
+        "  [11 dagster system frames hidden]",
+    ]
+
+
 def test_verbose_shows_all(capfd: pytest.CaptureFixture[str]) -> None:
     assert run_group([sys.executable, "-c", CHATTY], os.environ, threading.Event()) == 3
     shown = capfd.readouterr()
