@@ -32,6 +32,10 @@ GROUPS = {
         "logout": ("logins", "Forget what login kept"),
         "completion": ("completion", "Print the script that completes commands in a shell"),
         "config": ("configuration", "Check a configuration"),
+        "harden-check": (
+            "hardening",
+            "Check that a running deployment is closed to those who may not come in",
+        ),
         "schema": ("schemas", "Print the JSON schema of what a command prints with --json"),
     },
     "Every day": {

@@ -485,6 +485,14 @@ class NodeFindings(TypedDict):
     findings: list[dict[str, Any]]
 
 
+class HardenFindings(TypedDict):
+    """How a deployment keeps the rules of docs/hardening.md. verdict: of all, ``kept``, ``broken`` or ``unknown``; each
+    finding has rule, verdict, where, what and do."""
+
+    verdict: str
+    findings: list[dict[str, str]]
+
+
 class PullTimes(TypedDict):
     """How long two images take to be pulled, as ``stream.bench.pulls.document`` has it."""
 
@@ -602,6 +610,7 @@ ANSWERS: dict[str, Any] = {
     "ls": Tags | Repositories,
     "inspect": Inspected,
     "doctor": Diagnosed,
+    "harden-check": HardenFindings,
     "pin": Pinned,
     "advise": Advised,
     "tag": Results,

@@ -100,6 +100,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "sweep": (["run", "drift", "--bucket", "zz"], 2),
     "admission": (["write", "webhook", "out"], 8),
     "node": (["serve", "--socket", "nowhere"], 8),
+    "harden-check": (["--database", "NO_SUCH_VARIABLE"], 8),
     "config": (["check", "--json"], 0),
     "schema": (["scan"], 0),
 }

@@ -71,7 +71,8 @@ class PostgresServer:
     def _signal(self, number: signal.Signals) -> None:
         main = int(Path(self._data, "postmaster.pid").read_text().split()[0])
         for each in [main, *map(int, Path(f"/proc/{main}/task/{main}/children").read_text().split())]:
-            os.kill(each, number)
+            with contextlib.suppress(ProcessLookupError):  # one that served a connection has just ended
+                os.kill(each, number)
 
     @property
     def _control(self) -> tuple[str, ...]:

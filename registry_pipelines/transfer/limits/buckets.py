@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import datetime
 from datetime import time as time_of_day
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.files import local_errors
@@ -26,11 +26,33 @@ LONGEST_LINE_S = 24 * 3600.0
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
 
+class Rate(Protocol):
+    """A rate that somebody keeps: the processes of a machine (:class:`Bucket`), or all workers on one state
+    (:class:`~registry_pipelines.shared.budgets.Line`)."""
+
+    users: int
+    """How many workers use it, with this one; the processes of a machine are one."""
+
+    def reserve(self, amount: float, per_second: float) -> float:
+        """Take ``amount``; seconds to wait until it is covered."""
+        ...
+
+    def block(self, seconds: float) -> None:
+        """Nobody may go on before so many seconds have passed."""
+        ...
+
+    def wait_s(self) -> float:
+        """Seconds until the line is free."""
+        ...
+
+
 class Bucket:
     """Reservations against a rate (the generic cell rate algorithm: the file holds when the line is free again).
 
     path: None keeps the rate for this process alone.
     """
+
+    users = 1
 
     def __init__(self, path: Path | None, *, clock: Callable[[], float] = time.time) -> None:
         self._path, self._clock = path, clock

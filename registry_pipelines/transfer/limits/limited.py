@@ -152,8 +152,10 @@ class _Limited(Generic[_R]):
 
     def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
         where = f"{self.name}/{repository}{'@' if ':' in reference else ':'}{reference}"
-        self._limits.quota(self.name).wait(where, lambda: self.resolve(repository, reference))
-        with self._request("read-manifest") as registry:
+        with (
+            self._limits.quota(self.name).pull(where, lambda: self.resolve(repository, reference)),
+            self._request("read-manifest") as registry,
+        ):
             return registry.get_manifest(repository, reference)
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:

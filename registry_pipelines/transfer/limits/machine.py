@@ -3,14 +3,15 @@
 Each (registry, action) has a window of its own, so that a 429 on manifests never slows parts. A window grows by one for
 each round of successes and is halved by 429, 503 and time-outs; a ``Retry-After`` stops the action for everybody on
 this machine. Quotas that a registry announces are kept beside the windows (see ``quotas``). Budgets (requests a second)
-and caps (bytes a second) are shared by all processes with the same folder.
+and caps (bytes a second) are shared by all processes with the same folder; where workers share a database, by all of
+them (``together``), and each has its part of the largest window.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -19,13 +20,14 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.errors import QuotaSpent, RegistryPipelinesError, Unavailable
 from registry_pipelines.progress import count_text
-from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, cap_at
+from registry_pipelines.transfer.limits.buckets import Bucket, CapWindow, Rate, cap_at
 from registry_pipelines.transfer.limits.budgets import Budget, BudgetBook
 from registry_pipelines.transfer.limits.quotas import QuotaGate
 from registry_pipelines.transfer.limits.rules import KNOWN, Action, RegistryRule, rule_for
 from registry_pipelines.waits import Wait
 
 if TYPE_CHECKING:
+    from registry_pipelines.shared.budgets import Budgets
     from registry_pipelines.transfer.limits.months import MonthOfBytes
 
 FIRST_WINDOW = 16.0
@@ -47,13 +49,23 @@ _CONGESTION = (429, 503, 0)
 class Window:
     """How many requests of one kind may be under way; adapts to what comes back."""
 
-    def __init__(self, bucket: Bucket, per_second: float = 0.0, registry: str = "") -> None:
+    def __init__(self, bucket: Rate, per_second: float = 0.0, registry: str = "") -> None:
         self.size = FIRST_WINDOW
         self._registry = registry
         self._bucket, self.per_second = bucket, per_second
         self._under_way = 0
         self._last_cut = 0.0
         self._turn = threading.Condition()
+
+    @property
+    def open(self) -> int:
+        """Requests that may be under way from here: what the window has learnt, and this worker's part of the most."""
+        return max(1, min(int(self.size), int(LARGEST_WINDOW / self._bucket.users)))
+
+    @property
+    def workers(self) -> int:
+        """How many workers share the registry, with this one."""
+        return self._bucket.users
 
     @contextmanager
     def request(self, *, streamed: bool = False) -> Iterator[None]:
@@ -63,7 +75,7 @@ class Window:
         those who wait for its place, and nobody would ever go on.
         """
         with self._turn:
-            self._turn.wait_for(lambda: self._under_way < int(self.size))
+            self._turn.wait_for(lambda: self._under_way < self.open)
             self._under_way += not streamed
         try:
             self._wait_for_budget()
@@ -93,7 +105,7 @@ class Window:
             self._bucket.block(min(asked, LONGEST_PAUSE_S))
 
     def stopped_s(self) -> float:
-        """Seconds for which nobody on this machine may ask."""
+        """Seconds for which nobody here may ask."""
         return self._bucket.wait_s()
 
     def _grow(self) -> None:
@@ -110,7 +122,7 @@ class Window:
 class Bandwidth:
     """A cap in bytes a second, by calendar, kept by all processes together."""
 
-    def __init__(self, windows: tuple[CapWindow, ...], bucket: Bucket) -> None:
+    def __init__(self, windows: tuple[CapWindow, ...], bucket: Rate) -> None:
         self._windows, self._bucket = windows, bucket
 
     @property
@@ -132,11 +144,13 @@ class MachineLimits:
     """The limits of this machine. folder: where processes share them; None keeps them for this process.
 
     caps: registry name (or ``*``) to bandwidth caps for what is read from and sent to it. rules: known registries.
+    shared: opens the budgets of all workers on one state, at the first request; they take the folder's place.
     """
 
     folder: Path | None = None
     caps: dict[str, tuple[CapWindow, ...]] = field(default_factory=dict)
     rules: Sequence[RegistryRule] = KNOWN
+    shared: Callable[[], Budgets] | None = None
     _windows: dict[tuple[str, Action], Window] = field(default_factory=dict, init=False, repr=False)
     _quotas: dict[str, QuotaGate] = field(default_factory=dict, init=False, repr=False)
     _months: dict[str, MonthOfBytes] = field(default_factory=dict, init=False, repr=False)
@@ -155,9 +169,16 @@ class MachineLimits:
         """The gate of a registry's announced quota for reading manifests."""
         with self._lock:
             if registry not in self._quotas:
-                book = BudgetBook(self._path(registry, "quota"), registry)
-                self._quotas[registry] = QuotaGate(self._bucket(registry, "get-manifest"), book=book)
+                self._quotas[registry] = self._gate(registry)
             return self._quotas[registry]
+
+    def _gate(self, registry: str) -> QuotaGate:
+        if self.shared is not None:
+            from registry_pipelines.transfer.limits.together import SharedQuotaGate  # of workers on one state
+
+            return SharedQuotaGate(self.shared(), registry)
+        book = BudgetBook(self._path(registry, "quota"), registry)
+        return QuotaGate(Bucket(self._path(registry, "get-manifest")), book=book)
 
     def budgets(self) -> list[Budget]:
         """What is left of the quotas that registries used here have announced."""
@@ -183,7 +204,9 @@ class MachineLimits:
 
         with self._lock:
             if registry not in self._months:
-                self._months[registry] = MonthOfBytes(self._path(registry, "bytes-of"), registry, limit)
+                counts = self.shared().count if self.shared is not None else None
+                path = self._path(registry, "bytes-of")
+                self._months[registry] = MonthOfBytes(path, registry, limit, counts=counts)
             return self._months[registry]
 
     def bandwidth(self, registry: str) -> Bandwidth | None:
@@ -192,8 +215,9 @@ class MachineLimits:
         return Bandwidth(windows, self._bucket(registry, "bytes")) if windows else None
 
     def in_force(self) -> list[dict[str, str | int | float]]:
-        """What holds now for each registry and action that was used here: requests at once (``window``), their budget a
-        second (0: none), seconds for which the registry stopped them, and the cap of its bytes a second (0: none)."""
+        """What holds now for each registry and action that was used here: requests at once (``window``), how many
+        workers share them, their budget a second (0: none), seconds for which the registry stopped them, and the cap of
+        its bytes a second (0: none)."""
         with self._lock:
             used = sorted(self._windows.items())
         caps = {name: cap_at(self.caps.get(name, self.caps.get("*", ())), datetime.now()) for (name, _), _ in used}
@@ -201,7 +225,8 @@ class MachineLimits:
             {
                 "registry": name,
                 "action": action,
-                "window": int(window.size),
+                "window": window.open,
+                "workers": window.workers,
                 "budget_per_second": window.per_second,
                 "stopped_seconds": round(window.stopped_s(), 1),
                 "cap_bytes_per_second": caps[name],
@@ -209,7 +234,9 @@ class MachineLimits:
             for (name, action), window in used
         ]
 
-    def _bucket(self, registry: str, kind: str) -> Bucket:
+    def _bucket(self, registry: str, kind: str) -> Rate:
+        if self.shared is not None:
+            return self.shared().line(f"{registry} {kind}")
         return Bucket(self._path(registry, kind))
 
     def _path(self, registry: str, kind: str) -> Path | None:

@@ -1,8 +1,8 @@
 """Bytes that a registry gives in a month: counted for all processes with the same folder, told in plans.
 
 ECR Public gives 500 GB a month to an address that does not log in (AWS's price list of ECR Public, "data transfer
-out"), and does not say how much is left: this is what was read from here. Another machine behind the same address is
-not in it.
+out"), and does not say how much is left: this is what was read from here, or by all workers on one state. Another
+machine behind the same address is not in it.
 """
 
 from __future__ import annotations
@@ -15,16 +15,39 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 from registry_pipelines.oci.files import local_errors
 
 
+class Counts(Protocol):
+    """A number that many add to; :class:`~registry_pipelines.shared.budgets.Count`."""
+
+    def add(self, amount: int) -> None:
+        """Add to it."""
+        ...
+
+    def total(self) -> int:
+        """What all have added."""
+        ...
+
+
 class MonthOfBytes:
     """The bytes read of one registry in this month (UTC). path: where processes share it, without the month; None
-    counts for this process. limit: bytes a month. Safe for many threads."""
+    counts for this process. limit: bytes a month. counts: where many machines share it, by name; then there is no file.
+    Safe for many threads."""
 
-    def __init__(self, path: Path | None, registry: str, limit: int, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        path: Path | None,
+        registry: str,
+        limit: int,
+        *,
+        counts: Callable[[str], Counts] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._path, self._registry, self.limit, self._clock = path, registry, limit, clock
+        self._counts = counts
         self._lock = threading.Lock()
         self._here: dict[str, int] = {}
 
@@ -47,7 +70,14 @@ class MonthOfBytes:
         )
 
     def _move(self, byte_count: int) -> int:
+        """The bytes of this month, where none are added; else it is not said."""
         month = f"{datetime.fromtimestamp(self._clock(), UTC):%Y-%m}"
+        if self._counts is not None:
+            shared = self._counts(f"{self._registry} bytes-of {month}")
+            if not byte_count:
+                return shared.total()
+            shared.add(byte_count)
+            return byte_count
         with self._lock:
             if self._path is None:
                 self._here[month] = self._here.get(month, 0) + byte_count
@@ -78,4 +108,4 @@ def _count(path: Path, byte_count: int) -> int:
         os.close(descriptor)
 
 
-__all__ = ["MonthOfBytes"]
+__all__ = ["Counts", "MonthOfBytes"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.registry.client.quotas import quota_spent
@@ -62,18 +63,28 @@ class QuotaGate:
         """What is left, and until when; None for a registry that announces nothing."""
         return self._book.current()
 
+    @contextmanager
+    def pull(self, where: str, look: Callable[[], object]) -> Iterator[None]:
+        """One request that is counted: as :meth:`wait`, then it is under way."""
+        self.wait(where, look)
+        yield
+
     def wait(self, where: str, look: Callable[[], object]) -> None:
         """Pass at once while there are requests left; else look again (a request that is not counted), and wait within
         the patience. Raises QuotaSpent, which says until when."""
         self.taken += 1
         began = self._clock()
-        while (left_s := self._bucket.wait_s()) > 0:
+        while (left_s := self._left_s()) > 0:
             if self._look(look):
                 continue
             if self._clock() - began + left_s > self._patience_s:
                 raise quota_spent(self._last, left_s, where=where)
             with Wait(host_of(where), "its quota for reading manifests is used up", left_s=left_s):
                 self._sleep(min(left_s, LOOK_EVERY_S))
+
+    def _left_s(self) -> float:
+        """Seconds until there are requests left; 0 when there are."""
+        return self._bucket.wait_s()
 
     def _look(self, look: Callable[[], object]) -> bool:
         """Whether somebody had to look just now; others wait for what is found."""
