@@ -108,3 +108,5 @@ def _shared_states_are_left() -> Iterator[None]:
     for module, leave in (("registry_pipelines.shared.state", "close_all"), ("tests.doubles.workers", "all_leave")):
         if module in sys.modules:
             getattr(sys.modules[module], leave)()
+    if "registry_pipelines.registry.client.locks" in sys.modules:
+        sys.modules["registry_pipelines.registry.client.locks"].share_locks(None)

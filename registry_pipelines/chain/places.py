@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from registry_pipelines import config as configuration
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # a copy without a configuration loads none
     from registry_pipelines.config.registries import Cache
     from registry_pipelines.registry.ecr.calls import AwsCalls
     from registry_pipelines.registry.gar.calls import GoogleCalls
+    from registry_pipelines.shared.budgets import Budgets
 
 
 @dataclass(frozen=True)
@@ -223,14 +225,24 @@ def address(settings: RegistryPlace) -> str:
 
 
 def limits_of(config: Config) -> MachineLimits:
-    """Request budgets of known clouds and the configured bandwidth caps, shared by all processes through the state
-    folder."""
+    """Request budgets of known clouds and the configured bandwidth caps, kept by all processes with the state folder,
+    or by all workers on a shared state."""
     caps = {
         settings.host: tuple(CapWindow.parse(text) for text in settings.bandwidth)
         for settings in config.registries.values()
         if isinstance(settings, configuration.RemoteRegistry) and settings.bandwidth
     }
-    return MachineLimits(folder=config.state / "limits", caps=caps)
+    shared = partial(_budgets, config) if config.shared.database else None
+    return MachineLimits(folder=config.state / "limits", caps=caps, shared=shared)
+
+
+def _budgets(config: Config) -> Budgets:
+    from registry_pipelines.chain.shared import shared_of  # one machine needs none
+
+    shared = shared_of(config)
+    if shared is None:
+        raise AssertionError("budgets of a state that is not shared")
+    return shared.budgets
 
 
 def open_registry(settings: RegistryPlace, limits: MachineLimits) -> Registry:

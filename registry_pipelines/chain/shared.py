@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from msgspec.structs import replace
 
 from registry_pipelines.config import Config, EmbeddedRegistry
+from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.registry.client.locks import share_locks
 from registry_pipelines.shared.settings import Shared
 from registry_pipelines.shared.state import SharedState, open_shared
+
+WRITER_S = 30.0
+"""How long a worker waits for another that writes the same fallback tag; that takes three requests."""
+PAUSE_S = 0.1
 
 
 def shared_of(config: Config) -> SharedState | None:
     """What the configuration shares, None where it names no database; the same one for each chain of this process.
     Nothing is asked before it is used."""
-    return open_shared(config.shared, configuration=digest_of(config), place=str(config.path))
+    shared = open_shared(config.shared, configuration=digest_of(config), place=str(config.path))
+    if shared is not None:
+        share_locks(partial(_held, shared))
+    return shared
+
+
+@contextmanager
+def _held(shared: SharedState, name: str) -> Iterator[None]:
+    """A lease for the moment that a fallback tag is written in. Whoever does not get it writes all the same, and reads
+    what came of it."""
+    until, lease = time.monotonic() + WRITER_S, None
+    with suppress(RegistryPipelinesError):
+        while (lease := shared.leases.attempt(name)) is None and time.monotonic() < until:
+            time.sleep(PAUSE_S)
+    try:
+        yield
+    finally:
+        if lease is not None:
+            shared.leases.leave(lease)
 
 
 def digest_of(config: Config) -> str:

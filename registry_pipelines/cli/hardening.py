@@ -67,9 +67,10 @@ def harden_check(
     databases: tuple[str, ...],
     webhook: str,
 ) -> None:
-    """Look at a running deployment as a stranger, and as somebody who may only look: webservers and their proxy, the
-    broker, databases, keys and folders of this machine, registries, the admission webhook. Run it where a worker runs,
-    as the user that it runs as. Nothing is changed; at a registry an upload is begun and cancelled.
+    """Check that a running deployment is closed to those who may not come in: look at it as a stranger, and as somebody
+    who may only look. Webservers and their proxy, the broker, databases, keys and folders of this machine, registries,
+    the admission webhook. Run it where a worker runs, as the user that it runs as. Nothing is changed; at a registry an
+    upload is begun and cancelled.
 
     REGISTRY_PIPELINES_READER in the environment is the header with which somebody is logged in who may only look:
     `Authorization: Basic ...`, or `Cookie: ...`.

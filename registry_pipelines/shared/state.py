@@ -7,13 +7,16 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from registry_pipelines.errors import LocalError
 from registry_pipelines.shared.database import Database, open_server
 from registry_pipelines.shared.leases import TABLES, Leases
 from registry_pipelines.shared.membership import Membership, Worker
 from registry_pipelines.shared.settings import Shared
+
+if TYPE_CHECKING:  # who copies nothing needs none
+    from registry_pipelines.shared.budgets import Budgets
 
 T = TypeVar("T")
 
@@ -30,6 +33,7 @@ class SharedState:
         self._database: Database | None = None
         self._membership: Membership | None = None
         self._leases: Leases | None = None
+        self._budgets: Budgets | None = None
 
     @property
     def database(self) -> Database:
@@ -62,6 +66,16 @@ class SharedState:
         """What one alone does at a time. Raises as :attr:`database`."""
         return self._opened(lambda: self._leases)
 
+    @property
+    def budgets(self) -> Budgets:
+        """Rates, stops and quotas of registries that all keep together. Raises as :attr:`database`."""
+        from registry_pipelines.shared.budgets import Budgets
+
+        with self._lock:
+            if self._budgets is None:
+                self._budgets = Budgets(self.database)
+            return self._budgets
+
     def _opened(self, part: Callable[[], T | None]) -> T:
         with self._lock:
             _ = self.database
@@ -73,8 +87,10 @@ class SharedState:
     def close(self) -> None:
         """Leave, and close the connections. It opens anew when it is used again."""
         with self._lock:
-            database, membership = self._database, self._membership
-            self._database = self._membership = self._leases = None
+            database, membership, budgets = self._database, self._membership, self._budgets
+            self._database = self._membership = self._leases = self._budgets = None
+        if budgets:
+            budgets.close()
         if membership:
             membership.close()
         if database:

@@ -1,4 +1,5 @@
-"""One writer at a time for what has no lock of its own: the fallback tag of a subject, among threads and processes."""
+"""One writer at a time for what has no lock of its own: the fallback tag of a subject, among threads and processes, and
+among workers on other machines where they share a state."""
 
 from __future__ import annotations
 
@@ -6,8 +7,8 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import IO
 
@@ -22,15 +23,27 @@ _BUCKETS = 256
 _thread_locks = [threading.Lock() for _ in range(_BUCKETS)]
 
 
+_elsewhere: Callable[[str], AbstractContextManager[object]] | None = None
+
+
+def share_locks(held: Callable[[str], AbstractContextManager[object]] | None) -> None:
+    """Hold each lock also among other machines. held: does so, by a name; it raises nothing of its own, for whoever
+    writes a fallback tag reads it again afterwards anyway. None: no more."""
+    global _elsewhere
+    _elsewhere = held
+
+
 @contextmanager
 def one_writer(*key: str) -> Iterator[None]:
     """Hold the lock of a key: in this process always, among this user's processes on this machine where files can be
-    locked. Never taken twice by one thread."""
-    bucket = hashlib.sha256("\n".join(key).encode()).digest()[0] % _BUCKETS
+    locked, elsewhere by :func:`share_locks`. Never taken twice by one thread."""
+    name = hashlib.sha256("\n".join(key).encode())
+    bucket = name.digest()[0] % _BUCKETS
     with _thread_locks[bucket]:
         file = _open_lock(bucket)
         try:
-            yield
+            with _elsewhere(f"fallback-tag/{name.hexdigest()}") if _elsewhere else nullcontext():
+                yield
         finally:
             if file is not None:
                 file.close()

@@ -1,7 +1,7 @@
 """A worker of a shared state, in a process of its own: ``spends.py DATABASE SECONDS HUB COUNT``.
 
-It says ``ready``, and begins when a line comes in: takes of three registries as fast as it is let, and writes which, when in
-nanoseconds of the machine's clock, and the amount; and reads a manifest of a hub so often, and writes how each
+It says ``ready``, and begins when a line comes in: takes of three registries as fast as it is let, and writes which,
+when in nanoseconds of the machine's clock, and the amount; and reads a manifest of a hub so often, and writes how each
 ended.
 """
 

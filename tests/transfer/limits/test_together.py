@@ -18,15 +18,14 @@ import pytest
 from registry_pipelines import waits
 from registry_pipelines.errors import RateLimited
 from registry_pipelines.registry.protocol import Quota
-from registry_pipelines.settings import Secret
 from registry_pipelines.shared import budgets as shared_budgets
 from registry_pipelines.shared.budgets import BUDGETS, Budgets
 from registry_pipelines.shared.database import Transaction
-from registry_pipelines.shared.settings import Shared
 from registry_pipelines.shared.state import SharedState
 from registry_pipelines.transfer.limits.machine import LARGEST_WINDOW, MachineLimits
 from registry_pipelines.transfer.limits.rules import RegistryRule
 from tests.doubles.postgres import ESCAPED, PostgresServer
+from tests.doubles.workers import worker
 from tests.needs import needed_module
 from tests.patience import patient
 
@@ -143,7 +142,7 @@ def limits_of(budgets: Budgets) -> MachineLimits:
 
 @contextmanager
 def shared(url: str) -> Iterator[SharedState]:
-    state = SharedState(Shared(database=Secret(url)))
+    state = worker(url)
     try:
         yield state
     finally:
