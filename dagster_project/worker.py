@@ -21,6 +21,7 @@ from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
 from dagster_project.celery_launcher import WORKER_TAG, WatchedCelery
 from dagster_project.resources import find_config
+from registry_pipelines.chain.shared import shared_of
 from registry_pipelines.errors import InputError
 
 
@@ -47,8 +48,12 @@ def make_app(home: str) -> Celery:
 
 def open_app() -> Celery:
     """The application of this process. What would fail every run is said before there is one: Celery shows errors of
-    its own signals, and goes on. Raises InputError, ConfigInvalid."""
-    find_config()
+    its own signals, and goes on. Raises InputError, ConfigInvalid, and what a worker is told that must not join the
+    others: StateTooNew, StateLocked, LocalError."""
+    shared = shared_of(find_config())
+    if shared is not None:
+        _ = shared.membership
+        shared.close()  # each process of the worker joins by itself: none may use another's connections
     return make_app(os.environ.get("DAGSTER_HOME", ""))
 
 

@@ -397,6 +397,11 @@ class Cluster:
             found = connection.execute(statement, parameters or None)
             return found.fetchall() if found.description else []
 
+    def why(self, run_id: str) -> str:
+        """What Dagster keeps of how a run failed; empty for none that did."""
+        found = self.query("SELECT event FROM event_logs WHERE run_id = %s AND event LIKE '%%FAILURE%%'", run_id)
+        return "\n".join(row[0] for row in found)
+
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """A GraphQL question to the webserver. Raises OSError where it does not answer, RuntimeError for an error."""
         body = json.dumps({"query": query, "variables": variables}).encode()

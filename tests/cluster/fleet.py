@@ -23,6 +23,7 @@ from registry_pipelines.promote.standing import records
 from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import write_advisory
 from tests.cluster.serving import Upload, uploads
+from tests.patience import patient
 from tests.scan.images import push_image
 
 TOP = Path(__file__).parents[2]
@@ -39,12 +40,11 @@ policies:
 signing: {{generate: true}}
 advisories: {{source: advisories}}
 sensors: {{running: true, interval: 1s, max_requests: 50}}
+shared: {{silence: 5s}}
 images:
 """
 IMAGE = "  {0}: {{registry: source, repository: team/{0}, promote: auto, targets: [eu, gcp]}}\n"
-HASTY = {
-    "run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": 60},
-}
+HASTY = {"run_monitoring": {"poll_interval_seconds": 2, "start_timeout_seconds": int(patient(30))}}
 """Periods of seconds; the rest is as it is shipped."""
 
 
@@ -58,11 +58,12 @@ class Fleet:
     layer_bytes: int = 100_000
     released: dict[tuple[str, str], Digest] = field(default_factory=dict)
     layers: set[str] = field(default_factory=set)
-    extra: str = ""
+    far_s: float = 0
+    """Seconds that each answer of a registry is away."""
 
     def __post_init__(self) -> None:
         write_advisory(self.folder / "advisories")
-        text = SETTINGS.format(*free_ports(3)) + "".join(IMAGE.format(name) for name in self.images) + self.extra
+        text = SETTINGS.format(*free_ports(3)) + "".join(IMAGE.format(name) for name in self.images)
         self.path.write_text(text)
 
     @property
@@ -78,7 +79,14 @@ class Fleet:
     def cluster(self, **settings: Any) -> Cluster:
         """The machines, not started."""
         made = Cluster(self.path, self.folder / "machines", **settings)
-        made.registries.command = [sys.executable, "-m", "tests.cluster.serving", str(self.path), str(self.log)]
+        made.registries.command = [
+            sys.executable,
+            "-m",
+            "tests.cluster.serving",
+            str(self.path),
+            str(self.log),
+            str(self.far_s),
+        ]
         made.registries.environment = {**made.registries.environment, "PYTHONPATH": str(TOP)}
         return made
 
@@ -160,3 +168,17 @@ def looked(cluster: Cluster) -> bool:
 def releases(cluster: Cluster) -> list[Run]:
     """Runs of releases, the oldest first."""
     return [run for run in runs(cluster) if run.job == "release"]
+
+
+def held(found: list[Run]) -> set[str]:
+    """Releases that a run left where they are, because a newer one was promoted by then."""
+    return {run.about.rpartition("@")[0] for run in found if run.outcome.startswith("held")}
+
+
+def over(cluster: Cluster, fleet: Fleet) -> list[Run]:
+    """The runs of all releases, when every release is where it must be and nothing is under way."""
+    found = releases(cluster)
+    done = {run.about.rpartition("@")[0] for run in found if run.status == "SUCCESS"}
+    if not found or any(not run.is_over for run in found) or done < {f"{a}:{b}" for a, b in fleet.released}:
+        return []
+    return [] if fleet.missing(held(found)) else found

@@ -1,6 +1,7 @@
 """Serves a configuration's embedded registries and writes down what is uploaded.
 
-``python -m tests.cluster.serving CONFIG LOG``.
+``python -m tests.cluster.serving CONFIG LOG [SECONDS]``; a connection rests for so many seconds after each answer, as a
+registry far away is waited for.
 
 A line of the log is a request that brought bytes of a blob, or asked for a mount: registry, method, path with its
 query, bytes and status.
@@ -12,6 +13,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.embedded.http_server import Exchange
 
 
-def main(config: Path, log: Path) -> None:
+def main(config: Path, log: Path, far_s: float = 0) -> None:
     """Until TERM."""
     ended, writing = threading.Event(), threading.Lock()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -33,6 +35,7 @@ def main(config: Path, log: Path) -> None:
 
         def noted(registry: str) -> Callable[[Exchange], None]:
             def note(exchange: Exchange) -> None:
+                time.sleep(far_s)
                 if exchange.method in ("POST", "PATCH", "PUT") and "/blobs/uploads/" in exchange.target:
                     line = [registry, exchange.method, exchange.target, exchange.bytes_in, exchange.status]
                     with writing:
@@ -76,4 +79,4 @@ def uploads(log: Path) -> list[Upload]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *map(float, sys.argv[3:4]))

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from registry_pipelines.shared.membership import LAYOUT, Worker
+from tests.doubles.workers import worker
 from tests.needs import needed_module
 from tests.patience import patient
 
@@ -39,3 +41,15 @@ def test_without_a_configuration_it_does_not_start(tmp_path: Path) -> None:
     away = {"REGISTRY_PIPELINES_BROKER": "redis://127.0.0.1:1/0", "DAGSTER_POSTGRES_URL": "postgresql+psycopg2://a/b"}
     done = start(tmp_path, REGISTRY_PIPELINES_CONFIG=str(tmp_path / "none.yaml"), **away)
     assert done.returncode and "there is no configuration at" in done.stderr + done.stdout
+
+
+def test_beside_workers_of_a_newer_layout_it_does_not_start(tmp_path: Path, postgres_url: str) -> None:
+    """It is told who is at work, and what to do."""
+    (tmp_path / "dagster.yaml").write_text(SETTINGS.read_text())
+    newer = worker(postgres_url, Worker(layout=LAYOUT + 1))
+    assert newer.membership.members()
+    config = {"REGISTRY_PIPELINES_CONFIG": str(TOP / "deploy" / "demo" / "registry-pipelines.yaml")}
+    done = start(tmp_path, **config, REGISTRY_PIPELINES_DATABASE=postgres_url)
+    assert done.returncode
+    assert f"the shared state has layout {LAYOUT + 1}" in done.stderr
+    assert "Run the build that the other workers run" in done.stderr

@@ -1,0 +1,112 @@
+"""Two hundred releases on three workers, while everything that may fail does; and what people and memory do wrong."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from deploy.cluster.machines import Cluster, Process, until
+from deploy.cluster.runs import launch, runs, table
+from tests.cluster.fleet import HASTY, Fleet, held, looked, over, releases
+from tests.patience import PATIENCE, patient
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.peer("redis-server"),
+    pytest.mark.timeout(3600),
+    pytest.mark.usefixtures("cluster_programs"),
+]
+IMAGES, TAGS = 40, 5
+FROZEN_S = 60
+ALL = {"run_monitoring": {"poll_interval_seconds": 5, "start_timeout_seconds": 120}}
+
+
+def done(cluster: Cluster) -> int:
+    """How many releases have a run that ended well."""
+    return len({run.about for run in releases(cluster) if run.status == "SUCCESS"})
+
+
+def kill_one(cluster: Cluster, name: str = "") -> Process:
+    """A worker that has a run now is gone with all its processes. name: this one."""
+
+    def busy() -> Process | None:
+        names = {run.worker for run in releases(cluster) if run.status == "STARTED"}
+        return next((each for each in cluster.workers if each.name in names and name in ("", each.name)), None)
+
+    worker = until("a worker has a run", busy, seconds=patient(60))
+    worker.kill()
+    return worker
+
+
+def test_two_hundred_releases_and_every_fault(cluster_folder: Path) -> None:
+    """A worker is killed in the middle, Postgres is restarted, Redis flushed, and registries are frozen for a minute.
+    No release is lost, none is promoted twice, no layer is sent again beyond what the killed worker had in hand, every
+    run says how it ended."""
+    fleet = Fleet(cluster_folder, [f"app-{place:02}" for place in range(IMAGES)])
+    with fleet.cluster(settings=ALL, patience=PATIENCE) as cluster:
+        until("the registry was looked at once", lambda: looked(cluster), seconds=patient(60))
+        for tag in range(TAGS):
+            for image in fleet.images:
+                fleet.push(image, f"v1.{tag}.0")
+        until("a tenth is out", lambda: done(cluster) >= IMAGES * TAGS // 10, seconds=patient(300))
+        killed = kill_one(cluster)
+        until("a quarter is out", lambda: done(cluster) >= IMAGES * TAGS // 4, seconds=patient(300))
+        killed.start()
+        cluster.postgres.stop()
+        time.sleep(5)
+        cluster.postgres.start()
+        until("two fifths are out", lambda: done(cluster) >= IMAGES * TAGS * 2 // 5, seconds=patient(300))
+        cluster.redis_client().flushall()
+        until("three fifths are out", lambda: done(cluster) >= IMAGES * TAGS * 3 // 5, seconds=patient(300))
+        cluster.registries.signal_all(signal.SIGSTOP)
+        time.sleep(FROZEN_S)
+        cluster.registries.signal_all(signal.SIGCONT)
+        found = until("all releases are everywhere", lambda: over(cluster, fleet), seconds=patient(900))
+        told = table(found)
+        waits = held(found)
+        assert fleet.promotions() == {each: int(":".join(each) not in waits) for each in fleet.released}, told
+        assert len(fleet.sent_twice()) <= 2 * 2, f"{fleet.sent_twice()}\n{told}"
+        silent = [run for run in found if run.status != "SUCCESS" and not cluster.why(run.id)]
+        assert not silent, table(silent)
+        print(Counter((run.status, run.attempt) for run in found))
+
+
+@pytest.fixture
+def small(cluster_folder: Path) -> Iterator[tuple[Cluster, Fleet]]:
+    """Two workers and one image."""
+    fleet = Fleet(cluster_folder, ["app"])
+    with fleet.cluster(workers=2, slots=1, settings=HASTY, patience=PATIENCE) as cluster:
+        until("the registry was looked at once", lambda: looked(cluster), seconds=patient(60))
+        yield cluster, fleet
+
+
+def test_a_full_redis_and_a_typed_key(small: tuple[Cluster, Fleet]) -> None:
+    """A launch that Redis has no memory for fails with Redis's word, and the release goes when there is some again. A
+    partition key that somebody typed ends with what is wrong with it."""
+    cluster, fleet = small
+    redis = cluster.redis_client()
+    redis.config_set("maxmemory", 1)
+    fleet.push("app", "v1.0.0")
+    failed = until(
+        "a launch has failed",
+        lambda: next((run for run in releases(cluster) if run.status == "FAILURE"), None),
+        seconds=patient(120),
+    )
+    assert "OOM command not allowed" in cluster.why(failed.id)
+    redis.config_set("maxmemory", 64 << 20)
+    until("the release is everywhere", lambda: over(cluster, fleet), seconds=patient(300))
+
+    typed = launch(cluster, "release", **{"dagster/partition": "app|v1\n"})
+    run = until(
+        "the typed key's run has ended",
+        lambda: next((run for run in runs(cluster) if run.id == typed and run.is_over), None),
+        seconds=patient(120),
+    )
+    assert run.status == "FAILURE"
+    assert "app|v1" in cluster.why(typed), cluster.why(typed)
+    assert set(fleet.promotions().values()) == {1}
