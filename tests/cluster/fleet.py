@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Container
@@ -90,10 +91,13 @@ class Fleet:
         made.registries.environment = {**made.registries.environment, "PYTHONPATH": str(TOP)}
         return made
 
-    def config(self) -> Config:
-        """As one more machine has it."""
+    def config(self, *, keys: bool = False) -> Config:
+        """As one more machine has it, which shares nothing. keys: it has the signing keys."""
         own = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_PIPELINES_")}
-        return load(self.path, {**own, STATE: str(self.folder / "client"), SERVED_BY: HOST})
+        state = self.folder / "client"
+        if keys and not (state / "keys").exists():
+            shutil.copytree(self.folder / "machines" / "registries" / "state" / "keys", state / "keys")
+        return load(self.path, {**own, STATE: str(state), SERVED_BY: HOST})
 
     def push(self, image: str, tag: str) -> None:
         """Push a release as any CI system would."""
