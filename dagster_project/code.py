@@ -66,6 +66,9 @@ def _code(function: Callable[..., Any], config: Config) -> Reference:
 
 def _entry(key: dg.AssetKey, config: Config) -> list[Reference]:
     kind, *names = key.path
+    if kind == "line" and names and names[0] in config.lined:
+        file, first = config.lined[names[0]]
+        return [_at(file, first, config.path.parent, config.dagster.configuration_source, "image line")]
     line = config.lines.get(f"{SECTIONS.get(kind)}.{names[0]}") if names else None
     if line is None:
         return []

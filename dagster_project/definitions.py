@@ -17,6 +17,7 @@ from dagster_project.assets import (
     infra,
     interventions,
     inventory,
+    line,
     mirror,
     packages,
     page,
@@ -122,6 +123,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     _places(location)
     _collection(location)
     _reports(location)
+    _lines(location)
     return location.definitions(
         {
             "chain": chain_resource(make_chain or (lambda: Chain(config))),
@@ -298,6 +300,13 @@ def _reports(location: Location) -> None:
     location.work("half_hourly_metrics", counted, telling, times.metrics)
     trails = location.add(*([report_audit.audit] if asked.audit.sources else []))
     location.work("hourly_audit", trails, "Read logs, and look for what nothing explains.", times.audit)
+
+
+def _lines(location: Location) -> None:
+    """Images that have a file of their own (``dagster_project.components``). Dagster's loader would import every module
+    below the folder, and those of the clouds' libraries: the configuration has read them."""
+    own = location.add(*(line.line(location.config.images[name]) for name in location.config.lined))
+    location.work("lines", own, "Look where image lines stand.", "40 * * * *")
 
 
 @dg.definitions

@@ -16,6 +16,7 @@ from dagster_project.code import references
 from dagster_project.freshness import by_schedule
 from dagster_project.owners import Owners, owners_of
 from dagster_project.partitions import RELEASES
+from dagster_project.pools import ALONE, limits, pools_sensor
 from dagster_project.schedules import Job, job, nightly
 from registry_pipelines.config import Config
 
@@ -116,6 +117,9 @@ class Location:
         notify = self.config.notify
         if notify.ways and {"run-failed", "stale"}.intersection(notify.events):
             self.sensors([alerts_sensor(self._specs())], self.platform)
+        used = [each.pool for asset in self._assets.values() if (each := _op(asset)) and each.pool]
+        pools = limits(self.config, [*used, *ALONE])
+        self.sensors([pools_sensor(pools)], self.platform)
         # Dagster warns wherever it copies a job that has owners, in every process, that these are new.
         warnings.filterwarnings("ignore", message="Parameter `owners` of")
         return dg.Definitions(
@@ -128,6 +132,11 @@ class Location:
             # A step in a process of its own costs 1.4-3.2 s, ten steps in one process 0.2 s; the library has threads.
             executor=dg.in_process_executor,
         )
+
+
+def _op(asset: Asset) -> dg.OpDefinition | None:
+    node = asset.node_def if isinstance(asset, dg.AssetsDefinition) and asset.is_executable else None
+    return node if isinstance(node, dg.OpDefinition) else None
 
 
 def _keys(asset: Asset) -> tuple[dg.AssetKey, ...]:

@@ -35,6 +35,8 @@ class Owners:
     def of_asset(self, spec: dg.AssetSpec) -> list[str]:
         """Of an asset: a deployment is its image's, all else who has the duty."""
         kind, *names = spec.key.path
+        if kind == "line":
+            return self.of_image(names[0])
         place = self._config.deploy.get(names[0]) if kind == "deployed" and names else None
         if place is not None:
             return self.of_image(place.image)

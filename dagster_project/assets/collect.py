@@ -6,6 +6,7 @@ from pydantic import Field
 
 from dagster_project.checks import outcome
 from dagster_project.collecting import forget_gone
+from dagster_project.pools import pool_of
 from dagster_project.report import Materialized, Metadata, materialized, progress_in_log, refusals, stacked, succeeded
 from dagster_project.resources import ChainParam
 from registry_pipelines.chain import StageResult
@@ -32,6 +33,7 @@ def retention(registry: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=["retention", registry],
         group_name="collect",
+        pool=pool_of(registry),
         kinds={"oci"},
         owners=["team:platform"],
         code_version="2",
@@ -53,6 +55,7 @@ def collected(registry: str) -> dg.AssetsDefinition:
         key=["collected", registry],
         deps=[dg.AssetKey(["retention", registry])],
         group_name="collect",
+        pool=pool_of(registry),
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
@@ -84,6 +87,7 @@ def quarantine(registry: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=["quarantine", registry],
         group_name="collect",
+        pool=pool_of(registry),
         kinds={"oci"},
         owners=["team:platform"],
         code_version="2",

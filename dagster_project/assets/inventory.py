@@ -5,6 +5,7 @@ from datetime import timedelta
 import dagster as dg
 
 from dagster_project.checks import outcome
+from dagster_project.pools import pool_of
 from dagster_project.report import Materialized, materialized, progress_in_log, refusals
 from dagster_project.resources import ChainParam
 
@@ -20,6 +21,7 @@ def inventory(registry: str) -> dg.AssetsDefinition:
     @dg.asset(
         key=["inventory", registry],
         group_name="inventory",
+        pool=pool_of(registry),
         kinds={"oci", "parquet"},
         owners=["team:platform"],
         code_version="1",

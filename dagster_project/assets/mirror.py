@@ -7,6 +7,7 @@ import dagster as dg
 
 from dagster_project.checks import AGE, SAME, of_partitions, outcome
 from dagster_project.partitions import RELEASES, release_of
+from dagster_project.pools import pool_of
 from dagster_project.report import Materialized, progress_in_log, refusals, succeeded
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job, job
@@ -24,6 +25,7 @@ def mirrored_release(mirror: Mirror) -> dg.AssetsDefinition:
         partitions_def=RELEASES,
         deps=["promotion"],
         group_name=GROUP,
+        pool=pool_of(mirror.to),
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",
@@ -56,6 +58,7 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         key=key,
         partitions_def=partitions,
         group_name=GROUP,
+        pool=pool_of(mirror.to),
         kinds={"oci"},
         owners=["team:platform"],
         code_version="2",
@@ -90,6 +93,7 @@ def artifacts(mirror: Mirror) -> dg.AssetsDefinition:
     @dg.asset(
         key=["artifacts", mirror.name],
         group_name=GROUP,
+        pool=pool_of(mirror.to),
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",

@@ -7,6 +7,7 @@ import dagster as dg
 
 from dagster_project.checks import EQUAL, of_releases, outcome
 from dagster_project.partitions import RELEASES, release_of
+from dagster_project.pools import pool_of
 from dagster_project.report import Materialized, materialized, progress_in_log, refusals, table, tag_outcome
 from dagster_project.resources import ChainParam
 from dagster_project.together import Together, selected
@@ -35,6 +36,7 @@ def replica(target: Target) -> dg.AssetsDefinition:
         partitions_def=RELEASES,
         deps=["promotion"],
         group_name=group_of(target.registry),
+        pool=pool_of(target.registry),
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",

@@ -45,6 +45,7 @@ GROUPS = {
         ),
         "status": ("status", "Show where images stand"),
         "releases": ("status", "List the releases that the source registries hold"),
+        "runs": ("running", "Launch runs in Dagster, and see what became of them"),
         "events": ("events", "Show what registries tell by themselves"),
         "bases": ("bases", "Show which images stand on which approved base"),
     },

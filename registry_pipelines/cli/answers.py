@@ -15,6 +15,7 @@ from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.links.report import LinkReport
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.report.custody import Custody
+from registry_pipelines.runs.model import Run
 
 Row = dict[str, str | int | float | bool | None]
 """A row of a table."""
@@ -551,6 +552,18 @@ class Schemas(TypedDict):
     commands: list[str]
 
 
+class Runs(TypedDict):
+    """Runs of Dagster, the newest first."""
+
+    runs: list[Run]
+
+
+class OneRun(TypedDict):
+    """A run of Dagster as it stands now."""
+
+    run: Run
+
+
 ANSWERS: dict[str, Any] = {
     "init": Started,
     "demo": Demonstration,
@@ -658,6 +671,9 @@ ANSWERS: dict[str, Any] = {
     "lifecycle preview": Results,
     "lifecycle convert": Results,
     "infra terraform": TerraformFiles,
+    "runs list": Runs,
+    "runs show": OneRun,
+    "runs launch": OneRun,
     "report pipelines": Results,
     "report transfer": Results,
     "report what-if retention": Results,

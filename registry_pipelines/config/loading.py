@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from registry_pipelines.config.checks import check, check_version, notes
 from registry_pipelines.config.decode import INVALID, Decoder
-from registry_pipelines.config.document import Problems, Reader, entry_lines, read_document
+from registry_pipelines.config.document import Problems, Reader, child, entry_lines, read_document
 from registry_pipelines.config.machine import on_this_machine
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import RegistryPlace, StoreRegistry
@@ -36,6 +36,7 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "", lo
         problems.raise_if_any()
         raise AssertionError("raise_if_any raised")
     check_version(node, problems)
+    lined = _lined(node, path, env, problems)
     decoder = Decoder(Reader(problems, env), path.absolute().parent)
     config = _decoded(node, path, decoder, problems)
     if spare and problems.noted and all(where.split(".")[0] == spare for where in problems.paths):
@@ -54,7 +55,15 @@ def load(path: Path, env: Mapping[str, str] = os.environ, *, spare: str = "", lo
     problems.raise_if_any(seen)
     if config is None:
         raise AssertionError("an invalid value without a problem")
-    return replace(config, notes=(*notes(node, config), *seen), lines=entry_lines(node))
+    return replace(config, notes=(*notes(node, config), *seen), lines=entry_lines(node), lined=lined)
+
+
+def _lined(node: yaml.Node, path: Path, env: Mapping[str, str], problems: Problems) -> dict[str, tuple[Path, int]]:
+    if child(node, "image_lines") is None:
+        return {}
+    from registry_pipelines.config.image_lines import add_lines  # most have all images in one file
+
+    return add_lines(node, path.absolute().parent, env, problems)
 
 
 def _decoded(node: yaml.Node, path: Path, decoder: Decoder, problems: Problems) -> Config | None:

@@ -174,6 +174,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     one."""
     lines: Annotated[dict[str, int], Unwritten()] = {}
     """Line of each entry of a section, as `mirrors.base`."""
+    lined: Annotated[dict[str, tuple[Path, int]], Unwritten()] = {}
+    """Images that have a file of their own, with its line."""
     version: Literal[1] = VERSION
     """Version of this file's form. A file without it is read as version 1."""
     state: Path = Path(".registry-pipelines")
@@ -184,6 +186,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Places where images live, by name."""
     images: dict[Annotated[str, NAME], Image] = {}
     """Our own images, by name."""
+    image_lines: Path | None = None
+    """Folder in which each `defs.yaml` adds an image (docs/dagster.md); read as if it stood below `images`."""
     targets: dict[Annotated[str, NAME], Target] = {}
     """Places releases must reach, by name."""
     policies: dict[Annotated[str, NAME], Policy] = {}

@@ -19,7 +19,7 @@ COMMANDS = (
     "sync", "verify-copy", "ls", "tag", "delete", "admission", "serve-admission", "rescan", "sweep",
     "advisories", "bases", "bundle", "completion", "diff", "infra", "advise", "doctor", "pin", "events", "node",
     "packages", "wheels", "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema",
-    "harden-check", "ship", "status", "stream", "rechunk", "recover", "lint", "report", "deploy", "weights",
+    "harden-check", "ship", "status", "stream", "rechunk", "recover", "lint", "report", "deploy", "weights", "runs",
 )  # fmt: skip
 
 

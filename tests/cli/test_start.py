@@ -50,6 +50,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "ship": (["ap"], 8),
     "status": (["ap"], 8),
     "releases": (["ap"], 8),
+    "runs": (["list", "--server", "nowhere"], 8),
     "bases": (["ap"], 8),
     "provenance": (["ap:1"], 8),
     "sign": (["ap:1"], 8),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,11 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from dagster_project.partitions import DIGEST_TAG
 from dagster_project.people import PERSON_TAG
-from dagster_project.schedules import IMAGE_TAG
+from dagster_project.schedules import IMAGE_TAG, REGISTRY_TAG
 from registry_pipelines.chain.keys import trusted_keys
+from registry_pipelines.cli import main
 from registry_pipelines.config import EmbeddedRegistry
 from registry_pipelines.promote.standing import records
 from tests.patience import patient
@@ -41,6 +44,9 @@ BACKFILL_STATE = (
 LAUNCH = """
 mutation ($params: ExecutionParams!) { launchRun(executionParams: $params) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }
+"""
+TAGS = """
+query ($run: String!) { runsOrError(filter: {runIds: [$run]}) { ... on Runs { results { tags { key value } } } } }
 """
 MATERIALIZED = """
 query ($key: AssetKeyInput!, $keys: [String!]) { assetOrError(assetKey: $key) { ... on Asset {
@@ -171,3 +177,33 @@ def test_a_release_waits_for_a_person_whom_the_proxy_names(live: Live, asked_by_
     assert live.reached(key) == {"gcp"}
     found = records(live.chain.place("byhand"), release.digest, trusted_keys(live.config))
     assert [(record.promoted_by, record.identity) for record, _ in found] == [("jane@example.com", "proxy")]
+
+
+def asked(live: Live, *words: str) -> Any:
+    """``runs`` of the command line, as JSON."""
+    done = CliRunner().invoke(main, ["runs", *words, "--server", live.url, "--json"])
+    return done.exit_code, json.loads(done.stdout)
+
+
+def test_runs_are_launched_and_read_from_elsewhere(live: Live, asked_by_people: str) -> None:
+    live.until("both have ended", lambda: ended(live, asked_by_people, 3))
+    code, found = asked(live, "list", "--job", "promote", "--image", "byhand")
+    assert code == 0 and {each["partition"] for each in found["result"]["runs"]} == {asked_by_people}
+    people = {each["person"]: each for each in found["result"]["runs"]}
+    assert people["jane@example.com"]["outcome"] == "promoted"
+    code, refused = asked(live, "show", people[""]["run"][:13])
+    assert code == 0 and "the proxy sent no name" in refused["result"]["run"]["reasons"][0]
+    code, made = asked(live, "launch", "promote", asked_by_people.partition("@")[0], "--wait")
+    assert code == 1 and made["result"]["run"]["status"] == "FAILURE"
+    assert made["result"]["run"]["partition"] == asked_by_people
+    [run] = live.ask(TAGS, run=made["result"]["run"]["run"])["runsOrError"]["results"]
+    tags = {each["key"]: each["value"] for each in run["tags"]}
+    assert (tags[IMAGE_TAG], tags[REGISTRY_TAG]) == ("byhand", "source")
+    for words, said in (
+        (["launch", "promot", "x"], "Did you mean promote?"),
+        (["launch", "release"], "Say for which"),
+        (["launch", "release", "byhand:v7"], "Did you mean byhand:v1.0.0?"),
+        (["show", "ffff"], "`runs list` shows them"),
+    ):
+        code, told = asked(live, *words)
+        assert code == 8 and said in told["error"]["do"]

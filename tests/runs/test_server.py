@@ -1,0 +1,130 @@
+"""What a webserver of Dagster, and the proxies before it, answer, over real connections."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from registry_pipelines.cli import main
+from registry_pipelines.errors import Forbidden, InputError, RegistryError, Unauthorized, Unavailable
+from registry_pipelines.runs import asking
+from registry_pipelines.runs.server import Server
+from registry_pipelines.settings import Secret
+
+TOKEN = "t0ken-word"
+
+
+class Proxy(BaseHTTPRequestHandler):
+    """Lets a token through, and answers what the test has laid down."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.seen.append(dict(self.headers))  # type: ignore[attr-defined]
+        code, body = self.server.answer  # type: ignore[attr-defined]
+        self.send_response(code)
+        self.send_header("Location", "/elsewhere")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture
+def proxy() -> Iterator[Any]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        server.seen = []  # type: ignore[attr-defined]
+        thread = threading.Thread(target=server.serve_forever, args=[0.01])
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def at(proxy: Any, **more: Any) -> Server:
+    return Server(f"http://127.0.0.1:{proxy.server_address[1]}/dagster/", **more)
+
+
+def test_a_token_and_a_password_are_sent_as_proxies_take_them(proxy: Any) -> None:
+    proxy.answer = (200, b'{"data": {"runsOrError": {"__typename": "Runs", "results": []}}}')
+    assert asking.runs(at(proxy, token=Secret(TOKEN))) == []
+    assert asking.runs(at(proxy, user="me", password=Secret("w0rd"))) == []
+    assert [each["Authorization"] for each in proxy.seen] == [f"Bearer {TOKEN}", "Basic bWU6dzByZA=="]
+
+
+@pytest.mark.parametrize(
+    ("code", "body", "error", "said"),
+    [
+        (401, b"no", Unauthorized, "another token"),
+        (403, b"no", Forbidden, "does not permit"),
+        (503, b"", Unavailable, "does not answer now"),
+        (302, b"", RegistryError, "a page to log in at"),
+        (200, b"<html>Log in", RegistryError, "a page to log in at"),
+        (200, b"{half", RegistryError, "no JSON"),
+        (200, b'{"errors": [{"message": "Unknown \\n field"}]}', RegistryError, "Unknown field"),
+        (200, b'{"data": {"runsOrError": null}}', RegistryError, "no runsOrError"),
+        (
+            200,
+            b'{"data": {"runsOrError": {"__typename": "UnauthorizedError", "message": ""}}}',
+            Forbidden,
+            "only reads",
+        ),
+    ],
+)
+def test_what_is_no_answer_is_an_error_that_says_so(
+    proxy: Any, code: int, body: bytes, error: type[Exception], said: str
+) -> None:
+    proxy.answer = (code, body)
+    with pytest.raises(error, match=said) as raised:
+        asking.runs(at(proxy, token=Secret(TOKEN)))
+    assert TOKEN not in str(raised.value) and len(proxy.seen) == 1
+
+
+def test_a_config_that_the_job_does_not_take_is_said_in_its_words() -> None:
+    answer = {"__typename": "RunConfigValidationInvalid", "errors": [{"message": "Undefined field 'promoted'"}]}
+
+    class Asked:
+        url = ""
+
+        def ask(self, query: str, **_: Any) -> dict[str, Any]:
+            jobs = [{"name": "collect"}]
+            nodes = [{"name": "r", "location": {"name": "l"}, "jobs": jobs}]
+            return {
+                "repositoriesOrError": {"__typename": "RepositoryConnection", "nodes": nodes},
+                "pipelineOrError": {"__typename": "Pipeline", "partitionKeysOrError": {"partitionKeys": []}},
+                "launchRun": answer,
+            }
+
+    with pytest.raises(InputError, match="Undefined field 'promoted'"):
+        asking.launch(Asked(), "collect", "", config={"promoted": 1})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("url", ["", "nowhere", "ftp://host", "https://me:pw@host", "https://host/?x=1", "http://[x"])
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises(InputError, match="address of Dagster"):
+        Server(url)
+
+
+def test_no_secret_goes_to_another_machine_without_tls() -> None:
+    with pytest.raises(InputError, match="without TLS"):
+        Server("http://dagster.example.com", token=Secret(TOKEN))
+    with pytest.raises(InputError, match="a token and a password"):
+        Server("https://dagster.example.com", token=Secret(TOKEN), password=Secret("x"))
+
+
+def test_the_command_takes_the_token_from_the_environment_and_shows_it_nowhere(proxy: Any) -> None:
+    run = {"runId": "a" * 36, "jobName": "release", "status": "FAILURE", "creationTime": 1.0, "startTime": 2.0}
+    tags = [{"key": "registry-pipelines/outcome", "value": "denied"}]
+    runs = {"__typename": "Runs", "results": [{**run, "endTime": 4.0, "tags": tags}]}
+    proxy.answer = (200, json.dumps({"data": {"runsOrError": runs}}).encode())
+    env = {"REGISTRY_PIPELINES_DAGSTER": f"http://127.0.0.1:{proxy.server_address[1]}"}
+    done = CliRunner().invoke(main, ["runs", "list"], env={**env, "REGISTRY_PIPELINES_DAGSTER_TOKEN": TOKEN})
+    assert done.exit_code == 0 and "denied" in done.output and TOKEN not in done.output
+    assert proxy.seen[0]["Authorization"] == f"Bearer {TOKEN}"
