@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from registry_pipelines.hardening.model import Finding
 
 READER_VARIABLE = "REGISTRY_PIPELINES_READER"
-BROKER_VARIABLE = "DAGSTER_CELERY_BROKER_URL"
+BROKER_VARIABLE = "REGISTRY_PIPELINES_BROKER"
+DAGSTER_VARIABLE = "DAGSTER_POSTGRES_URL"
 _WORDS = {"kept": "kept    ", "broken": "BROKEN  ", "unknown": "unknown "}
 _STYLES = {"kept": None, "broken": "red", "unknown": "yellow"}
 _CODES = {"kept": 0, "broken": 3, "unknown": 7}
@@ -53,7 +55,7 @@ _CODES = {"kept": 0, "broken": 3, "unknown": 7}
     "databases",
     multiple=True,
     metavar="VARIABLE",
-    help="A variable of the environment with one more database's address, as Dagster's.",
+    help=f"A variable of the environment with one more database's address; {DAGSTER_VARIABLE} where it is set.",
 )
 @click.option("--webhook", default="", metavar="HOST:PORT", help="The admission webhook, as it is reached from here.")
 @common
@@ -88,7 +90,7 @@ def harden_check(
         person_header=person_header,
         ca=ca_file,
         broker=os.environ.get(BROKER_VARIABLE, "") if broker is None else broker,
-        databases=tuple(_variable(name) for name in databases),
+        databases=tuple(_variable(name) for name in databases or _known()),
         webhook=webhook,
     )
     found = list(_shown(options, examine(options.config(), deployment)))
@@ -108,11 +110,15 @@ def _reader(text: str) -> dict[str, str]:
     return {name.strip(): value.strip()}
 
 
+def _known() -> list[str]:
+    return [DAGSTER_VARIABLE] if os.environ.get(DAGSTER_VARIABLE) else []
+
+
 def _variable(name: str) -> str:
     value = os.environ.get(name, "")
     if not value:
         raise InputError(f"the environment has no {name}", do="Set it to postgresql://user:password@host/database")
-    return value
+    return re.sub(r"^(postgres(?:ql)?)\+psycopg2?:", r"\1:", value)  # as SQLAlchemy has it
 
 
 def _shown(options: Options, found: Iterable[Finding]) -> Iterator[Finding]:

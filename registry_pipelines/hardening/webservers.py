@@ -14,7 +14,8 @@ HIDDEN_S = 3.0
 """What does not answer within this is taken for hidden: packets are dropped."""
 ELSEWHERE = "https://elsewhere.invalid"
 _PERMISSIONS = "{ permissions { permission value } }"
-_INSTANCE = "{ instance { info } }"
+_INSTANCE = "{ instance { runQueuingSupported info } }"
+"""The first makes the webserver load its queue, whose settings are not told before."""
 _ASK_NAME = "{ version }"
 
 _NAMES = re.compile(r"(?i)password|secret|token")
@@ -135,6 +136,8 @@ def _instance(site: Site, reader: Mapping[str, str]) -> Iterator[Finding]:
         return
     if re.search(r"module: dagster_project\.people\n\s*class: NamedByProxy", text):
         yield kept("names-by-proxy", site.url, "the queue notes the name that the proxy sends")
+    elif re.search(r"^run_coordinator: NoneType$", text, re.MULTILINE):
+        yield unknown("names-by-proxy", site.url, "the webserver does not say what its queue is")
     else:
         do = "Set run_coordinator to dagster_project.people.NamedByProxy in dagster.yaml (docs/dagster.md)"
         yield broken("names-by-proxy", site.url, "anybody may write any name at launch", do=do)

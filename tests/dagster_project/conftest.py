@@ -406,6 +406,17 @@ def world(settings: Path) -> Iterator[World]:
         yield opened
 
 
+@pytest.fixture
+def world_of() -> Callable[[Config, dg.DagsterInstance], World]:
+    """The same on an instance and a configuration that a test made; its registries are served by the test."""
+
+    def make(config: Config, instance: dg.DagsterInstance) -> World:
+        chain = Chain(config)
+        return World(config, chain, build_definitions(config, lambda: chain), instance)
+
+    return make
+
+
 @pytest.fixture(scope="module")
 def one_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The same for all tests of a file, which leave it as they found it."""

@@ -138,7 +138,7 @@ def test_what_nobody_could_look_at_is_no_pass(pages: Callable[..., str]) -> None
     [
         ("postgres_url: postgresql://rp:hunter2@db/dagster", "broken"),
         ("broker: redis://:hunter2@redis:6379/0", "broken"),
-        ("broker:\n  env: DAGSTER_CELERY_BROKER_URL", "kept"),
+        ("broker:\n  env: REGISTRY_PIPELINES_BROKER", "kept"),
         ("broker: redis://redis:6379/0", "kept"),
         ("password: {env: PGPASSWORD}", "kept"),
         ("password: null", "kept"),
@@ -263,7 +263,8 @@ admission: {{failure_policy: Ignore}}
 
 def test_the_command_over_a_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("DAGSTER_CELERY_BROKER_URL", raising=False)
+    for name in ("REGISTRY_PIPELINES_BROKER", "DAGSTER_POSTGRES_URL"):
+        monkeypatch.delenv(name, raising=False)
     anybody, somebody = EmbeddedServer(tmp_path / "a"), EmbeddedServer(tmp_path / "b", users={"me": "pw"})
     with anybody, somebody:
         settings = Path("registry-pipelines.yaml")
