@@ -1,6 +1,7 @@
 """The code location: everything that one configuration asks for."""
 
 from collections.abc import Callable
+from functools import partial
 
 import dagster as dg
 
@@ -34,6 +35,7 @@ from dagster_project.assets import (
     sign,
     start,
     stream,
+    sweeps,
     sync,
     weights,
 )
@@ -52,7 +54,6 @@ from dagster_project.promoting import promotion_sensor
 from dagster_project.recordings import recordings_sensors, sweep_job
 from dagster_project.resources import chain_resource, find_config
 from dagster_project.schedules import (
-    by_bucket,
     by_upstream,
     deploy_job,
     measure_job,
@@ -62,9 +63,11 @@ from dagster_project.schedules import (
     release_job,
 )
 from dagster_project.sensors import push_sensors
+from dagster_project.sweeping import by_lane
 from dagster_project.together import Together
 from dagster_project.told import told_sensors
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.buckets import filled_buckets
 from registry_pipelines.chain.events import told_registries
 from registry_pipelines.chain.inventory import inventoried
 from registry_pipelines.config import Config
@@ -121,6 +124,7 @@ def build_definitions(config: Config, make_chain: Callable[[], Chain] | None = N
     _copies(location)
     _recovery(location)
     _places(location)
+    _sweeps(location)
     _collection(location)
     _reports(location)
     _lines(location)
@@ -191,7 +195,9 @@ def _judging(location: Location) -> None:
     if config.images:
         swept = location.report(rescan.rescanned(), rescan.swept)
         location.jobs([rescan.rescan_job], location.security)
-        location.schedules([by_bucket(rescan.rescan_job, config)], location.security)
+        buckets = partial(filled_buckets, config)
+        times = str(config.schedules.rescan)
+        location.schedules([by_lane(rescan.rescan_job, times, config, rescan.RESCAN, buckets)], location.security)
         location.fresh([swept], str(config.schedules.rescan))
         watched = location.add(interventions.interventions)
         location.work("open_interventions", watched, "List what persons let go, or revoked.", "0 * * * *")
@@ -271,6 +277,18 @@ def _places(location: Location) -> None:
     location.work("infra", declared, "Compare what registries are set to with what is declared.", times.infra)
     queues = location.add(*([events.events] if told_registries(config) else []))
     location.work("ask_events", queues, "Ask the queues in which clouds tell of pushes.", times.events)
+
+
+def _sweeps(location: Location) -> None:
+    """A whole fleet in 256 parts."""
+    config, times = location.config, str(location.config.schedules.sweeps)
+    for kind in dict.fromkeys(config.dagster.sweeps):
+        made, step = sweeps.job_of(kind)
+        swept = location.report(sweeps.spec(kind), step)
+        location.jobs([made], location.platform)
+        buckets = partial(sweeps.buckets_of, kind, config)
+        location.schedules([by_lane(made, times, config, sweeps.POOL, buckets)], location.platform)
+        location.fresh([swept], times)
 
 
 def _collection(location: Location) -> None:

@@ -10,7 +10,6 @@ from dagster_project.notify import notified
 from dagster_project.owners import Owners, owners_of
 from dagster_project.partitions import DIGEST_TAG, RELEASES, release_keys, whole_key
 from dagster_project.people import PROMOTE_JOB, config_to_ask
-from registry_pipelines.chain.buckets import filled_buckets
 from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.config import Config
 from registry_pipelines.oci.tags import order_key
@@ -103,29 +102,6 @@ def packs_job(config: Config, assets: Sequence[dg.AssetsDefinition]) -> Job:
         description="Make the hot packs of a release of what nodes recorded of its starts.",
         config=_by_release(config),
     )
-
-
-def by_bucket(job: Job, config: Config) -> dg.ScheduleDefinition:
-    """The schedule that has every bucket with an image rescanned: 256 runs at most, whatever the fleet's size."""
-    if config.spared:
-        return broken(job, "; ".join(config.spared))
-
-    def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
-        for bucket in filled_buckets(config):
-            yield dg.RunRequest(run_key=run_key(context, bucket), partition_key=bucket)
-
-    try:
-        return dg.ScheduleDefinition(
-            name=f"{job.name}_schedule",
-            job=job,
-            cron_schedule=str(config.schedules.rescan),
-            execution_timezone=config.schedules.time_zone,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            execution_fn=requests,
-            description="Every bucket that holds an image, against the advisories that are there then.",
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        return broken(job, str(error))
 
 
 def by_upstream(job: Job, keys: Sequence[str], config: Config) -> dg.ScheduleDefinition:

@@ -7,14 +7,13 @@ from dagster_project.checks import LIMITS
 from dagster_project.partitions import release_keys
 from dagster_project.report import Metadata, bullets, facts, numbered, refusals, tag_outcome
 from dagster_project.resources import ChainParam
+from dagster_project.sweeping import PARTS, wanted
 from registry_pipelines.chain import Chain, StageResult
-from registry_pipelines.chain.buckets import BUCKETS
+from registry_pipelines.chain.buckets import filled_buckets
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
 
 RESCAN = "rescan"
-PARTS = dg.StaticPartitionsDefinition(list(BUCKETS))
-"""256 parts of a fleet, by the hash of the repository: the same for ever, however many images there are."""
 
 
 def rescanned() -> dg.AssetSpec:
@@ -35,28 +34,36 @@ def rescanned() -> dg.AssetSpec:
 
 @dg.op(
     name="rescanned",
-    description="One bucket of the fleet: signed reports where the advisories say something new, and a notification "
-    "for each promoted release that became vulnerable. No layer is read. The gate takes the new reports: what they "
-    "speak against is not copied any more.",
+    description="Buckets of the fleet that no other run has: signed reports where the advisories say something new, "
+    "and a notification for each promoted release that became vulnerable. No layer is read. The gate takes the new "
+    "reports: what they speak against is not copied any more.",
     out=dg.Out(dg.Nothing),
     pool=RESCAN,
 )
 def swept(context: dg.OpExecutionContext, chain: ChainParam) -> None:
-    """The bucket of the run's partition, reported as the materialization of ``rescan``."""
+    """The buckets of the run, each reported as a partition of ``rescan``."""
+    buckets, since = wanted(context, filled_buckets(chain.config))
+    notes: list[str] = []
     with refusals(context):
-        result = chain.rescan(bucket=context.partition_key)
-        vulnerable = newly_vulnerable(chain, result)
+        for name, result in chain.rescan_buckets(buckets, since=since):
+            if result is None or result.facts["passed"]:
+                continue
+            tell(context, chain, name, result)
+            if result.facts["not_read"] or result.facts["not_listed"]:
+                notes += [f"bucket {name}: {note}" for note in (result.action, *result.notes)]
+    if notes:
+        tag_outcome(context, "failed")
+        raise dg.Failure("not all could be read", metadata={"notes": bullets(notes[:50])}, allow_retries=False)
+
+
+def tell(context: dg.OpExecutionContext, chain: Chain, bucket: str, result: StageResult) -> None:
+    """What one bucket found: its partition, and those of releases that became vulnerable."""
     known = set(release_keys(context.instance))
-    for key, reasons in vulnerable.items():
+    for key, reasons in newly_vulnerable(chain, result).items():
         if key in known:
             show(context, key, reasons, result)
     tags = {DATA_VERSION_TAG: str(result.digest)}
-    context.log_event(
-        dg.AssetMaterialization(RESCAN, partition=context.partition_key, metadata=facts(result), tags=tags)
-    )
-    if result.facts["not_read"] or result.facts["not_listed"]:
-        tag_outcome(context, "failed")
-        raise dg.Failure(result.action, metadata={"notes": bullets(result.notes)}, allow_retries=False)
+    context.log_event(dg.AssetMaterialization(RESCAN, partition=bucket, metadata=facts(result), tags=tags))
 
 
 def newly_vulnerable(chain: Chain, result: StageResult) -> dict[str, list[str]]:
@@ -99,9 +106,9 @@ def show(context: dg.OpExecutionContext, key: str, reasons: list[str], result: S
 @dg.job(
     name=RESCAN,
     partitions_def=PARTS,
-    description="What is released against new advisories: stored SBOMs, no layer. One run for each of the 256 buckets "
-    "that holds an image.",
+    description="What is released against new advisories: stored SBOMs, no layer. All of the 256 buckets, or one "
+    "partition.",
 )
 def rescan_job() -> None:
-    """One bucket."""
+    """All buckets, or one."""
     swept()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
@@ -29,6 +29,7 @@ from registry_pipelines.errors import (
     EvidenceMissing,
     RegistryError,
     RegistryPipelinesError,
+    StateLocked,
     Unavailable,
 )
 from registry_pipelines.evidence.attestations import read_attestations
@@ -50,7 +51,7 @@ from registry_pipelines.threads import Pool
 
 if TYPE_CHECKING:  # brings the comparers of versions along
     from registry_pipelines.chain.ship import Tell
-    from registry_pipelines.scan.fingerprints import Package
+    from registry_pipelines.scan.fingerprints import Fingerprints, Package
     from registry_pipelines.scan.match import Matcher
 
 MOST = 2000
@@ -132,28 +133,80 @@ def rescan(
     return sweep.result(subject, alerts, started)
 
 
+class Swept(msgspec.Struct, frozen=True):
+    """When a bucket was wholly rescanned, RFC 3339, and with which advisories."""
+
+    at: str
+    advisories: str
+
+
+def rescan_buckets(
+    session: Session, buckets: Sequence[str], *, since: datetime | None = None, tell: Tell | None = None
+) -> Iterator[tuple[str, StageResult | None]]:
+    """Each of some buckets with its result, as it is done; None for one that another process has. What they share is
+    read once. since: what was wholly rescanned from then on with the same advisories is passed over (``passed``).
+    Raises as :func:`rescan`."""
+    from registry_pipelines.scan.advisories import AdvisoryStore
+    from registry_pipelines.scan.match import Matcher
+
+    config = session.config
+    store = AdvisoryStore.load(advisory_source(config.state, config.advisories.source), config.state)
+    alerts = age_alerts(store.facts, max_age=strictest_age(config), now=session.now(), do=remedy(config))
+    before: _Sweep | None = None
+    matcher = Matcher(store)
+    try:
+        for name in buckets:
+            started = time.monotonic()
+            sweep = before = _Sweep(session, matcher, everything=False, most=MOST, tell=tell, after=before)
+            try:
+                sweep.bucket(name, by_bucket(config.images.values(), name).get(name, []), since)
+            except StateLocked:
+                yield name, None
+            else:
+                yield name, sweep.result(f"bucket {name}", alerts, started)
+    finally:
+        store.close()
+
+
 class _Sweep:
-    def __init__(self, session: Session, matcher: Matcher, *, everything: bool, most: int, tell: Tell | None) -> None:
+    """after: one of the same matcher, whose memory it takes over."""
+
+    def __init__(
+        self,
+        session: Session,
+        matcher: Matcher,
+        *,
+        everything: bool,
+        most: int,
+        tell: Tell | None,
+        after: _Sweep | None = None,
+    ) -> None:
         self._session, self._matcher = session, matcher
         self._everything, self._most, self._tell = everything, most, tell
         self._signer = session.keys.at_hand("scanner")  # a wrong password is told before anything is read
         trusted = session.keys.trusted_if_any()
         self._verifier = trusted.also({"scanner": self._signer}) if trusted and self._signer else trusted
         self._facts = matcher.store.facts
-        from registry_pipelines.scan.fingerprints import Fingerprints
+        from registry_pipelines.scan import fingerprints
 
-        self._prints = Fingerprints(matcher.store, self._verifier.key_ids if self._verifier else ())
-        self._remembered: Remembered = {}
+        believed = self._verifier.key_ids if self._verifier else ()
+        self._prints: Fingerprints = after._prints if after else fingerprints.Fingerprints(matcher.store, believed)
+        self._remembered: Remembered = after._remembered if after else {}
+        self._passed = 0
         self._answers: list[_Answer] = []
         self._notes: list[str] = []
         self._known = self._left = 0
         self._down: list[RegistryPipelinesError] = []
 
-    def bucket(self, name: str, images: Sequence[Image]) -> None:
-        """One bucket: list its releases, match those that are due and that advisories say something else of."""
+    def bucket(self, name: str, images: Sequence[Image], since: datetime | None = None) -> None:
+        """One bucket: list its releases, match those that are due and that advisories say something else of. since: not
+        where that was done from then on."""
         from registry_pipelines.scan.fingerprints import Holdings
 
         with held(self._session, "rescan", name) as kept:
+            if since is not None and self._swept_since(kept.read("swept"), since):
+                self._passed += 1
+                return
             marks, holdings = _read_marks(kept.read("json")), Holdings.decode(kept.read("packages"))
             listed = [release for image in images for release in self._listed(image)]
             due = [each for each in listed if self._is_due(marks.get(each.key))]
@@ -175,13 +228,23 @@ class _Sweep:
                 del marks[key]
             kept.write("packages", holdings.only(marks).encode())
             kept.write("json", msgspec.json.encode(marks))
+            if not self._left and not self._down and all(each.error is None for each in self._answers):
+                kept.write("swept", msgspec.json.encode(Swept(_text(self._session.now()), str(self._facts.digest))))
+
+    def _swept_since(self, raw: bytes, since: datetime) -> bool:
+        try:
+            swept = msgspec.json.decode(raw, type=ready(Swept))
+        except msgspec.MsgspecError:
+            return False
+        at = read_time(swept.at)
+        return swept.advisories == self._facts.digest and at is not None and at >= since.replace(microsecond=0)
 
     def _matched_all(self, releases: Sequence[Release], marks: Mapping[str, Mark], now: datetime) -> list[_Answer]:
         with Pool(LOOKUP_THREADS, "rescan") as pool:
             return list(pool.map(lambda each: self._answer(each, marks.get(each.key), now), releases))
 
     def _mark(self, answer: _Answer, now: datetime) -> Mark:
-        at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = _text(now)
         said = self._prints.of(answer.packages)
         return Mark(advisories=str(self._facts.digest), at=at, untold=answer.untold, read=at, said=said)
 
@@ -291,6 +354,7 @@ class _Sweep:
             "not_read": counts["not read"],
             "not_listed": len(self._down),
             "left": self._left,
+            "passed": self._passed,
             "advisories_newest": self._facts.newest,
             "advisories_records": self._facts.records,
             "advisories_digest": self._facts.digest,
@@ -365,6 +429,10 @@ def _said(report: Report) -> Report:
     return msgspec.structs.replace(report, scanned_at="", advisories=plain, coverage=coverage)
 
 
+def _text(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def _waits_since(marks: Mapping[str, Mark], release: Release) -> str:
     return marks[release.key].at if release.key in marks else ""
 
@@ -376,4 +444,4 @@ def _read_marks(raw: bytes) -> dict[str, Mark]:
         return {}
 
 
-__all__ = ["rescan"]
+__all__ = ["rescan", "rescan_buckets"]

@@ -18,6 +18,10 @@ class Schedules(msgspec.Struct, frozen=True, kw_only=True):
     """The update of the advisories."""
     rescan: Cron = Cron("30 1 * * *")
     """What is in use against the advisories that are there then: `rescan`."""
+    sweeps: Cron = Cron("30 2 * * *")
+    """The sweeps of `dagster.sweeps`."""
+    history: Cron = Cron("40 5 * * *")
+    """The removal of old runs and partitions (`dagster.history`)."""
     mirror: Cron = Cron("0 2 * * *")
     """Mirrors and syncs."""
     bundle: Cron = Cron("0 3 * * *")

@@ -97,7 +97,7 @@ def check(
 def _dagster(config: Config) -> Iterable[tuple[str, str]]:
     from registry_pipelines.config.location import problems
 
-    return problems(config.dagster, config.report.teams, config.registries, ("start", "rescan"))
+    return problems(config.dagster, config.report.teams, config.registries, ("start", "rescan", "sweep"))
 
 
 def _infra(config: Config) -> Iterable[tuple[str, str]]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import dagster as dg
+import msgspec
 
 from dagster_project.checks import LIMITS
 from registry_pipelines.chain.buckets import bucket_of, filled_buckets
@@ -52,10 +53,32 @@ def test_a_promoted_release_turns_red_when_advisories_speak_against_it(world: Wo
     assert not world.run(key).success  # and nothing goes on with it
 
 
-def test_the_schedule_asks_for_the_buckets_that_hold_an_image(world: World) -> None:
-    schedule = world.defs.resolve_schedule_def("rescan_schedule")
+def asked(world: World, job: str) -> list[dg.RunRequest]:
+    schedule = world.defs.resolve_schedule_def(f"{job}_schedule")
     repository = world.defs.get_repository_def()
     with dg.build_schedule_context(world.instance, NIGHT, repository_def=repository) as context:
-        asked = schedule.evaluate_tick(context).run_requests
-    assert [each.partition_key for each in asked or ()] == filled_buckets(world.config)
-    assert 0 < len(asked or ()) <= 256
+        return list(schedule.evaluate_tick(context).run_requests or ())
+
+
+def lane(world: World, job: str, request: dg.RunRequest) -> set[str]:
+    """The buckets that a run of a sweep did."""
+    run = world.defs.resolve_job_def(job).execute_in_process(
+        instance=world.instance, tags=request.tags, run_config=QUIET
+    )
+    return {str(each.partition) for each in run.asset_materializations_for_node(run.job_def.nodes[0].name)}
+
+
+def test_runs_share_all_buckets_that_hold_an_image(world: World) -> None:
+    """As many as the pool lets go; one that comes later, or again after it was killed, does what is left."""
+    [one] = asked(world, "rescan")
+    assert one.partition_key is None and one.tags["registry-pipelines/lane"] == "1-of-1"
+    pools = world.config.dagster.__class__(pools={"rescan": 2, "sweep": 9}, sweeps=("drift", "cost"))
+    world.use(msgspec.structs.replace(world.config, dagster=pools))
+    filled = filled_buckets(world.config)
+    first, second = asked(world, "rescan")
+    assert lane(world, "rescan", first) == set(filled) and lane(world, "rescan", second) == set()
+    assert sweep(world, "app").success  # a person asks for one bucket: it is done in any case
+    requests = asked(world, "sweep_drift")
+    assert len(requests) == len(filled) and lane(world, "sweep_drift", requests[-1]) == set(filled)
+    assert lane(world, "sweep_drift", requests[0]) == set()
+    assert len(asked(world, "sweep_cost")) == 9

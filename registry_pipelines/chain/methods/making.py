@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -169,6 +170,15 @@ class Making(Base):
         from registry_pipelines.chain import rescan
 
         return rescan.rescan(self._session, images, bucket=bucket, everything=everything, tell=self.notify)
+
+    def rescan_buckets(
+        self, buckets: Sequence[str], *, since: datetime | None = None
+    ) -> Iterator[tuple[str, StageResult | None]]:
+        """:meth:`rescan` of some buckets, each with its result as it is done; None for one that another process has.
+        since: buckets that were wholly rescanned from then on with the same advisories are passed over."""
+        from registry_pipelines.chain import rescan
+
+        return rescan.rescan_buckets(self._session, buckets, since=since, tell=self.notify)
 
     def bases(self, names: Collection[str] = ()) -> StageResult:
         """The approved bases (all unless named): what their tags name now, which images stand on which one, what is to
