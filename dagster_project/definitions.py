@@ -15,6 +15,7 @@ from dagster_project.assets import (
     deploy,
     events,
     failover,
+    history,
     infra,
     interventions,
     inventory,
@@ -289,6 +290,8 @@ def _sweeps(location: Location) -> None:
         buckets = partial(sweeps.buckets_of, kind, config)
         location.schedules([by_lane(made, times, config, sweeps.POOL, buckets)], location.platform)
         location.fresh([swept], times)
+    old = location.add(history.history)
+    location.work("nightly_history", old, "Say which old runs and partitions may go.", config.schedules.history)
 
 
 def _collection(location: Location) -> None:
