@@ -2,7 +2,7 @@
 
 from collections import Counter
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field
@@ -39,7 +39,7 @@ def history(context: dg.AssetExecutionContext, chain: ChainParam, config: Histor
     applied = (config.apply or settings.apply) == "auto"
     runs, partitions = remove(context.instance, found) if applied else (0, 0)
     days = Counter(f"{datetime.fromtimestamp(ended, UTC):%Y-%m-%d}" for ended in found.runs.values())
-    tables = {
+    tables: dict[str, list[dict[str, Any]]] = {
         "partitions": [{"partition": key, "why": why} for key, why in found.partitions.items()],
         "runs_by_day": [{"ended": day, "runs": number} for day, number in sorted(days.items())],
         "kept": [{"why": why, "runs": number} for why, number in found.kept.items()],
