@@ -9,12 +9,14 @@ workers themselves are asked, through Celery's own inspection, which tasks they 
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
 import dagster as dg
+from dagster._core.events import EngineEventData
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._serdes import ConfigurableClassData
-from dagster_celery.launcher import CeleryRunLauncher
-from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+from dagster_celery.launcher import CeleryRunLauncher, _get_run_priority
+from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 
 WORKER_TAG = "registry-pipelines/worker"
 """Run tag with the name of the worker that has the run, or had it last."""
@@ -68,6 +70,17 @@ class WatchedCelery(CeleryRunLauncher):
     def from_config_value(cls, inst_data: ConfigurableClassData, config_value: Mapping[str, Any]) -> "WatchedCelery":
         """Made by Dagster from ``dagster.yaml``."""
         return cls(inst_data=inst_data, **config_value)
+
+    def _launch_celery_task_run(self, run: dg.DagsterRun, task_signature: Any, routing_key: str) -> None:
+        """Hand a run to the queue. Dagster's own notes the task in the run after that, beside the worker that notes
+        itself: tags are read and written whole, and one of the two would be lost."""
+        task, queue = str(uuid4()), run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue)
+        self._instance.add_run_tags(run.run_id, {DAGSTER_CELERY_TASK_ID_TAG: task})
+        task_signature.apply_async(
+            task_id=task, priority=_get_run_priority(run), queue=queue, routing_key=f"{queue}.{routing_key}"
+        )
+        told = EngineEventData({"Celery Task ID": task, "Celery Queue": queue})
+        self._instance.report_engine_event("The run waits in the queue for a worker.", run, told, cls=type(self))
 
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """Whether a worker has a run that began, in hand. Raises what Celery raises when Redis is away; Dagster then
