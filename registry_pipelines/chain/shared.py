@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from registry_pipelines.config import Config, EmbeddedRegistry
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.oci.behind import attach
 from registry_pipelines.registry.client.locks import share_locks
 from registry_pipelines.shared.settings import Shared
 from registry_pipelines.shared.state import SharedState, open_shared
@@ -23,11 +24,13 @@ PAUSE_S = 0.1
 
 
 def shared_of(config: Config) -> SharedState | None:
-    """What the configuration shares, None where it names no database; the same one for each chain of this process.
-    Nothing is asked before it is used."""
+    """What the configuration shares, None where it names no database; the same one for each chain of this process. The
+    caches of its state folder find there what other workers found. Nothing is asked before it is used."""
     shared = open_shared(config.shared, configuration=digest_of(config), place=str(config.path))
     if shared is not None:
         share_locks(partial(_held, shared))
+        shared.folder = shared.folder or config.state / "shared"
+        attach(config.state, shared.caches)
     return shared
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import msgspec
 from msgspec.structs import replace
 
-from registry_pipelines.settings import NAME, Duration, Pattern, Secret
+from registry_pipelines.settings import NAME, Duration, Pattern, Secret, Size
 
 DATABASE_VARIABLE = "REGISTRY_PIPELINES_DATABASE"
 """The database, where the configuration names none: one file serves one machine and many."""
@@ -31,6 +31,15 @@ LEAST_SILENCE_S = 2.0
 MOST_SILENCE_S = 3600.0
 
 
+class CacheSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What workers keep for each other to save time; docs/many-machines.md."""
+
+    max_size: Size = Size(50 << 30)
+    """Of all of it, packed; the entries that nobody used for longest go first."""
+    max_age: Duration = Duration(days=60)
+    """How long an entry is kept that nobody used."""
+
+
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
     """What several workers have together (docs/many-machines.md). A field that is not written is taken from the
     environment, so that the same file serves one machine and many."""
@@ -46,6 +55,8 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     """Whose state it is. Another project's worker is refused: two code locations have a database each."""
     silence: Duration = SILENCE
     """How long a worker may say nothing until others take over what it did; 2s to 1h."""
+    caches: CacheSettings = CacheSettings()
+    """What was found of layers, images and wheels: in `store`, small pieces in `database`."""
     clock_difference: Duration = Duration(seconds=30)
     """How far a worker's clock may be from the database's: what is signed bears its time."""
 
@@ -84,4 +95,4 @@ def _problems(shared: Shared) -> list[tuple[str, str]]:
     return found
 
 
-__all__ = ["DATABASE_VARIABLE", "STORE_VARIABLE", "Shared", "from_environment"]
+__all__ = ["DATABASE_VARIABLE", "STORE_VARIABLE", "CacheSettings", "Shared", "from_environment"]

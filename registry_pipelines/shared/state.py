@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+import tempfile
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from registry_pipelines.errors import LocalError
@@ -15,8 +17,9 @@ from registry_pipelines.shared.leases import TABLES, Leases
 from registry_pipelines.shared.membership import Membership, Worker
 from registry_pipelines.shared.settings import Shared
 
-if TYPE_CHECKING:  # who copies nothing needs none
+if TYPE_CHECKING:  # much works without
     from registry_pipelines.shared.budgets import Budgets
+    from registry_pipelines.shared.caches import SharedCaches
 
 T = TypeVar("T")
 
@@ -34,6 +37,9 @@ class SharedState:
         self._membership: Membership | None = None
         self._leases: Leases | None = None
         self._budgets: Budgets | None = None
+        self._caches: SharedCaches | None = None
+        self.folder: Path | None = None
+        """This machine's own, for what is on its way; the system's for temporary files unless told."""
 
     @property
     def database(self) -> Database:
@@ -84,11 +90,30 @@ class SharedState:
             raise AssertionError("an open database without its parts")
         return found
 
+    @property
+    def caches(self) -> SharedCaches:
+        """What workers keep for each other to save time. Nothing is asked before it is used."""
+        from registry_pipelines.shared.caches import SharedCaches  # much works without
+
+        with self._lock:
+            if self._caches is None:
+                self._caches = SharedCaches(
+                    lambda: self.database,
+                    lambda: self.leases,
+                    self.settings.store,
+                    self.folder or Path(tempfile.gettempdir()),
+                    most_bytes=self.settings.caches.max_size,
+                    age_s=self.settings.caches.max_age.total_seconds(),
+                )
+            return self._caches
+
     def close(self) -> None:
         """Leave, and close the connections. It opens anew when it is used again."""
+        if self._caches is not None:
+            self._caches.close()
         with self._lock:
             database, membership, budgets = self._database, self._membership, self._budgets
-            self._database = self._membership = self._leases = self._budgets = None
+            self._database = self._membership = self._leases = self._budgets = self._caches = None
         if budgets:
             budgets.close()
         if membership:
