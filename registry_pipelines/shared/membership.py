@@ -107,7 +107,7 @@ class Membership:
     leases are renewed so. Raises what :meth:`join` raises."""
 
     def __init__(
-        self, database: Database, settings: Shared, worker: Worker, *, beaten: Callable[[Transaction], None]
+        self, database: Database, settings: Shared, worker: Worker, *, beaten: Callable[[Transaction, str], None]
     ) -> None:
         self.name = uuid.uuid4().hex
         self.silence_s = settings.silence.total_seconds()
@@ -269,7 +269,7 @@ class Membership:
 
     def _write(self, database: Transaction, values: dict[str, Any]) -> None:
         database.change(_BEAT, values)
-        self._beaten(database)
+        self._beaten(database, self.name)
 
     def close(self) -> None:
         """Leave: what is still named after this worker is free at once."""

@@ -49,12 +49,7 @@ class SharedState:
                 database = open_server(self.settings.database.reveal())
                 try:
                     leases = Leases(database, lambda: self.membership)
-                    membership = Membership(
-                        database,
-                        self.settings,
-                        self._worker,
-                        beaten=lambda each: leases.renewed(each, self.membership.name),
-                    )
+                    membership = Membership(database, self.settings, self._worker, beaten=leases.renewed)
                     database.make(TABLES)
                 except BaseException:
                     database.close()
