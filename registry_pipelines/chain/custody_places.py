@@ -155,11 +155,10 @@ def places(session: Session, image: Image, digest: Digest, read: Read | None) ->
 
 
 def _receipt(session: Session, place: Place, digest: Digest, name: str, read: Read | None) -> Iterator[Statement]:
-    from registry_pipelines.transfer.delivery.receipts import PAYLOAD_TYPE, ReceiptStore
+    from registry_pipelines.transfer.delivery.receipts import PAYLOAD_TYPE
 
-    store = ReceiptStore(session.config.state / "transfer" / "receipts")
     try:
-        receipt = store.load(place, digest)
+        receipt = session.receipts().load(place, digest)
         if receipt is None:
             return
         envelope = read_envelope(receipt.envelope, where=name)

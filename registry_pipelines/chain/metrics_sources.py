@@ -166,36 +166,31 @@ def replication(look: Look) -> Iterator[Sample]:
 
 
 def receipts(look: Look) -> Iterator[Sample]:
-    """Bytes of images that arrived within a day, by the receipts that this state folder has."""
-    folder = look.session.config.state / "transfer" / "receipts"
+    """Bytes of images that arrived within a day, by the receipts that there are."""
     moved: Counter[tuple[str, str]] = Counter()
-    since, count = look.now.timestamp() - DAY.total_seconds(), 0
-    with local_errors(folder):
-        for path in folder.glob("*/*.json") if folder.is_dir() else ():
-            if path.stat().st_mtime < since:
-                continue
-            count += 1
-            if count > MOST_RECEIPTS:
-                look.notes.append(f"more than {MOST_RECEIPTS} receipts are of the last day; the rest is not counted")
-                break
-            if (read := _arrival(look, path)) is not None:
-                moved[read[:2]] += read[2]
+    since = look.now.timestamp() - DAY.total_seconds()
+    found = look.session.receipts().written_since(since, MOST_RECEIPTS + 1)
+    for count, (name, envelope) in enumerate(found, start=1):
+        if count > MOST_RECEIPTS:
+            look.notes.append(f"more than {MOST_RECEIPTS} receipts are of the last day; the rest is not counted")
+            break
+        if (read := _arrival(look, name, envelope)) is not None:
+            moved[read[:2]] += read[2]
     for (source, target), size in moved.items():
         yield sample("replicated_bytes", size, look.now, source=source, target=target)
 
 
-def _arrival(look: Look, path: Path) -> tuple[str, str, int] | None:
+def _arrival(look: Look, name: str, envelope: bytes) -> tuple[str, str, int] | None:
     """Source, target and bytes of a receipt of the last day. A receipt is no secret, and none that is believed here."""
-    from registry_pipelines.transfer.delivery.receipts import MAX_RECEIPT_BYTES, Receipt
+    from registry_pipelines.transfer.delivery.receipts import Receipt
 
     try:
-        with path.open("rb") as file:
-            document = Receipt.read(file.read(MAX_RECEIPT_BYTES)).document
+        document = Receipt.read(envelope).document
         at = read_time(str(document["read_back_at"]))
         ends = tuple(str(document[name]).partition("/")[0] for name in ("source", "target"))
         size = int(document["size_bytes"])
-    except (ManifestInvalid, KeyError, TypeError, ValueError, RecursionError, OSError) as error:
-        look.fail("receipts", f"{path.name} cannot be read: {type(error).__name__}")
+    except (ManifestInvalid, KeyError, TypeError, ValueError, RecursionError) as error:
+        look.fail("receipts", f"{name} cannot be read: {type(error).__name__}")
         return None
     if at is None or not look.now - DAY <= at <= look.now + SKEW or size < 0:
         return None

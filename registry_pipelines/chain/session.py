@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need non
     from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.shared.leases import Lease
     from registry_pipelines.shared.state import SharedState
-    from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
+    from registry_pipelines.transfer.delivery.receipts import ReceiptSigner, ReceiptStore
     from registry_pipelines.transfer.engine import Engine
 
 
@@ -86,6 +86,12 @@ class Session:
             signer=cast("ReceiptSigner | None", signer),
             progress=self.progress,
         )
+
+    def receipts(self) -> ReceiptStore:
+        """The receipts of copies. Raises LocalError and the like where a shared state cannot be used."""
+        from registry_pipelines.transfer.state import receipts_of
+
+        return cast("ReceiptStore", receipts_of(self.config.state / "transfer", self.shared))
 
     def alone(
         self, name: str, what: str, *, do: str = "Wait for it; once is enough"

@@ -30,7 +30,7 @@ def _copies(session: Session, host: str) -> Iterator[tuple[str, float]]:
         return
     from registry_pipelines.transfer.blob.journal import Journal
 
-    with contextlib.closing(Journal(session.shared.database) if session.shared else Journal.at(folder)) as journal:
+    with contextlib.closing(Journal.on(session.shared) if session.shared else Journal.at(folder)) as journal:
         for repository, updated_at in journal.open_uploads(host).items():
             age = time.time() - updated_at
             if age < ABANDONED_S:

@@ -21,6 +21,10 @@ BUSY_TIMEOUT_S = 60.0
 BUSY_PAUSE_S = 0.01
 """Between two tries to open a database that another process is just making; that takes some milliseconds."""
 
+ALIVE = """NOT ended AND GREATEST(seen, EXTRACT(EPOCH FROM pg_postmaster_start_time())::float8) + silence_s > clock()"""
+"""Whether a row of ``members`` (see ``membership``) is a living worker's; Postgres alone. While the server itself was
+down nobody could say that he lives."""
+
 Row = Mapping[str, Any]
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from registry_pipelines.errors import LocalError, StateLocked
-from registry_pipelines.shared.database import Database, Tables, Transaction
-from registry_pipelines.shared.membership import ALIVE, Membership
+from registry_pipelines.shared.database import ALIVE, Database, Tables, Transaction
+from registry_pipelines.shared.membership import Membership
 
 TABLES = Tables(
     "leases",
@@ -38,6 +38,13 @@ _MINE = "SELECT owner FROM leases WHERE member = :member"
 FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 """Between two looks at a lease that another holds."""
+
+
+Within = Callable[[Transaction], object]
+
+
+def _nothing(_: Transaction) -> None:
+    """What is done beside most leases."""
 
 
 class Lease:
@@ -104,14 +111,16 @@ class Leases:
         if not self._leave(lease):
             raise _lost(name)
 
-    def attempt(self, name: str) -> Lease | None:
-        """A lease at once, or None when another lives that holds it; ended with :meth:`leave`. Raises LocalError."""
+    def attempt(self, name: str, *, within: Within = _nothing) -> Lease | None:
+        """A lease at once, or None when another lives that holds it; ended with :meth:`leave`. within: done in the same
+        transaction where it is ours, so perhaps twice. Raises LocalError."""
         lease = Lease(self, name)
-        return lease if self._try(lease) else None
+        return lease if self._try(lease, within) else None
 
-    def leave(self, lease: Lease) -> bool:
-        """End it; whether it was still ours. A database that does not answer is not waited for: the others find out."""
-        return self._leave(lease)
+    def leave(self, lease: Lease, *, within: Within = _nothing) -> bool:
+        """End it; whether it was still ours. A database that does not answer is not waited for: the others find out.
+        within: done in the same transaction where it was ours."""
+        return self._leave(lease, within)
 
     def ask(self) -> None:
         """A sign of life now, after which each lease knows whether it is lost."""
@@ -140,22 +149,36 @@ class Leases:
             time.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
-    def _try(self, lease: Lease) -> bool:
+    def _try(self, lease: Lease, within: Within = _nothing) -> bool:
         values = {"name": lease.name, "owner": lease.owner, "member": self._membership().name}
         asked_at = _now()
-        if self._database.run(lambda database: database.change(_TAKE, values)) != 1:
+
+        def take(database: Transaction) -> bool:
+            ours = database.change(_TAKE, values) == 1
+            if ours:
+                within(database)
+            return ours
+
+        if not self._database.run(take):
             return False
         lease.sure_at = asked_at
         with self._lock:
             self._held[lease.owner] = lease
         return True
 
-    def _leave(self, lease: Lease) -> bool:
+    def _leave(self, lease: Lease, within: Within = _nothing) -> bool:
         with self._lock:
             self._held.pop(lease.owner, None)
         values = {"name": lease.name, "owner": lease.owner}
+
+        def leave(database: Transaction) -> bool:
+            ours = database.change(_LEAVE, values) == 1
+            if ours:
+                within(database)
+            return ours
+
         try:
-            return self._database.run(lambda database: database.change(_LEAVE, values), patient=False) == 1
+            return self._database.run(leave, patient=False)
         except LocalError:
             return not lease.lost.is_set()
 

@@ -23,7 +23,7 @@ import msgspec
 from registry_pipelines import __version__
 from registry_pipelines.errors import InputError, LocalError, StateLocked, StateTooNew
 from registry_pipelines.progress import count_text
-from registry_pipelines.shared.database import Database, Row, Tables, Transaction
+from registry_pipelines.shared.database import ALIVE, Database, Row, Tables, Transaction
 from registry_pipelines.shared.settings import Shared
 
 LAYOUT = 2
@@ -56,9 +56,6 @@ TABLES = Tables(
             configuration TEXT NOT NULL PRIMARY KEY, since FLOAT NOT NULL)""",
     ),
 )
-
-ALIVE = """NOT ended AND GREATEST(seen, EXTRACT(EPOCH FROM pg_postmaster_start_time())::float8) + silence_s > clock()"""
-"""Of a row of ``members``; Postgres alone."""
 
 _PUT = """INSERT INTO members
     (name, host, process, build, layout, configuration, place, clock_s, since, seen, silence_s, ended)
@@ -255,7 +252,7 @@ class Membership:
         )
 
     def _beat(self) -> None:
-        while not self._closed.wait(self.silence_s / BEATS):
+        while not self._closed.wait(self.beat_s):
             self.beat()
 
     def beat(self) -> bool:
@@ -270,6 +267,11 @@ class Membership:
     def _write(self, database: Transaction, values: dict[str, Any]) -> None:
         database.change(_BEAT, values)
         self._beaten(database, self.name)
+
+    @property
+    def beat_s(self) -> float:
+        """Seconds between two signs of life."""
+        return self.silence_s / BEATS
 
     def close(self) -> None:
         """Leave: what is still named after this worker is free at once."""

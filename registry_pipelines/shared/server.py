@@ -29,6 +29,9 @@ CONNECTIONS = 8
 """Of each process; threads take turns, a statement lasts milliseconds. A server takes 100 unless told, so
 that twelve workers fit."""
 
+SURE_S = 5.0
+"""For so long after its last use a connection is taken to be there."""
+
 _POSTGRES = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
 """Seconds to connect, seconds of silence before the server is asked whether it lives, milliseconds until a lost link
 counts as broken. libpq's own answers are: for ever, two hours, a quarter of an hour. The URL's query overrides them."""
@@ -113,7 +116,7 @@ class _Connections:
     def __init__(self, address: str) -> None:
         self._address = address
         self._free = threading.Semaphore(CONNECTIONS)
-        self._idle: list[_Connection] = []
+        self._idle: list[tuple[_Connection, float]] = []
         self._closed = False
         self._lock = threading.Lock()
 
@@ -127,18 +130,25 @@ class _Connections:
             try:
                 with connection.transaction():
                     yield connection
+            except psycopg.OperationalError:
+                if connection.closed:  # by a server that stopped: so are the others
+                    self._end_idle()
+                raise
             finally:
                 self._put_back(connection)
         finally:
             self._free.release()
 
     def _alive(self) -> _Connection | None:
-        """An open one. It is asked before use: a firewall cuts those that are silent during a long copy."""
+        """An open one. After a silence it is asked before use: a firewall cuts those that say nothing during a long
+        copy."""
         while True:
             with self._lock:
                 if not self._idle:
                     return None
-                connection = self._idle.pop()
+                connection, used_at = self._idle.pop()
+            if time.monotonic() - used_at < SURE_S:
+                return connection
             try:
                 connection.execute("SELECT 1")
             except psycopg.Error:
@@ -149,15 +159,19 @@ class _Connections:
     def _put_back(self, connection: _Connection) -> None:
         with self._lock:
             if not self._closed and not connection.closed:
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
                 return
         connection.close()
 
     def close(self) -> None:
         """Close all; those in use when they come back."""
+        self._closed = True
+        self._end_idle()
+
+    def _end_idle(self) -> None:
         with self._lock:
-            self._closed, idle, self._idle = True, self._idle, []
-        for connection in idle:
+            idle, self._idle = self._idle, []
+        for connection, _ in idle:
             connection.close()
 
 

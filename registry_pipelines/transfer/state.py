@@ -30,12 +30,13 @@ from registry_pipelines.transfer.delivery.acts import DeliveryTools
 from registry_pipelines.transfer.delivery.execute import execute
 from registry_pipelines.transfer.delivery.plan import Job, Plan
 from registry_pipelines.transfer.delivery.planner import Planner
-from registry_pipelines.transfer.delivery.receipts import ReceiptSigner, ReceiptStore
+from registry_pipelines.transfer.delivery.receipts import ReceiptFolder, ReceiptSigner, ReceiptStore
 from registry_pipelines.transfer.delivery.refusals import SparseRefusals
 from registry_pipelines.transfer.delivery.results import TargetResult
 
 if TYPE_CHECKING:  # a copy without a shared state loads none
     from registry_pipelines.shared.state import SharedState
+    from registry_pipelines.transfer.blob.turns import Turns
 
 SPOOL = "spool"
 """Folder of blobs on their way to registries that take them only whole."""
@@ -51,8 +52,8 @@ class State:
     """An open state folder; a context manager. Without a folder nothing is remembered but in a shared database,
     and no courier is used.
 
-    shared: what many workers have together; without it everything is in the folder. Spool and couriers' notes are in
-    the folder always. signer: of the receipts. Raises what
+    shared: what many workers have together; without it everything is in the folder. Spool, couriers' notes and what
+    this machine saw of manifests are in the folder always. signer: of the receipts. Raises what
     :class:`~registry_pipelines.shared.state.SharedState` raises; for SQLite in the folder LocalError, not at once, but
     before anything is copied.
     """
@@ -73,11 +74,12 @@ class State:
         self._journal: Journal | None = None
         self._shared = shared
         self._opening = threading.Lock()
-        self.manifests = ManifestFolder(folder / "manifests") if folder else None
-        self.receipts = ReceiptStore(folder / "receipts") if folder else None
-        self._refusals = SparseRefusals(folder / REFUSALS) if folder else None
+        self.manifests = _manifests(folder, shared)
+        self.receipts = receipts_of(folder, shared)
+        self._refusals = _refusals(folder, shared)
         self._owner = new_name()
-        self._courier = Courier(folder / COURIERS, self.memory, self._owner) if folder else None
+        telling = _for_orphans(shared, self._owner) if shared else None
+        self._courier = Courier(folder / COURIERS, self.memory, self._owner, telling) if folder else None
         self._starting: threading.Thread | None = None
         if folder:
             with local_errors(folder):
@@ -93,7 +95,7 @@ class State:
         with self._opening:
             if self._journal is None:
                 self._journal = (
-                    Journal(self._shared.database, self.folder, name=self._owner)
+                    Journal.on(self._shared, self.folder, name=self._owner)
                     if self._shared
                     else Journal.at(cast(Path, self.folder), name=self._owner)
                 )
@@ -154,7 +156,15 @@ class State:
             journal=journal,
             courier=self._courier,
             spool=self.folder / SPOOL if self.folder else None,
+            turns=self._turns(),
         )
+
+    def _turns(self) -> Turns | None:
+        if self._shared is None:
+            return None
+        from registry_pipelines.transfer.blob.turns import Turns
+
+        return Turns(self._shared)
 
     def cancel_abandoned(self, registries: Iterable[Registry], *, older_than_s: float = ABANDONED_S) -> int:
         """Cancel uploads that killed runs left open at these registries and that no run came back for; how many. What
@@ -165,7 +175,11 @@ class State:
                 _sweep(self.folder / name, max(older_than_s, UPLOAD_LIFE_S))
         if self.manifests:
             self.manifests.sweep()
+        if self.receipts:
+            self.receipts.sweep()
         journal = self.open_journal() if self._journal or self._records_uploads() else None
+        if turns := self._turns():
+            turns.sweep()
         if journal is None:
             return 0
         known = {registry.name: registry for registry in registries if isinstance(registry, UploadSessions)}
@@ -198,12 +212,53 @@ class State:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         with contextlib.ExitStack() as ends:  # an interrupt in the middle leaves out none
+            if self.manifests:
+                ends.callback(self.manifests.close)
             if self._journal:
                 ends.callback(self._journal.close)
             if self._courier:
                 ends.callback(self._courier.close, hurry=is_interrupt(kind))
             if self._starting:
                 self._starting.join()
+
+
+def _manifests(folder: Path | None, shared: SharedState | None) -> ManifestFolder | None:
+    if folder is None:
+        return None
+    if shared is None:
+        return ManifestFolder(folder / "manifests")
+    from registry_pipelines.transfer.closure.shared import SharedManifests
+
+    return SharedManifests(folder / "manifests", shared.database)
+
+
+def receipts_of(folder: Path | None, shared: SharedState | None) -> ReceiptStore | None:
+    """Where the receipts of copies are: with what workers share, else below a folder of transfers; None without either.
+    Raises what :class:`~registry_pipelines.shared.state.SharedState` raises."""
+    if shared is None:
+        return ReceiptFolder(folder / "receipts") if folder else None
+    from registry_pipelines.transfer.delivery.shared import SharedReceipts
+
+    return SharedReceipts(shared.database)
+
+
+def _refusals(folder: Path | None, shared: SharedState | None) -> SparseRefusals | None:
+    if shared is None:
+        return SparseRefusals(folder / REFUSALS) if folder else None
+    from registry_pipelines.transfer.delivery.shared import SharedRefusals
+
+    return SharedRefusals(shared.database)
+
+
+def _for_orphans(shared: SharedState, owner: str) -> Mapping[str, object]:
+    """What a courier needs to tell workers elsewhere how far it came; see ``blob.orphan_process``."""
+    member = shared.membership
+    return {
+        "database": shared.settings.database.reveal(),
+        "member": member.name,
+        "owner": owner,
+        "beat_s": member.beat_s,
+    }
 
 
 def _exists(path: Path) -> bool:

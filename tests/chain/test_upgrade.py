@@ -16,7 +16,7 @@ from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
-from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptStore
+from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptFolder
 from tests.chain.fleet import Fleet, free_ports, load_verifier
 
 KEPT = Path(__file__).parent.parent / "data" / "upgrade"
@@ -74,6 +74,6 @@ def _receipt(left: Fleet, release: Release) -> Receipt:
     [name] = [path.name for path in folder.iterdir()]
     host, port, *repository = name.split("_")
     place = Place(DistributionRegistry(f"{host}:{port}"), "/".join(repository))
-    receipt = ReceiptStore(folder).load(place, release.digest)
+    receipt = ReceiptFolder(folder).load(place, release.digest)
     assert receipt is not None
     return receipt

@@ -24,7 +24,7 @@ def worker(url: str, as_one: Worker | None = None, **settings: Any) -> SharedSta
 
 def shared_journal(url: str, *rest: Any) -> Journal:
     """The journal of one more worker."""
-    return Journal(worker(url).database, *rest)
+    return Journal.on(worker(url), *rest)
 
 
 def all_leave() -> None:

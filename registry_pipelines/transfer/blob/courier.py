@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +54,14 @@ PIECES_AHEAD = 2
 
 class Courier:
     """One courier process for all transfers of a state, started when first needed. folder: for locks and notes. name:
-    of the owner of the uploads, by which a successor finds it.
+    of the owner of the uploads, by which a successor finds it. shared: what it needs to tell workers elsewhere of them
+    (``orphan_process``); it goes through a pipe, for the database's address is a secret.
 
     refusing: registries that do not take content of unknown length; parts are sent to them from this process.
     """
 
-    def __init__(self, folder: Path, memory: PartMemory, name: str) -> None:
+    def __init__(self, folder: Path, memory: PartMemory, name: str, shared: Mapping[str, object] | None = None) -> None:
+        self._shared = shared
         self._folder, self._memory = folder, memory
         self._lock_file = _lock_path(folder, name)
         self._lock = threading.Lock()
@@ -93,14 +95,9 @@ class Courier:
 
     def tell(self, frame: dict[str, Any]) -> None:
         """Send a frame. Raises Unavailable when the courier died."""
-        content = json.dumps(frame).encode()
         with self._lock:
-            process = self._process
             try:
-                if process is None or process.stdin is None:
-                    raise BrokenPipeError
-                process.stdin.write(struct.pack(">I", len(content)) + content)
-                process.stdin.flush()
+                _write(self._process, frame)
             except OSError as error:
                 raise Unavailable("the courier process ended", where="this machine") from error
 
@@ -142,6 +139,8 @@ class Courier:
         if read_frame(process.stdout) is None:  # type: ignore[arg-type]
             self._bury(process)
             raise ChildProcessError(errno.ECHILD, f"it ended with {process.returncode}")
+        if self._shared is not None:
+            _write(process, {"shared": self._shared})
         self._reader = threading.Thread(target=self._read, args=(process,), name="courier", daemon=True)
         self._reader.start()
 
@@ -180,6 +179,15 @@ class Courier:
         if self._reader:
             self._reader.join()
         process.stdout.close()
+
+
+def _write(process: subprocess.Popen[bytes] | None, frame: Mapping[str, object]) -> None:
+    """Raises OSError."""
+    if process is None or process.stdin is None:
+        raise BrokenPipeError
+    content = json.dumps(frame).encode()
+    process.stdin.write(struct.pack(">I", len(content)) + content)
+    process.stdin.flush()
 
 
 class Shipment:

@@ -4,13 +4,14 @@ Why: distribution 2.8 (docker-registry, and what is built on it) keeps an upload
 Location. When a sender is killed in the middle of a PATCH, the bytes that arrived do not fit any known Location, and
 the registry cancels the upload at the next request: all of it is to be sent again. So a sender must not be torn. When
 its parent is gone, this process ends every request behind the parts it was given, writes the answer's Location into a
-note beside the journal, and ends too. After TERM, which a parent sends that is interrupted, it does so in a hurry: a
-registry that stands still is not waited for, and a slow one not for long.
+note beside the journal, tells workers elsewhere where there are such (``orphan_process``), and ends too. After TERM,
+which a parent sends that is interrupted, it does so in a hurry: a registry that stands still is not waited for, and a
+slow one not for long.
 
 Run as a script, isolated, with the standard library, ``dialing`` and ``pem`` alone: ``courier_process.py MEMORY_FD
-LOCK_FILE``. Frames on stdin and stdout are a 4-byte big-endian length and JSON. In: ``{id, head, ...}`` opens a
-request, ``{id, start, size}`` adds a piece, ``{id, end}`` ends its body. Out: ``{id, sent}`` for each piece, then
-``{id, raw}`` or ``{id, error}``. The lock is held as long as it lives.
+LOCK_FILE``. Frames on stdin and stdout are a 4-byte big-endian length and JSON. In: ``{shared}`` for the orphan's
+process, ``{id, head, ...}`` opens a request, ``{id, start, size}`` adds a piece, ``{id, end}`` ends its body. Out:
+``{id, sent}`` for each piece, then ``{id, raw}`` or ``{id, error}``. The lock is held as long as it lives.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import signal
 import socket
 import ssl
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -46,6 +48,8 @@ STILL_S = 1.0
 """In a hurry, a request of which no byte moves for so long is given up."""
 LAST_S = 10.0
 """In a hurry, no request gets longer. What is sent by then, two parts at most, needs a link of 2 MB/s."""
+TELLING_S = 90.0
+"""How long a shared database may take to hear of it; a restart of it lasts less."""
 IDLE_S = 30.0
 MAX_ANSWER_BYTES = 64 * 1024
 """Answers to a PATCH have no body worth reading; error texts are short."""
@@ -109,7 +113,7 @@ class Request:
     moved_at = 0.0
 
     def __init__(self, order: dict[str, Any], memory: memoryview, connections: Connections, say: Say) -> None:
-        self._order, self._memory, self._connections, self._say = order, memory, connections, say
+        self.order, self._memory, self._connections, self._say = order, memory, connections, say
         self.pieces: queue.SimpleQueue[tuple[int, int] | None] = queue.SimpleQueue()
         self._sent = 0
         self.thread = threading.Thread(target=self._run)
@@ -117,11 +121,11 @@ class Request:
 
     def _run(self) -> None:
         result = self._send_all()
-        self._say({"id": self._order["id"], **result})
+        self._say({"id": self.order["id"], **result})
 
     def _send_all(self) -> dict[str, Any]:
         """Send the request; its answer, or what went wrong."""
-        order = self._order
+        order = self.order
         try:
             sock = self._connections.take(order)
         except OSError as error:
@@ -152,7 +156,7 @@ class Request:
             if not (self._send(sock, b"%x\r\n" % size) and self._send(sock, content) and self._send(sock, b"\r\n")):
                 return False
             self._sent += size
-            self._say({"id": self._order["id"], "sent": size})
+            self._say({"id": self.order["id"], "sent": size})
         return self._send(sock, b"0\r\n\r\n")
 
     def _send(self, sock: socket.socket, content: bytes | memoryview) -> bool:
@@ -181,6 +185,7 @@ def write_note(order: dict[str, Any], answer: http.client.HTTPResponse, sent: in
     """What the registry said last, for a process that comes after our parent's death."""
     if not order["note"] or not 200 <= answer.status < 300:
         return
+    order["noted"] = True
     location = answer.headers.get("Location")
     url = urllib.parse.urljoin(order["url"], location) if location else order["url"]
     temporary = Path(order["note"] + ".new")
@@ -212,6 +217,31 @@ def finish(hurry: threading.Event) -> None:
                 return
 
 
+def begin_to_tell(shared: dict[str, Any]) -> subprocess.Popen[str] | None:
+    """Start ``orphan_process``, for other machines; without it they find out what the registry has."""
+    command = [sys.executable, "-I", "-m", "registry_pipelines.transfer.blob.orphan_process"]
+    with contextlib.suppress(OSError):
+        orphan = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, text=True
+        )
+        assert orphan.stdin is not None  # noqa: S101 - a pipe was asked for
+        orphan.stdin.write(json.dumps(shared) + "\n")
+        orphan.stdin.flush()
+        return orphan
+    return None
+
+
+def end_telling(orphan: subprocess.Popen[str], requests: list[Request]) -> None:
+    """Give it the notes of the requests that were answered."""
+    notes = []
+    for each in requests:
+        if each.order.get("noted"):
+            path = Path(each.order["note"])
+            notes.append({"upload": path.stem, **json.loads(path.read_text(encoding="utf-8"))})
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        orphan.communicate(json.dumps(notes) + "\n", timeout=TELLING_S)
+
+
 def main() -> None:
     """Serve until stdin ends; then finish what is under way."""
     memory = memoryview(mmap.mmap(int(sys.argv[1]), 0, prot=mmap.PROT_READ))
@@ -221,6 +251,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: hurry.set())
     answers, gate, connections = sys.stdout.buffer, threading.Lock(), Connections()
     requests: dict[int, Request] = {}
+    begun: list[Request] = []
+    shared: dict[str, Any] = {}
 
     def say(frame: dict[str, Any]) -> None:
         content = json.dumps(frame).encode()
@@ -230,15 +262,22 @@ def main() -> None:
 
     say({})
     while (frame := read_frame(sys.stdin.buffer)) is not None:
-        if "head" in frame:
+        if "shared" in frame:
+            shared = frame["shared"]
+        elif "head" in frame:
             requests[frame["id"]] = Request(frame, memory, connections, say)
+            begun = [*(each for each in begun if each.thread.is_alive()), requests[frame["id"]]]
         elif "end" in frame:
             requests.pop(frame["id"]).pieces.put(None)
         else:
             requests[frame["id"]].pieces.put((frame["start"], frame["size"]))
     for request in requests.values():
         request.pieces.put(None)
+    left = [each for each in begun if each.thread.is_alive()]
+    orphan = begin_to_tell(shared) if shared and left else None
     finish(hurry)
+    if orphan:
+        end_telling(orphan, left)
     os._exit(0)  # stdout may be a broken pipe
 
 

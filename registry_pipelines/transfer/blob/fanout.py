@@ -15,18 +15,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from registry_pipelines.errors import DigestMismatch, LocalError, RegistryPipelinesError, Unavailable
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.protocol import Place, UploadSessions
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part
+from registry_pipelines.transfer.blob.mounting import mount
 from registry_pipelines.transfer.blob.sinks import Inbox, Moved, SessionSink, Sink, Stopped, WholeSink
 from registry_pipelines.transfer.blob.spool import SpoolSink
 from registry_pipelines.transfer.blob.tools import BlobTools, takes_chunks
 from registry_pipelines.transfer.blob.window import PartWindow
 from registry_pipelines.transfer.flow.streams import Load
+
+if TYPE_CHECKING:  # without a shared state there are none
+    from registry_pipelines.transfer.blob.turns import Turn
 
 LAG_S = 10.0
 """When one target has a small blob, or its share of a large one, for so long before another, this one is only waited
@@ -61,11 +66,17 @@ def move_blob(
     """
     blob = _Blob(source, descriptor, tools)
     lanes = [_Lane(at, target, tools, moved, resumed, settled) for at, target in enumerate(targets)]
-    first = [lane for lane in lanes if tools.health.ready(lane.target, "content")]
-    if first:
-        blob.send(first)
-    behind = [lane for lane in lanes if not lane.settled]
-    _each(behind, blob.catch_up, tools, at_once=True)
+    try:
+        later = blob.take_turns(lanes)
+        first = [lane for lane in lanes if lane not in later and not lane.settled]
+        first = [lane for lane in first if tools.health.ready(lane.target, "content")]
+        if first:
+            blob.send(first)
+        behind = [lane for lane in lanes if not lane.settled]
+        _each(behind, lambda lane: blob.wait_turn(lane) if lane in later else blob.catch_up(lane), tools, at_once=True)
+    finally:
+        for lane in lanes:
+            lane.end_turn(arrived=False)
     return [lane.outcome for lane in lanes]
 
 
@@ -83,6 +94,7 @@ class _Lane:
     ) -> None:
         self.target, self.patience = target, tools.patience()
         self.sink: Sink | None = None
+        self.turn: Turn | None = None
         self.inbox = Inbox()
         self.error: RegistryPipelinesError | None = None
         self.crash: BaseException | None = None
@@ -91,11 +103,15 @@ class _Lane:
         self.reached = 0
         self._position, self._moved, self._report, self._health = position, moved, report, tools.health
         self._resumed = resumed
+        self._turns = tools.turns
         self._mark = 0
         self._has_begun = False
 
     def reach(self, stop: int, _byte_count: int) -> None:
-        """The target took bytes up to an offset. Progress never goes backwards: bytes sent again do not count again."""
+        """The target took bytes up to an offset. Progress never goes backwards: bytes sent again do not count again.
+        Raises StateLocked where another worker took this one for dead and sends it now."""
+        if self.turn and self.turn.lost:
+            self.turn.lease.check()
         self._health.worked(self.target, "content")
         if stop > self._mark:
             self._moved(self._position, stop - self._mark)
@@ -113,6 +129,7 @@ class _Lane:
     def settle(self, outcome: RegistryPipelinesError | None) -> None:
         """It has the blob, or will not get it."""
         self.outcome, self.settled = outcome, True
+        self.end_turn(arrived=outcome is None)
         self._report(self._position, outcome)
         sink, self.sink = self.sink, None  # it knows us: a circle would keep the memory of parts
         if outcome is None or sink is None:
@@ -121,6 +138,12 @@ class _Lane:
             sink.leave()
         else:
             sink.give_up()
+
+    def end_turn(self, *, arrived: bool) -> None:
+        """Others may send it now, or find it."""
+        turn, self.turn = self.turn, None
+        if turn and self._turns:
+            self._turns.done(turn, self.target.repository if arrived else "")
 
     def fail(self, error: RegistryPipelinesError) -> None:
         """An attempt ended so; the end of the lane where another would end the same."""
@@ -215,6 +238,57 @@ class _Blob:
             return
         except RegistryPipelinesError as error:
             lane.settle(error)
+
+    def take_turns(self, lanes: Sequence[_Lane]) -> list[_Lane]:
+        """Those whose turn it is not, because another worker sends the blob to their registry. Others may be settled
+        then: it came there since this copy was planned."""
+        if self._tools.turns is None:
+            return []
+        later: list[_Lane] = []
+        by_registry: dict[str, list[_Lane]] = {}
+        for lane in lanes:
+            by_registry.setdefault(lane.target.registry.name, []).append(lane)
+        for name, ours in by_registry.items():
+            try:
+                turn = self._tools.turns.take(name, self._descriptor.digest, len(ours))
+            except RegistryPipelinesError as error:
+                for lane in ours:
+                    lane.settle(error)
+                continue
+            for lane in ours:
+                lane.turn = turn
+            if turn is None:
+                later += ours
+            elif turn.arrived_in:
+                _each(ours, lambda lane: lane.run(self._find), self._tools)
+        return later
+
+    def wait_turn(self, lane: _Lane) -> None:
+        """For one target: once the other worker is through or dead it is looked for there, else sent."""
+        if self._tools.turns is None:
+            raise AssertionError("nobody is waited for")
+        try:
+            with self._tools.aside():
+                lane.turn = self._tools.turns.wait(lane.target.registry.name, self._descriptor.digest)
+            self._find(lane)
+        except RegistryPipelinesError as error:
+            lane.settle(error)
+        if not lane.settled:
+            self.catch_up(lane)
+
+    def _find(self, lane: _Lane) -> None:
+        """Settle the lane where another worker brought the blob to its registry lately."""
+        arrived_in = lane.turn.arrived_in if lane.turn else ""
+        if not arrived_in:
+            return
+        target, digest, size = lane.target, self._descriptor.digest, self._descriptor.size
+        look = partial(target.registry.blob_size, target.repository, digest)
+        there = self._tools.health.persist(target, "mount", look) == size
+        if not there and arrived_in != target.repository:
+            there = mount(target, digest, size, arrived_in, self._tools.health)
+        if there:
+            lane.has(size)
+            lane.settle(None)
 
     def send(self, lanes: Sequence[_Lane]) -> None:
         """One read for these targets. Afterwards each is settled, or has an error that may pass. The source's errors

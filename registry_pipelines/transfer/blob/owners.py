@@ -2,8 +2,8 @@
 
 Host names and process ids do not tell: containers have equal ones, and see no processes but their own. An owner is a
 random name. Who shares its state folder asks for the lock of a file there, which the system takes back from a process
-however it ends, and which passes between containers. For all others an owner lives as long as it has written lately, so
-a living one writes from time to time.
+however it ends, and which passes between containers. For all others, who share a database, an owner lives as long as
+the member whose it is (``shared.membership``); one that nobody knows, as of an older build, as long as it wrote lately.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ from pathlib import Path
 from registry_pipelines.oci.files import local_errors
 
 LEASE_S = 300.0
-"""Seconds of silence after which an owner that cannot be asked for its lock counts as dead. Clocks of machines that
-share a journal may differ by some of them."""
+"""Seconds of silence after which an owner counts as dead that has no lock that can be asked, and is no member's."""
 
 HEARTBEAT_S = 60.0
-"""Between two signs of life; a few may fail, as while the database restarts."""
+"""Between two signs of life of an owner that is no member's, in the journal of a folder; a few may fail."""
 
 OWNERS = "owners"
 """Folder of the owners' locks, below the state folder."""
@@ -52,12 +51,15 @@ class Owner:
                 self._file = os.open(_path(folder, name), os.O_RDWR | os.O_CREAT, 0o666)
                 fcntl.flock(self._file, fcntl.LOCK_EX)
 
-    def sees_alive(self, name: str, updated_at: float) -> bool:
-        """Whether an owner lives. updated_at: when it wrote last, in seconds since 1970."""
+    def sees_alive(self, name: str, updated_at: float, member_alive: bool | None = None) -> bool:
+        """Whether an owner lives. updated_at: when it wrote last, in seconds since 1970. member_alive: what the
+        database knows of the member whose it is, None for nothing."""
         if name in (self.name, NOBODY):
             return name == self.name
         held = _is_held(_path(self._folder, name)) if self._folder and _NAME.fullmatch(name) else None
-        return time.time() - updated_at < LEASE_S if held is None else held
+        if held is not None:
+            return held
+        return time.time() - updated_at < LEASE_S if member_alive is None else member_alive
 
     def close(self, *, named: bool) -> None:
         """From now on it is dead for all that share its folder. named: an upload still names it, so its lock has to be

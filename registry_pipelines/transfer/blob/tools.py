@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry_pipelines.registry.protocol import Place, UploadSessions
 from registry_pipelines.transfer.blob.courier import Courier
@@ -16,6 +17,9 @@ from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.flow.schedule import Aside
 from registry_pipelines.transfer.limits.rules import KNOWN, RegistryRule, rule_for
 
+if TYPE_CHECKING:  # without a shared state there are none
+    from registry_pipelines.transfer.blob.turns import Turns
+
 
 @dataclass
 class BlobTools:
@@ -23,6 +27,8 @@ class BlobTools:
 
     memory: PartMemory = field(default_factory=PartMemory)
     journal: UploadJournal | None = None
+    turns: Turns | None = None
+    """Whose turn it is to send a blob, where other workers may send the same."""
     courier: Courier | None = None
     """Sends parts so that a kill does not tear them; without one they are sent from here."""
     connections: int = CONNECTIONS

@@ -65,6 +65,9 @@ class ManifestFolder:
                 temporary.unlink(missing_ok=True)
                 raise
 
+    def close(self) -> None:
+        """The end of a run; a folder has all by then."""
+
     def sweep(self) -> None:
         """Remove old files of one of the 256 folders, chosen at random: in time all are swept, and no run is slow."""
         oldest = time.time() - KEPT_S

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
 from functools import partial
@@ -240,27 +240,37 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
 
 
 class ReceiptStore:
-    """Receipts as files below a folder: ``<target>/<root digest>.json``, replaced atomically. Safe for many threads."""
+    """Receipts by target and root digest; where they are is said below it (``ReceiptFolder``, ``SharedReceipts``). Safe
+    for many threads."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self) -> None:
         self._recent: dict[tuple[str, str, Digest], Receipt] = {}
 
-    def path(self, target: Place, root: Digest) -> Path:
-        """Where the receipt of a root at a target is."""
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", str(target)).strip("_.")
-        if len(name) > MAX_NAME_CHARACTERS:
-            name = f"{name[: MAX_NAME_CHARACTERS - 65]}-{Digest.of(str(target).encode()).hex}"
-        return self.root / name / f"{root.algorithm}-{root.hex}.json"
+    def _write(self, target: Place, root: Digest, envelope: bytes) -> None:
+        raise NotImplementedError
 
-    def save(self, target: Place, root: Digest, receipt: Receipt) -> Path:
-        """Store a receipt; durable when this returns. Returns its path. Raises DiskFull, LocalError."""
-        path = self.path(target, root)
+    def _read(self, target: Place, root: Digest) -> bytes | None:
+        raise NotImplementedError
+
+    def _remove(self, target: Place, root: Digest) -> None:
+        raise NotImplementedError
+
+    def has(self, target: Place, root: Digest) -> bool:
+        """Whether there is a receipt, readable or not: so a copy once came to its end."""
+        raise NotImplementedError
+
+    def written_since(self, since: float, most: int) -> Iterator[tuple[str, bytes]]:
+        """Envelopes that were stored since then (seconds since 1970), at most so many, each with its name for
+        people."""
+        raise NotImplementedError
+
+    def sweep(self) -> None:
+        """Forget what nobody believes any more."""
+
+    def save(self, target: Place, root: Digest, receipt: Receipt) -> None:
+        """Store a receipt; durable when this returns. Raises DiskFull, LocalError."""
         self._recent.pop(_key(target, root), None)
-        with local_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, receipt.envelope)
-        return path
+        self._write(target, root, receipt.envelope)
 
     def find(self, closure: Closure, target: Place) -> Receipt | None:
         """The stored receipt if it is about all of this closure at this target; one that cannot be read is none."""
@@ -277,10 +287,6 @@ class ReceiptStore:
             return None
         # One of before this was told says nothing of what was left out, and nothing wrong.
         return known if known.document.get("left_out", wanted["left_out"]) == wanted["left_out"] else None
-
-    def has(self, target: Place, root: Digest) -> bool:
-        """Whether there is a receipt, readable or not: so a copy once came to its end."""
-        return _is_file(self.path(target, root))
 
     def blobs(self, target: Place, root: Digest) -> frozenset[str]:
         """Digests of the blobs that the stored receipt found at the target; empty without a readable one of late."""
@@ -304,22 +310,68 @@ class ReceiptStore:
     def drop(self, target: Place, root: Digest) -> None:
         """What it says is no longer so."""
         self._recent.pop(_key(target, root), None)
-        with local_errors(self.root):
-            self.path(target, root).unlink(missing_ok=True)
+        self._remove(target, root)
 
     def load(self, target: Place, root: Digest) -> Receipt | None:
         """The stored receipt. Raises ManifestInvalid when it cannot be read."""
         if known := self._recent.get(_key(target, root)):
             return known
-        path = self.path(target, root)
-        if not _is_file(path):
+        envelope = self._read(target, root)
+        if envelope is None:
             return None
-        with local_errors(path), path.open("rb") as file:
-            envelope = file.read(MAX_RECEIPT_BYTES)
         receipt = Receipt.read(envelope)
         if len(envelope) <= SMALL_RECEIPT_BYTES and len(self._recent) < MAX_RECENT:
             self._recent[_key(target, root)] = receipt
         return receipt
+
+
+class ReceiptFolder(ReceiptStore):
+    """Receipts as files below a folder: ``<target>/<root digest>.json``, replaced atomically."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__()
+        self.root = root
+
+    def path(self, target: Place, root: Digest) -> Path:
+        """Where the receipt of a root at a target is."""
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", str(target)).strip("_.")
+        if len(name) > MAX_NAME_CHARACTERS:
+            name = f"{name[: MAX_NAME_CHARACTERS - 65]}-{Digest.of(str(target).encode()).hex}"
+        return self.root / name / f"{root.algorithm}-{root.hex}.json"
+
+    def _write(self, target: Place, root: Digest, envelope: bytes) -> None:
+        path = self.path(target, root)
+        with local_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_file(path, envelope)
+
+    def _read(self, target: Place, root: Digest) -> bytes | None:
+        path = self.path(target, root)
+        if not _is_file(path):
+            return None
+        with local_errors(path), path.open("rb") as file:
+            return file.read(MAX_RECEIPT_BYTES)
+
+    def _remove(self, target: Place, root: Digest) -> None:
+        with local_errors(self.root):
+            self.path(target, root).unlink(missing_ok=True)
+
+    def has(self, target: Place, root: Digest) -> bool:
+        """See ReceiptStore."""
+        return _is_file(self.path(target, root))
+
+    def written_since(self, since: float, most: int) -> Iterator[tuple[str, bytes]]:
+        """See ReceiptStore."""
+        count = 0
+        with local_errors(self.root):
+            for path in self.root.glob("*/*.json") if self.root.is_dir() else ():
+                if path.stat().st_mtime < since:
+                    continue
+                count += 1
+                if count > most:
+                    return
+                with path.open("rb") as file:
+                    yield path.name, file.read(MAX_RECEIPT_BYTES)
 
 
 def _is_fresh(receipt: Receipt) -> bool:

@@ -11,16 +11,17 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place, UploadSession
-from registry_pipelines.shared.database import open_file
-from registry_pipelines.transfer.blob.journal import TABLES, Journal
+from registry_pipelines.transfer.blob.journal import Journal
 from tests.doubles.workers import worker
 
 LAYER = Descriptor(media_type="application/octet-stream", digest=Digest.of(b"layer"), size=5)
 
 if __name__ == "__main__":
     url, folder, address = sys.argv[1:]
-    database = worker(url).database if "postgres" in url else open_file(Path(url.removeprefix("sqlite:///")), TABLES)
-    journal = Journal(database, None if folder == "-" else Path(folder))
+    own = None if folder == "-" else Path(folder)
+    journal = (
+        Journal.on(worker(url), own) if "postgres" in url else Journal.at(Path(url.removeprefix("sqlite:///")).parent)
+    )
     journal.record(Place(DistributionRegistry(address), "app"), LAYER, UploadSession("app", "http://x/upload", 4))
     print("recorded", flush=True)
     threading.Event().wait()

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from registry_pipelines.errors import StateLocked
 from registry_pipelines.registry.protocol import UploadSession
-from registry_pipelines.transfer.blob import journal as journals
+from registry_pipelines.settings import Duration
 from registry_pipelines.transfer.blob import owners
 from registry_pipelines.transfer.blob.journal import Journal
 from registry_pipelines.transfer.blob.owners import OWNERS
@@ -63,7 +64,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def takes_over(url: str, folder: Path | None, target: Counted) -> bool:
     """Whether a new worker here goes on with the upload."""
     shared = worker(url) if "postgres" in url else None
-    journal = Journal(shared.database, folder) if shared else Journal.at(folder or Path())
+    journal = Journal.on(shared, folder) if shared else Journal.at(folder or Path())
     try:
         return journal.resume(target.place("app"), LAYER) is not None
     finally:
@@ -80,7 +81,7 @@ def test_containers_with_one_host_name_and_folders_of_their_own(
     assert not takes_over(postgres_url, tmp_path / "ours", target)
     end(process)
     assert not takes_over(postgres_url, tmp_path / "ours", target)
-    set_back(postgres_url, owners.LEASE_S + 1)
+    be_silent(postgres_url)
     assert takes_over(postgres_url, tmp_path / "ours", target)
 
 
@@ -92,9 +93,8 @@ def test_containers_that_share_a_folder_know_at_once(
     once."""
     url = request.getfixturevalue("postgres_url") if postgres else f"sqlite:///{tmp_path / JOURNAL_FILE}"
     process = start_container(url, tmp_path)
-    set_back(url, 10 * owners.LEASE_S)
+    be_silent(url)
     assert not takes_over(url, tmp_path, target)
-    set_back(url, 0)
     end(process)
     [lock] = (tmp_path / OWNERS).glob("*.lock")
     with lock.open("rb") as another:  # asks at the same moment
@@ -102,42 +102,55 @@ def test_containers_that_share_a_folder_know_at_once(
         assert takes_over(url, tmp_path, target)
 
 
-def test_a_living_worker_says_so_though_nothing_is_confirmed_for_long(
-    postgres_url: str, target: Counted, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A commit may take longer than the lease; then two would send into one upload."""
-    monkeypatch.setattr(journals, "HEARTBEAT_S", 0.05)
-    first = shared_journal(postgres_url)
+def test_a_living_worker_says_so_though_nothing_is_confirmed_for_long(postgres_url: str, target: Counted) -> None:
+    """A commit may take longer than the silence that is accepted; then two would send into one upload."""
+    first = Journal.on(worker(postgres_url, silence=Duration(seconds=3)))
     first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 4))
-    set_back(postgres_url, owners.LEASE_S + 1)
+    change(postgres_url, "members SET seen = seen - 1000, silence_s = 60")
     until = time.monotonic() + patient(30)
-    while age_s(postgres_url) >= owners.LEASE_S:
-        assert time.monotonic() < until, "it never renewed its lease"
+    while age_s(postgres_url) >= 60:
+        assert time.monotonic() < until, "it gave no sign of life"
+        time.sleep(0.05)
     assert not takes_over(postgres_url, None, target)
     first.close()
     assert takes_over(postgres_url, None, target), "who ends well leaves his uploads to others"
 
 
-def test_an_owner_of_an_older_version_is_judged_by_its_lease(
+def test_an_owner_of_an_older_version_is_judged_by_when_it_wrote(
     postgres_url: str, target: Counted, tmp_path: Path
 ) -> None:
     first = shared_journal(postgres_url)
     first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 4))
-    change(postgres_url, "owner = 'host/1/77/../../x', updated_at = updated_at")
+    change(postgres_url, "uploads SET owner = 'host/1/77/../../x'")
     assert not takes_over(postgres_url, tmp_path, target)
-    set_back(postgres_url, owners.LEASE_S + 1)
+    change(postgres_url, f"uploads SET updated_at = updated_at - {owners.LEASE_S + 1}")
     assert takes_over(postgres_url, tmp_path, target)
     first.close()
 
 
-def set_back(url: str, seconds: float) -> None:
-    """As if every owner had written last so long ago."""
-    change(
-        url,
-        f"updated_at = extract(epoch from now()) - {seconds}"
-        if "postgres" in url
-        else f"updated_at = strftime('%s', 'now') - {seconds}",
-    )
+def test_who_was_taken_for_dead_does_not_write_into_the_upload_again(postgres_url: str, target: Counted) -> None:
+    """As a worker that stood still: what it says of the offset would be wrong for the other."""
+    first = shared_journal(postgres_url)
+    first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 4))
+    be_silent(postgres_url)
+    second = shared_journal(postgres_url)
+    assert second.resume(target.place("app"), LAYER) is not None
+    with pytest.raises(StateLocked, match="another worker took over the upload"):
+        first.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 5))
+    first.forget(target.place("app"), LAYER.digest)
+    second.record(target.place("app"), LAYER, UploadSession("app", "http://x/upload", 6))
+    first.close()
+    second.close()
+    session = shared_journal(postgres_url).resume(target.place("app"), LAYER)
+    assert session is not None and session.offset == 6
+
+
+def be_silent(url: str) -> None:
+    """As if every owner had written last long ago; a server that is up for seconds believes no silence of more."""
+    if "postgres" in url:
+        change(url, "members SET silence_s = 0.001")
+    else:
+        change(url, "uploads SET updated_at = strftime('%s', 'now') - 3000")
 
 
 @contextmanager
@@ -151,12 +164,12 @@ def connected(url: str) -> Iterator[Any]:
         yield database
 
 
-def change(url: str, values: str) -> None:
+def change(url: str, what: str) -> None:
     with connected(url) as database:
-        assert database.execute(f"UPDATE uploads SET {values}").rowcount == 1
+        assert database.execute(f"UPDATE {what}").rowcount
 
 
 def age_s(url: str) -> float:
     with connected(url) as database:
-        row = database.execute("SELECT extract(epoch from now()) - updated_at FROM uploads").fetchone()
+        row = database.execute("SELECT extract(epoch from now()) - seen FROM members").fetchone()
         return float(row[0])

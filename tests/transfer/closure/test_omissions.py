@@ -15,7 +15,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.closure import omissions
 from registry_pipelines.transfer.closure.closure import Omission
 from registry_pipelines.transfer.copying import copy_closure
-from registry_pipelines.transfer.delivery.receipts import ReceiptStore, make_receipt
+from registry_pipelines.transfer.delivery.receipts import ReceiptFolder, make_receipt
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.summary import MAX_NOTES, Summary
 from registry_pipelines.transfer.sync import OpenTarget, Source, sync
@@ -214,14 +214,14 @@ def test_notes_of_many_images_are_few_and_the_table_has_them_all(
 def test_a_receipt_of_before_says_nothing_wrong_and_one_that_says_too_little_is_written_anew(
     source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
-    here, there, store = source.place("app"), target.place("app"), ReceiptStore(tmp_path / "receipts")
+    here, there, store = source.place("app"), target.place("app"), ReceiptFolder(tmp_path / "receipts")
     root = windows(here, foreign(BASE, "mcr.example"), tag="v1").digest
     copy_closure(here, "v1", [there], engine=Engine(state=tmp_path))
     receipt = store.load(there, root)
     assert receipt is not None
     before = {name: value for name, value in receipt.document.items() if name != "left_out"}
     for document, kept in ((before, True), ({**before, "left_out": []}, False)):
-        ReceiptStore(tmp_path / "receipts").save(there, root, make_receipt(document, None))
+        ReceiptFolder(tmp_path / "receipts").save(there, root, make_receipt(document, None))
         [result] = copy_closure(here, "v1", [there], engine=Engine(state=tmp_path)).per_target
         assert result.receipt is not None and not result.changed
         assert (result.receipt.document == document) is kept

@@ -11,7 +11,7 @@ import pytest
 from registry_pipelines.errors import ClosureIncomplete
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.transfer.copying import copy_closure
-from registry_pipelines.transfer.delivery.receipts import ReceiptStore, make_receipt
+from registry_pipelines.transfer.delivery.receipts import ReceiptFolder, make_receipt
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 
@@ -66,7 +66,7 @@ def test_a_receipt_is_believed_for_a_while(
     age: timedelta | None, sent: int, source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
     """An image that nothing changed at, whose layer the registry lost, is found; and its new receipt is of now."""
-    here, there, store = source.place("app"), target.place("app"), ReceiptStore(tmp_path / "receipts")
+    here, there, store = source.place("app"), target.place("app"), ReceiptFolder(tmp_path / "receipts")
     top = graphs.image(here, graphs.noise(5000), tag="v1")
     content = top.content()
     assert isinstance(content, Manifest)
@@ -80,7 +80,7 @@ def test_a_receipt_is_believed_for_a_while(
     assert result.blobs_moved == sent
     if sent:
         assert compare(here, there, "v1", content=True) == []
-        again = ReceiptStore(tmp_path / "receipts").load(there, top.digest)
+        again = ReceiptFolder(tmp_path / "receipts").load(there, top.digest)
         assert again is not None and again.document["read_back_at"] not in (at, "")
 
 
@@ -89,7 +89,7 @@ def test_damaged_receipt_is_written_anew(
     damage: bytes, source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
     top = graphs.image(source.place("app"), graphs.noise(5000), tag="v1")
-    there, store = target.place("app"), ReceiptStore(tmp_path / "receipts")
+    there, store = target.place("app"), ReceiptFolder(tmp_path / "receipts")
     copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path))
     store.path(there, top.digest).write_bytes(damage)
     copy_closure(source.place("app"), "v1", [there], engine=Engine(state=tmp_path))

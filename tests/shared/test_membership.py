@@ -1,0 +1,275 @@
+"""Who may work on a shared state, and what is held by one alone; on a real Postgres."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from registry_pipelines.chain.shared import digest_of
+from registry_pipelines.config import load
+from registry_pipelines.errors import ConfigInvalid, InputError, LocalError, StateLocked, StateTooNew
+from registry_pipelines.settings import Duration
+from registry_pipelines.shared import membership, server
+from registry_pipelines.shared.leases import Lease
+from registry_pipelines.shared.membership import Worker
+from registry_pipelines.shared.state import SharedState
+from tests.doubles.postgres import ESCAPED, PostgresServer
+from tests.doubles.workers import worker
+from tests.needs import needed_module
+from tests.patience import patient
+
+CONFIG = """\
+registries: {here: {kind: distribution, host: registry.example}}
+images: {app: {registry: here, repository: team/app, promote: auto}}
+"""
+
+
+def joined(url: str, as_one: Worker | None = None, **options: Any) -> SharedState:
+    state = worker(url, as_one, **options)
+    _ = state.database
+    return state
+
+
+def change(url: str, statement: str) -> None:
+    with needed_module("psycopg", "postgres").connect(url) as database:
+        assert database.execute(statement).rowcount
+
+
+def be_silent(url: str) -> None:
+    """All that have joined, as if they had said nothing for long."""
+    change(url, "UPDATE members SET silence_s = 0.001")
+
+
+def until(true: Callable[[], bool]) -> None:
+    end = time.monotonic() + patient(30)
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+# Members
+
+
+def test_members_see_each_other_and_who_left(postgres_url: str) -> None:
+    first, second = joined(postgres_url, Worker(place="/a.yaml")), joined(postgres_url)
+    alive = {each.name: each for each in first.membership.members() if each.alive}
+    assert set(alive) == {first.membership.name, second.membership.name}
+    assert alive[first.membership.name].place == "/a.yaml"
+    name = second.membership.name
+    second.close()
+    assert [each.alive for each in first.membership.members() if each.name == name] == [False]
+
+
+def test_workers_of_two_layouts_never_work_on_one_state(postgres_url: str) -> None:
+    old = joined(postgres_url, Worker(build="1.0", layout=2))
+    with pytest.raises(StateLocked, match=r"1 worker of an older layout .*process \d+, build 1\.0"):
+        joined(postgres_url, Worker(build="2.0", layout=3))
+    old.close()
+    joined(postgres_url, Worker(build="2.0", layout=3))
+    with pytest.raises(StateTooNew, match=r"layout 3, and this worker's build 1\.0 knows 2"):
+        joined(postgres_url, Worker(build="1.0", layout=2))
+
+
+def test_a_killed_worker_of_an_older_layout_is_waited_for_until_its_silence(postgres_url: str) -> None:
+    joined(postgres_url, Worker(layout=2))
+    be_silent(postgres_url)
+    joined(postgres_url, Worker(layout=3))
+
+
+@pytest.mark.parametrize(("ahead_s", "words"), [(95, "95 s ahead of"), (-40, "40 s behind")])
+def test_a_wrong_clock_is_refused_with_by_how_much(postgres_url: str, ahead_s: float, words: str) -> None:
+    with pytest.raises(LocalError, match=f"the clock of this machine is {words}.*NTP"):
+        joined(postgres_url, Worker(clock=lambda: time.time() + ahead_s))
+    state = joined(postgres_url, Worker(clock=lambda: time.time() + ahead_s), clock_difference=Duration(seconds=120))
+    [member] = state.membership.members()
+    assert abs(member.clock_s - ahead_s) < 2
+
+
+def test_a_clock_that_goes_wrong_later_is_noticed_before_something_is_signed(postgres_url: str) -> None:
+    off = 0.0
+    state = joined(postgres_url, Worker(clock=lambda: time.time() + off))
+    state.membership.check()
+    off = 3600.0
+    with pytest.raises(LocalError, match="3600 s ahead of"):
+        state.membership.check()
+
+
+def test_two_projects_have_a_state_each(postgres_url: str) -> None:
+    joined(postgres_url, project="ours").close()
+    for theirs in ("theirs", None):
+        with pytest.raises(InputError, match=r"of the project ours, and this worker is of .*a database of its own"):
+            joined(postgres_url, project=theirs)
+    joined(postgres_url, project="ours")
+
+
+def test_a_configuration_is_rolled_out_and_then_the_older_is_refused(postgres_url: str) -> None:
+    old, new = Worker(configuration="old", place="/old.yaml"), Worker(configuration="new", place="/new.yaml")
+    first = joined(postgres_url, old)
+    assert first.membership.notes == ()
+    second = joined(postgres_url, new)
+    assert "/old.yaml" in second.membership.notes[0]
+    joined(postgres_url, old).close()  # runs of the old one that begin meanwhile
+    change(postgres_url, f"UPDATE members_configurations SET since = since - {membership.ROLLOUT_S + 60}")
+    with pytest.raises(StateLocked, match=r"another configuration is at work .* 16 minutes: .*/new\.yaml"):
+        joined(postgres_url, old)
+    joined(postgres_url, new).close()
+    first.close()
+    joined(postgres_url, old)  # a roll-back: nobody has the old one any more, so that it is the newest now
+
+
+def test_a_configuration_is_the_same_wherever_it_lies_and_without_its_secrets(tmp_path: Path) -> None:
+    def digest(folder: str, text: str = CONFIG, **environment: str) -> str:
+        path = tmp_path / folder / "registry-pipelines.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        return digest_of(load(path, environment))
+
+    assert digest("a") == digest("b", REGISTRY_PIPELINES_STATE="/var/x") == digest("c", f"# a word\n{CONFIG}")
+    assert digest("a") != digest("d", CONFIG.replace("auto", "manual"))
+
+
+def test_the_environment_says_what_the_file_does_not(tmp_path: Path) -> None:
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(CONFIG)
+    url = "postgresql://rp:s3cret@db.example/state"
+    environment = {"REGISTRY_PIPELINES_DATABASE": url, "REGISTRY_PIPELINES_STORE": "s3://bucket/prefix"}
+    shared = load(path, environment).shared
+    assert shared.database.reveal() == url and shared.store == "s3://bucket/prefix"
+    assert not load(path, {"REGISTRY_PIPELINES_DATABASE": ""}).shared.database
+    for wrong in ("mysql://rp:s3cret@db/x", "s3cret"):
+        with pytest.raises(ConfigInvalid, match=r"shared\.database: REGISTRY_PIPELINES_DATABASE is not") as caught:
+            load(path, {"REGISTRY_PIPELINES_DATABASE": wrong})
+        assert "s3cret" not in str(caught.value)
+    with pytest.raises(ConfigInvalid, match="a store alone is not enough"):
+        load(path, {"REGISTRY_PIPELINES_STORE": "s3://bucket/prefix"})
+    path.write_text(CONFIG + 'shared: {database: "${DB}", silence: 1s}\n')
+    with pytest.raises(ConfigInvalid, match=r"shared\.silence: .*2s to 1h"):
+        load(path, {"DB": url})
+    path.write_text(CONFIG + 'journal: "${DB}"\n')
+    with pytest.raises(ConfigInvalid, match=r"journal: is `shared: \{database: \.\.\.\}` now"):
+        load(path, {"DB": url})
+
+
+# Leases
+
+
+def test_a_lease_is_one_worker_s_and_says_whose(postgres_url: str) -> None:
+    first, second = joined(postgres_url), joined(postgres_url)
+    with first.leases.held("collect/x", "another worker collects x") as lease:
+        for other in (first, second):
+            with pytest.raises(StateLocked, match=r"another worker collects x: .*process \d+, for \d+ s"):
+                other.leases.held("collect/x", "another worker collects x").__enter__()
+        lease.check()
+        with second.leases.held("collect/y", "another worker collects y"):
+            pass
+    with second.leases.held("collect/x", "another worker collects x"):
+        pass
+
+
+def test_a_lease_that_ends_is_taken_by_who_waits(postgres_url: str) -> None:
+    first, second = joined(postgres_url), joined(postgres_url)
+    order = []
+    with first.leases.held("x", "it is held"):
+        waiting = threading.Thread(target=lambda: hold(second, order))
+        waiting.start()
+        order.append("first")
+    waiting.join()
+    assert order == ["first", "second"]
+
+
+def hold(state: SharedState, order: list[str]) -> None:
+    with state.leases.held("x", "it is held", wait_s=patient(30)):
+        order.append("second")
+
+
+def test_who_stood_still_learns_that_another_took_over_and_writes_nothing(postgres_url: str) -> None:
+    first, second = joined(postgres_url), joined(postgres_url)
+    with pytest.raises(StateLocked, match="another worker took over"), first.leases.held("x", "held") as lease:
+        be_silent(postgres_url)
+        with second.leases.held("x", "held"):
+            with pytest.raises(StateLocked, match="another worker took over"):
+                first.database.run(lease.guard)
+            first.membership.beat()
+            with pytest.raises(StateLocked, match="another worker took over"):
+                lease.check()
+
+
+def test_a_sign_of_life_tells_of_a_lost_lease_without_being_asked(postgres_url: str) -> None:
+    first = joined(postgres_url, silence=Duration(seconds=3))
+    lease = first.leases.attempt("x")
+    assert lease is not None
+    change(postgres_url, "DELETE FROM leases")
+    until(lease.lost.is_set)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["take", "leave", "dies", "comes back"])), max_size=12))
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+def test_never_two_living_workers_hold_one_lease(
+    three: tuple[str, list[SharedState]], steps: list[tuple[int, str]]
+) -> None:
+    """Whatever the order in which they take it, leave it, fall silent and come back."""
+    url, workers = three
+    change(url, "UPDATE members SET silence_s = 600")
+    held: list[Lease | None] = [None, None, None]
+    silent: set[int] = set()
+    for who, what in steps:
+        name = workers[who].membership.name
+        if what == "take" and held[who] is None:
+            lease = workers[who].leases.attempt("x")
+            holders = [at for at in range(3) if held[at] is not None and at not in silent and at != who]
+            assert (lease is None) == bool(holders)
+            if lease is not None:
+                held = [None if at in silent else each for at, each in enumerate(held)]
+                held[who] = lease
+        elif what == "leave" and (lease := held[who]) is not None:
+            workers[who].leases.leave(lease)
+            held[who] = None
+        elif what in ("dies", "comes back"):
+            change(url, f"UPDATE members SET silence_s = {0.0 if what == 'dies' else 600} WHERE name = '{name}'")
+            silent = silent | {who} if what == "dies" else silent - {who}
+    for who, lease in enumerate(held):
+        if lease is not None:
+            workers[who].leases.leave(lease)
+    change(url, "UPDATE members SET silence_s = 600")
+
+
+@pytest.fixture
+def three(postgres_url: str) -> tuple[str, list[SharedState]]:
+    return postgres_url, [joined(postgres_url, silence=Duration(seconds=600)) for _ in range(3)]
+
+
+# Outages
+
+
+def test_a_server_that_comes_up_late_is_waited_for(postgres_programs: Path) -> None:
+    needed_module("psycopg", "postgres")
+    with PostgresServer(postgres_programs) as postgres:
+        postgres.stop()
+        later = threading.Timer(0.5, postgres.start)
+        later.start()
+        state = joined(f"postgresql://rp:{ESCAPED}@/postgres?host={postgres.folder}")
+        later.join()
+        with state.leases.held("x", "held") as lease:
+            postgres.stop()
+            postgres.start()
+            until(state.membership.beat)  # its restart is nobody's silence
+            lease.check()
+        state.close()
+
+
+def test_one_that_is_away_or_wants_another_password_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "START_S", 0.3)
+    with pytest.raises(LocalError, match=r"127\.0\.0\.1:1/x: the shared database cannot be used: .*Check that"):
+        joined(f"postgresql://rp:{ESCAPED}@127.0.0.1:1/x")
+    monkeypatch.setattr(server, "START_S", 600.0)
+    with pytest.raises(LocalError, match="password authentication failed"):  # at once: it does not pass by itself
+        joined(postgres_url.replace(ESCAPED, "other"))
+    with pytest.raises(LocalError, match="does not exist"):
+        joined(postgres_url.replace("@/", "@/no"))
