@@ -113,11 +113,12 @@ def test_the_memory_of_a_copy_ends_with_it(source: Counted, target: Counted, gra
         gc.enable()
 
 
-def test_a_journal_by_url_needs_no_folder(source: Counted, target: Counted, graphs: Graphs, tmp_path: Path) -> None:
+def test_what_workers_share_needs_no_folder(
+    source: Counted, target: Counted, graphs: Graphs, postgres_url: str
+) -> None:
     graphs.image(source.place("app"), b"layer", tag="v1")
-    url = f"sqlite:///{tmp_path / 'journal.sqlite'}"
-    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(shared=worker(url)))
-    journal = shared_journal(url)
+    copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(shared=worker(postgres_url)))
+    journal = shared_journal(postgres_url)
     assert journal.holders(target.address, [Digest.of(b"layer")]) == {Digest.of(b"layer"): "app"}
     journal.close()
 
