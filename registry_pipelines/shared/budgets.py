@@ -137,12 +137,14 @@ class Budgets:
 
     def _enqueue(self, add: Callable[[], None], *, always: bool = False) -> bool:
         with self._change:
-            if self._closed or (self.away and not always):
+            if self._closed:
                 return False
-            add()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="budgets", daemon=True)
                 self._thread.start()
+            if self.away and not always:
+                return False
+            add()
             self._change.notify()
             return True
 
@@ -154,17 +156,25 @@ class Budgets:
             return None
 
     def _work(self) -> None:
+        try:
+            self._exchange_when_due()
+        finally:
+            with self._change:  # one that fails by a mistake of ours is started again by whoever asks next
+                self._thread = None
+        with contextlib.suppress(LocalError):
+            if self._ready and not self.away:
+                self._database.run(self._last, patient=False)
+
+    def _exchange_when_due(self) -> None:
+        """Until this is closed."""
         while True:
             with self._change:
                 while not self._closed and ((left_s := self._due_s()) is None or left_s > 0):
                     self._change.wait(left_s)
                 if self._closed:
-                    break
+                    return
             self._ran_at = self.clock()
             self._exchange()
-        with contextlib.suppress(LocalError):
-            if self._ready and not self.away:
-                self._database.run(self._last, patient=False)
 
     def _due_s(self) -> float | None:
         """In how many seconds something is to be asked; None while nobody wants anything."""
@@ -202,12 +212,14 @@ class Budgets:
         try:
             self._prepare()
             results, lines, users, workers, counts = self._database.run(act, patient=False)
-        except LocalError as error:
+        except Exception as error:
             with self._change:
                 self._stops = {**stops, **self._stops}
             self._gone()
             for future in futures:
                 future.set_exception(error)
+            if not isinstance(error, LocalError):
+                raise
             return
         self._ready = True
         self._over()

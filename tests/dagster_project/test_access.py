@@ -28,7 +28,7 @@ from tests.needs import missing
 from tests.patience import patient
 
 ACCESS = Path(__file__).parents[2] / "deploy" / "access"
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 CODE = """
 import dagster as dg
