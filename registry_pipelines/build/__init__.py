@@ -7,7 +7,7 @@
 - which wheels: ``resolving`` asks pip (``pip_process``, ``pip_question``, ``requirement_lines``, ``find_links_page``);
   ``wheel_store`` keeps them; ``wheel_choice`` chooses for builds elsewhere, ``wheel_sets`` says what such a set is
 - what is in them: ``wheel`` (``archive``, ``record``, ``entry_points``), ``install`` (where files go), ``conflicts``
-- the application: ``application`` (``application_warnings``, ``ignorefile``, ``revision``)
+- the application: ``application`` (``application_warnings``, ``ignorefile``, ``revision``); ``writable``: folders
 - layers: ``planning``, ``buckets``, ``wheel_layer`` (``content``, ``entries``, ``compiling``), ``splice`` with
   ``inflate``: one wheel becomes one layer, made of the wheel's own deflate streams
 - do its libraries find each other: ``links``

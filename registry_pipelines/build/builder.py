@@ -80,6 +80,9 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     """Labels of the image."""
     user: str = ""
     """`uid[:gid]` or name the container runs as; the base's unless told (65532 on the interpreter base)."""
+    writable: tuple[str, ...] = ()
+    """Empty folders that are its user's: an image is root's else, and a new volume takes over whose the folder below it
+    is."""
     site_packages: str = ""
     """Where wheels go in the base; `/usr/local/lib/python<version>/site-packages` unless told."""
     interpreter: str = ""

@@ -39,6 +39,7 @@ from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget, target_
 from registry_pipelines.build.wheel import Wheel, open_wheel
 from registry_pipelines.build.wheel_layer import WheelLayer
 from registry_pipelines.build.wheel_store import WheelStore
+from registry_pipelines.build.writable import writable_entries
 from registry_pipelines.errors import InputError, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import check_tag
@@ -77,6 +78,7 @@ def check_spec(spec: BuildSpec) -> tuple[Platform, ...]:
         )
     check_environment(spec.environment)
     check_settings(spec)
+    writable_entries(spec)
     if spec.version:
         check_tag(spec.version)
     if spec.base in INTERPRETER_BASES:
@@ -161,6 +163,8 @@ def gather(
         above.append(content_job("application", application, byte_code=byte_code))
     if application is not None:
         inventories.append(application_inventory(application, inventories))
+    if folders := writable_entries(spec):
+        above.append(content_job("writable folders", folders, byte_code=False))
     jobs = below.result() if below else ()
     return Ingredients(
         platform, base, target, scheme, byte_code, wheels, tuple(inventories), jobs, tuple(above), opened

@@ -98,6 +98,7 @@ def _parameters(spec: BuildSpec) -> dict[str, Any]:
         "environment": sorted(spec.environment),
         "labels": dict(spec.labels),
         "user": spec.user,
+        **({"writable": list(spec.writable)} if spec.writable else {}),
         "platforms": [str(platform) for platform in spec.platforms],
         **(
             {"conflicts": [{"path": path, "wins": name} for path, name in spec.conflicts.items()]}

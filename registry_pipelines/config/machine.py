@@ -32,13 +32,29 @@ def on_this_machine(config: Config, env: Mapping[str, str], problems: Problems) 
     if state := env.get(STATE):
         if not Path(state).is_absolute():
             problems.add(0, STATE, f"{state!r} is not an absolute path")
-        config = replace(config, state=Path(state))
+        config = _moved(config, Path(state))
     if host := env.get(SERVED_BY):
         if not re.search(HOST.expression, host) or re.search(r"[^]]:[0-9]+\Z|\]:[0-9]+\Z", host) or "\n" in host:
             problems.add(0, SERVED_BY, f"{host[:120]!r} is not a host; write its name or address, without a port")
             return config
         config = replace(config, served_by=host, registries=_served_by(host, config, problems))
     return config
+
+
+def _moved(config: Config, state: Path) -> Config:
+    """The configuration with another state folder. What it puts below the one that it names comes along: that folder
+    may be missing here, or be read-only."""
+
+    def there(path: Path | None) -> Path | None:
+        return state / path.relative_to(config.state) if path and path.is_relative_to(config.state) else path
+
+    registries = {
+        name: replace(each, root=there(each.root), access_log=there(each.access_log))
+        if isinstance(each, EmbeddedRegistry)
+        else each
+        for name, each in config.registries.items()
+    }
+    return replace(config, state=state, registries=registries)
 
 
 def _served_by(host: str, config: Config, problems: Problems) -> dict[str, RegistryPlace]:

@@ -10,8 +10,10 @@ import pytest
 from registry_pipelines.build import compiling
 from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
+from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.content import LayerEntry, content_job
 from registry_pipelines.build.interpreter import interpreter_programs
+from registry_pipelines.build.writable import writable_entries
 from registry_pipelines.errors import InputError
 from tests.build.layers import entries, written
 
@@ -67,6 +69,29 @@ def test_sockets_and_pipes_are_refused(tmp_path: Path, monkeypatch: pytest.Monke
         listener.bind("s")
         with pytest.raises(InputError, match="only files, folders and links"):
             application_entries(tmp_path, "/app")
+
+
+def test_folders_of_the_images_user_stand_in_a_layer_of_their_own() -> None:
+    """A container engine gives a new volume the owner and rights of the folder that it stands for."""
+    found = writable_entries(BuildSpec(name="a", base="python", writable=("/state", "/state/keys", "/state")))
+    job = content_job("writable folders", found, byte_code=False)
+    there = entries(written(lambda writer: job.write(writer, lambda count: None))[0])
+    assert list(there) == ["state", "state/keys"]
+    assert {(info.uid, info.gid, info.mode) for info, _ in there.values() if info.isdir()} == {(65532, 65532, 0o750)}
+    [mine] = writable_entries(BuildSpec(name="a", base="a/b:1", user="1000:1000", writable=("/x",)))
+    assert mine.owner == 1000
+
+
+@pytest.mark.parametrize("path", ["", "state", "/", "/a/../b", "/a//b", "/a/", "/a\0"])
+def test_a_folder_that_is_no_absolute_path_is_refused(path: str) -> None:
+    with pytest.raises(InputError, match="not an absolute path"):
+        writable_entries(BuildSpec(name="a", writable=(path,)))
+
+
+@pytest.mark.parametrize("user", ["", "app", "app:1000"])
+def test_folders_of_a_user_without_a_number_are_refused(user: str) -> None:
+    with pytest.raises(InputError, match="is not known"):
+        writable_entries(BuildSpec(name="a", base="a/b:1", user=user, writable=("/x",)))
 
 
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.places import Places
 from registry_pipelines.chain.serving import ensure_registries, serve
-from registry_pipelines.config import load
+from registry_pipelines.config import EmbeddedRegistry, load
 from registry_pipelines.config.machine import SERVED_BY, STATE
 from registry_pipelines.errors import ConfigInvalid, InputError
 from registry_pipelines.registry.blobs import push_blob
@@ -39,6 +39,22 @@ def test_the_state_folder_is_the_machine_s_own(file: Path, tmp_path: Path) -> No
     assert load(file, {STATE: str(tmp_path / "worker-1")}).state == tmp_path / "worker-1"
     with pytest.raises(ConfigInvalid, match=rf"{STATE}: 'worker-1' is not an absolute path"):
         load(file, {STATE: "worker-1"})
+
+
+def test_what_the_configuration_puts_below_its_state_folder_comes_along(tmp_path: Path) -> None:
+    """That folder may be read-only on this machine, or not be there."""
+    file = tmp_path / "registry-pipelines.yaml"
+    places = "root: own/content, access_log: own/log.jsonl"
+    other = "root: content, access_log: log.jsonl"
+    file.write_text(
+        "state: own\nregistries:\n"
+        f"  inside: {{kind: embedded, port: 5501, {places}}}\n  outside: {{kind: embedded, port: 5502, {other}}}\n"
+    )
+    found = load(file, {STATE: "/machine"}).registries
+    inside, outside = found["inside"], found["outside"]
+    assert isinstance(inside, EmbeddedRegistry) and isinstance(outside, EmbeddedRegistry)
+    assert (inside.root, inside.access_log) == (Path("/machine/content"), Path("/machine/log.jsonl"))
+    assert (outside.root, outside.access_log) == (tmp_path / "content", tmp_path / "log.jsonl")
 
 
 def test_registries_that_another_machine_serves_are_asked_there_and_opened_by_nobody_here(

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from kubernetes.client import ApiClient
-
 from tests.doubles.certificates import Certificates
 from tests.doubles.kube_api import KubeCluster, serving
+from tests.doubles.kube_models import written_again
 
 KINDS = {"deployments": "Deployment", "statefulsets": "StatefulSet", "daemonsets": "DaemonSet"}
 MERGE_PATCH = "application/strategic-merge-patch+json"
@@ -340,9 +339,7 @@ class WorkloadCluster(KubeCluster):
 
     def _checked(self, document: dict[str, Any], kind: str) -> dict[str, Any]:
         """The document, when the models know all of it. Raises ValueError."""
-        client = ApiClient()
-        read = client.deserialize(json.dumps(document), f"V1{kind}", "application/json")
-        again = client.sanitize_for_serialization(read)
+        again = written_again(document, f"V1{kind}")
         if lost := list(_lost(document, again)):
             self.problems.append(f"{kind} has no {lost[0]}")
             raise ValueError(f"unknown field {lost[0]}")

@@ -1,0 +1,70 @@
+"""The files for Docker Compose, as Compose itself reads them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.deployments.objects import ROOT
+
+COMPOSE = ROOT / "deploy" / "compose"
+IMAGE = "registry.example.com/platform/registry-pipelines@sha256:" + "1" * 64
+OURS = {"tables", "code", "webserver", "daemon", "worker", "keys", "registries"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A copy of deploy, in which an operator has not begun."""
+    shutil.copytree(ROOT / "deploy" / "compose", tmp_path / "compose", ignore=shutil.ignore_patterns(".env"))
+    shutil.copytree(ROOT / "deploy" / "dagster", tmp_path / "dagster")
+    return tmp_path / "compose"
+
+
+def read(program: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [program, "--profile", "embedded", "--profile", "by-hand", "config", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.peer("docker-compose")
+def test_compose_takes_it_and_nothing_may_do_more_than_it_must(peer: Callable[[str], str], folder: Path) -> None:
+    program = peer("docker-compose")
+    refused = read(program, folder)
+    assert refused.returncode and "run ./make-env" in refused.stderr
+    subprocess.run([folder / "make-env", IMAGE], check=True, capture_output=True)
+    assert (folder / ".env").stat().st_mode & 0o777 == 0o600
+    again = subprocess.run([folder / "make-env", IMAGE], capture_output=True, text=True)
+    assert again.returncode and "its passwords are in the database's volume" in again.stderr
+    done = read(program, folder, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    told: dict[str, Any] = json.loads(done.stdout)
+    services = told["services"]
+    assert set(services) == {*OURS, "postgres", "redis"}
+    for name, service in services.items():
+        assert "no-new-privileges:true" in service["security_opt"], name
+        assert "privileged" not in service and "pid" not in service and "network_mode" not in service
+        if name not in OURS:
+            continue
+        assert service["image"] == IMAGE and service["user"] == "65532:65532"
+        assert service["read_only"] and service["cap_drop"] == ["ALL"] and "cap_add" not in service
+        for mount in service["volumes"]:
+            assert mount["type"] == "volume" or mount["read_only"], (name, mount)
+        if "DAGSTER_HOME" in service["environment"]:
+            assert service["environment"]["REGISTRY_PIPELINES_STATE"] == "/state"
+    published = [port for service in services.values() for port in service.get("ports", ())]
+    assert [(port["host_ip"], port["target"]) for port in published] == [("127.0.0.1", 3000)]
+    # Keys are written by who makes them, and read by all others.
+    mounts = [(name, mount) for name, each in services.items() for mount in each.get("volumes", ())]
+    writers = [name for name, each in mounts if each.get("source") == "keys" and not each.get("read_only")]
+    assert writers == ["keys"]
+    # The database, the queue and the code server cannot be reached from outside, and reach nothing there.
+    assert told["networks"]["inside"]["internal"]
+    assert {name for name, each in services.items() if "outside" not in each["networks"]} == {
+        *("postgres", "redis", "tables", "code", "keys"),
+    }
+    assert services["worker"]["deploy"]["replicas"] == 3
