@@ -180,9 +180,11 @@ def held(found: list[Run]) -> set[str]:
 
 
 def over(cluster: Cluster, fleet: Fleet) -> list[Run]:
-    """The runs of all releases, when every release is where it must be and nothing is under way."""
+    """The runs of all releases, when every release is where it must be and nothing is under way. A run may have failed
+    after that, as when Postgres was away while it wrote its page."""
     found = releases(cluster)
-    done = {run.about.rpartition("@")[0] for run in found if run.status == "SUCCESS"}
-    if not found or any(not run.is_over for run in found) or done < {f"{a}:{b}" for a, b in fleet.released}:
+    if not found or any(not run.is_over for run in found):
+        return []
+    if {run.about.rpartition("@")[0] for run in found} < {f"{image}:{tag}" for image, tag in fleet.released}:
         return []
     return [] if fleet.missing(held(found)) else found
