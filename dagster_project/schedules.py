@@ -27,7 +27,7 @@ TEAM_TAG = "registry-pipelines/team"
 def run_tags(config: Config, key: str) -> dict[str, str]:
     """The tags of every run for a release, also of those started by hand. None for an unknown key: Dagster takes any
     text as one, the step refuses it with a message, and this only labels runs."""
-    release = ReleaseKeys(config.state).find(key) or whole_key(key)
+    release = ReleaseKeys.of(config).find(key) or whole_key(key)
     if release is None:
         return {}
     image, team = config.images.get(release.image), Owners(config).team(release.image)
@@ -156,7 +156,7 @@ def measured(job: Job, config: Config) -> dg.ScheduleDefinition:
 
 def newest_recorded(instance: dg.DagsterInstance, config: Config) -> list[str]:
     """The key of each image's newest release that has a hot pack, by version."""
-    keys = ReleaseKeys(config.state)
+    keys = ReleaseKeys.of(config)
     there = set(release_keys(instance)) & set(instance.get_materialized_partitions(dg.AssetKey("hot_pack")))
     named = [(release, key) for key in there if (release := keys.find(key) or whole_key(key))]
     named.sort(key=lambda pair: order_key(pair[0].tag))

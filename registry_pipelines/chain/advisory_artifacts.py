@@ -13,6 +13,7 @@ from registry_pipelines.chain.advisories import UPDATE
 from registry_pipelines.chain.advisory_sets import set_facts, set_row, standing, told
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.shared_advisories import brought, renewed
 from registry_pipelines.errors import AdvisoriesMissing, InputError, ManifestInvalid, NotFound
 from registry_pipelines.evidence.attestations import attest_once
 from registry_pipelines.evidence.predicates import ADVISORIES_TYPE
@@ -41,6 +42,7 @@ def pushed(session: Session, reference: str) -> StageResult:
     scanner's key here, a digest in the reference, an older set), the RegistryError family.
     """
     started = time.monotonic()
+    brought(session.config)
     chosen = current_set(session.config.state)
     if chosen is None:
         raise AdvisoriesMissing("no advisory set was fetched or imported here", do=UPDATE.partition(",")[0])
@@ -96,6 +98,7 @@ def pulled(session: Session, reference: str) -> StageResult:
     vouched(opened, KIND, session.verifier())
     description = Description.decode(opened.document, where=str(opened))
     _same_files(opened, description)
+    brought(config)
     old = current_set(config.state)
     if old is not None and old.description.newest > description.newest:
         kept = standing(config.state, now=now, config=config)
@@ -109,7 +112,8 @@ def pulled(session: Session, reference: str) -> StageResult:
         received.append(fetch_set(opened, folder, session.progress))
         return not_later(description.parts, now)
 
-    done = take(config.state, fill, now=now)
+    with renewed(config):
+        done = take(config.state, fill, now=now)
     result = told(done, now=now, config=config, started=started)
     facts = {"reference": str(opened), **result.facts}
     return replace(result, stage="advisories:pull", bytes_moved=sum(received), facts=facts)

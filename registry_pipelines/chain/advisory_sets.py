@@ -19,6 +19,7 @@ from registry_pipelines.chain.advisories import UPDATE, advisory_source, age_ale
 from registry_pipelines.chain.releases import LOOKUP_THREADS, releases_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.shared_advisories import brought, renewed
 from registry_pipelines.config import Advisories, Config
 from registry_pipelines.errors import (
     AdvisoriesMissing,
@@ -62,7 +63,8 @@ def updated(session: Session, ecosystems: Collection[str] = ()) -> StageResult:
         return derived(session, mirror)
     held, notes = held_ecosystems(session)
     wanted = {*held, *config.advisories.ecosystems, *ecosystems}
-    result = fetched(config.state, wanted, now=session.now(), progress=session.progress, config=config)
+    with renewed(config):
+        result = fetched(config.state, wanted, now=session.now(), progress=session.progress, config=config)
     if mirror is not None:
         try:
             both = derived(session, mirror)
@@ -91,7 +93,8 @@ def derived(session: Session, mirror: str) -> StageResult:
     held, notes = _held_sources(session)
     feed = Feed(mirror)
     try:
-        done = derive(feed, held, config.state, now=session.now(), progress=session.progress)
+        with renewed(config):
+            done = derive(feed, held, config.state, now=session.now(), progress=session.progress)
     finally:
         feed.close()
     result = told(done, now=session.now(), config=config, started=started)
@@ -201,6 +204,8 @@ def standing(state: Path, *, now: datetime, config: Config | None = None) -> Sta
 
     started = time.monotonic()
     own = config.advisories.source if config else None
+    if config is not None:
+        brought(config)
     chosen = None if own else current_set(state)
     store = AdvisoryStore.load(chosen.folder if chosen else advisory_source(state, own), state)
     store.close()
@@ -275,9 +280,11 @@ def imported(
     from registry_pipelines.scan.importing import import_archives, take
 
     if archives and len(archives) == len(files) and digest is None:
-        done = import_archives(archives, state, now=now)
+        with renewed(config):
+            done = import_archives(archives, state, now=now)
     elif not archives and len(files) == 1:
-        done = take(state, reader(Path(files[0]), now=now, digest=digest), now=now)
+        with renewed(config):
+            done = take(state, reader(Path(files[0]), now=now, digest=digest), now=now)
     else:
         raise InputError(
             "either one exported set is imported, or archives, each with its ecosystem",

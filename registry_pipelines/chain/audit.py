@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from registry_pipelines.chain.audit_reading import Read, folder_of, read_logs, store_of
+from registry_pipelines.chain.audit_reading import Read, folder_of, read_logs, store_of, was_read
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import EvidenceError, InputError
@@ -253,4 +253,4 @@ def _notes(session: Session, done: Sequence[Read], judgement: Judgement, since: 
         yield f"{count_text(judgement.more, 'alert')} more are not shown"
 
 
-__all__ = ["Wanted", "audit", "folder_of", "known_alerts", "read_events", "store_of", "stored_events"]
+__all__ = ["Wanted", "audit", "folder_of", "known_alerts", "read_events", "store_of", "stored_events", "was_read"]

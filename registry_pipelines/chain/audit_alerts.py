@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timedelta
-from pathlib import Path
 
 import msgspec
 
@@ -15,12 +14,15 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.predicates import ACKNOWLEDGEMENT_TYPE, roles_for
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.times import read_time, write_time
 from registry_pipelines.promote.person import Person, account
 from registry_pipelines.report.audit.acknowledged import Acknowledgement, acknowledge, acknowledged, check_id
 from registry_pipelines.report.audit.alerts import TOGETHER, Judge, Judgement, deeds
 from registry_pipelines.report.audit.store import only
+from registry_pipelines.shared.documents import Documents, change
+
+EXPLAINED = "explained.json"
+"""Beside the events."""
 
 
 def judged(session: Session, since: datetime) -> Judgement:
@@ -32,7 +34,7 @@ def judged(session: Session, since: datetime) -> Judgement:
     anonymous = list(store.events(since=since, where=changing & nobody))
     named = deeds(anonymous, store.events(since=since - TOGETHER, where=changing) if anonymous else ())
     deletions = store.events(since=since, where=only(("delete",), "action") & done & only(("",), "service"))
-    ledger = _Explained(folder_of(session) / "explained.json")
+    ledger = _Explained(folder_of(session))
     pushed = only(("push",), "action") & done
     evidence = SignedEvidence(
         session,
@@ -63,12 +65,10 @@ def judged(session: Session, since: datetime) -> Judgement:
 class _Explained:
     """What explained deletions in earlier looks, by log entry: plans go after 30 days, and events are kept longer."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._all: dict[str, tuple[str, str]] = {}
-        with suppress(msgspec.MsgspecError, UnicodeDecodeError), local_errors(path.parent):
-            if path.exists():
-                self._all = msgspec.json.decode(path.read_bytes(), type=ready(dict[str, tuple[str, str]]))
+    def __init__(self, folder: Documents) -> None:
+        self._folder = folder
+        found = folder.read(EXPLAINED)
+        self._all = _explained(found.content if found else None)
         self.known = {entry: why for entry, (_, why) in self._all.items()}
 
     def add(self, found: dict[str, str], *, now: datetime, keep: timedelta) -> None:
@@ -77,10 +77,20 @@ class _Explained:
         if not new:
             return
         oldest = now - keep
-        kept = {entry: told for entry, told in self._all.items() if (read_time(told[0]) or now) >= oldest}
-        with local_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self._path, msgspec.json.encode({**kept, **new}))
+
+        def added(raw: bytes | None) -> bytes:
+            kept = {entry: told for entry, told in _explained(raw).items() if (read_time(told[0]) or now) >= oldest}
+            return msgspec.json.encode({**kept, **new})
+
+        change(self._folder, EXPLAINED, added)
+
+
+def _explained(raw: bytes | None) -> dict[str, tuple[str, str]]:
+    """A damaged one begins anew."""
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+        if raw is not None:
+            return dict(msgspec.json.decode(raw, type=ready(dict[str, tuple[str, str]])))
+    return {}
 
 
 def acknowledge_alerts(session: Session, alerts: tuple[str, ...], reason: str, by: Person | None) -> StageResult:
@@ -107,5 +117,5 @@ def acknowledge_alerts(session: Session, alerts: tuple[str, ...], reason: str, b
     )
 
 
-def _folder(session: Session) -> Path:
-    return folder_of(session) / "acknowledged"
+def _folder(session: Session) -> Documents:
+    return folder_of(session).under("acknowledged")

@@ -16,7 +16,7 @@ from registry_pipelines.chain.plans import plan_store
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.quarantine import tried
 from registry_pipelines.collect.records import RECORD_TAG
-from registry_pipelines.collect.stored import read_signed, signature_of
+from registry_pipelines.collect.stored import read_signed
 from registry_pipelines.errors import DigestInvalid, NotFound, RegistryPipelinesError
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
@@ -191,8 +191,10 @@ class SignedEvidence:
     def _plans_for(self, wanted: Collection[_Key]) -> dict[_Key, list[_Planned]]:
         """Signed plans of some deletions. One plan is in memory at once, an image at a time."""
         found: dict[_Key, list[_Planned]] = defaultdict(list)
-        for path in sorted(plan_store(self._session).root.glob("*.json")):
-            if not signature_of(path).exists():
+        store = plan_store(self._session)
+        for digest in store.signed():
+            path = store.find(digest)
+            if path is None:
                 continue
             try:
                 assert self._verifier is not None  # noqa: S101  for mypy
@@ -209,7 +211,7 @@ class SignedEvidence:
                             if key in wanted:
                                 found[key].append(planned)
             except RegistryPipelinesError as error:
-                self.problems.append(f"the plan {path.name} explains nothing: {error.what}")
+                self.problems.append(f"the plan {digest} explains nothing: {error.what}")
         self._add_expiries(wanted, found)
         return found
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -16,13 +15,15 @@ from registry_pipelines.chain.result import Scalar
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import held_alone, local_errors, write_file
 from registry_pipelines.oci.times import write_time
 from registry_pipelines.report.audit.model import Event, Reading
+from registry_pipelines.shared.documents import Documents
 
 if TYPE_CHECKING:  # Arrow is loaded where events are read
     from registry_pipelines.report.audit.store import AuditStore
 
+CURSORS, DAYS = "cursors.json", "days"
+"""Documents of the audit."""
 FIRST_LOOK = timedelta(days=90)
 """How far back a log is read that was never read before."""
 AHEAD = timedelta(hours=1)
@@ -56,9 +57,15 @@ class Read:
         }
 
 
-def folder_of(session: Session) -> Path:
+def folder_of(session: Session) -> Documents:
     """Where events are kept."""
-    return session.config.state / "report" / "audit"
+    return session.documents.under("report/audit")
+
+
+def was_read(session: Session) -> bool:
+    """Whether any log was read, or events of one are kept."""
+    folder = folder_of(session)
+    return bool(folder.entries() or folder.entries(DAYS))
 
 
 def store_of(session: Session) -> AuditStore:
@@ -75,8 +82,9 @@ def read_logs(session: Session, names: Sequence[str] = ()) -> list[Read]:
     if not sources:
         raise InputError("no log is configured", do="Name logs in `report.audit.sources` (docs/audit.md)")
     chosen = [settings_of(session, name).name for name in names] or list(sources)
-    with held_alone(folder_of(session) / "audit.lock", "another process reads the logs"):
-        cursors = _Cursors(folder_of(session) / "cursors.json")
+    folder = folder_of(session)
+    with folder.held("audit.lock", "another process reads the logs"):
+        cursors = _Cursors(folder)
         done = [_read_one(session, name, cursors) for name in chosen]
         store_of(session).forget((session.now() - session.config.report.audit.keep).date())
     return done
@@ -116,14 +124,15 @@ def _in_time(events: Iterable[Event], now: datetime, done: Read) -> Iterator[Eve
 
 
 class _Cursors:
-    """How far each log was read: one small file. A damaged one begins anew, which reads again what is kept."""
+    """How far each log was read: a small document. A damaged one begins anew, which reads again what is kept."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, folder: Documents) -> None:
+        self._folder = folder
         self._all: dict[str, dict[str, str]] = {}
-        with suppress(msgspec.MsgspecError, FileNotFoundError, UnicodeDecodeError), local_errors(path.parent):
-            if path.exists():
-                self._all = msgspec.json.decode(path.read_bytes(), type=ready(dict[str, dict[str, str]]))
+        found = folder.read(CURSORS)
+        with suppress(msgspec.MsgspecError, UnicodeDecodeError):
+            if found:
+                self._all = msgspec.json.decode(found.content, type=ready(dict[str, dict[str, str]]))
 
     def of(self, name: str) -> dict[str, str]:
         """A copy, to be changed."""
@@ -132,6 +141,4 @@ class _Cursors:
     def keep(self, name: str, cursor: dict[str, str]) -> None:
         """Raises LocalError."""
         self._all[name] = dict(cursor)
-        with local_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self._path, msgspec.json.encode(self._all))
+        self._folder.write(CURSORS, msgspec.json.encode(self._all))

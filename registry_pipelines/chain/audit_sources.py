@@ -11,6 +11,7 @@ from registry_pipelines.config import EcrRegistry, EmbeddedRegistry, GarRegistry
 from registry_pipelines.errors import InputError
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.settings import unknown
+from registry_pipelines.shared.documents import Documents
 
 if TYPE_CHECKING:  # clouds are loaded where they are asked
     from registry_pipelines.registry.embedded.http_server import HttpServer
@@ -61,10 +62,10 @@ def open_source(session: Session, name: str) -> LogSource:
             events_of(session, settings.registry)
             return HeardEvents(name, folder_of(session, settings.registry))
         case "notifications":
-            from registry_pipelines.events.notifications import Notifications, pattern_of
+            from registry_pipelines.events.notifications import Notifications, received_lines
 
-            pattern = _written(session, settings.files) if settings.files else pattern_of(received(session, settings))
-            return Notifications(name, settings.registry, pattern)
+            kept = _written(session, settings.files) if settings.files else received_lines(received(session, settings))
+            return Notifications(name, settings.registry, kept)
         case "access-log":
             from registry_pipelines.events.access_log import AccessLog
 
@@ -77,9 +78,9 @@ def open_source(session: Session, name: str) -> LogSource:
             return AccessLog(name, settings.registry, own.access_log)
 
 
-def received(session: Session, settings: NotificationsSource) -> Path:
+def received(session: Session, settings: NotificationsSource) -> Documents:
     """Where notifications are kept that ``report receive`` takes."""
-    return session.config.state / "report" / "audit" / "received" / settings.name
+    return session.documents.under(f"report/audit/received/{settings.name}")
 
 
 def receiver(session: Session, name: str) -> HttpServer:

@@ -8,13 +8,10 @@ month's base is still recognised. Another machine, or one whose state was lost, 
 
 from __future__ import annotations
 
-import fcntl
 import time
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -27,7 +24,6 @@ from registry_pipelines.config import Image
 from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.tags import order_key
 from registry_pipelines.oci.times import read_time
@@ -41,11 +37,14 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
 from registry_pipelines.settings import unknown
+from registry_pipelines.shared.documents import Documents, change
 from registry_pipelines.threads import Pool
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.keys import KeySet
 
+MAX_BYTES = 64 * 1024 * 1024
+"""Of what is remembered of a base; an image takes some KB."""
 MAX_REMEMBERED = 1000
 """Images of one base that are remembered, the newest: one that is made every day, for three years."""
 
@@ -78,7 +77,7 @@ def known_bases(session: Session) -> tuple[KnownBase, ...]:
         try:
             found, _ = _refreshed(session, base)
         except RegistryPipelinesError:
-            found = _remembered(_file(session, base))
+            found = _remembered(_documents(session), base)
             if not found:
                 raise
         known += (_until(base, each) for each in found)
@@ -97,7 +96,7 @@ def bases(session: Session, names: Collection[str] = ()) -> StageResult:
         try:
             found, changed[name] = _refreshed(session, base)
         except RegistryPipelinesError as error:
-            found = _remembered(_file(session, base))
+            found = _remembered(_documents(session), base)
             notes.append(f"base {name} cannot be read, what was seen before counts: {error}")
         known += (_until(base, each) for each in found)
     standing, silent = images_on(session, known)
@@ -238,14 +237,18 @@ def _place(session: Session, base: Base) -> Place:
     return Place(session.places.registry(base.registry), base.repository)
 
 
-def _file(session: Session, base: Base) -> Path:
-    return session.config.state / "bases" / f"{base.name}.json"
+def _documents(session: Session) -> Documents:
+    return session.documents.under("bases")
+
+
+def _name(base: Base) -> str:
+    return f"{base.name}.json"
 
 
 def _refreshed(session: Session, base: Base) -> tuple[list[KnownBase], bool]:
     """What is known of a base after a look at its registry, and whether that was news. Raises RegistryError, NotFound
     (no such tag, and nothing is named by digest), ContentError, LocalError."""
-    place, path = _place(session, base), _file(session, base)
+    place, documents = _place(session, base), _documents(session)
     named = digest_at(place, base.tag)
     if named is None and not base.digests:
         raise NotFound(
@@ -255,8 +258,12 @@ def _refreshed(session: Session, base: Base) -> tuple[list[KnownBase], bool]:
         )
     now = session.now().strftime(TIME_FORMAT)
     pinned = [Digest.parse(each) for each in base.digests]
-    with _locked(path):
-        before = _remembered(path)
+    known: list[KnownBase] = []
+    changed = False
+
+    def renewed(raw: bytes | None) -> bytes | None:
+        nonlocal known, changed
+        before = _decoded(raw, documents, base)
         there = {each.digest for each in before}
         wanted = dict.fromkeys([*([named] if named else []), *pinned])
         fresh = [
@@ -268,8 +275,9 @@ def _refreshed(session: Session, base: Base) -> tuple[list[KnownBase], bool]:
         known = [_dated(each, named, pinned, now) for each in (*before, *fresh)]
         known = [each for each in known if each.tagged or each.digest in pinned][-MAX_REMEMBERED:]
         changed = known != before
-        if changed:
-            write_file(path, encode_json(known))
+        return encode_json(known) if changed else raw
+
+    change(documents, _name(base), renewed, most=MAX_BYTES)
     return known, changed
 
 
@@ -306,21 +314,14 @@ def _until(settings: Base, known: KnownBase) -> KnownBase:
     return msgspec.structs.replace(known, until=(replaced + settings.keep).strftime(TIME_FORMAT))
 
 
-def _remembered(path: Path) -> list[KnownBase]:
-    try:
-        raw = path.read_bytes()
-    except FileNotFoundError:
-        return []
-    return decode_json(raw, list[KnownBase], where=str(path), what="list of bases")
+def _remembered(documents: Documents, base: Base) -> list[KnownBase]:
+    found = documents.read(_name(base), most=MAX_BYTES)
+    return _decoded(found.content if found else None, documents, base)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """One process at a time reads and writes what is remembered of a base."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("wb") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _decoded(raw: bytes | None, documents: Documents, base: Base) -> list[KnownBase]:
+    where = f"{documents.where}/{_name(base)}"
+    return decode_json(raw, list[KnownBase], where=where, what="list of bases") if raw is not None else []
 
 
 def images_on(session: Session, known: Sequence[KnownBase]) -> tuple[list[OnBase], list[str]]:

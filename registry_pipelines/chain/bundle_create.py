@@ -21,7 +21,7 @@ from registry_pipelines.chain.bundle_tool import Tool, tool_of
 from registry_pipelines.chain.bundle_wanted import Found, artifact, find_wanted
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Config, Mirror, Size
+from registry_pipelines.config import Mirror, Size
 from registry_pipelines.errors import (
     ContentError,
     EvidenceError,
@@ -53,9 +53,9 @@ class Creating:
     only_new: bool = False
 
 
-def near_state(config: Config, mirror: str) -> NearState:
+def near_state(session: Session, mirror: str) -> NearState:
     """Where the near side remembers what it made of a mirror."""
-    return NearState(config.state / "bundles" / "near" / mirror, mirror)
+    return NearState(session.documents.under(f"bundles/near/{mirror}"), mirror)
 
 
 def create(session: Session, name: str, asked: Creating) -> StageResult:
@@ -69,12 +69,12 @@ def create(session: Session, name: str, asked: Creating) -> StageResult:
     mirror = session.mirror(name)
     _require_near(mirror, asked)
     signer = session.keys.signer("promoter")
-    near = near_state(session.config, name)
+    near = near_state(session, name)
     with near.held():
         notes = take_receipts(session, mirror, near, asked.receipts)
         if asked.restart:
             near.drop()
-        tool = tool_of(session, mirror, near.folder) if asked.with_tool else Tool()
+        tool = tool_of(session, mirror, session.config.state / "bundles" / "near" / name) if asked.with_tool else Tool()
         draft, found, gathered = near.draft(), Found(), Gathered()
         if draft is None:
             if near.renew_line():
@@ -295,7 +295,7 @@ def create_again(
     RegistryError, DiskFull."""
     started = time.monotonic()
     session.mirror(name)
-    near = near_state(session.config, name)
+    near = near_state(session, name)
     bundle = near.bundle(number)
     if line not in ("", bundle.line):
         raise InputError(

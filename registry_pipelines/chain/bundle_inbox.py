@@ -48,7 +48,7 @@ def look_into(session: Session, name: str) -> Inbox:
 
 def _new(session: Session, name: str, media: Media) -> Media:
     """Those documents of the mirror that were not loaded before, in their order."""
-    state = far_folder(session.config, name).read()
+    state = far_folder(session, name).read()
     documents = [each for each in media.documents if each.bundle.mirror == name and not state.has_loaded(each.bundle)]
     return Media(media.folders, tuple(documents), media.unreadable, media.files)
 

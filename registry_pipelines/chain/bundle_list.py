@@ -24,7 +24,7 @@ def listed(session: Session, name: str, receipts: Sequence[Path] = ()) -> StageR
     in first. Raises SignatureInvalid, InputError, ManifestInvalid, LocalError."""
     started = time.monotonic()
     mirror = session.mirror(name)
-    near = near_state(session.config, name)
+    near = near_state(session, name)
     notes: list[str] = []
     if receipts:
         with near.held():

@@ -65,7 +65,7 @@ def load_found(session: Session, name: str, found: Sequence[Found], *, move_back
     loads = load_bundles(
         found,
         to,
-        far_folder(session.config, name),
+        far_folder(session, name),
         engine=session.engine(),
         now=session.now(),
         move_back=move_back,
@@ -202,7 +202,7 @@ def write_receipt(session: Session, name: str, to: Path) -> StageResult:
     registry = session.places.registry(session.mirror(name).to)
     signer = session.keys.signer("promoter")
     requests = Requests([registry])
-    made = confirm(far_folder(session.config, name), registry, signer, now=session.now())
+    made = confirm(far_folder(session, name), registry, signer, now=session.now())
     receipt = made.signed.receipt
     named = to.is_file() or (to.suffix == ".json" and not to.is_dir())
     path = to if named else to / f"{name}-receipt-{receipt.sequence:04d}.json"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.config import Config, Mirror
+from registry_pipelines.config import Mirror
 from registry_pipelines.errors import (
     ContentError,
     InputError,
@@ -57,9 +57,9 @@ class Looked:
         return f"{self.found.bundle.name}: {len(lacking)} of {of} cannot be used: {named}{more}"
 
 
-def far_folder(config: Config, mirror: str) -> FarFolder:
+def far_folder(session: Session, mirror: str) -> FarFolder:
     """Where the far side remembers what it loaded of a mirror."""
-    return FarFolder(config.state / "bundles" / "far" / mirror, mirror)
+    return FarFolder(session.documents.under(f"bundles/far/{mirror}"), mirror)
 
 
 def believed_signers(session: Session, mirror: Mirror) -> Verifier:
@@ -166,7 +166,7 @@ def _bundle_row(looked: Looked, session: Session | None) -> dict[str, Scalar]:
     found, bundle = looked.found, looked.found.bundle
     before = ""
     if session and bundle.mirror in session.config.mirrors:
-        before = "yes" if far_folder(session.config, bundle.mirror).read().has_loaded(bundle) else "no"
+        before = "yes" if far_folder(session, bundle.mirror).read().has_loaded(bundle) else "no"
     return {
         "bundle": bundle.name,
         "made_at": bundle.made_at,

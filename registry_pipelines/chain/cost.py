@@ -18,6 +18,7 @@ from registry_pipelines.inventory.needed import need_tables
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.report.prices import FilePrices
 from registry_pipelines.settings import unknown
+from registry_pipelines.shared.documents import Documents
 
 if TYPE_CHECKING:
     from registry_pipelines.config import Config
@@ -33,9 +34,9 @@ MAX_ROWS = 200
 """Of a table for people; sums and kept runs have all."""
 
 
-def folder_of(config: Config) -> Path:
+def folder_of(session: Session) -> Documents:
     """Where runs are kept, a Parquet file a day (``report.history``)."""
-    return config.state / "report" / "cost"
+    return session.documents.under("report/cost")
 
 
 def report_cost(
@@ -64,9 +65,9 @@ def report_cost(
     report = cost_of(session, inventories, prices=prices)
     every = stored is None and set(registries or config.registries) == set(config.registries)
     if every:
-        write_run(folder_of(config), report)
+        write_run(folder_of(session), report)
     runs, left = read_runs(
-        folder_of(config), session.now(), levels=("total", *(["team"] if config.report.teams else []))
+        folder_of(session), session.now(), levels=("total", *(["team"] if config.report.teams else []))
     )
     result = result_of(config, report, by or ("team" if config.report.teams else "repository"), inventories)
     kept = [] if every else ["this run is not kept: only one over all registries, read now, is part of the trend"]

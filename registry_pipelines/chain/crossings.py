@@ -80,7 +80,7 @@ class WaysOn:
 
         held = [
             receipt.receipt.repositories.get(repository)
-            for receipt in near_state(self._session.config, mirror.name).receipts()
+            for receipt in near_state(self._session, mirror.name).receipts()
         ]
 
         def there(tag: str) -> str | None:

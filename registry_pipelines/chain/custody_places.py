@@ -198,7 +198,7 @@ def bundles(session: Session, digest: Digest, read: Read | None) -> Reached:
     found: list[Statement] = []
     notes: list[str] = []
     for name in session.config.mirrors:
-        near = near_state(session.config, name)
+        near = near_state(session, name)
         numbers = near.numbers()
         if len(numbers) > MOST_BUNDLES:
             notes.append(f"of {len(numbers)} bundles of {name} the latest {MOST_BUNDLES} were looked through")
@@ -290,9 +290,9 @@ def quarantine(place: Place, digest: Digest, verifier: Verifier | None) -> Itera
 def access(session: Session, digest: Digest, repository: str, tag: str) -> tuple[list[Statement], str, list[str]]:
     """What kept events say of it; why there are none; and notes. Events of its version tag in its repository that name
     no digest are told as what they are."""
-    from registry_pipelines.chain.audit import folder_of, stored_events
+    from registry_pipelines.chain.audit import stored_events, was_read
 
-    if not folder_of(session).is_dir():
+    if not was_read(session):
         return [], "not collected: no log was read on this machine (`report audit`)", []
     try:
         events = stored_events(session, digest=digest)

@@ -22,7 +22,7 @@ from registry_pipelines.chain.sign import verify
 from registry_pipelines.chain.start_process import run_start
 from registry_pipelines.config import DistributionRegistry, Image
 from registry_pipelines.errors import EvidenceMissing, InputError, RegistryPipelinesError
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import age_text, count_text, duration_text
@@ -245,10 +245,8 @@ def _result(
 
 def _keep(session: Session, opened: Opened, result: StageResult) -> None:
     """The last drill of a backup, for whoever asks how it stands."""
-    path = session.config.state / "recover" / f"{opened.settings.name}-drill.json"
     content = {"time": write_time(session.now()), "ok": result.ok, **result.facts, "reasons": list(result.reasons)}
-    with local_errors(path):
-        write_file(path, json.dumps(content, indent=1).encode())
+    session.documents.write(f"recover/{opened.settings.name}-drill.json", json.dumps(content, indent=1).encode())
 
 
 __all__ = ["drill"]

@@ -36,7 +36,7 @@ def check_events(session: Session, names: Collection[str] = ()) -> StageResult:
     for name in registries:
         settings_of(session, name)
         folder = folder_of(session, name)
-        facts, unreadable = read_told(folder / "told.json"), read_aside(folder / "aside")
+        facts, unreadable = read_told(folder), read_aside(folder.under("aside"))
         told += facts
         aside += [(name, file, each) for file, each in unreadable.items()]
         row, said, problem = _asked(session, name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.session import Session
@@ -28,6 +27,7 @@ from registry_pipelines.events.model import (
 )
 from registry_pipelines.events.told import Fact, fact_of, read_told, tell
 from registry_pipelines.progress import count_text
+from registry_pipelines.shared.documents import Documents
 
 AHEAD = timedelta(hours=1)
 """Of a message's clock before ours. The newest word counts: one from far ahead would outlast all that follow."""
@@ -102,15 +102,15 @@ def source_of(session: Session, registry: str) -> EventSource:
     return PubSubSource(session.places.google(settings).access, settings.events.pubsub)
 
 
-def folder_of(session: Session, registry: str) -> Path:
+def folder_of(session: Session, registry: str) -> Documents:
     """Where what events told of a registry is kept."""
-    return session.config.state / "events" / registry
+    return session.documents.under(f"events/{registry}")
 
 
 def told(session: Session, registry: str) -> list[Fact]:
     """See ``Chain.told``. Raises InputError for a registry without events, LocalError."""
     settings_of(session, registry)
-    return read_told(folder_of(session, registry) / "told.json")
+    return read_told(folder_of(session, registry))
 
 
 def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
@@ -123,12 +123,12 @@ def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
     now, latest = (each.strftime("%Y-%m-%dT%H:%M:%SZ") for each in (moment, moment + AHEAD))
     folder = folder_of(session, registry)
     if len(messages) >= STRANGE and not any(message.event for message in messages):
-        heard.notes += keep_aside(folder / "aside", messages[:1], at=now)
+        heard.notes += keep_aside(folder.under("aside"), messages[:1], at=now)
         heard.notes.append(
             f"of {count_text(len(messages), 'message')} none can be read: is it another's queue? They stay in it"
         )
         return heard
-    heard.notes += keep_aside(folder / "aside", messages, at=now)
+    heard.notes += keep_aside(folder.under("aside"), messages, at=now)
     if any(
         each.kind == "events" and each.registry == registry for each in session.config.report.audit.sources.values()
     ):
@@ -146,7 +146,7 @@ def hear(session: Session, registry: str, *, most: int, hold_s: int) -> Heard:
     if coming:
         heard.notes.append(f"{count_text(len(coming), 'message')} about what is still to come, not taken")
         heard.facts = [(fact, named) for fact, named in heard.facts if fact.at <= latest]
-    new = tell(folder / "told.json", [fact for fact, _ in heard.facts])
+    new = tell(folder, [fact for fact, _ in heard.facts])
     heard.facts = [(fact, named) for fact, named in dict(heard.facts).items() if fact in new]
     return heard
 

@@ -26,7 +26,7 @@ from registry_pipelines.mirror.clusters.forms import write_in_order
 from registry_pipelines.mirror.clusters.model import Endpoint, Placed, Route
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import held_alone, local_errors, write_file
+from registry_pipelines.oci.files import held_alone
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import DOCKER_HUB
 from registry_pipelines.oci.tags import order_key
@@ -52,11 +52,13 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.platforms import read_images
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.shared.documents import change
 
 STAGE = "failover-drill"
 MADE = "drill/made"
 MADE_HOST = "first.invalid"
 """In the name of an image that was made for a drill: no name server knows it (RFC 2606)."""
+MOST_KEPT_BYTES = 64 * 1024 * 1024
 MOST_KEPT = 200
 """Drills in the state folder, the newest."""
 MOST_LOOKED_AT = 5
@@ -291,27 +293,32 @@ class Drills:
     """The drills of one section that the state folder keeps. name empty: of clients alone."""
 
     def __init__(self, session: Session, name: str) -> None:
-        self._path = session.config.state / "recover" / (f"{name}-failover-drill.json" if name else "clients.json")
+        self._documents = session.documents.under("recover")
+        self._name = f"{name}-failover-drill.json" if name else "clients.json"
 
     def read(self) -> list[Drilled]:
         """All that are kept, the oldest first. Raises LocalError for a file that cannot be read."""
-        if not self._path.exists():
-            return []
-        with local_errors(self._path):
-            raw = self._path.read_bytes()
+        found = self._documents.read(self._name, most=MOST_KEPT_BYTES)
+        return self._decoded(found.content if found else None)
+
+    def _decoded(self, raw: bytes | None) -> list[Drilled]:
         try:
-            return msgspec.json.decode(raw, type=ready(list[Drilled]))
+            return msgspec.json.decode(raw, type=ready(list[Drilled])) if raw is not None else []
         except msgspec.DecodeError as error:
             raise LocalError(
-                f"the drills that were kept cannot be read: {error}", where=str(self._path), do="Move the file away"
+                f"the drills that were kept cannot be read: {error}",
+                where=f"{self._documents.where}/{self._name}",
+                do="Move the file away",
             ) from error
 
     def add(self, drilled: Drilled) -> None:
         """Keep one more. Raises LocalError."""
-        with local_errors(self._path):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            kept = [*self.read(), drilled][-MOST_KEPT:]
-            write_file(self._path, msgspec.json.format(msgspec.json.encode(kept), indent=1))
+
+        def added(raw: bytes | None) -> bytes:
+            kept = [*self._decoded(raw), drilled][-MOST_KEPT:]
+            return msgspec.json.format(msgspec.json.encode(kept), indent=1)
+
+        change(self._documents, self._name, added, most=MOST_KEPT_BYTES)
 
 
 __all__ = ["DrillOptions", "Drilled", "Drills", "failover_drill"]

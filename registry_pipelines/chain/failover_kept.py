@@ -4,7 +4,6 @@ what must be elsewhere along, and nothing would seem to be missing."""
 from __future__ import annotations
 
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
@@ -12,7 +11,6 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.recover.failover.model import Failover
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -38,36 +36,36 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
     images: tuple[KeptImage, ...]
 
 
-def path_of(session: Session, settings: Failover) -> Path:
-    """The file."""
-    return session.config.state / "recover" / f"{settings.name}-failover.json"
+FOLDER = "recover"
+"""In the state."""
+
+
+def name_of(settings: Failover) -> str:
+    """The document in it."""
+    return f"{settings.name}-failover.json"
 
 
 def keep(session: Session, settings: Failover, images: list[KeptImage]) -> None:
     """Keep the list. Raises LocalError."""
-    path = path_of(session, settings)
-    with local_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, msgspec.json.encode(Kept(at=session.now(), images=tuple(images))))
+    content = msgspec.json.encode(Kept(at=session.now(), images=tuple(images)))
+    session.documents.under(FOLDER).write(name_of(settings), content)
 
 
 def kept(session: Session, settings: Failover) -> Kept | None:
     """The list; None where there never was one. Raises LocalError for one that cannot be read: it is not taken for
     none."""
-    path = path_of(session, settings)
-    with local_errors(path):
-        if not path.exists():
-            return None
-        with path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+    documents = session.documents.under(FOLDER)
+    there = documents.read(name_of(settings), most=MAX_BYTES)
+    if there is None:
+        return None
     try:
-        if len(raw) > MAX_BYTES:
-            raise ValueError("it is too large")
-        found = msgspec.json.decode(raw, type=ready(Kept))
+        found = msgspec.json.decode(there.content, type=ready(Kept))
         for each in found.images:
             Digest.parse(each.digest)
     except (ValueError, msgspec.MsgspecError) as error:
         raise LocalError(
-            f"what it should hold cannot be read: {error}", where=str(path), do="Delete it, and look while all is well"
+            f"what it should hold cannot be read: {error}",
+            where=f"{documents.where}/{name_of(settings)}",
+            do="Delete it, and look while all is well",
         ) from error
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from registry_pipelines.chain.failover import placed
-from registry_pipelines.chain.failover_kept import KeptImage, keep, kept, path_of
+from registry_pipelines.chain.failover_kept import FOLDER, KeptImage, keep, kept, name_of
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.failover import images_of, repository_with
 from registry_pipelines.errors import InputError, NotFound, RegistryPipelinesError, Unavailable
@@ -94,7 +94,7 @@ def _vanished(session: Session, settings: Failover, first: str, found: Sought) -
         found.add(each.said, Digest.parse(each.digest), each.why, places, name=each.name, tag=each.tag)
         found.problems.append(
             f"{each.said}:{each.tag} names nothing at {first}, and did in an earlier look; where that was meant, "
-            f"delete {path_of(session, settings)}"
+            f"delete {session.documents.where}/{FOLDER}/{name_of(settings)}"
         )
 
 

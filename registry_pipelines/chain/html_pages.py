@@ -160,9 +160,9 @@ def _row(status: Status) -> dict[str, object]:
 
 def _audited(session: Session, notes: list[str]) -> list[str]:
     """Open alerts of the audit, over the events that are kept. notes: what leaves open whether there are others."""
-    from registry_pipelines.chain.audit_reading import folder_of
+    from registry_pipelines.chain.audit_reading import DAYS, folder_of
 
-    kept = (folder_of(session) / "days").is_dir()
+    kept = bool(folder_of(session).entries(DAYS))
     if not kept and not session.config.report.audit.sources:
         return []
     if not kept or find_spec("pyarrow") is None:

@@ -15,7 +15,6 @@ from registry_pipelines.infra.apply import Applied, apply_plan
 from registry_pipelines.infra.cloud import SettingsCloud
 from registry_pipelines.infra.plan import Plan, keys_text, make_plan
 from registry_pipelines.infra.settings import Setting
-from registry_pipelines.oci.files import held_alone
 from registry_pipelines.progress import count_text
 from registry_pipelines.settings import unknown
 
@@ -114,11 +113,11 @@ def drift(session: Session, name: str) -> StageResult:
 def apply(session: Session, name: str, approved: Plan | None = None) -> StageResult:
     """Make a registry's settings as declared: by a plan that is made now, or by one that was approved, as far as what
     is there is still what it was made from. Raises InputError, ConfigInvalid, RegistryError, and StateLocked where
-    another process with this state folder does the same."""
+    another process with this state does the same."""
     started = time.monotonic()
     there = cloud(session, name)
     wanted = declared(session, [name])[name] if approved is None else []
-    with held_alone(session.config.state / "infra" / name / "lock", f"another process sets {name}"):
+    with session.documents.held(f"infra/{name}/lock", f"another process sets {name}"):
         made = approved or make_plan(there, there.read(wanted), now=session.now())
         done = apply_plan(there, made, fresh=approved is None, now=session.now(), progress=session.progress)
     return applied(made, done, seconds=time.monotonic() - started)

@@ -89,8 +89,7 @@ def cloud_of(session: Session, name: str) -> ImportingCloud:
         for other, each in session.config.registries.items()
         if each.kind == "ecr"
     }
-    state = session.config.state / "infra" / name
-    return EcrSettings(name, asking(name), state=state, elsewhere=others)
+    return EcrSettings(name, asking(name), state=session.documents.under(f"infra/{name}"), elsewhere=others)
 
 
 def as_declared(session: Session, name: str, settings: Sequence[Setting], *, folder: str) -> Imported:

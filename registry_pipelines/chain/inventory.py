@@ -13,7 +13,6 @@ from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, StateTooNew, Unavailable
 from registry_pipelines.inventory.needed import need_tables
-from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import age_text, count_text, size_text
 from registry_pipelines.settings import unknown
 
@@ -145,9 +144,13 @@ def inventoried(config: Config) -> list[str]:
     return [name for name, settings in config.registries.items() if settings.kind in CLOUDS or name in ruled]
 
 
-def kept_at(config: Config, registry: str) -> Path:
-    """Where the last inventory of a registry is kept; ``inventory.value.read`` reads it."""
-    return config.state / "inventory" / f"{registry}.parquet"
+FOLDER = "inventory"
+"""Of the state: the last inventory of each registry, and its parts beside it."""
+
+
+def kept_inventory(session: Session, registry: str) -> Path | None:
+    """A file with the last inventory of a registry, its parts beside it; ``inventory.value.read`` reads it."""
+    return session.documents.under(FOLDER).local(f"{registry}.parquet", f"{registry}.parts.parquet")
 
 
 def keep(session: Session, registry: str) -> StageResult:
@@ -155,16 +158,23 @@ def keep(session: Session, registry: str) -> StageResult:
     in the result. Raises InputError, LocalError."""
     from registry_pipelines.chain.cost import with_costs
     from registry_pipelines.chain.inventory_uses import with_changes
+    from registry_pipelines.inventory.parts import beside
 
     inventory, result = taken(session, [registry])
-    path = kept_at(session.config, registry)
-    with local_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    if (before := _kept(path)) is not None:
+    documents = session.documents.under(FOLDER)
+    path = kept_inventory(session, registry)
+    if path and (before := _kept(path)) is not None:
         result = with_changes(result, before, inventory)
     result = with_costs(session, result, inventory)
-    inventory.write(path)
-    return replace(result, facts={**result.facts, "file": str(path)})
+    with documents.scratch() as folder:
+        made = folder / f"{registry}.parquet"
+        inventory.write(made)
+        if beside(made).exists():
+            documents.take(beside(made).name, beside(made))
+        else:
+            documents.delete(beside(made).name)  # of another inventory
+        documents.take(made.name, made)
+    return replace(result, facts={**result.facts, "file": f"{documents.where}/{registry}.parquet"})
 
 
 def _kept(path: Path) -> Inventory | None:
@@ -172,7 +182,7 @@ def _kept(path: Path) -> Inventory | None:
     from registry_pipelines.inventory.value import read as read_file
 
     try:
-        return read_file(path) if path.exists() else None
+        return read_file(path)
     except (InputError, StateTooNew):
         return None
 

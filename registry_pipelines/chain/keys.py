@@ -125,7 +125,8 @@ class Keyring:
     def trusted(self) -> KeySet:
         """The keys that are believed. Raises InputError."""
         for role in ROLES:
-            if path := self._config.signing_key_of(role):
+            path = self._config.signing_key_of(role)
+            if path and not (self._config.shared.database and path.with_suffix(".pub").exists()):
                 with self._lock:
                     self._make_if_told(role, path)
         return trusted_keys(self._config)
@@ -142,6 +143,14 @@ class Keyring:
     def _make_if_told(self, role: Role, path: Path) -> None:
         if path.exists() or not self._config.signing.generate:
             return
+        if self._config.shared.database:
+            raise InputError(
+                "no key is made here: workers share their state, and each would sign with a key of its own, which the "
+                "others do not believe",
+                where=str(path),
+                do="Give every worker the same `keys` folder as a secret (`registry-pipelines init` makes a key, as "
+                "does any command without the shared database), or name a key service in `signing.kms`",
+            )
         from registry_pipelines.evidence.keys import generate_key
 
         try:

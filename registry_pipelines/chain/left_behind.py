@@ -60,6 +60,6 @@ def _said(session: Session, release: Release, channel: str, name: str, place: Pl
 
 def _called(session: Session, release: Release, digest: Digest | None) -> str:
     """A digest as a release of the same image, where the state folder knows it."""
-    known = ReleaseKeys(session.config.state).every().values()
+    known = ReleaseKeys.of(session.config).every().values()
     tags = [each.tag for each in known if each.image == release.image and each.digest == digest]
     return tags[0] if tags else short_digest(str(digest))

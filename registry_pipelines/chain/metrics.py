@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +14,9 @@ from registry_pipelines.chain.metrics_sources import SOURCES, Look, stored
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
-from registry_pipelines.oci.files import local_errors, replaced
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.report.metrics.model import Collected, Sample, bounded, sample, total
+from registry_pipelines.shared.documents import Documents, change
 
 if TYPE_CHECKING:
     from registry_pipelines.report.metrics.settings import Destination
@@ -128,9 +126,9 @@ def _charted(each: Sample) -> bool:
     return "repository" not in each.labels and each.name not in ("source_failed", "collected_timestamp_seconds")
 
 
-def history(session: Session) -> Path:
-    """The folder of what was collected: a Parquet file a day, with the columns of ``HISTORY``."""
-    return session.config.state / "report" / "metrics"
+def history(session: Session) -> Documents:
+    """What was collected: a Parquet file a day, with the columns of ``HISTORY``."""
+    return session.documents.under("report/metrics")
 
 
 HISTORY = ("time", "name", "labels", "value", "unit")
@@ -144,8 +142,6 @@ def keep(session: Session, collected: Collected) -> str:
         import pyarrow.parquet as pq
     except ImportError:
         return "no history is kept: install the extra `inventory`"
-    folder = history(session)
-    path = folder / f"{collected.time:%Y-%m-%d}.parquet"
     wanted = [each for each in collected.samples if "repository" not in each.labels or each.name == "repository_bytes"]
     schema = pa.schema(
         [
@@ -166,59 +162,45 @@ def keep(session: Session, collected: Collected) -> str:
         for each in wanted
     ]
     new = pa.Table.from_pylist(rows, schema=schema)
-    with _alone(folder), local_errors(folder):
-        odd = _jumped(folder, collected.time)
+    folder, name = history(session), f"{collected.time:%Y-%m-%d}.parquet"
+    odd = [jumped] if (jumped := _jumped(folder, collected.time)) else []
+
+    def added(raw: bytes | None) -> bytes:
         before = []
-        if path.exists():
+        if raw is not None:
             try:
-                before = [pq.read_table(path).cast(schema)]
-            except (pa.ArrowException, OSError, ValueError) as error:
-                if isinstance(error, OSError) and error.errno:  # the machine's word, which says nothing of the content
-                    raise
-                aside = path.with_suffix(f".damaged-{collected.time:%H%M%S}")
-                path.rename(aside)
-                odd = "; ".join(
-                    [*([odd] if odd else []), f"{path.name} is damaged; it is {aside.name} now, and begins anew"]
-                )
-        with replaced(path) as temporary:
-            pq.write_table(pa.concat_tables([*before, new]), temporary, compression="zstd")
-        _forget(folder, collected.time)
-    return odd
+                before = [pq.read_table(pa.BufferReader(raw)).cast(schema)]
+            except (pa.ArrowException, OSError, ValueError):
+                aside = f"{name.removesuffix('.parquet')}.damaged-{collected.time:%H%M%S}"
+                folder.write(aside, raw)
+                odd.append(f"{name} is damaged; it is {aside} now, and begins anew")
+        content = pa.BufferOutputStream()
+        pq.write_table(pa.concat_tables([*before, new]), content, compression="zstd")
+        return bytes(content.getvalue())
+
+    change(folder, name, added)
+    _forget(folder, collected.time)
+    return "; ".join(odd)
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """As the only one who adds to the history: two at once would lose what one of them adds. Raises LocalError."""
-    with local_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def _days(folder: Path) -> list[tuple[datetime, Path]]:
+def _days(folder: Documents) -> list[tuple[datetime, str]]:
     found = []
-    for path in folder.glob("*.parquet"):
-        try:
-            found.append((datetime.strptime(path.stem, "%Y-%m-%d"), path))
-        except ValueError:
-            continue
+    for each in folder.entries():
+        with suppress(ValueError):
+            found.append((datetime.strptime(each.name, "%Y-%m-%d.parquet"), each.name))
     return sorted(found)
 
 
-def _jumped(folder: Path, now: datetime) -> str:
+def _jumped(folder: Documents, now: datetime) -> str:
     """That something was collected on a day that is to come: a clock went back, or was wrong then."""
-    later = [path.stem for day, path in _days(folder) if day.date() > now.date()]
+    later = [f"{day:%Y-%m-%d}" for day, _ in _days(folder) if day.date() > now.date()]
     return f"samples of {', '.join(later[:3])} are there, which is to come: a clock jumped" if later else ""
 
 
-def _forget(folder: Path, now: datetime) -> None:
-    for day, path in _days(folder):
+def _forget(folder: Documents, now: datetime) -> None:
+    for day, name in _days(folder):
         if now.date() - day.date() > KEPT:
-            path.unlink(missing_ok=True)
+            folder.delete(name)
 
 
 def scrape(session: Session, *, every_s: float, inventory: Path | None = None) -> Callable[[], str]:

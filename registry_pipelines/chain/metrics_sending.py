@@ -13,10 +13,10 @@ import msgspec
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config.clouds import GarRegistry
 from registry_pipelines.errors import InputError, RegistryError, RegistryPipelinesError, Unavailable
-from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.times import read_time, write_time
 from registry_pipelines.report.metrics.model import Collected, Sample
 from registry_pipelines.report.metrics.settings import Destination
+from registry_pipelines.shared.documents import Documents
 
 MOST_ANSWER_BYTES = 1024 * 1024
 COLLECTOR_S = 30.0
@@ -124,7 +124,7 @@ def _to_monitoring(session: Session, registry: str) -> Send:
     from registry_pipelines.report.metrics import monitoring
 
     settings, google = _google(session, registry)
-    last = session.config.state / "report" / "monitoring-last"
+    kept = session.documents.under("report")
     name = f"projects/{settings.project}"
 
     def ask(verb: str, path: str, body: dict[str, Any] | None, doing: str, right: str) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _to_monitoring(session: Session, registry: str) -> Send:
         return found
 
     def send(collected: Collected) -> Sent:
-        _not_before(last, collected.time)
+        _not_before(kept, collected.time)
         calls, left = monitoring.calls_of(collected.samples, project=settings.project, now=session.now())
         for each in monitoring.descriptors(sample.name for sample in collected.samples):
             doing = "describing a metric"
@@ -147,9 +147,7 @@ def _to_monitoring(session: Session, registry: str) -> Send:
             except RegistryError as error:
                 problems.append(str(error))
         if done:
-            with local_errors(last.parent):
-                last.parent.mkdir(parents=True, exist_ok=True)
-                write_file(last, write_time(collected.time).encode())
+            kept.write(LAST, write_time(collected.time).encode())
         notes = [*_named(left), *_held_against(collected.samples, settings, ask)]
         return Sent(
             samples=done,
@@ -162,10 +160,14 @@ def _to_monitoring(session: Session, registry: str) -> Send:
     return send
 
 
-def _not_before(last: Path, now: datetime) -> None:
+LAST = "monitoring-last"
+
+
+def _not_before(kept: Documents, now: datetime) -> None:
     """Cloud Monitoring takes no point that is not later than the last one of its series. Raises Unavailable where this
     machine's clock went back: what was sent then stands in the way until it is later again."""
-    before = read_time(last.read_bytes()[:40].decode(errors="replace")) if last.is_file() else None
+    last = kept.read(LAST)
+    before = read_time(last.content[:40].decode(errors="replace")) if last else None
     if before is not None and before <= now < before + POINTS_APART:
         raise Unavailable(
             f"the last numbers were sent at {before:%H:%M:%S}; Cloud Monitoring takes a point every five seconds",

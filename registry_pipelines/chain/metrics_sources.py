@@ -73,28 +73,28 @@ def stored(look: Look, inventory: Path | None) -> Iterator[Sample]:
 
 def _kept(look: Look) -> Iterator[tuple[str, Path]]:
     """Inventories by registry. One that cannot be taken again counts as it is."""
-    from registry_pipelines.chain.inventory import inventoried, keep, kept_at
+    from registry_pipelines.chain.inventory import FOLDER, inventoried, keep, kept_inventory
 
     config = look.session.config
     settings = config.report.metrics
     for name in settings.registries or inventoried(config) or list(config.registries):
-        path = kept_at(config, name)
-        if not _young(path, look.now, settings.inventory_age):
+        ages = {each.name: each.at for each in look.session.documents.under(FOLDER).entries()}
+        if not _young(ages.get(f"{name}.parquet"), look.now, settings.inventory_age):
             try:
                 result = keep(look.session, name)
                 if not result.ok:
                     look.fail(f"inventory {name}", "; ".join(result.reasons[:3]))
             except RegistryPipelinesError as error:
                 look.fail(f"inventory {name}", str(error))
-        if path.exists():
+        if path := kept_inventory(look.session, name):
             yield name, path
 
 
-def _young(path: Path, now: datetime, most: timedelta) -> bool:
+def _young(at: float | None, now: datetime, most: timedelta) -> bool:
     """Whether a file is there and not older than that; one that is to come is of a clock that was wrong."""
-    if not path.exists():
+    if at is None:
         return False
-    passed = timedelta(seconds=now.timestamp() - path.stat().st_mtime)
+    passed = timedelta(seconds=now.timestamp() - at)
     return -SKEW <= passed <= most
 
 
@@ -114,9 +114,9 @@ def _numbers(look: Look, path: Path) -> Iterator[Sample]:
 
 def logs(look: Look) -> Iterator[Sample]:
     """By the events of logs that are kept: pulls, and bytes that were given out."""
-    from registry_pipelines.chain.audit import folder_of, store_of
+    from registry_pipelines.chain.audit import store_of, was_read
 
-    if not folder_of(look.session).is_dir():
+    if not was_read(look.session):
         return
     pulls: Counter[tuple[str, str]] = Counter()
     given: dict[str, int] = {}
@@ -316,15 +316,15 @@ class _Drilled(msgspec.Struct):
 def drills(look: Look) -> Iterator[Sample]:
     """How the last drill of each backup went, and when; of one that never ran nothing is told but that."""
     for name in look.session.config.backups:
-        source, path = f"drill {name}", look.session.config.state / "recover" / f"{name}-drill.json"
-        if not path.exists():
+        source = f"drill {name}"
+        kept = look.session.documents.read(f"recover/{name}-drill.json", most=MOST_DRILL_BYTES)
+        if kept is None:
             look.fail(source, "there was no drill yet")
             continue
         try:
-            with local_errors(path), path.open("rb") as file:
-                drilled = msgspec.json.decode(file.read(MOST_DRILL_BYTES), type=ready(_Drilled))
+            drilled = msgspec.json.decode(kept.content, type=ready(_Drilled))
         except msgspec.DecodeError as error:
-            raise InputError(f"this cannot be read: {error}", where=str(path), do="Run a drill again") from error
+            raise InputError(f"this cannot be read: {error}", where=source, do="Run a drill again") from error
         passed = look.age(source, "the last drill", read_time(drilled.time, zone=UTC))
         if passed is None:
             look.fail(source, "its time cannot be read")

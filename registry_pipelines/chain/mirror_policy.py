@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from registry_pipelines.chain.advisories import advisory_source
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.shared_advisories import brought
 from registry_pipelines.config import Mirror
 from registry_pipelines.errors import EvidenceMissing, PromotionDenied
 from registry_pipelines.mirror.upstreams import Admit, PinnedTag
@@ -152,6 +153,7 @@ class Examiner:
                 from registry_pipelines.scan.match import Matcher
 
                 config = self._session.config
+                brought(config)
                 source = advisory_source(config.state, config.advisories.source)
                 self._matcher = Matcher(AdvisoryStore.load(source, config.state))
             return self._matcher

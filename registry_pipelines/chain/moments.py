@@ -15,7 +15,6 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.config.registries import LayoutRegistry, RegistryPlace, StoreRegistry
 from registry_pipelines.errors import ContentError, EvidenceError, InputError, NotFound
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import held_alone
 from registry_pipelines.progress import age_text, count_text
 from registry_pipelines.recover.model import Backup
 from registry_pipelines.recover.moment import KIND, Moment, chosen_tag, moment_tags, moments_name, read_tag, wrong_clock
@@ -162,8 +161,8 @@ def lock(session: Session, registry: str) -> AbstractContextManager[None]:
     """Held by who writes to the place of a backup or lets go of what is there, under whatever name: a backup takes
     content for kept that another process is about to delete. Raises StateLocked."""
     name = min(each for each in session.config.registries if is_same_place(session, each, registry))
-    path = session.config.state / "recover" / f"{name}.lock"
-    return held_alone(path, f"another process keeps or lets go of what is at {registry}")
+    what = f"another process keeps or lets go of what is at {registry}"
+    return session.documents.held(f"recover/{name}.lock", what)
 
 
 def is_same_place(session: Session, one: str, other: str) -> bool:

@@ -18,6 +18,7 @@ from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.promote import promotion_steps, standings
 from registry_pipelines.chain.result import WAITS, Scalar, StageResult, held_text
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.shared_advisories import brought
 from registry_pipelines.chain.status import Presence, Status, release_statuses
 from registry_pipelines.errors import EvidenceMissing, RegistryPipelinesError
 from registry_pipelines.evidence.attestations import read_attestations
@@ -153,6 +154,7 @@ def _difference(session: Session, before: Release, release: Release) -> tuple[Di
             read_sboms(place, each.digest)
         sides = [Located(place, each.tag, each.digest) for each in (before, release)]
         state = session.config.state
+        brought(session.config)
         source = advisory_source(state, session.config.advisories.source)
         found = compare(*sides, state=state, advisories=source, progress=session.progress)
     except EvidenceMissing as error:

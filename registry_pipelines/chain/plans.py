@@ -16,18 +16,17 @@ UNSIGNED = "no key of the promoter is here: the plan is not signed, and cannot b
 
 
 def plan_store(session: Session) -> PlanStore:
-    """The plans below the state folder."""
-    return PlanStore(session.config.state / "collect" / "plans")
+    """The plans that are kept."""
+    return PlanStore(session.documents.under("collect/plans"))
 
 
 def keep_plan(session: Session, registry: str, plan: RetentionPlan, *, also: Path | None = None) -> bool:
     """Store a plan where an approval finds it by its digest; False where no key signed it. also: a further file for it,
     the signature beside it. Raises InputError (a key that cannot be read), LocalError."""
     signer = session.keys.at_hand("promoter")
-    path = plan_store(session).save(
-        plan, registry=registry, quarantine=session.config.collect.quarantine, signer=signer
-    )
-    if also is not None:
+    store = plan_store(session)
+    digest = store.save(plan, registry=registry, quarantine=session.config.collect.quarantine, signer=signer)
+    if also is not None and (path := store.find(digest)):
         copy_plan(path, also)
     return signer is not None
 
@@ -60,10 +59,11 @@ def _path_of(session: Session, named: str) -> Path:
         digest = Digest.parse(named)
     except DigestInvalid:
         return Path(named)
-    path = plan_store(session).path(digest)
-    if not path.exists():
+    store = plan_store(session)
+    path = store.find(digest)
+    if path is None:
         raise InputError(
-            f"no plan {digest} is kept here", where=str(path.parent), do="Make one: registry-pipelines collect plan"
+            f"no plan {digest} is kept here", where=store.where, do="Make one: registry-pipelines collect plan"
         )
     return path
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from registry_pipelines.chain.audit import folder_of, store_of
+from registry_pipelines.chain.audit import store_of, was_read
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.progress import count_text
@@ -140,7 +140,7 @@ def _read_line(row: dict[str | None, str | None], where: str) -> Counted:
 def _by_events(session: Session, registry: str, days: int) -> tuple[list[Counted], float] | None:
     """What the audit's events say of a registry, and of how many days; None where it has no pull of it at all: then
     its log is not read, or does not tell of pulls."""
-    if not folder_of(session).is_dir():
+    if not was_read(session):
         return None
     from registry_pipelines.inventory.needed import need_tables
 

@@ -34,7 +34,8 @@ def pushes(session: Session, registry: str) -> tuple[Pushes, list[str]]:
     elif settings.kind == "gar":
         told = _by_gar(session, settings)
     name = session.places.registry(registry).name
-    looks = SeenTags(session.config.state / "collect" / FILE, name, within=within, now=session.now(), told=told)
+    kept = session.shared.database if session.shared else session.config.state / "collect" / FILE
+    looks = SeenTags(kept, name, within=within, now=session.now(), told=told)
     first = "this is the first look at its tags: which of them came lately is known from the next one on"
     return looks, [first] if told is tells_nothing and looks.knows_nothing() else []
 

@@ -22,7 +22,6 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.inventory.survey import SURVEY_THREADS
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import held_alone
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.set_aside import is_quarantine, quarantine_of
@@ -83,10 +82,10 @@ def _mounts(session: Session, registry: str, plan: RetentionPlan) -> bool | None
 
 @contextmanager
 def alone(session: Session, registry: str) -> Iterator[None]:
-    """One process of this machine at a time changes what a registry set aside, under whatever names the configuration
-    has it. Raises StateLocked, InputError (no such registry)."""
+    """One process at a time, of all that share the state, changes what a registry set aside, under whatever names the
+    configuration has it. Raises StateLocked, InputError (no such registry)."""
     host = Digest.of(session.places.registry(registry).name.encode()).hex[:16]
-    with held_alone(session.config.state / "collect" / f"{host}.lock", f"another process collects {registry}"):
+    with session.documents.held(f"collect/{host}.lock", f"another process collects {registry}"):
         yield
 
 

@@ -1,6 +1,6 @@
 """Short keys of releases: ``image:tag@<12 hex>``, which Dagster's pages and people can show, and the digest of each.
 
-A key is a name, and no part of a digest that is looked for: the state folder keeps key -> full digest, and a key that
+A key is a name, and no part of a digest that is looked for: the state keeps key -> full digest, and a key that
 it does not know is an error. It is written before anybody sees the key. A second digest that would get the same key
 gets 16 digits (then 20, ...); of two that ask together, none gets the shorter one, so that what is rebuilt does not
 depend on the order. A lost folder is rebuilt from what trusted keys signed (``signed_releases``).
@@ -14,12 +14,15 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from registry_pipelines.config import Config
 from registry_pipelines.errors import DigestInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.release import Release
+from registry_pipelines.shared.database import Database, Row, Tables, Transaction
+from registry_pipelines.shared.files import Connected
 from registry_pipelines.versions import claim_file
 
 T = TypeVar("T")
@@ -40,62 +43,77 @@ CREATE TABLE IF NOT EXISTS release_keys (
 PRAGMA user_version = {VERSION};
 """
 
+TABLES = Tables(
+    "release_keys",
+    (
+        "CREATE TABLE IF NOT EXISTS release_keys (place BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, "
+        "key TEXT NOT NULL UNIQUE, image TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, "
+        "UNIQUE (image, tag, digest))",
+    ),
+)
+"""Of workers that share their state."""
+
+
+class _Kept(Protocol):
+    """Where keys are."""
+
+    where: str
+
+    def read(self, act: Callable[[Transaction], T], otherwise: T) -> T:
+        """What is answered; ``otherwise`` where no key was ever given."""
+        ...
+
+    def write(self, act: Callable[[Transaction], T]) -> T:
+        """The same as the only one who writes; kept when this returns."""
+        ...
+
 
 class ReleaseKeys:
-    """The keys of one state folder. Safe for threads and processes; opens its file for each call.
+    """The keys of one state: of a folder, or of the database that workers share. Safe for threads and processes.
 
-    All methods raise LocalError where the file cannot be used or is not ours, StateTooNew for a newer build's.
+    All methods raise LocalError where they cannot be used or are not ours, StateTooNew for a newer build's.
     """
 
-    def __init__(self, state: Path) -> None:
-        self._path = state / FILE
+    def __init__(self, state: Path, shared: Database | None = None) -> None:
+        self._kept: _Kept = _File(state / FILE) if shared is None else _Shared(shared)
+
+    @classmethod
+    def of(cls, config: Config) -> ReleaseKeys:
+        """Those of a configuration's state."""
+        if not config.shared.database:
+            return cls(config.state)
+        from registry_pipelines.chain.shared import shared_of
+
+        shared = shared_of(config)
+        return cls(config.state, shared.database if shared else None)
 
     def every(self) -> dict[str, Release]:
         """All keys that are known, in the order they were given."""
-        return self._read(
-            lambda database: {
-                row[0]: self._release(*row)
-                for row in database.execute("SELECT key, image, tag, digest FROM release_keys ORDER BY place")
-            },
-            {},
-        )
+        query = "SELECT key, image, tag, digest FROM release_keys ORDER BY place"
+        rows = self._kept.read(lambda on: on.rows(query, {}), ())
+        return {row["key"]: self._release(row) for row in rows}
 
     def find(self, key: str) -> Release | None:
-        """The release of a key; None where this folder does not know it."""
-        query = "SELECT key, image, tag, digest FROM release_keys WHERE key = ?"
-        row = self._read(lambda database: database.execute(query, (key,)).fetchone(), None)
-        return self._release(*row) if row else None
+        """The release of a key; None where this state does not know it."""
+        query = "SELECT key, image, tag, digest FROM release_keys WHERE key = :key"
+        rows = self._kept.read(lambda on: on.rows(query, {"key": key}), ())
+        return self._release(rows[0]) if rows else None
 
     def like(self, key: str) -> list[str]:
         """Longer keys that begin as a key does: to say why it names none, never to choose one."""
-        query = "SELECT key FROM release_keys WHERE substr(key, 1, ?) = ? AND key != ? ORDER BY key"
-        rows: list[tuple[str]] = self._read(
-            lambda database: database.execute(query, (len(key), key, key)).fetchall(), []
-        )
-        return [row[0] for row in rows]
+        query = "SELECT key FROM release_keys WHERE substr(key, 1, :length) = :key AND key <> :key"
+        rows = self._kept.read(lambda on: on.rows(query, {"length": len(key), "key": key}), ())
+        return sorted(row["key"] for row in rows)
 
     def name(self, releases: Iterable[Release]) -> dict[Release, str]:
         """The key of each release, on disk when this returns: the one it has, else a new one."""
         wanted = list(dict.fromkeys(releases))
-        if not wanted:
-            return {}
-        with local_errors(self._path.parent):
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        with self._open() as database:
-            database.executescript(_TABLE)
-            database.execute("BEGIN IMMEDIATE")
-            names = {each: key for each in wanted if (key := _key_of(database, each))}
-            new = [each for each in wanted if each not in names]
-            for each, key in _new_keys(new, lambda key: _is_taken(database, key)):
-                names[each] = key
-                row = (key, each.image, each.tag, str(each.digest))
-                database.execute("INSERT INTO release_keys (key, image, tag, digest) VALUES (?, ?, ?, ?)", row)
-            database.execute("COMMIT")
-        return {each: names[each] for each in wanted}
+        return self._kept.write(lambda on: _named(on, wanted)) if wanted else {}
 
-    def _release(self, key: str, image: object, tag: object, digest: object) -> Release:
+    def _release(self, row: Row) -> Release:
         """A row's release, where its key is one that we could have given it: people see the key, and a promotion is of
         the digest. Raises LocalError for a row that somebody else wrote."""
+        key, image, tag, digest = (row[name] for name in ("key", "image", "tag", "digest"))
         with suppress(DigestInvalid):
             release = Release(str(image), str(tag), Digest.parse(str(digest)))
             digits = len(key.rpartition("@")[2])
@@ -103,22 +121,39 @@ class ReleaseKeys:
                 return release
         raise LocalError(
             f"the key {key!r} is written with another release ({image}:{tag}, {digest})",
-            where=str(self._path),
-            do="Somebody changed this file; delete it: signed records have the keys too",
+            where=self._kept.where,
+            do="Somebody changed it; delete it: signed records have the keys too",
         )
 
-    def _read(self, ask: Callable[[sqlite3.Connection], T], otherwise: T) -> T:
-        """What the file answers; ``otherwise`` where no key was ever given."""
+
+class _File:
+    """In a state folder; the file is opened for each call."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self.where = path, str(path)
+
+    def read(self, act: Callable[[Transaction], T], otherwise: T) -> T:
         if not self._path.exists():
             return otherwise
         with self._open() as database:
             exists = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'release_keys'").fetchone()
-            return ask(database) if exists else otherwise
+            return act(Connected(database)) if exists else otherwise
+
+    def write(self, act: Callable[[Transaction], T]) -> T:
+        with local_errors(self._path.parent):
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open() as database:
+            database.executescript(_TABLE)
+            database.execute("BEGIN IMMEDIATE")
+            answer = act(Connected(database))
+            database.execute("COMMIT")
+        return answer
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(sqlite3.connect(self._path, timeout=_WAIT_FOR_LOCK_S, isolation_level=None)) as database:
+                database.row_factory = sqlite3.Row
                 claim_file(database, VERSION, what="the file of release keys", path=self._path)
                 database.execute("PRAGMA synchronous = FULL")
                 yield database
@@ -130,14 +165,48 @@ class ReleaseKeys:
             ) from error
 
 
-def _key_of(database: sqlite3.Connection, release: Release) -> str | None:
-    query = "SELECT key FROM release_keys WHERE image = ? AND tag = ? AND digest = ?"
-    row = database.execute(query, (release.image, release.tag, str(release.digest))).fetchone()
-    return str(row[0]) if row else None
+class _Shared:
+    """In the database that workers share."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self.where = database, "shared.database, release_keys"
+        database.make(TABLES)
+
+    def read(self, act: Callable[[Transaction], T], otherwise: T) -> T:
+        return self._database.run(act)
+
+    def write(self, act: Callable[[Transaction], T]) -> T:
+        def alone(on: Transaction) -> T:
+            on.change("LOCK TABLE release_keys IN SHARE ROW EXCLUSIVE MODE", {})
+            return act(on)
+
+        return self._database.run(alone)
 
 
-def _is_taken(database: sqlite3.Connection, key: str) -> bool:
-    return database.execute("SELECT 1 FROM release_keys WHERE key = ?", (key,)).fetchone() is not None
+def _named(on: Transaction, wanted: list[Release]) -> dict[Release, str]:
+    names = {each: key for each in wanted if (key := _key_of(on, each))}
+    new = [each for each in wanted if each not in names]
+    for each, key in _new_keys(new, lambda key: _is_taken(on, key)):
+        names[each] = key
+        on.change(
+            "INSERT INTO release_keys (key, image, tag, digest) VALUES (:key, :image, :tag, :digest)",
+            {"key": key, **_values(each)},
+        )
+    return {each: names[each] for each in wanted}
+
+
+def _values(release: Release) -> dict[str, object]:
+    return {"image": release.image, "tag": release.tag, "digest": str(release.digest)}
+
+
+def _key_of(on: Transaction, release: Release) -> str | None:
+    query = "SELECT key FROM release_keys WHERE image = :image AND tag = :tag AND digest = :digest"
+    rows = on.rows(query, _values(release))
+    return str(rows[0]["key"]) if rows else None
+
+
+def _is_taken(on: Transaction, key: str) -> bool:
+    return bool(on.rows("SELECT 1 FROM release_keys WHERE key = :key", {"key": key}))
 
 
 def _new_keys(releases: list[Release], taken: Callable[[str], bool]) -> list[tuple[Release, str]]:

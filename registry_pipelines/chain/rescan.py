@@ -22,6 +22,7 @@ from registry_pipelines.chain.next_steps import typed
 from registry_pipelines.chain.releases import LOOKUP_THREADS, releases_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.shared_advisories import brought
 from registry_pipelines.config import Image
 from registry_pipelines.errors import (
     ContentError,
@@ -121,6 +122,7 @@ def rescan(
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import Matcher
 
+    brought(config)
     store = AdvisoryStore.load(advisory_source(config.state, config.advisories.source), config.state)
     sweep = _Sweep(session, Matcher(store), everything=everything, most=most, tell=tell)
     try:

@@ -15,6 +15,7 @@ from registry_pipelines.chain.next_steps import next_steps
 from registry_pipelines.chain.passed import attest_what_passed
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
+from registry_pipelines.chain.shared_advisories import brought
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations, Signer
 from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, SPDX_TYPE
@@ -302,6 +303,7 @@ def _matched_with(
     from registry_pipelines.scan.advisories import AdvisoryStore
     from registry_pipelines.scan.match import match
 
+    brought(config)
     store = AdvisoryStore.load(advisory_source(config.state, config.advisories.source), config.state)
     try:
         report = match(packages, store, now=session.now())

@@ -19,6 +19,7 @@ from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.report.custody import Custody
 from registry_pipelines.report.html.plots import Plot, Point, Unit
+from registry_pipelines.shared.documents import Documents
 
 SINCE = timedelta(days=400)
 """How far back plots go: a year, and the month before."""
@@ -125,11 +126,11 @@ def _label(text: str, labels: Sequence[str]) -> str:
 
 def _pulls(session: Session, notes: list[str]) -> Plot:
     """Pulls that were done, by day and repository, as logs say. A day without an event of any kind is no zero."""
-    from registry_pipelines.chain.audit import folder_of, store_of
+    from registry_pipelines.chain.audit import store_of, was_read
 
     counted: dict[tuple[datetime, str], int] = defaultdict(int)
     days: set[datetime] = set()
-    if find_spec("pyarrow") is not None and folder_of(session).is_dir():
+    if find_spec("pyarrow") is not None and was_read(session):
         columns = ("time", "action", "registry", "repository", "refused")
         try:
             for each in store_of(session).tables(since=session.now() - SINCE, columns=columns):
@@ -192,7 +193,8 @@ def _read(session: Session, folder: str, columns: Sequence[str], only: tuple[str
 
     begins, now = session.now() - SINCE, session.now()
     rows: Rows = []
-    for path in _days(session.config.state / "report" / folder, begins):
+    documents = session.documents.under(f"report/{folder}")
+    for path in _days(documents, begins):
         try:
             told = pq.read_table(path, columns=list(columns), filters=[(only[0], "in", only[1])]).to_pylist()
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
@@ -213,8 +215,8 @@ def _last(rows: Rows) -> Rows:
     return list({tuple(each for each in row.values() if isinstance(each, str)): row for row in rows}.values())
 
 
-def _days(folder: Path, begins: datetime) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    named = sorted(path for path in folder.iterdir() if _DAY.match(path.name))
-    return [path for path in named if path.stem >= f"{begins:%Y-%m-%d}"]
+def _days(folder: Documents, begins: datetime) -> Iterator[Path]:
+    named = sorted(each.name for each in folder.entries() if _DAY.match(each.name))
+    for name in named:
+        if name >= f"{begins:%Y-%m-%d}" and (path := folder.local(name)):
+            yield path

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import msgspec
 
+from registry_pipelines.chain.documents import documents_of
 from registry_pipelines.chain.keys import Keyring
 from registry_pipelines.chain.places import Places, join_repository
 from registry_pipelines.config import Config, Image, Mirror
@@ -24,6 +25,7 @@ from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.registry.remembered import remembered
 from registry_pipelines.release import Release
 from registry_pipelines.settings import unknown
+from registry_pipelines.shared.documents import Documents
 
 if TYPE_CHECKING:  # keys bring the cryptography along, and most stages need none; copies have their own forty modules
     from registry_pipelines.deploying.model import DeploySettings
@@ -71,6 +73,11 @@ class Session:
         session = copy(self)
         session._memory = {}
         return session
+
+    @property
+    def documents(self) -> Documents:
+        """What stages keep in the state for the next run, on whatever machine that is."""
+        return documents_of(self.config)
 
     def engine(self, *, receipts: bool = True) -> Engine:
         """What images are copied and built with: journal, receipts and known manifests below the state folder, or in

@@ -34,7 +34,7 @@ def release_of_key(session: Session, key: str, digest: str = "") -> Release:
     short = SHORT_KEY.match(key)
     if short is None:
         return Release.parse(key)
-    keys = ReleaseKeys(session.config.state)
+    keys = ReleaseKeys.of(session.config)
     if found := keys.find(key):
         return found
     image, tag, digits = short.groups()
@@ -59,7 +59,7 @@ def release_of_key(session: Session, key: str, digest: str = "") -> Release:
 def rebuild_keys(session: Session, image: str) -> None:
     """Give every signed release of an image its key, where the state folder has none. Raises InputError,
     RegistryError."""
-    ReleaseKeys(session.config.state).name(signed_releases(session, image))
+    ReleaseKeys.of(session.config).name(signed_releases(session, image))
 
 
 def signed_releases(session: Session, image: str) -> list[Release]:

@@ -133,13 +133,13 @@ class Chain(Making, Judging, Moving, Keeping, Clouds, Seeing, Trying):
         """The short key of each release, ``image:tag@<12 hex>``; the state folder has it when this returns."""
         from registry_pipelines.chain.release_keys import ReleaseKeys
 
-        return ReleaseKeys(self.config.state).name(wanted)
+        return ReleaseKeys.of(self.config).name(wanted)
 
     def known_keys(self) -> dict[str, Release]:
         """Every short key that the state folder has, and its release."""
         from registry_pipelines.chain.release_keys import ReleaseKeys
 
-        return ReleaseKeys(self.config.state).every()
+        return ReleaseKeys.of(self.config).every()
 
     def rebuild_keys(self, image: str) -> None:
         """Give every release of an image that signed records name its short key, after a state folder was lost."""

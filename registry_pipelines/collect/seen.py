@@ -12,12 +12,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import age_text
+from registry_pipelines.shared.database import Database, Tables, Transaction
+from registry_pipelines.shared.files import Connected
 from registry_pipelines.versions import claim_file
+
+T = TypeVar("T")
 
 VERSION = 1
 WAIT_S = 60.0
@@ -29,8 +34,15 @@ CREATE TABLE IF NOT EXISTS seen (
     PRIMARY KEY (registry, repository, tag)
 ) WITHOUT ROWID;
 """
-_PUT = """INSERT INTO seen (registry, repository, tag, digest, first) VALUES (?, ?, ?, ?, ?)
-    ON CONFLICT (registry, repository, tag) DO UPDATE SET digest = excluded.digest, first = excluded.first"""
+SHARED = Tables(
+    "tags_seen",
+    (
+        "CREATE TABLE IF NOT EXISTS tags_seen_looked (registry TEXT NOT NULL PRIMARY KEY, began FLOAT NOT NULL)",
+        "CREATE TABLE IF NOT EXISTS tags_seen (registry TEXT NOT NULL, repository TEXT NOT NULL, tag TEXT NOT NULL, "
+        "digest TEXT NOT NULL, first FLOAT NOT NULL, PRIMARY KEY (registry, repository, tag))",
+    ),
+)
+"""The same of workers that share their state; they have one database for all rooms, so names say whose they are."""
 
 Told = Callable[[str], Mapping[Digest, datetime]]
 """A repository to when its manifests were pushed, as the registry says it; empty for those of which it says nothing.
@@ -43,13 +55,15 @@ def tells_nothing(repository: str) -> Mapping[Digest, datetime]:
 
 
 class SeenTags:
-    """See :class:`~registry_pipelines.collect.live.Pushes`. path: of the file, made where it is not there. registry:
-    its name. within: how long something is recent. now: with time zone. told: what the registry itself says."""
+    """See :class:`~registry_pipelines.collect.live.Pushes`. kept: a file, made where it is not there, or the database
+    that workers share. registry: its name. within: how long something is recent. now: with time zone. told: what the
+    registry itself says."""
 
     def __init__(
-        self, path: Path, registry: str, *, within: timedelta, now: datetime, told: Told = tells_nothing
+        self, kept: Path | Database, registry: str, *, within: timedelta, now: datetime, told: Told = tells_nothing
     ) -> None:
-        self._path, self._registry, self._within, self._now, self._told = path, registry, within, now, told
+        self._kept: _Kept = _File(kept) if isinstance(kept, Path) else _Shared(kept)
+        self._registry, self._within, self._now, self._told = registry, within, now, told
         self._first: bool | None = None
 
     def recent(self, repository: str, tags: Mapping[str, Digest]) -> Mapping[Digest, str]:
@@ -68,38 +82,91 @@ class SeenTags:
 
     def _look(self, repository: str, tags: Mapping[str, Digest]) -> dict[str, float]:
         """When each tag was first seen with its digest; what changed is written down."""
-        with self._open() as database, database:
-            database.execute("BEGIN IMMEDIATE")
-            rows = database.execute(
-                "SELECT tag, digest, first FROM seen WHERE registry = ? AND repository = ?",
-                (self._registry, repository),
-            )
-            known = {tag: (digest, first) for tag, digest, first in rows}
-            moment = 0.0 if self._is_first(database) else self._now.timestamp()
+
+        def look(on: Transaction) -> dict[str, float]:
+            seen, here = self._kept.seen, {"registry": self._registry, "repository": repository}
+            query = f"SELECT tag, digest, first FROM {seen} WHERE registry = :registry AND repository = :repository"  # noqa: S608 - ours
+            known = {row["tag"]: (row["digest"], row["first"]) for row in on.rows(query, here)}
+            moment = 0.0 if self._is_first(on) else self._now.timestamp()
             fresh = [tag for tag, digest in tags.items() if known.get(tag, ("", 0.0))[0] != digest]
-            database.executemany(_PUT, [(self._registry, repository, tag, str(tags[tag]), moment) for tag in fresh])
-            gone = [(self._registry, repository, tag) for tag in known.keys() - tags.keys()]
-            database.executemany("DELETE FROM seen WHERE registry = ? AND repository = ? AND tag = ?", gone)
-        came = {tag: first for tag, (_, first) in known.items()} | dict.fromkeys(fresh, moment)
-        return {tag: came[tag] for tag in tags}
+            put = f"""INSERT INTO {seen} (registry, repository, tag, digest, first)
+                VALUES (:registry, :repository, :tag, :digest, :first) ON CONFLICT (registry, repository, tag)
+                DO UPDATE SET digest = excluded.digest, first = excluded.first"""  # noqa: S608 - ours
+            if fresh:
+                on.change(put, *({**here, "tag": tag, "digest": str(tags[tag]), "first": moment} for tag in fresh))
+            drop = f"DELETE FROM {seen} WHERE registry = :registry AND repository = :repository AND tag = :tag"  # noqa: S608 - ours
+            if gone := known.keys() - tags.keys():
+                on.change(drop, *({**here, "tag": tag} for tag in gone))
+            came = {tag: first for tag, (_, first) in known.items()} | dict.fromkeys(fresh, moment)
+            return {tag: came[tag] for tag in tags}
+
+        return self._kept.alone(look)
 
     def knows_nothing(self) -> bool:
         """Whether nobody looked at the registry before. Raises LocalError."""
-        if not self._path.exists():
-            return True
-        with self._open() as database:
-            query = "SELECT 1 FROM looked WHERE registry = ?"
-            return database.execute(query, (self._registry,)).fetchone() is None
+        return not self._kept.there() or self._kept.alone(lambda on: not self._began(on))
 
-    def _is_first(self, database: sqlite3.Connection) -> bool:
+    def _is_first(self, on: Transaction) -> bool:
         """Whether this is the first look at the registry, at all of its repositories."""
         if self._first is None:
-            before = database.execute("SELECT began FROM looked WHERE registry = ?", (self._registry,)).fetchone()
-            self._first = before is None
-            if self._first:
-                entry = (self._registry, self._now.timestamp())
-                database.execute("INSERT INTO looked (registry, began) VALUES (?, ?)", entry)
+            self._first = not self._began(on)
+        if self._first:
+            values = {"registry": self._registry, "began": self._now.timestamp()}
+            put = f"INSERT INTO {self._kept.looked} (registry, began) VALUES (:registry, :began) ON CONFLICT DO NOTHING"  # noqa: S608 - ours
+            on.change(put, values)
         return self._first
+
+    def _began(self, on: Transaction) -> bool:
+        query = f"SELECT began FROM {self._kept.looked} WHERE registry = :registry"  # noqa: S608 - ours
+        return bool(on.rows(query, {"registry": self._registry}))
+
+
+class _Kept(Protocol):
+    """Where tags are written down. seen, looked: names of the tables."""
+
+    seen: str
+    looked: str
+
+    def there(self) -> bool:
+        """Whether there may be any."""
+        ...
+
+    def alone(self, act: Callable[[Transaction], T]) -> T:
+        """Do something in one transaction, while nobody else does."""
+        ...
+
+
+class _Shared:
+    seen, looked = "tags_seen", "tags_seen_looked"
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        database.make(SHARED)
+
+    def there(self) -> bool:
+        return True
+
+    def alone(self, act: Callable[[Transaction], T]) -> T:
+        def locked(on: Transaction) -> T:
+            on.change("LOCK TABLE tags_seen_looked IN SHARE ROW EXCLUSIVE MODE", {})
+            return act(on)
+
+        return self._database.run(locked)
+
+
+class _File:
+    seen, looked = "seen", "looked"
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def there(self) -> bool:
+        return self._path.exists()
+
+    def alone(self, act: Callable[[Transaction], T]) -> T:
+        with self._open() as database, database:
+            database.execute("BEGIN IMMEDIATE")
+            return act(Connected(database))
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
@@ -107,6 +174,7 @@ class SeenTags:
             self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with closing(sqlite3.connect(self._path, timeout=WAIT_S, isolation_level=None)) as database:
+                database.row_factory = sqlite3.Row
                 claim_file(database, VERSION, what="the file of tags that were seen", path=self._path)
                 # What a power cut takes of the last looks comes anew by the next one, and so stays for longer.
                 database.execute("PRAGMA journal_mode = WAL")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import uuid
 from pathlib import Path
 from time import time
 
@@ -23,6 +22,7 @@ from registry_pipelines.evidence.predicates import RETENTION_PLAN_TYPE
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, replaced, write_file
+from registry_pipelines.shared.documents import Documents
 
 STATEMENT_SCHEMA = 1
 MAX_STATEMENT_BYTES = 64 * 1024
@@ -89,46 +89,50 @@ def read_statement(raw: bytes, verifier: Verifier, *, where: str) -> Statement:
 
 
 class PlanStore:
-    """Plans below a folder: ``<hex>.json``, ``<hex>.json.sig``, and ``<hex>.done`` once one was applied."""
+    """Plans in the state: ``<hex>.json``, ``<hex>.json.sig``, and ``<hex>.done`` once one was applied."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, documents: Documents) -> None:
+        self._documents, self.where = documents, documents.where
 
-    def path(self, digest: Digest) -> Path:
-        """Where a plan of this digest is, or would be."""
-        return self.root / f"{digest.hex}.json"
+    def find(self, digest: Digest) -> Path | None:
+        """A file with the plan of this digest, its signature beside it; None where none is kept."""
+        return self._documents.local(f"{digest.hex}.json", f"{digest.hex}.json.sig")
 
-    def save(self, plan: RetentionPlan, *, registry: str, quarantine: int, signer: Signer | None) -> Path:
+    def signed(self) -> list[Digest]:
+        """All plans with a signature."""
+        names = {each.name for each in self._documents.entries()}
+        plans = [name.removesuffix(".json") for name in sorted(names) if f"{name}.sig" in names]
+        return [Digest(f"sha256:{hexadecimal}") for hexadecimal in plans]
+
+    def save(self, plan: RetentionPlan, *, registry: str, quarantine: int, signer: Signer | None) -> Digest:
         """Keep a plan with its signature, and drop those that are too old for anybody. Raises LocalError, DiskFull."""
-        with local_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            made = self.root / f".made.{uuid.uuid4().hex}"
-            path = self.path(write_plan(plan, made))
-            made.replace(path)
+        with self._documents.scratch() as folder:
+            made = folder / "plan.json"
+            digest = write_plan(plan, made)
             if signer is not None:
-                statement = state_statement(path, plan, registry=registry, quarantine=quarantine)
-                write_file(signature_of(path), sign_statement(statement, signer))
-            self._drop_old()
-        return path
+                statement = state_statement(made, plan, registry=registry, quarantine=quarantine)
+            self._documents.take(f"{digest.hex}.json", made)
+            if signer is not None:
+                self._documents.write(f"{digest.hex}.json.sig", sign_statement(statement, signer))
+        self._drop_old()
+        return digest
 
     def _drop_old(self) -> None:
-        for old in (*self.root.glob("*.json*"), *self.root.glob(".made.*")):
-            if old.stat().st_mtime < time() - KEPT_S:
-                old.unlink(missing_ok=True)
+        for old in self._documents.entries():
+            if ".json" in old.name and old.at < time() - KEPT_S:
+                self._documents.delete(old.name)
 
     def done(self, digest: Digest) -> Done | None:
         """How far a plan was applied; None where nobody tried, or the note of it is torn."""
-        path = self.root / f"{digest.hex}.done"
+        found = self._documents.read(f"{digest.hex}.done")
         try:
-            return msgspec.json.decode(path.read_bytes(), type=ready(Done))
-        except (FileNotFoundError, msgspec.MsgspecError):
+            return msgspec.json.decode(found.content, type=ready(Done)) if found else None
+        except msgspec.MsgspecError:
             return None
 
     def note(self, digest: Digest, done: Done) -> None:
         """Keep how far a plan was applied. Raises LocalError, DiskFull."""
-        with local_errors(self.root):
-            self.root.mkdir(parents=True, exist_ok=True)
-            write_file(self.root / f"{digest.hex}.done", msgspec.json.encode(done))
+        self._documents.write(f"{digest.hex}.done", msgspec.json.encode(done))
 
 
 def signature_of(path: Path) -> Path:

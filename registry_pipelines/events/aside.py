@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 import msgspec
 
 from registry_pipelines.events.source import Received
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import local_errors
+from registry_pipelines.shared.documents import Documents
 
 MAX_ASIDE = 1000
 """Files in the folder. What comes when it is full is said, and not kept."""
@@ -25,33 +23,29 @@ class Unreadable(msgspec.Struct, frozen=True, kw_only=True):
     body: str
 
 
-def keep_aside(folder: Path, messages: Iterable[Received], *, at: str) -> list[str]:
+def keep_aside(folder: Documents, messages: Iterable[Received], *, at: str) -> list[str]:
     """Keep those that could not be read, each content once, and say so, one sentence each. Raises LocalError."""
     said: list[str] = []
     for message in messages:
         if message.event is not None:
             continue
         name = hashlib.sha256(message.raw).hexdigest()[:16]
-        path = folder / f"{name}.json"
-        with local_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                continue
-            if sum(1 for _ in folder.glob("*.json")) >= MAX_ASIDE:
-                said.append(f"a message cannot be read, and {MAX_ASIDE} such are kept already: {message.problem}")
-                continue
-            body = message.raw.decode(errors="backslashreplace")
-            temporary = path.with_suffix(f".{os.getpid()}")
-            temporary.write_bytes(msgspec.json.encode(Unreadable(at=at, problem=message.problem, body=body)))
-            temporary.replace(path)
-        said.append(f"a message cannot be read and is kept aside as {path.name}: {message.problem}")
+        file, kept = f"{name}.json", {each.name for each in folder.entries()}
+        if file in kept:
+            continue
+        if len(kept) >= MAX_ASIDE:
+            said.append(f"a message cannot be read, and {MAX_ASIDE} such are kept already: {message.problem}")
+            continue
+        body = message.raw.decode(errors="backslashreplace")
+        folder.write(file, msgspec.json.encode(Unreadable(at=at, problem=message.problem, body=body)))
+        said.append(f"a message cannot be read and is kept aside as {file}: {message.problem}")
     return said
 
 
-def read_aside(folder: Path) -> dict[str, Unreadable]:
+def read_aside(folder: Documents) -> dict[str, Unreadable]:
     """What is kept, by file name, the newest first. Raises LocalError."""
-    with local_errors(folder):
-        contents = {path.name: path.read_bytes() for path in folder.glob("*.json")} if folder.is_dir() else {}
+    names = [each.name for each in folder.entries() if each.name.endswith(".json")]
+    contents = {name: kept.content for name in names if (kept := folder.read(name))}
     found: dict[str, Unreadable] = {}
     for name, content in contents.items():
         try:

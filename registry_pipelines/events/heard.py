@@ -9,19 +9,17 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 
 import msgspec
 
 from registry_pipelines.events import model as told
-from registry_pipelines.events.line_files import append_lines, new_lines
+from registry_pipelines.events.kept_lines import lines_of
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.report.audit.model import Action, Event, Names, Reading, Service, plain
+from registry_pipelines.shared.documents import Documents
 
 STEM = "audit"
-MOST_FILE_BYTES = 64 << 20
 
 
 def audit_event(event: told.Event, *, names: Names, now: datetime) -> Event | None:
@@ -54,27 +52,23 @@ def audit_event(event: told.Event, *, names: Names, now: datetime) -> Event | No
     )
 
 
-def keep_heard(folder: Path, events: Iterable[told.Event], *, names: Names) -> None:
+def keep_heard(folder: Documents, events: Iterable[told.Event], *, names: Names) -> None:
     """Keep what messages told for the next audit. Raises LocalError, DiskFull."""
     now = datetime.now(UTC)
     found = [each for event in events if (each := audit_event(event, names=names, now=now)) is not None]
     if found:
-        lines = b"".join(msgspec.json.encode(each) + b"\n" for each in found)
-        with local_errors(folder):
-            append_lines(folder, STEM, lines, most_bytes=MOST_FILE_BYTES)
+        lines_of(folder, STEM).add(b"".join(msgspec.json.encode(each) + b"\n" for each in found))
 
 
 class HeardEvents:
     """What the sensor of one registry's events kept. folder: where."""
 
-    def __init__(self, name: str, folder: Path) -> None:
-        self.where, self._name, self._folder = str(folder), name, folder
+    def __init__(self, name: str, folder: Documents) -> None:
+        self.where, self._name, self._lines = folder.where, name, lines_of(folder, STEM)
 
     def read(self, reading: Reading, *, since: datetime, until: datetime) -> Iterator[Event]:
         """See LogSource."""
-        if not self._folder.is_dir():
-            reading.note(f"{self._folder} is not there: is the sensor on that reads these events?")
-        for line in new_lines(f"{self._folder}/{STEM}*.jsonl", reading):
+        for line in self._lines.new(reading):
             try:
                 event = msgspec.json.decode(line, type=ready(Event))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -11,15 +11,17 @@ import hmac
 import threading
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.events.line_files import append_lines, new_lines
+from registry_pipelines.errors import LocalError
+from registry_pipelines.events.kept_lines import Lines, lines_of
+from registry_pipelines.events.line_files import new_lines
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.registry.embedded.heads import Request
 from registry_pipelines.registry.embedded.responses import Response, error_response
 from registry_pipelines.report.audit.model import Action, Event, Reading, plain, utc
+from registry_pipelines.shared.documents import Documents
 
 MOST_ENVELOPE_BYTES = 8 << 20
 MOST_FILE_BYTES = 64 << 20
@@ -107,15 +109,17 @@ def _is_manifest(media_type: str) -> bool:
 
 
 class Notifications:
-    """Files of envelopes, or of events, one a line. pattern: of the files; those that a receiver here writes, or that
-    another program keeps."""
+    """Envelopes, or events, one a line. lines: those that a receiver kept, or the pattern of files that another program
+    keeps."""
 
-    def __init__(self, name: str, registry: str, pattern: str) -> None:
-        self.where, self._name, self._registry, self._pattern = pattern, name, registry, pattern
+    def __init__(self, name: str, registry: str, lines: str | Lines) -> None:
+        self.where = lines if isinstance(lines, str) else lines.where
+        self._name, self._registry, self._lines = name, registry, lines
 
     def read(self, reading: Reading, *, since: datetime, until: datetime) -> Iterator[Event]:
         """See LogSource."""
-        for line in new_lines(self._pattern, reading):
+        lines = self._lines
+        for line in new_lines(lines, reading) if isinstance(lines, str) else lines.new(reading):
             try:
                 told = envelope_events(line)
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
@@ -130,10 +134,10 @@ class Notifications:
 class Receiver:
     """Takes envelopes by POST and keeps them, one event a line, before it says so: a handler of
     ``registry.embedded.http_server``. token: that the sender must have in ``Authorization: Bearer``; none unless
-    told. folder: of the files."""
+    told. folder: of the state."""
 
-    def __init__(self, folder: Path, *, token: str = "") -> None:
-        self.folder, self._token = folder, token
+    def __init__(self, folder: Documents, *, token: str = "") -> None:
+        self._lines, self._token = received_lines(folder), token
         self._lock = threading.Lock()
         self.taken = 0
 
@@ -153,19 +157,19 @@ class Receiver:
             return error_response(400, "MANIFEST_INVALID", "this is no envelope of notifications")
         try:
             self._keep(b"".join(msgspec.json.encode(each) + b"\n" for each in events))
-        except OSError:
+        except LocalError:
             return error_response(507, "INSUFFICIENT_STORAGE", "the notification cannot be kept here")
         self.taken += len(events)
         return Response(200)
 
     def _keep(self, lines: bytes) -> None:
         with self._lock:
-            append_lines(self.folder, "notifications", lines, most_bytes=MOST_FILE_BYTES)
+            self._lines.add(lines)
 
 
-def pattern_of(folder: Path) -> str:
-    """The files that a :class:`Receiver` writes into a folder."""
-    return f"{folder}/notifications*.jsonl"
+def received_lines(folder: Documents) -> Lines:
+    """What a :class:`Receiver` keeps in a folder of the state."""
+    return lines_of(folder, "notifications")
 
 
-__all__ = ["Notifications", "Receiver", "envelope_events", "event_of_notification", "pattern_of"]
+__all__ = ["Notifications", "Receiver", "envelope_events", "event_of_notification", "received_lines"]

@@ -6,9 +6,7 @@ and doubled messages is the same.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 import msgspec
@@ -16,7 +14,7 @@ import msgspec
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.events.model import Event, PullThroughFailed, Pushed, Replicated, Scanned
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import local_errors
+from registry_pipelines.shared.documents import Documents, change
 
 MAX_KEPT = 2000
 """Of the newest; a fact has about 300 bytes."""
@@ -95,30 +93,35 @@ def merged(before: Iterable[Fact], new: Iterable[Fact]) -> list[Fact]:
     return newest[:MAX_KEPT]
 
 
-def read_told(path: Path) -> list[Fact]:
+TOLD = "told.json"
+"""In the folder of a registry's events."""
+
+
+def read_told(folder: Documents) -> list[Fact]:
     """What is kept; a file that cannot be read begins anew. Raises LocalError."""
-    with local_errors(path):
-        if not path.exists():
-            return []
-        with path.open("rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+    found = folder.read(TOLD, most=MAX_FILE_BYTES)
+    return _facts(found.content) if found else []
+
+
+def _facts(raw: bytes) -> list[Fact]:
     try:
         return msgspec.json.decode(raw, type=ready(list[Fact]))
     except (msgspec.MsgspecError, UnicodeDecodeError, ManifestInvalid):
         return []
 
 
-def tell(path: Path, facts: Iterable[Fact]) -> list[Fact]:
-    """Add to what is kept, and give what was not told before. Two processes that do so at once may lose one's word; a
-    registry has one sensor. Raises LocalError."""
-    facts = list(facts)
-    before = read_told(path) if facts else []
-    after = merged(before, facts)
-    if after != before:
-        with local_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(f".{os.getpid()}")
-            temporary.write_bytes(msgspec.json.encode(after))
-            temporary.replace(path)
-    known = set(before)
-    return [fact for fact in after if fact not in known]
+def tell(folder: Documents, facts: Iterable[Fact]) -> list[Fact]:
+    """Add to what is kept, and give what was not told before. Raises LocalError."""
+    facts, new = list(facts), list[Fact]()
+    if not facts:
+        return new
+
+    def added(raw: bytes | None) -> bytes | None:
+        nonlocal new
+        before = _facts(raw) if raw is not None else []
+        after, known = merged(before, facts), set(before)
+        new = [fact for fact in after if fact not in known]
+        return raw if after == before else msgspec.json.encode(after)
+
+    change(folder, TOLD, added, most=MAX_FILE_BYTES)
+    return new

@@ -16,8 +16,8 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.report.cost import CostReport
+from registry_pipelines.shared.documents import Documents
 
 SCHEMA = pa.schema(
     [
@@ -60,22 +60,19 @@ class Month(NamedTuple):
     whole: bool
 
 
-def write_run(folder: Path, report: CostReport) -> Path:
+def write_run(folder: Documents, report: CostReport) -> None:
     """Keep a run, whole or not at all; it replaces that of the same day, unless that read all and this did not. Raises
     LocalError, DiskFull."""
     rows = [
         {**msgspec.structs.asdict(row), "time": report.time, "currency": report.currency, "whole": report.whole}
         for row in report.rows()
     ]
-    path = folder / f"{report.time:%Y-%m-%d}.parquet"
-    if not report.whole and _is_whole(path):
-        return path
+    name = f"{report.time:%Y-%m-%d}.parquet"
+    if not report.whole and (kept := folder.local(name)) and _is_whole(kept):
+        return
     content = pa.BufferOutputStream()
     pq.write_table(pa.Table.from_pylist(rows, schema=SCHEMA), content, compression="zstd")
-    with local_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(path, content.getvalue().to_pybytes())
-    return path
+    folder.write(name, content.getvalue().to_pybytes())
 
 
 def _is_whole(path: Path) -> bool:
@@ -85,13 +82,16 @@ def _is_whole(path: Path) -> bool:
         return False
 
 
-def read_runs(folder: Path, now: datetime, *, levels: Sequence[str] = ()) -> tuple[pa.Table, list[str]]:
+def read_runs(folder: Documents, now: datetime, *, levels: Sequence[str] = ()) -> tuple[pa.Table, list[str]]:
     """All kept runs, the oldest first, and what was left out with why. levels: only these rows; all unless told."""
     found, left = [], []
-    names = sorted(each.name for each in folder.glob("*.parquet") if _DAY.match(each.name))
+    names = sorted(each.name for each in folder.entries() if _DAY.match(each.name))
     for name in names[-MAX_FILES:]:
+        path = folder.local(name)
+        if path is None:
+            continue
         try:
-            table = pq.read_table(folder / name, filters=[("level", "in", list(levels))] if levels else None)
+            table = pq.read_table(path, filters=[("level", "in", list(levels))] if levels else None)
             table = table.select(SCHEMA.names).cast(SCHEMA)
         except (pa.ArrowException, OSError, ValueError, KeyError) as error:
             left.append(f"the run of {name.removesuffix('.parquet')} cannot be read: {str(error)[:100]}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -16,10 +15,11 @@ from registry_pipelines.infra.ecr.reading import Reading
 from registry_pipelines.infra.ecr.replicating import Backfills, Waiting, set_rules
 from registry_pipelines.infra.plan import Change, Outcome
 from registry_pipelines.infra.settings import Setting
+from registry_pipelines.shared.documents import Documents
 
 
 class EcrSettings:
-    """One ECR registry. place: its name in the configuration. state: folder of what has to be remembered between a
+    """One ECR registry. place: its name in the configuration. state: of what has to be remembered between a
     changed rule and its backfill. elsewhere: how other registries are asked, by ``account/region``."""
 
     order: Sequence[str] = kinds.ORDER
@@ -30,7 +30,7 @@ class EcrSettings:
         place: str,
         asking: Asking,
         *,
-        state: Path,
+        state: Documents,
         waiting: Waiting | None = None,
         elsewhere: Mapping[str, Callable[[], Asking]] | None = None,
     ) -> None:

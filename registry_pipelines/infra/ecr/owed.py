@@ -7,30 +7,28 @@ may be killed; without a note the next plan would take an older backfill, which 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from registry_pipelines.errors import LocalError
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.shared.documents import Documents
 
 FILE = "owed-backfills.json"
 
 
 class Owed:
-    """The notes of one registry, below the state folder. One process applies a registry at a time."""
+    """The notes of one registry, in its folder of the state. One process applies a registry at a time."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / FILE
+    def __init__(self, folder: Documents) -> None:
+        self._folder = folder
 
     def read(self) -> frozenset[str]:
         """The destinations, as ``account/region``. Raises LocalError."""
+        found = self._folder.read(FILE)
         try:
-            return frozenset(map(str, json.loads(self._file.read_text())))
-        except FileNotFoundError:
-            return frozenset()
-        except (OSError, ValueError, TypeError) as error:
+            return frozenset(map(str, json.loads(found.content))) if found else frozenset()
+        except (ValueError, TypeError) as error:
             do = "Delete it, and run a backfill of what changed last"
             raise LocalError(
-                "the note of backfills that are owed cannot be read", where=str(self._file), do=do
+                "the note of backfills that are owed cannot be read", where=f"{self._folder.where}/{FILE}", do=do
             ) from error
 
     def add(self, destinations: frozenset[str]) -> None:
@@ -44,6 +42,4 @@ class Owed:
             self._write(owed - {destination})
 
     def _write(self, destinations: frozenset[str]) -> None:
-        with local_errors(self._file):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self._file, json.dumps(sorted(destinations)).encode())
+        self._folder.write(FILE, json.dumps(sorted(destinations)).encode())

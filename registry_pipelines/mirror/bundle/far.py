@@ -1,8 +1,8 @@
 """What the far side remembers: which bundles were loaded, and what they brought.
 
-One file for each mirror, ``<state>/bundles/far/<mirror>/far.json``, replaced whole. Without it nothing is lost but
-memory: content is found in the registry when bundles are loaded again, receipts begin anew under another id, and only
-what a tag names says which bundle is newer.
+One document for each mirror, ``bundles/far/<mirror>/far.json`` of the state, replaced whole. Without it nothing is
+lost but memory: content is found in the registry when bundles are loaded again, receipts begin anew under another id,
+and only what a tag names says which bundle is newer.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 
@@ -19,11 +18,12 @@ from registry_pipelines.errors import LocalError, StateTooNew
 from registry_pipelines.mirror.bundle.format import Bundle
 from registry_pipelines.mirror.bundle.receipt import LoadedBundle
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import held_alone, local_errors, write_file
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.oci.times import read_time
+from registry_pipelines.shared.documents import Documents
 
 SCHEMA = 1
+FILE = "far.json"
 
 CLOCKS_APART = timedelta(minutes=10)
 """How far two machines' clocks may differ without a word about it; behind a gap none is set by the network."""
@@ -136,52 +136,43 @@ def in_future(made_at: str, now: datetime) -> bool:
 
 
 class FarFolder:
-    """Where the state of a mirror is. folder: ``<state>/bundles/far/<mirror>``."""
+    """Where the state of a mirror is. documents: ``bundles/far/<mirror>`` of the state."""
 
-    def __init__(self, folder: Path, mirror: str) -> None:
-        self.folder, self.mirror = folder, mirror
-        self._path = folder / "far.json"
+    def __init__(self, documents: Documents, mirror: str) -> None:
+        self.mirror, self._documents = mirror, documents
+        self._where = f"{documents.where}/{FILE}"
 
     @contextmanager
     def held(self) -> Iterator[FarState]:
         """The state, for one process alone: loads of one mirror take turns. Raises StateLocked, and as :meth:`read`."""
-        with held_alone(self.folder / "far.lock", f"another process loads bundles of {self.mirror}"):
+        with self._documents.held("far.lock", f"another process loads bundles of {self.mirror}"):
             yield self.read()
 
     def read(self) -> FarState:
         """The state, a new one where there is none. Raises LocalError for one that cannot be read, StateTooNew."""
-        try:
-            raw = self._path.read_bytes()
-        except FileNotFoundError:
+        found = self._documents.read(FILE)
+        if found is None:
             return FarState(mirror=self.mirror, far=uuid.uuid4().hex)
-        except OSError as error:
-            raise self._unreadable(error.strerror or "it cannot be opened") from error
         try:
-            state = msgspec.json.decode(raw, type=ready(FarState))
+            state = msgspec.json.decode(found.content, type=ready(FarState))
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise self._unreadable(str(error)) from error
         if state.schema > SCHEMA:
-            raise StateTooNew("what was loaded was noted by a newer build", where=str(self._path), do="Use that build")
+            raise StateTooNew("what was loaded was noted by a newer build", where=self._where, do="Use that build")
         return state
 
     def save(self, state: FarState) -> None:
         """Replace it; durable when this returns. Raises DiskFull, LocalError."""
-        with local_errors(self._path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_file(self._path, encode_json(state))
+        self._documents.write(FILE, encode_json(state))
 
-    def keep_receipt(self, sequence: int, raw: bytes) -> Path:
-        """Keep a copy of a receipt; returns its path. Raises DiskFull, LocalError."""
-        path = self.folder / f"receipt-{sequence:04d}.json"
-        with local_errors(path):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_file(path, raw)
-        return path
+    def keep_receipt(self, sequence: int, raw: bytes) -> None:
+        """Keep a copy of a receipt. Raises DiskFull, LocalError."""
+        self._documents.write(f"receipt-{sequence:04d}.json", raw)
 
     def _unreadable(self, why: str) -> LocalError:
         return LocalError(
             f"what was loaded cannot be read: {why}",
-            where=str(self._path),
+            where=self._where,
             do="Bring it back from a backup; or remove it: bundles are then loaded as if for the first time",
         )
 

@@ -1,6 +1,6 @@
 """What the near side remembers of a mirror's bundles: their numbers, the one that is half made, receipts that came.
 
-Files below ``<state>/bundles/<mirror>``, each replaced at once; who writes holds the folder's lock. A folder that is
+Documents below ``bundles/near/<mirror>`` of the state, each replaced at once; who writes holds their lock. What is
 lost costs a full bundle: a new one begins another line, with number 1.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import msgspec
@@ -27,11 +26,13 @@ from registry_pipelines.mirror.bundle.format import (
 )
 from registry_pipelines.mirror.bundle.receipt import BundleReceipt, SignedReceipt, peek_receipt
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import held_alone, local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json, encode_json
 from registry_pipelines.oci.times import read_time
+from registry_pipelines.shared.documents import Documents
 
 _T = TypeVar("_T")
+
+_LINE, _DRAFT, _PROGRESS = "line.json", "draft.json", "draft.parts.json"
 
 KEPT = 50
 """Bundles that can be made again in part; of older ones the documents go."""
@@ -63,83 +64,78 @@ class Progressed(msgspec.Struct, frozen=True):
 
 
 class NearState:
-    """The files. Made when something is first written; reading makes nothing."""
+    """The documents. Made when something is first written; reading makes nothing."""
 
-    def __init__(self, folder: Path, mirror: str) -> None:
-        self.folder, self.mirror = folder, mirror
-        self._line, self._draft = folder / "line.json", folder / "draft.json"
-        self._progress = folder / "draft.parts.json"
+    def __init__(self, documents: Documents, mirror: str) -> None:
+        self.documents, self.mirror = documents, mirror
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Nobody else makes a bundle of this mirror meanwhile. Raises StateLocked, LocalError."""
-        with held_alone(self.folder / "lock", f"another process makes a bundle of {self.mirror}"):
+        with self.documents.held("lock", f"another process makes a bundle of {self.mirror}"):
             yield
 
     def line(self) -> Line:
         """The line, begun where there is none."""
-        known = self._read(self._line, Line)
+        known = self._read(_LINE, Line)
         if known is None:
             known = Line(uuid.uuid4().hex)
-            self._write(self._line, known)
+            self._write(_LINE, known)
         return known
 
     # The half made one
 
     def draft(self) -> Draft | None:
         """The bundle that was begun and not finished."""
-        return self._read(self._draft, Draft)
+        return self._read(_DRAFT, Draft)
 
     def begin(self, draft: Draft) -> None:
         """Keep a planned bundle; its number is taken from now on."""
-        self._write(self._progress, Progressed())
-        self._write(self._line, Line(draft.bundle.line, draft.bundle.number))
-        self._write(self._draft, draft)
+        self._write(_PROGRESS, Progressed())
+        self._write(_LINE, Line(draft.bundle.line, draft.bundle.number))
+        self._write(_DRAFT, draft)
 
     def progressed(self) -> Progressed:
         """How far it came."""
-        return self._read(self._progress, Progressed) or Progressed()
+        return self._read(_PROGRESS, Progressed) or Progressed()
 
     def keep(self, progressed: Progressed) -> None:
         """It came so far; durable when this returns."""
-        self._write(self._progress, progressed)
+        self._write(_PROGRESS, progressed)
 
     def drop(self) -> None:
         """The half made bundle is given up; its number is not used again."""
-        with local_errors(self.folder):
-            self._draft.unlink(missing_ok=True)
-            self._progress.unlink(missing_ok=True)
+        self.documents.delete(_DRAFT)
+        self.documents.delete(_PROGRESS)
 
     # Finished ones
 
     def finish(self, draft: Draft, document: bytes) -> None:
         """A bundle is whole. document: its signed file."""
         number = draft.bundle.number
-        self._put(f"made/{document_name(self.mirror, number)}", document)
-        self._put(f"made/{bundle_name(self.mirror, number)}.draft.json", encode_json(draft))
+        self.documents.write(f"made/{document_name(self.mirror, number)}", document)
+        self.documents.write(f"made/{bundle_name(self.mirror, number)}.draft.json", encode_json(draft))
         self.drop()
         for old in self.numbers()[:-KEPT]:
-            for path in self.folder.glob(f"made/{bundle_name(self.mirror, old)}.*"):
-                with local_errors(path):
-                    path.unlink(missing_ok=True)
+            for each in self.documents.entries("made"):
+                if each.name.startswith(f"{bundle_name(self.mirror, old)}."):
+                    self.documents.delete(f"made/{each.name}")
 
     def numbers(self) -> list[int]:
         """Numbers of the finished bundles that are remembered, the oldest first."""
-        names = [read_document_name(path.name) for path in self.folder.glob("made/*.bundle.json")]
+        names = [read_document_name(each.name) for each in self.documents.entries("made")]
         return sorted(name[1] for name in names if name and name[0] == self.mirror)
 
     def document(self, number: int) -> bytes:
         """The signed file of a finished bundle. Raises InputError for one that is not remembered."""
-        path = self.folder / "made" / document_name(self.mirror, number)
-        try:
-            with path.open("rb") as file:
-                return file.read(MAX_DOCUMENT_BYTES)
-        except OSError as error:
+        found = self.documents.read(f"made/{document_name(self.mirror, number)}", most=MAX_DOCUMENT_BYTES)
+        if found is None:
             known = ", ".join(map(str, self.numbers()[-10:])) or "none"
             raise InputError(
                 f"no bundle {number} of {self.mirror} is remembered here; known: {known}",
-                do="Parts are made again where the bundle was made, with its state folder; else make a new bundle",
-            ) from error
+                do="Parts are made again where the bundle was made, with its state; else make a new bundle",
+            )
+        return found.content
 
     def bundle(self, number: int) -> Bundle:
         """What a finished bundle holds. Raises InputError, ManifestInvalid."""
@@ -148,7 +144,7 @@ class NearState:
     def made_from(self, number: int) -> Draft:
         """Where the content of a finished bundle is. Raises InputError."""
         self.document(number)
-        draft = self._read(self.folder / "made" / f"{bundle_name(self.mirror, number)}.draft.json", Draft)
+        draft = self._read(f"made/{bundle_name(self.mirror, number)}.draft.json", Draft)
         if draft is None:
             raise InputError(f"it is not remembered where bundle {number} was made from", do="Make a new bundle")
         return draft
@@ -158,16 +154,17 @@ class NearState:
     def receipts(self) -> list[SignedReceipt]:
         """The latest receipt of each far side that sent one, the one that came last at the end. They were believed when
         they came."""
-        paths = sorted(self.folder.glob("receipts/*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        with local_errors(self.folder):
-            return [peek_receipt(path.read_bytes(), where=str(path)) for path in paths]
+        came = sorted(self.documents.entries("receipts"), key=lambda each: (each.at, each.name))
+        names = [f"receipts/{each.name}" for each in came if each.name.endswith(".json")]
+        kept = {name: found.content for name in names if (found := self.documents.read(name))}
+        return [peek_receipt(raw, where=f"{self.documents.where}/{name}") for name, raw in kept.items()]
 
     def keep_receipt(self, receipt: SignedReceipt) -> bool:
         """Keep a receipt that is believed; False where a later one of the same far side is here already, which stays.
         Raises LocalError."""
         if any(_later(known.receipt, receipt.receipt) for known in self.receipts()):
             return False
-        self._put(f"receipts/{receipt.receipt.far}.json", receipt.raw)
+        self.documents.write(f"receipts/{receipt.receipt.far}.json", receipt.raw)
         return True
 
     def renew_line(self) -> bool:
@@ -178,31 +175,22 @@ class NearState:
         last = max((each.number for each in loaded), default=0)
         if last <= line.last:
             return False
-        self._write(self._line, Line(uuid.uuid4().hex, last if last < line.last + MAX_LOST else line.last))
+        self._write(_LINE, Line(uuid.uuid4().hex, last if last < line.last + MAX_LOST else line.last))
         return True
 
-    def _put(self, name: str, content: bytes) -> None:
-        path = self.folder / name
-        with local_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_file(path, content)
+    def _write(self, name: str, value: Line | Draft | Progressed) -> None:
+        self.documents.write(name, encode_json(value))
 
-    def _write(self, path: Path, value: Line | Draft | Progressed) -> None:
-        self._put(path.name, encode_json(value))
-
-    def _read(self, path: Path, kind: type[_T]) -> _T | None:
-        try:
-            raw = path.read_bytes()
-        except FileNotFoundError:
+    def _read(self, name: str, kind: type[_T]) -> _T | None:
+        found, where = self.documents.read(name), f"{self.documents.where}/{name}"
+        if found is None:
             return None
-        except OSError as error:
-            raise LocalError(f"it cannot be read: {error.strerror}", where=str(path)) from error
         try:
-            return decode_json(raw, ready(kind), where=str(path), what="state of bundles")
+            return decode_json(found.content, ready(kind), where=where, what="state of bundles")
         except RegistryPipelinesError as error:
             raise LocalError(
                 f"it cannot be read: {error.what}",
-                where=str(path),
+                where=where,
                 do="Move the folder away: a new line of bundles begins",
             ) from error
 

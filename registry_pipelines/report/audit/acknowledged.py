@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from pathlib import Path
 
 import msgspec
 
@@ -17,7 +16,7 @@ from registry_pipelines.evidence.dsse import read_envelope, sign_envelope, verif
 from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import ACKNOWLEDGEMENT_TYPE
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.shared.documents import Documents
 
 MOST_BYTES = 64 * 1024
 MOST_REASON = 1000
@@ -40,7 +39,7 @@ def check_id(text: str) -> str:
     return text
 
 
-def acknowledge(folder: Path, told: Acknowledgement, signer: Signer) -> None:
+def acknowledge(folder: Documents, told: Acknowledgement, signer: Signer) -> None:
     """Sign and keep one. Raises InputError (no reason), LocalError."""
     check_id(told.alert)
     if not told.reason.strip() or len(told.reason) > MOST_REASON or not told.reason.isprintable():
@@ -48,42 +47,36 @@ def acknowledge(folder: Path, told: Acknowledgement, signer: Signer) -> None:
             "an acknowledgement needs a reason", do=f"Write --reason with 1 to {MOST_REASON} printable characters"
         )
     raw = write_envelope(sign_envelope(msgspec.json.encode(told), signer, payload_type=ACKNOWLEDGEMENT_TYPE))
-    with local_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / f"{told.alert}.json", raw)
+    folder.write(f"{told.alert}.json", raw)
 
 
 def acknowledged(
-    folder: Path, alerts: Collection[str], verifier: Verifier | None
+    folder: Documents, alerts: Collection[str], verifier: Verifier | None
 ) -> tuple[dict[str, Acknowledgement], list[str]]:
     """Of some alerts those that were acknowledged, and what is wrong with others, one sentence each."""
     found: dict[str, Acknowledgement] = {}
     problems: list[str] = []
     for alert in sorted(set(alerts)):
-        path = folder / f"{alert}.json"
-        if not path.is_file():
-            continue
         try:
-            found[alert] = _read(path, alert, verifier)
-        except (RegistryPipelinesError, OSError) as error:
+            if kept := folder.read(f"{alert}.json", most=MOST_BYTES):
+                found[alert] = _read(kept.content, f"{folder.where}/{alert}.json", alert, verifier)
+        except RegistryPipelinesError as error:
             problems.append(f"the acknowledgement of {alert} does not count: {getattr(error, 'what', error)}")
     return found, problems
 
 
-def _read(path: Path, alert: str, verifier: Verifier | None) -> Acknowledgement:
+def _read(raw: bytes, where: str, alert: str, verifier: Verifier | None) -> Acknowledgement:
     if verifier is None:
-        raise SignatureInvalid("no key is believed here", where=str(path))
-    with path.open("rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    envelope = read_envelope(raw, where=str(path), max_bytes=MOST_BYTES)
-    signers = verify_envelope(envelope, verifier, where=str(path), payload_type=ACKNOWLEDGEMENT_TYPE)
+        raise SignatureInvalid("no key is believed here", where=where)
+    envelope = read_envelope(raw, where=where, max_bytes=MOST_BYTES)
+    signers = verify_envelope(envelope, verifier, where=where, payload_type=ACKNOWLEDGEMENT_TYPE)
     verifier.vouching(signers, ACKNOWLEDGEMENT_TYPE)
     try:
         told = msgspec.json.decode(envelope.payload, type=ready(Acknowledgement))
     except msgspec.MsgspecError as error:
-        raise SignatureInvalid("what is signed is no acknowledgement", where=str(path)) from error
+        raise SignatureInvalid("what is signed is no acknowledgement", where=where) from error
     if told.alert != alert:
-        raise SignatureInvalid("it is another alert's", where=str(path))
+        raise SignatureInvalid("it is another alert's", where=where)
     return told
 
 

@@ -8,7 +8,6 @@ so a day may be larger than the memory. A reader sees a day's old file or its ne
 from __future__ import annotations
 
 import re
-import shutil
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
@@ -21,9 +20,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from registry_pipelines.errors import InputError, StateTooNew
-from registry_pipelines.oci.files import local_errors, replaced
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.report.audit.model import EPOCH, Event
 from registry_pipelines.report.audit.schema import METADATA_KEY, SCHEMA, VERSION, WORDS, events_of, table_of
+from registry_pipelines.shared.documents import Documents
 
 GATHERED = 50_000
 """Events in memory before a piece is written."""
@@ -35,27 +35,24 @@ _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\.parquet")
 
 
 class AuditStore:
-    """The events of one configuration below a folder. One writer at a time; readers need no lock.
+    """The events of one configuration in the state. One writer at a time; readers need no lock.
 
     All methods raise LocalError, DiskFull; InputError (a damaged file) and StateTooNew where they read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._days = folder / "days"
+    def __init__(self, folder: Documents) -> None:
+        self._days = folder.under("days")
 
     def days(self) -> list[date]:
         """Days of which there are events, oldest first."""
-        if not self._days.is_dir():
-            return []
-        return sorted(date.fromisoformat(each.stem) for each in self._days.iterdir() if _DAY.fullmatch(each.name))
+        names = [each.name for each in self._days.entries()]
+        return sorted(date.fromisoformat(name.partition(".")[0]) for name in names if _DAY.fullmatch(name))
 
     def add(self, events: Iterable[Event]) -> tuple[int, int]:
         """Keep events: how many came, and how many of them are new. What ``events`` raises ends it, and what came
         before is kept: the next time it comes again, and is the same."""
-        pieces = self.folder / f".pieces-{uuid.uuid4().hex}"
         came = 0
-        try:
+        with self._days.scratch() as pieces:
             waiting: list[Event] = []
             try:
                 for event in events:
@@ -66,13 +63,11 @@ class AuditStore:
             finally:
                 came += _write_pieces(pieces, waiting)
                 new = sum(self._merge(day, sorted(day.iterdir())) for day in _folders(pieces))
-        finally:
-            shutil.rmtree(pieces, ignore_errors=True)
         return came, new
 
     def _merge(self, folder: Path, pieces: Sequence[Path]) -> int:
         """Merge pieces of a day into its file; how many events are new."""
-        day = self._days / f"{folder.name}.parquet"
+        name = f"{folder.name}.parquet"
         while len(pieces) > MOST_PIECES:
             some, pieces = pieces[:MOST_PIECES], pieces[MOST_PIECES:]
             together = folder / f"{uuid.uuid4().hex}.parquet"
@@ -80,11 +75,11 @@ class AuditStore:
             for each in some:
                 each.unlink()
             pieces = [*pieces, together]
-        before = _rows(day) if day.exists() else 0
-        self._days.mkdir(parents=True, exist_ok=True)
-        with replaced(day) as temporary:
-            _write(temporary, _merged([day, *pieces] if before else pieces))
-            after = _rows(temporary)
+        day, made = self._days.local(name), folder / name
+        before = _rows(day) if day else 0
+        _write(made, _merged([day, *pieces] if day and before else pieces))
+        after = _rows(made)
+        self._days.take(name, made)
         return after - before
 
     def tables(
@@ -109,7 +104,8 @@ class AuditStore:
                 continue
             if until is not None and day > until.astimezone(UTC).date():
                 break
-            yield from self._read(self._days / f"{day}.parquet", columns, limits)
+            if path := self._days.local(f"{day}.parquet"):
+                yield from self._read(path, columns, limits)
 
     def _read(self, path: Path, columns: Sequence[str] | None, limits: pc.Expression | None) -> Iterator[pa.Table]:
         import pyarrow.dataset as ds
@@ -143,9 +139,8 @@ class AuditStore:
     def forget(self, before: date) -> list[date]:
         """Delete the days before one, and say which."""
         gone = [each for each in self.days() if each < before]
-        with local_errors(self._days):
-            for each in gone:
-                (self._days / f"{each}.parquet").unlink()
+        for each in gone:
+            self._days.delete(f"{each}.parquet")
         return gone
 
 
