@@ -30,6 +30,7 @@ GROUPS = {
         "serve": ("serving", "Serve the configuration's embedded registries, or one from --root"),
         "login": ("logins", "Keep a user name and a password of a registry"),
         "logout": ("logins", "Forget what login kept"),
+        "state": ("state", "Show where the state is, and bring a folder's into the database that workers share"),
         "completion": ("completion", "Print the script that completes commands in a shell"),
         "config": ("configuration", "Check a configuration"),
         "harden-check": (

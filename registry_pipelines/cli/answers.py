@@ -580,6 +580,8 @@ ANSWERS: dict[str, Any] = {
     "ship": Shipped,
     "status": Images,
     "releases": Releases,
+    "state show": Results,
+    "state move": Results,
     "bases": Results,
     "build": Results | ProposedIgnore,
     "provenance": Results,

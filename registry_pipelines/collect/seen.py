@@ -190,10 +190,27 @@ class _File:
             ) from error
 
 
+def move_seen(path: Path, database: Database) -> None:
+    """Bring what a file has into the database that workers share; what is there already stays. Raises LocalError."""
+    file, shared = _File(path), _Shared(database)
+    looked = file.alone(lambda on: [dict(row) for row in on.rows("SELECT registry, began FROM looked", {})])
+    query = "SELECT registry, repository, tag, digest, first FROM seen"
+    seen = file.alone(lambda on: [dict(row) for row in on.rows(query, {})])
+
+    def put(on: Transaction) -> None:
+        for table, rows in ((shared.looked, looked), (shared.seen, seen)):
+            names = ", ".join(rows[0]) if rows else ""
+            values = ", ".join(f":{name}" for name in rows[0]) if rows else ""
+            if rows:
+                on.change(f"INSERT INTO {table} ({names}) VALUES ({values}) ON CONFLICT DO NOTHING", *rows)  # noqa: S608 - ours
+
+    shared.alone(put)
+
+
 def _ago(age: timedelta) -> str:
     if age < timedelta(0):
         return f"at a time that is {age_text(-age.total_seconds())} in the future"
     return f"{age_text(age.total_seconds())} ago"
 
 
-__all__ = ["SeenTags", "tells_nothing"]
+__all__ = ["SeenTags", "move_seen", "tells_nothing"]

@@ -20,6 +20,7 @@ COMMANDS = (
     "advisories", "bases", "bundle", "completion", "diff", "infra", "advise", "doctor", "pin", "events", "node",
     "packages", "wheels", "findings", "init", "inventory", "usage", "lifecycle", "login", "logout", "schema",
     "harden-check", "ship", "status", "stream", "rechunk", "recover", "lint", "report", "deploy", "weights", "runs",
+    "state",
 )  # fmt: skip
 
 

@@ -38,6 +38,19 @@ class Keeping(Base):
 
         return inventory.keep(self._session, registry)
 
+    def show_state(self) -> StageResult:
+        """What the state has, and where it is: a folder, or what workers share. Raises LocalError."""
+        from registry_pipelines.chain import state
+
+        return state.shown(self._session)
+
+    def move_state(self, *, dry: bool = False) -> StageResult:
+        """Bring what the state folder has into the database that workers share; killed and called again it does the
+        rest. dry: only say what. Raises InputError (nothing is shared), StateLocked, LocalError."""
+        from registry_pipelines.chain import state
+
+        return state.moved(self._session, dry=dry)
+
     def usage(self, sources: Sequence[str] = (), *, save: Path | None = None) -> StageResult:
         """Who runs what, by the sources of `usage` (all unless named). save: a file to keep it in. Raises InputError,
         LocalError."""

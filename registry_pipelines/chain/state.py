@@ -1,0 +1,302 @@
+"""Where the state of a configuration is, and how a folder's becomes that of workers who share a database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from registry_pipelines.chain.documents import documents_of
+from registry_pipelines.chain.result import Scalar, StageResult
+from registry_pipelines.chain.session import Session
+from registry_pipelines.errors import InputError, StateLocked
+from registry_pipelines.oci.files import local_errors
+from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.shared.documents import MOST_BYTES, Documents, FolderDocuments
+from registry_pipelines.shared.stored_documents import StoredDocuments
+
+
+class Kept(NamedTuple):
+    """Something that the state has. names: patterns of its documents, in which ``*`` goes over folders, too."""
+
+    what: str
+    names: tuple[str, ...]
+
+
+DOCUMENTS = (
+    Kept("retention plans", ("collect/plans/*.json", "collect/plans/*.sig", "collect/plans/*.done")),
+    Kept("audit: how far logs were read", ("report/audit/cursors.json", "report/audit/explained.json")),
+    Kept("audit: acknowledgements", ("report/audit/acknowledged/*.json",)),
+    Kept("costs by day", ("report/cost/*.parquet",)),
+    Kept("numbers by day", ("report/metrics/*.parquet", "report/metrics/*.damaged-*", "report/monitoring-last")),
+    Kept("inventories", ("inventory/*.parquet",)),
+    Kept("approved bases", ("bases/*.json",)),
+    Kept("what registries told", ("events/*/told.json", "events/*/aside/*.json")),
+    Kept("drills and fail-overs", ("recover/*.json",)),
+    Kept("bundles that were made", ("bundles/near/*.json",)),
+    Kept("bundles that were loaded", ("bundles/far/*.json",)),
+    Kept("marks of rescans", ("rescan/*.json",)),
+    Kept("backfills that are owed", ("infra/*/owed-backfills.json",)),
+)
+"""Documents that are moved as they are. Files of these names are nothing else."""
+
+AUDIT_DAYS = Kept("audit: events by day", ("report/audit/days/*.parquet",))
+LINES = Kept("audit: what was told and not read yet", ("events/*.jsonl", "report/audit/received/*.jsonl"))
+ADVISORIES = Kept("advisories in use", ("advisories/*.set", "advisories/shared.json"))
+RELEASE_KEYS, TAGS_SEEN = "short keys of releases", "tags that were seen"
+
+OF_THIS_MACHINE: dict[str, str] = {
+    "keys": "every worker has the same, as a secret",
+    "registries": "of the machine that serves them (REGISTRY_PIPELINES_SERVED_BY)",
+    "layers": "cache",
+    "scan": "cache",
+    "build": "cache",
+    "stream": "cache",
+    "lazy": "of this machine's mounts",
+    "wheel-sets": "cache",
+    "advisories": "the set in use, and indexes of it",
+    "mirror": "evidence on its way",
+    "copies": "copies of documents that are read by path",
+    "transfer": "spool, notes and, without a shared database, journal and receipts",
+    "limits": "spent budgets, without a shared database",
+    "dagster": "Dagster's own, where it has no database",
+}
+"""Folders of the state that stay where they are, and why."""
+
+MOVED = "moved"
+"""Where a folder's files go once they are in the database: nobody reads them there, a person may delete them."""
+
+
+def shown(session: Session) -> StageResult:
+    """What the state has, and where. Raises LocalError; as ``SharedState.database`` where it is shared."""
+    started = time.monotonic()
+    rows = list(_in_database(session) if session.shared else _in_folder(session.config.state))
+    here = [
+        {"folder": name, "bytes": _bytes(session.config.state / name), "why": why}
+        for name, why in OF_THIS_MACHINE.items()
+        if (session.config.state / name).is_dir()
+    ]
+    tables: dict[str, list[dict[str, Scalar]]] = {"of this machine": here} if session.shared else {}
+    notes: list[str] = []
+    if session.shared:
+        tables["workers"] = _workers(session)
+        notes = list(session.shared.membership.notes)
+        waiting = sum(1 for _, _, path in _files(session.config.state) if path)
+        if waiting:
+            notes.append(
+                f"{count_text(waiting, 'file')} of before the database lie in {session.config.state}, and are not "
+                "read: `registry-pipelines state move --to-shared` brings them in"
+            )
+    where = documents_of(session.config).where
+    return StageResult(
+        stage="state",
+        subject=where,
+        action="shared by workers" if session.shared else "in a folder of this machine",
+        seconds=time.monotonic() - started,
+        facts={
+            "where": where,
+            "shared": session.shared is not None,
+            "folder": str(session.config.state),
+            "bytes": sum(int(row["bytes"]) for row in rows),
+        },
+        rows=rows,
+        tables=tables,
+        notes=notes,
+    )
+
+
+def _workers(session: Session) -> list[dict[str, Scalar]]:
+    assert session.shared is not None  # noqa: S101  for mypy
+    membership = session.shared.membership
+    return [
+        {
+            "worker": each.host,
+            "process": each.process,
+            "build": each.build,
+            "alive": each.alive,
+            "clock_s": round(each.clock_s, 1),
+            "self": each.name == membership.name,
+        }
+        for each in membership.members()
+    ]
+
+
+def _in_folder(state: Path) -> Iterator[dict[str, Scalar]]:
+    for kept in (*DOCUMENTS, AUDIT_DAYS, LINES):
+        paths = [path for each in kept.names for path in _matching(state, each)]
+        yield _row(kept.what, len(paths), sum(_size(path) for path in paths))
+    for what, path in ((RELEASE_KEYS, state / "release-keys.sqlite"), (TAGS_SEEN, state / "collect" / "seen.sqlite")):
+        yield _row(what, int(path.exists()), _size(path))
+
+
+def _in_database(session: Session) -> Iterator[dict[str, Scalar]]:
+    assert session.shared is not None  # noqa: S101  for mypy
+    from registry_pipelines.chain.release_keys import ReleaseKeys
+
+    documents = documents_of(session.config)
+    every = documents.every() if isinstance(documents, StoredDocuments) else []
+    for kept in (*DOCUMENTS, AUDIT_DAYS, LINES, ADVISORIES):
+        mine = [each for each in every if any(fnmatchcase(each.name, name) for name in kept.names)]
+        yield _row(kept.what, len(mine), sum(each.size for each in mine))
+    yield _row(RELEASE_KEYS, len(ReleaseKeys.of(session.config).every()), 0)
+
+
+def _row(what: str, count: int, size: int) -> dict[str, Scalar]:
+    return {"what": what, "items": count, "bytes": size}
+
+
+def _matching(state: Path, pattern: str) -> list[Path]:
+    """Files of a pattern, the oldest first: the order in which receipts came is kept. What begins with a dot is on its
+    way, and no document."""
+    root = state / pattern.partition("*")[0].rpartition("/")[0]
+    with local_errors(state):
+        found = [path for path in (root.rglob("*") if root.is_dir() else ()) if path.is_file()]
+        named = [path for path in found if not path.name.startswith(".")]
+        return sorted(
+            (path for path in named if fnmatchcase(str(path.relative_to(state)), pattern)),
+            key=lambda path: (path.stat().st_mtime_ns, path.name),
+        )
+
+
+def _files(state: Path) -> Iterator[tuple[str, str, Path]]:
+    """What is to be moved: what it is, its name, the file."""
+    for kept in (*DOCUMENTS, AUDIT_DAYS, LINES):
+        for pattern in kept.names:
+            for path in _matching(state, pattern):
+                yield kept.what, str(path.relative_to(state)), path
+    for what, name in ((RELEASE_KEYS, "release-keys.sqlite"), (TAGS_SEEN, "collect/seen.sqlite")):
+        if (state / name).is_file():
+            yield what, name, state / name
+
+
+def moved(session: Session, *, dry: bool = False) -> StageResult:
+    """Bring what the state folder has into the database that workers share, and put each file aside once it is there.
+    Killed and called again it does the rest. A document that workers have with another content stays as they have it,
+    and the file where it is: not ``ok``. Raises InputError (nothing is shared), StateLocked (another does it)."""
+    if session.shared is None:
+        raise InputError(
+            "the configuration shares no state",
+            do="Name a database in `shared.database`, or in REGISTRY_PIPELINES_DATABASE (docs/state.md)",
+        )
+    started, state = time.monotonic(), session.config.state
+    documents = documents_of(session.config)
+    counts: dict[tuple[str, str], list[int]] = {}
+    differs: list[str] = []
+    with documents.held("state/move", "another process brings a state folder in"):
+        for what, name, path in list(_files(state)):
+            size = _size(path)
+            became = "to be moved" if dry else _move(session, documents, what, name, path)
+            if became == DIFFERS:
+                differs.append(name)
+            elif not dry:
+                _put_aside(state, name, path)
+            told = counts.setdefault((what, became), [0, 0])
+            told[0] += 1
+            told[1] += size
+        shared = False if dry else _move_advisories(session)
+    rows: list[dict[str, Scalar]] = [
+        {"what": what, "became": became, "items": count, "bytes": size}
+        for (what, became), (count, size) in counts.items()
+    ]
+    count, size = sum(each[0] for each in counts.values()), sum(each[1] for each in counts.values())
+    done = f"{count_text(count, 'file')}, {size_text(size)}" if count else "nothing"
+    return StageResult(
+        stage="state:move",
+        subject=documents.where,
+        action=f"{done} to be moved" if dry else f"{done} moved" if count else "unchanged",
+        changed=not dry and (count > len(differs) or shared),
+        seconds=time.monotonic() - started,
+        facts={"items": count, "bytes": size, "differ": len(differs), "advisories": shared},
+        rows=rows,
+        reasons=[f"{name} is there with another content, which workers use; the file stays" for name in differs[:20]],
+        next_steps=["Look at what differs, and delete the files that are not wanted"] if differs else [],
+        notes=[] if dry or not count else [f"the files lie in {state / MOVED}, where nobody reads them: delete them"],
+        ok=not differs,
+        exit_code=StateLocked.exit_code if differs else 0,
+    )
+
+
+MOVED_NOW, THERE, ADDED, DIFFERS = "moved", "there before", "added to what is there", "differs: left"
+
+
+def _move(session: Session, documents: Documents, what: str, name: str, path: Path) -> str:
+    """What became of one file."""
+    if what == RELEASE_KEYS:
+        return _move_keys(session, path)
+    if what == TAGS_SEEN:
+        return _move_seen(session, path)
+    if what == AUDIT_DAYS.what:
+        return _move_day(session, path)
+    with local_errors(path):
+        content = path.read_bytes()
+    if what == LINES.what:
+        from registry_pipelines.events.kept_lines import lines_of
+
+        folder, _, file = name.rpartition("/")
+        stem = "audit" if file.startswith("audit") else "notifications"
+        lines_of(documents.under(folder), stem).add(content)
+        return ADDED
+    if documents.replace(name, content, ""):
+        return MOVED_NOW
+    there = documents.read(name, most=MOST_BYTES)
+    return THERE if there and there.content == content else DIFFERS
+
+
+def _move_keys(session: Session, path: Path) -> str:
+    """In the order they were given, so that the same releases have the shorter ones."""
+    from registry_pipelines.chain.release_keys import ReleaseKeys
+
+    known = ReleaseKeys(path.parent).every()
+    given = ReleaseKeys.of(session.config).name(known.values())
+    return MOVED_NOW if all(given[release] == key for key, release in known.items()) else ADDED
+
+
+def _move_seen(session: Session, path: Path) -> str:
+    from registry_pipelines.collect.seen import move_seen
+
+    assert session.shared is not None  # noqa: S101  for mypy
+    move_seen(path, session.shared.database)
+    return ADDED
+
+
+def _move_day(session: Session, path: Path) -> str:
+    from registry_pipelines.report.audit.store import AuditStore
+
+    day = datetime.strptime(path.stem, "%Y-%m-%d").replace(tzinfo=UTC)
+    here = AuditStore(FolderDocuments(path.parents[1]))
+    there = AuditStore(documents_of(session.config).under("report/audit"))
+    there.add(here.events(since=day, until=day + timedelta(days=1)))
+    return ADDED
+
+
+def _move_advisories(session: Session) -> bool:
+    """The set of this folder, where workers use none yet."""
+    from registry_pipelines.chain.shared_advisories import CURRENT, publish
+
+    if documents_of(session.config).read(f"advisories/{CURRENT}") is not None:
+        return False
+    return publish(session.config)
+
+
+def _put_aside(state: Path, name: str, path: Path) -> None:
+    target = state / MOVED / name
+    with local_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(target)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _bytes(folder: Path) -> int:
+    return sum(_size(path) for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+
+
+__all__ = ["moved", "shown"]
