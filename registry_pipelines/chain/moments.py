@@ -157,7 +157,7 @@ def open_tag(session: Session, settings: Backup, tag: str) -> Opened:
     return Opened(settings, tag, moment, found)
 
 
-def lock(session: Session, registry: str) -> AbstractContextManager[None]:
+def lock(session: Session, registry: str) -> AbstractContextManager[object]:
     """Held by who writes to the place of a backup or lets go of what is there, under whatever name: a backup takes
     content for kept that another process is about to delete. Raises StateLocked."""
     name = min(each for each in session.config.registries if is_same_place(session, each, registry))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -59,8 +59,8 @@ class _Kept(Protocol):
 
     where: str
 
-    def read(self, act: Callable[[Transaction], T], otherwise: T) -> T:
-        """What is answered; ``otherwise`` where no key was ever given."""
+    def rows(self, query: str, values: Mapping[str, object]) -> Sequence[Row]:
+        """What is found; nothing where no key was ever given."""
         ...
 
     def write(self, act: Callable[[Transaction], T]) -> T:
@@ -90,19 +90,19 @@ class ReleaseKeys:
     def every(self) -> dict[str, Release]:
         """All keys that are known, in the order they were given."""
         query = "SELECT key, image, tag, digest FROM release_keys ORDER BY place"
-        rows = self._kept.read(lambda on: on.rows(query, {}), ())
+        rows = self._kept.rows(query, {})
         return {row["key"]: self._release(row) for row in rows}
 
     def find(self, key: str) -> Release | None:
         """The release of a key; None where this state does not know it."""
         query = "SELECT key, image, tag, digest FROM release_keys WHERE key = :key"
-        rows = self._kept.read(lambda on: on.rows(query, {"key": key}), ())
+        rows = self._kept.rows(query, {"key": key})
         return self._release(rows[0]) if rows else None
 
     def like(self, key: str) -> list[str]:
         """Longer keys that begin as a key does: to say why it names none, never to choose one."""
         query = "SELECT key FROM release_keys WHERE substr(key, 1, :length) = :key AND key <> :key"
-        rows = self._kept.read(lambda on: on.rows(query, {"length": len(key), "key": key}), ())
+        rows = self._kept.rows(query, {"length": len(key), "key": key})
         return sorted(row["key"] for row in rows)
 
     def name(self, releases: Iterable[Release]) -> dict[Release, str]:
@@ -132,12 +132,12 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path, self.where = path, str(path)
 
-    def read(self, act: Callable[[Transaction], T], otherwise: T) -> T:
+    def rows(self, query: str, values: Mapping[str, object]) -> Sequence[Row]:
         if not self._path.exists():
-            return otherwise
+            return ()
         with self._open() as database:
             exists = database.execute("SELECT 1 FROM sqlite_master WHERE name = 'release_keys'").fetchone()
-            return act(Connected(database)) if exists else otherwise
+            return Connected(database).rows(query, values) if exists else ()
 
     def write(self, act: Callable[[Transaction], T]) -> T:
         with local_errors(self._path.parent):
@@ -172,8 +172,8 @@ class _Shared:
         self._database, self.where = database, "shared.database, release_keys"
         database.make(TABLES)
 
-    def read(self, act: Callable[[Transaction], T], otherwise: T) -> T:
-        return self._database.run(act)
+    def rows(self, query: str, values: Mapping[str, object]) -> Sequence[Row]:
+        return self._database.run(lambda on: on.rows(query, values))
 
     def write(self, act: Callable[[Transaction], T]) -> T:
         def alone(on: Transaction) -> T:

@@ -74,7 +74,7 @@ def shown(session: Session) -> StageResult:
     """What the state has, and where. Raises LocalError; as ``SharedState.database`` where it is shared."""
     started = time.monotonic()
     rows = list(_in_database(session) if session.shared else _in_folder(session.config.state))
-    here = [
+    here: list[dict[str, Scalar]] = [
         {"folder": name, "bytes": _bytes(session.config.state / name), "why": why}
         for name, why in OF_THIS_MACHINE.items()
         if (session.config.state / name).is_dir()
@@ -84,7 +84,7 @@ def shown(session: Session) -> StageResult:
     if session.shared:
         tables["workers"] = _workers(session)
         notes = list(session.shared.membership.notes)
-        waiting = sum(1 for _, _, path in _files(session.config.state) if path)
+        waiting = len(list(_files(session.config.state)))
         if waiting:
             notes.append(
                 f"{count_text(waiting, 'file')} of before the database lie in {session.config.state}, and are not "

@@ -88,7 +88,7 @@ class Documents(Protocol):
         """A new folder of this machine for files that become documents; it goes with all that is in it."""
         ...
 
-    def held(self, name: str, what: str, *, do: str = ONCE) -> AbstractContextManager[None]:
+    def held(self, name: str, what: str, *, do: str = ONCE) -> AbstractContextManager[object]:
         """Do something as the only one of all workers. what: another one does that holds it, as ``another process
         updates advisories``. Raises StateLocked at once."""
         ...
@@ -224,7 +224,7 @@ class FolderDocuments:
         with scratch_folder(folder):
             yield folder
 
-    def held(self, name: str, what: str, *, do: str = ONCE) -> AbstractContextManager[None]:
+    def held(self, name: str, what: str, *, do: str = ONCE) -> AbstractContextManager[object]:
         """See Documents."""
         return held_alone(self.path(name), what, do=do)
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -20,6 +20,7 @@ from registry_pipelines.shared.settings import Shared
 if TYPE_CHECKING:  # much works without
     from registry_pipelines.shared.budgets import Budgets
     from registry_pipelines.shared.caches import SharedCaches
+    from registry_pipelines.shared.stored_documents import StoredDocuments
 
 T = TypeVar("T")
 
@@ -76,6 +77,18 @@ class SharedState:
             if self._budgets is None:
                 self._budgets = Budgets(self.database)
             return self._budgets
+
+    def documents(self, folder: Path) -> StoredDocuments:
+        """The documents of the state. folder: of this machine's state, for copies that are read by path. Raises as
+        :attr:`database`."""
+        from registry_pipelines.shared.stored_documents import TABLES, StoredDocuments
+
+        self.database.make(TABLES)
+
+        def held(name: str, what: str, do: str) -> AbstractContextManager[object]:
+            return self.leases.held(name, what, do=do)
+
+        return StoredDocuments(self.database, held, folder / "copies")
 
     def _opened(self, part: Callable[[], T | None]) -> T:
         with self._lock:

@@ -17,10 +17,9 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
-from registry_pipelines.shared.database import Database, Row, Tables, Transaction
-
 from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.files import local_errors
+from registry_pipelines.shared.database import Database, Row, Tables, Transaction
 from registry_pipelines.shared.documents import (
     MOST_BYTES,
     ONCE,
@@ -59,7 +58,7 @@ _READ = (
     "ON p.version = d.version AND d.size <= :most WHERE d.folder = :folder AND d.name = :name ORDER BY p.number"
 )
 
-Held = Callable[[str, str, str], AbstractContextManager[None]]
+Held = Callable[[str, str, str], AbstractContextManager[object]]
 """A lease's name, what another one does that holds it, what to do then."""
 
 
@@ -67,14 +66,14 @@ class StoredDocuments:
     """See Documents. held: takes leases. copies: a folder of this machine for what is read by path. prefix: the folder
     of the state that names are below."""
 
-    def __init__(self, database: Database, held: Held, copies: Path, *, where: str, prefix: str = "") -> None:
-        self._database, self._held, self._copies, self._place, self._prefix = database, held, copies, where, prefix
-        self.where = f"{where} {prefix}".rstrip()
+    def __init__(self, database: Database, held: Held, copies: Path, prefix: str = "") -> None:
+        self._database, self._held, self._copies, self._prefix = database, held, copies, prefix
+        self.where = f"shared.database, {prefix}".removesuffix(", ")
 
     def under(self, folder: str) -> StoredDocuments:
         """See Documents."""
         prefix = self._full(checked_name(folder))
-        return StoredDocuments(self._database, self._held, self._copies, where=self._place, prefix=prefix)
+        return StoredDocuments(self._database, self._held, self._copies, prefix)
 
     def read(self, name: str, *, most: int = MOST_BYTES) -> Document | None:
         """See Documents."""
@@ -147,7 +146,7 @@ class StoredDocuments:
         with scratch_folder(folder):
             yield folder
 
-    def held(self, name: str, what: str, *, do: str = ONCE) -> AbstractContextManager[None]:
+    def held(self, name: str, what: str, *, do: str = ONCE) -> AbstractContextManager[object]:
         """See Documents."""
         return self._held(self._full(checked_name(name)), what, do)
 

@@ -18,6 +18,7 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.report.audit.model import Event
 from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.custody import Chapter, Custody
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.chain.fleet import Fleet, attach_provenance
 from tests.cli.on_fleet import answer, run
 
@@ -154,7 +155,7 @@ def test_what_was_deleted_is_told_by_its_copies_and_then_by_the_logs(fleet: Flee
         time=datetime(2026, 11, 1, 12, tzinfo=UTC), who="mallory", action="delete", registry="us",
         repository="team/app", digest=release.digest, source="log", id="1", operation="DELETE",
     )  # fmt: skip
-    AuditStore(fleet.config.state / "report" / "audit").add([event])
+    AuditStore(FolderDocuments(fleet.config.state / "report" / "audit")).add([event])
     name = f"app:v1.0.0@{release.digest}"
     found = fleet.chain.custody(name)
     assert f"read from the copy at {copy}" in found.notes[0]

@@ -20,6 +20,7 @@ from registry_pipelines.report.audit.model import Event
 from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.html.plots import Plot, Point, draw
 from registry_pipelines.report.metrics.model import Collected, sample
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.chain.fleet import Fleet, start
 from tests.cli.on_fleet import answer
 from tests.patience import patient
@@ -53,7 +54,7 @@ def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
             for day in (1, 2)
             for number in range(3)
         ]  # fmt: skip
-        AuditStore(fleet.config.state / "report" / "audit").add(events)
+        AuditStore(FolderDocuments(fleet.config.state / "report" / "audit")).add(events)
         yield fleet
 
 

@@ -22,6 +22,7 @@ from registry_pipelines.mirror.bundle.receipt import (
 )
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.cli.test_bundle_far import Side
 from tests.cli.test_bundle_near import Gap
 from tests.evidence.conftest import make_key
@@ -99,7 +100,7 @@ def test_a_far_side_that_came_from_a_backup_is_believed_again(make_key: MakeKey,
         told = BundleReceipt(mirror="upstreams", far="a" * 32, sequence=sequence, made_at=made_at, registry="private")
         return sign_receipt(told, make_key("far").signer)
 
-    near = NearState(tmp_path, "upstreams")
+    near = NearState(FolderDocuments(tmp_path), "upstreams")
     taken = [
         near.keep_receipt(receipt(*each)) for each in ((1, 9), (3, 11), (2, 10), (3, 11), (3, 10), (2, 12), (1, 9))
     ]
@@ -108,7 +109,7 @@ def test_a_far_side_that_came_from_a_backup_is_believed_again(make_key: MakeKey,
 
 
 def test_a_receipt_that_lies_about_numbers_moves_them_by_nothing(make_key: MakeKey, tmp_path: Path) -> None:
-    near = NearState(tmp_path, "upstreams")
+    near = NearState(FolderDocuments(tmp_path), "upstreams")
     line = near.line()
     for sequence, number, last in ((1, 10**12, 0), (2, 7, 7)):
         told = BundleReceipt(

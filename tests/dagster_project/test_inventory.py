@@ -10,7 +10,6 @@ import pytest
 
 from dagster_project.definitions import build_definitions
 from registry_pipelines.chain import Chain
-from registry_pipelines.chain.inventory import kept_at
 from registry_pipelines.config import Config, load
 from registry_pipelines.inventory.value import read
 from tests.doubles.aws.front import AwsDouble
@@ -52,8 +51,8 @@ def test_a_night_counts_and_says_what_did_not_answer(aws: AwsDouble, config: Con
     specs = {each.key.to_user_string(): each for each in defs.resolve_all_asset_specs()}
     assert specs["inventory/ecr"].freshness_policy and specs["usage"].freshness_policy
     assert checks(defs) == {"whole": True, "answered": True}
-    kept = read(kept_at(config, "ecr"))
+    kept = read(config.state / "inventory" / "ecr.parquet")
     assert len(kept.frame) == 2 and kept.complete
     aws.deny("ecr:DescribeImages", "ecs:ListClusters")
     assert checks(defs) == {"whole": False, "answered": False}
-    assert [each.what for each in read(kept_at(config, "ecr")).sources[0].unread] == ["team/app"]
+    assert [each.what for each in read(config.state / "inventory" / "ecr.parquet").sources[0].unread] == ["team/app"]

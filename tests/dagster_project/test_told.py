@@ -25,6 +25,7 @@ from registry_pipelines.config import load
 from registry_pipelines.events.aside import read_aside
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.dagster_project.conftest import World, write_settings
 from tests.doubles.aws.front import AwsDouble
 from tests.events.messages import bridge, image_action, replication, scan
@@ -171,7 +172,9 @@ def test_events_shuffled_and_doubled_give_the_partitions_that_listing_gives(told
     assert sorted(asked) == sorted(kept)
     assert told.partitions() == kept
     assert told.waiting() == told.held() == 0
-    assert {each.problem for each in read_aside(told.config.state / "events" / "ecr" / "aside").values()}
+    assert {
+        each.problem for each in read_aside(FolderDocuments(told.config.state / "events" / "ecr" / "aside")).values()
+    }
     by_listing = {release.digest for release in told.chain.releases()}
     assert by_listing == {told.release(key).digest for key in kept}
 

@@ -21,6 +21,7 @@ from registry_pipelines.events.told import Fact, merged, read_told, tell
 from registry_pipelines.registry.client.retries import NEVER, Retries
 from registry_pipelines.registry.ecr.access import AwsAccess
 from registry_pipelines.registry.gar.access import GoogleAccess
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.answers import answered
 from tests.doubles.aws.front import AwsDouble, Html
 from tests.doubles.google import Fault, GoogleCloud
@@ -151,10 +152,10 @@ def test_the_command_line_shows_what_waits_and_what_failed(
 ) -> None:
     path = tmp_path / "registry-pipelines.yaml"
     path.write_text(CONFIG.format(aws=aws.url, queue=queue, google=google.endpoint, subscription=SUBSCRIPTION))
-    state = tmp_path / ".registry-pipelines" / "events" / "ecr"
+    state = FolderDocuments(tmp_path / ".registry-pipelines" / "events" / "ecr")
     failed = {"digest": f"sha256:{'a' * 64}", "repository": "team/app", "registry": "r", "source": "us-west-2"}
-    tell(state / "told.json", [Fact(topic="replication", at="2026-01-02T03:04:05Z", ok=False, said="failed", **failed)])
-    keep_aside(state / "aside", [Received("r", None, "it is no event", b"hello")], at="2026-01-02T03:04:05Z")
+    tell(state, [Fact(topic="replication", at="2026-01-02T03:04:05Z", ok=False, said="failed", **failed)])
+    keep_aside(state.under("aside"), [Received("r", None, "it is no event", b"hello")], at="2026-01-02T03:04:05Z")
     send(queue, image_action(repository="team/app"), replication("FAILED"))
 
     def run(*arguments: str, code: int = 0) -> dict[str, object]:
@@ -190,18 +191,19 @@ def facts() -> list[Fact]:
 def test_what_was_told_is_the_same_in_any_order_and_is_told_once(tmp_path: Path) -> None:
     told = facts()
     assert merged(told, told) == merged([], reversed(told)) == merged(told[7:], told[:7])
-    path = tmp_path / "events" / "told.json"
-    assert tell(path, told) == read_told(path) and tell(path, reversed(told)) == []
-    path.write_text("{")
-    assert tell(path, told[:1]) == told[:1]
+    folder = FolderDocuments(tmp_path / "events")
+    assert tell(folder, told) == read_told(folder) and tell(folder, reversed(told)) == []
+    (tmp_path / "events" / "told.json").write_text("{")
+    assert tell(folder, told[:1]) == told[:1]
 
 
 def test_what_nobody_can_read_is_kept_once_and_in_bounds(tmp_path: Path) -> None:
     message = Received("r", None, "it is no event", b"\xffhello")
-    assert len(keep_aside(tmp_path, [message, message], at="2026")) == 1
-    [kept] = read_aside(tmp_path).values()
+    folder = FolderDocuments(tmp_path)
+    assert len(keep_aside(folder, [message, message], at="2026")) == 1
+    [kept] = read_aside(folder).values()
     assert kept.body == "\\xffhello" and kept.problem == "it is no event"
     for number in range(MAX_ASIDE):
         (tmp_path / f"{number}.json").write_text("")
-    [said] = keep_aside(tmp_path, [Received("r", None, "no", b"other")], at="2026")
+    [said] = keep_aside(folder, [Received("r", None, "no", b"other")], at="2026")
     assert f"{MAX_ASIDE} such are kept already" in said

@@ -15,6 +15,7 @@ from registry_pipelines.infra.ecr.cloud import EcrSettings
 from registry_pipelines.infra.ecr.replicating import Waiting
 from registry_pipelines.infra.ecr.wanted import Wanted
 from registry_pipelines.infra.plan import Plan, make_plan
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.doubles.aws.ecr_policies import EcrPolicies
 from tests.doubles.aws.ecr_replication import Backfill, EcrReplication
 from tests.doubles.aws.front import ACCOUNT
@@ -46,7 +47,7 @@ def settings(ecr: Cloud, infra: dict[str, Any], clock: Clock, *, limit_s: float 
     declared = load(ecr.write(infra)).infra["eu"]
     waiting = Waiting(limit_s=limit_s, sleep=clock.sleep, clock=lambda: clock.now)
     asking = Asking(ecr.calls, account=ACCOUNT, region=REGION)
-    cloud = EcrSettings("eu", asking, state=ecr.folder / "state", waiting=waiting)
+    cloud = EcrSettings("eu", asking, state=FolderDocuments(ecr.folder / "state"), waiting=waiting)
     return cloud, Wanted(declared, account=ACCOUNT, region=REGION).settings
 
 

@@ -18,6 +18,7 @@ from registry_pipelines.report.audit import store as module
 from registry_pipelines.report.audit.counts import count_rows, counted
 from registry_pipelines.report.audit.model import Event
 from registry_pipelines.report.audit.store import AuditStore, only
+from registry_pipelines.shared.documents import FolderDocuments
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -38,7 +39,7 @@ def test_whatever_the_order_and_however_often_the_files_are_the_same(
         patch.setattr(module, "GATHERED", 7)
         patch.setattr(module, "GROUP", 4)
         patch.setattr(module, "MOST_PIECES", 2)
-        store, all_events = AuditStore(Path(folder) / "one"), set[Event]()
+        store, all_events = AuditStore(FolderDocuments(Path(folder) / "one")), set[Event]()
         for run in runs:
             events = [event(number, at=timedelta(hours=9 * hours)) for number, hours in run]
             came, new = store.add(data.draw(st.permutations(events)))
@@ -47,7 +48,7 @@ def test_whatever_the_order_and_however_often_the_files_are_the_same(
         kept = list(store.events())
         assert kept == sorted(all_events, key=lambda each: (each.time, each.id))
         assert {day.isoformat() for day in store.days()} == {each.time.date().isoformat() for each in kept}
-        other = AuditStore(Path(folder) / "other")
+        other = AuditStore(FolderDocuments(Path(folder) / "other"))
         other.add([*kept, *kept])
         assert list(other.events()) == kept
         since = NOON + timedelta(hours=18)
@@ -57,7 +58,7 @@ def test_whatever_the_order_and_however_often_the_files_are_the_same(
 
 
 def test_pandas_reads_the_files_without_us(tmp_path: Path) -> None:
-    store = AuditStore(tmp_path)
+    store = AuditStore(FolderDocuments(tmp_path))
     store.add(event(number, at=timedelta(hours=number)) for number in range(30))
     alone = pd.concat(pd.read_parquet(each) for each in sorted((tmp_path / "days").iterdir()))
     assert (
@@ -70,7 +71,7 @@ def test_pandas_reads_the_files_without_us(tmp_path: Path) -> None:
 
 
 def test_what_raises_while_events_come_keeps_those_before(tmp_path: Path) -> None:
-    store = AuditStore(tmp_path)
+    store = AuditStore(FolderDocuments(tmp_path))
 
     def broken():  # type: ignore[no-untyped-def]
         yield event(1)
@@ -82,7 +83,7 @@ def test_what_raises_while_events_come_keeps_those_before(tmp_path: Path) -> Non
 
 
 def test_a_damaged_day_is_said_and_never_written_over(tmp_path: Path) -> None:
-    store = AuditStore(tmp_path)
+    store = AuditStore(FolderDocuments(tmp_path))
     store.add([event(1)])
     path = tmp_path / "days" / "2026-11-20.parquet"
     path.write_bytes(path.read_bytes()[:200])
@@ -103,7 +104,7 @@ def _another(folder: Path) -> Path:
 
 
 def test_counts_are_those_of_pandas(tmp_path: Path) -> None:
-    store = AuditStore(tmp_path)
+    store = AuditStore(FolderDocuments(tmp_path))
     events = [
         event(number, at=timedelta(minutes=number), who=f"w{number % 4}", action=("push", "pull", "delete")[number % 3])
         for number in range(500)

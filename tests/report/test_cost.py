@@ -16,7 +16,6 @@ from click.testing import CliRunner
 from registry_pipelines.anatomy.kept import keep_classes
 from registry_pipelines.anatomy.report import LayerPart
 from registry_pipelines.chain import Chain
-from registry_pipelines.chain.cost import folder_of
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
@@ -27,6 +26,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.report.cost import CostReport, CostRow
 from registry_pipelines.report.history import months, read_runs, write_run
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.answers import answered
 from tests.chain.fleet import free_ports
 from tests.collect.test_retention import push, push_index
@@ -257,7 +257,7 @@ def test_what_a_store_takes_on_disk_is_what_is_counted(tmp_path: Path) -> None:
         tmp_path / "shelf" / "blobs"
     ]
     assert result.facts["bytes"] == int(told.stdout.split()[0]) - sum(path.stat().st_size for path in folders)
-    assert (folder_of(chain.config) / f"{datetime.now(UTC):%Y-%m-%d}.parquet").is_file()
+    assert (chain.config.state / "report" / "cost" / f"{datetime.now(UTC):%Y-%m-%d}.parquet").is_file()
     (month,) = result.tables["months"]
     assert (month["of"], month["fair_bytes"]) == ("all", result.facts["bytes"])
 
@@ -324,24 +324,24 @@ def report(day: str, size: int, *, usd: float | None = 1.0, whole: bool = True) 
 
 def test_months_are_told_by_their_last_run_and_a_run_of_the_future_is_left_out(tmp_path: Path) -> None:
     for day, size in (("2026-09-30", 1), ("2026-10-01", 2), ("2026-10-31", 3), ("2026-11-05", 4)):
-        write_run(tmp_path, report(day, size))
-    write_run(tmp_path, report("2026-11-05", 5, usd=None, whole=False))  # the same day again
-    write_run(tmp_path, report("2031-01-01", 99))
+        write_run(FolderDocuments(tmp_path), report(day, size))
+    write_run(FolderDocuments(tmp_path), report("2026-11-05", 5, usd=None, whole=False))  # the same day again
+    write_run(FolderDocuments(tmp_path), report("2031-01-01", 99))
     (tmp_path / "2026-11-06.parquet").write_bytes(b"PAR1 torn")
     pq.write_table(pa.table({"other": [1]}), tmp_path / "2026-11-07.parquet")
     (tmp_path / "notes.txt").write_text("not ours")
-    runs, left = read_runs(tmp_path, datetime(2026, 11, 29, tzinfo=UTC))
+    runs, left = read_runs(FolderDocuments(tmp_path), datetime(2026, 11, 29, tzinfo=UTC))
     assert [(each.month, each.fair_bytes, each.usd, each.whole) for each in months(runs, 2)] == [
         ("2026-10", 3, 1.0, True), ("2026-11", 4, 1.0, True),
     ], "a run that could not read all takes nobody's place"  # fmt: skip
-    write_run(tmp_path, report("2026-11-28", 6, usd=None, whole=False))
-    write_run(tmp_path, report("2026-08-28", 7, usd=None, whole=False))
-    runs, _ = read_runs(tmp_path, datetime(2026, 11, 29, tzinfo=UTC))
+    write_run(FolderDocuments(tmp_path), report("2026-11-28", 6, usd=None, whole=False))
+    write_run(FolderDocuments(tmp_path), report("2026-08-28", 7, usd=None, whole=False))
+    runs, _ = read_runs(FolderDocuments(tmp_path), datetime(2026, 11, 29, tzinfo=UTC))
     found = {each.month: (each.fair_bytes, each.whole) for each in months(runs, 9)}
     assert found["2026-11"] == (4, True) and found["2026-08"] == (7, False)
     assert "the run of 2031-01-01 is of a time that is still to come" in left
     assert sum("cannot be read" in each for each in left) == 2 and len(left) == 3
-    assert months(runs, 0) == [] and read_runs(tmp_path / "none", AT)[0].num_rows == 0
+    assert months(runs, 0) == [] and read_runs(FolderDocuments(tmp_path / "none"), AT)[0].num_rows == 0
 
 
 def test_an_inventory_of_many_row_groups_is_read_whole(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.edges import PullEdge
 from registry_pipelines.report.prices import OWN, FilePrices, Price, Tier
 from registry_pipelines.report.transfer import Copies, Pulls, transfer
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.answers import answered
 from tests.doubles.aws.front import Area, AwsDouble, Call
 from tests.doubles.aws.model import Values
@@ -321,7 +322,7 @@ def test_kept_events_say_which_image_and_how_many_bytes(aws: AwsDouble, tmp_path
         *({"action": "layer", "repository": "base", "size": size} for size in (GB, 3 * GB)),
     ]
     events = [Event(time=at, registry="ecr", source="log", id=str(n), **each) for n, each in enumerate(kinds)]
-    AuditStore(tmp_path / ".registry-pipelines" / "report" / "audit").add(events)
+    AuditStore(FolderDocuments(tmp_path / ".registry-pipelines" / "report" / "audit")).add(events)
     aws.deny("cloudwatch:GetMetricData")  # which nobody asks for
     found = ask(config)
     assert found["ok"]

@@ -19,6 +19,7 @@ from registry_pipelines.oci.manifests import Index, Manifest
 from registry_pipelines.progress import Silent
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.shared.documents import FolderDocuments
 from registry_pipelines.transfer.engine import Engine
 from tests.scan.images import push_image, push_platforms
 
@@ -57,7 +58,7 @@ class Far:
 
     @property
     def memory(self) -> FarFolder:
-        return FarFolder(self.folder / "bundles", self.mirror)
+        return FarFolder(FolderDocuments(self.folder / "bundles"), self.mirror)
 
     @property
     def engine(self) -> Engine:

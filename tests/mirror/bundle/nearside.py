@@ -14,6 +14,7 @@ from registry_pipelines.mirror.bundle.making import Made, Making, make_again
 from registry_pipelines.mirror.bundle.near import NearState, brought
 from registry_pipelines.mirror.bundle.receipt import SignedReceipt
 from registry_pipelines.registry.protocol import Place, Registry
+from registry_pipelines.shared.documents import FolderDocuments
 
 MIRROR = "upstreams"
 PART = 20_000
@@ -32,7 +33,7 @@ class Near:
 
     @property
     def state(self) -> NearState:
-        return NearState(self.folder, MIRROR)
+        return NearState(FolderDocuments(self.folder), MIRROR)
 
     def reopen(self, name: str) -> Place:
         self.opened.append(name)

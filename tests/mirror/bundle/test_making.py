@@ -305,7 +305,7 @@ class Stopping(NearState):
     """Ends the process after so many parts."""
 
     def __init__(self, state: NearState, parts: int) -> None:
-        super().__init__(state.folder, state.mirror)
+        super().__init__(state.documents, state.mirror)
         self.parts = parts
 
     def keep(self, progressed: Progressed) -> None:

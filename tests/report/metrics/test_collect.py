@@ -21,7 +21,7 @@ from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.keys import Keyring
-from registry_pipelines.chain.metrics import history, keep
+from registry_pipelines.chain.metrics import keep
 from registry_pipelines.chain.session import Session
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
@@ -31,6 +31,7 @@ from registry_pipelines.report.audit.model import Action, Event
 from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.metrics.model import Collected, Sample, bounded, sample
 from registry_pipelines.report.metrics.prometheus import metrics_server
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.chain.fleet import Fleet, free_ports, push, start
 from tests.needs import needed_module
 from tests.packs import attach_pack
@@ -287,11 +288,12 @@ def test_several_that_collect_at_once_lose_no_row(tmp_path: Path) -> None:
     collected = [Collected(time=NOW, samples=(sample("registry_bytes", at, NOW, registry="us"),)) for at in range(24)]
     with ThreadPoolExecutor(8) as pool:
         assert not any(pool.map(lambda each: keep(session, each), collected))
-    [path] = history(session).glob("*.parquet")
+    folder = session.config.state / "report" / "metrics"
+    [path] = folder.glob("*.parquet")
     assert sorted(pq.read_table(path)["value"].to_pylist()) == list(range(24))
     path.write_bytes(damaged := path.read_bytes()[:-9])
     assert "is damaged" in keep(session, collected[1])
-    [aside] = history(session).glob("*.damaged-*")
+    [aside] = folder.glob("*.damaged-*")
     assert aside.read_bytes() == damaged and pq.read_table(path)["value"].to_pylist() == [1]
 
 
@@ -340,7 +342,7 @@ def test_pulls_and_bytes_given_out_are_those_of_the_last_day(fleet: Fleet) -> No
         event(22, "push", 1, repository="team/tool", size=500),
         event(23, "pull", 1, repository="team/tool"),
     ]
-    AuditStore(fleet.config.state / "report" / "audit").add([*pulled, *given, *others])
+    AuditStore(FolderDocuments(fleet.config.state / "report" / "audit")).add([*pulled, *given, *others])
     _, told = numbers(fleet)
     assert told["repository_pulls", "registry=us repository=team/app"] == 3
     assert told["repository_pulls", "registry=us repository=team/tool"] == 1
