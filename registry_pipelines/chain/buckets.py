@@ -8,11 +8,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Config, Image
-from registry_pipelines.oci.files import held_alone, local_errors, write_file
+from registry_pipelines.shared.documents import Documents
 
 BUCKETS: tuple[str, ...] = tuple(f"{number:02x}" for number in range(256))
 """Their names."""
@@ -43,35 +42,32 @@ def by_bucket(images: Iterable[Image], bucket: str = "") -> dict[str, list[Image
 
 
 class Bucket:
-    """What one kind of sweep keeps of one bucket: small files below the state folder."""
+    """What one kind of sweep keeps of one bucket: small documents of the state."""
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self.folder, self.name = folder, name
+    def __init__(self, documents: Documents, name: str) -> None:
+        self.documents, self.name = documents, name
 
     def read(self, ending: str) -> bytes:
-        """One of its files, ``json`` for example; nothing where it is not there or cannot be read: it is made anew."""
-        try:
-            return (self.folder / f"{self.name}.{ending}").read_bytes()
-        except OSError:
-            return b""
+        """One of them, ``json`` for example; nothing where it is not there: it is made anew. Raises LocalError."""
+        found = self.documents.read(f"{self.name}.{ending}")
+        return found.content if found else b""
 
     def write(self, ending: str, content: bytes) -> None:
-        """Replace one of its files. Raises LocalError, DiskFull."""
-        with local_errors(self.folder):
-            write_file(self.folder / f"{self.name}.{ending}", content, lasting=False)
+        """Replace one of them. Raises LocalError, DiskFull."""
+        self.documents.write(f"{self.name}.{ending}", content, lasting=False)
 
 
 @contextmanager
 def held(session: Session, kind: str, name: str) -> Iterator[Bucket]:
     """Hold one bucket for a sweep. kind: ``rescan`` for example. Raises StateLocked where another process has it."""
     place = kept(session, kind, name)
-    with held_alone(place.folder / f"{name}.lock", f"another process sweeps bucket {name} ({kind})"):
+    with place.documents.held(f"{name}.lock", f"another process sweeps bucket {name} ({kind})"):
         yield place
 
 
 def kept(session: Session, kind: str, name: str) -> Bucket:
     """What is kept of one bucket, for who only reads it."""
-    return Bucket(session.config.state / ("rescan" if kind == "rescan" else f"sweeps/{kind}"), name)
+    return Bucket(session.documents.under("rescan" if kind == "rescan" else f"sweeps/{kind}"), name)
 
 
 __all__ = ["BUCKETS", "Bucket", "bucket_of", "bucket_of_repository", "by_bucket", "filled_buckets", "held", "kept"]

@@ -38,7 +38,7 @@ DOCUMENTS = (
     Kept("drills and fail-overs", ("recover/*.json",)),
     Kept("bundles that were made", ("bundles/near/*.json",)),
     Kept("bundles that were loaded", ("bundles/far/*.json",)),
-    Kept("marks of rescans", ("rescan/*.json",)),
+    Kept("marks of rescans and sweeps", ("rescan/*", "sweeps/*")),
     Kept("backfills that are owed", ("infra/*/owed-backfills.json",)),
 )
 """Documents that are moved as they are. Files of these names are nothing else."""
@@ -154,7 +154,7 @@ def _matching(state: Path, pattern: str) -> list[Path]:
     root = state / pattern.partition("*")[0].rpartition("/")[0]
     with local_errors(state):
         found = [path for path in (root.rglob("*") if root.is_dir() else ()) if path.is_file()]
-        named = [path for path in found if not path.name.startswith(".")]
+        named = [path for path in found if not path.name.startswith(".") and path.suffix != ".lock"]
         return sorted(
             (path for path in named if fnmatchcase(str(path.relative_to(state)), pattern)),
             key=lambda path: (path.stat().st_mtime_ns, path.name),

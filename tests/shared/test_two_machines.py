@@ -82,7 +82,7 @@ def test_a_plan_of_one_is_applied_by_the_other_once(machines: Machines) -> None:
     assert done.ok and done.changed, done
     again = one.collect_approved("us", str(made.digest))
     assert not again.changed and "nothing of it is done twice" in again.notes[0]
-    with pytest.raises(InputError, match="no plan sha256:0+ is kept here"):
+    with pytest.raises(InputError, match=r"no plan sha256:0+ is kept here"):
         other.collect_approved("us", "sha256:" + "0" * 64)
 
 
