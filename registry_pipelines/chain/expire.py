@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from msgspec.structs import replace
 
@@ -33,6 +32,7 @@ from registry_pipelines.recover.model import Backup, Keep
 from registry_pipelines.recover.moment import EXPIRED, Moment, expired_tags, moment_tags, moments_name, stored_name
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.shared.documents import Documents
 from registry_pipelines.threads import Pool
 
 UNSIGNED = "no key of the promoter is here to sign what went: an audit of the place tells these deletions as alerts"
@@ -195,9 +195,9 @@ def _delete(session: Session, settings: Backup, going: _Going) -> list[str]:
     return failed
 
 
-def expiries_folder(session: Session) -> Path:
+def expiries_folder(session: Session) -> Documents:
     """Where it is kept, signed, what `expire` let go."""
-    return session.config.state / "recover" / "expired"
+    return session.documents.under("recover/expired")
 
 
 def _sign(session: Session, settings: Backup, going: _Going) -> bool:

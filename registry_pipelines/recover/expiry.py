@@ -1,14 +1,13 @@
 """What `recover expire` is about to delete: signed before it does, so that an audit knows these deletions for planned.
 
-A DSSE envelope (github.com/secure-systems-lab/dsse) a run, in files of a folder. The moments themselves say what they
-need, but they are gone afterwards.
+A DSSE envelope (github.com/secure-systems-lab/dsse) a run, in documents of the state. The moments themselves say what
+they need, but they are gone afterwards.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from time import time
 
 import msgspec
@@ -19,7 +18,7 @@ from registry_pipelines.evidence.model import Signer, Verifier
 from registry_pipelines.evidence.predicates import EXPIRY_TYPE
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.shared.documents import Documents
 
 SCHEMA = 1
 MOST_BYTES = 256 * 1024 * 1024
@@ -40,43 +39,36 @@ class Expiry(msgspec.Struct, frozen=True, kw_only=True):
     manifests: Mapping[str, tuple[str, ...]]
 
 
-def keep_expiry(folder: Path, expiry: Expiry, signer: Signer) -> None:
+def keep_expiry(folder: Documents, expiry: Expiry, signer: Signer) -> None:
     """Sign and keep one, and drop those that are too old for anybody. Raises LocalError, DiskFull."""
     raw = msgspec.json.encode(expiry)
     name = f"{_NOT_A_NAME.sub('', expiry.made_at)}-{Digest.of(raw).hex[:12]}.json"
-    with local_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_file(folder / name, write_envelope(sign_envelope(raw, signer, payload_type=EXPIRY_TYPE)))
-        for old in folder.glob("*.json"):
-            if old.stat().st_mtime < time() - KEPT_S:
-                old.unlink(missing_ok=True)
+    folder.write(name, write_envelope(sign_envelope(raw, signer, payload_type=EXPIRY_TYPE)))
+    for old in folder.entries():
+        if old.name.endswith(".json") and old.at < time() - KEPT_S:
+            folder.delete(old.name)
 
 
-def kept_expiries(folder: Path, verifier: Verifier, problems: list[str]) -> Iterator[Expiry]:
+def kept_expiries(folder: Documents, verifier: Verifier, problems: list[str]) -> Iterator[Expiry]:
     """Those that a believed promoter's key signed, one in memory at once. problems: gets a sentence for each other."""
-    for path in sorted(folder.glob("*.json")):
+    for each in folder.entries():
         try:
-            yield _read(path, verifier)
-        except (RegistryPipelinesError, OSError) as error:
-            problems.append(f"the record {path.name} of what a backup let go explains nothing: {_why(error)}")
+            if each.name.endswith(".json") and (found := folder.read(each.name, most=MOST_BYTES)):
+                yield _read(found.content, f"{folder.where}/{each.name}", verifier)
+        except RegistryPipelinesError as error:
+            problems.append(f"the record {each.name} of what a backup let go explains nothing: {error.what}")
 
 
-def _why(error: Exception) -> str:
-    return str(getattr(error, "what", "") or getattr(error, "strerror", "") or error)
-
-
-def _read(path: Path, verifier: Verifier) -> Expiry:
-    with path.open("rb") as file:
-        raw = file.read(MOST_BYTES + 1)
-    envelope = read_envelope(raw, where=str(path), max_bytes=MOST_BYTES)
-    signers = verify_envelope(envelope, verifier, where=str(path), payload_type=EXPIRY_TYPE)
+def _read(raw: bytes, where: str, verifier: Verifier) -> Expiry:
+    envelope = read_envelope(raw, where=where, max_bytes=MOST_BYTES)
+    signers = verify_envelope(envelope, verifier, where=where, payload_type=EXPIRY_TYPE)
     verifier.vouching(signers, EXPIRY_TYPE)
     try:
         expiry: Expiry = msgspec.json.decode(envelope.payload, type=ready(Expiry))
     except msgspec.MsgspecError as error:
-        raise SignatureInvalid(f"what is signed is no such record: {error}", where=str(path)) from error
+        raise SignatureInvalid(f"what is signed is no such record: {error}", where=where) from error
     if expiry.schema != SCHEMA:
-        raise InputError(f"it has schema {expiry.schema}", where=str(path))
+        raise InputError(f"it has schema {expiry.schema}", where=where)
     return expiry
 
 

@@ -31,6 +31,7 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import put_tag
 from registry_pipelines.report.audit.model import Event
+from registry_pipelines.shared.documents import FolderDocuments
 from tests.chain.fleet import Fleet, free_ports, push, write_config
 from tests.cli.on_fleet import answer, run
 from tests.doubles.aws.cloudtrail import CloudTrail
@@ -161,7 +162,7 @@ def test_a_record_that_nobody_signed_explains_no_deletion_of_a_backup(audited: F
     place = audited.chain.place("app")
     made = push(place, "latest")
     place.registry.delete_manifest(place.repository, made.digest)
-    folder = audited.config.state / "recover" / "expired"
+    folder = FolderDocuments(audited.config.state / "recover" / "expired")
     signer = load_signer(generate_key(audited.folder / "strange.key").private)
     expiry = Expiry(
         backup="nightly",
