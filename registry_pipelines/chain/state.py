@@ -135,6 +135,7 @@ def _in_folder(state: Path) -> Iterator[dict[str, Scalar]]:
 def _in_database(session: Session) -> Iterator[dict[str, Scalar]]:
     assert session.shared is not None  # noqa: S101  for mypy
     from registry_pipelines.chain.release_keys import ReleaseKeys
+    from registry_pipelines.collect.seen import count_seen
 
     documents = documents_of(session.config)
     every = documents.every() if isinstance(documents, StoredDocuments) else []
@@ -142,6 +143,7 @@ def _in_database(session: Session) -> Iterator[dict[str, Scalar]]:
         mine = [each for each in every if any(fnmatchcase(each.name, name) for name in kept.names)]
         yield _row(kept.what, len(mine), sum(each.size for each in mine))
     yield _row(RELEASE_KEYS, len(ReleaseKeys.of(session.config).every()), 0)
+    yield _row(TAGS_SEEN, count_seen(session.shared.database), 0)
 
 
 def _row(what: str, count: int, size: int) -> dict[str, Scalar]:

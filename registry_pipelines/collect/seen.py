@@ -207,10 +207,17 @@ def move_seen(path: Path, database: Database) -> None:
     shared.alone(put)
 
 
+def count_seen(database: Database) -> int:
+    """Tags that workers wrote down. Raises LocalError."""
+    kept = _Shared(database)
+    [row] = kept.alone(lambda on: on.rows("SELECT COUNT(*) AS count FROM tags_seen", {}))
+    return int(row["count"])
+
+
 def _ago(age: timedelta) -> str:
     if age < timedelta(0):
         return f"at a time that is {age_text(-age.total_seconds())} in the future"
     return f"{age_text(age.total_seconds())} ago"
 
 
-__all__ = ["SeenTags", "move_seen", "tells_nothing"]
+__all__ = ["SeenTags", "count_seen", "move_seen", "tells_nothing"]

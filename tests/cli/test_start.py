@@ -102,6 +102,7 @@ STARTS: dict[str, tuple[list[str], int]] = {
     "admission": (["write", "webhook", "out"], 8),
     "node": (["serve", "--socket", "nowhere"], 8),
     "harden-check": (["--database", "NO_SUCH_VARIABLE"], 8),
+    "state": (["show", "--json"], 0),
     "config": (["check", "--json"], 0),
     "schema": (["scan"], 0),
 }
