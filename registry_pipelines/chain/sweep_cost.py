@@ -107,7 +107,7 @@ def folded_cost(session: Session, *, by: str = "", parquet: Path | None = None) 
     if silent:
         report = replace(report, whole=False)
     else:
-        write_run(folder_of(session.config), report)
+        write_run(folder_of(session), report)
     result = result_of(session.config, report, by or ("team" if session.config.report.teams else "repository"), parts)
     return replace(result, reasons=_once([*result.reasons, *silent]), ok=result.ok and not silent)
 

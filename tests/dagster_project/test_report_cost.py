@@ -10,7 +10,6 @@ import dagster as dg
 from dagster_project.assets.report_cost import charts
 from dagster_project.definitions import build_definitions
 from registry_pipelines.chain import Chain
-from registry_pipelines.chain.cost import folder_of
 from registry_pipelines.config import Config, load
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
@@ -52,7 +51,7 @@ def test_a_night_is_kept_charted_and_held_against_the_budget(tmp_path: Path) -> 
     assert checks == {"whole": True, "budget": True}
     assert shown["usd_per_month of vision"] == shown["usd_per_month"] > 4
     assert "vision" in shown["chart"] and "EUR" in shown["over_time"] and shown["images"] == 1
-    assert len(list(folder_of(config).glob("*.parquet"))) == 1
+    assert len(list((config.state / "report" / "cost").glob("*.parquet"))) == 1
     checks, shown = night(configured(tmp_path, 1))
     assert checks == {"whole": True, "budget": False}
     (tmp_path / "content" / "team" / "vision" / "app" / "index.json").write_text("{")
