@@ -19,7 +19,7 @@ from registry_pipelines.chain.quarantine import alone
 from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.seen import SeenTags
-from registry_pipelines.errors import InputError, StateLocked
+from registry_pipelines.errors import InputError, LocalError, SignatureInvalid, StateLocked
 from registry_pipelines.events.notifications import received_lines
 from registry_pipelines.infra.ecr.owed import Owed
 from registry_pipelines.mirror.bundle.far import FarFolder
@@ -84,6 +84,36 @@ def test_a_plan_of_one_is_applied_by_the_other_once(machines: Machines) -> None:
     assert not again.changed and "nothing of it is done twice" in again.notes[0]
     with pytest.raises(InputError, match=r"no plan sha256:0+ is kept here"):
         other.collect_approved("us", "sha256:" + "0" * 64)
+
+
+def test_a_plan_that_somebody_changed_is_not_applied(machines: Machines) -> None:
+    app = machines.fleet.chain.place("app")
+    for number in range(2):
+        push(app, f"v{number}", version=str(number))
+    Session(machines.fleet.config, Silent()).keys.signer("promoter")
+    one, other = machines.chain("one"), machines.config("other")
+    made = one.retention_plan("us")
+    documents = documents_of(other).under("collect/plans")
+    name = f"{str(made.digest).partition(':')[2]}.json"
+    plan = documents.read(name)
+    assert plan
+    documents.write(name, plan.content.replace(b'"registry"', b'"registry" ', 1))
+    with pytest.raises(SignatureInvalid, match="the signature is another plan's"):
+        Chain(other).collect_approved("us", str(made.digest))
+    documents.delete(f"{name}.sig")
+    with pytest.raises(SignatureInvalid, match="the plan is not signed"):
+        Chain(other).collect_approved("us", str(made.digest))
+
+
+def test_a_key_that_somebody_gave_another_release_is_refused(postgres_url: str, tmp_path: Path) -> None:
+    database = worker(postgres_url).database
+    keys = ReleaseKeys(tmp_path, database)
+    [(release, key)] = keys.name([Release("app", "v1", Digest.of(b"good"))]).items()
+    evil = {"digest": str(Digest.of(b"evil"))}
+    database.run(lambda on: on.change("UPDATE release_keys SET digest = :digest", evil))
+    with pytest.raises(LocalError, match="is written with another release"):
+        keys.find(key)
+    assert keys.name([release])[release] != key
 
 
 def test_what_one_keeps_the_other_finds(machines: Machines) -> None:
