@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.chain import Chain
-from registry_pipelines.chain.buckets import bucket_of, bucket_of_repository, held, kept
+from registry_pipelines.chain.buckets import bucket_of, bucket_of_repository, held
 from registry_pipelines.chain.sweeps import found_in, sweep
 from registry_pipelines.cli import main
 from registry_pipelines.errors import SignatureInvalid, StateLocked
@@ -109,7 +109,7 @@ def test_cost_of_buckets_together_is_the_cost_of_the_whole(fleet: Fleet) -> None
     assert parts.ok and parts.facts["bytes"] == whole.facts["bytes"] and parts.rows == whole.rows
     again = chain.sweep("cost", bucket=bucket_of_repository("us", "team/app"))
     assert again.facts["repositories"] >= 1
-    (kept(chain._session, "cost", "00").folder / "00.json").unlink()
+    (chain.config.state / "sweeps" / "cost" / "00.json").unlink()
     torn = chain.swept("cost")
     assert not torn.ok and "bucket 00 was never swept" in torn.reasons
 
@@ -118,13 +118,13 @@ def test_what_is_kept_is_signed_and_another_file_is_refused(fleet: Fleet, tmp_pa
     promoted(fleet, "v1.0.0", "eu", "gcp")
     assert fleet.chain.sweep("drift").facts["unsigned"] == 0
     name = bucket_of(fleet.config.images["app"])
-    place = kept(fleet.chain._session, "drift", name)
     part = found_in(fleet.chain._session, "drift", name)
     assert part and part.signed and part.statement.rows == 2 and part.statement.whole
     all_rows = tmp_path / "all.parquet"
     assert fleet.chain.swept("drift", parquet=all_rows).ok
     assert pq.read_table(all_rows).num_rows == 2
-    file = place.folder / f"{name}.parquet"
+    folder = fleet.config.state / "sweeps" / "drift"
+    file = folder / f"{name}.parquet"
     good = file.read_bytes()
     file.write_bytes(good + b"x")
     with pytest.raises(SignatureInvalid, match="another file's"):
@@ -132,10 +132,10 @@ def test_what_is_kept_is_signed_and_another_file_is_refused(fleet: Fleet, tmp_pa
     told = fleet.chain.swept("drift")
     assert not told.ok and told.facts["broken"] == 1 and "another file's" in told.reasons[0]
     file.write_bytes(good)
-    other = next(each for each in place.folder.glob("*.sig") if each.stem != name)
-    (place.folder / f"{name}.sig").write_bytes(other.read_bytes())
+    other = next(each for each in folder.glob("*.sig") if each.stem != name)
+    (folder / f"{name}.sig").write_bytes(other.read_bytes())
     assert not fleet.chain.swept("drift").ok
-    (place.folder / f"{name}.sig").unlink()
+    (folder / f"{name}.sig").unlink()
     assert fleet.chain.swept("drift").facts["unsigned"] == 1
 
 
