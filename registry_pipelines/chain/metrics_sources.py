@@ -16,7 +16,6 @@ from registry_pipelines.config import Image
 from registry_pipelines.errors import InputError, ManifestInvalid, RegistryPipelinesError
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.report.metrics.model import SKEW, Sample, largest, sample
 
