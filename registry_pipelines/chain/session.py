@@ -83,10 +83,12 @@ class Session:
         """What images are copied and built with: journal, receipts and known manifests below the state folder, or in
         what workers share. Limits are on the registries of :attr:`places`. receipts: False for what
         writes none, and needs no key for them; a machine without the promoter's key writes them without a signature.
-        Raises InputError for a key that cannot be read."""
+        Raises InputError for a key that cannot be read, LocalError for a clock that has gone wrong."""
         from registry_pipelines.transfer.engine import Engine
 
         signer = self.keys.at_hand("promoter", make=False) if receipts else None
+        if self.shared is not None and signer is not None:
+            self.shared.membership.check()
         return Engine(
             state=self.config.state / "transfer",
             shared=self.shared,

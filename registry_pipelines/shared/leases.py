@@ -11,7 +11,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from registry_pipelines.errors import LocalError, StateLocked
 from registry_pipelines.shared.database import ALIVE, Database, Tables, Transaction
@@ -33,6 +33,7 @@ _TAKE = f"""INSERT INTO leases (name, owner, member, since) VALUES (:name, :owne
 _LEAVE = "DELETE FROM leases WHERE name = :name AND owner = :owner"
 _HOLDER = f"""SELECT members.host, members.process, clock() - leases.since AS age, leases.owner, {ALIVE} AS alive
     FROM leases JOIN members ON members.name = leases.member WHERE leases.name = :name"""  # noqa: S608 - ours
+_SWEEP = "DELETE FROM leases WHERE NOT EXISTS (SELECT 1 FROM members WHERE members.name = leases.member)"
 _MINE = "SELECT owner FROM leases WHERE member = :member"
 
 FIRST_PAUSE_S = 0.05
@@ -121,6 +122,11 @@ class Leases:
         """End it; whether it was still ours. A database that does not answer is not waited for: the others find out.
         within: done in the same transaction where it was ours."""
         return self._leave(lease, within)
+
+    def sweep(self) -> None:
+        """Forget those of workers that ended so long ago that nobody knows them; not waited for."""
+        with suppress(LocalError):
+            self._database.run(lambda database: database.change(_SWEEP, {}), patient=False)
 
     def ask(self) -> None:
         """A sign of life now, after which each lease knows whether it is lost."""

@@ -136,10 +136,10 @@ class Membership:
 
         def join(database: Transaction) -> None:
             database.change("LOCK TABLE members IN SHARE ROW EXCLUSIVE MODE", {})
-            others = _members(database, "name <> :name", {"name": self.name})
+            others = _members(database, f"name <> :name AND {ALIVE}", {"name": self.name})
             self._check_layout(database, others)
             self._check_project(database)
-            self._check_configuration(database, [each for each in others if each.alive])
+            self._check_configuration(database, others)
             database.change(_PUT, values)
             forget = f"DELETE FROM members WHERE seen < clock() - :kept AND NOT ({ALIVE})"  # noqa: S608 - ours
             database.change(forget, {"kept": KEPT_S})
@@ -159,7 +159,7 @@ class Membership:
     def _check_layout(self, database: Transaction, others: Sequence[Member]) -> None:
         mine, stored = self._worker.layout, _stored(database)
         self._check_stored(stored)
-        older = [each for each in others if each.alive and each.layout < mine]
+        older = [each for each in others if each.layout < mine]
         if older:
             raise StateLocked(
                 f"{count_text(len(older), 'worker')} of an older layout still at work on the shared state: "

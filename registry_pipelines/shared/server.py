@@ -271,7 +271,7 @@ _CLOCK = "EXTRACT(EPOCH FROM clock_timestamp())::float8"
 @functools.cache
 def _query(statement: str) -> str:
     """A statement of ours, with psycopg's form of named parameters, and Postgres' clock."""
-    return re.sub(r"(?<!:):(\w+)", r"%(\1)s", statement).replace("clock()", _CLOCK)
+    return re.sub(r"(?<!:):(\w+)", r"%(\1)s", statement.replace("%", "%%")).replace("clock()", _CLOCK)
 
 
 def _address(url: str) -> dict[str, str | int]:

@@ -52,6 +52,7 @@ class SharedState:
                     leases = Leases(database, lambda: self.membership)
                     membership = Membership(database, self.settings, self._worker, beaten=leases.renewed)
                     database.make(TABLES)
+                    leases.sweep()
                 except BaseException:
                     database.close()
                     raise
@@ -132,6 +133,7 @@ class SharedState:
 
 _OPEN: dict[tuple[int, str, str, str], SharedState] = {}
 _OPENING = threading.Lock()
+os.register_at_fork(after_in_child=_OPEN.clear)  # connections are the parent's, and so is its name
 
 
 def open_shared(settings: Shared, *, configuration: str = "", place: str = "") -> SharedState | None:

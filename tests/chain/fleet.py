@@ -20,7 +20,7 @@ from registry_pipelines.evidence.predicates import PROVENANCE_TYPE
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
-from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptFolder, pre_authentication_encoding
+from registry_pipelines.transfer.delivery.receipts import Receipt, pre_authentication_encoding
 from tests.scan.images import push_image
 
 SETTINGS = """\
@@ -165,7 +165,7 @@ def start(folder: Path, stack: ExitStack) -> Fleet:
 
 def check_receipt(chain: Chain, place: Place, tag: str) -> None:
     """What was found at a place is on record here, signed by a key the configuration trusts."""
-    store = ReceiptFolder(chain.config.state / "transfer" / "receipts")
+    store = chain._session.receipts()
     receipt = store.load(place, place.registry.resolve(place.repository, tag).digest)
     assert isinstance(receipt, Receipt)
     envelope = json.loads(receipt.envelope)

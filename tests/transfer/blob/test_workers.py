@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Barrier
 from typing import TYPE_CHECKING
@@ -19,7 +20,9 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.closure.discovery import discover
+from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.delivery.plan import Job
+from registry_pipelines.transfer.delivery.shared import SharedRefusals
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
 from tests.doubles.link import Link
@@ -67,6 +70,27 @@ def test_of_three_workers_one_sends_and_the_others_find_or_mount(
     assert target.bytes_in() < size + 10 * HEADS
 
 
+def test_what_one_worker_found_another_does_not_ask_again(
+    postgres_url: str, source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
+) -> None:
+    """Manifests by digest, and what a target had when it was read back; each with a folder of its own."""
+    graphs.image(source.place("app"), b"layer", tag="v1")
+    for name, asked in (("a", True), ("b", False)):
+        source.forget()
+        target.forget()
+        shared = worker(postgres_url)
+        copy_closure(
+            source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path / name, shared=shared)
+        )
+        shared.close()
+        assert bool(source.count("GET", "/manifests/")) == asked
+        assert bool(target.count("HEAD", "/blobs/")) == asked
+    refusals = [SharedRefusals(worker(postgres_url).database) for _ in range(2)]
+    refusals[0].learn("registry.example")
+    assert [each.refused_on("registry.example") for each in refusals] == [datetime.now(UTC).date().isoformat()] * 2
+    assert refusals[1].refused_on("other.example") == ""
+
+
 @pytest.mark.peer("docker-registry")
 def test_a_killed_worker_is_gone_on_by_one_elsewhere_at_once(
     postgres_url: str,
@@ -86,6 +110,7 @@ def test_a_killed_worker_is_gone_on_by_one_elsewhere_at_once(
         assert link.up < LARGE + PART_BYTES + 20 * HEADS
 
 
+@pytest.mark.long
 def test_where_the_courier_is_killed_too_another_waits_for_the_silence(
     postgres_url: str, source: Counted, target: Counted, graphs: Graphs, tmp_path: Path
 ) -> None:
