@@ -18,8 +18,8 @@ from registry_pipelines.oci.decoding import ready
 
 AT_ONCE = 4
 """Steps at once at a registry unless the configuration says: copies are many threads each."""
-ALONE = {"start": 1, "rescan": 1}
-"""Pools of no registry, and their limits: starts are timed, and buckets of a rescan share processors."""
+ALONE = {"start": 1, "rescan": 1, "sweep": 1}
+"""Pools of no registry, and their limits: starts are timed, and runs that sweep a fleet share processors."""
 INTERVAL_S = 300
 
 
