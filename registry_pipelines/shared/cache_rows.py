@@ -44,8 +44,6 @@ _OLD = """DELETE FROM caches_entries AS gone USING (
         AND (counted.total > :most OR counted.used < clock() - :age)
     RETURNING gone.digest, gone.stored, gone.content IS NULL AS apart"""
 _KNOWN = "SELECT DISTINCT digest FROM caches_entries WHERE digest = ANY(:digests) AND content IS NULL"
-_SUMS = """SELECT kind, COUNT(*) AS entries, SUM(stored) AS stored, SUM(size) AS size FROM caches_entries
-    GROUP BY kind ORDER BY kind"""
 _DUE = """SELECT COALESCE(MAX(at), 0) < clock() - :every AS due FROM caches_swept"""
 
 
@@ -65,15 +63,6 @@ class Gone(NamedTuple):
     entries: int
     stored: int
     digests: tuple[Digest, ...]
-
-
-class Kind(NamedTuple):
-    """How much there is of one kind. stored, size: bytes, as kept and as unpacked."""
-
-    kind: str
-    entries: int
-    stored: int
-    size: int
 
 
 def find(database: Database, kind: str, name: str) -> Entry | None:
@@ -124,12 +113,6 @@ def unknown(database: Database, digests: Iterable[Digest]) -> list[Digest]:
     return [digest for digest in wanted if digest not in found]
 
 
-def sums(database: Database) -> list[Kind]:
-    """How much there is, by kind."""
-    rows = database.run(lambda transaction: list(transaction.rows(_SUMS, {})), patient=False)
-    return [Kind(row["kind"], int(row["entries"]), int(row["stored"]), int(row["size"])) for row in rows]
-
-
 def due(database: Database, every_s: float) -> bool:
     """Whether nobody swept for so long."""
     [row] = database.run(lambda transaction: list(transaction.rows(_DUE, {"every": every_s})), patient=False)
@@ -156,14 +139,12 @@ __all__ = [
     "TABLES",
     "Entry",
     "Gone",
-    "Kind",
     "drop",
     "drop_old",
     "due",
     "find",
     "put",
     "small",
-    "sums",
     "swept",
     "unknown",
 ]

@@ -35,6 +35,7 @@ from registry_pipelines.shared.cache_bytes import Packed, Source, unpacked
 from registry_pipelines.shared.cache_rows import Entry
 from registry_pipelines.shared.cache_sweep import Swept, key_of, sweep
 from registry_pipelines.shared.outages import Outage
+from registry_pipelines.stores.store import need_stores, open_store
 from registry_pipelines.threads import Pool
 
 if TYPE_CHECKING:
@@ -109,7 +110,10 @@ class SharedCaches:
         age_s: float,
     ) -> None:
         """store: its address, empty without one. scratch: a folder of this machine for entries on their way.
-        most_bytes, age_s: packed bytes of all entries together, and how long one is kept that nobody used."""
+        most_bytes, age_s: packed bytes of all entries together, and how long one is kept that nobody used. Raises
+        ToolMissing: there is a store, and what opens it is not installed."""
+        if store:
+            need_stores()
         self._database_of, self._leases_of, self._address, self._scratch = database, leases, store, scratch
         self._most_bytes, self._age_s = most_bytes, age_s
         self._looks_at = time.monotonic() + SWEEP_LOOK_S * random.random()  # noqa: S311 - no secret
@@ -281,16 +285,14 @@ class SharedCaches:
         with self._lock:
             self._waiting.discard(future)
 
-    def sweep(self, *, age_s: float | None = None) -> Swept | None:
-        """Take away what is old or too much; None where another worker does it now, or something is away. age_s: in
-        place of what was given at first."""
+    def sweep(self) -> Swept | None:
+        """Take away what is old or too much; None where another worker does it now, or something is away."""
         lease = self._asked(lambda _: self._leases_of().attempt("caches sweep"), None)
         if lease is None:
             return None
         try:
-            age_s, now = self._age_s if age_s is None else age_s, datetime.now(UTC)
-            store = self.store()
-            done = sweep(self.database(), store, most_bytes=self._most_bytes, age_s=age_s, now=now)
+            store, now = self.store(), datetime.now(UTC)
+            done = sweep(self.database(), store, most_bytes=self._most_bytes, age_s=self._age_s, now=now)
             rows.swept(self.database())
         except RegistryError as error:
             self._away["store"].begins(error)
@@ -355,12 +357,8 @@ class SharedCaches:
             return None
         with self._lock:
             if self._store is None:
-                from registry_pipelines.stores.store import open_store
-
                 try:
                     self._store = open_store(self._address, timeout_s=STORE_TIMEOUT_S, retry_s=STORE_RETRY_S)
-                except ToolMissing:
-                    raise
                 except RegistryPipelinesError as error:
                     self._away["store"].begins(error)
             return self._store

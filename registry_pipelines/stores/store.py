@@ -356,7 +356,7 @@ def open_store(
 
     Raises InputError: no such address; ToolMissing: ``obstore`` is not installed.
     """
-    _need("obstore", "stores", "object stores are read and written with it")
+    need_stores()
     from obstore.exceptions import BaseError
     from obstore.store import LocalStore, from_url
 
@@ -399,6 +399,11 @@ def _keep_arenas_few() -> None:
     library has no such call."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+
+
+def need_stores() -> None:
+    """Raises ToolMissing: what opens stores is not installed; for who opens one later, where nobody would be told."""
+    _need("obstore", "stores", "object stores are read and written with it")
 
 
 def _need(module: str, extra: str, why: str) -> None:
@@ -474,4 +479,4 @@ def _plain(text: str) -> str:
     return _SECRET.sub(r"\1", text)
 
 
-__all__ = ["ObjectStore", "StoreReader", "Stored", "open_store"]
+__all__ = ["ObjectStore", "StoreReader", "Stored", "need_stores", "open_store"]

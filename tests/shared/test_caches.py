@@ -227,7 +227,7 @@ def test_what_is_old_or_too_much_goes_and_nothing_else(postgres_url: str, store_
         True
     ] * 3
     assert len(objects(store)) == 3
-    done = mine.sweep(age_s=0.0)
+    done = worker(postgres_url, store=store_url, caches=CacheSettings(max_age=Duration(seconds=0))).caches.sweep()
     assert done is not None
     assert done.entries == 3
     assert objects(store) == ["caches/v1/notes.txt"]
