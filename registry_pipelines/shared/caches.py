@@ -269,8 +269,10 @@ class SharedCaches:
                 self.sweep()
 
     def _later(self, act: Callable[[], None]) -> None:
-        """Do it in the background; here where too much waits already."""
-        if self._closed or len(self._waiting) >= MOST_WAITING:
+        """Do it in the background; here where too much waits already. Once this is closed nobody asks for it."""
+        if self._closed:
+            return
+        if len(self._waiting) >= MOST_WAITING:
             act()
             return
         future = self._pool.submit(act)
@@ -338,7 +340,8 @@ class SharedCaches:
         """Let the next one in, once what was kept is there. These were given to the pool before, so one of its threads
         has each of them, or had."""
         wait(sending)
-        self._leases_of().leave(lease)
+        if not self._closed:  # else it went with this worker's membership
+            self._leases_of().leave(lease)
 
     # Where they are
 
@@ -366,7 +369,7 @@ class SharedCaches:
     def _asked(self, act: Callable[[Database], T], otherwise: T) -> T:
         """What the database says; ``otherwise`` while it is away."""
         away = self._away["database"]
-        if not away.asks():
+        if self._closed or not away.asks():
             return otherwise
         try:
             answer = act(self.database())
