@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.deployments.objects import ROOT
+from tests.needs import needed_module
 
 COMPOSE = ROOT / "deploy" / "compose"
 IMAGE = "registry.example.com/platform/registry-pipelines@sha256:" + "1" * 64
@@ -56,6 +57,10 @@ def test_compose_takes_it_and_nothing_may_do_more_than_it_must(peer: Callable[[s
             assert mount["type"] == "volume" or mount["read_only"], (name, mount)
         if "DAGSTER_HOME" in service["environment"]:
             assert service["environment"]["REGISTRY_PIPELINES_STATE"] == "/state"
+    # The role that everything uses is not the server's own.
+    assert services["postgres"]["environment"]["POSTGRES_USER"] != "registry_pipelines"
+    own = services["postgres"]["environment"]["POSTGRES_PASSWORD"]
+    assert not [name for name in OURS if own in json.dumps(services[name])]
     published = [port for service in services.values() for port in service.get("ports", ())]
     assert [(port["host_ip"], port["target"]) for port in published] == [("127.0.0.1", 3000)]
     # Keys are written by who makes them, and read by all others.
@@ -68,3 +73,26 @@ def test_compose_takes_it_and_nothing_may_do_more_than_it_must(peer: Callable[[s
         *("postgres", "redis", "tables", "code", "keys"),
     }
     assert services["worker"]["deploy"]["replicas"] == 3
+
+
+def test_the_role_that_all_use_owns_its_two_databases_and_nothing_else(
+    postgres_programs: Path, postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the database's image runs the file, once, with psql and the environment of the container."""
+    psycopg = needed_module("psycopg", "postgres")
+    monkeypatch.setenv("DATABASE_PASSWORD", "it's")
+    psql = [postgres_programs / "psql", "-v", "ON_ERROR_STOP=1", "-d", postgres_url, "-f", COMPOSE / "databases.sql"]
+    done = subprocess.run(psql, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        try:
+            for name in ("dagster", "registry_pipelines"):
+                with psycopg.connect(postgres_url, user="registry_pipelines", password="it's", dbname=name) as own:
+                    own.execute("CREATE TABLE it (number INT)")
+            rights = "rolsuper, rolcreatedb, rolcreaterole, rolreplication"
+            found = server.execute(f"SELECT {rights} FROM pg_roles WHERE rolname = 'registry_pipelines'")
+            assert found.fetchall() == [(False, False, False, False)]
+        finally:
+            server.execute("DROP DATABASE dagster")
+            server.execute("DROP DATABASE registry_pipelines")
+            server.execute("DROP ROLE registry_pipelines")
