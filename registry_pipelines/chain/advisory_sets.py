@@ -241,10 +241,12 @@ def standing(state: Path, *, now: datetime, config: Config | None = None) -> Sta
     )
 
 
-def exported(state: Path, target: Path, *, now: datetime) -> StageResult:
+def exported(state: Path, target: Path, *, now: datetime, config: Config | None = None) -> StageResult:
     """Write the set in use to one file; ``digest`` is the file's sha256. Raises AdvisoriesMissing (there is none),
     DiskFull, LocalError."""
     started = time.monotonic()
+    if config is not None:
+        brought(config)
     chosen = current_set(state)
     if chosen is None:
         raise AdvisoriesMissing("no advisory set was fetched or imported here", do=UPDATE.partition(",")[0])

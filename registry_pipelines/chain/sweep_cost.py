@@ -10,6 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from registry_pipelines.chain.buckets import Bucket, bucket_of_repository
 from registry_pipelines.chain.cost import cost_of, folder_of, manifests_of, result_of
 from registry_pipelines.chain.inventory import read, reader_of
@@ -105,7 +107,7 @@ def folded_cost(session: Session, *, by: str = "", parquet: Path | None = None) 
         join(parts).write(parquet)
     report = cost_of(session, parts)
     if silent:
-        report = replace(report, whole=False)
+        report = msgspec.structs.replace(report, whole=False)
     else:
         write_run(folder_of(session), report)
     result = result_of(session.config, report, by or ("team" if session.config.report.teams else "repository"), parts)

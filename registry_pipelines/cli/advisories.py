@@ -59,7 +59,8 @@ def export(options: Options, file: Path) -> None:
     """Write the set in use to one FILE, for the other side of an air gap."""
     from registry_pipelines.chain.advisory_sets import exported
 
-    answer(options, exported(options.state.parent, file, now=datetime.now(UTC)))
+    config = options.config_if_any()
+    answer(options, exported(options.state.parent, file, now=datetime.now(UTC), config=config))
 
 
 @advisories_group.command("import", short_help="Use the set of an exported file, or of OSV's all.zip.")

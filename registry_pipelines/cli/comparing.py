@@ -41,6 +41,10 @@ def diff(options: Options, before: str, after: str) -> None:
 
     config = options.config_if_any()
     state = options.state.parent
+    if config is not None and config.shared.database:
+        from registry_pipelines.chain.shared_advisories import brought  # one machine needs none
+
+        brought(config)
     source = advisory_source(state, config.advisories.source if config else None)
     with located(options, [before, after]) as ([old, new], _), options.progress() as progress:
         found = compare(old, new, state=state, advisories=source, progress=progress)
