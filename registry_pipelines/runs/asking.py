@@ -187,7 +187,10 @@ def _key(server: Server, job: Mapping[str, str], about: str) -> str:
         return about
     if not about:
         if keys:
-            raise InputError(f"{job['pipelineName']} runs for one of {len(keys)}", do="Say for which, as `app:v1.0.0`")
+            raise InputError(
+                f"which of {len(keys)} is meant is not said: {job['pipelineName']} is about one",
+                do="Say for which, as `app:v1.0.0`",
+            )
         return ""
     found = [each for each in keys if each.startswith(f"{about}@") or _short(about, each)]
     if len(found) == 1:
