@@ -17,6 +17,7 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.release_keys import SHORT_KEY
 from registry_pipelines.config.location import History
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.progress import count_text
 from registry_pipelines.release import Release
 
 ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
@@ -65,7 +66,7 @@ def _runs(found: Going, instance: dg.DagsterInstance, settings: History, now: da
     stands_on, live = _StandsOn(instance), set(release_keys(instance)).difference(found.partitions)
     for record in _old(instance, now - settings.runs, found):
         if len(found.runs) >= settings.most:
-            found.notes.append(f"{settings.most} runs at most in one night: older ones may be left")
+            found.notes.append(f"{count_text(settings.most, 'run')} at most in one night: older ones may be left")
             return
         run, ended = record.dagster_run, record.end_time or record.update_timestamp.timestamp()
         if ended > (now - settings.runs).timestamp():

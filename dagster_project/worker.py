@@ -36,7 +36,7 @@ def make_app(home: str) -> Celery:
     launcher = InstanceRef.from_dir(home).run_launcher
     if not isinstance(launcher, WatchedCelery):
         raise InputError(
-            f"{type(launcher).__name__} launches runs, and no Celery",
+            f"runs are launched by {type(launcher).__name__}, and no Celery",
             where=f"{home}/dagster.yaml",
             do="Write run_launcher: {module: dagster_project.celery_launcher, class: WatchedCelery}",
         )

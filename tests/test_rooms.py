@@ -7,7 +7,7 @@ import pytest
 from tests.rooms import PAGE, page
 
 ROOT = PAGE.parents[1]
-FOLDERS = ("registry_pipelines", "dagster_project", "tests", "docs", "benchmarks", "findings")
+FOLDERS = ("registry_pipelines", "dagster_project", "tests", "docs", "benchmarks", "findings", "deploy")
 
 
 def test_the_picture_of_imports_is_that_of_the_code() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from registry_pipelines.errors import RegistryPipelinesError, TlsFailed
 from registry_pipelines.hardening.asking import Site
 from registry_pipelines.hardening.model import Finding, broken, kept, unknown
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.client.origins import is_loopback
 
 PROBE = "registry-pipelines/harden-check"
@@ -81,10 +82,11 @@ def examine_webhook(address: str, name: str, ca: Path | None) -> Finding:
     except OSError as error:
         return unknown(rule, address, f"no answer: {error}", do="Ask from within the cluster")
     left_s = ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()
+    days = count_text(int(max(0, left_s) / 86400), "day")
     if left_s < LASTS_S:
         do = "Replace it now; it is read again by itself"
-        return broken(rule, address, f"its certificate ends in {max(0, left_s) / 86400:.0f} days", do=do)
-    return kept(rule, address, f"its certificate is trusted, for {left_s / 86400:.0f} days")
+        return broken(rule, address, f"its certificate ends in {days}", do=do)
+    return kept(rule, address, f"its certificate is trusted, for {days}")
 
 
 def examine_failure_policy(policy: str) -> Finding:

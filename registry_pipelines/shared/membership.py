@@ -207,8 +207,9 @@ class Membership:
         newer = [each for each in different if since.get(each.configuration, age_s) < age_s]
         overlap_s = max((since[each.configuration] for each in newer), default=0.0)
         if overlap_s > ROLLOUT_S:
+            since_when = count_text(round(overlap_s / 60), "minute")
             raise StateLocked(
-                f"another configuration is at work on the shared state since {overlap_s / 60:.0f} minutes: "
+                f"another configuration is at work on the shared state since {since_when}: "
                 + _named(newer, places=True),
                 where="shared.database",
                 do="Start this worker with the configuration that the others have, or give it a database of its own; "
@@ -216,7 +217,7 @@ class Membership:
             )
         self.notes = (
             f"workers of the shared state have different configurations: {_named(different, places=True)}; "
-            f"after {ROLLOUT_S / 60:.0f} minutes the older one is refused",
+            f"after {count_text(round(ROLLOUT_S / 60), 'minute')} the older one is refused",
         )
 
     def _clock_s(self, *, patient: bool = True) -> float:

@@ -535,7 +535,10 @@ def test_a_webhook_is_a_secret_and_its_token_never_goes_without_tls(tmp_path: Pa
     [found] = problems(tmp_path, text, HOOK="http://chat.example/s3cret", HOOK_TOKEN="w0rd")
     assert found == ":11: notify.token: would be sent without TLS; the address of `webhook` begins with https:// then"
     [found] = problems(tmp_path, SMALL + "notify: {token: '${HOOK_TOKEN}', events: [refused]}\n", HOOK_TOKEN="w0rd")
-    assert "unknown value `refused`; there are: break-glass, denied, failed, held, revoked, vulnerable" in found
+    assert (
+        "unknown value `refused`; there are: break-glass, denied, failed, held, revoked, run-failed, stale, vulnerable"
+        in found
+    )
     [found] = problems(tmp_path, SMALL + "notify: {token: '${HOOK_TOKEN}', command: ['']}\n", HOOK_TOKEN="w0rd")[1:]
     assert found == ":11: notify.token: is sent to `webhook`, and there is none"
 
