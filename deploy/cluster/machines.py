@@ -15,6 +15,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -332,6 +333,11 @@ class Cluster:
         )
 
     def _make_database(self) -> None:
+        if _postgres_user() and (closed := closed_to_others(self.folder)):
+            raise NotReady(
+                f"{closed} is closed to other users, and Postgres, which does not run as root, needs its folder "
+                "below it; name another one (--keep, or TMPDIR)"
+            )
         data, secret = self.folder / "postgres" / "data", self.folder / "postgres" / "password"
         secret.touch(mode=0o600)
         secret.write_text(self._password)
@@ -456,6 +462,11 @@ def merged(settings: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, An
         old = found.get(name)
         found[name] = merged(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
     return found
+
+
+def closed_to_others(folder: Path) -> Path | None:
+    """The first of a folder and those above it that other users cannot go through; None where they can."""
+    return next((each for each in [*reversed(folder.parents), folder] if not each.stat().st_mode & stat.S_IXOTH), None)
 
 
 def _listens(port: int) -> bool:

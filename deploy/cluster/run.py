@@ -11,6 +11,7 @@ which goes at the end unless --keep names one.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -23,7 +24,7 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP))  # what is in deploy belongs to the checkout, not to the package
 
-from deploy.cluster.machines import HOST, Cluster, Missing, NotReady, until  # noqa: E402
+from deploy.cluster.machines import HOST, Cluster, Missing, NotReady, closed_to_others, until  # noqa: E402
 from deploy.cluster.runs import Run, launch, runs, table  # noqa: E402
 from registry_pipelines.chain import Chain  # noqa: E402
 from registry_pipelines.cli.demo_bases import push_demo_bases  # noqa: E402
@@ -47,6 +48,9 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="an empty folder for what the machines have")
     parser.add_argument("--once", action="store_true", help="end when the demonstration is done")
     options = parser.parse_args()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # each line when it is said, in a pipe, too
+    print("Starting Postgres, Redis, the registries, Dagster and the workers ...")
     try:
         with (
             _folder(options.keep) as folder,
@@ -77,7 +81,10 @@ def _folder(kept: Path | None) -> Iterator[Path]:
             raise NotReady(f"{kept} is not empty; name another folder")
         yield kept
         return
-    with tempfile.TemporaryDirectory(prefix="registry-pipelines-cluster-") as folder:
+    # Postgres runs as another user where this is root: TMPDIR is often a folder of one user alone.
+    closed = not os.getuid() and closed_to_others(Path(tempfile.gettempdir()).resolve())
+    place = "/var/tmp" if closed else None  # noqa: S108  the folder in it has a name of its own, made by mkdtemp
+    with tempfile.TemporaryDirectory(prefix="registry-pipelines-cluster-", dir=place) as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
 
@@ -95,12 +102,12 @@ def demonstrate(cluster: Cluster) -> list[Run]:
     push_demo_bases(config, Chain(config))
     images = [name for name, image in config.images.items() if image.made_here is not None]
     _run(cluster, [("build", name) for name in images])
-    print(f"{len(images)} built; their releases are found by the push sensor ...", flush=True)
+    print(f"{len(images)} built; their releases are found by the push sensor ...")
     until("a run of every release has ended", lambda: _released(cluster, images), seconds=LONGEST_S)
     jobs = [name for name, wanted in (("nightly_sync", config.syncs), ("retention", config.retention)) if wanted]
     _run(cluster, [(job, "") for job in jobs])
     found = runs(cluster)
-    print(f"\n{table(found)}\n\n{_summary(found)}", flush=True)
+    print(f"\n{table(found)}\n\n{_summary(found)}")
     return [run for run in found if run.status != "SUCCESS" and run.outcome != "denied"]
 
 
@@ -137,7 +144,7 @@ def _stay(cluster: Cluster) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
-    print(f"\nThe UI is at {cluster.url} until Ctrl-C", flush=True)
+    print(f"\nThe UI is at {cluster.url} until Ctrl-C")
     ended.wait()
 
 
