@@ -58,7 +58,7 @@ def changes_at(place: Place, tag: str, found: Anatomy, takes: Callable[[str], bo
     tags = [each for each in list_tags(place, ALL).every if takes(each)]
     newest = tag if tag and takes(tag) else ""
     named = earlier_tags(tags, newest, count)
-    images, notes = read_releases(place, named, Platform.parse(found.platform))
+    images, notes = read_releases(place, named, Platform.written(found.platform))
     digests = [image.descriptor.digest for _, image in images]
     if Digest(found.digest) in digests:
         images = images[digests.index(Digest(found.digest)) :]

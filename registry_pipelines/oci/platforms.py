@@ -21,6 +21,8 @@ _ARCHITECTURES = {
 _PLAIN = (("amd64", "v1"), ("arm64", "v8"), ("arm64", "8"))
 """Variants that mean the same as none."""
 _PART = re.compile(r"[A-Za-z0-9_.-]+\Z")
+_UNNAMED = "unnamed"
+"""In words, of an image whose config names no platform."""
 
 
 class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -43,6 +45,14 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         if architecture == "arm64" and variant == "v8":
             variant = ""
         return cls(os=parts[0].lower(), architecture=architecture, variant=variant)
+
+    @classmethod
+    def written(cls, text: str) -> Platform:
+        """Read what ``str`` wrote, also of an image whose config names no platform or the system alone. Raises
+        PlatformInvalid."""
+        if "/" in text:
+            return cls.parse(text)
+        return cls(os="" if text == _UNNAMED else text, architecture="")
 
     @classmethod
     def here(cls) -> Platform:
@@ -73,7 +83,7 @@ class Platform(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return (self.os, self.architecture) == ("unknown", "unknown")
 
     def __str__(self) -> str:
-        return "/".join(part for part in (self.os, self.architecture, self.variant) if part) or "unnamed"
+        return "/".join(part for part in (self.os, self.architecture, self.variant) if part) or _UNNAMED
 
     def matches(self, other: Platform) -> bool:
         """Whether an image for ``other`` could be started where this one is asked for; an empty variant here matches

@@ -50,6 +50,14 @@ def test_a_release_tells_what_is_inside_without_a_layer_that_the_scan_read(world
     assert again.metadata["changed"].value is False
 
 
+def test_an_image_whose_config_names_no_platform_has_advice(world: World) -> None:
+    place = Place(world.chain.registry("source"), "team/app")
+    push_image(place, [DEBIAN, dist_info("calm", "1.0")], tag="v0", architecture="")
+    image = push_image(place, [DEBIAN, dist_info("calm", "1.0"), CACHE], tag="v1", architecture="")
+    told = world.chain.image_advice(world.chain.release_of_key(world.add("app", "v1", image.digest)))
+    assert told.facts["platform"] == "unnamed" and told.facts["moved_bytes"] > 0
+
+
 def test_limits_of_the_policy_are_a_check_and_the_verdict_has_the_advice(world: World, settings: Path) -> None:
     raw = yaml.safe_load(settings.read_text())
     name = raw["images"]["app"].get("policy", "default")

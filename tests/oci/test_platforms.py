@@ -84,5 +84,11 @@ def test_an_explicit_v8_of_an_index_serves_arm64() -> None:
     assert offered.matches(Platform(os="linux", architecture="arm64"))
 
 
+@pytest.mark.parametrize(("os", "architecture"), [("", ""), ("linux", ""), ("linux", "amd64")])
+def test_what_a_poor_config_names_is_written_and_read(os: str, architecture: str) -> None:
+    platform = Platform(os=os, architecture=architecture)
+    assert Platform.written(str(platform)) == platform
+
+
 def test_this_machine() -> None:
     assert Platform.here().os == machine.system().lower()
