@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -140,11 +141,28 @@ def _summary(found: Sequence[Run]) -> str:
     return f"{len(found)} runs; {', '.join(parts)}"
 
 
+def write_environment(cluster: Cluster) -> Path | None:
+    """What the first worker has in its environment and a terminal has not, as a file for a shell; for its owner's eyes.
+    None without a worker."""
+    if not cluster.workers:
+        return None
+    worker = cluster.workers[0]
+    own = {name: value for name, value in worker.environment.items() if os.environ.get(name) != value}
+    file = worker.folder / "environment"
+    file.touch(mode=0o600)
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in {**own, SERVER: cluster.url}.items()]
+    file.write_text("\n".join(lines) + "\n")
+    return file
+
+
 def _stay(cluster: Cluster) -> None:
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: ended.set())
+    file = write_environment(cluster)
     print(f"\nThe UI is at {cluster.url} until Ctrl-C")
+    if file:
+        print(f"Commands in another terminal, as {file.parent.name}:  . {file}; .venv/bin/registry-pipelines status")
     ended.wait()
 
 

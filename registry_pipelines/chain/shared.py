@@ -67,7 +67,9 @@ def digest_of(config: Config) -> str:
         shared=Shared(),
         registries=registries,
     )
-    said = repr(bare).replace(str(config.path.parent), "")
+    # Files below `state` (an access log) are below each machine's own folder, which may lie beside the configuration.
+    below = repr(config.state / "x")[: -len("x')")]
+    said = repr(bare).replace(below, "PosixPath('state/").replace(str(config.path.parent), "")
     return hashlib.sha256(said.encode()).hexdigest()
 
 

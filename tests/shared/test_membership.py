@@ -133,6 +133,14 @@ def test_a_configuration_is_the_same_wherever_it_lies_and_without_its_secrets(tm
 
     assert digest("a") == digest("b", REGISTRY_PIPELINES_STATE="/var/x") == digest("c", f"# a word\n{CONFIG}")
     assert digest("a") != digest("d", CONFIG.replace("auto", "manual"))
+    # A file of each machine's own: the access log that an embedded registry writes.
+    logs = CONFIG.replace(
+        "kind: distribution, host: registry.example",
+        "kind: embedded, port: 5601, access_log: .registry-pipelines/here.jsonl",
+    )
+    assert digest("e", logs) == digest("f", logs, REGISTRY_PIPELINES_STATE="/var/x")
+    assert digest("e", logs) == digest("f", logs, REGISTRY_PIPELINES_STATE=str(tmp_path / "f" / "own"))
+    assert digest("e", logs) != digest("g", logs.replace("here.jsonl", "there.jsonl"))
 
 
 def test_the_environment_says_what_the_file_does_not(tmp_path: Path) -> None:
