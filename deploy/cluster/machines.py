@@ -364,7 +364,7 @@ class Cluster:
         make_keys(self.config, self.state("registries"))
         for process in (self.code, self.webserver, self.daemon, *self.workers):
             state = self.state(process.name)
-            state.mkdir(parents=True, exist_ok=True)
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
             if made.is_dir() and not (state / "keys").exists():
                 shutil.copytree(made, state / "keys")
 

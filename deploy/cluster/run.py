@@ -29,6 +29,7 @@ from deploy.cluster.machines import HOST, Cluster, Missing, NotReady, closed_to_
 from deploy.cluster.runs import Run, launch, runs, table  # noqa: E402
 from registry_pipelines.chain import Chain  # noqa: E402
 from registry_pipelines.cli.demo_bases import push_demo_bases  # noqa: E402
+from registry_pipelines.cli.running import ADDRESS  # noqa: E402
 from registry_pipelines.config import FILE_NAME, Config, load  # noqa: E402
 from registry_pipelines.config.machine import SERVED_BY, STATE  # noqa: E402
 from registry_pipelines.errors import RegistryPipelinesError  # noqa: E402
@@ -150,7 +151,7 @@ def write_environment(cluster: Cluster) -> Path | None:
     own = {name: value for name, value in worker.environment.items() if os.environ.get(name) != value}
     file = worker.folder / "environment"
     file.touch(mode=0o600)
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in {**own, SERVER: cluster.url}.items()]
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in {**own, ADDRESS: cluster.url}.items()]
     file.write_text("\n".join(lines) + "\n")
     return file
 

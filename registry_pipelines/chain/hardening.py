@@ -57,11 +57,14 @@ def _files(config: Config) -> Iterator[Finding]:
     keys = [each.key for _, each in config.signing.told() if each.key]
     yield from examine_keys(dict.fromkeys([*keys, config.signing_key, config.state / "keys"]))
     if config.shared.database:
-        if config.signing.generate:
+        key = config.signing_key
+        if config.signing.generate and not key.exists():
             do = "Make them once (`sign --generate-key`), and give every worker the same as a secret, or a key service"
-            yield broken("keys-given", "signing.generate", "each worker would sign with a key of its own", do=do)
+            yield broken(
+                "keys-given", str(key), "is not here, and no worker makes one that the others do not know", do=do
+            )
         else:
-            yield kept("keys-given", "signing.generate", "keys are given")
+            yield kept("keys-given", "signing", "keys are given")
     yield examine_configuration(config.path)
     yield examine_state(config.state)
 

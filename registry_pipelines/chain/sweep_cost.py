@@ -102,7 +102,7 @@ def folded_cost(session: Session, *, by: str = "", parquet: Path | None = None) 
 
     parts, silent = inventories(session)
     if not parts:
-        raise InputError("no bucket was swept", do="Run `registry-pipelines sweep cost`")
+        raise InputError("no bucket was swept", do="Run `registry-pipelines sweep run cost`")
     if parquet is not None:
         join(parts).write(parquet)
     report = cost_of(session, parts)

@@ -97,6 +97,9 @@ def harden_check(
     verdict = worst(found)
     if options.as_json:
         print_json({"verdict": verdict, "findings": [_row(each) for each in found]})
+    else:
+        counts = [f"{sum(each.verdict == word for each in found)} {word}" for word in _WORDS]
+        console().print(", ".join(counts), markup=False)
     if code := _CODES[verdict]:
         sys.exit(code)
 

@@ -76,7 +76,7 @@ def list_runs(
     if options.as_json:
         print_json({"runs": [msgspec.to_builtins(each) for each in found]})
     else:
-        console().print(rows_table([_row(each) for each in found], title="runs"))
+        console().print(rows_table([_row(each) for each in found], title="runs") if found else "no runs")
 
 
 @runs.command("show", short_help="Show one run, and why it failed.")

@@ -24,8 +24,12 @@ def examine_user() -> Finding:
 
 def examine_keys(paths: Iterable[Path]) -> Iterator[Finding]:
     """Private keys; folders with all that is in them. Public keys (``.pub``, certificates) are passed over."""
+    seen: set[Path] = set()
     for path in paths:
         for each in _files(path):
+            if each in seen:
+                continue
+            seen.add(each)
             if each.suffix in (".pub", ".crt", ".pem") and b"PRIVATE KEY" not in _beginning(each):
                 continue
             found = _mode(each)

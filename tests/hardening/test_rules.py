@@ -18,6 +18,7 @@ from click.testing import CliRunner
 
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.hardening.asking import Site
 from registry_pipelines.hardening.doors import examine_failure_policy, examine_webhook
 from registry_pipelines.hardening.files import examine_configuration, examine_keys, examine_state, examine_user
@@ -280,3 +281,18 @@ def test_the_command_over_a_configuration(tmp_path: Path, monkeypatch: pytest.Mo
     assert found["registry-tls", "registries.far (registry.invalid)"] == "broken"
     assert found["webserver-hidden", f"http://{anybody.address}"] == "broken"
     assert not list((tmp_path / "a").rglob("uploads/*")), "what was begun is cancelled"
+
+
+def test_workers_are_given_their_key_and_it_is_looked_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The configuration of one machine, `generate: true` and all, is good on several where each has the key."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REGISTRY_PIPELINES_BROKER", raising=False)
+    monkeypatch.setenv("REGISTRY_PIPELINES_DATABASE", "postgresql://nobody@127.0.0.1:1/none")
+    Path("registry-pipelines.yaml").write_text("registries: {}\nsigning: {generate: true}\n")
+    without = CliRunner().invoke(main, ["harden-check"])
+    assert "BROKEN  keys-given" in without.stdout and "no worker makes one" in without.stdout
+    generate_key(tmp_path / ".registry-pipelines" / "keys" / "signing.key")
+    given = CliRunner().invoke(main, ["harden-check"])
+    assert "kept    keys-given" in given.stdout and given.stdout.count("keys-private") == 1
+    last = given.stdout.splitlines()[-1].split(", ")
+    assert [each.partition(" ")[2] for each in last] == ["kept", "broken", "unknown"]

@@ -128,3 +128,5 @@ def test_the_command_takes_the_token_from_the_environment_and_shows_it_nowhere(p
     done = CliRunner().invoke(main, ["runs", "list"], env={**env, "REGISTRY_PIPELINES_DAGSTER_TOKEN": TOKEN})
     assert done.exit_code == 0 and "denied" in done.output and TOKEN not in done.output
     assert proxy.seen[0]["Authorization"] == f"Bearer {TOKEN}"
+    proxy.answer = (200, json.dumps({"data": {"runsOrError": {**runs, "results": []}}}).encode())
+    assert CliRunner().invoke(main, ["runs", "list"], env=env).output == "no runs\n"
