@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -55,10 +56,11 @@ def _identities(config: Config) -> Keyless | None:
 
 
 class Keyring:
-    """Reads keys at first use and keeps them; ``signing.generate`` makes a missing one. Safe for many threads."""
+    """Reads keys at first use and keeps them; ``signing.generate`` makes a missing one. Safe for many threads. before:
+    called each time a key is given to sign with; it raises where nothing may be signed, as with a wrong clock."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, before: Callable[[], None] = lambda: None) -> None:
+        self._config, self._before = config, before
         self._signers: dict[Path | str, Signer] = {}
         self._lock = threading.Lock()
 
@@ -79,7 +81,7 @@ class Keyring:
 
     def at_hand(self, role: Role, *, make: bool = True) -> Signer | None:
         """The key of a role, None where its file is not here. make: where the configuration says so. Raises InputError
-        for one that cannot be read, or that nobody believes any more."""
+        for one that cannot be read, or that nobody believes any more; LocalError for a wrong clock."""
         service, path = self._config.kms_of(role), self._config.signing_key_of(role)
         name = service.address if service else path
         if name is None:
@@ -91,7 +93,9 @@ class Keyring:
                     return None
                 self._refuse_ended(signer, str(name))
                 self._signers[name] = signer
-            return self._signers[name]
+            found = self._signers[name]
+        self._before()
+        return found
 
     def _in_file(self, role: Role, *, make: bool) -> Signer | None:
         from registry_pipelines.evidence.keys import load_signer

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from registry_pipelines.chain.attesting import attest
@@ -23,6 +24,7 @@ from registry_pipelines.chain.result import WAITS, Scalar, StageResult, held_tex
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import PromotionDenied, PromotionHeld
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE, roles_for
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.promote import channels, verdicts
 from registry_pipelines.promote.documents import Policy, Promotion
 from registry_pipelines.promote.interventions import GLASS
@@ -35,6 +37,9 @@ from registry_pipelines.promote.starts import read_starts, starts_within
 from registry_pipelines.registry.platforms import images_of, read_entries
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.release import Release
+
+PROMOTION_WAIT_S = 300.0
+"""For others who move the same channel: a promotion reads all evidence of a release, which takes seconds."""
 
 NEXT = "the next channel is "
 """How the note begins that says where a release goes on to."""
@@ -117,7 +122,9 @@ def promote(
     """Move a channel tag to a release, because somebody asks. by: who; the account of this process unless told.
     channel: which, of an image with several. until: as :func:`judge` has it. Without, notes tell which replicas still
     have the other release. Raises PromotionDenied with every reason, InputError."""
-    return _promoted(session, release, channel_for(session, release, channel), by or account(), until)
+    own = channel_for(session, release, channel)
+    with _moving(session, release, own) as still:
+        return _promoted(session, release, own, by or account(), until, still=still)
 
 
 def promote_automatically(session: Session, release: Release) -> StageResult:
@@ -157,9 +164,10 @@ def _automatically(session: Session, release: Release, channel: Channel) -> Stag
     own = f"images.{image.name}" + (f".channels.{channel.name}" if len(image.order) > 1 else "")
     why = f"{own} has `promote: manual`"
     if channel.promote == "auto":
-        newer = channels.newer_on(place, release, verifier, channel=channel.name)
-        if not newer:
-            return _promoted(session, release, channel, None)
+        with _moving(session, release, channel) as still:  # the look and the move are one: another may promote now
+            newer = channels.newer_on(place, release, verifier, channel=channel.name)
+            if not newer:
+                return _promoted(session, release, channel, None, still=still)
         why = f"{channel.name} names {newer}, a higher version: going back is for a person to ask"
     with denials_with_next_steps(session, release, channel=channel.name):
         done = promoted_already(session, release, channel)
@@ -191,7 +199,31 @@ def promoted_already(session: Session, release: Release, channel: Channel) -> Pr
     )
 
 
-def _promoted(session: Session, release: Release, channel: Channel, by: Person | None, until: str = "") -> StageResult:
+@contextmanager
+def _moving(session: Session, release: Release, channel: Channel) -> Iterator[Callable[[], None]]:
+    """As the only one who moves a channel, of all processes that share the state; others are waited for. What it gives
+    raises StateLocked where another took over meanwhile."""
+    place = session.source(release)
+    name = Digest.of(f"{place} {channel.name}".encode()).hex[:2]  # few lock files, however many channels
+    what = "another process promotes"
+    with session.alone(f"promote/{name}", what, do="Try again", wait_s=PROMOTION_WAIT_S) as lease:
+        yield lease.check if lease else _nothing
+
+
+def _nothing() -> None:
+    """A lock file is nobody else's before its process ended."""
+
+
+def _promoted(
+    session: Session,
+    release: Release,
+    channel: Channel,
+    by: Person | None,
+    until: str = "",
+    *,
+    still: Callable[[], None],
+) -> StageResult:
+    """still: raises where somebody else may move the channel now."""
     started = time.monotonic()
     image = session.image(release.image)
     from registry_pipelines.chain.moving import check_tag_moves  # most who load this promote nothing
@@ -208,6 +240,7 @@ def _promoted(session: Session, release: Release, channel: Channel, by: Person |
             order=image.order,
             now=session.now(),
             by=by,
+            still=still,
         )
     result = _result(release, done, started, by)
     notes = [*result.notes, no_release_note(image, release.tag)]

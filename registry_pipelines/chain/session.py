@@ -57,7 +57,7 @@ class Session:
         self.shared = _shared_of(config)
         """What many workers have together, where the configuration names it; opened when it is first used."""
         self.places = Places(config)
-        self.keys = Keyring(config)
+        self.keys = Keyring(config, self._check_clock)
         self._memory: dict[str, Registry] | None = None
         self._bases: dict[str, tuple[float, tuple[KnownBase, ...]]] = {}
 
@@ -79,6 +79,11 @@ class Session:
         """What stages keep in the state for the next run, on whatever machine that is."""
         return documents_of(self.config)
 
+    def _check_clock(self) -> None:
+        """Raise LocalError where workers share a state, and this one's clock is not theirs."""
+        if self.shared is not None:
+            self.shared.membership.check()
+
     def engine(self, *, receipts: bool = True) -> Engine:
         """What images are copied and built with: journal, receipts and known manifests below the state folder, or in
         what workers share. Limits are on the registries of :attr:`places`. receipts: False for what
@@ -87,8 +92,6 @@ class Session:
         from registry_pipelines.transfer.engine import Engine
 
         signer = self.keys.at_hand("promoter", make=False) if receipts else None
-        if self.shared is not None and signer is not None:
-            self.shared.membership.check()
         return Engine(
             state=self.config.state / "transfer",
             shared=self.shared,
@@ -103,15 +106,15 @@ class Session:
         return cast("ReceiptStore", receipts_of(self.config.state / "transfer", self.shared))
 
     def alone(
-        self, name: str, what: str, *, do: str = "Wait for it; once is enough"
+        self, name: str, what: str, *, do: str = "Wait for it; once is enough", wait_s: float = 0.0
     ) -> AbstractContextManager[Lease | None]:
         """Do something as the only one: of all workers by a lease where they share a state, else of this machine by the
         lock ``NAME.lock`` in the state folder. name: what is done to what, as ``collect/HOST``. what: another does that
-        holds it. The lease is for who goes on for long, and asks it between steps. Raises StateLocked at once,
-        LocalError."""
+        holds it. wait_s: how long to wait for it; unless told it is refused at once. The lease is for who goes on for
+        long, and asks it between steps. Raises StateLocked, LocalError."""
         if self.shared is not None:
-            return self.shared.leases.held(name, what, do=do)
-        return held_alone(self.config.state / f"{name}.lock", what, do=do)
+            return self.shared.leases.held(name, what, do=do, wait_s=wait_s)
+        return held_alone(self.config.state / f"{name}.lock", what, do=do, wait_s=wait_s)
 
     def image(self, name: str) -> Image:
         """An image of the configuration. Raises InputError with the closest name."""
@@ -216,5 +219,7 @@ class Session:
         return self.keys.trusted()
 
     def now(self) -> datetime:
-        """The time that policies are applied at."""
+        """The time that policies are applied at. Raises LocalError where this machine's clock is known to be wrong."""
+        if self.shared is not None and self.shared.joined:
+            self._check_clock()
         return datetime.now(UTC)

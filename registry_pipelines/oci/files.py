@@ -6,12 +6,16 @@ import errno
 import fcntl
 import os
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from registry_pipelines.errors import DiskFull, LocalError, StateLocked
+
+LOCK_PAUSE_S = 0.05
+"""Between two looks at a lock that another process has, by who waits for it."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -53,10 +57,13 @@ def local_errors(where: Path | str) -> Iterator[None]:
 
 
 @contextmanager
-def held_alone(lock: Path, what: str, *, do: str = "Wait for it; once is enough", own: bool = False) -> Iterator[None]:
+def held_alone(
+    lock: Path, what: str, *, do: str = "Wait for it; once is enough", own: bool = False, wait_s: float = 0.0
+) -> Iterator[None]:
     """Hold a lock file, made when it is missing, as the only process. what: another process does that holds it, as
     ``another process updates advisories``. own: of this user alone, for whoever may read such a file can hold it, too
-    (flock(2)). Raises StateLocked at once, LocalError."""
+    (flock(2)). wait_s: how long to wait for it; unless told it is refused at once. Raises StateLocked, LocalError."""
+    until = time.monotonic() + wait_s
     mode = 0o600 if own else 0o666
     with local_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
@@ -64,13 +71,21 @@ def held_alone(lock: Path, what: str, *, do: str = "Wait for it; once is enough"
     try:
         if own:
             os.fchmod(descriptor, mode)  # it may be from before
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StateLocked(what, where=str(lock.parent), do=do) from error
+        while not _locked(descriptor):
+            if time.monotonic() >= until:
+                raise StateLocked(what, where=str(lock.parent), do=do)
+            time.sleep(LOCK_PAUSE_S)
         yield
     finally:
         os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -55,6 +55,7 @@ def promote(
     order: Sequence[Channel] = (),
     now: datetime | None = None,
     by: Person | None = None,
+    still: Callable[[], None] = lambda: None,
 ) -> Promotion:
     """Point ``channel`` at exactly ``release.digest``; a rollback is the promotion of an earlier release.
 
@@ -65,7 +66,8 @@ def promote(
     moment for example, the channel goes back to what it named. Killed between 3 and 4, the next call finishes. Of two
     who ask for one release, the second finds it promoted, by the first.
     order: all channels of the image; a channel that is not among them stands alone. by: who asked; None where nobody
-    did: then the record names the signing key.
+    did: then the record names the signing key. still: asked before the record is signed and before the tag
+    moves; raises where somebody else may move the channel now.
     Raises PromotionDenied (every reason; the tag is where it was), of which PromotionHeld is one (what the policy or
     the channel asks for is still to come), TagImmutable (``channel`` is a version tag), Unavailable (another program
     moves the channel), NotFound, RegistryError.
@@ -93,7 +95,9 @@ def promote(
             break_glass=asked.glass,
         )
         predicate = msgspec.json.decode(encode_json(record))
+        still()
         made = attest_once(place, asked.top.descriptor, PROMOTION_TYPE, predicate, signer, known=asked.known)
+        still()
         put_tag(place, asked.top, channel)
         gate_keeper.look_back(asked, made.descriptor.digest)
         return Promotion(record, made.descriptor.digest, changed=True, verdict=asked.verdict, accepted=asked.accepted)

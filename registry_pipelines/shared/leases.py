@@ -84,6 +84,7 @@ class Leases:
         self._database, self._membership = database, membership
         self._held: dict[str, Lease] = {}
         self._lock = threading.Lock()
+        self._inside = threading.local()
 
     @property
     def silence_s(self) -> float:
@@ -104,13 +105,29 @@ class Leases:
         with who holds it, also at the end of the block where the lease was lost within; LocalError."""
         lease = Lease(self, name)
         self._take(lease, what, do, wait_s)
+        inside = self._blocks()
+        inside.append(lease)
         try:
             yield lease
         except BaseException:
             self._leave(lease)
             raise
+        finally:
+            inside.remove(lease)  # of the thread that began, whoever ends a generator
         if not self._leave(lease):
             raise _lost(name)
+
+    def guard(self, database: Transaction) -> None:
+        """Inside a transaction of a thread that is in blocks of :meth:`held`: nobody takes those leases until it is
+        kept. Raises StateLocked where somebody has: then what would be written is older than what the other wrote."""
+        for lease in self._blocks():
+            lease.guard(database)
+
+    def _blocks(self) -> list[Lease]:
+        if not hasattr(self._inside, "leases"):
+            self._inside.leases = []
+        found: list[Lease] = self._inside.leases
+        return found
 
     def attempt(self, name: str, *, within: Within = _nothing) -> Lease | None:
         """A lease at once, or None when another lives that holds it; ended with :meth:`leave`. within: done in the same

@@ -111,6 +111,8 @@ class Membership:
         self.notes: tuple[str, ...] = ()
         """What a person should know who looks, though nothing is refused."""
         self._database, self._settings, self._worker, self._beaten = database, settings, worker, beaten
+        self._refused: StateTooNew | None = None
+        self._told = (0.0, 0.0)
         self._closed = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="shared-sign-of-life", daemon=True)
         self._join()
@@ -133,6 +135,7 @@ class Membership:
             "clock_s": clock_s,
             "silence_s": self.silence_s,
         }
+        self._row = values
 
         def join(database: Transaction) -> None:
             database.change("LOCK TABLE members IN SHARE ROW EXCLUSIVE MODE", {})
@@ -228,7 +231,9 @@ class Membership:
         )
         answered_at = self._worker.clock()
         theirs = float(row["now"])
-        return asked_at - theirs if theirs < asked_at else answered_at - theirs if theirs > answered_at else 0.0
+        ahead_s = asked_at - theirs if theirs < asked_at else answered_at - theirs if theirs > answered_at else 0.0
+        self._told = (ahead_s, self._worker.clock() - _running_s())
+        return ahead_s
 
     def _check_clock(self, clock_s: float) -> None:
         most_s = self._settings.clock_difference.total_seconds()
@@ -241,8 +246,19 @@ class Membership:
             )
 
     def check(self) -> None:
-        """Raise LocalError where this machine's clock has gone wrong meanwhile; before what bears a time is signed."""
-        self._check_clock(self._clock_s())
+        """Raise LocalError where this machine's clock has gone wrong meanwhile, or the database's; before something is
+        decided or signed that bears its time. The database is asked in each sign of life, and here only where the clock
+        was set since: how long this machine runs tells that."""
+        self.require()
+        ahead_s, started_at = self._told
+        set_by_s = self._worker.clock() - _running_s() - started_at
+        if abs(ahead_s + set_by_s) > self._settings.clock_difference.total_seconds():
+            self._check_clock(self._clock_s())
+
+    def require(self) -> None:
+        """Raise StateTooNew where workers of a newer layout took over, while this one stood still."""
+        if self._refused is not None:
+            raise self._refused
 
     def members(self) -> list[Member]:
         """Who works on the state, and who did within a day; the last sign of life first."""
@@ -257,16 +273,21 @@ class Membership:
             self.beat()
 
     def beat(self) -> bool:
-        """A sign of life now; False when the database did not answer."""
+        """A sign of life now; False when the database did not answer, or this worker may not go on."""
         try:
             values = {"name": self.name, "clock_s": self._clock_s(patient=False)}
             self._database.run(lambda database: self._write(database, values), patient=False, probe=True)
+        except StateTooNew as error:
+            self._refused = error
+            return False
         except LocalError:
             return False
         return True
 
     def _write(self, database: Transaction, values: dict[str, Any]) -> None:
-        database.change(_BEAT, values)
+        self._check_stored(_stored(database))
+        if not database.change(_BEAT, values):  # forgotten, after a day of silence
+            database.change(_PUT, {**self._row, **values})
         self._beaten(database, self.name)
 
     @property
@@ -283,6 +304,11 @@ class Membership:
             self._database.run(lambda database: database.change(_END, {"name": self.name}), patient=False)
         except LocalError:
             return  # the others find out by the silence
+
+
+def _running_s() -> float:
+    """Seconds since the machine started, its sleep among them; nobody sets this."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def _stored(database: Transaction) -> int:

@@ -32,9 +32,18 @@ that twelve workers fit."""
 SURE_S = 5.0
 """For so long after its last use a connection is taken to be there."""
 
-_POSTGRES = {"connect_timeout": 10, "keepalives_idle": 30, "tcp_user_timeout": 60_000}
+IDLE_S = 60.0
+"""After so long without use a connection is closed: a hundred workers that once had eight need not keep them."""
+
+_POSTGRES: dict[str, str | int] = {
+    "connect_timeout": 10,
+    "keepalives_idle": 30,
+    "tcp_user_timeout": 60_000,
+    "target_session_attrs": "read-write",
+}
 """Seconds to connect, seconds of silence before the server is asked whether it lives, milliseconds until a lost link
-counts as broken. libpq's own answers are: for ever, two hours, a quarter of an hour. The URL's query overrides them."""
+counts as broken. libpq's own answers are: for ever, two hours, a quarter of an hour. Of several servers
+that the URL names the one that may be written; a standby is no answer. The URL's query overrides them."""
 
 OUTAGE_S = 60.0
 """How long a server that went away in mid-run is waited for: a restart lasts seconds, a failover to a standby about
@@ -102,8 +111,11 @@ _LASTING = re.compile(
 
 def _may_pass(error: psycopg.Error) -> bool:
     """Whether it is the server's state and not the statement: a connection that is lost or refused, a server that
-    starts or stops (57P01 to 57P03), too many connections, a deadlock. Not what a person has to mend: a password
-    (28...), a database that does not exist (3D000); the error of a connection has no code, only words."""
+    starts or stops (57P01 to 57P03) or became a standby (25006), too many connections, a deadlock. Not what a person
+    has to mend: a password (28...), a database that does not exist (3D000); the error of a connection has no code, only
+    words."""
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return True
     return isinstance(error, psycopg.OperationalError) and not _LASTING.search(str(error))
 
 
@@ -130,6 +142,10 @@ class _Connections:
             try:
                 with connection.transaction():
                     yield connection
+            except psycopg.errors.ReadOnlySqlTransaction:  # another server is to be found
+                connection.close()
+                self._end_idle()
+                raise
             except psycopg.OperationalError:
                 if connection.closed:  # by a server that stopped: so are the others
                     self._end_idle()
@@ -157,11 +173,16 @@ class _Connections:
                 return connection
 
     def _put_back(self, connection: _Connection) -> None:
+        now = time.monotonic()
         with self._lock:
-            if not self._closed and not connection.closed:
-                self._idle.append((connection, time.monotonic()))
-                return
-        connection.close()
+            unused = [each for each, used_at in self._idle if used_at < now - IDLE_S]
+            self._idle = self._idle[len(unused) :]  # the last used is taken first, so that these are at the front
+            if self._closed or connection.closed:
+                unused.append(connection)
+            else:
+                self._idle.append((connection, now))
+        for each in unused:
+            each.close()
 
     def close(self) -> None:
         """Close all; those in use when they come back."""

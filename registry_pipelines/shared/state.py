@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from registry_pipelines.errors import LocalError
-from registry_pipelines.shared.database import Database, open_server
+from registry_pipelines.shared.database import Database, Transaction, open_server
 from registry_pipelines.shared.leases import TABLES, Leases
 from registry_pipelines.shared.membership import Membership, Worker
 from registry_pipelines.shared.settings import Shared
@@ -46,6 +46,8 @@ class SharedState:
     def database(self) -> Database:
         """The tables that all workers see. Raises InputError, LocalError, StateLocked, StateTooNew, ToolMissing."""
         with self._lock:
+            if self._membership is not None:
+                self._membership.require()
             if self._database is None:
                 database = open_server(self.settings.database.reveal())
                 try:
@@ -63,6 +65,11 @@ class SharedState:
     def membership(self) -> Membership:
         """Who works on it, this process among them. Raises as :attr:`database`."""
         return self._opened(lambda: self._membership)
+
+    @property
+    def joined(self) -> bool:
+        """Whether this process is a member by now; nothing is asked."""
+        return self._membership is not None
 
     @property
     def leases(self) -> Leases:
@@ -89,7 +96,10 @@ class SharedState:
         def held(name: str, what: str, do: str) -> AbstractContextManager[object]:
             return self.leases.held(name, what, do=do)
 
-        return StoredDocuments(self.database, held, folder / "copies")
+        def guard(database: Transaction) -> None:
+            self.leases.guard(database)
+
+        return StoredDocuments(self.database, held, guard, folder / "copies")
 
     def _opened(self, part: Callable[[], T | None]) -> T:
         with self._lock:

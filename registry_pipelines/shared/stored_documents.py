@@ -63,17 +63,20 @@ Held = Callable[[str, str, str], AbstractContextManager[object]]
 
 
 class StoredDocuments:
-    """See Documents. held: takes leases. copies: a folder of this machine for what is read by path. prefix: the folder
+    """See Documents. held: takes leases. guard: called in each transaction that writes; it raises StateLocked where the
+    thread has lost a lease that it holds. copies: a folder of this machine for what is read by path. prefix: the folder
     of the state that names are below."""
 
-    def __init__(self, database: Database, held: Held, copies: Path, prefix: str = "") -> None:
-        self._database, self._held, self._copies, self._prefix = database, held, copies, prefix
+    def __init__(
+        self, database: Database, held: Held, guard: Callable[[Transaction], None], copies: Path, prefix: str = ""
+    ) -> None:
+        self._database, self._held, self._guard, self._copies, self._prefix = database, held, guard, copies, prefix
         self.where = f"shared.database, {prefix}".removesuffix(", ")
 
     def under(self, folder: str) -> StoredDocuments:
         """See Documents."""
         prefix = self._full(checked_name(folder))
-        return StoredDocuments(self._database, self._held, self._copies, prefix)
+        return StoredDocuments(self._database, self._held, self._guard, self._copies, prefix)
 
     def read(self, name: str, *, most: int = MOST_BYTES) -> Document | None:
         """See Documents."""
@@ -188,6 +191,7 @@ class StoredDocuments:
         self, on: Transaction, waiting: list[dict[str, object]], values: dict[str, object], expected: str | None
     ) -> bool:
         """The last parts, and the row that names them all; the parts of the content before go."""
+        self._guard(on)
         before = _version_of(on, values)
         if before == values["version"]:
             return True  # an earlier try was kept, and only its answer was lost
@@ -211,6 +215,7 @@ class StoredDocuments:
         return True
 
     def _remove(self, on: Transaction, name: str, expected: str | None) -> bool:
+        self._guard(on)
         key = self._key(name)
         before = _version_of(on, key)
         if not before:

@@ -43,6 +43,21 @@ def opened(request: pytest.FixtureRequest) -> Open:
     return lambda folder: worker(url).documents(folder)
 
 
+def test_who_stood_still_overwrites_nothing_that_another_wrote_since(postgres_url: str, tmp_path: Path) -> None:
+    first, second = (worker(postgres_url) for _ in range(2))
+    mine, theirs = first.documents(tmp_path / "a").under("rescan"), second.documents(tmp_path / "b").under("rescan")
+    with pytest.raises(StateLocked, match="took over"), mine.held("7f.lock", "it is swept"):
+        mine.write("7f.json", b"first")
+        first.database.run(lambda on: on.change("UPDATE members SET silence_s = 0.001", {}))
+        with theirs.held("7f.lock", "it is swept"):
+            theirs.write("7f.json", b"second")
+        for act in (lambda: mine.write("7f.json", b"old"), lambda: mine.delete("7f.json")):
+            with pytest.raises(StateLocked, match="took over"):
+                act()
+    found = theirs.read("7f.json")
+    assert found and found.content == b"second"
+
+
 @settings(max_examples=15)
 @given(ACTS)
 def test_they_are_a_mapping_of_names_to_bytes_whatever_is_done(acts: list[tuple[str, str, bytes]]) -> None:

@@ -101,6 +101,25 @@ def test_a_clock_that_goes_wrong_later_is_noticed_before_something_is_signed(pos
         state.membership.check()
 
 
+def test_who_was_forgotten_is_a_member_again_with_its_next_sign_of_life(postgres_url: str) -> None:
+    first, second = joined(postgres_url), joined(postgres_url)
+    change(postgres_url, "DELETE FROM members WHERE name = '" + first.membership.name + "'")  # after a day of sleep
+    assert first.membership.beat()
+    with first.leases.held("x", "it is held"), pytest.raises(StateLocked, match="it is held"):
+        second.leases.held("x", "it is held").__enter__()
+
+
+def test_who_stood_still_while_a_newer_layout_took_over_goes_on_no_more(postgres_url: str) -> None:
+    old = joined(postgres_url, Worker(build="1.0", layout=2))
+    lease = old.leases.attempt("x")
+    be_silent(postgres_url)
+    joined(postgres_url, Worker(layout=3))
+    assert lease and not old.membership.beat()
+    with pytest.raises(StateTooNew, match="layout 3"):
+        _ = old.database
+    assert [each.alive for each in old._membership.members() if each.name == old._membership.name] == [False]
+
+
 def test_two_projects_have_a_state_each(postgres_url: str) -> None:
     joined(postgres_url, project="ours").close()
     for theirs in ("theirs", None):
@@ -254,6 +273,41 @@ def three(postgres_url: str) -> tuple[str, list[SharedState]]:
 
 
 # Outages
+
+
+def test_a_connection_to_what_became_a_standby_is_left_for_one_that_may_be_written(postgres_url: str) -> None:
+    state = joined(postgres_url)
+    state.database.run(lambda on: on.rows("SELECT set_config('default_transaction_read_only', 'on', FALSE)", {}))
+    lease = state.leases.attempt("x")
+    assert lease and state.leases.leave(lease)
+
+
+def test_a_database_that_may_only_be_read_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "START_S", 0.3)
+    joined(postgres_url).close()
+    with needed_module("psycopg", "postgres").connect(postgres_url, autocommit=True) as database:
+        database.execute("ALTER ROLE rp SET default_transaction_read_only = on")
+        try:
+            with pytest.raises(LocalError, match="read-only"):
+                joined(postgres_url)
+        finally:
+            database.execute("ALTER ROLE rp RESET default_transaction_read_only")
+
+
+def test_connections_that_nobody_uses_are_given_back(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "IDLE_S", 0.0)
+    state = joined(postgres_url)
+    all_wait = threading.Barrier(server.CONNECTIONS)
+    threads = [
+        threading.Thread(target=lambda: state.database.run(lambda _: all_wait.wait(patient(30))))
+        for _ in range(server.CONNECTIONS)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    mine = "SELECT COUNT(*) AS count FROM pg_stat_activity WHERE backend_type = 'client backend'"
+    until(lambda: state.database.run(lambda on: on.rows(mine, {}))[0]["count"] <= 2)
 
 
 def test_a_server_that_comes_up_late_is_waited_for(postgres_programs: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,19 +21,24 @@ from registry_pipelines.chain.quarantine import alone
 from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.seen import SeenTags
+from registry_pipelines.config import load
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid, StateLocked
 from registry_pipelines.events.notifications import received_lines
+from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.infra.ecr.owed import Owed
 from registry_pipelines.mirror.bundle.far import FarFolder
 from registry_pipelines.mirror.bundle.near import NearState
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Silent
+from registry_pipelines.promote import channels
+from registry_pipelines.promote.channels import newer_on
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.report.metrics.model import Collected, sample
-from tests.chain.fleet import push
+from tests.chain.fleet import Fleet, push
 from tests.doubles.osv_export import OsvExport, small_set
 from tests.doubles.workers import worker
+from tests.patience import patient
 from tests.scan.images import push_image
 from tests.shared.conftest import Machines
 
@@ -171,6 +178,49 @@ def test_advisories_that_one_imports_are_those_of_all(machines: Machines, tmp_pa
     documents = documents_of(configs[1]).under("advisories")
     with documents.held("lock", "x"), pytest.raises(StateLocked, match="another worker updates or imports"):
         imported(configs[0].state, [f"PyPI={tmp_path / 'all.zip'}"], now=now, config=configs[0])
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["one machine", "two machines"])
+def test_of_two_releases_that_come_at_once_the_higher_stays(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    """The older one is between its look at the channel and the move when the newer one comes."""
+    machines.fleet.reload(("repository: team/app,", "repository: team/app, promote: auto,"))
+    fleet = Fleet(machines.fleet.path, load(machines.fleet.path, {}), machines.alone())
+    older, newer = fleet.release("v1.0.0"), fleet.release("v2.0.0")
+    assert fleet.judged(older) and fleet.judged(newer)
+    first, second = (machines.chain(name) if shared else Chain(fleet.config) for name in "ab")
+    moving, moved = threading.Event(), threading.Event()
+
+    def slow_look(place: Place, release: Release, verifier: Verifier, *, channel: str) -> str:
+        found = newer_on(place, release, verifier, channel=channel)
+        if release == older:
+            moving.set()
+            moved.wait(0.5)
+        return found
+
+    monkeypatch.setattr(channels, "newer_on", slow_look)
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(first.promote_automatically, older)
+        assert moving.wait(patient(30))
+        assert second.promote_automatically(newer).changed
+        moved.set()
+        slow.result()
+    place = fleet.chain.place("app")
+    assert place.registry.resolve(place.repository, "prod").digest == newer.digest
+
+
+def test_nothing_is_signed_or_decided_with_a_clock_that_went_wrong(machines: Machines) -> None:
+    fleet = machines.fleet
+    fleet.judged(fleet.release("v1.0.0"))
+    own, ahead_s = session(machines, "a"), [0.0]
+    assert own.shared is not None
+    own.shared._worker = replace(own.shared._worker, clock=lambda: time.time() + ahead_s[0])
+    assert own.keys.signer("promoter") and own.now()
+    ahead_s[0] = 3600.0
+    for act in (lambda: own.keys.signer("promoter"), own.now):
+        with pytest.raises(LocalError, match="3600 s ahead"):
+            act()
 
 
 def test_no_worker_makes_a_key_of_its_own(machines: Machines) -> None:
