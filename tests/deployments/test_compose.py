@@ -24,12 +24,35 @@ def folder(tmp_path: Path) -> Path:
     """A copy of deploy, in which an operator has not begun."""
     shutil.copytree(ROOT / "deploy" / "compose", tmp_path / "compose", ignore=shutil.ignore_patterns(".env"))
     shutil.copytree(ROOT / "deploy" / "dagster", tmp_path / "dagster")
+    (tmp_path / "demo").mkdir()
+    shutil.copy(ROOT / "deploy" / "demo" / "registry-pipelines.yaml", tmp_path / "demo")
     return tmp_path / "compose"
 
 
 def read(program: str, folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     command = [program, "--profile", "embedded", "--profile", "by-hand", "config", *words]
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+@pytest.mark.peer("docker-compose")
+def test_embedded_registries_are_served_where_there_are_any(peer: Callable[[str], str], folder: Path) -> None:
+    """From any folder, with the configuration's as the operator writes it."""
+    program, mine = peer("docker-compose"), folder.parent / "mine"
+
+    def services(where: str) -> list[str]:
+        (folder / ".env").unlink(missing_ok=True)
+        subprocess.run(["compose/make-env", IMAGE, where], cwd=folder.parent, check=True, capture_output=True)
+        done = subprocess.run([program, "config", "--format", "json"], cwd=folder, capture_output=True, text=True)
+        told = json.loads(done.stdout)["services"]
+        assert told["worker"]["volumes"][0]["source"] == str(folder.parent / where)
+        return list(told)
+
+    assert "registries" in services("demo")
+    mine.mkdir()
+    nothing = subprocess.run([folder / "make-env", IMAGE, mine], capture_output=True, text=True)
+    assert nothing.returncode and "mine has no registry-pipelines.yaml" in nothing.stderr
+    (mine / "registry-pipelines.yaml").write_text("registries: {far: {kind: distribution, host: registry.example}}\n")
+    assert "registries" not in services("mine")
 
 
 @pytest.mark.peer("docker-compose")
