@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +15,7 @@ from registry_pipelines.chain.documents import documents_of
 from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, StateLocked
-from registry_pipelines.oci.files import local_errors
+from registry_pipelines.oci.files import held_alone, local_errors
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.shared.documents import MOST_BYTES, Documents, FolderDocuments
 from registry_pipelines.shared.stored_documents import StoredDocuments
@@ -177,7 +179,8 @@ def _files(state: Path) -> Iterator[tuple[str, str, Path]]:
 def moved(session: Session, *, dry: bool = False) -> StageResult:
     """Bring what the state folder has into the database that workers share, and put each file aside once it is there.
     Killed and called again it does the rest. A document that workers have with another content stays as they have it,
-    and the file where it is: not ``ok``. Raises InputError (nothing is shared), StateLocked (another does it)."""
+    and the file where it is: not ``ok``. A file that somebody writes meanwhile is brought in as he left it. Raises
+    InputError (nothing is shared), StateLocked (another does it, or still works in the folder)."""
     if session.shared is None:
         raise InputError(
             "the configuration shares no state",
@@ -187,14 +190,12 @@ def moved(session: Session, *, dry: bool = False) -> StageResult:
     documents = documents_of(session.config)
     counts: dict[tuple[str, str], list[int]] = {}
     differs: list[str] = []
-    with documents.held("state/move", "another process brings a state folder in"):
+    with documents.held("state/move", "another process brings a state folder in"), _nobody_works_in(state):
         for what, name, path in list(_files(state)):
             size = _size(path)
-            became = "to be moved" if dry else _move(session, documents, what, name, path)
+            became = "to be moved" if dry else _move_and_put_aside(session, documents, what, name, path)
             if became == DIFFERS:
                 differs.append(name)
-            elif not dry:
-                _put_aside(state, name, path)
             told = counts.setdefault((what, became), [0, 0])
             told[0] += 1
             told[1] += size
@@ -222,6 +223,40 @@ def moved(session: Session, *, dry: bool = False) -> StageResult:
 
 
 MOVED_NOW, THERE, ADDED, DIFFERS = "moved", "there before", "added to what is there", "differs: left"
+
+
+@contextmanager
+def _nobody_works_in(state: Path) -> Iterator[None]:
+    """Hold the locks of the folder: a command that began before the database was named goes on writing here. Raises
+    StateLocked."""
+    names = [pattern for kept in (*DOCUMENTS, AUDIT_DAYS, LINES) for pattern in kept.names]
+    roots = sorted({name.partition("/")[0] for name in names})
+    with ExitStack() as stack:
+        for root in roots:
+            for path in sorted((state / root).rglob("*lock")):
+                if path.is_file() and (path.suffix == ".lock" or path.name == "lock"):
+                    what = f"another process works in the folder, and holds {path.relative_to(state)}"
+                    stack.enter_context(held_alone(path, what, do="Wait for it, or end it, then move the state"))
+        yield
+
+
+def _move_and_put_aside(session: Session, documents: Documents, what: str, name: str, path: Path) -> str:
+    """What became of one file. What was written into it until it was put aside is brought in after."""
+    state, before = session.config.state, _digest(path)
+    became = _move(session, documents, what, name, path)
+    if became == DIFFERS:
+        return DIFFERS
+    aside = _put_aside(state, name, path)
+    if _digest(aside) != before and (became := _move(session, documents, what, name, aside)) == DIFFERS:
+        with local_errors(path), suppress(FileExistsError):  # yet another one lies there: this one stays put aside
+            path.hardlink_to(aside)
+            aside.unlink()
+    return became
+
+
+def _digest(path: Path) -> str:
+    with local_errors(path), path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _move(session: Session, documents: Documents, what: str, name: str, path: Path) -> str:
@@ -283,11 +318,12 @@ def _move_advisories(session: Session) -> bool:
     return publish(session.config)
 
 
-def _put_aside(state: Path, name: str, path: Path) -> None:
+def _put_aside(state: Path, name: str, path: Path) -> Path:
     target = state / MOVED / name
     with local_errors(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         path.replace(target)
+    return target
 
 
 def _size(path: Path) -> int:

@@ -10,6 +10,7 @@ Refused, with a word that says who and what to do: a worker whose build keeps an
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -218,10 +219,13 @@ class Membership:
                 do="Start this worker with the configuration that the others have, or give it a database of its own; "
                 "two may work side by side only while one replaces the other",
             )
-        self.notes = (
+        note = (
             f"workers of the shared state have different configurations: {_named(different, places=True)}; "
-            f"after {count_text(round(ROLLOUT_S / 60), 'minute')} the older one is refused",
+            f"after {count_text(round(ROLLOUT_S / 60), 'minute')} the older one is refused"
         )
+        if note not in self.notes:  # the transaction may be done twice
+            self.notes = (note,)
+            logging.getLogger(__name__).warning("%s", note)  # on stderr unless somebody collects logs
 
     def _clock_s(self, *, patient: bool = True) -> float:
         """How far this machine's clock is ahead of the database's: the least that the way there leaves open."""

@@ -267,8 +267,18 @@ class Server:
         return LocalError(
             f"the shared database cannot be used: {cause}",
             where=self.where,
-            do="Check that the server runs, and what `shared.database` says of it; the same call then goes on",
+            do=_what_to_do(error),
         )
+
+
+def _what_to_do(error: psycopg.Error) -> str:
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return "Let the role of `shared.database` own the database, or grant it CREATE on its schema, and its tables"
+    if isinstance(error, psycopg.ProgrammingError):
+        return "The tables are another program's, or were changed: give the workers a database of their own"
+    if isinstance(error, psycopg.errors.DiskFull):
+        return "Free space on the server; the same call then goes on"
+    return "Check that the server runs, and what `shared.database` says of it; the same call then goes on"
 
 
 class _Transaction:

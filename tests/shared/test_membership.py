@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,12 +129,15 @@ def test_two_projects_have_a_state_each(postgres_url: str) -> None:
     joined(postgres_url, project="ours")
 
 
-def test_a_configuration_is_rolled_out_and_then_the_older_is_refused(postgres_url: str) -> None:
+def test_a_configuration_is_rolled_out_and_then_the_older_is_refused(
+    postgres_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
     old, new = Worker(configuration="old", place="/old.yaml"), Worker(configuration="new", place="/new.yaml")
     first = joined(postgres_url, old)
     assert first.membership.notes == ()
     second = joined(postgres_url, new)
     assert "/old.yaml" in second.membership.notes[0]
+    assert caplog.messages == list(second.membership.notes)
     joined(postgres_url, old).close()  # runs of the old one that begin meanwhile
     change(postgres_url, f"UPDATE members_configurations SET since = since - {membership.ROLLOUT_S + 60}")
     with pytest.raises(StateLocked, match=r"another configuration is at work .* 16 minutes: .*/new\.yaml"):
@@ -280,6 +284,23 @@ def test_a_connection_to_what_became_a_standby_is_left_for_one_that_may_be_writt
     state.database.run(lambda on: on.rows("SELECT set_config('default_transaction_read_only', 'on', FALSE)", {}))
     lease = state.leases.attempt("x")
     assert lease and state.leases.leave(lease)
+
+
+def test_another_program_s_database_is_told_and_left_as_it_is(postgres_url: str) -> None:
+    with needed_module("psycopg", "postgres").connect(postgres_url, autocommit=True) as database:
+        database.execute("CREATE TABLE members (id INTEGER)")
+        database.execute("INSERT INTO members VALUES (7)")
+        with pytest.raises(LocalError, match=r"does not exist.*a database of their own"):
+            joined(postgres_url)
+        assert database.execute("SELECT * FROM members").fetchall() == [(7,)]
+
+
+def test_a_role_that_may_make_no_tables_is_told(postgres_url: str) -> None:
+    with needed_module("psycopg", "postgres").connect(postgres_url, autocommit=True) as database:
+        database.execute(f"CREATE ROLE {(role := 'r' + uuid.uuid4().hex)} LOGIN PASSWORD 'x'")
+        database.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
+        with pytest.raises(LocalError, match=r"permission denied.*grant it CREATE on its schema"):
+            joined(postgres_url.replace(f"rp:{ESCAPED}", f"{role}:x"))
 
 
 def test_a_database_that_may_only_be_read_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@ import subprocess
 import sys
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain import state as state_stage
 from registry_pipelines.chain.documents import documents_of
 from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.chain.session import Session
@@ -133,6 +135,43 @@ def test_what_workers_have_otherwise_stays_as_they_have_it(machines: Machines) -
     assert (found := documents.read("bases/python.json")) and found.content == b"[1]"
     assert [each.id for each in AuditStore(documents.under("report/audit")).events()] == ["e0", "e1", "e2", "e7"]
     assert set(ReleaseKeys.of(machines.config("other")).every().values()) == set(RELEASES)
+
+
+def test_a_folder_in_which_somebody_works_is_not_moved(machines: Machines) -> None:
+    contents = fill(machines)
+    with FolderDocuments(machines.fleet.config.state).held("rescan/7f.lock", "it is swept"):
+        told = machines.run("state", "move", "--to-shared", code=9)
+    assert told["what"] == "another process works in the folder, and holds rescan/7f.lock"
+    assert documents_of(machines.config("other")).entries("bases") == []
+    assert all((machines.fleet.config.state / name).exists() for name in contents)
+
+
+def test_what_somebody_writes_while_a_file_is_moved_comes_along(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the move a new plan comes, and more lines."""
+    fill(machines)
+    state = machines.fleet.config.state
+    put_aside = state_stage._put_aside
+
+    def late(folder: Path, name: str, path: Path) -> Path:
+        if name == "bases/python.json":
+            path.write_bytes(b"[2]")
+        if name.endswith(".jsonl"):
+            path.write_bytes(path.read_bytes() + event_line(9))
+        return put_aside(folder, name, path)
+
+    monkeypatch.setattr(state_stage, "_put_aside", late)
+    done = machines.run("state", "move", "--to-shared", code=9)
+    assert done["reasons"] == ["bases/python.json is there with another content, which workers use; the file stays"]
+    assert (state / "bases" / "python.json").read_bytes() == b"[2]"
+    documents = documents_of(machines.config("other")).under("events/ecr/audit-lines")
+    kept = b"".join(found.content for each in documents.entries() if (found := documents.read(each.name)))
+    assert event_line(9) in kept
+
+
+def event_line(number: int) -> bytes:
+    return b'{"id": "e%d"}\n' % number
 
 
 MOVE = """
