@@ -204,13 +204,15 @@ def moved(session: Session, *, dry: bool = False) -> StageResult:
         {"what": what, "became": became, "items": count, "bytes": size}
         for (what, became), (count, size) in counts.items()
     ]
-    count, size = sum(each[0] for each in counts.values()), sum(each[1] for each in counts.values())
+    taken = [each for (_, became), each in counts.items() if became != DIFFERS]
+    count, size = sum(each[0] for each in taken), sum(each[1] for each in taken)
     done = f"{count_text(count, 'file')}, {size_text(size)}" if count else "nothing"
+    left = f"; {count_text(len(differs), 'file')} left" if differs else ""
     return StageResult(
         stage="state:move",
         subject=documents.where,
-        action=f"{done} to be moved" if dry else f"{done} moved" if count else "unchanged",
-        changed=not dry and (count > len(differs) or shared),
+        action=f"{done} to be moved" if dry else f"{done} moved{left}" if count or left else "unchanged",
+        changed=not dry and (count > 0 or shared),
         seconds=time.monotonic() - started,
         facts={"items": count, "bytes": size, "differ": len(differs), "advisories": shared},
         rows=rows,

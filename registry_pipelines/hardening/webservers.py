@@ -37,7 +37,7 @@ def examine_webserver(site: Site) -> Iterator[Finding]:
             "webserver-hidden",
             site.url,
             f"answers ({answer.status}) to whoever comes from here, and believes each name that is sent to it",
-            do="Let it listen where the proxy alone reaches it: -h 127.0.0.1, an own network, a network policy",
+            do="Let it listen where the proxy alone reaches it: an own network, a policy, -h 127.0.0.1 without workers",
         )
 
 

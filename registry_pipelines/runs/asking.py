@@ -200,7 +200,7 @@ def _key(server: Server, job: Mapping[str, str], about: str) -> str:
     near = closest(about, [each.partition("@")[0] for each in keys])
     raise InputError(
         f"{job['pipelineName']} does not run for {about[:120]!r}",
-        do=f"Did you mean {near}?" if near else "See its page",
+        do=f"Did you mean {near}?" if near else "The job's partitions in the UI are what it runs for",
     )
 
 

@@ -130,6 +130,9 @@ def test_what_workers_have_otherwise_stays_as_they_have_it(machines: Machines) -
     ReleaseKeys.of(machines.config("other")).name(RELEASES[3:])
     done = machines.run("state", "move", "--to-shared", code=9)
     assert done["reasons"] == ["bases/python.json is there with another content, which workers use; the file stays"]
+    assert done["action"].endswith(" moved; 1 file left") and done["facts"]["items"] and done["facts"]["differ"] == 1
+    again = machines.run("state", "move", "--to-shared", code=9)
+    assert (again["action"], again["facts"]["items"], again["changed"]) == ("nothing moved; 1 file left", 0, False)
     assert (state / "bases" / "python.json").read_bytes() == b"[]"
     documents = documents_of(machines.config("other"))
     assert (found := documents.read("bases/python.json")) and found.content == b"[1]"
