@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from registry_pipelines.errors import ContentError, InputError, NotFound
-from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.evidence.model import Rejected, Verifier
 from registry_pipelines.evidence.predicates import OMS_TYPE
 from registry_pipelines.evidence.referrers import Referrer, open_referrers
 from registry_pipelines.oci.digest import Digest
@@ -45,7 +45,8 @@ class JudgedWeights:
 
 
 def attached_digests(place: Place, subjects: Iterable[Digest]) -> frozenset[Digest]:
-    """The manifests of all weights that refer to a release, or to an image of it. Raises the RegistryError family."""
+    """The manifests of all weights that refer to a release, or to an image of it, and of what may be weights and cannot
+    be read. Raises the RegistryError family."""
     return frozenset(_attached(place, subjects))
 
 
@@ -53,16 +54,23 @@ def read_weights(
     place: Place, subjects: Iterable[Digest], verifier: Verifier, rules: WeightRules
 ) -> tuple[JudgedWeights, ...]:
     """What is attached to a release, or to an image of it, by digest: who signed it, and, where the policy denies
-    formats, what its files are by their first bytes. Raises the RegistryError family where the registry does not
-    answer."""
-    return tuple(_judged(place, each, verifier, rules) for each in _attached(place, subjects))
-
-
-def _attached(place: Place, subjects: Iterable[Digest]) -> list[Digest]:
-    found = (each for subject in dict.fromkeys(subjects) for each in open_referrers(place, subject))
-    return sorted(
-        {each.descriptor.digest for each in found if isinstance(each, Referrer) and is_weights(each.manifest)}
+    formats, what its files are by their first bytes. What is attached and cannot be read may be weights, so it is among
+    them, with its problem. Raises the RegistryError family where the registry does not answer."""
+    return tuple(
+        _judged(place, digest, verifier, rules) if not problem else JudgedWeights(digest, problem=problem)
+        for digest, problem in sorted(_attached(place, subjects).items())
     )
+
+
+def _attached(place: Place, subjects: Iterable[Digest]) -> dict[Digest, str]:
+    """Digests of weights, and of what cannot be read, with why not; empty for weights."""
+    found: dict[Digest, str] = {}
+    for each in (each for subject in dict.fromkeys(subjects) for each in open_referrers(place, subject)):
+        if isinstance(each, Referrer) and is_weights(each.manifest):
+            found[each.descriptor.digest] = ""
+        elif isinstance(each, Rejected) and each.damaged:
+            found[Digest(each.where)] = f"it is attached and cannot be read, so it may be weights: {each.reason}"
+    return found
 
 
 def _judged(place: Place, digest: Digest, verifier: Verifier, rules: WeightRules) -> JudgedWeights:

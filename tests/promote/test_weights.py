@@ -214,6 +214,21 @@ def test_what_cannot_be_read_is_denied(good: Candidate) -> None:
     assert reason.startswith(f"weights: {made.digest}: cannot be judged: these weights are not taken")
 
 
+def test_what_is_attached_and_damaged_is_denied_as_it_may_be_weights(
+    good: Candidate, pushed: Callable[..., OpenedWeights], tmp_path: Path
+) -> None:
+    """Unsigned weights whose manifest the registry lost the bytes of, before the verdict and after it."""
+    policy = rules(signed=True)
+    good.publish(good.judge(policy))
+    attached = give(good, pushed())
+    [stored] = [path for path in tmp_path.rglob(f"*{attached.digest.hex}*") if path.is_file()]
+    stored.write_bytes(b"{}")
+    [reason] = weighed(good.judge(policy))
+    assert reason.startswith(f"weights: {attached.digest}: cannot be judged: it is attached and cannot be read")
+    leaving = read_leaving(good.place, good.release, policy, good.key.verifier)
+    assert f"weights: {attached.digest} was attached after the verdict" in leaving.may_run(NOW).reasons
+
+
 def test_a_pulled_folder_is_verified_by_the_signature_of_the_registry(
     good: Candidate, pushed: Callable[..., OpenedWeights], tmp_path: Path
 ) -> None:
