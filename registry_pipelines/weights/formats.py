@@ -9,8 +9,9 @@ are. Sources of the marks: safetensors' format description (8 bytes of length, t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Literal
 
@@ -29,8 +30,9 @@ class Format:
     """What a file is.
 
     name: ``safetensors``, ``gguf``, ``pickle``, ``zip`` ..., ``unknown`` where content and name say nothing. pickle:
-    whoever loads it may run what it holds. Also True of every zip, in which a pickle may lie anywhere, and of files
-    with a name that loaders unpickle and content in no other known form: what is not known is no pass.
+    whoever loads it may run what it holds. Also True of every zip, tar and compressed file, in which a pickle may lie
+    anywhere, and of files with a name that loaders unpickle, whatever they begin with: a pickle may begin as another
+    format does, and what is not known is no pass.
     """
 
     name: str
@@ -41,20 +43,28 @@ class Format:
 def kind_of(name: str, head: bytes, size: int) -> Format:
     """What a file is. name: its path or name; head: its first HEAD_BYTES; size: bytes of all of it. Raises nothing."""
     path = PurePosixPath(name.lower())
+    unpickled = any(suffix in _UNPICKLED for suffix in _last_suffixes(path))
     for is_it, found in _MARKS:
         if is_it(head, size):
-            return found
-    if path.suffix in _UNPICKLED:
+            return replace(found, pickle=True) if unpickled else found
+    if unpickled:
         return Format("pickle", "weights", pickle=True)
     if path.suffix == ".onnx" and head[:1] == b"\x08":
         return _ONNX
     if (kind := _named(path)) is not None and _is_text(head, size):
         return Format(_TEXT_NAMES.get(path.suffix, "text"), kind)
+    if path.suffix in _CODE or head.startswith(b"#!"):  # whoever runs it does not ask whether it is text
+        return Format("unknown", "code")
     if path.name in _TOKENIZERS:
         return Format("tokenizer", "config")
     if path.suffix in _PICTURES:
         return Format("document", "doc")
     return Format("unknown", "weights")
+
+
+def _last_suffixes(path: PurePosixPath) -> list[str]:
+    """The ending, and the one before where the last says how it is compressed: loaders look through that."""
+    return path.suffixes[-2:] if path.suffix in _COMPRESSED else path.suffixes[-1:]
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
@@ -63,8 +73,22 @@ def _is_safetensors(head: bytes, size: int) -> bool:
 
 
 def _is_pickle(head: bytes, size: int) -> bool:
-    """Protocols 2 to 5 begin with PROTO, and the next byte is an opcode."""
-    return size > 3 and head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and head[2:3] in _OPCODES
+    """Protocols 2 to 5 begin with PROTO, and the next byte is an opcode. Loaders take the numbers 0 and 1, too."""
+    return size > 3 and head[:1] == b"\x80" and head[1:2] in b"\x00\x01\x02\x03\x04\x05" and head[2:3] in _OPCODES
+
+
+def _is_objects(head: bytes, _size: int) -> bool:
+    """An array of numpy whose header names another type than numbers, dates and strings do, or does not say so in its
+    first bytes: it is a literal of Python, which may write ``O`` in many ways."""
+    if not head.startswith(b"\x93NUMPY"):
+        return False
+    start = 10 if head[6:7] == b"\x01" else 12
+    length = int.from_bytes(head[8:start], "little")
+    return start + length > len(head) or _PLAIN_ARRAY.fullmatch(head[start : start + length]) is None
+
+
+def _is_tar(head: bytes, _size: int) -> bool:
+    return head[257:262] == b"ustar"
 
 
 def _is_onnx(head: bytes, _size: int) -> bool:
@@ -78,10 +102,18 @@ def _begins(*marks: bytes) -> Callable[[bytes, int], bool]:
     return lambda head, _size: head.startswith(marks)
 
 
-_OPCODES = b"\x95}])c(X\x8aq\x94KNUGJMTB\x8c\x8e\x8f\x88\x89"
-"""Opcodes that a pickle's content begins with: FRAME, containers, globals, numbers, strings."""
+_OPCODES = b"\x95}])c(X\x8a\x8bq\x94KNUGJMTBCIFLSVPh\x8c\x8d\x8e\x8f\x88\x89\x96\x80\x82\x83\x84."
+"""Opcodes that a pickle's content may begin with: FRAME, containers, globals, numbers, strings, PROTO again."""
+
+_PLAIN_ARRAY = re.compile(
+    rb"\{'descr': (?:'[<>|=]?[?biufcmMSUV][0-9]*(?:\[[0-9]*[A-Za-z]+\])?'"
+    rb"|\[(?:\('[^'\\]*', '[<>|=]?[?biufcmMSUV][0-9]*(?:\[[0-9]*[A-Za-z]+\])?'(?:, \([0-9, ]*\))?\),? ?)+\]), "
+    rb"'fortran_order': (?:True|False), 'shape': \([0-9, ]*\),? ?\} *\n?"
+)
+"""As numpy writes the header: a type, or a list of fields."""
 
 _ONNX = Format("onnx", "weights")
+_ARCHIVE = Format("archive", "weights", pickle=True)
 
 _MARKS: tuple[tuple[Callable[[bytes, int], bool], Format], ...] = (
     (_is_pickle, Format("pickle", "weights", pickle=True)),
@@ -89,13 +121,16 @@ _MARKS: tuple[tuple[Callable[[bytes, int], bool], Format], ...] = (
     (_is_safetensors, Format("safetensors", "weights")),
     (_begins(b"\x89HDF\r\n\x1a\n"), Format("hdf5", "weights")),
     (lambda head, _size: head[4:8] == b"TFL3", Format("tflite", "weights")),
-    (lambda head, _size: head.startswith(b"\x93NUMPY") and b"|O" in head, Format("numpy", "weights", pickle=True)),
+    (_is_objects, Format("numpy", "weights", pickle=True)),
     (_begins(b"\x93NUMPY"), Format("numpy", "weights")),
     (
         lambda head, _size: head.startswith(b"PK\x03\x04") and b"data.pkl" in head[:512],
         Format("pytorch", "weights", pickle=True),
     ),
     (_begins(b"PK\x03\x04", b"PK\x05\x06"), Format("zip", "weights", pickle=True)),
+    (_begins(b"\x1f\x8b", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"7z\xbc\xaf"), _ARCHIVE),
+    (_is_tar, _ARCHIVE),
+    (_begins(b"\x7fELF", b"MZ", b"\xfe\xed\xfa", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"), Format("program", "code")),
     (_is_onnx, _ONNX),
 )
 """The first that fits. Pickles come first: the length of a safetensors header can look like the beginning of one, and
@@ -103,13 +138,45 @@ what may be both is called what is dangerous."""
 
 _UNPICKLED = frozenset(
     {".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".joblib", ".dill", ".cloudpickle", ".pt2", ".pyth"}
+    | {".p", ".pck", ".ptl", ".sav", ".th", ".tar"}
 )
 """Endings of files that loaders unpickle."""
+
+_COMPRESSED = frozenset({".gz", ".bz2", ".xz", ".lzma", ".zst", ".lz4", ".z", ".zip"})
 
 _TEXT_NAMES = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".md": "markdown", ".py": "python"}
 _CONFIGS = frozenset({".json", ".yaml", ".yml", ".toml", ".ini", ".cfg", ".jinja", ".txt", ".jsonl", ".model", ".conf"})
 _DOCS = frozenset({".md", ".rst", ".html", ".tex", ".bib", ".svg"})
-_CODE = frozenset({".py", ".sh", ".ipynb", ".c", ".cc", ".cpp", ".cu", ".h", ".hpp", ".js", ".go", ".rs", ".proto"})
+_CODE = frozenset(
+    {
+        ".py",
+        ".pyc",
+        ".pyo",
+        ".pyd",
+        ".so",
+        ".dll",
+        ".dylib",
+        ".pyx",
+        ".lua",
+        ".pl",
+        ".rb",
+        ".ts",
+        ".bat",
+        ".ps1",
+        ".sh",
+        ".ipynb",
+        ".c",
+        ".cc",
+        ".cpp",
+        ".cu",
+        ".h",
+        ".hpp",
+        ".js",
+        ".go",
+        ".rs",
+        ".proto",
+    }
+)
 _DOC_NAMES = ("readme", "license", "licence", "notice", "copying", "changelog", "use_policy", "model_card")
 _TOKENIZERS = frozenset({"tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model"})
 _PICTURES = frozenset({".png", ".jpg", ".jpeg", ".gif", ".webp", ".pdf"})

@@ -22,14 +22,7 @@ from registry_pipelines.registry.protocol import BUFFER_BYTES
 from registry_pipelines.threads import Pool
 from registry_pipelines.weights.formats import HEAD_BYTES, Format, kind_of
 from registry_pipelines.weights.model import RAW_TYPES, WeightFile, WeightSet, weight_set
-from registry_pipelines.weights.paths import fault_of
-
-LIST_FILE = "weights.json"
-"""Our list of a folder's files, which lies beside them; see ``listed``."""
-SIGNATURE_FILE = "model.sig"
-"""An OMS signature of a folder, which lies beside the files."""
-STAGING_FOLDER = ".registry-pipelines"
-"""Where a pull keeps what has not fully come."""
+from registry_pipelines.weights.paths import LIST_FILE, SIGNATURE_FILE, STAGING_FOLDER, fault_of
 
 LEFT_OUT = frozenset(
     {LIST_FILE, SIGNATURE_FILE, STAGING_FOLDER, ".git", ".github", ".gitattributes", ".gitignore", ".cache"}

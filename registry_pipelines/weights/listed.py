@@ -16,7 +16,7 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.weights.hashing import LIST_FILE
 from registry_pipelines.weights.model import WeightSet
-from registry_pipelines.weights.paths import fault_of_all
+from registry_pipelines.weights.paths import fault_of_set
 
 FORMAT = 1
 KIND = "registry-pipelines: weights"
@@ -72,7 +72,7 @@ def read_list(folder: Path) -> WeightList | None:
 def parse_list(raw: bytes, *, where: str = "") -> WeightList:
     """Read and check a list. Raises ManifestInvalid."""
     listed = decode_json(raw, WeightList, where=where, what="list of weights")
-    fault = fault_of_all(each.path for each in listed.files)
+    fault = fault_of_set(each.path for each in listed.files)
     if listed.kind != KIND or listed.format != FORMAT:
         fault = f"it is {listed.kind[:80]!r}, format {listed.format}, where {KIND!r}, format {FORMAT}, is read"
     for each in listed.files:

@@ -28,7 +28,7 @@ from registry_pipelines.oci.manifests import (
 )
 from registry_pipelines.progress import count_text
 from registry_pipelines.weights.formats import Kind
-from registry_pipelines.weights.paths import fault_of_all
+from registry_pipelines.weights.paths import fault_of_set
 
 ARTIFACT_TYPE = "application/vnd.cncf.model.manifest.v1+json"
 CONFIG_TYPE = "application/vnd.cncf.model.config.v1+json"
@@ -120,7 +120,7 @@ def weight_set(files: Sequence[WeightFile], *, formats: Sequence[str] = ()) -> W
     Raises InputError for no files, too many, or paths that cannot stand in one set.
     """
     ordered = tuple(sorted(files, key=lambda file: file.path))
-    fault = fault_of_all(file.path for file in ordered)
+    fault = fault_of_set(file.path for file in ordered)
     if not ordered:
         fault = "there are no files"
     elif len(ordered) > MAX_FILES:
@@ -186,11 +186,14 @@ def from_manifest(content: Manifest | Index, config: bytes, *, where: str = "") 
     if content.config.media_type != CONFIG_TYPE:
         raise ManifestInvalid(f"the config of weights is {CONFIG_TYPE}, not {content.config.media_type}", where=where)
     files = tuple(_file_of(layer, where) for layer in content.layers)
-    fault = fault_of_all(file.path for file in files)
+    fault = fault_of_set(file.path for file in files)
     if not fault and not 0 < len(files) <= MAX_FILES:
         fault = f"it lists {count_text(len(files), 'file')}; 1 to {MAX_FILES} are taken"
     if fault:
         raise ManifestInvalid(f"these weights are not taken: {fault}", where=where)
+    sizes = {file.digest: file.size for file in files}
+    if odd := [file.path for file in files if sizes[file.digest] != file.size]:
+        raise ManifestInvalid(f"{odd[0]!r} has another size than a file with the same digest", where=where)
     said = decode_json(config, ModelConfig, where=where, what="config of weights").modelfs.diff_ids
     if all(file.is_raw for file in files) and set(said) != {str(file.digest) for file in files}:
         raise ManifestInvalid("the config of these weights lists other content than their layers", where=where)

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 
 MAX_NAME_BYTES = 255
 """Of a part between slashes; more no file system takes."""
 MAX_PATH_BYTES = 1024
+LIST_FILE = "weights.json"
+"""Our list of a folder's files, which lies beside them; see ``listed``."""
+SIGNATURE_FILE = "model.sig"
+"""An OMS signature of a folder, which lies beside the files."""
+STAGING_FOLDER = ".registry-pipelines"
+"""Where a pull keeps what has not fully come."""
+_KEPT = frozenset({LIST_FILE, SIGNATURE_FILE, STAGING_FOLDER, ".git"})
+"""Directly below the folder: a set that brings these would say by itself that it is whole or signed, lose files with
+what a pull keeps meanwhile, or have git run something."""
 
 
 def fault_of(path: str) -> str:
@@ -44,9 +54,23 @@ def fault_of_all(paths: Iterable[str]) -> str:
     return ""
 
 
+def fault_of_set(paths: Iterable[str]) -> str:
+    """As :func:`fault_of_all`, and of what is written into folders: nothing takes the place of our own files or of
+    git's, and no two are one file where a file system tells no capitals and no forms of accents apart."""
+    seen: dict[str, str] = {}
+    for path in (paths := tuple(paths)):
+        plain = unicodedata.normalize("NFC", path).casefold()
+        if plain.split("/")[0] in _KEPT:
+            return f"{path[:200]!r} is kept for what lies beside the files"
+        if plain in seen and seen[plain] != path:
+            return f"{seen[plain]!r} and {path!r} are one file where capitals or accents are not told apart"
+        seen[plain] = path
+    return fault_of_all(paths)
+
+
 def is_store(text: str) -> bool:
     """Whether a person means an object store (``s3://...``) or a folder that is one, and no registry."""
     return "://" in text or text.startswith(("/", "./", "../", "~"))
 
 
-__all__ = ["fault_of", "fault_of_all", "is_store"]
+__all__ = ["fault_of", "fault_of_all", "fault_of_set", "is_store"]

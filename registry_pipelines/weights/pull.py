@@ -78,8 +78,8 @@ def pull_weights(opened: OpenedWeights, folder: Path, *, exact: bool = False, en
             where=str(folder),
             do="Remove them, name an empty folder, or leave --exact out",
         )
-    try:
-        with held_alone(staging / "lock", "another process pulls into this folder"):
+    with held_alone(staging / "lock", "another process pulls into this folder"):
+        try:
             have = _look(folder, opened.weights.files, engine)
             wrong = [file for file in opened.weights.files if file.path not in have.right]
             missing = [file for file in distinct(tuple(wrong)) if file.digest not in have.sources]
@@ -90,10 +90,10 @@ def pull_weights(opened: OpenedWeights, folder: Path, *, exact: bool = False, en
                 write_list(folder, listed)
             with local_errors(staging):
                 shutil.rmtree(staging)
-    finally:
-        with suppress(OSError):  # nothing came: no trace of us
-            if [path.name for path in staging.iterdir()] == ["lock"]:
-                shutil.rmtree(staging)
+        finally:
+            with suppress(OSError):  # nothing came: no trace of us
+                if [path.name for path in staging.iterdir()] == ["lock"]:
+                    shutil.rmtree(staging)
     came = {file.digest for file in missing}
     count = sum(file.digest in came for file in wrong)
     return PulledWeights(
@@ -125,6 +125,7 @@ def _look(folder: Path, files: tuple[WeightFile, ...], engine: Engine) -> _Have:
     sizes = {file.size for file in files}
     with local_errors(folder):
         candidates = [(name, path) for name, path in files_below(folder) if path.stat().st_size in sizes]
+        candidates += [(name, folder / name) for name in by_path if _is_passed_over(folder, name)]
     with Pool(FILES_AT_ONCE, "look") as pool:
         digests = list(pool.map(digest_of, [path for _, path in candidates]))
     for (name, path), digest in zip(candidates, digests, strict=True):
@@ -133,6 +134,12 @@ def _look(folder: Path, files: tuple[WeightFile, ...], engine: Engine) -> _Have:
             have.right.add(name)
             engine.progress.end(name, note="present")
     return have
+
+
+def _is_passed_over(folder: Path, name: str) -> bool:
+    """Whether a file of the set is there, and among those that a push leaves out; other programs push such."""
+    path = folder / name
+    return name.split("/")[0] in LEFT_OUT and path.is_file() and not path.is_symlink()
 
 
 def _others(folder: Path, files: tuple[WeightFile, ...]) -> list[str]:

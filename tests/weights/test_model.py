@@ -14,7 +14,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, read_manifest
 from registry_pipelines.weights.hashing import read_folder
 from registry_pipelines.weights.model import WeightSet, from_manifest, to_manifest
-from registry_pipelines.weights.paths import fault_of_all
+from registry_pipelines.weights.paths import fault_of_all, fault_of_set
 
 CONFIG_FIELDS = {"architecture", "format", "paramSize", "precision", "quantization", "capabilities"}
 """Of ``config`` in ModelPack's schema of 0.0.7, which takes no others."""
@@ -89,6 +89,31 @@ def test_paths_that_cannot_stand_beside_each_other() -> None:
     assert "twice" in fault_of_all(["a", "a"])
     assert "folder of" in fault_of_all(["a", "a/b"])
     assert fault_of_all(["a/b", "a/c", "b"]) == ""
+
+
+@pytest.mark.parametrize(
+    "path", ["weights.json", "model.sig", ".registry-pipelines/lock", "Weights.JSON", ".git/hooks/post-checkout"]
+)
+def test_names_of_what_lies_beside_the_files_are_not_taken(weights: WeightSet, path: str) -> None:
+    """A pull would lose such a file, or write what says that the folder is whole, or have git run it."""
+    odd = WeightSet((replace(weights.files[0], path=path), *weights.files[1:]), weights.config)
+    with pytest.raises(ManifestInvalid, match="kept for what lies beside"):
+        from_manifest(to_manifest(odd).content(), weights.config)
+    assert fault_of_all([path]) == ""  # a signature of another program may name it
+
+
+def test_names_that_some_file_systems_take_for_one() -> None:
+    assert "one file" in fault_of_set(["Model.gguf", "model.gguf"])
+    assert "one file" in fault_of_set(["e\u0301.txt", "\u00e9.txt"])
+    assert fault_of_set(["a", "a"]) == "'a' is there twice"
+    assert fault_of_set(["m/weights.json", "M/x", ".gitattributes"]) == ""
+
+
+def test_one_content_has_one_size(weights: WeightSet) -> None:
+    """Else the list of a folder that was pulled would have a size that its file has not."""
+    odd = WeightSet((*weights.files, replace(weights.files[0], path="z", size=99)), weights.config)
+    with pytest.raises(ManifestInvalid, match="another size"):
+        from_manifest(to_manifest(odd).content(), weights.config)
 
 
 def test_a_config_that_lists_other_content(weights: WeightSet) -> None:

@@ -13,8 +13,12 @@ import pytest
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import held_alone
+from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.protocol import Place
+from registry_pipelines.weights.model import CONFIG_TYPE, RAW_TYPES, WeightFile, to_manifest, weight_set
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt, NoRange
 from tests.doubles.small_disk import small_disk
@@ -279,3 +283,30 @@ def test_a_set_that_did_not_fully_come_is_not_whole(address: str, model: Callabl
     assert ran.exit_code == 8 and "no weights.json" in ran.output
     done("pull", f"{address}/m:1", "--to", node)
     assert done("verify", node)["ok"] and files_of(node) == files_of(folder)
+
+
+def test_a_second_pull_leaves_the_first_alone(address: str, model: Callable[..., Path], tmp_path: Path) -> None:
+    """While the first looks at the folder it has nothing but its lock there."""
+    done("push", model("m"), f"{address}/m:1")
+    with held_alone(tmp_path / "node" / ".registry-pipelines" / "lock", "another"):
+        refused = call("pull", f"{address}/m:1", "--to", tmp_path / "node")
+        assert "another process pulls into this folder" in refused.output
+        assert (tmp_path / "node" / ".registry-pipelines" / "lock").exists()
+        assert call("pull", f"{address}/m:1", "--to", tmp_path / "node").exit_code == refused.exit_code != 0
+    assert done("pull", f"{address}/m:1", "--to", tmp_path / "node")["facts"]["fetched"] == 6
+
+
+def test_files_that_a_push_leaves_out_and_others_push_are_pulled_once(
+    address: str, client: Callable[[str], DistributionRegistry], tmp_path: Path
+) -> None:
+    place = Place(client(address), "m")
+    rows = [(path, noise(100, seed)) for seed, path in enumerate((".gitattributes", ".cache/a", "m.gguf"))]
+    for _, content in rows:
+        push_blob(place, content, media_type="application/octet-stream")
+    files = [WeightFile(path, Digest.of(content), 100, "weights", RAW_TYPES["weights"]) for path, content in rows]
+    weights = weight_set(files)
+    push_blob(place, weights.config, media_type=CONFIG_TYPE)
+    place.registry.put_manifest("m", to_manifest(weights), tag="1")
+    assert done("pull", f"{address}/m:1", "--to", tmp_path / "node")["facts"]["fetched"] == 3
+    assert files_of(tmp_path / "node") == dict(rows)
+    assert done("pull", f"{address}/m:1", "--to", tmp_path / "node")["action"] == "unchanged"

@@ -43,7 +43,7 @@ from registry_pipelines.weights.model import (
     to_manifest,
     weight_set,
 )
-from registry_pipelines.weights.paths import fault_of_all
+from registry_pipelines.weights.paths import fault_of_set
 
 Write = Callable[[memoryview | bytes], object]
 
@@ -96,7 +96,7 @@ def chosen(found: Baked, below: Sequence[str] = ()) -> dict[str, BakedFile]:
         )
     folder = common_folder(each.name for each in files)
     named = {each.name[len(folder) + 1 if folder else 0 :]: each for each in files}
-    fault = "two of them have one name" if len(named) < len(files) else fault_of_all(named)
+    fault = "two of them have one name" if len(named) < len(files) else fault_of_set(named)
     if fault:
         raise InputError(f"these weights do not go into one set: {fault}", where=found.image, do="Name some by --path")
     return named
