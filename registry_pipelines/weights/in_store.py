@@ -115,7 +115,7 @@ def look(store: ObjectStore, wanted: Mapping[str, Digest] | None = None) -> Foun
     Raises InputError where something else lies there, ManifestInvalid for lists that are none of ours.
     """
     objects = {each.key: each.size for each in store.below("")}
-    listed, before = _list(store, LIST_FILE, objects), _list(store, BEFORE, objects)
+    listed, before = read_stored_list(store, LIST_FILE, objects), read_stored_list(store, BEFORE, objects)
     if listed is None and before is None and objects:
         stranger = min(objects)
         raise InputError(
@@ -179,7 +179,8 @@ def _noted(store: ObjectStore, objects: Mapping[str, int], wanted: Mapping[str, 
     return found
 
 
-def _list(store: ObjectStore, key: str, objects: Mapping[str, int]) -> WeightList | None:
+def read_stored_list(store: ObjectStore, key: str, objects: Mapping[str, int]) -> WeightList | None:
+    """A list below a prefix; None where it has none. objects: bytes by key. Raises ManifestInvalid."""
     if key not in objects:
         return None
     where = f"{store.name}/{key}"
@@ -249,6 +250,10 @@ class StoredFiles:
         """As a place."""
         return Place(cast(Registry, self), "")
 
+    def alone(self, path: str) -> Place:
+        """One file as a place: whoever reads its digest there reads this path, and no other with the same content."""
+        return StoredFiles(self.store, {path: self.here[path]}).place
+
     def show(self, manifest: ManifestBytes, config: bytes, signature: bytes | None) -> None:
         """Have what lies beside the files, too: the artifact, and ``model.sig`` as a registry has it, as what refers to
         the artifact."""
@@ -291,4 +296,4 @@ class StoredFiles:
         return Capabilities(range_reads=self.store.ranges)
 
 
-__all__ = ["Found", "StoredFiles", "StoredSet", "look", "note_key", "open_stored"]
+__all__ = ["Found", "StoredFiles", "StoredSet", "look", "note_key", "open_stored", "read_stored_list"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from registry_pipelines.errors import DigestMismatch, NotFound
+from registry_pipelines.errors import DigestMismatch, NotFound, StateLocked
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.blobs import checked_pieces
@@ -38,10 +38,13 @@ from registry_pipelines.weights.in_store import (
     StoredFiles,
     look,
     note_key,
+    read_stored_list,
 )
-from registry_pipelines.weights.listed import WeightList, list_of
+from registry_pipelines.weights.listed import ListedFile, WeightList, list_of
 from registry_pipelines.weights.model import WeightFile, WeightSet
 
+NOBODYS = str(Digest.of(b"two sets went up at once"))
+"""In place of a manifest's digest, where two pushes met."""
 MOST_BYTES_BY_PARTS = MOST_PARTS * PART_BYTES
 """A larger file goes up through ``obstore``, which makes its parts larger."""
 MAX_COPY_BYTES = 5_000_000_000
@@ -79,7 +82,8 @@ def store_weights(source: Source, store: ObjectStore, *, engine: Engine = PLAIN)
     """Have a set below a prefix, whole; what is there with the same digest is not sent.
 
     Raises InputError (something else lies there, a file in an archive), ContentError (the source gave other bytes, or
-    changed), DiskFull (the store is full), the RegistryError family; then no list is there, and the next run goes on.
+    changed), DiskFull (the store is full), StateLocked (another set goes there at the same time), the RegistryError
+    family; then no list is there, and the next run goes on.
     """
     listed = list_of(source.weights, source.manifest.digest)
     wanted = {file.path: file.digest for file in source.weights.files}
@@ -90,11 +94,12 @@ def store_weights(source: Source, store: ObjectStore, *, engine: Engine = PLAIN)
     if whole and _beside(source, store, found):
         count = Counter(present=len(wanted))
         return StoredWeights(store.name, source.manifest.descriptor, False, count, 0, (), strangers)
-    _begin(store, listed, kept, found)
+    gone = tuple(sorted(path for path in found.known if path not in wanted))
+    _begin(store, listed, kept, {path: found.known[path] for path in gone}, found)
     brought = _bring(source, store, kept, engine)
     source.check()
     _check_sizes(store, source.weights.files)
-    gone = tuple(sorted(path for path in found.known if path not in wanted))
+    _check_alone(store, listed)
     store.delete_all(gone)
     _finish(source, store, listed)
     return StoredWeights(
@@ -121,13 +126,33 @@ def _beside(source: Source, store: ObjectStore, found: Found) -> bool:
     )
 
 
-def _begin(store: ObjectStore, listed: WeightList, kept: Mapping[str, Digest], found: Found) -> None:
-    """From here on the prefix says that its set is not whole, and what of it is to be believed."""
-    rows = tuple(each for each in listed.files if each.path in kept)
-    before = WeightList(format=listed.format, kind=listed.kind, manifest=listed.manifest, files=rows)
-    store.write(BEFORE, _encoded(before))
+def _begin(
+    store: ObjectStore, listed: WeightList, kept: Mapping[str, Digest], gone: Mapping[str, Digest], found: Found
+) -> None:
+    """From here on the prefix says that its set is not whole, and what of it is to be believed. gone: files that go
+    away at the end, which a run that comes after a kill must know to be ours, too."""
+    rows = [each for each in listed.files if each.path in kept]
+    rows += [ListedFile(path=path, sha256=each.hex, size=found.objects[path]) for path, each in gone.items()]
+    store.write(BEFORE, _encoded(msgspec.structs.replace(listed, files=tuple(rows))))
     store.delete(LIST_FILE)
     store.delete_all([key for key in found.objects if key.startswith(f"{HERE}/") or key == SIGNATURE_FILE])
+
+
+def _check_alone(store: ObjectStore, listed: WeightList) -> None:
+    """Nobody puts another set there meanwhile: files of two would lie below one list. Who notices leaves a prefix of
+    which nothing is believed any more, so the other notices, too. Raises StateLocked."""
+    objects = {key: each for key in (BEFORE, LIST_FILE) if (each := store.size(key)) is not None}
+    now = read_stored_list(store, BEFORE, objects) or read_stored_list(store, LIST_FILE, objects)
+    if now is not None and now.manifest == listed.manifest:
+        return
+    store.write(BEFORE, _encoded(msgspec.structs.replace(listed, manifest=NOBODYS, files=())))
+    store.delete(LIST_FILE)
+    store.delete_all([each.key for each in store.below(HERE)])
+    raise StateLocked(
+        "another push or sync put other weights there meanwhile, so neither set is whole",
+        where=store.name,
+        do="Let it end, then run the command for the set that is to be there",
+    )
 
 
 def _bring(source: Source, store: ObjectStore, kept: Mapping[str, Digest], engine: Engine) -> Sequence[tuple[str, int]]:
@@ -173,6 +198,7 @@ def _finish(source: Source, store: ObjectStore, listed: WeightList) -> None:
     if source.signature is not None:
         store.write(SIGNATURE_FILE, source.signature)
     store.write(LIST_FILE, _encoded(listed))
+    _check_alone(store, listed)
     store.delete_all([each.key for each in store.below(HERE)])
     store.delete(BEFORE)
 

@@ -13,6 +13,7 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.weights.hashing import LIST_FILE, STAGING_FOLDER, digest_of
+from registry_pipelines.weights.in_store import StoredFiles
 from registry_pipelines.weights.listed import ListedFile, read_list
 from registry_pipelines.weights.model import WeightFile
 from registry_pipelines.weights.opening import OpenedWeights, distinct
@@ -47,16 +48,25 @@ class VerifiedWeights:
 
 
 def verify_stored(opened: OpenedWeights, *, engine: Engine = PLAIN) -> VerifiedWeights:
-    """Read every file of a set in a registry and hold it against its digest; all of them, whatever is found. Raises the
-    RegistryError family where a registry does not answer."""
-    contents = distinct(opened.weights.files)
+    """Read every file of a set in a registry or a store and hold it against its digest; all of them, whatever is found.
+    A registry has files with one content once, a store has each. Raises the RegistryError family where one does not
+    answer."""
+    registry = opened.place.registry
+    files = list(opened.weights.files) if isinstance(registry, StoredFiles) else distinct(opened.weights.files)
     with engine.opened() as state, Pool(FILES_AT_ONCE, "verify") as pool:
-        reading = Reading(state, opened.place, engine)
-        found = dict(
-            zip([file.digest for file in contents], pool.map(partial(_stored, reading, engine), contents), strict=True)
-        )
-    rows = tuple(VerifiedFile(file.path, file.size, found[file.digest]) for file in opened.weights.files)
-    return VerifiedWeights(str(opened.descriptor.digest), rows, sum(file.size for file in contents))
+
+        def stored(file: WeightFile) -> State:
+            place = registry.alone(file.path) if isinstance(registry, StoredFiles) else opened.place
+            return _stored(Reading(state, place, engine), engine, file)
+
+        states = list(pool.map(stored, files))
+    by_path = {file.path: each for file, each in zip(files, states, strict=True)}
+    by_digest = {file.digest: each for file, each in zip(files, states, strict=True)}
+    rows = tuple(
+        VerifiedFile(file.path, file.size, by_path.get(file.path, by_digest[file.digest]))
+        for file in opened.weights.files
+    )
+    return VerifiedWeights(str(opened.descriptor.digest), rows, sum(file.size for file in files))
 
 
 def _stored(reading: Reading, engine: Engine, file: WeightFile) -> State:

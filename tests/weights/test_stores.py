@@ -13,8 +13,15 @@ from pathlib import Path
 import boto3
 import pytest
 
+from registry_pipelines.chain.weight_sync import store_at
+from registry_pipelines.config import load
 from registry_pipelines.evidence.keys import generate_key
+from registry_pipelines.stores.store import open_store
 from registry_pipelines.transfer.blob.memory import PART_BYTES
+from registry_pipelines.weights.ends import from_folder
+from registry_pipelines.weights.in_store import open_stored
+from registry_pipelines.weights.to_store import store_weights
+from registry_pipelines.weights.verify import verify_stored
 from tests.doubles.s3 import BUCKET, REGION, s3_server
 from tests.doubles.s3_files import Files, s3_files
 from tests.patience import patient
@@ -288,3 +295,62 @@ def test_s3_by_another_program(model: Callable[..., Path], tmp_path: Path, monke
         assert keys == {f"w/{path}" for path in {*files_of(folder), *WHOLE}}
         assert done("pull", f"s3://{BUCKET}/w", "--to", tmp_path / "back")["digest"] == pushed["digest"]
     assert files_of(tmp_path / "back") == files_of(folder)
+
+
+def test_each_file_of_a_store_is_verified_also_where_two_have_one_content(
+    model: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = model("m")
+    for name in ("0.safetensors", "z.safetensors"):
+        (folder / name).write_bytes((folder / "model-00001-of-00003.safetensors").read_bytes())
+    done("push", folder, tmp_path / "kept")
+    assert done("verify", tmp_path / "kept/../kept/")["facts"]["whole"] == 8
+    opened = open_stored(open_store(str(tmp_path / "kept"))).opened
+    for name in ("0.safetensors", "model-00001-of-00003.safetensors", "z.safetensors"):
+        content = (tmp_path / "kept" / name).read_bytes()
+        (tmp_path / "kept" / name).write_bytes(bytes(len(content)))
+        assert {file.path for file in verify_stored(opened).files if file.state != "ok"} == {name}
+        (tmp_path / "kept" / name).unlink()
+        assert {file.path: file.state for file in verify_stored(opened).files if file.state != "ok"} == {
+            name: "missing"
+        }
+        (tmp_path / "kept" / name).write_bytes(content)
+    assert verify_stored(opened).ok
+
+
+def test_files_of_the_set_before_go_away_also_after_a_kill(
+    stores: Stores, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    first, second = model("m", 3), model("n", 1, seed=2)
+    done("push", first, "s3://models/x")
+    stores.s3.on_put = lambda: setattr(stores.s3, "room", 1)  # it takes no more than the first word of the second push
+    assert call("push", second, "s3://models/x").exit_code == 9
+    assert ".registry-pipelines/before.json" in stores.objects("x")
+    stores.s3.room = None
+    found = done("push", second, "s3://models/x")
+    assert found["facts"]["removed"] == 3 and not found["facts"]["strangers"]
+    assert stores.objects("x") == {*files_of(second), *WHOLE}
+
+
+def test_two_sets_that_go_to_one_prefix_at_once_are_both_refused(
+    stores: Stores, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """The second begins and ends while the first is on its way, and both have other bytes of one size and name."""
+    first, second = model("m"), model("n", seed=2)
+    other: list[str] = []
+
+    def push_the_other() -> None:
+        begun = store_weights(from_folder(second)[0], store_at(load(Path("registry-pipelines.yaml")), "s3://models/x"))
+        other.append(begun.descriptor.digest)
+
+    def begun_by_us() -> None:
+        stores.s3.on_put = push_the_other
+
+    stores.s3.on_put = begun_by_us
+    refused = call("push", first, "s3://models/x")
+    assert other and refused.exit_code == 9
+    assert "another push or sync put other weights there meanwhile" in refused.output
+    assert call("verify", "s3://models/x").exit_code == 4
+    done("push", first, "s3://models/x")
+    assert done("verify", "s3://models/x")["facts"]["whole"] == 6
+    assert {path: stores.read(f"x/{path}") for path in files_of(first)} == files_of(first)
