@@ -3,7 +3,7 @@
 import dagster as dg
 
 from dagster_project.assets.weights import key_of
-from dagster_project.memory import Cursor
+from dagster_project.memory import Count, Cursor
 from dagster_project.resources import ChainParam
 from dagster_project.schedules import Job
 from dagster_project.sensors import at_start
@@ -13,9 +13,11 @@ from registry_pipelines.errors import RegistryPipelinesError
 
 
 class Seen(Cursor):
-    """digests: by section of `weights` the set that a run was asked for last."""
+    """digests: by section of `weights` the set that a run was asked for last. asked: how many runs were, which is part
+    of a run's key: a set may come back."""
 
     digests: dict[str, str] = {}
+    asked: dict[str, Count] = {}
 
 
 def look_for_weights(context: dg.SensorEvaluationContext, chain: Chain) -> dg.SensorResult:
@@ -31,7 +33,9 @@ def look_for_weights(context: dg.SensorEvaluationContext, chain: Chain) -> dg.Se
             notes.append(f"{name} cannot be looked at: {error}")
             continue
         if seen.digests.get(name) != digest:
-            requests.append(dg.RunRequest(run_key=f"{name}@{digest}#{seen.life}", asset_selection=[key_of(name)]))
+            seen.asked[name] = seen.asked.get(name, 0) + 1
+            run_key = f"{name}@{digest}#{seen.life}#{seen.asked[name]}"
+            requests.append(dg.RunRequest(run_key=run_key, asset_selection=[key_of(name)]))
             seen.digests[name] = digest
     for note in notes:
         context.log.warning("%s", note)

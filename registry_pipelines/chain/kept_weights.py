@@ -11,11 +11,11 @@ from registry_pipelines.chain.session import Session
 from registry_pipelines.chain.weight_sync import check_at, put, source_at
 from registry_pipelines.config.weights import KeptWeights
 from registry_pipelines.errors import InputError, RegistryPipelinesError, SignatureInvalid
-from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import unknown
 from registry_pipelines.weights.attach import attach_weights
+from registry_pipelines.weights.in_store import rows_of
 from registry_pipelines.weights.oms.attached import read_signatures
 from registry_pipelines.weights.opening import OpenedWeights, attached_weights, open_weights
 from registry_pipelines.weights.paths import is_store
@@ -150,11 +150,10 @@ def _attach(session: Session, image: str, opened: OpenedWeights) -> dict[str, Sc
 def _unattached(session: Session, settings: KeptWeights, source: Source) -> list[str]:
     """Why the release does not have the set. Others may be attached beside it."""
     place, digest = _release_at(session, settings.image)
-    wanted = {file.digest for file in source.weights.files}
+    wanted = rows_of(source.weights)
     for each in attached_weights(place, place.registry.resolve(place.repository, digest)):
-        content = place.registry.get_manifest(place.repository, each.digest).content()
-        if isinstance(content, Manifest) and {layer.digest for layer in content.layers} == wanted:
-            opened = open_weights(place, str(each.digest))
+        opened = open_weights(place, str(each.digest))
+        if rows_of(opened.weights) == wanted:
             if settings.signed:
                 _need_signed(session, opened, settings.image)
             return [

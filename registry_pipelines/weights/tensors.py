@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import partial
@@ -37,6 +37,8 @@ SHARD_RANGE_BYTES = 32 * 1024
 """Read of each of many files at first, where all of their headers are listed."""
 MAX_HEADER_BYTES = 16 * 1024 * 1024
 """Of a header or an index: 100,000 tensors. The format permits 100 MB, which would fill the memory here."""
+MAX_DIMENSIONS = 64
+"""Of one tensor; numpy takes no more. The product of a million numbers would hold us for hours."""
 METADATA = "__metadata__"
 
 BITS = {
@@ -134,14 +136,31 @@ def read_header(opened: OpenedWeights, file: WeightFile, *, first_bytes: int = F
         raw += _read(opened, file, len(raw), 8 + length)
     members = decode_json(raw[8 : 8 + length], dict[str, msgspec.Raw], where=where, what="header of tensors")
     first = 8 + length
-    return {
+    tensors = {
         name: _tensor(name, bytes(entry), file, first, where) for name, entry in members.items() if name != METADATA
     }
+    _check_order(tensors.values(), first, file.size, where)
+    return tensors
+
+
+def _check_order(tensors: Iterable[Tensor], first: int, size: int, where: str) -> None:
+    """The bytes of a file belong to one tensor each, and all to one, as the format says; its own readers refuse others.
+    Raises ManifestInvalid."""
+    behind = first
+    for tensor in sorted(tensors, key=lambda each: (each.start, each.stop)):
+        if tensor.start != behind:
+            what = "has bytes of the one before it" if tensor.start < behind else "leaves bytes out before it"
+            raise ManifestInvalid(f"the tensor {tensor.name[:80]!r} {what}", where=where)
+        behind = tensor.stop
+    if behind != size:
+        raise ManifestInvalid(f"{size - behind} bytes at the end belong to no tensor", where=where)
 
 
 def _tensor(name: str, raw: bytes, file: WeightFile, first: int, where: str) -> Tensor:
     entry = decode_json(raw, _Entry, where=where, what=f"entry of {name[:80]!r}")
     begin, end = entry.data_offsets
+    if len(entry.shape) > MAX_DIMENSIONS:
+        raise ManifestInvalid(f"the tensor {name[:80]!r} has {len(entry.shape)} dimensions", where=where)
     length = math.prod(entry.shape) * BITS[entry.dtype] if entry.dtype in BITS else (end - begin) * 8
     if not 0 <= begin <= end <= file.size - first or min(entry.shape, default=0) < 0 or length != (end - begin) * 8:
         raise ManifestInvalid(

@@ -18,7 +18,7 @@ from registry_pipelines.anatomy.baked.moving import Moved, chosen, move_to_folde
 from registry_pipelines.anatomy.rechunk.engine import rechunk
 from registry_pipelines.anatomy.rechunk.model import RechunkOptions
 from registry_pipelines.cli import main
-from registry_pipelines.errors import InputError, LayerInvalid
+from registry_pipelines.errors import InputError, LayerInvalid, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.oci.platforms import Platform
@@ -30,12 +30,16 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.scan.weights_found import read_gguf, read_safetensors
 from registry_pipelines.stream.lazy.image import image_for
+from registry_pipelines.transfer.blob.memory import PART_BYTES
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.weights.hashing import read_folder
 from registry_pipelines.weights.model import FILE_PATH, to_manifest
+from registry_pipelines.weights.verify import verify_folder
 from tests.anatomy.baked_images import MIB, gguf, pickled, pytorch, safetensors
 from tests.anatomy.rechunk.images import unpacked_by_tar
 from tests.answers import answered
+from tests.doubles.fault_registry import FaultRegistry
+from tests.doubles.faults import Status
 from tests.scan.images import DEBIAN, Files, push_image
 
 LARGE = MIB + 1024
@@ -149,6 +153,34 @@ def test_what_comes_out_is_what_a_push_of_the_files_makes(
 
 def manifest_digest(target: Place) -> Digest:
     return target.registry.resolve(target.repository, "v1").digest
+
+
+def test_a_file_whose_upload_is_lost_in_its_middle_comes_whole(place: Place, tmp_path: Path) -> None:
+    """Its bytes have passed by then, so the layer is read again, and held against its digests again."""
+    content = safetensors(2 * PART_BYTES + 5000)
+    found = find(place, tmp_path, {"models/model.safetensors": content, "models/notes.txt": b"n" * 50_000})
+    with EmbeddedServer(tmp_path / "target") as server, FaultRegistry(server.address) as faults:
+        faults.play("PATCH", r".*/uploads/.*", Status(404), times=1)
+        target, state = Place(DistributionRegistry(faults.address), "team/weights"), tmp_path / "state"
+        engine = Engine(state=state / "transfer")
+        moved = move_to_registry(place, found, chosen(found), target, "v1", state=state, engine=engine)
+        [file] = moved.weights.files
+        assert (file.digest, file.size) == (Digest.of(content), len(content))
+        target.registry.close()
+
+
+def test_a_list_is_gone_before_a_file_of_other_weights_takes_its_place(place: Place, tmp_path: Path) -> None:
+    """The list of the set before would say after a kill that the half of two sets is whole."""
+    name = "models/model.safetensors"
+    one, two = (find(place, tmp_path, {name: each}) for each in SHARDS)
+    move_to_folder(place, one, chosen(one), tmp_path / "out", state=tmp_path / "state")
+    assert verify_folder(tmp_path / "out").ok
+    [(layer, _)] = image_for(place, two.digest, LINUX).layers
+    path = next((tmp_path / "registry").rglob(layer.digest.hex))
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(RegistryPipelinesError):
+        move_to_folder(place, two, chosen(two), tmp_path / "out", state=tmp_path / "state")
+    assert not (tmp_path / "out" / "weights.json").exists()
 
 
 def test_files_of_a_download_cache_get_the_names_of_their_links(place: Place, tmp_path: Path) -> None:

@@ -91,6 +91,27 @@ def test_a_new_set_is_seen_brought_and_attached(fleet: Fleet, model: Callable[..
     assert len(location.look()) == 1
 
 
+def test_a_set_that_comes_back_is_asked_for_again(fleet: Fleet, model: Callable[..., Path], tmp_path: Path) -> None:
+    """Dagster serves a run key once for ever: a source that was put back would not be."""
+    location, keys = Location(fleet.path), []
+    for folder in (model("m", 1), model("n", 1, seed=2), tmp_path / "m", tmp_path / "n"):
+        done("push", folder, tmp_path / "training")
+        keys += [each.run_key for each in location.look()]
+    assert len(set(keys)) == 4
+
+
+def test_the_same_content_under_other_names_is_another_set(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    location, folder = Location(fleet.path), model("m", 1)
+    done("push", folder, tmp_path / "training")
+    done("attach", "app:v1.0.0", tmp_path / "training", "--config", str(fleet.path))
+    assert not [each for each in location.chain.check_weights("llama").reasons if "attached" in each]
+    (folder / "config.json").rename(folder / "generation.json")
+    done("push", folder, tmp_path / "training")
+    assert "app:v1.0.0 has no such weights attached" in location.chain.check_weights("llama").reasons
+
+
 def test_a_target_that_lost_a_file_or_cannot_be_had_fails_the_check(
     fleet: Fleet, model: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -11,7 +11,7 @@ import numpy
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 
 from registry_pipelines.errors import RegistryPipelinesError
@@ -109,6 +109,23 @@ LIES = {
 }
 
 
+def _two(first: tuple[int, int], second: tuple[int, int]) -> bytes:
+    spans = {
+        name: {"dtype": "U8", "shape": [b - a], "data_offsets": [a, b]}
+        for name, (a, b) in zip("tu", (first, second), strict=True)
+    }
+    header = json.dumps(spans).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(8)
+
+
+LIES |= {
+    "bytes of two tensors": _two((0, 5), (4, 8)),
+    "the same bytes twice": _two((0, 8), (0, 8)),
+    "bytes of none between": _two((0, 3), (4, 8)),
+    "bytes of none at the end": _two((0, 3), (3, 7)),
+}
+
+
 def opened_of(folder: Path, content: bytes) -> OpenedWeights:
     """Weights whose one file has this content, read from where a push reads them."""
     folder.mkdir(exist_ok=True)
@@ -122,8 +139,18 @@ def opened_of(folder: Path, content: bytes) -> OpenedWeights:
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_header_that_lies_is_refused(tmp_path: Path, lie: str) -> None:
+    """Here as by the safetensors package."""
     opened = opened_of(tmp_path / "x", LIES[lie])
+    with pytest.raises(SafetensorError), safe_open(str(tmp_path / "x" / "t.safetensors"), framework="numpy"):
+        raise AssertionError("its own package reads it")
     with pytest.raises(RegistryPipelinesError, match=r"t\.safetensors"):
+        find_tensor(opened, "t")
+
+
+def test_a_shape_of_very_many_numbers_is_refused(tmp_path: Path) -> None:
+    """Their product has millions of digits."""
+    opened = opened_of(tmp_path / "x", _lying({"dtype": "U8", "shape": [2**60] * 300_000, "data_offsets": [0, 8]}))
+    with pytest.raises(RegistryPipelinesError, match="300000 dimensions"):
         find_tensor(opened, "t")
 
 

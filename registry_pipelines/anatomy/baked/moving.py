@@ -224,7 +224,13 @@ class _Layer:
             for entry in walk:
                 path = _shown(entry.name)
                 if entry.kind == "file" and (name := by_path.get(path)):
-                    moved[name] = goal.take(name, entry, partial(self._again, entry.name))
+                    if entry.sparse:
+                        raise ContentError(
+                            f"{path} is stored sparse, without its zeros, which is not read",
+                            where=f"{self._place}@{self._layer.digest}",
+                            do="Bring the others out by --path, and this one from a container",
+                        )
+                    moved[name] = goal.take(name, entry, partial(self._again, entry.position))
             walk.finish()
         self._progress.end(task)
         if missing := sorted(left.keys() - moved.keys()):
@@ -232,13 +238,21 @@ class _Layer:
         self._remember(remembered | {left[name].path: known for name, known in moved.items()})
         return there | moved
 
-    def _again(self, name: str) -> Iterator[memoryview]:
-        """The content of the last file with such a name from its beginning, in a stream of its own."""
+    def _again(self, position: int) -> Iterator[memoryview]:
+        """The content that begins there in the tar, once more, in a stream of its own. It is read to its end, since the
+        layer's digests alone say that these are the bytes that passed before."""
         with BlobStream(self._place, self._layer) as stream:
-            for entry in open_layer(stream, self._layer.media_type, where=f"{self._place}@{self._layer.digest}"):
-                if entry.name == name and entry.kind == "file":
+            walk = open_layer(
+                stream,
+                self._layer.media_type,
+                where=f"{self._place}@{self._layer.digest}",
+                expected=self._layer,
+                diff_id=self._diff_id,
+            )
+            for entry in walk:
+                if entry.position == position and entry.kind == "file":
                     yield from entry.pieces()
-                    return
+            walk.finish()
 
     def _remembered(self) -> dict[str, _Known]:
         with suppress(OSError, ManifestInvalid):
@@ -291,13 +305,13 @@ class _ToRegistry:
 
     def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]]) -> _Known:
         came: list[_Known] = []
+        pieces = [entry.pieces]
 
         def produce(write: Write) -> Descriptor:
-            # A registry that lost the session gets the file anew: its bytes have passed, so the layer is read again.
-            came.append(_pass(again() if tries else entry.pieces(), write))
+            # A registry that lost the session gets the file anew: bytes of it have passed, so the layer is read again.
+            came.append(_pass(pieces.pop()() if pieces else again(), write))
             return Descriptor(media_type="application/octet-stream", digest=came[-1].digest, size=came[-1].size)
 
-        tries = came
         self._uploads.produce(name, produce)
         self.sent += came[-1].size
         return came[-1]
@@ -318,6 +332,7 @@ class _ToFolder:
         path = self._folder / name
         with local_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            (self._folder / LIST_FILE).unlink(missing_ok=True)  # it is written again when all files are there
             with replaced(path) as fresh, fresh.open("wb") as file:
                 known = _pass(entry.pieces(), file.write)
         self.sent += known.size
