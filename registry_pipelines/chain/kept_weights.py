@@ -31,9 +31,16 @@ def kept_named(session: Session, name: str) -> KeptWeights:
 
 
 def weights_at_source(session: Session, name: str) -> str:
-    """Digest of the set at the source now. Raises NotFound (none, or one that is not whole), InputError, ContentError,
-    the RegistryError family."""
-    return str(_opened(session, kept_named(session, name).source).descriptor.digest)
+    """Digest of the set at the source now; with a word behind it where it must be signed and is not yet. Raises
+    NotFound (none, or one that is not whole), InputError, ContentError, the RegistryError family."""
+    settings = kept_named(session, name)
+    opened = _opened(session, settings.source)
+    try:
+        if settings.signed:
+            _need_signed(session, opened, settings.source)
+    except SignatureInvalid:
+        return f"{opened.descriptor.digest} unsigned"
+    return str(opened.descriptor.digest)
 
 
 def bring_weights(session: Session, name: str) -> StageResult:
@@ -127,9 +134,9 @@ def _action(changed: bool, how: Counter[str]) -> str:
 
 def _need_signed(session: Session, opened: OpenedWeights, where: str) -> None:
     found = read_signatures(opened.place, opened.descriptor.digest, opened.weights, session.verifier())
-    if not found.believed:
+    if not found.of_all:
         raise SignatureInvalid(
-            f"the weights are not signed by a key that is believed: {found.problem}",
+            f"the weights are not signed by a key that is believed: {found.problem_of_all}",
             where=where,
             do="Sign them: `registry-pipelines weights sign`, with a key of `signing`",
         )

@@ -175,7 +175,7 @@ def pull(options: Options, reference: str, folder: Path, exact: bool, signed: bo
         done = pull_weights(opened, folder, exact=exact, engine=engine)
         if signature is not None:
             put_beside(opened, signature, folder)
-    others = count_text(len(done.others), "file")
+    others = count_text(len(done.others), "file") if done.others else ""
     is_new = bool(done.fetched or done.copied)
     result = StageResult(
         stage="weights",
@@ -194,9 +194,10 @@ def pull(options: Options, reference: str, folder: Path, exact: bool, signed: bo
             "resumed_bytes": done.bytes_resumed,
             "others": len(done.others),
         },
-        notes=[f"{others} of the folder not in these weights, and kept: {', '.join(done.others[:5])}"]
-        if done.others
-        else [],
+        notes=[
+            *([f"{others} of the folder not in these weights, and kept: {', '.join(done.others[:5])}"] * bool(others)),
+            *(left_out(signature.unsigned) if signature else []),
+        ],
     )
     show_result(result, as_json=options.as_json)
 

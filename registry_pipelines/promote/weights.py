@@ -19,7 +19,6 @@ from registry_pipelines.threads import Pool
 from registry_pipelines.weights.formats import HEAD_BYTES, kind_of
 from registry_pipelines.weights.model import WeightFile, is_weights
 from registry_pipelines.weights.oms.attached import WeightSignature, read_signatures
-from registry_pipelines.weights.oms.statement import NEVER_SIGNED
 from registry_pipelines.weights.opening import OpenedWeights, open_weights
 
 WEIGHTS_FORM = "weights:manifest"
@@ -82,17 +81,7 @@ def _judged(place: Place, digest: Digest, verifier: Verifier, rules: WeightRules
     if not rules.signed:
         return JudgedWeights(digest, denied=denied)
     found = read_signatures(place, digest, opened.weights, verifier)
-    whole = tuple(each for each in found.believed if not _loose(each))
-    if found.believed and not whole:
-        unsigned = f"its signature leaves out {_some(_loose(found.believed[0]))}"
-    else:
-        unsigned = found.problem
-    return JudgedWeights(digest, signatures=whole, unsigned=unsigned, denied=denied)
-
-
-def _loose(signature: WeightSignature) -> list[str]:
-    """Files that the signature leaves out beside what git keeps, which no signature of a model names."""
-    return [path for path in signature.unsigned if path.split("/")[0] not in NEVER_SIGNED]
+    return JudgedWeights(digest, signatures=found.of_all, unsigned=found.problem_of_all, denied=denied)
 
 
 def _denied(opened: OpenedWeights, deny: Sequence[DeniedWeights]) -> tuple[tuple[str, str], ...]:

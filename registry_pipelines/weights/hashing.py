@@ -161,4 +161,14 @@ def digest_of(path: Path) -> Digest:
         return _digest(stream, "", Silent())[0]
 
 
-__all__ = ["LEFT_OUT", "LIST_FILE", "SIGNATURE_FILE", "Folder", "Identity", "Origin", "digest_of", "read_folder"]
+__all__ = [
+    "LEFT_OUT",
+    "LIST_FILE",
+    "SIGNATURE_FILE",
+    "STAGING_FOLDER",
+    "Folder",
+    "Identity",
+    "Origin",
+    "digest_of",
+    "read_folder",
+]

@@ -33,6 +33,9 @@ LOGIN = "/etc/registry-pipelines/docker"
 MAX_GUARDED = 200
 """Files that a guard looks for by name; of more the largest, since a command has a limit."""
 GIB = 1 << 30
+SPARE_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 4096
+"""Beside the bytes of files: their list, folders, and the end of the last block of each."""
 ROOM = 1.1
 """Of a disk: file systems want a part for themselves."""
 
@@ -75,6 +78,8 @@ def snippet(wanted: Wanted) -> Snippet:
     would read otherwise."""
     if not _NAME.fullmatch(wanted.name):
         raise InputError(f"{wanted.name!r} is no name of an object", do="Write lower-case letters, digits and hyphens")
+    if wanted.region and wanted.form != "csi-s3":
+        raise InputError(f"--region is of an S3 bucket, and the form is {wanted.form}", do="Leave it out")
     if not _PATH.fullmatch(wanted.path) or any(part in (".", "..") for part in wanted.path.split("/")):
         raise InputError(f"{wanted.path!r} is no folder to mount at", do="Write an absolute path, as /models/llama")
     return _FORMS[wanted.form](wanted)
@@ -83,7 +88,8 @@ def snippet(wanted: Wanted) -> Snippet:
 def guard_command(wanted: Wanted) -> list[str]:
     """What the guard runs: it ends with 0 when the weights are there, else with 1 and says which file is missing."""
     if wanted.form == "image-volume":
-        largest = sorted(wanted.files, key=lambda file: (-file.size, file.path))[:MAX_GUARDED]
+        some = [file for file in wanted.files if file.size] or wanted.files  # of an empty one nobody can tell
+        largest = sorted(some, key=lambda file: (-file.size, file.path))[:MAX_GUARDED]
         names = sorted(file.path for file in largest)
     else:
         names = [LIST_FILE]
@@ -155,7 +161,7 @@ _LOGIN_NOTE = "accounts of the registry: a secret registry-login of type kuberne
 
 def _init(wanted: Wanted) -> Snippet:
     _need_registry(wanted)
-    size = _mib(wanted.size)
+    size = _mib(wanted.size + SPARE_BYTES + len(wanted.files) * BLOCK_BYTES)
     pulls = {**_pull(wanted), "resources": {"requests": {"ephemeral-storage": size}}}
     notes = [
         f"the pod starts when {PULL} has ended well; every new pod brings all of it, from the node's own link",

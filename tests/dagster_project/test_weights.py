@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from dagster_project.definitions import build_definitions
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
-from registry_pipelines.errors import ConfigInvalid
+from registry_pipelines.errors import ConfigInvalid, SignatureInvalid
 from tests.chain.fleet import Fleet, start
 from tests.dagster_project.conftest import QUIET
 from tests.weights.conftest import done, files_of, model
@@ -138,14 +140,38 @@ def test_weights_that_must_be_signed_go_nowhere_without(
     location, config = Location(fleet.path), ("--config", str(fleet.path))
     folder = model("m")
     done("push", folder, tmp_path / "training")
+    assert len(location.look()) == 1
     run = location.run()
     assert not run.success
     assert not (tmp_path / "serving" / "weights.json").exists()
+    assert location.look() == []
     done("sign", folder, *config)
     done("push", folder, tmp_path / "training")
+    assert len(location.look()) == 1  # the same set, which may be brought now
     run = location.run()
     assert checked(run).passed, checked(run).description
     assert done("verify", "app:v1.0.0", "--signed", *config)["facts"]["whole"] == 6
+
+
+def test_a_file_beside_those_that_were_signed_goes_nowhere(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Our signatures leave `.cache` out; who may write at the source puts a file there and into the list."""
+    fleet.path.write_text(fleet.path.read_text() + "    signed: true\n")
+    location, folder, training = Location(fleet.path), model("m", 1), tmp_path / "training"
+    done("sign", folder, "--config", str(fleet.path))
+    done("push", folder, training)
+    (training / ".cache").mkdir()
+    (training / ".cache" / "x.py").write_bytes(b"import os\n")
+    listed = json.loads((training / "weights.json").read_text())
+    digest = hashlib.sha256(b"import os\n").hexdigest()
+    listed["files"].append({"path": ".cache/x.py", "sha256": digest, "size": 10})
+    (training / "weights.json").write_text(json.dumps(listed))
+    (training / ".registry-pipelines" / "manifest.json").unlink()
+    with pytest.raises(SignatureInvalid, match=r"its signature leaves out \.cache/x\.py"):
+        location.chain.bring_weights("llama")
+    pulled = done("pull", training, "--to", tmp_path / "x", "--signed", "--config", str(fleet.path))
+    assert pulled["notes"] == ["1 file is there and left out by the signature: .cache/x.py"]
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,12 @@ from registry_pipelines.evidence.referrers import Referrer, open_referrers, read
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.model import WeightSet
 from registry_pipelines.weights.oms.bundles import believe, sign_model
 from registry_pipelines.weights.oms.folders import SHOWN
-from registry_pipelines.weights.oms.statement import SignedModel, read_oms
+from registry_pipelines.weights.oms.statement import NEVER_SIGNED, SignedModel, read_oms
 from registry_pipelines.weights.opening import OpenedWeights
 
 ANNOTATIONS = {"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": OMS_TYPE}
@@ -40,6 +41,11 @@ class WeightSignature:
     key_id: str
     model: SignedModel
     unsigned: tuple[str, ...]
+
+    @property
+    def loose(self) -> list[str]:
+        """Files that it leaves out beside what git keeps, which no signature of a model names."""
+        return [path for path in self.unsigned if path.split("/")[0] not in NEVER_SIGNED]
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,20 @@ class WeightSignatures:
             return "no signature is attached"
         more = f" (and {len(self.rejected) - 1} more)" if len(self.rejected) > 1 else ""
         return f"no signature counts: {self.rejected[0].reason}{more}"
+
+    @property
+    def of_all(self) -> tuple[WeightSignature, ...]:
+        """Those that are believed and leave out no file."""
+        return tuple(each for each in self.believed if not each.loose)
+
+    @property
+    def problem_of_all(self) -> str:
+        """Why there is none of all files, one sentence; empty where there is one."""
+        if not self.believed or self.of_all:
+            return self.problem
+        loose = self.believed[0].loose
+        more = f", and {count_text(len(loose) - SHOWN, 'more', 'more')}" if len(loose) > SHOWN else ""
+        return f"its signature leaves out {', '.join(loose[:SHOWN])}{more}"
 
 
 def sign_attached(opened: OpenedWeights, signer: Signer) -> tuple[Descriptor, bool]:
