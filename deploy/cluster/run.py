@@ -15,6 +15,7 @@ import io
 import os
 import shlex
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -30,9 +31,9 @@ from deploy.cluster.runs import Run, launch, runs, table  # noqa: E402
 from registry_pipelines.chain import Chain  # noqa: E402
 from registry_pipelines.cli.demo_bases import push_demo_bases  # noqa: E402
 from registry_pipelines.cli.running import ADDRESS  # noqa: E402
-from registry_pipelines.config import FILE_NAME, Config, load  # noqa: E402
+from registry_pipelines.config import FILE_NAME, Config, EmbeddedRegistry, load  # noqa: E402
 from registry_pipelines.config.machine import SERVED_BY, STATE  # noqa: E402
-from registry_pipelines.errors import RegistryPipelinesError  # noqa: E402
+from registry_pipelines.errors import PortTaken, RegistryPipelinesError  # noqa: E402
 
 DEMO = TOP / "deploy" / "demo" / FILE_NAME
 LONGEST_S = 900
@@ -52,6 +53,11 @@ def main() -> int:
     options = parser.parse_args()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # each line when it is said, in a pipe, too
+    try:
+        refuse_taken_ports(options.config, options.port)
+    except RegistryPipelinesError as error:
+        print(f"make cluster: {error}", file=sys.stderr)
+        return error.exit_code
     print("Starting Postgres, Redis, the registries, Dagster and the workers ...")
     try:
         with (
@@ -74,6 +80,31 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def environment_of_nobody() -> dict[str, str]:
+    """This terminal's environment without what it says of a machine: the configuration names variables of it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_PIPELINES_")}
+
+
+def refuse_taken_ports(config: Path, ui: int) -> None:
+    """A registry of ``make serve`` or ``make dev`` has the ports that ours would have. Raises PortTaken."""
+    embedded = {
+        f"registry {name}": each.port
+        for name, each in load(config, environment_of_nobody()).registries.items()
+        if isinstance(each, EmbeddedRegistry)
+    }
+    for what, port in {**embedded, "the UI": ui}.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                raise PortTaken(
+                    "another program listens there",
+                    where=f"{HOST}:{port} ({what})",
+                    do="Stop it (`make serve`, `make dev` or another `make cluster`?), or choose another port",
+                ) from error
 
 
 @contextmanager
@@ -115,9 +146,8 @@ def demonstrate(cluster: Cluster) -> list[Run]:
 
 def as_client(cluster: Cluster) -> Config:
     """The configuration as one more machine has it, which asks and keeps nothing."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("REGISTRY_PIPELINES_")}
     state = str(cluster.state("client"))
-    return load(cluster.config, {**environment, STATE: state, SERVED_BY: HOST})
+    return load(cluster.config, {**environment_of_nobody(), STATE: state, SERVED_BY: HOST})
 
 
 def _run(cluster: Cluster, wanted: Sequence[tuple[str, str]]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
 
-from deploy.cluster.machines import Cluster, NotReady
+from deploy.cluster.machines import HOST, Cluster, NotReady, free_ports
+from deploy.cluster.run import refuse_taken_ports
+from registry_pipelines.errors import PortTaken
 from tests.needs import missing
 
 TOP = Path(__file__).parents[2]
@@ -25,3 +28,15 @@ def test_a_folder_that_postgres_cannot_enter_is_named(cluster_folder: Path) -> N
         Cluster(TOP / "deploy" / "demo" / "registry-pipelines.yaml", closed / "machines"),
     ):
         pass
+
+
+def test_what_listens_where_a_registry_would_is_named_before_anything_starts(tmp_path: Path) -> None:
+    config, ui = tmp_path / "registry-pipelines.yaml", free_ports(1)[0]
+    with socket.create_server((HOST, 0)) as other:
+        port = other.getsockname()[1]
+        config.write_text(f"registries: {{here: {{kind: embedded, port: {port}}}}}\n")
+        with pytest.raises(PortTaken, match=rf"{port} \(registry here\): another program listens there"):
+            refuse_taken_ports(config, ui)
+    refuse_taken_ports(config, ui)
+    with socket.create_server((HOST, ui)), pytest.raises(PortTaken, match="the UI"):
+        refuse_taken_ports(config, ui)
