@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.errors import InputError, ManifestInvalid
+from registry_pipelines.errors import DigestInvalid, InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import decode_json
@@ -75,6 +75,10 @@ def parse_list(raw: bytes, *, where: str = "") -> WeightList:
     fault = fault_of_set(each.path for each in listed.files)
     if listed.kind != KIND or listed.format != FORMAT:
         fault = f"it is {listed.kind[:80]!r}, format {listed.format}, where {KIND!r}, format {FORMAT}, is read"
+    try:
+        Digest.parse(listed.manifest)
+    except DigestInvalid:
+        fault = fault or "it names no digest of an artifact"
     for each in listed.files:
         if len(each.sha256) != 64 or set(each.sha256) - set("0123456789abcdef") or each.size < 0:
             fault = f"{each.path!r} has no digest or no size"

@@ -15,10 +15,11 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
-from registry_pipelines.errors import DigestMismatch, NotFound, StateLocked
+from registry_pipelines.errors import DigestMismatch, InputError, NotFound, StateLocked
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.blobs import checked_pieces
@@ -81,10 +82,11 @@ class StoredWeights:
 def store_weights(source: Source, store: ObjectStore, *, engine: Engine = PLAIN) -> StoredWeights:
     """Have a set below a prefix, whole; what is there with the same digest is not sent.
 
-    Raises InputError (something else lies there, a file in an archive), ContentError (the source gave other bytes, or
-    changed), DiskFull (the store is full), StateLocked (another set goes there at the same time), the RegistryError
-    family; then no list is there, and the next run goes on.
+    Raises InputError (something else lies there, it lies within the source, a file in an archive), ContentError (the
+    source gave other bytes, or changed), DiskFull (the store is full), StateLocked (another set goes there at the same
+    time), the RegistryError family; then no list is there, and the next run goes on.
     """
+    _check_apart(source.place, store)
     listed = list_of(source.weights, source.manifest.digest)
     wanted = {file.path: file.digest for file in source.weights.files}
     found = look(store, wanted)
@@ -111,6 +113,21 @@ def store_weights(source: Source, store: ObjectStore, *, engine: Engine = PLAIN)
         gone,
         strangers,
     )
+
+
+def _check_apart(place: Place, store: ObjectStore) -> None:
+    """Neither end lies within the other: what one keeps beside its files would be files of the other. Raises
+    InputError."""
+    if place.repository:  # of a registry; folders and stores have none
+        return
+    ends = [each if "://" in each else str(Path(each).resolve()) for each in (place.registry.name, store.name)]
+    one, other = (f"{each.rstrip('/')}/" for each in ends)
+    if one != other and (one.startswith(other) or other.startswith(one)):
+        raise InputError(
+            f"it lies within {place.registry.name}, or the other way round",
+            where=store.name,
+            do="Name a folder or prefix beside it",
+        )
 
 
 def _beside(source: Source, store: ObjectStore, found: Found) -> bool:

@@ -354,3 +354,22 @@ def test_two_sets_that_go_to_one_prefix_at_once_are_both_refused(
     done("push", first, "s3://models/x")
     assert done("verify", "s3://models/x")["facts"]["whole"] == 6
     assert {path: stores.read(f"x/{path}") for path in files_of(first)} == files_of(first)
+
+
+def test_a_set_goes_into_no_place_within_its_own(model: Callable[..., Path], tmp_path: Path) -> None:
+    """What a prefix keeps beside its files would be files of the other, and go away."""
+    folder = model("m")
+    done("push", folder, tmp_path / "kept")
+    for source, target in (("kept", "kept/sub"), ("kept", ".")):
+        refused = call("sync", tmp_path / source, tmp_path / target)
+        assert refused.exit_code == 8 and "it lies within" in refused.output
+    assert call("push", folder, folder / "sub").exit_code == 8
+    assert done("sync", tmp_path / "kept", tmp_path / "kept-too")["facts"]["copied"] == 6
+
+
+def test_a_list_names_an_artifact(model: Callable[..., Path], tmp_path: Path) -> None:
+    done("push", model("m"), tmp_path / "kept")
+    listed = json.loads((tmp_path / "kept" / "weights.json").read_text())
+    (tmp_path / "kept" / "weights.json").write_text(json.dumps({**listed, "manifest": "\x1b[31mall is well"}))
+    refused = call("verify", tmp_path / "kept")
+    assert refused.exit_code == 6 and "names no digest" in refused.output
