@@ -41,7 +41,7 @@ def test_runs_go_that_nothing_stands_on_and_none_that_runs(world: World) -> None
     assert found.kept == {"an asset stands on it": 1, "the newest of its kind": 1}
     before = {asset: world.instance.get_materialized_partitions(asset) for asset in world.instance.all_asset_keys()}
     one = going(world.instance, world.chain, History(most=1), LATER)
-    assert len(one.runs) == 1 and "1 runs at most" in one.notes[0]
+    assert len(one.runs) == 1 and "1 run at most" in one.notes[0]
     assert remove(world.instance, found) == (2, 0) and remove(world.instance, found) == (0, 0)
     assert runs(world) == {second.run_id, only.run_id, started}
     assert {asset: world.instance.get_materialized_partitions(asset) for asset in before} == before

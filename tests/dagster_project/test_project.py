@@ -133,7 +133,7 @@ def test_limits_of_pools_are_set_once_and_an_operators_stay(tmp_path: Path) -> N
             return {each.name: each.limit for each in instance.event_log_storage.get_pool_limits()}
 
         first = sensor.evaluate_tick(dg.build_sensor_context(instance=instance))
-        assert set_limits() == {"registry-eu": 2, "registry-here": 4, "start": 1, "rescan": 1}
+        assert set_limits() == {"registry-eu": 2, "registry-here": 4, "start": 1, "rescan": 1, "sweep": 1}
         instance.event_log_storage.set_concurrency_slots("registry-eu", 1)
         sensor.evaluate_tick(dg.build_sensor_context(instance=instance, cursor=first.cursor))
         assert set_limits()["registry-eu"] == 1
