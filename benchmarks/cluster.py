@@ -116,7 +116,9 @@ def cpu_s(worker: Process) -> float:
         except OSError:  # it has just ended
             continue
         if int(fields[2]) == worker.running.pid:  # its process group
-            total += int(fields[11]) + int(fields[12])
+            total += sum(map(int, fields[11:13]))
+            if worker.running.pid != int(path.parent.name):
+                total += sum(map(int, fields[13:15]))  # of children that it has waited for
     return total / TICK_S
 
 

@@ -36,6 +36,8 @@ OUR_SETTINGS: dict[str, Any] = {
     "worker_prefetch_multiplier": 1,
     # Runs of many releases in one process; what a run leaves behind is let go with the process. KiB.
     "worker_max_memory_per_child": 1_500_000,
+    # What steps print goes where it is kept (compute_logs), and not into Celery's log.
+    "worker_redirect_stdouts": False,
     "broker_connection_retry_on_startup": True,
     "result_expires": 86_400,
     # Redis that hangs must not hold Dagster's daemon: a launch that cannot be handed on fails, and is tried again.

@@ -8,6 +8,7 @@ and no address with a password stands in a file. What a run needs besides is the
 import os
 from collections.abc import Mapping
 from functools import lru_cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ def open_app() -> Celery:
     if shared is not None:
         _ = shared.membership
         shared.close()  # each process of the worker joins by itself: none may use another's connections
+    import_module("dagster_project.definitions")  # once, and not a second for each process that is made of this one
     return make_app(os.environ.get("DAGSTER_HOME", ""))
 
 

@@ -37,6 +37,8 @@ LOCATION = "registry_pipelines"
 AGAIN_S = 1.0
 """Seconds after which what ended is started again."""
 STOP_S = 10.0
+LOOK_S = 0.5
+"""Between two looks at what is waited for; a look costs processes that others wait for."""
 
 T = TypeVar("T")
 
@@ -451,7 +453,7 @@ def until(what: str, condition: Callable[[], T], *, seconds: float) -> T:
                 return found
         except Exception as error:  # not there yet
             last = f": {error}"
-        time.sleep(0.2)
+        time.sleep(LOOK_S)
     raise NotReady(f"not within {seconds:.0f} s: {what}{last}")
 
 
