@@ -30,6 +30,8 @@ from typing import Any, TypeVar
 
 import yaml
 
+from deploy.cluster.guard import Guard
+
 TOP = Path(__file__).resolve().parents[2]
 SETTINGS = TOP / "deploy" / "dagster" / "dagster.yaml"
 HOST = "127.0.0.1"
@@ -84,6 +86,7 @@ class Process:
     environment: Mapping[str, str]
     user: str = ""
     stop_signal: int = signal.SIGTERM
+    guard: Guard | None = None
     running: subprocess.Popen[bytes] | None = None
     wanted: bool = False
     started: int = 0
@@ -113,11 +116,15 @@ class Process:
                 stderr=subprocess.STDOUT, start_new_session=True, **as_user,
             )  # fmt: skip
         self.started += 1
+        if self.guard:
+            self.guard.began(self.running.pid)
 
     def keep(self) -> None:
         """Start it again where it ended by itself."""
         with self._lock:
             if self.wanted and self.running is not None and self.running.poll() is not None:
+                if self.guard:
+                    self.guard.ended(self.running.pid)
                 self._start()
 
     @property
@@ -148,6 +155,8 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.running.pid, signal.SIGKILL)
             self.running.wait()
+            if self.guard:
+                self.guard.ended(self.running.pid)
 
     def signal_all(self, number: int) -> None:
         """Send a signal to the process and all that it started, where it runs."""
@@ -267,6 +276,9 @@ class Cluster:
 
     def __enter__(self) -> Cluster:
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._guard = Guard()
+        for process in self.processes:
+            process.guard = self._guard
         self._keeper.start()
         try:
             self._start()
@@ -290,6 +302,8 @@ class Cluster:
             each.join()
         for process in (self.redis, self.postgres):
             process.stop()
+        self._keeper.join()
+        self._guard.close()
 
     def _keep(self) -> None:
         while not self._ending.wait(AGAIN_S):

@@ -51,6 +51,8 @@ def main() -> int:
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="an empty folder for what the machines have")
     parser.add_argument("--once", action="store_true", help="end when the demonstration is done")
     options = parser.parse_args()
+    # Told to end, it ends the machines first; killed, a guard does.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)  # each line when it is said, in a pipe, too
     try:
