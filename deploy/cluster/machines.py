@@ -40,7 +40,6 @@ AGAIN_S = 1.0
 """Seconds after which what ended is started again."""
 STOP_S = 10.0
 LOOK_S = 0.5
-"""Between two looks at what is waited for; a look costs processes that others wait for."""
 
 T = TypeVar("T")
 
