@@ -38,9 +38,9 @@ class Put:
     strangers: tuple[str, ...] = ()
 
 
-def store_at(config: Config | None, address: str) -> ObjectStore:
+def store_at(config: Config | None, address: str, *, make: bool = False) -> ObjectStore:
     """A store by its address. A bucket that a registry of the configuration is in is reached as that says: endpoint,
-    region, profile. Raises InputError, ToolMissing."""
+    region, profile. make: a folder that is not there, for who writes. Raises InputError, NotFound, ToolMissing."""
     settings = _bucket(config, address)
     return open_store(
         address,
@@ -48,6 +48,7 @@ def store_at(config: Config | None, address: str) -> ObjectStore:
         endpoint=settings.endpoint if settings else "",
         aws_profile=settings.aws_profile if settings else "",
         lasting_uploads=True,
+        make=make,
     )
 
 
@@ -76,7 +77,7 @@ def put(source: Source, config: Config | None, text: str, locate: Locate, engine
     """Have a set where a text says: below a prefix, or under a tag. Raises InputError (no tag, something else lies
     there), ContentError, DiskFull, the RegistryError family; then the next run goes on."""
     if is_store(text):
-        done = store_weights(source, store_at(config, text), engine=engine)
+        done = store_weights(source, store_at(config, text, make=True), engine=engine)
         return Put(
             done.store, done.descriptor.digest, done.changed, done.files, done.bytes_sent, done.removed, done.strangers
         )

@@ -342,19 +342,20 @@ def open_store(
     endpoint: str = "",
     aws_profile: str = "",
     lasting_uploads: bool = False,
+    make: bool = True,
     timeout_s: float = TIMEOUT_S,
     retry_s: float = RETRY_S,
 ) -> ObjectStore:
     """A store by its address; nothing is asked yet.
 
     address: ``s3://BUCKET/PREFIX``, ``gs://BUCKET/PREFIX``, ``az://CONTAINER/PREFIX``, or a folder (``file:///FOLDER``
-    or its path), which is made where it is not there. endpoint: of a store that speaks S3 and is not AWS; plain HTTP
-    for ``http://``; that of the environment (``AWS_ENDPOINT_URL``) unless told. aws_profile: whose credentials; the
-    default chain of boto3 unless told, or where boto3 is not there the environment's. Google's are the application
-    default ones, Azure's the environment's. lasting_uploads: have ``parts``, where there are any.
+    or its path), which is made where it is not there, unless ``make`` is False. endpoint: of a store that speaks S3 and
+    is not AWS; plain HTTP for ``http://``; that of the environment (``AWS_ENDPOINT_URL``) unless told. aws_profile:
+    whose credentials; the default chain of boto3 unless told, or where boto3 is not there the environment's. Google's
+    are the application default ones, Azure's the environment's. lasting_uploads: have ``parts``, where there are any.
     timeout_s, retry_s: of one request, and how long a store that does not answer is asked again.
 
-    Raises InputError: no such address; ToolMissing: ``obstore`` is not installed.
+    Raises InputError: no such address; NotFound: no such folder; ToolMissing: ``obstore`` is not installed.
     """
     need_stores()
     from obstore.exceptions import BaseError
@@ -362,6 +363,8 @@ def open_store(
 
     if "://" not in address or address.startswith(_FOLDER):
         folder = Path(address.removeprefix(_FOLDER)).expanduser().absolute()
+        if not make and not folder.is_dir():
+            raise NotFound("there is no such folder", where=str(folder))
         with local_errors(folder):
             return ObjectStore(LocalStore(folder, mkdir=True), str(folder), folder)
     parts = urlsplit(address)

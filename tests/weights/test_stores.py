@@ -12,8 +12,10 @@ from pathlib import Path
 
 import boto3
 import pytest
+from click.testing import CliRunner
 
 from registry_pipelines.chain.weight_sync import store_at
+from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.stores.store import open_store
@@ -373,3 +375,9 @@ def test_a_list_names_an_artifact(model: Callable[..., Path], tmp_path: Path) ->
     (tmp_path / "kept" / "weights.json").write_text(json.dumps({**listed, "manifest": "\x1b[31mall is well"}))
     refused = call("verify", tmp_path / "kept")
     assert refused.exit_code == 6 and "names no digest" in refused.output
+
+
+def test_a_folder_that_is_only_read_is_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = CliRunner().invoke(main, ["weights", "ls", "./typo"])
+    assert told.exit_code == 4 and "no such folder" in told.stderr and not (tmp_path / "typo").exists()
