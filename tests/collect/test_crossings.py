@@ -12,6 +12,7 @@ import pytest
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.bundle_create import near_state
 from registry_pipelines.chain.live import live_digests
+from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.apply import apply_plan
 from registry_pipelines.collect.live import Live
 from registry_pipelines.collect.make import plan_retention
@@ -21,6 +22,7 @@ from registry_pipelines.evidence.keys import generate_key, load_signer
 from registry_pipelines.mirror.bundle.receipt import BundleReceipt, HeldRepository, sign_receipt
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.progress import Silent
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.layout import LayoutRegistry
@@ -107,7 +109,7 @@ def test_what_crosses_by_bundle_stays_until_a_receipt_has_it(tmp_path: Path) -> 
         registry="far",
         repositories={"library/python": held},
     )
-    near = near_state(load(world.config), "public")
+    near = near_state(Session(load(world.config), Silent()), "public")
     with near.held():
         near.keep_receipt(sign_receipt(receipt, signer))
     assert world.stays() == {"3.11": "", "3.12": "tag 3.12 is still to be brought on: mirror public to private"}
