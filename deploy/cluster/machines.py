@@ -419,8 +419,9 @@ class Cluster:
             return found.fetchall() if found.description else []
 
     def why(self, run_id: str) -> str:
-        """What Dagster keeps of how a run failed; empty for none that did."""
-        found = self.query("SELECT event FROM event_logs WHERE run_id = %s AND event LIKE '%%FAILURE%%'", run_id)
+        """What Dagster keeps of how a run failed, or could not be launched; empty for none that did."""
+        told = "event LIKE '%%FAILURE%%' OR event LIKE '%%SerializableErrorInfo%%'"
+        found = self.query("SELECT event FROM event_logs WHERE run_id = %s AND (" + told + ")", run_id)  # noqa: S608 - ours
         return "\n".join(row[0] for row in found)
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def test_a_full_redis_and_a_typed_key(small: tuple[Cluster, Fleet]) -> None:
         lambda: next((run for run in releases(cluster) if run.status == "FAILURE"), None),
         seconds=patient(120),
     )
-    assert "OOM command not allowed" in cluster.why(failed.id)
+    assert "command not allowed when used memory > 'maxmemory'" in cluster.why(failed.id)
     redis.config_set("maxmemory", 64 << 20)
     until("the release is everywhere", lambda: over(cluster, fleet), seconds=patient(300))
 
