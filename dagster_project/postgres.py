@@ -4,9 +4,12 @@ Dagster's own connects anew for each query: some seven hundred times in a run, w
 else that the engine does in it, here and in Postgres, for a password is proved each time (SCRAM).
 """
 
+import os
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
+import sqlalchemy
 from dagster._core.storage.config import PostgresStorageConfig
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
@@ -25,10 +28,7 @@ class KeptPostgres(DagsterPostgresStorage):
 
     def __init__(self, postgres_url: str, token_provider: Any = None, **settings: Any) -> None:
         super().__init__(postgres_url, token_provider=token_provider, **settings)
-        engine = create_pg_engine(
-            postgres_url, token_provider, isolation_level="AUTOCOMMIT",
-            pool_size=KEPT, max_overflow=-1, pool_recycle=RECYCLED_S, pool_pre_ping=True,
-        )  # fmt: skip
+        engine = _engine(postgres_url, token_provider)
         for part in (self._run_storage, self._event_log_storage, self._schedule_storage):
             part._engine.dispose()
             part._engine = engine
@@ -44,3 +44,20 @@ class KeptPostgres(DagsterPostgresStorage):
             inst_data=inst_data,
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
         )
+
+
+_ENGINES: dict[tuple[int, str, str], sqlalchemy.Engine] = {}
+_MAKING = Lock()
+
+
+def _engine(url: str, token_provider: Any) -> sqlalchemy.Engine:
+    """One for all of a process: each run makes an instance of its own and lets go of it without a word, and two
+    connections each would be all that Postgres has after some fifty runs. Not a parent's after a fork."""
+    key = (os.getpid(), url, type(token_provider).__name__)
+    with _MAKING:
+        if key not in _ENGINES:
+            _ENGINES[key] = create_pg_engine(
+                url, token_provider, isolation_level="AUTOCOMMIT",
+                pool_size=KEPT, max_overflow=-1, pool_recycle=RECYCLED_S, pool_pre_ping=True,
+            )  # fmt: skip
+        return _ENGINES[key]
