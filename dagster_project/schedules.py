@@ -175,9 +175,16 @@ def job(name: str, assets: Sequence[dg.AssetsDefinition], description: str) -> J
     )
 
 
-def nightly(job: Job, cron: str, config: Config) -> dg.ScheduleDefinition:
+Requests: TypeAlias = Callable[[dg.ScheduleEvaluationContext], Iterator[dg.RunRequest]]
+"""The runs that one tick of a schedule asks for."""
+
+
+def nightly(
+    job: Job, cron: str, config: Config, requests: Requests | None = None, description: str | None = None
+) -> dg.ScheduleDefinition:
     """A schedule that is on from the start. One that Dagster refuses (a time zone that this machine does not know) or
-    that the configuration writes wrong is replaced by :func:`broken`: it must not take the whole code location down."""
+    that the configuration writes wrong is replaced by :func:`broken`: it must not take the whole code location down.
+    requests: the runs it asks for; one of the whole job unless told."""
     if config.spared:
         return broken(job, "; ".join(config.spared))
     try:
@@ -187,6 +194,8 @@ def nightly(job: Job, cron: str, config: Config) -> dg.ScheduleDefinition:
             cron_schedule=cron,
             execution_timezone=config.schedules.time_zone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
+            execution_fn=requests,
+            description=description,
         )
     except dg.DagsterInvalidDefinitionError as error:
         return broken(job, str(error))

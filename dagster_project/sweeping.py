@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from dagster_project.schedules import Job, broken, run_key
+from dagster_project.schedules import Job, nightly, run_key
 from registry_pipelines.chain.buckets import BUCKETS
 from registry_pipelines.config import Config
 from registry_pipelines.oci.times import read_time
@@ -40,8 +40,6 @@ def by_lane(
     job: Job, cron: str, config: Config, pool: str, buckets: Callable[[], Sequence[str]]
 ) -> dg.ScheduleDefinition:
     """The schedule of a sweep: as many runs as its pool lets go at once, and no more than there are buckets."""
-    if config.spared:
-        return broken(job, "; ".join(config.spared))
 
     def requests(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
         lanes = min(config.dagster.pools.get(pool, 1), len(buckets()))
@@ -50,15 +48,5 @@ def by_lane(
             lane = f"{number}-of-{lanes}"
             yield dg.RunRequest(run_key=run_key(context, lane), tags={SINCE_TAG: began, LANE_TAG: lane})
 
-    try:
-        return dg.ScheduleDefinition(
-            name=f"{job.name}_schedule",
-            job=job,
-            cron_schedule=cron,
-            execution_timezone=config.schedules.time_zone,
-            default_status=dg.DefaultScheduleStatus.RUNNING,
-            execution_fn=requests,
-            description=f"All buckets, shared by as many runs as the pool `{pool}` lets go at once.",
-        )
-    except dg.DagsterInvalidDefinitionError as error:
-        return broken(job, str(error))
+    said = f"All buckets, shared by as many runs as the pool `{pool}` lets go at once."
+    return nightly(job, cron, config, requests, said)

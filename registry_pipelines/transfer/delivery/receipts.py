@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from datetime import UTC, datetime
@@ -239,32 +240,35 @@ def pre_authentication_encoding(payload_type: str, payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
 
 
-class ReceiptStore:
+class ReceiptStore(ABC):
     """Receipts by target and root digest; where they are is said below it (``ReceiptFolder``, ``SharedReceipts``). Safe
     for many threads."""
 
     def __init__(self) -> None:
         self._recent: dict[tuple[str, str, Digest], Receipt] = {}
 
+    @abstractmethod
     def _write(self, target: Place, root: Digest, envelope: bytes) -> None:
-        raise NotImplementedError
+        """Keep an envelope. Raises LocalError."""
 
+    @abstractmethod
     def _read(self, target: Place, root: Digest) -> bytes | None:
-        raise NotImplementedError
+        """The envelope; None where there is none."""
 
+    @abstractmethod
     def _remove(self, target: Place, root: Digest) -> None:
-        raise NotImplementedError
+        """Forget it."""
 
+    @abstractmethod
     def has(self, target: Place, root: Digest) -> bool:
         """Whether there is a receipt, readable or not: so a copy once came to its end."""
-        raise NotImplementedError
 
+    @abstractmethod
     def written_since(self, since: float, most: int) -> Iterator[tuple[str, bytes]]:
         """Envelopes that were stored since then (seconds since 1970), at most so many, each with its name for
         people."""
-        raise NotImplementedError
 
-    def sweep(self) -> None:
+    def sweep(self) -> None:  # noqa: B027  a folder has nothing to do
         """Forget what nobody believes any more."""
 
     def save(self, target: Place, root: Digest, receipt: Receipt) -> None:
