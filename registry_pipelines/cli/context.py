@@ -20,7 +20,7 @@ from registry_pipelines.cli.progress import shown_progress
 from registry_pipelines.config import ENVIRONMENT_VARIABLE, FILE_NAME
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.progress import Progress
+from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.settings import Size
 from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.limits.machine import MachineLimits
@@ -30,6 +30,8 @@ if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration nee
     from registry_pipelines.chain import Chain
     from registry_pipelines.config import Config
     from registry_pipelines.evidence.keys import KeySet
+    from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.evidence.predicates import Role
     from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
     from registry_pipelines.transfer.engine import Engine
 
@@ -95,6 +97,25 @@ class Options:
         from registry_pipelines.chain.keys import Keyring
 
         return Keyring(config).trusted_if_any()
+
+    def signer(
+        self, key: Path | None, *roles: Role, unsigned: str, option: str = "--key", do: str = "a configuration"
+    ) -> Signer:
+        """Who signs what a command makes: the key of a file, with the password that the configuration has for the first
+        role; else the configuration's, of the first role whose key is here. unsigned: what is said where there is
+        neither; do: what else may be done then. Raises InputError for no key, or one that cannot be read; LocalError
+        where workers share a state and this machine's clock is not theirs."""
+        config = self.config_if_any()
+        if key is not None:
+            from registry_pipelines.evidence.keys import load_signer
+
+            return load_signer(key, config.password_of(roles[0]) if config else "")
+        if config is not None:
+            from registry_pipelines.chain.session import Session
+
+            return Session(config, Silent()).keys.signer(*roles)
+        made = "`registry-pipelines sign --generate-key --key FILE` makes one"
+        raise InputError(unsigned, do=f"Give {option} FILE ({made}), or {do}")
 
     def engine(self, key: Path | None) -> Engine:
         """What images are copied with, without progress. key: of the receipts; the configuration's unless told. Raises

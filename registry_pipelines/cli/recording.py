@@ -181,20 +181,10 @@ def _wanted(options: Options, target: str, given: Mapping[str, Any]) -> Record:
 
 
 def _signer(options: Options, key: Path | None) -> Signer:
-    """Raises InputError: no key is named, or it cannot be read."""
-    from registry_pipelines.chain.keys import Keyring
-    from registry_pipelines.evidence.keys import load_signer
-
-    config = options.config_if_any()
-    if key is not None:
-        return load_signer(key, config.password_of("indexer") if config else "")
-    if config is not None:
-        return Keyring(config).signer("indexer")
-    raise InputError(
-        "no key of the indexer is named, and nobody believes a recording that is not signed",
-        do="Give --signing-key FILE (`registry-pipelines sign --generate-key --key FILE` makes one), or write the "
-        "recording to a file with --to",
-    )
+    """Raises as ``Options.signer``."""
+    unsigned = "no key of the indexer is named, and nobody believes a recording that is not signed"
+    do = "write the recording to a file with --to"
+    return options.signer(key, "indexer", unsigned=unsigned, option="--signing-key", do=do)
 
 
 def _verifier(options: Options, keys: Sequence[Path], signer: Signer | None) -> Verifier | None:

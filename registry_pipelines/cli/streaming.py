@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # loaded where it is used: what only checks an image needs ne
     from registry_pipelines.chain.result import StageResult
     from registry_pipelines.chain.stream import Tools
     from registry_pipelines.config import Config
-    from registry_pipelines.evidence.model import Signer
 
 TARGET = (
     "TARGET is a release of the configuration (image:tag, image@digest, its key, or the image alone when it has one "
@@ -217,20 +216,10 @@ def _refuse_what_is_configured(config: Config, name: str, given: Mapping[str, An
 
 def tools_for(options: Options, key: Path | None, progress: Progress) -> Tools:
     """For an image that is none of the configuration's. Raises InputError: no key is named, or it cannot be read."""
-    from registry_pipelines.chain.keys import Keyring
     from registry_pipelines.chain.stream import Tools
-    from registry_pipelines.evidence.keys import load_signer
 
-    config = options.config_if_any()
-    if key is not None:
-        signer: Signer = load_signer(key, config.password_of("indexer") if config else "")
-    elif config is not None:
-        signer = Keyring(config).signer("indexer")
-    else:
-        raise InputError(
-            "no key of the indexer is named, and nobody believes an index that is not signed",
-            do="Give --key FILE (`registry-pipelines sign --generate-key --key FILE` makes one), or a configuration",
-        )
+    unsigned = "no key of the indexer is named, and nobody believes an index that is not signed"
+    signer = options.signer(key, "indexer", unsigned=unsigned)
     engine = replace(options.engine(None), progress=progress)
     return Tools(state=options.state.parent, signer=signer, engine=engine, progress=progress)
 

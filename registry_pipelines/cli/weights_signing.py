@@ -43,7 +43,9 @@ def sign(options: Options, target: str, key: Path | None, signature: Path | None
     signature refers to the weights' manifest. A signature by the same key of the same files is not made twice.
     """
     began, here = time.monotonic(), Path(target)
-    signer = _signer(options, key)
+    signer = options.signer(
+        key, "person", "builder", unsigned="no key is named, and there is no configuration that names one"
+    )
     if here.is_dir():
         result = _sign_folder(options, here, signer, signature, follow_links, began)
     else:
@@ -52,22 +54,6 @@ def sign(options: Options, target: str, key: Path | None, signature: Path | None
                 raise InputError(f"{name} is about folders, and this is none", where=target)
         result = _sign_stored(options, target, signer, began)
     show_result(result, as_json=options.as_json)
-
-
-def _signer(options: Options, key: Path | None) -> Signer:
-    config = options.config_if_any()
-    if key is not None:
-        from registry_pipelines.evidence.keys import load_signer
-
-        return load_signer(key, config.password_of("person") if config else "")
-    if config is None:
-        raise InputError(
-            "no key is named, and there is no configuration that names one",
-            do="Give --key FILE (`registry-pipelines sign --generate-key --key FILE` makes one), or a configuration",
-        )
-    from registry_pipelines.chain.keys import Keyring
-
-    return Keyring(config).signer("person", "builder")
 
 
 def _sign_folder(

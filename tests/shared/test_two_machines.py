@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -35,6 +36,7 @@ from registry_pipelines.promote.channels import newer_on
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.report.metrics.model import Collected, sample
+from registry_pipelines.shared.membership import Worker
 from tests.chain.fleet import Fleet, push
 from tests.doubles.osv_export import OsvExport, small_set
 from tests.doubles.workers import worker
@@ -221,6 +223,20 @@ def test_nothing_is_signed_or_decided_with_a_clock_that_went_wrong(machines: Mac
     for act in (lambda: own.keys.signer("promoter"), own.now):
         with pytest.raises(LocalError, match="3600 s ahead"):
             act()
+
+
+def test_commands_that_sign_what_is_no_release_look_at_the_clock_too(machines: Machines) -> None:
+    weights = machines.fleet.folder / "weights"
+    weights.mkdir()
+    (weights / "a.txt").write_text("a")
+    words = ("weights", "sign", str(weights))
+    Session(machines.fleet.config, Silent()).keys.signer("person", "builder")
+    machines.run(*words)
+    with pytest.MonkeyPatch.context() as patched:
+        ahead = partial(Worker, clock=lambda: time.time() + 3600)
+        patched.setattr("registry_pipelines.shared.state.Worker", ahead)
+        refused = machines.run(*words, code=1)
+    assert "3600 s ahead" in refused["message"]
 
 
 def test_no_worker_makes_a_key_of_its_own(machines: Machines) -> None:
