@@ -235,8 +235,8 @@ def test_commands_that_sign_what_is_no_release_look_at_the_clock_too(machines: M
     with pytest.MonkeyPatch.context() as patched:
         ahead = partial(Worker, clock=lambda: time.time() + 3600)
         patched.setattr("registry_pipelines.shared.state.Worker", ahead)
-        refused = machines.run(*words, code=1)
-    assert "3600 s ahead" in refused["message"]
+        refused = machines.run(*words, code=9)
+    assert "3600 s ahead" in refused["what"]
 
 
 def test_no_worker_makes_a_key_of_its_own(machines: Machines) -> None:
