@@ -1,10 +1,12 @@
 """Reading a file of a mounted image whose content is all on this node, beside the same file on the same disk.
 
-    python benchmarks/lazy_reads.py [--mb 1024] [--pairs 7] [--folder DIR] [--write]
+    python benchmarks/lazy_reads.py [--mb 1024] [--pairs 7] [--folder DIR] [--starts FOLDER] [--write]
 
 Each read is cold: a new server each time, and the page cache dropped before it. The file was read before, so the kernel
 reads a copy of its own (``stream/lazy/passthrough``). Pairs alternate, and the ratio is that
-of their medians: local/mounted, so 1 is as fast as the disk. Needs root, and twice the file's size in DIR.
+of their medians: local/mounted, so 1 is as fast as the disk. Needs root, and twice the file's size in DIR. With the
+FOLDER of ``benchmarks/start.py`` also starts of its image, one and eight at once (``lazy_starts``); it is unpacked
+there first, 8 GB, and stays.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import IO
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import measure
+from benchmarks.lazy_starts import measure_starts
 from benchmarks.wheel_builds import EmbeddedServerProcess
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, encode_json
@@ -47,6 +50,13 @@ while os.readv(file, [buffer]):
     pass
 """
 READERS = 8
+COMMAND = "python benchmarks/lazy_reads.py --starts FOLDER --write"
+STARTS = """\
+## Starts of one image at once
+
+`import torch`, one product of two matrices, of an image of public CUDA wheels, from a FUSE mount that has all that they
+read, and from the same image unpacked on the same disk; each of files that are in no cache. Medians of alternating
+pairs."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -177,20 +187,25 @@ def main() -> None:
     parser.add_argument("--mb", type=int, default=1024)
     parser.add_argument("--pairs", type=int, default=7)
     parser.add_argument("--folder", type=Path, default=Path("/var/tmp"))
+    parser.add_argument("--starts", type=Path, metavar="FOLDER", help="that of benchmarks/start.py, with its image")
+    parser.add_argument("--start-pairs", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks/lazy-reads.md")
     given = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("this drops the page cache, and needs root")
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        table = measure.beside(measured(Path(folder), given.mb, given.pairs))
-    print(table)
+        table = measured(Path(folder), given.mb, given.pairs)
+    starts = [STARTS, measure_starts(given.starts.absolute(), given.start_pairs, print)] if given.starts else []
+    sections = [table, *starts]
+    sections[-1] = measure.beside(sections[-1])
+    print("\n\n".join(sections))
     if given.write:
         title = "Reading a file of a mounted image that is all here"
         about = (
             f"A file of {given.mb} MiB of noise; medians of {given.pairs} alternating pairs, each read cold. It was "
             "read before: the kernel reads a copy of its own."
         )
-        measure.write_page("lazy-reads", title, "python benchmarks/lazy_reads.py --write", about, table)
+        measure.write_page("lazy-reads", title, COMMAND, about, *sections)
 
 
 if __name__ == "__main__":

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from registry_pipelines.settings import Size
     from registry_pipelines.stream.lazy.carriers import Kind
 
+SWITCH_S = 0.0005
+"""How long one of the agent's threads may compute while another one waits: each of containerd's questions goes through
+three of them, and a pull asks a hundred. Python's own 5 ms each time made most of a pull."""
 NO_CARRIER = 1
 """Exit code where images cannot be served before they are fetched."""
 
@@ -151,6 +154,7 @@ def serve(
     good it ends by `--end-mounts`, on a node that is drained. Needs root and the extra `node`.
     """
     check_socket(socket_path)
+    from registry_pipelines.allocator import keep_arenas_few
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.room import Room
     from registry_pipelines.node.serving import served
@@ -164,6 +168,8 @@ def serve(
         if told and not lazy:
             raise InputError("nothing is served before it is fetched", where=name, do="Leave out --no-lazy")
     with ExitStack() as stack:
+        keep_arenas_few()
+        sys.setswitchinterval(SWITCH_S)
         counts, state = Counts(), options.state.parent / "lazy"
         images = None
         if lazy:

@@ -499,5 +499,7 @@ def _load() -> None:
     import registry_pipelines.stream.hot.using
     import registry_pipelines.stream.lazy.tables  # noqa: F401
 
+    "".encode("idna")  # a first connection to a host loads that, too
+
 
 __all__ = ["NodeImages"]

@@ -238,7 +238,8 @@ class Snapshots:
 
     def _begin(self, key: str, parent: str, labels: Mapping[str, str], *, read_only: bool) -> list[Mount]:
         lowers = self._lowers(parent)
-        with self._store.change(), local_errors(self._folder):
+        lasting = read_only or REF_LABEL not in labels  # a layer that is being unpacked is begun anew after a power cut
+        with self._store.change(lasting=lasting), local_errors(self._folder):
             info = self._store.add(key, parent, "view" if read_only else "active", labels)
             files = self._files(info)
             if files.parent.exists():  # of one that was not kept, whose number is free again

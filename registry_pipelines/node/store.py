@@ -34,6 +34,11 @@ _SELECT = """SELECT one.id, one.name, coalesce(above.name, ''), one.kind, one.cr
     one.chain_id, one.image, one.size, one.inodes, one.parent FROM snapshots one
     LEFT JOIN snapshots above ON one.parent = above.id"""
 
+_ABOVE = f"""WITH RECURSIVE chain (id, depth) AS (
+    SELECT ?, 0 UNION ALL
+    SELECT snapshots.parent, depth + 1 FROM snapshots JOIN chain USING (id) WHERE snapshots.parent IS NOT NULL
+) {_SELECT} JOIN chain ON one.id = chain.id ORDER BY depth"""  # noqa: S608 - of constants
+
 
 class Refused(Exception):
     """A call that the rules forbid. code: gRPC's word for it, by which containerd knows what to do."""
@@ -63,8 +68,8 @@ class Info(NamedTuple):
 
 
 class Store:
-    """The table. One process at a time; safe for many threads. Every change is on the disk when a call returns, for
-    containerd's own is, too, and would else name snapshots that a power cut took.
+    """The table. One process at a time; safe for many threads. A change is on the disk when a call returns, unless told
+    otherwise, for containerd's own is, too, and would else name snapshots that a power cut took.
 
     Raises LocalError where the file cannot be used, StateTooNew.
     """
@@ -79,7 +84,6 @@ class Store:
             with self._errors():
                 claim_file(self._database, VERSION, what="the node's list of snapshots", path=path)
                 self._database.execute("PRAGMA journal_mode = WAL")
-                self._database.execute("PRAGMA synchronous = FULL")
                 self._database.execute("PRAGMA foreign_keys = ON")
                 if not self._database.execute("PRAGMA user_version").fetchone()[0]:
                     self._database.executescript(f"BEGIN;{_TABLES}PRAGMA user_version = {VERSION};COMMIT;")
@@ -93,9 +97,11 @@ class Store:
             self._database.close()
 
     @contextmanager
-    def change(self) -> Iterator[None]:
-        """One transaction: all calls in the block, or none where it raises."""
+    def change(self, *, lasting: bool = True) -> Iterator[None]:
+        """One transaction: all calls in the block, or none where it raises. lasting: it is on the disk then; else with
+        the next one that is, for what nobody misses after a power cut."""
         with self._lock, self._errors():
+            self._database.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -129,10 +135,7 @@ class Store:
 
     def above(self, info: Info) -> list[Info]:
         """It and what it stands on, topmost first."""
-        found = [info]
-        while found[-1].above is not None:
-            found += self._rows(f"{_SELECT} WHERE one.id = ?", found[-1].above)
-        return found
+        return [info, *self._rows(_ABOVE, info.above)] if info.above is not None else [info]
 
     def of_image(self, image: str) -> list[Info]:
         """The layers that an image serves."""

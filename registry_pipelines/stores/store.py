@@ -6,7 +6,6 @@ errors, the limits, and which credentials it takes. An object is there whole or 
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urlsplit
 
+from registry_pipelines.allocator import keep_arenas_few
 from registry_pipelines.errors import (
     DiskFull,
     Forbidden,
@@ -69,8 +69,6 @@ _WORDLESS = re.compile(r"performing HEAD \S+ in \S+ - [^\n]* 400 Bad Request: *(
 """The same, asked for an object's size: there is no body that could say why."""
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 _MOST_SAID = 4000
-_M_ARENA_MAX = -8
-"""In glibc's malloc.h."""
 _FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "status code: 507")
 
 
@@ -372,7 +370,7 @@ def open_store(
     if scheme not in _SCHEMES or not parts.netloc or parts.query or parts.username or parts.fragment:
         known = ", ".join(f"{each}://NAME/PREFIX" for each in _SCHEMES)
         raise InputError(f"{_plain(address)} is no object store", do=f"Write {known}, or a folder")
-    _keep_arenas_few()
+    keep_arenas_few()  # with forty objects a third of all memory stays where obstore's threads read
     more: dict[str, Any] = {}
     if scheme == "s3":
         endpoint = endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS)), None) or ""
@@ -394,14 +392,6 @@ def open_store(
         except (BaseError, TypeError, ValueError) as error:
             raise InputError(f"the store cannot be opened: {_said(error)}", where=address) from error
     return ObjectStore(client, address.rstrip("/"), parts=by_parts)
-
-
-def _keep_arenas_few() -> None:
-    """Have the C library take memory from two places and no more. By itself it has eight for each processor; what
-    obstore's threads read into in one of them stays there, which is a third of all memory with forty objects. Another C
-    library has no such call."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def need_stores() -> None:

@@ -45,14 +45,15 @@ with NodeImages(
 """One agent. It ends when its input does, and leaves what is mounted to the next."""
 
 
-def keepers(folder: Path) -> list[int]:
-    """The processes that keep the mounts of an agent with its state below a folder: one, and its twin, older first."""
+def keepers(folder: Path, program: str = "lazy.keeper") -> list[int]:
+    """The processes that keep the mounts of an agent with its state below a folder: one, and its twin, older first; of
+    mounts by fanotify (lazy.holder) two for each."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             words = path.read_bytes().split(b"\0")
             ours = any(each.startswith(os.fsencode(folder) + b"/") for each in words)
-            if ours and any(b"lazy.keeper" in each for each in words):
+            if ours and any(program.encode() in each for each in words):
                 since = int(path.with_name("stat").read_text().rpartition(")")[2].split()[19])  # numbers begin anew
                 found.append((since, int(path.parent.name)))
     return [process for _, process in sorted(found)]

@@ -125,6 +125,16 @@ def test_a_folder_of_hosts_files_that_is_missing_is_said(folder: Path) -> None:
         agent.close()
 
 
+def test_a_registry_that_is_down_at_the_start_keeps_no_agent_from_starting(folder: Path) -> None:
+    agent = Agent(folder, "--announce", "127.0.0.1:1/team/app:v1")
+    agent.start()
+    try:
+        until(lambda: "127.0.0.1:1/team/app:v1" in agent.said())
+        assert Client(folder / "snap.sock").prepare("a")
+    finally:
+        assert agent.end() == 0
+
+
 class Odd(Agent):
     """An agent whose machine is changed before it starts."""
 

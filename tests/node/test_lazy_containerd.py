@@ -15,7 +15,7 @@ import pytest
 
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.mounting import KIND, mounts
+from registry_pipelines.stream.lazy.mounting import EROFS_KIND, KIND, mounts
 from tests.doubles.fault_registry import FaultRegistry
 from tests.evidence.parts import Counted, Key
 from tests.needs import needed_module
@@ -71,12 +71,14 @@ READ = "while sha256sum -c /sums > /dev/null 2>&1; do :; done; echo wrong > /wro
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("carrier", ["fuse", "fanotify"])
 def test_agents_are_killed_while_containers_read(
-    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str]
+    counted: Counted, streamer: Streamer, key: Key, peer: Callable[[str], str], carrier: str, tmp_path: Path
 ) -> None:
     """Twenty times, at any moment; the image is removed meanwhile."""
     needed_module("grpc", "node")
-    need_fuse()
+    need_fuse() if carrier == "fuse" else need_fanotify(tmp_path / "test")
+    kind, program = (KIND, "lazy.keeper") if carrier == "fuse" else (EROFS_KIND, "lazy.holder")
     chance = random.Random(20)
     data = {f"data/{number}": chance.randbytes(300_000) for number in range(40)}
     sums = "".join(f"{hashlib.sha256(raw).hexdigest()}  /{name}\n" for name, raw in data.items())
@@ -84,19 +86,19 @@ def test_agents_are_killed_while_containers_read(
     release = push(counted.place, *(Layer(gzip.compress(tar, 1, mtime=0), tar) for tar in tars), tag="v1")
     streamer.index(release, INDEXED)
     name = f"{counted.place}:v1"
-    with node(peer, PROGRAMS, "--key", str(key.public), "--no-fill") as (ctr, agent):
+    with node(peer, PROGRAMS, "--key", str(key.public), "--no-fill", "--carrier", carrier) as (ctr, agent):
         pull(ctr, name)
         containers = [fresh() for _ in range(2)]
         for each in containers:
             run(ctr, name, each, READ, "--detach")
-        [folder] = [each.folder for each in mounts() if each.kind == KIND and agent.folder in each.folder.parents]
+        [folder] = [each.folder for each in mounts() if each.kind == kind and agent.folder in each.folder.parents]
         for number in range(20):
             time.sleep(chance.uniform(0, 0.3))
             forget(folder)
             if number == 7:
                 ctr("images", "rm", "--sync", name)
             if number % 4 < 2:
-                for keeper in keepers(agent.folder)[number % 4 :][:1]:
+                for keeper in keepers(agent.folder, program)[number % 4 :][:1]:
                     os.kill(keeper, signal.SIGKILL)
             if number % 4:
                 agent.end(kill=number % 4 < 3)
@@ -110,7 +112,7 @@ def test_agents_are_killed_while_containers_read(
                 ctr("tasks", "exec", "--exec-id", "look", each, "/bin/ls", "/wrong")
             end(ctr, each)
         left(ctr, agent)
-        in_the_end(lambda: not [each for each in mounts() if agent.folder in each.folder.parents and each.kind == KIND])
+        in_the_end(lambda: not [each for each in mounts() if agent.folder in each.folder.parents and each.kind == kind])
 
 
 def forget(folder: Path) -> None:

@@ -16,12 +16,14 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
+from registry_pipelines.stream.hot.packs import find_packs
 from registry_pipelines.stream.signed_index import attest_index, find_index
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer, Status
 from tests.evidence.parts import Counted, Key
 from tests.node.test_images import chain, found, labels, node
 from tests.patience import patient
+from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.parts import until
@@ -60,6 +62,31 @@ def test_a_pull_is_answered_before_the_tables_of_layers_came_and_a_container_wai
             come.set()
             assert (mounted.result(patient(60)) / "etc/motd").read_text() == "hello\n"
             assert found(images, release, top) is served
+        place.registry.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["late", "gone"])
+def test_a_pull_waits_for_the_signature_of_a_hot_pack_alone(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path, gone: bool
+) -> None:
+    """Where the pack cannot be read after all, layers are read as the index says."""
+    need_fuse()
+    release = image(counted.place, more_mib=2)
+    indexed(streamer, release)
+    cut(counted.place, tmp_path / "cutter", key, recording(release.digest, {"etc/motd": 6}))
+    [made] = find_packs(counted.place, release.digest, key.verifier).believed
+    (base, top), come, said = chain(counted.place, release), threading.Event(), list[str]()
+    with FaultRegistry(counted.server.address) as faults, ThreadPoolExecutor(1) as pool:
+        place = Place(DistributionRegistry(faults.address), "team/app")
+        faults.play("GET", f"/v2/team/app/blobs/{made.head.digest}", Status(404) if gone else HoldAnswer(come))
+        with node(place, tmp_path / "node", key, said) as images:
+            served = found(images, release, base)
+            assert served.layers == (base, top)
+            mounted = pool.submit(served.mount, top)
+            assert gone or not mounted.done()
+            come.set()
+            assert (mounted.result(patient(60)) / "etc/motd").read_text() == "hello\n"
+        assert any("hot pack is not used" in line for line in said) is gone, said
         place.registry.close()  # type: ignore[attr-defined]
 
 

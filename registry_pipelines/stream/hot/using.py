@@ -53,6 +53,7 @@ class OpenPack:
 
     found: FoundPack
     head: Head
+    """Without its tree, which is open."""
     tree: Tree
 
     def check_fits(self, manifest: Manifest) -> None:
@@ -70,10 +71,16 @@ class OpenPack:
 
 
 def open_pack(
-    place: Place, image: Digest, verifier: Verifier | None, *, log: Callable[[str], object]
+    place: Place,
+    image: Digest,
+    verifier: Verifier | None,
+    *,
+    log: Callable[[str], object],
+    vouched: Callable[[], object] = lambda: None,
 ) -> OpenPack | None:
-    """The pack that a node uses of a platform's manifest; None for none. Raises nothing of the RegistryPipelinesError
-    family: what is wrong with a pack is told, and the image starts without."""
+    """The pack that a node uses of a platform's manifest; None for none. vouched: is told that there is one which a
+    believed indexer signed, before it is read. Raises nothing of the RegistryPipelinesError family: what is wrong with
+    a pack is told, and the image starts without."""
     if verifier is None:
         return None
     try:
@@ -82,6 +89,7 @@ def open_pack(
             for each in packs.not_used:
                 log(f"a hot pack is not used: {each}")
             return None
+        vouched()
         return read_pack(place, packs.believed[0])
     except RegistryPipelinesError as error:
         log(f"the hot pack is not used: {error}")
@@ -92,7 +100,8 @@ def read_pack(place: Place, found: FoundPack) -> OpenPack:
     """The head of a believed pack, with its tree. Raises what :func:`~registry_pipelines.stream.hot.packs.read_head`
     does."""
     head = read_head(place, found)
-    return OpenPack(found, head, head.open_tree())
+    tree = head.open_tree()
+    return OpenPack(found, head._replace(tree=b""), tree)
 
 
 class Coming:

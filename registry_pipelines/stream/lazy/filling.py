@@ -102,9 +102,7 @@ class Filler:
         self._told_full, self._rest_until = False, 0.0
         """The background rests until then, in monotonic seconds."""
         self._synced_at, self._measured_at, self._syncing = time.monotonic(), 0, threading.Lock()
-        self._threads = [threading.Thread(target=self._work, name=f"filler_{n}", daemon=True) for n in range(workers)]
-        for thread in self._threads:
-            thread.start()
+        self._workers, self._threads = workers, list[threading.Thread]()
 
     def __enter__(self) -> Filler:
         return self
@@ -135,6 +133,10 @@ class Filler:
         lazy.fill = partial(self._have, layer)
         with self._changed:
             self._layers.append(layer)
+            while len(self._threads) < self._workers:  # not before: a pull waits to hear that nothing can be served
+                name = f"filler_{len(self._threads)}"
+                self._threads.append(threading.Thread(target=self._work, name=name, daemon=True))
+                self._threads[-1].start()
         return lazy
 
     def start_background(self, after: Callable[[], object] | None = None) -> None:

@@ -29,8 +29,8 @@ DOWN_S = 10.0
 """A registry that could not be reached, though it was asked again and again, is not asked for so long."""
 
 FRESH_S = 5.0
-"""For so long one opening of an image does not ask again which referrers it has: its pack and its index are looked for
-one after the other, and a pull waits for both."""
+"""For so long one opening of an image does not ask again which referrers it has, or what a tag named after its digest
+names: its pack and its index are looked for one after the other, and a pull waits for both."""
 
 _MAX_BLOB_BYTES = 64 << 20
 
@@ -93,9 +93,13 @@ class _Kept:
         if kept := self._manifest(reference):
             return kept
         key = f"tag {self._registry.name} {repository} {reference}"
-        last = self._last(key) if reference.startswith("sha256-") else None
-        if (fresh := self._just_heard(key)) and not fresh.digest:
-            raise NotFound("there is none", where=f"{self._registry.name}/{repository}:{reference}")
+        named_after = reference.startswith("sha256-")
+        last = self._last(key) if named_after else None
+        if fresh := self._just_heard(key):
+            if not fresh.digest:
+                raise NotFound("there is none", where=f"{self._registry.name}/{repository}:{reference}")
+            if kept := self._manifest(fresh.digest):
+                return kept
         try:
             self._check_up(last)
             found = self._registry.get_manifest(repository, reference)
@@ -110,7 +114,9 @@ class _Kept:
                 return kept
             raise
         self._put(f"manifest {found.digest}", found.media_type.encode() + b"\n" + found.raw)
-        if reference != found.digest:
+        if named_after:
+            self._heard(key, _Listed(digest=found.digest))
+        elif reference != found.digest:
             self._put(key, encode_json(_Listed(digest=found.digest)))
         return found
 

@@ -14,17 +14,17 @@
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
 import re
 import stat
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
 
+from registry_pipelines.allocator import return_memory
 from registry_pipelines.errors import LayerInvalid
 from registry_pipelines.stream.lazy.tree import FOLDER_BYTES, Inode, Rows, Tree, TreeWriter, file_row
 from registry_pipelines.stream.mountable import clean_path
@@ -358,15 +358,9 @@ def _written(root: _Folder, files: _Files, layers: int) -> Tree:
             folder.children = {}
             if number > returned + _RETURN_EVERY:
                 returned = number
-                _return_memory()
+                return_memory()  # the tree grows while its parts go
         waiting = following
     return writer.finish()
-
-
-def _return_memory() -> None:
-    """Give what was let go back to the system: C libraries keep it, and the tree grows while its parts go."""
-    with suppress(AttributeError):  # of glibc alone
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _count_links(root: _Folder, links: array[int]) -> None:

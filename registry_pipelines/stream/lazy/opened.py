@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from registry_pipelines.errors import DigestInvalid, IndexInvalid
+from registry_pipelines.errors import DigestInvalid, IndexInvalid, RegistryPipelinesError
 from registry_pipelines.evidence.model import Verifier
+from registry_pipelines.evidence.tagged import cosign_tag
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import Progress
+from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
@@ -203,8 +205,8 @@ def open_image(
     fetched before the image is open. log: is told in one line what a person must know. patience_s: how long a reader
     waits for a registry that gives nothing. lowest: of the layers only so many from the base on, without a pack, which
     has all. most_whole_bytes, proven, promised: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`; of an
-    image with a pack nothing is promised, for it is open as soon. ahead: what a pack has comes at once; else nobody may
-    read of the image. store_bytes: of all layers on the disk.
+    image with a pack all layers are promised once it is known who signed that, and it is read then. ahead: what a pack
+    has comes at once; else nobody may read of the image. store_bytes: of all layers on the disk.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
@@ -212,9 +214,16 @@ def open_image(
     store = BlockStore(folder / "blocks", max_bytes=store_bytes)
     kept = Place(kept_registry(place.registry, folder / "manifests", log), place.repository)
     finding = _FindingPack(kept, verifier if use_pack and lowest is None else None, log)
+    early = _AskedEarly(kept)
     with suppress(DigestInvalid):  # mostly that of the manifest, so nobody waits for it to ask what refers to it
-        finding.begin(Digest.parse(selector))
+        digest = Digest.parse(selector)
+        finding.begin(digest)
+        if promised is not None and verifier is not None:
+            early.begin(digest)
     image = image_for(kept, selector, seen=finding.begin)
+    if promised is not None and not _has_own_tables(image) and finding.is_vouched():
+        promised(image, len(image.layers), "")
+        promised = most_whole_bytes = None  # where the pack cannot be used after all, layers are read as without one
     pack = finding.wait(image)
     if pack is not None and proven is not None and any(layer.table for layer in pack.head.layers) and not proven():
         log(f"the hot pack is not used, for a layer is read by its own table: {UNPROVEN}")
@@ -235,6 +244,7 @@ def open_image(
         from registry_pipelines.oci.layer.store import LayerStore
         from registry_pipelines.stream.lazy.tables import image_tables
 
+        early.wait()
         tables = image_tables(
             kept,
             image.descriptor.digest,
@@ -316,6 +326,34 @@ class _Late:
         )
 
 
+def _has_own_tables(image: NodeImage) -> bool:
+    """Whether a layer may be read by a table of its own (eStargz): a pack cut by such ones proves nothing of it."""
+    return any(TOC_ANNOTATION in (layer.annotations or {}) for layer in image.manifest.layers)
+
+
+class _AskedEarly:
+    """Asks for the tag where attestations of an index may be, too, while other things are asked that a pull waits for:
+    what the registry says is known when it is looked at (``kept_registry``)."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._thread: threading.Thread | None = None
+
+    def begin(self, image: Digest) -> None:
+        """In a thread."""
+        self._thread = threading.Thread(target=self._ask, args=(cosign_tag(image, "att"),), name="early", daemon=True)
+        self._thread.start()
+
+    def _ask(self, tag: str) -> None:
+        with suppress(RegistryPipelinesError):  # it is said by who needs it, and asks again
+            self._place.registry.get_manifest(self._place.repository, tag)
+
+    def wait(self) -> None:
+        """Until that is known."""
+        if self._thread is not None:
+            self._thread.join()
+
+
 class _FindingPack:
     """Looks for a pack while the image's config is read."""
 
@@ -325,6 +363,7 @@ class _FindingPack:
         self._image: Digest | None = None
         self._said: list[str] = []
         self._found: OpenPack | None = None
+        self._vouched, self._is_vouched = threading.Event(), False
 
     def begin(self, image: Digest) -> None:
         """In a thread; again where it turns out to be another one."""
@@ -332,13 +371,29 @@ class _FindingPack:
             if self._thread is not None:
                 self._thread.join()
             self._image, self._found, self._said = image, None, []
+            self._vouched.clear()
+            self._is_vouched = False
             self._thread = threading.Thread(target=self._find, args=(image,), name="pack", daemon=True)
             self._thread.start()
 
     def _find(self, image: Digest) -> None:
         from registry_pipelines.stream.hot.using import open_pack
 
-        self._found = open_pack(self._place, image, self._verifier, log=self._said.append)
+        try:
+            log = self._said.append
+            self._found = open_pack(self._place, image, self._verifier, log=log, vouched=self._believe)
+        finally:
+            self._vouched.set()
+
+    def _believe(self) -> None:
+        self._is_vouched = True
+        self._vouched.set()
+
+    def is_vouched(self) -> bool:
+        """Whether there is a pack of the image that an indexer signed, whatever comes of reading it."""
+        if self._thread is not None:
+            self._vouched.wait()
+        return self._is_vouched
 
     def wait(self, image: NodeImage) -> OpenPack | None:
         """What was found, and fits the image; what went wrong is said now, for an image that can be read."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from registry_pipelines.allocator import return_memory
 from registry_pipelines.stream.lazy.carriers import Kind, Lazy, Where, open_carrier
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.mounting import set_read_ahead
@@ -140,13 +141,16 @@ class Mounted:
             self._gone.set()
 
     def _tell(self) -> None:
-        last = None
+        last, has_rested = None, True
         while not self._gone.wait(NOTE_EVERY_S):
             note = self.note
             counted = msgspec.structs.replace(note, updated="")
             if counted != last:
                 self._file.write(note)
-                last = counted
+                last, has_rested = counted, False
+            elif not has_rested:  # of frames and pieces that came much was let go of
+                has_rested = True
+                return_memory()
             if not self._whole and self._image.watched is None and _is_whole(counted):
                 self._whole = True
                 self._carrier.read_far_ahead()

@@ -7,6 +7,7 @@ node, and loaded in a fraction of the time that merging takes.
 from __future__ import annotations
 
 import hashlib
+import operator
 import stat
 import struct
 from array import array
@@ -48,6 +49,8 @@ _MAX_BYTES = 1 << 31
 
 _MAX_NAME_BYTES = 255
 _NO_NAMES = frozenset((b".", b".."))
+_KIND = 0o170000
+"""Of a mode, what ``stat.S_IFMT`` gives."""
 _KINDS = frozenset((stat.S_IFREG, stat.S_IFDIR, stat.S_IFLNK, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK))
 
 _NO_XATTRS: Mapping[bytes, bytes] = {}
@@ -245,9 +248,9 @@ class Tree:
 
     def _check_numbers(self) -> None:
         firsts, ends, numbers = self._firsts, self._name_ends, self._numbers
-        if not self.nodes or firsts[0] or firsts[-1] != len(numbers) or sorted(firsts) != firsts.tolist():
+        if not self.nodes or firsts[0] or firsts[-1] != len(numbers) or not all(map(operator.le, firsts, firsts[1:])):
             raise ValueError("its directories overlap")
-        if sorted(set(ends)) != ends.tolist() or (ends and (not ends[0] or ends[-1] != len(self._names))):
+        if not all(map(operator.lt, ends, ends[1:])) or (ends and (not ends[0] or ends[-1] != len(self._names))):
             raise ValueError("its names overlap")
         if numbers and not ROOT < min(numbers) <= max(numbers) <= self.nodes:
             raise ValueError("a name stands for nothing")
@@ -255,23 +258,25 @@ class Tree:
             raise ValueError("a name is a path")
 
     def _check_inodes(self, sizes: Sequence[int]) -> dict[int, int]:
-        """Directories, each with the one above."""
+        """Directories, each with the one above. A node waits for this, so it does as little for each as it can."""
         directories: dict[int, int] = {}
         extras, firsts = len(self._extras), self._firsts
         for number, row in enumerate(_ROW.iter_unpack(self._rows), ROOT):
             mode, _, _, mtime, _, _, size, layer, position, extra, parent = row
-            kind = stat.S_IFMT(mode)
-            if kind == stat.S_IFREG and position + size > sizes[layer]:
-                raise ValueError("a file lies outside of its layer")
-            is_directory = kind == stat.S_IFDIR
-            if mode >> 16 or kind not in _KINDS or (number == ROOT and not is_directory):
-                raise ValueError("something is of no kind")
-            if not is_directory and firsts[number - 1] != firsts[number]:
-                raise ValueError("something stands below a file")
-            if mtime < 0 or extra >= extras or not ROOT <= parent <= number or size >= 1 << 63:
-                raise ValueError("a number is out of its range")
-            if is_directory:
+            kind = mode & _KIND
+            if kind == stat.S_IFREG:
+                if position + size > sizes[layer]:
+                    raise ValueError("a file lies outside of its layer")
+            elif kind == stat.S_IFDIR:
                 directories[number] = parent
+            elif kind not in _KINDS:
+                raise ValueError("something is of no kind")
+            if mode >> 16 or mtime < 0 or extra >= extras or not ROOT <= parent <= number or size >= 1 << 63:
+                raise ValueError("a number is out of its range")
+        if ROOT not in directories:
+            raise ValueError("its top is no directory")
+        if sum(firsts[number] - firsts[number - 1] for number in directories) != len(self._numbers):
+            raise ValueError("something stands below a file")  # lists follow each other, and each name is in one
         return directories
 
     def _check_names(self, directories: Mapping[int, int]) -> None:
