@@ -150,7 +150,7 @@ class NodeImages:
         if reference and digest:
             image = self._image(reference, digest)
             if image is not None:
-                image.asked()
+                image.asked(chain_id)
             return image if image is not None and chain_id in image.layers else None
         for kept in self._notes.all():
             if chain_id in kept.layers and (image := self._image(kept.reference, kept.digest)) is not None:

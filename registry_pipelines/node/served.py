@@ -302,9 +302,11 @@ class ServedImage:
         finally:
             self._is_open.set()
 
-    def asked(self) -> None:
-        """A pull asked for one of its layers."""
+    def asked(self, chain_id: str = "") -> None:
+        """A pull asked for one of its layers; behind the topmost one it asks for no more."""
         self._asked_at = time.monotonic()
+        if self._chain and chain_id == self._chain[-1]:
+            self._hurry.set()
 
     def _let_pull_go_on(self) -> None:
         end = time.monotonic() + PULL_S
