@@ -192,6 +192,7 @@ def main() -> None:
     parser.add_argument("--starts", type=Path, metavar="FOLDER", help="that of benchmarks/start.py, with its image")
     parser.add_argument("--start-pairs", type=int, default=3)
     parser.add_argument("--only-starts", action="store_true", help="and nothing else; the page keeps the rest")
+    parser.add_argument("--note", default="", help="said above what is measured of starts")
     parser.add_argument("--write", action="store_true", help="write docs/benchmarks/lazy-reads.md")
     given = parser.parse_args()
     if os.geteuid() != 0:
@@ -200,7 +201,7 @@ def main() -> None:
         section = measure.beside(measure_starts(given.starts.absolute(), given.start_pairs, print))
         print(section)
         if given.write:
-            add_starts(section)
+            add_starts(section, given.note)
         return
     with tempfile.TemporaryDirectory(dir=given.folder) as folder:
         table = measured(Path(folder), given.mb, given.pairs)
@@ -216,11 +217,11 @@ def main() -> None:
         measure.write_page("lazy-reads", TITLE, COMMAND, about, *sections)
 
 
-def add_starts(section: str) -> None:
+def add_starts(section: str, note: str) -> None:
     """In place of those on the page, whose other numbers stay."""
     page = measure.DOCS / "lazy-reads.md"
     kept = page.read_text().partition(f"\n\n{STARTS.partition(chr(10))[0]}")[0].rstrip()
-    when = f"{datetime.now(UTC):%Y-%m-%d}, {machine_text()}."
+    when = f"{datetime.now(UTC):%Y-%m-%d}, {machine_text()}. {note}".rstrip()
     page.write_text("\n\n".join([kept, STARTS, when, section]) + "\n")
 
 

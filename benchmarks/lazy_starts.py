@@ -22,6 +22,7 @@ from registry_pipelines.stream.bench.local_program import local_command
 from registry_pipelines.stream.bench.machine import drop_caches, read_in
 from registry_pipelines.stream.bench.preparing import OURS, PACK, PLAIN, Prepared, prepare
 from registry_pipelines.stream.bench.serving import CountingRegistry
+from registry_pipelines.stream.lazy.mounting import mount, unmount
 
 PROGRAM = ("/usr/local/bin/python3", "/app/matmul.py")
 TOGETHER = 8
@@ -53,6 +54,19 @@ def mounted(image: Prepared, address: str, folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(top)], check=True)
 
 
+@contextmanager
+def writable(lower: Path, folder: Path) -> Iterator[Path]:
+    """What a container sees of a tree: an overlay over it."""
+    upper, work, top = (folder / name for name in ("upper", "work", "merged"))
+    for each in (upper, work, top):
+        each.mkdir(parents=True)
+    mount("overlay", top, "overlay", data=f"lowerdir={lower},upperdir={upper},workdir={work}")
+    try:
+        yield top
+    finally:
+        unmount(top, detach=True)
+
+
 def start(folder: Path, image: Prepared, count: int) -> float:
     """Seconds until the last of so many has answered, all begun at once, of files that are in no cache."""
     command = local_command(folder, image.image.config.config, PROGRAM)
@@ -70,11 +84,13 @@ def measure_starts(work: Path, pairs: int, say: Callable[[str], object]) -> str:
     with (
         tempfile.TemporaryDirectory(dir=work) as folder,
         CountingRegistry(image.root) as registry,
-        mounted(image, registry.address, Path(folder)) as top,
+        mounted(image, registry.address, Path(folder)) as lazy,
+        writable(image.unpacked, Path(folder) / "of-disk") as disk,
+        writable(lazy, Path(folder) / "of-mount") as top,
     ):
         start(top, image, 1)
         time.sleep(COPIED_S)
-        ways = {"disk": image.unpacked, "mounted": top}
+        ways = {"disk": disk, "mounted": top}
         for turn in range(pairs):
             for count in (1, TOGETHER):
                 for way in sorted(ways, reverse=bool(turn % 2)):
