@@ -299,7 +299,7 @@ class NodeImages:
         """It is open: a new process serves it again, and what outlives this one is there before its mount."""
         if image.layers:
             self._note(image)
-            if self._around.carrier != "fanotify":  # which has holders of its own
+            if self._around.carrier == "fuse":  # what fanotify mounts has holders of its own
                 self._keeping.begin()
 
     def _is_unfit(self, image: ServedImage, error: ContentError) -> None:
