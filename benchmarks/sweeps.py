@@ -1,11 +1,14 @@
 """A fleet's rescan, sensors and pages: what one release costs, and so how long a hundred thousand take on two cores.
 
-    python benchmarks/sweeps.py [--images 20] [--releases 25] [--live 5000]
+    python benchmarks/sweeps.py [--images 240] [--releases 25] [--live 5000] [--fleet FOLDER] [--prepare] [--write]
+
+prepare: only fill the registries of FOLDER, which takes minutes; measured later, and once, with the same folder.
 
 The registry is our own, served by a process of its own over HTTP. Each release has a signed SBOM of 160 packages (one
-of 40 editions of a base, and 50 of its own) and a signed report. Times of the rescan are processor time, which other
-work on the machine stretches least. Pages are the queries that Dagster's own pages send, taken out of the bundle that
-the webserver serves.
+of 40 editions of a base, and 50 of its own) and a signed report. A night is swept by two processes that share the
+buckets, as two runs of Dagster's job do (`Chain.rescan_buckets`); its time is from their start, modules loaded, to the
+end of the last one, with the registry on the same two cores. Processor time is that of both together, and that of the
+registry. Pages are the queries that Dagster's own pages send, taken out of the bundle that the webserver serves.
 """
 
 from __future__ import annotations
@@ -23,8 +26,10 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -99,27 +104,39 @@ def contents(image: int, number: int) -> list[Component]:
     return found
 
 
-def write_advisories(folder: Path, *, new: int = 0) -> None:
-    """Records about a tenth of all packages; new: so many more, as one night brings them."""
-    folder.mkdir(exist_ok=True)
-    random_ = random.Random(7)
+def every_package() -> list[tuple[str, str]]:
+    """By ecosystem and name, in a random order that is always the same."""
     names = [("Debian:12", f"lib{each}") for each in range(DEBIAN)] + [("PyPI", f"wheel{each}") for each in range(PYPI)]
-    random_.shuffle(names)
-    chosen = names[: len(names) // 10] if not new else names[-new:]
-    if new < 0:
-        chosen = [("PyPI", "nobody-has-it")]
-    for ecosystem, name in chosen:
-        identifier = f"{'NEW' if new else 'OLD'}-{name}"
-        fixed = "1.3-1" if ecosystem != "PyPI" else "1.2.0"
+    random.Random(7).shuffle(names)
+    return names
+
+
+def new_packages(count: int) -> list[tuple[str, str]]:
+    """So many that the first advisories say nothing of."""
+    return every_package()[-count:]
+
+
+def write_advisories(folder: Path) -> None:
+    """Records about a tenth of all packages."""
+    names = every_package()
+    write_records(folder, "OLD", names[: len(names) // 10], fixed=True)
+
+
+def write_records(folder: Path, begins: str, packages: Sequence[tuple[str, str]], *, fixed: bool = False) -> None:
+    """A record about each package. fixed: a part of its versions is not affected."""
+    folder.mkdir(exist_ok=True)
+    for ecosystem, name in packages:
+        identifier = f"{begins}-{name}"
+        last = [{"fixed": "1.3-1" if ecosystem != "PyPI" else "1.2.0"}] if fixed else []
         record = {
             "id": identifier,
-            "modified": f"2026-11-{10 if not new else 20}T00:00:00Z",
+            "modified": f"2026-11-{10 if fixed else 20}T00:00:00Z",
             "summary": f"{name} does what it should not",
             "severity": [{"type": "CVSS_V3", "score": "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:L/I:L/A:N"}],
             "affected": [
                 {
                     "package": {"ecosystem": ecosystem, "name": name},
-                    "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": fixed}]}],
+                    "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, *last]}],
                 }
             ],
         }
@@ -162,17 +179,27 @@ def push_release(chain: Chain, image: int, number: int, matcher: Matcher) -> Non
     publish_report(place, subject, matcher.report([packages]), signer=signer)
 
 
-RESCAN = """
+LANE = """
 import json, sys, time
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 from registry_pipelines.chain import Chain
+from registry_pipelines.chain.buckets import filled_buckets
 from registry_pipelines.config import load
 chain = Chain(load(Path(sys.argv[1]), {}))
+buckets = filled_buckets(chain.config)
+first = len(buckets) // 2 * int(sys.argv[2])
 chain.rescan(bucket="none")  # modules are loaded, the advisories are indexed
-used = time.process_time()
-facts = chain.rescan().facts
-Path(sys.argv[2]).write_text(json.dumps({**facts, "used_s": time.process_time() - used}))
+print("ready", flush=True)
+since = datetime.fromisoformat(sys.stdin.readline().strip())
+used, began, facts = time.process_time(), time.monotonic(), Counter()
+for _, result in chain.rescan_buckets([*buckets[first:], *buckets[:first]], since=since):
+    if result is not None:
+        facts.update({name: value for name, value in result.facts.items() if isinstance(value, int)})
+print(json.dumps({**facts, "used_s": time.process_time() - used, "wall_s": time.monotonic() - began}), flush=True)
 """
+"""One of two processes that share the buckets; each begins where the other does not."""
 
 SENSORS = """
 import json, sys, time
@@ -237,17 +264,24 @@ def used_s(process: subprocess.Popen[bytes]) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rescans(folder: Path, images: int, releases: int) -> str:
-    """Nights of three kinds: what each costs here and at the registry, for each release."""
-    config, answer = folder / "registry-pipelines.yaml", folder / "facts.json"
+def covering() -> list[str]:
+    """A few packages of bases, of which every edition has at least one."""
+    editions = [{each.name for each in contents(0, number) if each.ecosystem != "PyPI"} for number in range(BASES)]
+    chosen: list[str] = []
+    while editions:
+        counts = Counter(name for each in editions for name in sorted(each))
+        chosen.append(counts.most_common(1)[0][0])
+        editions = [each for each in editions if chosen[-1] not in each]
+    return chosen
+
+
+def fill(folder: Path, images: int, releases: int) -> Path:
+    """A registry with so many releases of so many images, scanned and signed; the configuration."""
+    config = folder / "registry-pipelines.yaml"
+    folder.mkdir(parents=True)
     write_advisories(folder / "advisories")
-    ports = free_ports(2)
-    config.write_text(settings(ports, images))
-    rows = [
-        "| night | releases | read | changed | CPU ms a release | of the registry | 100,000 on two cores |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    with started(["registry-pipelines", "serve", "--config", str(config)], f"http://127.0.0.1:{ports[0]}/v2/") as here:
+    config.write_text(settings(free_ports(2), images))
+    with ensure_registries(load(config, {})):
         chain = Chain(load(config, {}))
         store = AdvisoryStore.load(folder / "advisories", chain.config.state)
         matcher = Matcher(store)
@@ -255,33 +289,77 @@ def rescans(folder: Path, images: int, releases: int) -> str:
             for number in range(releases):
                 push_release(chain, image, number, matcher)
         store.close()
-        nights = {
-            "the first: every release is read": 0,
-            "records about 20 packages": 20,
-            "records about packages that nobody holds": -1,
-            "every release is read again": 0,
-        }
-        for number, (night, new) in enumerate(nights.items()):
-            if new:
-                write_advisories(folder / "advisories", new=new)
-            if number == 3:
-                shutil.rmtree(chain.config.state / "rescan")
+    return config
+
+
+def night(config: Path) -> dict[str, float]:
+    """Two processes sweep all buckets; what they found together, and the seconds of the longer one."""
+    command = [sys.executable, "-c", LANE, str(config)]
+    lanes = [
+        subprocess.Popen([*command, str(number)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for number in range(2)
+    ]
+    for each in lanes:
+        assert each.stdout and each.stdout.readline() == "ready\n"
+    since = datetime.now(UTC).isoformat()
+    for each in lanes:
+        assert each.stdin
+        each.stdin.write(f"{since}\n")
+        each.stdin.flush()
+    told: Counter[str] = Counter()
+    wall_s = 0.0
+    for each in lanes:
+        facts = json.loads(each.communicate()[0])
+        wall_s = max(wall_s, facts.pop("wall_s"))
+        told.update(facts)
+    return {**told, "wall_s": wall_s}
+
+
+def rescans(config: Path) -> str:
+    """Nights of several kinds: what each costs here and at the registry, for each release."""
+    folder = config.parent
+    rows = [
+        "| night | releases | read | changed | s | CPU ms a release | of the registry "
+        "| 100,000, registry here | registry elsewhere |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    port = load(config, {}).registries["us"].port  # type: ignore[union-attr]
+    nights: dict[str, Sequence[tuple[str, str]]] = {
+        "the first: every release is read": [],
+        "records about 20 packages": new_packages(20),
+        "a record about a package of every release: each gets a new report": [
+            ("Debian:12", name) for name in covering()
+        ],
+        "records about packages that nobody holds": [("PyPI", "nobody-has-it")],
+        "every release is read again": [],
+    }
+    with started(["registry-pipelines", "serve", "--config", str(config)], f"http://127.0.0.1:{port}/v2/") as here:
+        for number, (name, packages) in enumerate(nights.items()):
+            write_records(folder / "advisories", f"N{number}", packages)
+            if name.endswith("again"):
+                shutil.rmtree(load(config, {}).state / "rescan")
             before = used_s(here)
-            measure.run([sys.executable, "-c", RESCAN, str(config), str(answer)], cwd=ROOT)
-            facts, count = json.loads(answer.read_text()), images * releases
+            facts = night(config)
+            count = int(facts["rescanned"] + facts["untouched"])
             ours_ms, theirs_ms = facts["used_s"] / count * 1000, (used_s(here) - before) / count * 1000
             rows.append(
-                f"| {night} | {count:,} | {facts['rescanned']} | {facts['changed']} | {ours_ms:.1f} | {theirs_ms:.1f} "
-                f"| {ours_ms * 50:.0f} s |"
+                f"| {name} | {count:,} | {facts['rescanned']:,} | {facts['changed']:,} | {facts['wall_s']:.1f} "
+                f"| {ours_ms:.1f} | {theirs_ms:.1f} | {minutes(facts['wall_s'] / count * 100_000)} "
+                f"| {minutes(ours_ms * 50)} |"
             )
+            print(rows[-1], flush=True)
     return "\n".join(rows)
 
 
-def live(folder: Path, count: int) -> tuple[Path, Path]:
+def minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min"
+
+
+def live(folder: Path, count: int) -> None:
     """A registry with so many small releases in 50 images, and a Dagster home that knows all of them as judged, and of
-    ten nine as promoted. Returns the configuration and the home."""
+    ten nine as promoted."""
     config, home, images = folder / "live.yaml", folder / "home", 50
-    home.mkdir()
+    home.mkdir(parents=True)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     config.write_text(settings(free_ports(2), images).replace("fleet/", "live/"))
     parsed = load(config, {})
@@ -301,12 +379,11 @@ def live(folder: Path, count: int) -> tuple[Path, Path]:
                 f"WHERE asset_key = '{json.dumps([asset])}' AND partition = '{keys[0]}'",
                 further,
             )
-    return config, home
 
 
-def sensors(folder: Path, config: Path, home: Path) -> str:
+def sensors(folder: Path) -> str:
     """Ticks of the sensors that look at every release. The registry runs beside them."""
-    answer = folder / "ticks.json"
+    answer, config, home = folder / "ticks.json", folder / "live.yaml", folder / "home"
     parsed = load(config, {})
     rows = ["| tick | CPU s | seconds |", "|---|--:|--:|"]
     with ensure_registries(parsed):
@@ -316,9 +393,9 @@ def sensors(folder: Path, config: Path, home: Path) -> str:
     return "\n".join(rows)
 
 
-def pages(folder: Path, config: Path, home: Path) -> str:
+def pages(folder: Path) -> str:
     """Queries of Dagster's own pages, the slowest of three each, the first included."""
-    port = free_ports(1)[0]
+    port, config, home = free_ports(1)[0], folder / "live.yaml", folder / "home"
     workspace = folder / "workspace.yaml"
     workspace.write_text(
         "load_from: [{python_module: {module_name: dagster_project.definitions, location_name: registry_pipelines, "
@@ -376,28 +453,43 @@ class Bundle:
                 return self._text[at:end].replace("\\n", "\n")
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> None:
+    """See the module."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--images", type=int, default=20)
+    parser.add_argument("--images", type=int, default=240)
     parser.add_argument("--releases", type=int, default=25)
     parser.add_argument("--live", type=int, default=5000)
-    arguments = parser.parse_args()
+    parser.add_argument("--fleet", type=Path, help="where the registries are; a temporary folder unless told")
+    parser.add_argument("--prepare", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        rescanned = rescans(folder, arguments.images, arguments.releases)
-        print(rescanned, flush=True)
-        config, home = live(folder, arguments.live)
-        ticks = sensors(folder, config, home)
+        folder = (options.fleet or Path(temporary)).resolve()
+        fleet, watched = folder / "fleet", folder / "watched"
+        if not fleet.exists():
+            fill(fleet, options.images, options.releases)
+        if not watched.exists():
+            live(watched, options.live)
+        if options.prepare:
+            return
+        load_before = os.getloadavg()[0]
+        rescanned = measure.beside(rescans(fleet / "registry-pipelines.yaml"))
+        ticks = sensors(watched)
         print(ticks, flush=True)
-        asked = pages(folder, config, home)
+        asked = pages(watched)
         print(asked, flush=True)
-    text = (
-        f"{ABOUT}\n\n## Rescan\n\n{rescanned}\n\n`100,000 on two cores` is two processes that share the buckets, the "
-        f"registry elsewhere.\n\n## Sensors at {arguments.live:,} live releases\n\n{ticks}\n\n"
-        f"## Pages of an asset with {arguments.live:,} partitions\n\n{asked}\n"
-    )
-    measure.write_page("sweeps", "A fleet's rescan, sensors and pages", "python benchmarks/sweeps.py", text)
+    if options.write:
+        measure.write_page(
+            "sweeps", "A fleet's rescan, sensors and pages",
+            f"python benchmarks/sweeps.py --images {options.images} --releases {options.releases} --write",
+            ABOUT, "## Rescan", rescanned,
+            "`100,000` is the time of so many releases at the same rate: with the registry on the same two cores, or "
+            "elsewhere, by the processor time of the two processes alone. The bar is 10 minutes.",
+            f"## Sensors at {options.live:,} live releases", ticks, "The bar is 5 s a tick.",
+            f"## Pages of an asset with {options.live:,} partitions", asked, "The bar is 2 s a page.",
+            f"Load of the machine before: {load_before:.1f}.",
+        )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

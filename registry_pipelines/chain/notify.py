@@ -113,7 +113,7 @@ class Notifier:
     ) -> list[str]:
         from registry_pipelines.chain import notify_pace, notify_ways  # for those who tell somebody alone
 
-        left_out = notify_pace.left_out(self._config.state, self._settings.most_per_hour)
+        left_out = notify_pace.left_out(self._config)
         if left_out is None:
             return []
         hidden = notify_ways.hider(self._config)

@@ -1,24 +1,25 @@
-"""How many notifications go out in an hour. The times stand in the state folder: each run is a process of its own, and
-200 runs that fail for one reason are to be told, not to be a flood."""
+"""How many notifications go out in an hour, of all workers that share a state together. The times stand in the state:
+each run is a process of its own, and 200 runs that fail for one reason are to be told, not to be a flood."""
 
 from __future__ import annotations
 
-import fcntl
-import os
 from contextlib import suppress
-from pathlib import Path
 from time import time
 
 import msgspec
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.chain.documents import documents_of
+from registry_pipelines.config.model import Config
+from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.oci.decoding import ready
-from registry_pipelines.oci.files import local_errors
+from registry_pipelines.shared.documents import Documents, FolderDocuments, change
 
-FILE = "notify.json"
+FOLDER, FILE = "notify", "sent.json"
 HOUR_S = 3600
+AHEAD_S = 60
+"""A time that is further ahead than clocks of workers differ is none."""
 MAX_BYTES = 1 << 20
-"""Of the file; 10,000 times take 200 KB."""
+"""Of the document; 10,000 times take 200 KB."""
 
 
 class Sent(msgspec.Struct):
@@ -28,28 +29,37 @@ class Sent(msgspec.Struct):
     left_out: int = 0
 
 
-def left_out(state: Path, most: int) -> int | None:
-    """How many were left out since the last that went; None where this one is left out, too. A folder that cannot be
-    written holds nobody's notification up."""
-    with suppress(LocalError), local_errors(state):
-        state.mkdir(parents=True, exist_ok=True)
-        with os.fdopen(os.open(state / FILE, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)  # held for microseconds
-            sent = _read(file.read(MAX_BYTES))
-            now = time()
-            sent.times = [each for each in sent.times if now - HOUR_S < each <= now]
-            goes, before = len(sent.times) < most, sent.left_out
-            sent.left_out = 0 if goes else before + 1
-            sent.times += [now] if goes else []
-            file.seek(0)
-            file.write(msgspec.json.encode(sent))
-            file.truncate()
-            return before if goes else None
+def left_out(config: Config) -> int | None:
+    """How many were left out since the last that went; None where this one is left out, too. While the database that
+    workers share does not answer each machine counts for itself, and what can be written nowhere holds nobody's
+    notification up."""
+    most = config.notify.most_per_hour
+    with suppress(RegistryPipelinesError):
+        return _counted(documents_of(config), most)
+    with suppress(RegistryPipelinesError):
+        return _counted(FolderDocuments(config.state), most)
     return 0
 
 
+def _counted(documents: Documents, most: int) -> int | None:
+    before: int | None = None
+
+    def act(content: bytes | None) -> bytes:
+        nonlocal before
+        sent, now = _read(content or b""), time()
+        sent.times = [each for each in sent.times if now - HOUR_S < each <= now + AHEAD_S]
+        goes = len(sent.times) < most
+        before = sent.left_out if goes else None
+        sent.left_out = 0 if goes else sent.left_out + 1
+        sent.times += [now] if goes else []
+        return msgspec.json.encode(sent)
+
+    change(documents.under(FOLDER), FILE, act, most=MAX_BYTES)
+    return before
+
+
 def _read(content: bytes) -> Sent:
-    """What the file says; nothing where it is new, or whoever wrote it was killed."""
+    """What it says; nothing where it is new, or somebody else wrote it."""
     try:
         return msgspec.json.decode(content, type=ready(Sent))
     except msgspec.DecodeError:

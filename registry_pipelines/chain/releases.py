@@ -38,7 +38,9 @@ def releases(
             yield from releases_of(session, image, known=known)
 
 
-def releases_of(session: Session, image: Image, *, known: Collection[Release] = ()) -> list[Release]:
+def releases_of(
+    session: Session, image: Image, *, known: Collection[Release] = (), images: Collection[Digest] = ()
+) -> list[Release]:
     """The releases of one image: digests of images (or indexes of them) under a tag of :func:`names_release`.
 
     Channel tags, ``latest``, fallback tags, cosign's tags and artifacts are skipped. Of several tags on one digest one
@@ -47,8 +49,9 @@ def releases_of(session: Session, image: Image, *, known: Collection[Release] = 
 
     known: releases found earlier. Version tags do not move, so theirs are taken as they were, without a request each: a
     look at 1,000 releases then costs the list of tags. Look without ``known`` now and then: people do move tags.
+    images: digests that were found to be images' earlier, which need not be read to tell.
     """
-    return _releases_of_tags(session, image, find_tags(session, image), known)
+    return _releases_of_tags(session, image, find_tags(session, image), known, images)
 
 
 def releases_named(session: Session, image: Image, tags: Collection[str]) -> list[Release]:
@@ -59,10 +62,12 @@ def releases_named(session: Session, image: Image, tags: Collection[str]) -> lis
     return _releases_of_tags(session, image, named, ())
 
 
-def _releases_of_tags(session: Session, image: Image, tags: list[str], known: Collection[Release]) -> list[Release]:
+def _releases_of_tags(
+    session: Session, image: Image, tags: list[str], known: Collection[Release], images: Collection[Digest] = ()
+) -> list[Release]:
     place = session.places.source(image)
     named = {each.tag: each.digest for each in known if each.image == image.name}
-    seen = set(named.values())
+    seen = {*named.values(), *images}
     version = built_tag(image)
     tags.sort(key=lambda tag: (tag != version, not _is_dotted(tag), tag))
     tag_of: dict[Digest, str] = {}

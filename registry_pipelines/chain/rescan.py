@@ -36,6 +36,7 @@ from registry_pipelines.errors import (
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Attestations
 from registry_pipelines.oci.decoding import ready
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.progress import count_text
 from registry_pipelines.promote.evidence import signed_about
@@ -210,7 +211,8 @@ class _Sweep:
                 self._passed += 1
                 return
             marks, holdings = _read_marks(kept.read("json")), Holdings.decode(kept.read("packages"))
-            listed = [release for image in images for release in self._listed(image)]
+            seen = {Digest(key.rpartition("@")[2]) for key in marks}
+            listed = [release for image in images for release in self._listed(image, seen)]
             due = [each for each in listed if self._is_due(marks.get(each.key))]
             self._known += len(listed) - len(due)
             now = self._session.now()
@@ -260,9 +262,10 @@ class _Sweep:
             return False
         return self._prints.of(packages) == mark.said
 
-    def _listed(self, image: Image) -> list[Release]:
+    def _listed(self, image: Image, seen: Collection[Digest]) -> list[Release]:
+        """seen: digests of releases that were read before."""
         try:
-            return releases_of(self._session, image)
+            return releases_of(self._session, image, images=seen)
         except RegistryPipelinesError as error:
             self._down.append(error)
             self._notes.append(f"the releases of {image.name} cannot be listed: {error}")
@@ -283,7 +286,7 @@ class _Sweep:
     def _matched(self, release: Release, mark: Mark | None, now: datetime) -> _Answer:
         from registry_pipelines.scan.fingerprints import packages_of
 
-        session = self._session.remembering()
+        session = self._session.remembering(whole=True)
         place, policy = session.source(release), session.policy(release)
         verifier = self._verifier.under(policy.attestor_names) if self._verifier else None
         known = read_attestations(place, release.digest, verifier) if verifier else Attestations((), ())
@@ -303,7 +306,8 @@ class _Sweep:
         if changed:  # one a night that says the same would be a thousand in three years, and no reader takes those
             unsigned = not_vouched_for(sboms) if self._signer else ""
             signer = None if unsigned else self._signer
-            published = publish_report(place, session.subject(release), report, signer=signer)
+            read = known if self._verifier else None
+            published = publish_report(place, session.subject(release), report, signer=signer, known=read)
             moved = len(published.content) if published.changed else 0
             if unsigned or published.unsigned:
                 notes.append(f"{release.key}: the report is not signed: {unsigned or published.unsigned}")

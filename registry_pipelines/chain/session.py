@@ -59,6 +59,7 @@ class Session:
         self.places = Places(config)
         self.keys = Keyring(config, self._check_clock)
         self._memory: dict[str, Registry] | None = None
+        self._remembers_lists = False
         self._bases: dict[str, tuple[float, tuple[KnownBase, ...]]] = {}
 
     def with_progress(self, progress: Progress) -> Session:
@@ -67,11 +68,12 @@ class Session:
         session.progress = progress
         return session
 
-    def remembering(self) -> Session:
+    def remembering(self, *, whole: bool = False) -> Session:
         """The same session for one piece of work, which asks a source once for what has a digest. Begun anew by who
-        decides: its evidence must have been read by then, and not before."""
+        decides: its evidence must have been read by then, and not before. whole: for a short look at one release, see
+        :func:`~registry_pipelines.registry.remembered.remembered`."""
         session = copy(self)
-        session._memory = {}
+        session._memory, session._remembers_lists = {}, whole
         return session
 
     @property
@@ -207,7 +209,10 @@ class Session:
         place = self.places.source(image)
         if self._memory is None:
             return place
-        return Place(self._memory.setdefault(place.registry.name, remembered(place.registry)), place.repository)
+        name = place.registry.name
+        if name not in self._memory:
+            self._memory.setdefault(name, remembered(place.registry, whole=self._remembers_lists))
+        return Place(self._memory[name], place.repository)
 
     def subject(self, release: Release) -> Descriptor:
         """The descriptor of the release's top manifest, as the source registry has it now. Raises NotFound."""

@@ -42,6 +42,7 @@ DOCUMENTS = (
     Kept("bundles that were loaded", ("bundles/far/*.json",)),
     Kept("marks of rescans and sweeps", ("rescan/*", "sweeps/*")),
     Kept("backfills that are owed", ("infra/*/owed-backfills.json",)),
+    Kept("notifications of the last hour", ("notify/sent.json",)),
 )
 """Documents that are moved as they are. Files of these names are nothing else."""
 
@@ -85,6 +86,7 @@ def shown(session: Session) -> StageResult:
     notes: list[str] = []
     if session.shared:
         tables["workers"] = _workers(session)
+        tables["caches"] = _caches(session)
         notes = list(session.shared.membership.notes)
         waiting = len(list(_files(session.config.state)))
         if waiting:
@@ -123,6 +125,23 @@ def _workers(session: Session) -> list[dict[str, Scalar]]:
             "self": each.name == membership.name,
         }
         for each in membership.members()
+    ]
+
+
+def _caches(session: Session) -> list[dict[str, Scalar]]:
+    """What workers keep for each other to save time, by kind and format."""
+    assert session.shared is not None  # noqa: S101  for mypy
+    from registry_pipelines.shared.cache_rows import counted
+
+    return [
+        {
+            "kind": each.kind,
+            "entries": each.entries,
+            "bytes": each.stored,
+            "in_store": each.apart,
+            "oldest_unused_h": round(each.unused_s / 3600, 1),
+        }
+        for each in counted(session.shared.caches.database())
     ]
 
 

@@ -17,7 +17,7 @@ from registry_pipelines.chain.cost import cost_of, folder_of, manifests_of, resu
 from registry_pipelines.chain.inventory import read, reader_of
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.chain.session import Session
-from registry_pipelines.chain.sweeps import Part, buckets_of, found_in
+from registry_pipelines.chain.sweeps import Part, every_found
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 
 if TYPE_CHECKING:
@@ -77,13 +77,12 @@ def inventories(session: Session) -> tuple[list[Inventory], list[str]]:
 
     found: dict[str, list[Inventory]] = defaultdict(list)
     silent: list[str] = []
-    for name in buckets_of(session, "cost"):
+    for name, one in every_found(session, "cost"):
+        if one is None or isinstance(one, RegistryPipelinesError):
+            silent.append(f"bucket {name} was never swept" if one is None else f"bucket {name}: {one}")
+            continue
         with tempfile.TemporaryDirectory() as folder:
             try:
-                one = found_in(session, "cost", name)
-                if one is None:
-                    silent.append(f"bucket {name} was never swept")
-                    continue
                 for file, content in one.files.items():
                     Path(folder, file).write_bytes(content)
                 for registry in (each for each in session.config.registries if f"{each}.parquet" in one.files):

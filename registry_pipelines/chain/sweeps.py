@@ -2,7 +2,7 @@
 (``lag``), what registries hold and cost (``cost``).
 
 A bucket is looked at as a whole: its rows are one Parquet file with a signed statement (``report.sweeps``). A sweep
-that was stopped goes on with the buckets that are left; ``folded`` puts together what all of them found.
+that was stopped goes on with the buckets that are left; ``shown`` puts together what all of them found.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 MOST = 2000
 """Releases at targets that one sweep of a bucket compares: each costs some thirty small requests. What waited for
 longest comes first; of the rest the rows of the sweep before stay, with their time."""
+READ_AT_ONCE = 32
+"""Buckets of which is read together what was found in them: an inventory of one has some MB."""
 MAX_ROWS = 200
 """Of a table for people; files have all."""
 
@@ -217,10 +220,14 @@ class Found:
 def found_in(session: Session, kind: Kind, name: str) -> Found | None:
     """What the last sweep of a bucket found; None where there was none, or it was stopped while it wrote. Raises
     SignatureInvalid: it is signed, and not by a trusted key, or the file is another."""
+    return _believed(session, kind, name, kept(session, kind, name).read)
+
+
+def _believed(session: Session, kind: Kind, name: str, read: Callable[[str], bytes]) -> Found | None:
+    """read: what is kept of the bucket, by its ending."""
     from registry_pipelines.report import sweeps as files
 
-    place = kept(session, kind, name)
-    raw, signature = place.read("json"), place.read("sig")
+    raw, signature = read("json"), read("sig")
     if not raw:
         return None
     where = f"sweep {kind}, bucket {name}"
@@ -233,10 +240,50 @@ def found_in(session: Session, kind: Kind, name: str) -> Found | None:
     )
     if (statement.kind, statement.bucket) != (kind, name):
         raise InputError("the statement is of another bucket", where=where, do="Sweep the bucket again")
-    contents = {ending: place.read(ending) for ending in statement.files}
+    contents = {ending: read(ending) for ending in statement.files}
     if any(files.digest_of(content) != statement.files[ending] for ending, content in contents.items()):
         raise SignatureInvalid("the statement is another file's", where=where, do="Sweep the bucket again")
     return Found(statement, contents, signed)
+
+
+def every_found(session: Session, kind: Kind) -> Iterator[tuple[str, Found | RegistryPipelinesError | None]]:
+    """Each bucket with what :func:`found_in` says of it, or why it cannot be believed. What is kept is read for many
+    buckets together: one after the other they took 800 questions to a database that workers share."""
+    names = buckets_of(session, kind)
+    for start in range(0, len(names), READ_AT_ONCE):
+        places = [kept(session, kind, name) for name in names[start : start + READ_AT_ONCE]]
+        fetched = _fetched(places, {place.name: ("json", "sig") for place in places})
+        fetched |= _fetched(places, {place.name: _files_named(fetched.get(f"{place.name}.json")) for place in places})
+        for place in places:
+            try:
+                yield place.name, _believed(session, kind, place.name, partial(_one_of, fetched, place))
+            except RegistryPipelinesError as error:
+                yield place.name, error
+
+
+def _fetched(places: Sequence[Bucket], endings: Mapping[str, Sequence[str]]) -> dict[str, bytes]:
+    """Documents of several buckets by name; b"" for what is not there. endings: by bucket."""
+    names = [f"{name}.{ending}" for name, some in endings.items() for ending in some]
+    try:
+        found = places[0].documents.read_all(names)
+    except RegistryPipelinesError:
+        return {}  # each is read by itself then, and says what is wrong with it
+    return {name: found[name].content if name in found else b"" for name in names}
+
+
+def _one_of(fetched: Mapping[str, bytes], place: Bucket, ending: str) -> bytes:
+    content = fetched.get(f"{place.name}.{ending}")
+    return place.read(ending) if content is None else content
+
+
+def _files_named(raw: bytes | None) -> Sequence[str]:
+    """The files that an unverified statement names: read beforehand, believed later."""
+    from registry_pipelines.report.sweeps import read_statement
+
+    try:
+        return list(read_statement(raw, where="").files) if raw else []
+    except RegistryPipelinesError:
+        return []
 
 
 def kind_of(text: str) -> Kind:
@@ -255,44 +302,52 @@ def shown(session: Session, kind: Kind, *, parquet: Path | None = None) -> Stage
 
         need_tables()
         return folded_cost(session, parquet=parquet)
-    result = folded(session, kind)
+    result, table = _folded(session, kind)
     if parquet is not None:
         from registry_pipelines.report.sweeps import write_table
 
         with local_errors(parquet):
-            write_file(parquet, write_table(table_of(session, kind)))
+            write_file(parquet, write_table(table))
     return result
 
 
-def folded(session: Session, kind: Kind) -> StageResult:
-    """Counts of all buckets, the worst rows, how old they are, what is missing or not signed. The rows themselves are
-    what ``table_of`` gives. Raises ToolMissing."""
+def _folded(session: Session, kind: Kind) -> tuple[StageResult, Any]:
+    """Counts of all buckets, the worst rows, how old they are, what is missing or not signed; and the rows of all that
+    can be believed, as one Arrow table. Raises ToolMissing."""
     need_tables()
+    import pyarrow as pa
+
+    from registry_pipelines.report.sweeps import SCHEMAS, read_rows
+
     counts: Counter[str] = Counter()
     rows, unsigned, oldest = 0, 0, ""
     missing: list[str] = []
     broken: list[str] = []
     unread: list[str] = []
-    names = buckets_of(session, kind)
-    for name in names:
-        try:
-            found = found_in(session, kind, name)
-        except RegistryPipelinesError as error:
-            broken.append(f"bucket {name}: {error}")
+    tables = [SCHEMAS[kind].empty_table()]
+    for name, found in every_found(session, kind):
+        if isinstance(found, RegistryPipelinesError):
+            broken.append(f"bucket {name}: {found}")
             continue
         if found is None:
             missing.append(name)
+            continue
+        try:
+            tables.append(read_rows(kind, found.files["parquet"], where=f"bucket {name}"))
+        except RegistryPipelinesError as error:
+            broken.append(f"bucket {name}: {error}")
             continue
         counts.update(found.statement.counts)
         rows += found.statement.rows
         unsigned += not found.signed
         oldest = min(oldest or found.statement.ended, found.statement.ended)
         unread += [f"bucket {name}: {each}" for each in found.statement.unread]
+    table = pa.concat_tables(tables)
     told = [f"{count_text(len(missing), 'bucket')} never swept: {', '.join(missing[:8])}"] if missing else []
     told += [f"{count_text(unsigned, 'bucket')} not signed by a trusted key"] if unsigned else []
     wrong = sum(counts[name] for name in STATES[kind])
     facts: dict[str, Scalar] = {
-        "buckets": len(names) - len(missing) - len(broken),
+        "buckets": len(tables) - 1,
         "missing": len(missing),
         "broken": len(broken),
         "unsigned": unsigned,
@@ -301,26 +356,24 @@ def folded(session: Session, kind: Kind) -> StageResult:
         **counts,
         **({"oldest": oldest} if oldest else {}),
     }
-    return StageResult(
+    result = StageResult(
         stage=kind,
         subject="all buckets",
         action=_sentence(kind, rows, counts, 0) + (f", the oldest of {oldest}" if oldest else ""),
         facts=facts,
-        rows=_worst(session, kind),
+        rows=_worst(table, kind),
         reasons=[*broken, *unread],
         notes=told,
         ok=not (wrong or broken or missing or unread),
         exit_code=Unavailable.exit_code if broken or missing or unread else 0,
     )
+    return result, table
 
 
-def _worst(session: Session, kind: Kind) -> list[dict[str, Scalar]]:
-    if kind == "cost":
-        return []
+def _worst(table: Any, kind: Kind) -> list[dict[str, Scalar]]:
     import pyarrow.compute as compute
 
     shown: list[dict[str, Scalar]] = []
-    table = table_of(session, kind)
     for state in STATES[kind]:
         for row in table.filter(compute.equal(table["state"], state)).to_pylist():
             if len(shown) == MAX_ROWS:
@@ -335,20 +388,4 @@ def _plain(value: Any) -> Scalar:
     return "" if value is None else value if isinstance(value, str | int | float | bool) else str(value)
 
 
-def table_of(session: Session, kind: Kind) -> Any:
-    """All rows of ``drift`` or ``lag`` as one Arrow table, of the buckets that can be believed."""
-    import pyarrow as pa
-
-    from registry_pipelines.report.sweeps import SCHEMAS, read_rows
-
-    tables = [SCHEMAS[kind].empty_table()]
-    for name in buckets_of(session, kind):
-        try:
-            if found := found_in(session, kind, name):
-                tables.append(read_rows(kind, found.files["parquet"], where=f"bucket {name}"))
-        except RegistryPipelinesError:
-            continue  # `folded` says which
-    return pa.concat_tables(tables)
-
-
-__all__ = ["MOST", "Found", "Part", "buckets_of", "found_in", "kind_of", "shown", "sweep", "swept", "table_of"]
+__all__ = ["MOST", "Found", "Part", "buckets_of", "every_found", "found_in", "kind_of", "shown", "sweep", "swept"]

@@ -20,7 +20,8 @@ def state_group() -> None:
 @common
 def show(options: Options) -> None:
     """Show what the state has, and where: in the folder of this machine, or in the database of `shared`; then also
-    what stays in the folder, and the workers that share the database, with their builds and clocks."""
+    what stays in the folder, the workers that share the database, with their builds and clocks, and the caches that
+    they keep for each other."""
     with options.chain() as chain:
         result = chain.show_state()
     show_result(result, as_json=options.as_json)

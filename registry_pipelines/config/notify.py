@@ -69,7 +69,8 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True):
     Dagster failed of which nothing else tells: nightly work, a worker that was killed. `stale`: what is made by a
     schedule is older than it may be."""
     most_per_hour: Annotated[int, Meta(ge=1, le=10_000)] = 60
-    """Notifications that this machine sends in an hour; the first one after that says how many were left out."""
+    """Notifications in an hour, of this machine or of all workers that share a state; the first one after that says how
+    many were left out."""
     timeout: Duration = Duration(seconds=10)
     """How long each way may take."""
 

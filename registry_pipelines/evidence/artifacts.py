@@ -3,7 +3,9 @@ Usage")."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from registry_pipelines.errors import ClosureIncomplete, NotFound
 from registry_pipelines.evidence.model import Rejected
@@ -42,7 +44,7 @@ def attach(
     The same content with the same annotations has the same digest: attaching twice changes nothing.
     """
     push_blob(place, b"{}", media_type=media_types.OCI_EMPTY)
-    layer = push_blob(place, content, media_type=media_type)
+    layer = push_blob(place, content, media_type=media_type, made_now=True)
     manifest = artifact_manifest(artifact_type=artifact_type, layers=[layer], subject=subject, annotations=annotations)
     place.registry.put_manifest(place.repository, manifest)
     return manifest.descriptor
@@ -77,8 +79,16 @@ def attach_once(
     return descriptor, True
 
 
-def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = MAX_ARTIFACT_BYTES) -> list[Attached]:
-    """The artifacts of a type that refer to ``subject``, in the registry's order.
+def attached(
+    place: Place,
+    subject: Digest,
+    *,
+    artifact_type: str,
+    limit: int = MAX_ARTIFACT_BYTES,
+    known: Mapping[Digest, bytes] = MappingProxyType({}),
+) -> list[Attached]:
+    """The artifacts of a type that refer to ``subject``, in the registry's order. known: documents that the caller has,
+    by their digest; they are not read again.
 
     Each manifest is opened: lists of referrers hold unsigned, sometimes wrong types (cosign 3.1.1 writes the empty
     media type). What says another subject is left out, and so is what is damaged or gone: a bad referrer must not
@@ -92,7 +102,8 @@ def attached(place: Place, subject: Digest, *, artifact_type: str, limit: int = 
         if isinstance(referrer, Rejected):
             damaged += [referrer] if referrer.damaged else []
         elif referrer.manifest.kind == artifact_type and referrer.manifest.layers:
-            content = read_layer(place, referrer.manifest.layers[0], limit=limit)
+            layer = referrer.manifest.layers[0]
+            content = known.get(layer.digest) or read_layer(place, layer, limit=limit)
             if isinstance(content, Rejected):
                 damaged.append(content)
             else:

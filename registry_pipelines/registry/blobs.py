@@ -12,6 +12,8 @@ from registry_pipelines.progress import Progress
 from registry_pipelines.registry.protocol import BUFFER_BYTES, BlobReader, Place, Readable
 from registry_pipelines.registry.remembered import Remembers
 
+MOST_UNASKED_BYTES = 256 * 1024
+"""Sending so much a second time costs no more than asking."""
 READ_ATTEMPTS = 4
 """Tries to read on after a broken connection, each from the byte where it broke."""
 
@@ -120,10 +122,12 @@ def _check_end(reader: BlobReader, descriptor: Descriptor, filled: int, where: s
         raise DigestMismatch(f"the blob is longer than the {descriptor.size} bytes its descriptor says", where=where)
 
 
-def push_blob(place: Place, content: bytes, *, media_type: str) -> Descriptor:
-    """Store bytes unless the repository has them; their descriptor."""
+def push_blob(place: Place, content: bytes, *, media_type: str, made_now: bool = False) -> Descriptor:
+    """Store bytes unless the repository has them; their descriptor. made_now: nobody has them but who was killed when
+    he sent them, so a small one is sent without asking."""
     descriptor = Descriptor(media_type=media_type, digest=Digest.of(content), size=len(content))
-    if place.registry.blob_size(place.repository, descriptor.digest) is None:
+    unasked = made_now and len(content) <= MOST_UNASKED_BYTES
+    if unasked or place.registry.blob_size(place.repository, descriptor.digest) is None:
         place.registry.upload_blob(place.repository, descriptor, BytesSource(content))
     return descriptor
 

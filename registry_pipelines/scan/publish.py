@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from types import MappingProxyType
 
 import msgspec
 
@@ -13,7 +14,7 @@ from registry_pipelines.errors import EvidenceMissing, InputError, ManifestInval
 from registry_pipelines.evidence.artifacts import attach_once, attached
 from registry_pipelines.evidence.attestations import Attested, read_attestations
 from registry_pipelines.evidence.model import Attestations, Signer, VerifiedAttestation
-from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE
+from registry_pipelines.evidence.predicates import CYCLONEDX_TYPE, REPORT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
@@ -100,10 +101,14 @@ def read_sboms(
             there.setdefault(packages.manifest.digest, []).append((published, packages))
 
     signed = known.of_type(CYCLONEDX_TYPE) if known else []
-    for attestation in signed:
-        read(attestation.descriptor, msgspec.json.encode(attestation.predicate), trusted=True)
-    for sbom in attached(place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES):
-        if not any(_holds(sbom.content, attestation) for attestation in signed):
+    documents = [msgspec.json.encode(attestation.predicate) for attestation in signed]
+    for attestation, content in zip(signed, documents, strict=True):
+        read(attestation.descriptor, content, trusted=True)
+    unsigned = attached(
+        place, subject, artifact_type=SBOM_MEDIA_TYPE, limit=MAX_SBOM_BYTES, known=_by_digest(documents)
+    )
+    for sbom in unsigned:
+        if sbom.content not in documents and not any(_holds(sbom.content, attestation) for attestation in signed):
             read(sbom.descriptor, sbom.content, trusted=False)
     if not there:
         raise EvidenceMissing(
@@ -113,6 +118,12 @@ def read_sboms(
         )
     merged = [_merged(documents) for documents in there.values()]
     return sorted(merged, key=lambda pair: (str(pair[1].platform), pair[1].manifest.digest))
+
+
+def _by_digest(documents: Sequence[bytes]) -> dict[Digest, bytes]:
+    """Documents that were signed, as they are attached beside their signatures: we sign what we attach byte for byte,
+    so those need not be read a second time."""
+    return {Digest.of(content): content for content in documents}
 
 
 def _holds(content: bytes, attestation: VerifiedAttestation) -> bool:
@@ -144,15 +155,25 @@ def not_vouched_for(sboms: Sequence[tuple[Published, PlatformPackages]]) -> str:
     return f"no trusted scanner signed the SBOM of {', '.join(platforms)}" if platforms else ""
 
 
-def publish_report(place: Place, subject: Descriptor, report: Report, *, signer: Signer | None = None) -> Published:
+def publish_report(
+    place: Place,
+    subject: Descriptor,
+    report: Report,
+    *,
+    signer: Signer | None = None,
+    known: Attestations | None = None,
+) -> Published:
     """Attach a report to ``subject``, unless the newest one says the same (the time of the scan aside), and sign it
-    where there is a signer.
+    where there is a signer. known: what was read and verified about it a moment ago with a verifier that believes the
+    signer, when the caller has it.
 
     The newest report counts, so this one is dated after the one there: a second later when both are of one second, or
     when the other machine's clock was a little ahead. One that is further ahead is passed over.
     """
     now = datetime.fromisoformat(report.scanned_at)
-    reports = [pair for pair in _reports(place, subject.digest) if pair[1].is_past(now)]
+    signed = known.of_type(REPORT_TYPE) if known else []
+    documents = _by_digest([msgspec.json.encode(each.predicate) for each in signed])
+    reports = [pair for pair in _reports(place, subject.digest, documents) if pair[1].is_past(now)]
     if reports and _timeless(reports[-1][1]) == _timeless(report):
         published, report = reports[-1]
     else:
@@ -160,7 +181,7 @@ def publish_report(place: Place, subject: Descriptor, report: Report, *, signer:
         published = _published(place, subject, REPORT_MEDIA_TYPE, report.encode())
     if signer is None:
         return published
-    return _signed(published, lambda: [attest_report(place, subject, report, signer)])
+    return _signed(published, lambda: [attest_report(place, subject, report, signer, known=known)])
 
 
 def read_report(place: Place, subject: Digest) -> tuple[Published, Report]:
@@ -190,10 +211,13 @@ def _timeless(report: Report) -> bytes:
     return msgspec.structs.replace(report, scanned_at="").encode()
 
 
-def _reports(place: Place, subject: Digest) -> list[tuple[Published, Report]]:
-    """Readable reports about the subject, oldest first. A damaged one must not hide a good one."""
+def _reports(
+    place: Place, subject: Digest, known: Mapping[Digest, bytes] = MappingProxyType({})
+) -> list[tuple[Published, Report]]:
+    """Readable reports about the subject, oldest first. A damaged one must not hide a good one. known: as in
+    ``attached``."""
     reports: list[tuple[Published, Report]] = []
-    for document in attached(place, subject, artifact_type=REPORT_MEDIA_TYPE, limit=MAX_REPORT_BYTES):
+    for document in attached(place, subject, artifact_type=REPORT_MEDIA_TYPE, limit=MAX_REPORT_BYTES, known=known):
         try:
             report = Report.decode(document.content, where=f"{place}@{document.descriptor.digest}")
         except ManifestInvalid:

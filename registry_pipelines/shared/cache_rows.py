@@ -44,6 +44,9 @@ _OLD = """DELETE FROM caches_entries AS gone USING (
         AND (counted.total > :most OR counted.used < clock() - :age)
     RETURNING gone.digest, gone.stored, gone.content IS NULL AS apart"""
 _KNOWN = "SELECT DISTINCT digest FROM caches_entries WHERE digest = ANY(:digests) AND content IS NULL"
+_COUNTED = """SELECT kind, COUNT(*) AS entries, SUM(stored)::bigint AS stored,
+        COALESCE(SUM(stored) FILTER (WHERE content IS NULL), 0)::bigint AS apart, clock() - MIN(used) AS unused_s
+    FROM caches_entries GROUP BY kind ORDER BY kind"""
 _DUE = """SELECT COALESCE(MAX(at), 0) < clock() - :every AS due FROM caches_swept"""
 
 
@@ -55,6 +58,17 @@ class Entry(NamedTuple):
     stored: int
     size: int
     content: bytes | None
+
+
+class Held(NamedTuple):
+    """What there is of a kind. stored: packed bytes, of which ``apart`` are in the object store. unused_s: since the
+    entry that was not used for longest was used, to ``FRESH_S``."""
+
+    kind: str
+    entries: int
+    stored: int
+    apart: int
+    unused_s: float
 
 
 class Gone(NamedTuple):
@@ -82,6 +96,15 @@ def small(database: Database, kind: str) -> list[tuple[str, Entry]]:
     """All entries of a kind whose bytes are in the database, by name."""
     rows = database.run(lambda transaction: list(transaction.rows(_SMALL, {"kind": kind})), patient=False)
     return [(str(row["name"]), _entry(row)) for row in rows]
+
+
+def counted(database: Database) -> list[Held]:
+    """What there is, by kind. Raises LocalError."""
+    rows = database.run(lambda transaction: list(transaction.rows(_COUNTED, {})))
+    return [
+        Held(row["kind"], int(row["entries"]), int(row["stored"]), int(row["apart"]), float(row["unused_s"]))
+        for row in rows
+    ]
 
 
 def put(database: Database, kind: str, name: str, entry: Entry) -> bool:
@@ -139,6 +162,8 @@ __all__ = [
     "TABLES",
     "Entry",
     "Gone",
+    "Held",
+    "counted",
     "drop",
     "drop_old",
     "due",

@@ -12,7 +12,7 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Protocol
@@ -56,6 +56,11 @@ class Documents(Protocol):
 
     def read(self, name: str, *, most: int = MOST_BYTES) -> Document | None:
         """A document; None where there is none. Raises LocalError for one of more than ``most`` bytes."""
+        ...
+
+    def read_all(self, names: Iterable[str], *, most: int = MOST_BYTES) -> dict[str, Document]:
+        """Those of some documents that are there, by name, asked for together. Raises as :meth:`read`; ``most`` is of
+        each of them, and the caller holds them all."""
         ...
 
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
@@ -160,6 +165,10 @@ class FolderDocuments:
         if len(content) > most:
             raise too_large(name, most, self.where)
         return Document(content, _version(content))
+
+    def read_all(self, names: Iterable[str], *, most: int = MOST_BYTES) -> dict[str, Document]:
+        """See Documents."""
+        return {name: found for name in names if (found := self.read(name, most=most))}
 
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
         """See Documents."""

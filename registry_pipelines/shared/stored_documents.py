@@ -47,6 +47,8 @@ ORPHANS_S = 24 * 3600
 """Seconds after which parts that no document names are deleted: a write of a gigabyte takes minutes."""
 COPIES_S = 3600
 """Seconds for which the copy of an older version stays: who was given its path may be about to open it."""
+READ_AT_ONCE = 64
+"""Documents of one question: those of a fleet's buckets have some hundred KB each."""
 READS = 20
 """Tries to copy a large document that changes all the time."""
 
@@ -56,6 +58,11 @@ _UPDATE = "UPDATE documents SET version = :version, size = :size, digest = :dige
 _READ = (
     "SELECT d.version, d.size, d.digest, p.content FROM documents d LEFT JOIN documents_parts p "
     "ON p.version = d.version AND d.size <= :most WHERE d.folder = :folder AND d.name = :name ORDER BY p.number"
+)
+_READ_ALL = (
+    "SELECT d.folder, d.name, d.version, d.size, d.digest, p.content FROM documents d LEFT JOIN documents_parts p "
+    "ON p.version = d.version AND d.size <= :most WHERE (d.folder, d.name) IN "
+    "(SELECT * FROM unnest(CAST(:folder AS text[]), CAST(:name AS text[]))) ORDER BY d.folder, d.name, p.number"
 )
 
 Held = Callable[[str, str, str], AbstractContextManager[object]]
@@ -81,13 +88,32 @@ class StoredDocuments:
     def read(self, name: str, *, most: int = MOST_BYTES) -> Document | None:
         """See Documents."""
         rows = self._database.run(lambda on: on.rows(_READ, {**self._key(name), "most": most}))
-        if not rows:
-            return None
+        return self._whole(name, rows, most) if rows else None
+
+    def _whole(self, name: str, rows: Sequence[Row], most: int) -> Document:
+        """A document of its parts in their order."""
         if rows[0]["size"] > most:
             raise too_large(name, most, self.where)
         content = b"".join(bytes(row["content"]) for row in rows if row["content"] is not None)
         self._check(name, hashlib.sha256(content).hexdigest(), str(rows[0]["digest"]))
         return Document(content, rows[0]["version"])
+
+    def read_all(self, names: Iterable[str], *, most: int = MOST_BYTES) -> dict[str, Document]:
+        """See Documents; with one question for each ``READ_AT_ONCE``."""
+        found: dict[str, Document] = {}
+        keys = {name: self._key(name) for name in dict.fromkeys(names)}
+        wanted = list(keys)
+        for start in range(0, len(wanted), READ_AT_ONCE):
+            some = wanted[start : start + READ_AT_ONCE]
+            values = {"most": most, **{part: [keys[name][part] for name in some] for part in ("folder", "name")}}
+            rows = self._database.run(partial(_rows, values=values))
+            parts: dict[tuple[str, str], list[Row]] = {}
+            for row in rows:
+                parts.setdefault((row["folder"], row["name"]), []).append(row)
+            for name in some:
+                if of_name := parts.get((str(keys[name]["folder"]), str(keys[name]["name"]))):
+                    found[name] = self._whole(name, of_name, most)
+        return found
 
     def write(self, name: str, content: bytes, *, lasting: bool = True) -> None:
         """See Documents."""
@@ -263,6 +289,10 @@ def _some_parts(on: Transaction, *, version: str, first: int) -> list[bytes]:
         {"version": version, "first": first, "end": first + SENT_AT_ONCE},
     )
     return [bytes(row["content"]) for row in rows]
+
+
+def _rows(on: Transaction, *, values: Mapping[str, object]) -> Sequence[Row]:
+    return on.rows(_READ_ALL, values)
 
 
 def _pieces(content: bytes) -> Iterator[bytes]:

@@ -180,13 +180,14 @@ def test_an_hour_takes_only_so_many_and_the_next_says_how_many_were_left_out(
         told = notifier(tmp_path, notify, HOOK=address)
         assert told.tell("failed", RELEASE, stage=f"stage-{number}", what="no") == []
     assert len(seen) == 2
-    kept = json.loads((tmp_path / ".registry-pipelines" / "notify.json").read_text())
+    file = tmp_path / ".registry-pipelines" / "notify" / "sent.json"
+    kept = json.loads(file.read_text())
     assert kept["left_out"] == 3
     kept["times"] = [each - 3601 for each in kept["times"]]
-    (tmp_path / ".registry-pipelines" / "notify.json").write_text(json.dumps(kept))
+    file.write_text(json.dumps(kept))
     notifier(tmp_path, notify, HOOK=address).alert("stale", stage="freshness", what="old")
     assert "3 notifications before this one were left out" in seen[2]["text"]
-    (tmp_path / ".registry-pipelines" / "notify.json").write_text("{half")
+    file.write_text("{half")
     notifier(tmp_path, notify, HOOK=address).alert("stale", stage="freshness", what="old")
     assert len(seen) == 4
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, NotFound
+from registry_pipelines.evidence.artifacts import attach
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry import remembered as module
@@ -51,6 +52,21 @@ def test_a_digest_is_asked_for_once_and_a_tag_each_time(place: Place, faults: Fa
     assert len(faults.requests("HEAD", rf".*/manifests/{made.digest}")) >= 3
     with pytest.raises(NotFound):
         place.registry.get_manifest("a/c", made.digest)
+
+
+def test_for_one_release_lists_are_asked_for_once_until_something_is_put(faults: FaultRegistry) -> None:
+    place = Place(remembered(DistributionRegistry(faults.address), whole=True), "a/b")
+    made = push_image(place, [{"a": "1"}], tag="v1")
+    for kind in ("x/one", "x/two"):
+        attach(place, subject=made, artifact_type=kind, content=kind.encode(), media_type="text/plain")
+        for _ in range(3):
+            found = place.registry.referrers("a/b", made.digest)
+            assert kind in {each.artifact_type for each in found}
+            assert len(place.registry.referrers("a/b", made.digest, artifact_type=kind)) == 1
+    asked = gets(faults, f"referrers/{made.digest}")
+    assert asked <= 2 + 1, "once for each thing that was put, and whether there is such a list"
+    assert len(faults.requests("HEAD", rf".*/blobs/{Digest.of(b'{}')}")) == 2, "not there, then there"
+    assert len(faults.requests("HEAD", rf".*/blobs/{Digest.of(b'x/one')}")) == 0, "what was made now is not asked for"
 
 
 def test_what_was_wrong_or_is_another_s_size_is_not_kept(place: Place, faults: FaultRegistry) -> None:

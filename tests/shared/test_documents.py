@@ -109,6 +109,12 @@ def held_against_a_mapping(documents: Documents, acts: list[tuple[str, str, byte
     within = {name: content for name, content in model.items() if name.startswith("a/")}
     below = documents.under("a")
     assert all((found := below.read(name[2:])) and found.content == content for name, content in within.items())
+    together = documents.read_all(["one", "a/one", "a/two", "a/b/one", "none", "a/none"])
+    assert {name: found.content for name, found in together.items()} == model
+    assert all(documents.read(name) == found for name, found in together.items())
+    assert {name: found.content for name, found in below.read_all([name[2:] for name in within]).items()} == {
+        name[2:]: content for name, content in within.items()
+    }
 
 
 def test_a_change_of_many_at_once_loses_none(opened: Open, tmp_path: Path) -> None:

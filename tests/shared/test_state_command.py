@@ -110,6 +110,9 @@ def test_a_folder_becomes_what_workers_share(machines: Machines) -> None:
     left = {str(path.relative_to(state)) for path in state.rglob("*") if path.is_file()}
     assert {name for name in contents if name in left} == set()
     assert all((state / "moved" / name).read_bytes() == content for name, content in contents.items())
+    caches = Session(shared, Silent()).shared.caches  # type: ignore[union-attr]
+    caches.keep_value("test/v1", "one", os.urandom(100))
+    assert caches.settle()
     close_all()
 
     again = machines.run("state", "move", "--to-shared")
@@ -118,6 +121,7 @@ def test_a_folder_becomes_what_workers_share(machines: Machines) -> None:
     after = {row["what"]: row["items"] for row in told["rows"]}
     assert {what for what, count in before.items() if count} <= {what for what, count in after.items() if count}
     assert [row["self"] for row in told["tables"]["workers"] if row["self"]] == [True]
+    assert [(row["kind"], row["entries"], row["in_store"]) for row in told["tables"]["caches"]] == [("test/v1", 1, 0)]
     assert told["action"] == "shared by workers" and machines.url.partition("@")[0] not in json.dumps(told)
 
 

@@ -18,11 +18,13 @@ from registry_pipelines.chain.audit_reading import store_of
 from registry_pipelines.chain.audit_sources import received
 from registry_pipelines.chain.documents import documents_of
 from registry_pipelines.chain.metrics import history, keep
+from registry_pipelines.chain.notify_pace import left_out
 from registry_pipelines.chain.quarantine import alone
 from registry_pipelines.chain.release_keys import ReleaseKeys
 from registry_pipelines.chain.session import Session
 from registry_pipelines.collect.seen import SeenTags
 from registry_pipelines.config import load
+from registry_pipelines.config.notify import Notify
 from registry_pipelines.errors import InputError, LocalError, SignatureInvalid, StateLocked
 from registry_pipelines.events.notifications import received_lines
 from registry_pipelines.evidence.model import Verifier
@@ -36,7 +38,10 @@ from registry_pipelines.promote.channels import newer_on
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.report.metrics.model import Collected, sample
+from registry_pipelines.settings import Secret
+from registry_pipelines.shared import server
 from registry_pipelines.shared.membership import Worker
+from registry_pipelines.shared.settings import Shared
 from tests.chain.fleet import Fleet, push
 from tests.doubles.osv_export import OsvExport, small_set
 from tests.doubles.workers import worker
@@ -123,6 +128,20 @@ def test_a_key_that_somebody_gave_another_release_is_refused(postgres_url: str, 
     with pytest.raises(LocalError, match="is written with another release"):
         keys.find(key)
     assert keys.name([release])[release] != key
+
+
+def test_an_hour_takes_only_so_many_notifications_of_all_together(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And each machine counts for itself while the database is away."""
+    both = [replace(machines.config(name), notify=Notify(most_per_hour=4)) for name in ("one", "other")]
+    with ThreadPoolExecutor(6) as pool:
+        told = list(pool.map(lambda number: left_out(both[number % 2]), range(10)))
+    assert (told.count(0), told.count(None)) == (4, 6)
+    assert not list(machines.fleet.folder.glob("o*e*/notify"))
+    alone = replace(both[0], shared=Shared(database=Secret("postgresql://nobody@127.0.0.1:1/none")))
+    monkeypatch.setattr(server, "START_S", 0.2)
+    assert left_out(alone) == 0 and len(list(machines.fleet.folder.glob("o*e*/notify/sent.json"))) == 1
 
 
 def test_what_one_keeps_the_other_finds(machines: Machines) -> None:

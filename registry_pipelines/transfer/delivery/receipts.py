@@ -273,7 +273,7 @@ class ReceiptStore(ABC):
 
     def save(self, target: Place, root: Digest, receipt: Receipt) -> None:
         """Store a receipt; durable when this returns. Raises DiskFull, LocalError."""
-        self._recent.pop(_key(target, root), None)
+        self._recent.pop(recent_key(target, root), None)
         self._write(target, root, receipt.envelope)
 
     def find(self, closure: Closure, target: Place) -> Receipt | None:
@@ -313,19 +313,21 @@ class ReceiptStore(ABC):
 
     def drop(self, target: Place, root: Digest) -> None:
         """What it says is no longer so."""
-        self._recent.pop(_key(target, root), None)
+        self._recent.pop(recent_key(target, root), None)
         self._remove(target, root)
 
     def load(self, target: Place, root: Digest) -> Receipt | None:
         """The stored receipt. Raises ManifestInvalid when it cannot be read."""
-        if known := self._recent.get(_key(target, root)):
+        if known := self._recent.get(recent_key(target, root)):
             return known
         envelope = self._read(target, root)
-        if envelope is None:
-            return None
+        return None if envelope is None else self._opened(target, root, envelope)
+
+    def _opened(self, target: Place, root: Digest, envelope: bytes) -> Receipt:
+        """Of what was read just now. Raises ManifestInvalid."""
         receipt = Receipt.read(envelope)
         if len(envelope) <= SMALL_RECEIPT_BYTES and len(self._recent) < MAX_RECENT:
-            self._recent[_key(target, root)] = receipt
+            self._recent[recent_key(target, root)] = receipt
         return receipt
 
 
@@ -388,7 +390,8 @@ def _is_fresh(receipt: Receipt) -> bool:
     return -SKEW_S <= (datetime.now(UTC) - at).total_seconds() <= BELIEVED_S + more
 
 
-def _key(target: Place, root: Digest) -> tuple[str, str, Digest]:
+def recent_key(target: Place, root: Digest) -> tuple[str, str, Digest]:
+    """What names a receipt in a run."""
     return (target.registry.name, target.repository, root)
 
 

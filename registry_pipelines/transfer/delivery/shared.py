@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 
-from registry_pipelines.errors import LocalError
+from registry_pipelines.errors import LocalError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.shared.database import Database, Tables, Transaction
+from registry_pipelines.shared.gathered import Gathered
 from registry_pipelines.transfer.delivery.receipts import BELIEVED_S as RECEIPT_BELIEVED_S
-from registry_pipelines.transfer.delivery.receipts import ReceiptStore
+from registry_pipelines.transfer.delivery.receipts import SMALL_RECEIPT_BYTES, ReceiptStore, recent_key
 from registry_pipelines.transfer.delivery.refusals import BELIEVED_S, SparseRefusals
 
 _RECEIPTS = Tables(
@@ -27,7 +29,11 @@ _PUT = """INSERT INTO receipts (registry, repository, root, envelope, written)
     ON CONFLICT (registry, repository, root) DO UPDATE SET envelope = excluded.envelope, written = excluded.written"""
 _WHICH = "WHERE registry = :registry AND repository = :repository AND root = :root"
 _FIND = f"SELECT envelope FROM receipts {_WHICH}"  # noqa: S608 - ours
-_HAS = f"SELECT 1 FROM receipts {_WHICH}"  # noqa: S608 - ours
+_FIND_SMALL = """SELECT r.registry, r.repository, r.root,
+        CASE WHEN octet_length(r.envelope) <= :small THEN r.envelope END AS envelope
+    FROM receipts r JOIN unnest(CAST(:registries AS text[]), CAST(:repositories AS text[]), CAST(:roots AS text[]))
+        AS asked (registry, repository, root)
+        ON r.registry = asked.registry AND r.repository = asked.repository AND r.root = asked.root"""
 _DROP = f"DELETE FROM receipts {_WHICH}"  # noqa: S608 - ours
 _LATE = "SELECT registry, repository, root, envelope FROM receipts WHERE written >= :since ORDER BY written LIMIT :most"
 
@@ -49,6 +55,7 @@ class SharedReceipts(ReceiptStore):
     def __init__(self, database: Database) -> None:
         super().__init__()
         self._database = database
+        self._small: Gathered[tuple[str, str, str], bytes] = Gathered(self._find_small)
         database.make(_RECEIPTS)
 
     def _write(self, target: Place, root: Digest, envelope: bytes) -> None:
@@ -63,8 +70,21 @@ class SharedReceipts(ReceiptStore):
         self._database.run(lambda database: database.change(_DROP, _key(target, root)))
 
     def has(self, target: Place, root: Digest) -> bool:
-        """See ReceiptStore."""
-        return bool(self._database.run(lambda database: list(database.rows(_HAS, _key(target, root)))))
+        """See ReceiptStore. A small one is known from then on, as by ``load``: who asks for it looks into it next."""
+        if self._recent.get(recent_key(target, root)):
+            return True
+        envelope = self._small.ask((target.registry.name, target.repository, str(root)))
+        if envelope:
+            with suppress(ManifestInvalid):
+                self._opened(target, root, envelope)
+        return envelope is not None
+
+    def _find_small(self, asked: Sequence[tuple[str, str, str]]) -> dict[tuple[str, str, str], bytes]:
+        """Envelopes of those that there are; b"" for one that is large."""
+        lists = {name: [each[at] for each in asked] for at, name in enumerate(("registries", "repositories", "roots"))}
+        values = {**lists, "small": SMALL_RECEIPT_BYTES}
+        rows = self._database.run(lambda database: list(database.rows(_FIND_SMALL, values)))
+        return {(row["registry"], row["repository"], row["root"]): bytes(row["envelope"] or b"") for row in rows}
 
     def written_since(self, since: float, most: int) -> Iterator[tuple[str, bytes]]:
         """See ReceiptStore."""
