@@ -2,7 +2,8 @@
 and packing it with tar and ``gzip -6``.
 
 ``python benchmarks/rechunk.py``: fetches about 2.7 GB of public wheels (``--wheels FOLDER`` takes those of a folder),
-needs 25 GB of free disk for some minutes, and writes docs/benchmarks/rechunk.md.
+needs 25 GB of free disk for some minutes, and writes docs/benchmarks/rechunk.md. In parts, where a machine is quiet for
+minutes at a time only: ``prepare``, ``classic``, ``ours``, ``write``, each with ``--work FOLDER``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import astuple
 from pathlib import Path
+
+import msgspec
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.measure import Sample, beside, run, write_page
+from benchmarks.measure import Sample, machine, run, write_page
 from benchmarks.wheel_builds import EmbeddedServerProcess
 from registry_pipelines.anatomy.rechunk.engine import read_layouts, rechunk
 from registry_pipelines.anatomy.rechunk.model import Rechunked
@@ -31,13 +35,23 @@ COMMAND = "python benchmarks/rechunk.py"
 REQUIREMENT = "torch==2.11.0"
 NUMPY = ("numpy==2.4.6", "numpy==2.4.5")
 PACKED = 'mkdir -p "$2" && tar -C "$2" -xzf "$1" && tar -C "$2" -cf - . | gzip -6 > "$3"'
+STEPS = ("all", "prepare", "classic", "ours", "write", "once")
 MOST_MOVED, MOST_TIME, MOST_AGAIN_S, MOST_WALL = 0.03, 0.15, 2.0, 0.5
+
+
+class Measured(msgspec.Struct):
+    """What a part found, for the page."""
+
+    samples: dict[str, tuple[float, float, float]]
+    size: int = 0
+    made: dict[str, Rechunked] = {}
+    machine: str = ""
 
 
 def once(arguments: argparse.Namespace) -> None:
     """One rechunking, in a process of its own so that its memory can be measured."""
     place = Place(DistributionRegistry(arguments.registry), "bench/app")
-    target = Place(place.registry, "bench/rechunked")
+    target = Place(DistributionRegistry(arguments.target), "bench/rechunked")
     previous = read_layouts(target, arguments.previous) if arguments.previous else {}
     made = rechunk(place, arguments.image, target, previous=previous, state=arguments.state)
     status = Path("/proc/self/status").read_text()
@@ -46,9 +60,11 @@ def once(arguments: argparse.Namespace) -> None:
     arguments.write.with_suffix(".peak").write_text(str(peak // 1024))
 
 
-def ours(work: Path, address: str, image: Digest, *, state: str, previous: str = "") -> tuple[Sample, Rechunked]:
+def one(
+    work: Path, address: str, target: str, image: str, *, state: str, previous: str = ""
+) -> tuple[Sample, Rechunked]:
     answer = work / "answer.json"
-    command = [sys.executable, __file__, "once", "--registry", address, "--image", str(image)]
+    command = [sys.executable, __file__, "once", "--registry", address, "--target", target, "--image", image]
     told = ["--state", str(work / state), "--write", str(answer), "--previous", previous]
     sample = run([*command, *told])
     made = decode_json(answer.read_bytes(), Rechunked)
@@ -91,28 +107,60 @@ def row(name: str, sample: Sample, sent: int | None, note: str = "") -> str:
     return f"| {name} | {sample.wall_s:.1f} | {sample.cpu_s:.1f} | {sample.peak_mb:.0f} | {moved} | {note} |"
 
 
-def measure(work: Path, wheels: Path) -> str:
+def prepare(work: Path, wheels: Path | None) -> None:
+    """Both images in a registry."""
+    wheels = wheels or fetch(work / "wheels")
     with EmbeddedServerProcess(work / "registry") as address:
         place = Place(DistributionRegistry(address), "bench/app")
-        first_image, archive = image(work, wheels, place, NUMPY[0])
-        next_image, _ = image(work, wheels, place, NUMPY[1])
-        unpacked, packed = work / "unpacked", work / "packed.tar.gz"
-        classic = run(["sh", "-c", PACKED, "sh", str(archive), str(unpacked), str(packed)])
-        print(f"  unpack, tar, gzip -6 {classic.wall_s:8.2f} s", flush=True)
-        shutil.rmtree(unpacked)
-        classic_bytes = packed.stat().st_size
-        first, made = ours(work, address, first_image, state="state")
-        again, _ = ours(work, address, first_image, state="state")
-        bumped, changed = ours(work, address, next_image, state="state", previous=made.derived)
-        other, elsewhere = ours(work, address, next_image, state="other")
+        made = [image(work, wheels, place, numpy)[0] for numpy in NUMPY]
+    (work / "images").write_text(" ".join(made))
+
+
+def classic(work: Path) -> None:
+    """Unpack it and pack it again."""
+    archive, unpacked, packed = work / f"{NUMPY[0]}.tar.gz", work / "unpacked", work / "packed.tar.gz"
+    sample = run(["sh", "-c", PACKED, "sh", str(archive), str(unpacked), str(packed)])
+    print(f"  unpack, tar, gzip -6 {sample.wall_s:8.2f} s", flush=True)
+    found = Measured({"classic": astuple(sample)}, size=packed.stat().st_size, machine=str(machine()))
+    (work / "classic.json").write_bytes(encode_json(found))
+    packed.unlink()
+    shutil.rmtree(unpacked)
+
+
+def ours(work: Path) -> None:
+    """From nothing, with nothing changed, the next numpy, and the same by who knows nothing."""
+    for folder in ("made", "state", "other"):
+        shutil.rmtree(work / folder, ignore_errors=True)
+    first_image, next_image = (work / "images").read_text().split()
+    found = Measured({})
+    with EmbeddedServerProcess(work / "registry") as address, EmbeddedServerProcess(work / "made") as target:
+
+        def step(name: str, image: str, state: str = "state", previous: str = "") -> None:
+            sample, found.made[name] = one(work, address, target, image, state=state, previous=previous)
+            found.samples[name] = astuple(sample)
+
+        step("first", first_image)
+        step("again", first_image)
+        step("next", next_image, previous=found.made["first"].derived)
+        found.machine = str(machine())
+        step("other", next_image, state="other")
+    (work / "ours.json").write_bytes(encode_json(found))
+
+
+def page(work: Path) -> None:
+    """What both parts found, as the page."""
+    theirs, found = (decode_json((work / f"{name}.json").read_bytes(), Measured) for name in ("classic", "ours"))
+    packed = Sample(*theirs.samples["classic"])
+    first, again, bumped, other = (Sample(*found.samples[name]) for name in ("first", "again", "next", "other"))
+    made, changed, elsewhere = (found.made[name] for name in ("first", "next", "other"))
     [before] = made.images
     same = {each.digest for each in before.layers} & {each.digest for each in elsewhere.images[0].layers}
     share = changed.bytes_sent / before.size_after
     rows = [
         "| what | wall s | CPU s | peak MB | bytes sent | |",
         "|---|---|---|---|---|---|",
-        row("unpack, tar, `gzip -6`", classic, None, f"{classic_bytes:,} bytes"),
-        row("rechunk", first, made.bytes_sent, f"{first.wall_s / classic.wall_s:.2f} x; at most {MOST_WALL} is wanted"),
+        row("unpack, tar, `gzip -6`", packed, None, f"{theirs.size:,} bytes"),
+        row("rechunk", first, made.bytes_sent, f"{first.wall_s / packed.wall_s:.2f} x; at most {MOST_WALL} is wanted"),
         row("the same image again", again, 0, f"at most {MOST_AGAIN_S:.0f} s is wanted"),
         row(
             "the next numpy",
@@ -128,28 +176,37 @@ def measure(work: Path, wheels: Path) -> str:
     facts = (
         f"The image: {size_text(before.size_before)} in 1 layer, "
         f"{size_text(sum(each.tar_size for each in before.layers))} unpacked. Rechunked: "
-        f"{before.size_after:,} bytes in {len(before.layers)} layers, {before.size_after / classic_bytes:.4f} of what "
-        f"`gzip -6` makes of the same files; {before.rewritten:,} compiled modules rewritten."
+        f"{before.size_after:,} bytes in {len(before.layers)} layers, {before.size_after / theirs.size:.4f} of what "
+        f"`gzip -6` makes of the same files; {before.rewritten:,} compiled modules rewritten. One round of each."
     )
-    return beside("\n".join([facts, "", *rows]))
+    moments = f"This machine after the first line: {theirs.machine}; after the fourth: {found.machine}."
+    text = "\n".join([facts, "", *rows, "", moments])
+    print(text)
+    write_page("rechunk", "Rechunking", COMMAND, text)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("step", nargs="?", default="all")
-    for name in ("--registry", "--image", "--previous"):
-        parser.add_argument(name, default="")
-    for name in ("--state", "--write", "--wheels", "--work"):
-        parser.add_argument(name, type=Path)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("step", nargs="?", default="all", choices=STEPS)
+    for name in ("--registry", "--target", "--image", "--previous"):
+        parser.add_argument(name, default="", help=argparse.SUPPRESS)
+    parser.add_argument("--state", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--write", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--wheels", type=Path)
+    parser.add_argument("--work", type=Path)
     told = parser.parse_args()
     if told.step == "once":
         once(told)
         return
     with tempfile.TemporaryDirectory(prefix="rechunk-") as folder:
         work = told.work or Path(folder)
-        text = measure(work, told.wheels or fetch(work / "wheels"))
-    print(text)
-    write_page("rechunk", "Rechunking", COMMAND, text)
+        work.mkdir(parents=True, exist_ok=True)
+        steps = {"classic": classic, "ours": ours, "write": page}
+        if told.step in ("all", "prepare"):
+            prepare(work, told.wheels)
+        for name, step in steps.items():
+            if told.step in ("all", name):
+                step(work)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from registry_pipelines.anatomy.report import Equal, FilePart
@@ -40,11 +41,10 @@ class _Kind(NamedTuple):
     owner: re.Pattern[str] | None = None
     """Files of such packages, too, whatever their names."""
 
-    def has(self, part: FilePart) -> bool:
-        # What is linked from a cache into an environment, as conda and uv do, is used there: no cache to delete.
-        if all(self.path.search(name) for name in part.standing):
-            return True
-        return self.owner is not None and self.owner.match(part.owner) is not None
+    def has(self, names: Sequence[str]) -> bool:
+        """Whether all names of a file are such. What is linked from a cache into an environment, as conda and uv do, is
+        used there: no cache to delete."""
+        return all(map(self.path.search, names))
 
 
 def _kind(name: AdviceKind, path: str, why: str, do: str, owner: str = "") -> _Kind:
@@ -210,12 +210,19 @@ def _kind_of(part: FilePart, full_debian: bool) -> AdviceKind | None:
         return "hidden"
     if part.class_ == "weights":
         return "baked-weights"
+    names, of_owner = part.standing, _kinds_of_owner(part.owner)
     for kind in FILE_KINDS:
-        if kind.has(part):
+        if kind.name in of_owner or kind.has(names):
             return kind.name
         if kind.name == "slimmer-base" and full_debian and _FULL_ONLY.match(part.owner):
             return kind.name
     return None
+
+
+@lru_cache(maxsize=4096)
+def _kinds_of_owner(owner: str) -> frozenset[AdviceKind]:
+    """Asked of each file of a package."""
+    return frozenset(kind.name for kind in FILE_KINDS if kind.owner is not None and kind.owner.match(owner))
 
 
 def _is_installer(part: FilePart) -> bool:

@@ -48,6 +48,8 @@ class FilePart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def standing(self) -> tuple[str, ...]:
         """The names by which a container finds it; of one that is gone all that it had."""
+        if not self.also:
+            return (self.path,)
         removed = frozenset(self.removed)
         return tuple(name for name in (self.path, *self.also) if name not in removed)
 

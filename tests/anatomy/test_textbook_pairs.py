@@ -169,12 +169,11 @@ def test_conda_with_and_without_clean(shelf: Shelf) -> None:
     assert told["clean"].get("conda-cache", 0) == 0
     assert found["late"].compressed >= found["clean"].compressed
     assert told["moved"]["hidden"] > 0.9 * bytes_of(shelf.unpacked("clean"), "opt/conda/lib")
-    owner = next(each for each in found["clean"].owners if each.name.startswith("conda scipy"))
-    assert owner.size == sum(
-        each.size
-        for each in found["clean"].files
-        if "/scipy" in f"/{each.path}" and each.path.startswith("opt/conda/lib")
-    )
+    # Both lists have each file, and the language's counts.
+    scipy = [each for each in found["clean"].files if each.path.startswith("opt/conda/lib") and "/scipy" in each.path]
+    assert {(each.owner, each.more_owners) for each in scipy} == {("python scipy 1.17.1", ("conda scipy 1.17.1",))}
+    owner = next(each for each in found["clean"].owners if each.name == "python scipy 1.17.1")
+    assert owner.size == sum(each.size for each in scipy)
 
 
 def test_an_application_below_its_dependencies(shelf: Shelf) -> None:

@@ -79,7 +79,8 @@ def pointed(go: str, modules: str, *, wide: bool, big: bool) -> bytes:
 
 
 def read(raw: bytes, *, step: int = 1 << 20, old: bool = True) -> GoProgram | None:
-    pieces = (raw[start : start + step] for start in range(4096, len(raw), step))
+    """In pieces as a layer gives them: parts of buffers that are used again."""
+    pieces = (memoryview(bytearray(raw[start : start + step])) for start in range(4096, len(raw), step))
     return read_go(pieces, raw[:4096], "app", old=old)
 
 
@@ -88,10 +89,11 @@ def test_modules_as_the_linker_writes_them_now(step: int) -> None:
     raw = inline("go1.21.3 X:boringcrypto", MODULES)
     # A program that reads other programs holds the mark as data.
     for program in (raw, raw[:4096] + MARK + b"\0\2" + bytes(50) + raw[4096:]):
-        found = read(program, step=step)
-        assert found == GoProgram(
-            name="app", go="1.21.3", main=GoModule(path="example.com/App"), modules=EXPECTED, problem=""
-        )
+        for old in (True, False):
+            assert read(program, step=step, old=old) == GoProgram(
+                name="app", go="1.21.3", main=GoModule(path="example.com/App"), modules=EXPECTED, problem=""
+            )
+    assert read(raw.replace(MARK, bytes(len(MARK))), step=step, old=False) is None
 
 
 @pytest.mark.parametrize("step", [1 << 20, 37])

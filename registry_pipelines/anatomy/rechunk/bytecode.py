@@ -18,6 +18,7 @@ from typing import NamedTuple
 from registry_pipelines.anatomy.rechunk.merged import Merged
 from registry_pipelines.anatomy.rechunk.tree_digest import is_bytecode
 from registry_pipelines.build.entries import FIXED_TIME
+from registry_pipelines.stream.lazy.tree import ROOT, Tree
 
 _FIRST_WITH_FLAGS, _LAST_MAGIC = 3394, 19999
 """Magic numbers of CPython 3.7 and of those to come; PyPy's and Python 2's lie outside."""
@@ -70,8 +71,9 @@ def plan_bytecode(merged: Merged) -> Bytecode:
     """
     plan = Bytecode()
     linked: dict[int, list[_Module]] = defaultdict(list)
+    names = _Names(merged.tree)
     for path, number in merged.paths():
-        module = _module(merged, path, number) if path.endswith(b".pyc") else None
+        module = _module(merged, names, path, number) if path.endswith(b".pyc") else None
         if module is None:
             continue
         if merged.tree.node(number).nlink > 1:
@@ -86,7 +88,21 @@ def plan_bytecode(merged: Merged) -> Bytecode:
     return plan
 
 
-def _module(merged: Merged, path: bytes, number: int) -> _Module | None:
+class _Names:
+    """Looks for names in folders; the modules of one folder stand behind each other."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._folder: tuple[bytes, int | None] = (b"", ROOT)
+
+    def find(self, folder: bytes, name: bytes) -> int | None:
+        if folder != self._folder[0]:
+            self._folder = folder, self._tree.find(folder)
+        number = self._folder[1]
+        return self._tree.lookup(number, name) if number is not None else None
+
+
+def _module(merged: Merged, names: _Names, path: bytes, number: int) -> _Module | None:
     """None for what Python does not compare with a source."""
     inode = merged.tree.node(number)
     content = merged.content(inode)
@@ -98,10 +114,11 @@ def _module(merged: Merged, path: bytes, number: int) -> _Module | None:
     if not is_unknown and not is_bytecode(path, content):
         return None
     magic, flags, time, size = (content.bytecode[at : at + 4] for at in (0, 4, 8, 12))
-    name = (above + b"/" if above else b"") + base.partition(b".")[0] + b".py"
-    if merged.tree.find(name) is None or (_is_rewritable(magic) and any(flags)):
+    name = base.partition(b".")[0] + b".py"
+    found = names.find(above, name)
+    if found is None or (_is_rewritable(magic) and any(flags)):
         return None
-    source = _followed(merged, name)
+    source = _followed(merged, above + b"/" + name if above else name, found)
     there = merged.tree.node(source) if source is not None else None
     if there is not None and not stat.S_ISREG(there.mode):
         return None
@@ -122,16 +139,17 @@ def _is_rewritable(magic: bytes) -> bool:
     return _FIRST_WITH_FLAGS <= int.from_bytes(magic[:2], "little") <= _LAST_MAGIC
 
 
-def _followed(merged: Merged, path: bytes) -> int | None:
-    """The number of what a path leads to; None where a link leads through other links, in a circle or to nothing."""
+def _followed(merged: Merged, path: bytes, number: int | None) -> int | None:
+    """The number of what a path leads to; None where a link leads through other links, in a circle or to nothing.
+    number: what stands at the path."""
     for _ in range(_MAX_LINKS):
-        number = merged.tree.find(path)
         if number is None or not stat.S_ISLNK(merged.tree.node(number).mode):
             return number
         target = merged.tree.node(number).target
         if b".." in target.lstrip(b"./").split(b"/"):
             return None
         path = posixpath.normpath(b"/" + posixpath.join(path.rpartition(b"/")[0], target)).lstrip(b"/")
+        number = merged.tree.find(path)
     return None
 
 

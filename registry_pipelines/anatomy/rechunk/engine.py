@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, wait
 from contextlib import closing
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ from registry_pipelines.anatomy.rechunk.carrying import carry_others
 from registry_pipelines.anatomy.rechunk.documents import rechunked_config, rechunked_manifest
 from registry_pipelines.anatomy.rechunk.layouts import layout_of
 from registry_pipelines.anatomy.rechunk.making import send_layer
-from registry_pipelines.anatomy.rechunk.merged import Merged, lacks_bytecode, merge
+from registry_pipelines.anatomy.rechunk.merged import Merged, merge
 from registry_pipelines.anatomy.rechunk.model import (
     How,
     Layout,
@@ -221,9 +221,13 @@ class _Run:
 
     def _image(self, image: SourceImage) -> _Made:
         where = f"{self._place}@{image.entry.digest}"
-        read = self._read(image, where)
-        records = [each.record for each in read if each.record is not None]
+        read, records = self._read(image, where)
         before = merge(records)
+        if before.lacking:
+            # Who builds a layer records it without a look into it.
+            self._forget(image.layers[at] for at in before.lacking)
+            read, records = self._read(image, where)
+            before = merge(records)
         owners = Owners(merge_layers([each.content or NOTHING for each in read]))
         plan = plan_image(
             before,
@@ -236,7 +240,11 @@ class _Run:
             raise InputError("no file is left in it, so there is nothing to rechunk", where=where)
         layers = self._layers(image, plan, records)
         tree = tree_digest(before, without=plan.without)
-        after = merge([self._record(digests) for _, digests, _ in layers])
+        made = [(_layer(digests), digests.diff_id) for _, digests, _ in layers]
+        after = merge([self._record(*each) for each in made])
+        if after.lacking:
+            self._forget(made[at] for at in after.lacking)
+            after = merge([self._record(*each) for each in made])
         if tree_digest(after) != tree:
             raise LayerInvalid(
                 f"what was made is not what it was made of: {_difference(before, plan, after)}",
@@ -250,7 +258,12 @@ class _Run:
         origin_tree = tree_digest(before) if plan.without else tree
         return _Made(image, plan, before, layers, origin_tree, tree, config, manifest)
 
-    def _read(self, image: SourceImage, where: str) -> list[ReadLayer]:
+    def _forget(self, layers: Iterable[tuple[Descriptor, Digest]]) -> None:
+        """What is known of layers, so that they are read again."""
+        for layer, diff_id in layers:
+            self._records.delete(diff_id, layer.digest)
+
+    def _read(self, image: SourceImage, where: str) -> tuple[list[ReadLayer], list[LayerRecord]]:
         """Every layer's record and facts. Raises InputError: nobody here can read one."""
         read = read_layers(self._place, image.layers, state=self._state, records=True, progress=self._progress)
         for each in read:
@@ -260,26 +273,14 @@ class _Run:
                     where=where,
                     do="Build the image with layers that the registry has, compressed by gzip or zstd, not encrypted",
                 )
-        lacking = [
-            pair for pair, each in zip(image.layers, read, strict=True) if each.record and lacks_bytecode(each.record)
-        ]
-        if lacking:
-            # Who builds a layer records it without a look into it.
-            for layer, diff_id in lacking:
-                self._records.delete(diff_id, layer.digest)
-            read = read_layers(self._place, image.layers, state=self._state, records=True, progress=self._progress)
-        return read
+        return read, [each.record for each in read if each.record is not None]
 
-    def _record(self, digests: LayerDigests) -> LayerRecord:
+    def _record(self, layer: Descriptor, diff_id: Digest) -> LayerRecord:
         """Of a layer that was made, now or before, as a reader found it."""
-        record = self._records.get(digests.diff_id, digests.digest)
-        if record is None or lacks_bytecode(record):
-            self._records.delete(digests.diff_id, digests.digest)
-            layer = _layer(digests)
+        record = self._records.get(diff_id, layer.digest)
+        if record is None:
             with BlobStream(self._uploads.target, layer) as stream:
-                record = self._records.read(
-                    stream, layer, digests.diff_id, where=f"{self._uploads.target}@{layer.digest}"
-                )
+                record = self._records.read(stream, layer, diff_id, where=f"{self._uploads.target}@{layer.digest}")
         return record
 
     def _layers(

@@ -36,6 +36,8 @@ class Merged:
     """For each layer, by position: sha256, and behind it ``RawEntry.bytecode``. As objects they take twice as much."""
     listed_bytes: int
     """Of all regular files of all layers, seen or not."""
+    lacking: frozenset[int] = frozenset()
+    """Layers, from 0 for the base, whose records were made by who did not look at compiled modules."""
 
     def content(self, inode: Inode) -> Content:
         """Digests of a regular file."""
@@ -62,29 +64,26 @@ class Merged:
 def merge(records: Sequence[LayerRecord]) -> Merged:
     """Merge layers that were read, base first. Raises LayerInvalid: they cannot be unpacked, or a record is damaged."""
     contents: tuple[dict[int, bytes], ...] = tuple({} for _ in records)
-    total = [0]
-    pairs = zip(records, contents, strict=True)
+    total, lacking = [0], set[int]()
+    pairs = enumerate(zip(records, contents, strict=True))
     try:
-        tree = merge_layers([_entries(record, found, total) for record, found in pairs])
+        tree = merge_layers([_entries(record, found, total, lacking, at) for at, (record, found) in pairs])
     except LayerUnlisted as error:
         raise LayerInvalid(
             error.what.replace("be indexed", "be rechunked"),
             where=error.where,
             do="Build the layer again without such an entry",
         ) from error
-    return Merged(tree, contents, total[0])
+    return Merged(tree, contents, total[0], frozenset(lacking))
 
 
-def lacks_bytecode(record: LayerRecord) -> bool:
-    """Whether who made the record did not look at compiled modules."""
-    return any(
-        each.size >= BYTECODE_HEAD_BYTES and b".pyc" in each.blocks and not each.bytecode for each in record.entries()
-    )
-
-
-def _entries(record: LayerRecord, contents: dict[int, bytes], total: list[int]) -> Iterator[FileMetadata]:
+def _entries(
+    record: LayerRecord, contents: dict[int, bytes], total: list[int], lacking: set[int], layer: int
+) -> Iterator[FileMetadata]:
     for raw in record.entries():
         if raw.size:
             contents[raw.position] = raw.sha256 + raw.bytecode
             total[0] += raw.size
+            if not raw.bytecode and raw.size >= BYTECODE_HEAD_BYTES and b".pyc" in raw.blocks:
+                lacking.add(layer)
         yield file_metadata(raw.position, raw.size, without_global(raw.blocks), where=str(record.digest))

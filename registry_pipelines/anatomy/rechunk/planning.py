@@ -165,20 +165,20 @@ def _packages(plan: Plan, owners: Owners) -> tuple[dict[str, list[PlannedEntry]]
     of_links: dict[int, tuple[str, bytes]] = {}
     shared: list[str] = []
     torn = 0
-    held = _held_folders(plan)
+    folders: dict[bytes, int] = {}
+    held: set[bytes] = set()
     for path, number in plan.merged.paths():
-        inode = tree.node(number)
-        is_folder = stat.S_ISDIR(inode.mode)
-        if path in plan.without or number == ROOT or (is_folder and path in held):
+        if path in plan.without or number == ROOT:
             continue
-        text = path.decode("utf-8", "surrogateescape")
-        found = owners.of(text)
-        size = inode.size if stat.S_ISREG(inode.mode) else 0
-        owner = found[0] if found else ""
-        package = package_of(owner, class_of(text, size, owner, owners.interpreters), text)
-        if len(found) > 1:
-            shared.append(text)
-        if inode.nlink > 1 and not is_folder:
+        inode = tree.node(number)
+        if stat.S_ISDIR(inode.mode):
+            folders[path] = number
+            continue
+        _hold(held, path)
+        package, size, is_shared = _package(owners, path, inode)
+        if is_shared:
+            shared.append(path.decode("utf-8", "replace"))
+        if inode.nlink > 1:
             of_first, first = of_links.setdefault(number, (package, path))
             torn += of_first != package
             packages[of_first].append(PlannedEntry(path, number, first))
@@ -186,13 +186,19 @@ def _packages(plan: Plan, owners: Owners) -> tuple[dict[str, list[PlannedEntry]]
             continue
         packages[package].append(PlannedEntry(path, number, b""))
         sizes[package] += size
+    for path in (path for path in folders if path not in held):
+        package, size, is_shared = _package(owners, path, tree.node(folders[path]))
+        if is_shared:
+            shared.append(path.decode("utf-8", "replace"))
+        packages[package].append(PlannedEntry(path, folders[path], b""))
+        sizes[package] += size
     _note(plan, shared, torn)
     return packages, sizes
 
 
 def _note(plan: Plan, shared: Sequence[str], torn: int) -> None:
     if shared:
-        names = ", ".join(each.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for each in shared[:3])
+        names = ", ".join(shared[:3])
         files = count_text(len(shared), "file")
         plan.notes.append(f"{files} of several packages went with the one that was installed last: {names}")
     if torn:
@@ -208,16 +214,21 @@ def _note(plan: Plan, shared: Sequence[str], torn: int) -> None:
         )
 
 
-def _held_folders(plan: Plan) -> set[bytes]:
-    """Folders that something stands below; layers have them with what that is."""
-    held: set[bytes] = set()
-    for path, number in plan.merged.paths():
-        if path not in plan.without and not stat.S_ISDIR(plan.merged.tree.node(number).mode):
-            above = path.rpartition(b"/")[0]
-            while above and above not in held:
-                held.add(above)
-                above = above.rpartition(b"/")[0]
-    return held
+def _package(owners: Owners, path: bytes, inode: Inode) -> tuple[str, int, bool]:
+    """Whose a file is, its bytes, and whether several say that it is theirs."""
+    text = path.decode("utf-8", "surrogateescape")
+    found = owners.of(text)
+    size = inode.size if stat.S_ISREG(inode.mode) else 0
+    owner = found[0] if found else ""
+    return package_of(owner, class_of(text, size, owner, owners.interpreters), text), size, len(found) > 1
+
+
+def _hold(held: set[bytes], path: bytes) -> None:
+    """The folders above a file: layers have them with what stands below."""
+    above = path.rpartition(b"/")[0]
+    while above and above not in held:
+        held.add(above)
+        above = above.rpartition(b"/")[0]
 
 
 def _with_folders(plan: Plan, entries: Sequence[PlannedEntry]) -> list[PlannedEntry]:
