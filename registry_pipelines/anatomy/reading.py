@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,23 +53,33 @@ def read_layers(
     """
     reader = _Reader(place, state, progress, records=records)
     unique = {(layer.digest, diff_id): layer for layer, diff_id in layers}
-    order = in_turns(state, list(unique))
-    with Pool(min(WORKERS, os.cpu_count() or 1), "anatomy-layer") as pool:
-        found = dict(zip(order, pool.map(reader.read, order, (unique[key] for key in order)), strict=True))
-    return [found[layer.digest, diff_id] for layer, diff_id in layers]
+    cores = os.cpu_count() or 1
+    with Pool(min(WORKERS, cores), "anatomy-layer") as pool:
+        found = dict(zip(unique, pool.map(reader.known, unique, unique.values()), strict=True))
+        unread = in_turns(state, [key for key, known in found.items() if known is None])
+        # One fat layer is the usual image: inflating and hashing beside the walk takes half of the time from it. Where
+        # there are others enough for all cores, more threads cost more than they bring.
+        share = sum(unique[key].size for key in unread) // cores
+        helped = [unique[key].size > share for key in unread]
+        found |= zip(unread, pool.map(reader.read, unread, (unique[key] for key in unread), helped), strict=True)
+    read = {key: each for key, each in found.items() if each is not None}
+    return [read[layer.digest, diff_id] for layer, diff_id in layers]
 
 
 class _Reader:
     def __init__(self, place: Place, state: Path, progress: Progress, *, records: bool) -> None:
         self._place, self._state, self._progress, self._records = place, state, progress, records
 
-    def read(self, key: tuple[Digest, Digest], layer: Descriptor) -> ReadLayer:
+    def known(self, key: tuple[Digest, Digest], layer: Descriptor) -> ReadLayer | None:
+        """What needs no byte of the layer; None: it has to be read."""
         if skipped := unreadable(layer):
             return ReadLayer(layer, None, None, problem=skipped.detail)
-        if known := self._known(key[1], layer):
-            return known
+        return self._known(key[1], layer)
+
+    def read(self, key: tuple[Digest, Digest], layer: Descriptor, helped: bool) -> ReadLayer:
+        """helped: by threads that inflate and hash."""
         with layer_turn(self._state, key[1], layer.digest):
-            return self._known(key[1], layer) or self._read(key[1], layer)
+            return self._known(key[1], layer) or self._read(key[1], layer, helped=helped)
 
     def _known(self, diff_id: Digest, layer: Descriptor) -> ReadLayer | None:
         store = LayerStore(self._state / "layers")
@@ -79,7 +90,7 @@ class _Reader:
         self._progress.end(_task(layer), note="known")
         return ReadLayer(layer, record, content)
 
-    def _read(self, diff_id: Digest, layer: Descriptor) -> ReadLayer:
+    def _read(self, diff_id: Digest, layer: Descriptor, *, helped: bool) -> ReadLayer:
         task = _task(layer)
         collected: list[LayerContent] = []
 
@@ -87,8 +98,11 @@ class _Reader:
             collected.append(collect_read(walk, state=self._state))
 
         self._progress.begin(task, total_bytes=layer.size)
-        # One fat layer is the usual image: hashing beside the inflating takes a third of the time from it.
-        with BlobStream(self._place, layer) as stream, Pool(1, "anatomy-hash") as beside:
+        with (
+            BlobStream(self._place, layer) as stream,
+            Pool(1, "anatomy-hash") if helped else nullcontext() as beside,
+            Pool(1, "anatomy-inflate") if helped else nullcontext() as ahead,
+        ):
             record = LayerStore(self._state / "layers", collect=collect).read(
                 Counted(stream, self._progress, task),
                 layer,
@@ -96,6 +110,7 @@ class _Reader:
                 where=f"{self._place}@{layer.digest}",
                 listing=not self._records,
                 beside=beside,
+                ahead=ahead,
             )
         self._progress.end(task)
         return ReadLayer(layer, record, collected[0], fetched=True)

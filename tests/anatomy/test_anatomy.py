@@ -11,14 +11,17 @@ import sysconfig
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 import zstandard
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from isal import igzip
 
-from registry_pipelines.anatomy.advice import layer_advice
+from registry_pipelines.anatomy.advice import FILE_KINDS, layer_advice
 from registry_pipelines.anatomy.anatomy import image_anatomy
 from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.cli import main
@@ -336,3 +339,11 @@ def test_a_cached_file_that_is_used_by_another_name_is_no_cache(place: Place, tm
         part = files[f"opt/conda/lib/s/{name}.py"]
         assert (part.owner, part.class_, part.removed) == ("conda scipy 1.17.1", "dependencies", removed)
         assert part.also == (f"opt/conda/pkgs/scipy/lib/s/{name}.py",) and not part.gone
+
+
+@pytest.mark.parametrize("kind", [each for each in FILE_KINDS if each.marks], ids=lambda kind: str(kind.name))
+@settings(deadline=None, max_examples=40)
+@given(st.data())
+def test_whatever_is_of_a_kind_has_one_of_its_marks(kind: Any, data: st.DataObject) -> None:
+    path = data.draw(st.from_regex(kind.path))
+    assert any(mark in path for mark in kind.marks)

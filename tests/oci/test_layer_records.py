@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from registry_pipelines.errors import LayerInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.layer import inflate
+from registry_pipelines.oci.layer import inflate, tar_bytes
 from registry_pipelines.oci.layer.checkpoints import WINDOW_BYTES
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.store import LayerStore
@@ -176,18 +176,38 @@ class Trickle:
         return self._raw.readinto(buffer[: self._most])
 
 
+def padded() -> bytes:
+    """Ends long before its tar does, with a block every 4 KiB; nothing is a checkpoint there."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w", bufsize=512) as tar:
+        noise = random.Random(1).randbytes(200_000)
+        info = tarfile.TarInfo("noise")
+        info.size = len(noise)
+        tar.addfile(info, io.BytesIO(noise))
+    compressor = zlib.compressobj(6, zlib.DEFLATED, 31)
+    raw = out.getvalue() + bytes(200_000)
+    pieces = (raw[start : start + 4096] for start in range(0, len(raw), 4096))
+    flushed = [compressor.compress(piece) + compressor.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+    return b"".join((*flushed, compressor.flush()))
+
+
 @pytest.mark.parametrize(
-    "layer", ["spans.tar.gz", "multi-member.tar.gz", "empty-first-member.tar.gz", "small-memlevel.tar.gz"]
+    "layer", ["spans.tar.gz", "multi-member.tar.gz", "empty-first-member.tar.gz", "small-memlevel.tar.gz", "padded"]
 )
-def test_neither_short_reads_nor_a_thread_beside_change_the_record(layer: str, tmp_path: Path) -> None:
-    raw = files()[f"layers/{layer}"]
+def test_neither_short_reads_nor_threads_beside_change_the_record(
+    layer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = padded() if layer == "padded" else files()[f"layers/{layer}"]
     expected = record_of(LayerStore(tmp_path / "whole"), raw, span_bytes=16384)
+    assert all(each.position <= expected.archive_end for each in expected.checkpoints)
     descriptor, diff_id = described(raw, unpacked(raw))
+    monkeypatch.setattr(tar_bytes, "BUFFER_BYTES", 8192)
     for number, most in enumerate((29, 1000, 1 << 20)):
-        store = LayerStore(tmp_path / str(number))
-        with ThreadPoolExecutor(1) as beside:
-            record = store.read(Trickle(raw, most), descriptor, diff_id, span_bytes=16384, beside=beside)
-        assert same(record, expected)
+        with ThreadPoolExecutor(1) as beside, ThreadPoolExecutor(1) as ahead:
+            for threads in ({"beside": beside}, {"ahead": ahead}, {"beside": beside, "ahead": ahead}):
+                store = LayerStore(tmp_path / f"{number} {' '.join(threads)}")
+                record = store.read(Trickle(raw, most), descriptor, diff_id, span_bytes=16384, **threads)
+                assert same(record, expected), threads
 
 
 def same(one: LayerRecord, other: LayerRecord) -> bool:

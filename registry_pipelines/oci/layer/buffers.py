@@ -13,10 +13,11 @@ DEPTH = 4
 class Buffers:
     """Buffers of one size, used in turn; each comes up again when the work on it is done."""
 
-    def __init__(self, size: int, beside: Executor | None) -> None:
-        """beside: a pool of one thread, so that work is done in its order; None: work is done at once."""
+    def __init__(self, size: int, beside: Executor | None, *, ahead: bool = False) -> None:
+        """beside: a pool of one thread, so that work is done in its order; None: work is done at once. ahead: one more
+        buffer is filled while one is used."""
         self._beside = beside
-        self._views = [memoryview(bytearray(size)) for _ in range(DEPTH if beside else 1)]
+        self._views = [memoryview(bytearray(size)) for _ in range((DEPTH if beside else 1) + ahead)]
         self._work: list[Future[Any] | None] = [None] * len(self._views)
         self._index = 0
 
@@ -26,12 +27,17 @@ class Buffers:
         self._wait(self._index)
         return self._views[self._index]
 
-    def work(self, act: Callable[..., object], *arguments: object) -> None:
-        """Do something with the buffer that :meth:`next` gave; once for each."""
+    @property
+    def index(self) -> int:
+        """Which buffer :meth:`next` gave last."""
+        return self._index
+
+    def work(self, act: Callable[..., object], *arguments: object, index: int | None = None) -> None:
+        """Do something with the buffer that :meth:`next` gave last, or with the one of ``index``; once for each."""
         if self._beside is None:
             act(*arguments)
         else:
-            self._work[self._index] = self._beside.submit(act, *arguments)
+            self._work[self._index if index is None else index] = self._beside.submit(act, *arguments)
 
     def finish(self) -> None:
         """Wait for all work. Raises what it raised."""

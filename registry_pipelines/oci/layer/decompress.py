@@ -173,6 +173,12 @@ class Decompressor:
         """Zero bytes behind the last gzip member, known where a record is wanted."""
         return self._blocks.padding_bytes if self._blocks else 0
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether more may be inflated before the walk has come to the end of what was: not where a checkpoint is due,
+        because there is none behind the archive's end."""
+        return self._blocks is None or not self._blocks.is_due
+
     def finish(self) -> None:
         """After the last byte: all of them are hashed."""
         if self._pieces:
@@ -180,17 +186,19 @@ class Decompressor:
         if self.spans:
             self.spans.finish()
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer; 0 at the end. Raises LayerInvalid on damaged or truncated content."""
+    def readinto(self, buffer: memoryview, *, ahead: bool = False) -> int:
+        """Fill the buffer; 0 at the end. ahead: what was read before is not looked at yet: also 0 where no more may be
+        read until it is. Raises LayerInvalid on damaged or truncated content."""
         try:
-            count = int(self._reader.readinto(buffer))
+            blocks = self._blocks
+            count = blocks.readinto(buffer, ahead=ahead) if blocks else int(self._reader.readinto(buffer))
         except (EOFError, gzip.BadGzipFile, _ISAL_ERROR, zlib.error, zstandard.ZstdError) as error:
             raise LayerInvalid(
                 f"the {self.kind} stream is damaged or truncated after {self._source.byte_count} bytes: {error}",
                 where=self._where,
                 do="Push the image again, or fetch the layer from another place",
             ) from error
-        if not count:
+        if not count and self.may_go_on:
             self._source.drain()
             if self._source.frames is not None and not self._source.frames.complete:
                 raise LayerInvalid(

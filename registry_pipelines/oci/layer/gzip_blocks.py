@@ -47,10 +47,18 @@ class GzipBlocks:
         self.padding_bytes = 0
         """Zero bytes between and behind members."""
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill the buffer; less where a checkpoint is due; 0 at the end. Raises BadGzipFile, EOFError."""
+    @property
+    def is_due(self) -> bool:
+        """Whether the next read begins with a checkpoint."""
+        return self._due is not None
+
+    def readinto(self, buffer: memoryview, *, ahead: bool = False) -> int:
+        """Fill the buffer; less where a checkpoint is due; 0 at the end. ahead: what was read before is not looked at
+        yet: also 0 where a checkpoint is due before the next byte. Raises BadGzipFile, EOFError."""
         done = 0
         while not done:
+            if self._due and ahead:
+                return 0
             if self._due:
                 self._checkpoints.at_block(*self._due, self._history)
                 self._due = None

@@ -158,6 +158,7 @@ class LayerStore:
         span_bytes: int = SPAN_BYTES,
         listing: bool = False,
         beside: Executor | None = None,
+        ahead: Executor | None = None,
     ) -> LayerRecord:
         """Read a layer for its record, or a listing. Ask :meth:`get` (or :meth:`listing`) first, which needs no stream.
 
@@ -174,6 +175,7 @@ class LayerStore:
                 diff_id=diff_id,
                 writer=writer,
                 beside=beside,
+                ahead=ahead,
                 any_names=True,
             )
             if self._collect is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +59,7 @@ class TarBytes:
         diff_id: Digest | None = None,
         writer: RecordWriter | None = None,
         beside: Executor | None = None,
+        ahead: Executor | None = None,
         made: PushedTar | None = None,
     ) -> None:
         """made: the stream again, where who makes it hashes it. For the rest see ``walk.open_layer``."""
@@ -74,8 +75,10 @@ class TarBytes:
         self._points: list[tuple[int, int]] = []
         # Not where the first file is called like the beginning of a gzip stream.
         self._made = made if self._decompressor.kind == "plain" else None
-        self._buffers = Buffers(BUFFER_BYTES, beside)
-        self._view = memoryview(b"")
+        self._ahead = ahead
+        self._coming: Future[_Filled] | None = None
+        self._buffers = Buffers(BUFFER_BYTES, beside, ahead=ahead is not None)
+        self._view, self._index = memoryview(b""), 0
         self._position = 0
         self._end = 0
         self._entries: list[_Begun] = []
@@ -117,22 +120,35 @@ class TarBytes:
     def fill(self) -> int:
         """The next buffer, after all of the one before was taken or passed over; 0 at the end."""
         self._done_with_buffer()
-        view = self._buffers.next()
-        count = self._decompressor.readinto(view)
+        view, count, self._index, stored = self._next_buffer()
         self._view, self._position, self._end = view, 0, count
         self.total += count
+        if self._ahead and count and self._decompressor.may_go_on:
+            self._coming = self._ahead.submit(self._inflate, ahead=True)
         if self._listing and self.total >= (self._points[-1][0] if self._points else 0) + POINT_BYTES:
-            self._points.append((self.total, self._source.byte_count))
+            self._points.append((self.total, stored))
         limits = self._limits
         if self.total > limits.max_bytes:
             raise LayerInvalid(f"the layer unpacks to more than {limits.max_bytes} bytes", where=self._where)
-        if self.total > limits.ratio_grace_bytes and self.total > limits.max_ratio * self._source.byte_count:
+        if self.total > limits.ratio_grace_bytes and self.total > limits.max_ratio * stored:
             raise LayerInvalid(
-                f"{self._source.byte_count} compressed bytes unpack to more than {self.total}: a decompression bomb",
+                f"{stored} compressed bytes unpack to more than {self.total}: a decompression bomb",
                 where=self._where,
                 do="Rebuild the image without huge runs of equal bytes; no program needs them",
             )
         return count
+
+    def _next_buffer(self) -> _Filled:
+        coming, self._coming = self._coming, None
+        filled = coming.result() if coming else None
+        if filled is None or not (filled[1] or self._decompressor.may_go_on):
+            return self._inflate()
+        return filled
+
+    def _inflate(self, *, ahead: bool = False) -> _Filled:
+        view = self._buffers.next()
+        index, count = self._buffers.index, self._decompressor.readinto(view, ahead=ahead)
+        return view, count, index, self._source.byte_count
 
     def more(self) -> bool:
         """Whether there is another byte."""
@@ -237,7 +253,8 @@ class TarBytes:
 
     def _done_with_buffer(self) -> None:
         if self._end:
-            self._buffers.work(self._hash, self._view[: self._end], self.total - self._end, self._entries)
+            view, first = self._view[: self._end], self.total - self._end
+            self._buffers.work(self._hash, view, first, self._entries, index=self._index)
             self._entries = []
             self._position = self._end = 0
 
@@ -256,6 +273,9 @@ def _hasher(digest: Digest | None) -> Any:
 def _digest(hasher: Any) -> Digest | None:
     return Digest(f"{hasher.name}:{hasher.hexdigest()}") if hasher is not None else None
 
+
+_Filled = tuple[memoryview, int, int, int]
+"""A buffer, how many bytes it has, which one it is, and bytes of the layer as stored that were read by then."""
 
 _Begun = tuple[int, int, bytes]
 """position, size and blocks of a RawEntry whose content is not hashed yet."""

@@ -379,20 +379,31 @@ def open_layer(
     diff_id: Digest | None = None,
     writer: RecordWriter | None = None,
     beside: Executor | None = None,
+    ahead: Executor | None = None,
     any_names: bool = False,
 ) -> LayerWalk:
     """Walk a layer from any ``readinto`` object; its first bytes say how it is compressed.
 
     where: what to call it in errors. expected, diff_id: what :meth:`LayerWalk.finish` must find; they also choose the
     hash algorithms (sha256 without them). writer: gets the layer's record (``LayerStore.writing`` gives one).
-    beside: a pool of one thread that hashes while this one inflates. any_names: unsafe names and links are remembered
+    beside: a pool of one thread that hashes while this one inflates. ahead: another one, which inflates while this one
+    walks. any_names: unsafe names and links are remembered
     and not refused, for who wants the record. Raises LayerInvalid: not a layer, truncated,
     damaged, unsafe name (``..``, absolute, NUL; for hard links their target too), bomb; ToolMissing: there is a writer,
     and no library stops at deflate blocks. Not checked here: whether links lead to something.
     """
     if media_type not in media_types.LAYERS:
         raise LayerInvalid(f"{media_type[:120]!r} is not a layer that can be read", where=where)
-    tar = TarBytes(stream, where=where, limits=limits, expected=expected, diff_id=diff_id, writer=writer, beside=beside)
+    tar = TarBytes(
+        stream,
+        where=where,
+        limits=limits,
+        expected=expected,
+        diff_id=diff_id,
+        writer=writer,
+        beside=beside,
+        ahead=ahead,
+    )
     if tar.empty and media_type.endswith(("gzip", "zstd")):
         raise LayerInvalid("the layer is empty, not even a compressed stream", where=where)
     return LayerWalk(tar, where=where, limits=limits, expected=expected, diff_id=diff_id, any_names=any_names)
