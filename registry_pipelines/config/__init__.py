@@ -7,7 +7,8 @@ field is written down there once, with its meaning:
 - ``loading`` is :func:`load`; ``document`` reads YAML with positions and variables, ``decode`` makes the classes by
   their type hints (``fields``)
 - ``machine`` is what one machine says of itself in its environment
-- ``checks`` holds parts against each other, ``overlaps`` finds two that fill one place, ``times`` knows cron and zones
+- ``checks`` holds parts against each other, with ``registry_checks`` and ``image_checks``; ``overlaps`` finds two that
+  fill one place, ``times`` knows cron and zones
 - ``starter`` writes somebody's first file
 - ``schema`` makes the JSON schema and docs/configuration.md
 

@@ -7,30 +7,25 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import yaml
 
-from registry_pipelines.anatomy.rechunk.section import problems as rechunk_problems
 from registry_pipelines.config.document import Problems, child, line_at, line_of
-from registry_pipelines.config.model import VERSION, Config, Image
+from registry_pipelines.config.image_checks import image_problems
+from registry_pipelines.config.model import VERSION, Config
 from registry_pipelines.config.overlaps import filled, overlaps
-from registry_pipelines.config.registries import EcrRegistry, EmbeddedRegistry, GarRegistry, RemoteRegistry, Upstream
-from registry_pipelines.errors import InputError, ReferenceInvalid, TagImmutable
+from registry_pipelines.config.registries import EcrRegistry, GarRegistry, Upstream
+from registry_pipelines.config.registry_checks import registry_problems
+from registry_pipelines.errors import InputError, ReferenceInvalid
 from registry_pipelines.evidence.predicates import ROLES, roles_for
 from registry_pipelines.mirror.model import MIN_PART_BYTES, Bundles
 from registry_pipelines.node.model import LEAST_AGAIN_S, record_problems
 from registry_pipelines.oci.references import Reference
 from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOUT_S
-from registry_pipelines.registry.client.origins import is_loopback
-from registry_pipelines.registry.client.redirects import Allowed
-from registry_pipelines.release import check_channel
 from registry_pipelines.report.edges import problems as edge_problems
 from registry_pipelines.settings import unknown
-from registry_pipelines.stream.model import problems as stream_problems
 from registry_pipelines.transfer.closure.choice import Choice
 from registry_pipelines.transfer.closure.selector import Selector
-from registry_pipelines.transfer.limits.buckets import CapWindow
 
 MAX_NAMED = 5
 """Images that one note names."""
@@ -59,18 +54,8 @@ def check(
             problems.add(line, path, unknown(name, declared[section], _SINGULAR[section]))
     if config is not None and not problems.noted:
         for path, message in (
-            *_lookalikes(config),
-            *_ports(config),
-            *_bandwidth(config),
-            *_redirects(config),
-            *_events(config),
-            *_scanners(config),
-            *_usage(config),
-            *_endpoints(config),
-            *_images(root, config),
-            *_streams(root, config),
-            *_targets(config),
-            *_moving(config),
+            *registry_problems(config),
+            *image_problems(root, config),
             *_mirrors(config),
             *_syncs(config),
             *_backups(config),
@@ -239,231 +224,6 @@ def _entry(node: yaml.Node | None, name: str) -> yaml.Node | None:
 
 def _merges(key: yaml.Node) -> bool:
     return bool(key.tag.endswith(":merge"))
-
-
-def _lookalikes(config: Config) -> Iterable[tuple[str, str]]:
-    """Dagster's names have no dashes: of two that differ by one alone nothing would load."""
-    for section in ("registries", "targets", "mirrors", "syncs", "python_packages", "deploy"):
-        used: dict[str, str] = {}
-        for name in getattr(config, section):
-            if (first := used.setdefault(name.replace("-", "_"), name)) != name:
-                yield f"{section}.{name}", f"differs from `{first}` only by - and _, which are one in Dagster's names"
-
-
-def _ports(config: Config) -> Iterable[tuple[str, str]]:
-    used: dict[str, str] = {}
-    roots: dict[str, str] = {}
-    for name, registry in config.registries.items():
-        if not isinstance(registry, EmbeddedRegistry):
-            continue
-        if (first := used.setdefault(registry.address, name)) != name:
-            yield f"registries.{name}.port", f"{registry.address} is the address of `{first}` already"
-        if (first := roots.setdefault(str(config.root(registry)), name)) != name:
-            yield f"registries.{name}.root", f"the folder belongs to `{first}` already"
-        if (registry.tls_cert is None) != (registry.tls_key is None):
-            yield f"registries.{name}", "`tls_cert` and `tls_key` are written together or not at all"
-
-
-def _bandwidth(config: Config) -> Iterable[tuple[str, str]]:
-    for name, registry in config.registries.items():
-        for place, text in enumerate(registry.bandwidth if isinstance(registry, RemoteRegistry) else ()):
-            try:
-                CapWindow.parse(text)
-            except InputError as error:
-                yield f"registries.{name}.bandwidth[{place}]", f"{error.what}; {error.do}"
-
-
-def _redirects(config: Config) -> Iterable[tuple[str, str]]:
-    for name, registry in config.registries.items():
-        for place, text in enumerate(registry.redirects.allow if isinstance(registry, RemoteRegistry) else ()):
-            try:
-                Allowed.parse(text)
-            except InputError as error:
-                yield f"registries.{name}.redirects.allow[{place}]", f"{error.what}; {error.do}"
-
-
-def _events(config: Config) -> Iterable[tuple[str, str]]:
-    """A queue has one reader: of two each would get half of the messages, and drop it."""
-    seen: dict[str, str] = {}
-    for name, registry in config.registries.items():
-        if not isinstance(registry, EcrRegistry | GarRegistry) or registry.events is None:
-            continue
-        field = "sqs" if isinstance(registry, EcrRegistry) else "pubsub"
-        queue = str(getattr(registry.events, field))
-        if queue in seen:
-            yield f"registries.{name}.events.{field}", f"registry `{seen[queue]}` reads this queue; each needs its own"
-        seen.setdefault(queue, name)
-
-
-def _endpoints(config: Config) -> Iterable[tuple[str, str]]:
-    """Tokens, and answers that hold some, go to the addresses of clouds' APIs."""
-    for section in ("registries", "usage"):
-        for name, each in getattr(config, section).items():
-            try:
-                address = urlsplit(getattr(each, "endpoint", None) or "")
-            except ValueError:
-                yield f"{section}.{name}.endpoint", "the host of the address is no IPv6 address"
-                continue
-            if address.scheme == "http" and not is_loopback(address.hostname or ""):
-                yield (
-                    f"{section}.{name}.endpoint",
-                    "tokens would go there without TLS; it begins with https://, but on this machine",
-                )
-
-
-def _usage(config: Config) -> Iterable[tuple[str, str]]:
-    """Pull times are ECR's alone. Where no host is named nothing would seem to run."""
-    for name, source in config.usage.items():
-        if source.kind in ("containerd", "docker") and not source.hosts:
-            yield f"usage.{name}.hosts", "names no host, so that nothing would seem to run"
-        if source.kind == "pulls" and config.registries[source.registry].kind != "ecr":
-            yield (
-                f"usage.{name}.registry",
-                f"{source.registry} is no registry of kind ecr, and only ECR tells pull times",
-            )
-
-
-def _scanners(config: Config) -> Iterable[tuple[str, str]]:
-    """What a program needs is nothing for a cloud."""
-    for kind, scanner in config.scanners.items():
-        cloud = kind not in ("trivy", "grype")
-        for field in ("program", "reports", "database"):
-            if cloud and getattr(scanner, field):
-                yield (
-                    f"scanners.{kind}.{field}",
-                    "a scanner of a cloud has no program and no file; its registry is asked",
-                )
-        wanted = EcrRegistry if kind in ("ecr", "inspector") else GarRegistry
-        named = [image.registry for image in config.images.values()] if scanner.registry is None else []
-        if cloud and named and not any(isinstance(config.registries[name], wanted) for name in named):
-            kinds = "ecr" if wanted is EcrRegistry else "gar"
-            yield f"scanners.{kind}", f"no image is in a registry of the kind `{kinds}`: it would never be asked"
-        if scanner.registry is None:
-            continue
-        if kind != "google-on-demand":
-            yield f"scanners.{kind}.registry", "only for google-on-demand; other clouds scan what their registry has"
-        elif not isinstance(config.registries[scanner.registry], GarRegistry):
-            yield f"scanners.{kind}.registry", "name a registry of the kind `gar`, whose project asks"
-
-
-def _images(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
-    used: dict[tuple[str, str], str] = {}
-    for name, image in config.images.items():
-        if (first := used.setdefault((image.registry, image.repository), name)) != name:
-            yield f"images.{name}.repository", f"{image.registry}/{image.repository} belongs to `{first}` already"
-        yield from _channels(child(child(root, "images"), name), image)
-        if image.made_here and image.made_here.version in (each.name for each in image.order):
-            yield f"images.{name}.{image.section}.version", "a version tag never moves, so it cannot be the channel tag"
-        if image.build and image.build.wheels and image.build.wheels_from:
-            yield (
-                f"images.{name}.build.wheels_from",
-                "stands in place of `wheels`; name a folder, or an artifact, not both",
-            )
-        if image.dockerfile:
-            yield from _dockerfile(config, f"images.{name}", image)
-        for target_name in image.targets:
-            target = config.targets[target_name]
-            if (target.registry, config.repository_at(image, target)) == (image.registry, image.repository):
-                yield f"images.{name}.targets", f"target `{target_name}` is the place the image comes from"
-
-
-def _dockerfile(config: Config, at: str, image: Image) -> Iterable[tuple[str, str]]:
-    """What is wrong with an image from a Dockerfile. at: its place in the file."""
-    settings = image.dockerfile
-    if settings is None:
-        return
-    if image.build:
-        yield f"{at}.dockerfile", "stands in place of `build`; an image is built in one way"
-    for secret, source in settings.secrets.items():
-        if (source.file is None) == (source.env is None):
-            yield f"{at}.dockerfile.secrets.{secret}", "name either `file` or `env`"
-    if settings.cache:
-        cache = settings.cache.repository
-        used = {place for each in config.images.values() for place in (each.repository, each.moving) if place}
-        if cache in used:
-            yield f"{at}.dockerfile.cache", f"{cache} is the repository of an image; a cache needs one of its own"
-        if settings.cache.keep.days < 1:
-            yield f"{at}.dockerfile.cache.keep", "a cache is kept for at least a day"
-        if settings.engine in ("buildah", "docker"):
-            yield f"{at}.dockerfile.cache", f"a cache in a registry is BuildKit's; `engine: {settings.engine}` has none"
-
-
-def _same_folder(image: Image) -> bool:
-    """Whether PROJECT/REPOSITORY of both is one."""
-    return (image.moving or "").split("/")[:2] == image.repository.split("/")[:2]
-
-
-def _moving(config: Config) -> Iterable[tuple[str, str]]:
-    """What moves cannot be kept where nothing moves. Immutable tags are a setting of the repository: in Artifact
-    Registry of PROJECT/REPOSITORY, with all images in it."""
-    taken = {(image.registry, image.repository) for image in config.images.values()}
-    for name, image in config.images.items():
-        if image.moving is None:
-            continue
-        if (image.registry, image.moving) in taken:
-            yield f"images.{name}.moving", "is the repository of an image; what moves needs one of its own"
-        elif isinstance(config.registries.get(image.registry), GarRegistry) and _same_folder(image):
-            yield f"images.{name}.moving", "is in the same repository of Artifact Registry, whose tags are all alike"
-    for name, target in config.targets.items():
-        if target.moving_prefix and target.moving_prefix == target.prefix:
-            yield f"targets.{name}.moving_prefix", "is `prefix`; what moves needs a place of its own"
-
-
-def _channels(node: yaml.Node | None, image: Image) -> Iterable[tuple[str, str]]:
-    """What is wrong with the channels of an image, or said of them twice. node: its entry in the file."""
-    path, order = f"images.{image.name}", image.order
-    listed = child(node, "channels")
-    if listed is not None and child(node, "channel") is not None:
-        yield f"{path}.channel", "`channels` is written, too; write all channels there, in order"
-    if isinstance(listed, yaml.SequenceNode) and not listed.value:
-        yield f"{path}.channels", "names no channel; leave it out for the one named `prod`"
-    for place, channel in enumerate(order):
-        where = f"{path}.channel" if listed is None else f"{path}.channels[{place}]"
-        try:
-            check_channel(channel.name)
-        except TagImmutable as error:
-            yield where, f"{error.what}; {error.do}"
-        if channel.name in (each.name for each in order[:place]):
-            yield where, f"`{channel.name}` is a channel of {image.name} already"
-        if not place and channel.after is not None:
-            yield f"{where}.after", "there is no channel before the first, so no time is spent there"
-        if not place and channel.deployed is not None:
-            yield f"{where}.deployed", "nothing comes before the first channel, so no release runs anywhere by then"
-    for field in ("policy", "targets"):
-        own = isinstance(listed, yaml.SequenceNode) and all(child(each, field) for each in listed.value)
-        if own and child(node, field) is not None:
-            yield f"{path}.{field}", f"counts for nothing: every channel has `{field}` of its own"
-
-
-def _streams(root: yaml.Node, config: Config) -> Iterable[tuple[str, str]]:
-    images = child(root, "images")
-    for name, image in config.images.items():
-        node = child(child(images, name), "rechunk")
-        if image.rechunk is not None:
-            yield from ((f"images.{name}.rechunk.{field}", told) for field, told in rechunk_problems(image.rechunk))
-        elif isinstance(node, yaml.ScalarNode) and node.value == "":
-            told = "is empty, as if it were not written; write `rechunk: {}` for the defaults"
-            yield f"images.{name}.rechunk", told
-        if image.stream is None:
-            node = child(child(images, name), "stream")
-            if isinstance(node, yaml.ScalarNode) and node.value == "":
-                yield (
-                    f"images.{name}.stream",
-                    "is empty, as if it were not written; write `stream: {}` for the defaults",
-                )
-            continue
-        node = child(child(child(images, name), "stream"), "record")
-        if isinstance(node, yaml.ScalarNode) and node.value == "":
-            told = "is empty, as if it were not written; write `record: {}` for the defaults"
-            yield f"images.{name}.stream.record", told
-        yield from ((f"images.{name}.stream.{field}", problem) for field, problem in stream_problems(image.stream))
-
-
-def _targets(config: Config) -> Iterable[tuple[str, str]]:
-    used: dict[tuple[str, str], str] = {}
-    for name, target in config.targets.items():
-        if (first := used.setdefault((target.registry, target.prefix), name)) != name:
-            yield f"targets.{name}", f"is the same place as target `{first}`"
 
 
 def _mirrors(config: Config) -> Iterable[tuple[str, str]]:
