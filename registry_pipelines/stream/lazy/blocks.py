@@ -59,7 +59,7 @@ class BlockStore:
         self._root = folder
         self._folder = folder / f"v{FORMAT}"
         make_own(self._folder)
-        self.make_room()
+        self._has_looked = False
 
     def open(self, digest: Digest, size: int, *, table: Digest | None = None) -> LazyLayer:
         """A layer, with what is there of it. Close it; until then it is not evicted.
@@ -69,6 +69,9 @@ class BlockStore:
         table, or another size, gets another file: one that lies harms only those who believe it. Raises LocalError,
         DiskFull.
         """
+        if not self._has_looked:  # not before: who finds that nothing can be read by pieces needs no room
+            self._has_looked = True
+            self.make_room()
         path = self.path(digest, size, table=table)
         with local_errors(self._folder):
             lease = _leased(path)

@@ -25,6 +25,15 @@ def make_own(folder: Path) -> None:
         )
 
 
+_SHARE = 4
+"""Of the room that is left, what this process fills before it looks again: others fill it, too."""
+_FREED = 8
+"""A folder that is too full loses the eighth part of what it may have: else each new file would be one too many."""
+_left: dict[tuple[Path, int], int] = {}
+"""By folder and limit, the bytes that it may put before then: looking at thousands of files for each new one would take
+longer than all else that a pull waits for."""
+
+
 class KeptFiles:
     """Files below a folder, by name; any number of processes may use them. What is there by its name is whole."""
 
@@ -54,16 +63,26 @@ class KeptFiles:
         return self._folder / name
 
     def make_room(self, newest: Path) -> None:
-        """Delete what is too much, but not ``newest``."""
+        """Delete what is too much, but not ``newest``, which was just written."""
+        key = (self._folder, self._max_bytes)
         with suppress(OSError):
-            files = [(each.stat(), each) for each in self._folder.iterdir() if not each.name.startswith(".")]
-            total = sum(status.st_size for status, _ in files)
-            for status, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
-                if total <= self._max_bytes:
-                    return
-                if path != newest:
-                    path.unlink(missing_ok=True)
-                    total -= status.st_size
+            left = _left.get(key, 0) - newest.stat().st_size
+            if left <= 0:
+                left = (self._max_bytes - self._shrunk(newest)) // _SHARE
+            _left[key] = left
+
+    def _shrunk(self, newest: Path) -> int:
+        """Bytes of all files, of which those are gone that were too much. Raises OSError."""
+        files = [(each.stat(), each) for each in self._folder.iterdir() if not each.name.startswith(".")]
+        total = sum(status.st_size for status, _ in files)
+        enough = self._max_bytes - self._max_bytes // _FREED if total > self._max_bytes else total
+        for status, path in sorted(files, key=lambda each: each[0].st_mtime_ns):
+            if total <= enough:
+                break
+            if path != newest:
+                path.unlink(missing_ok=True)
+                total -= status.st_size
+        return total
 
 
 __all__ = ["KeptFiles", "make_own"]

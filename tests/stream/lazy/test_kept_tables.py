@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -59,3 +61,27 @@ def test_a_table_is_fetched_once_and_again_where_it_is_torn(
     (tmp_path / "kept").write_text("no folder")
     with pytest.raises(LocalError):
         look()
+
+
+def test_kept_files_keep_their_limit_and_the_newest_and_look_at_all_others_seldom(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = 0
+    before = Path.iterdir
+
+    def counted(folder: Path) -> Iterator[Path]:
+        nonlocal looks
+        looks += 1
+        return before(folder)
+
+    kept = KeptFiles(tmp_path / "kept", max_bytes=100_000)
+    monkeypatch.setattr(Path, "iterdir", counted)
+    for number in range(100):
+        path = kept.put(f"{number:03}", bytes(5_000))
+        there = sorted(each.name for each in os.scandir(tmp_path / "kept"))
+        assert path.name in there and sum(each.stat().st_size for each in os.scandir(tmp_path / "kept")) <= 100_000
+    assert len(there) > 15 and there[0] == f"{100 - len(there):03}"  # the oldest went
+    looks = 0
+    for number in range(200):
+        KeptFiles(tmp_path / "roomy", max_bytes=100_000).put(f"{number:03}", bytes(100))
+    assert looks < 10
