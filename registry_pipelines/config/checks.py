@@ -325,8 +325,10 @@ def _policies(config: Config) -> Iterable[tuple[str, str]]:
                     yield f"policies.{name}.exceptions[{place}].{field}", "is empty: the verdict says it to its readers"
         for accepted in policy.accept_unknowns:
             path = f"policies.{name}.accept_unknowns"
-            if (accepted.kind == "advisories-age") != (accepted.until_age is not None):
-                yield path, "`until_age` is written for `advisories-age`, and only there"
+            if accepted.kind == "advisories-age" and accepted.until_age is None:
+                yield path, "`advisories-age` needs `until_age`, the age up to which they pass, as in `until_age: 90d`"
+            elif accepted.kind != "advisories-age" and accepted.until_age is not None:
+                yield path, f"`until_age` is for `advisories-age` alone, and this is `{accepted.kind}`"
             elif accepted.until_age is not None and accepted.until_age.total_seconds() % 86_400:
                 yield path, "`until_age` is not a whole number of days"
 

@@ -339,7 +339,7 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         ),
         (
             ("targets:\n", "policies: {p: {accept_unknowns: [{kind: advisories-age, reason: r}]}}\ntargets:\n"),
-            "`until_age` is written for `advisories-age`",
+            "`advisories-age` needs `until_age`",
         ),
         (
             ("targets:\n", "policies: {p: {accept_unknowns: [{kind: no-data, reason: r}]}}\ntargets:\n"),

@@ -80,6 +80,10 @@ def test_compose_takes_it_and_nothing_may_do_more_than_it_must(peer: Callable[[s
             assert mount["type"] == "volume" or mount["read_only"], (name, mount)
         if "DAGSTER_HOME" in service["environment"]:
             assert service["environment"]["REGISTRY_PIPELINES_STATE"] == "/state"
+    # As root the entry point of Redis's image wants /data for its own user, and without capabilities ends at that.
+    redis = services["redis"]
+    assert redis["user"] == "65532:65532" and redis["cap_drop"] == ["ALL"] and "cap_add" not in redis
+    assert redis["tmpfs"] == ["/data:uid=65532,gid=65532,mode=0700"]
     # The role that everything uses is not the server's own.
     assert services["postgres"]["environment"]["POSTGRES_USER"] != "registry_pipelines"
     own = services["postgres"]["environment"]["POSTGRES_PASSWORD"]
