@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster demo-cloud demo-stream demo-airgap demo-survive dev serve test test-long lint format bench docs image clean
+.PHONY: help setup demo cluster demo-cloud demo-stream demo-airgap demo-survive dev serve compiled test test-long lint lint-types lint-style lint-imports lint-twins format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -50,19 +50,33 @@ dev: $(READY) ## Serve the Dagster UI on the demo's state, with its registries a
 serve: $(READY) ## Serve the demo's five registries, for skopeo, docker and cosign
 	@$(BIN)/registry-pipelines serve --config $(CONFIG)
 
-test: $(READY) ## Run the tests
-	@$(BIN)/python -m pytest -n auto --dist loadfile $(PYTEST_OPTIONS)
+# Hundreds of processes start from here: where PYTHONDONTWRITEBYTECODE is set, each would compile all it imports.
+compiled: $(READY)
+	@$(BIN)/python -m compileall -q -j 0 -x '/test_[^/]*$$' registry_pipelines dagster_project tests
 
-test-long: $(READY) ## Run what takes an hour: many kills, pairs of registry families, the tests under load
+# Slow files first, so that no processor waits at the end for one that began last (tests/slowest_files.py).
+test: compiled ## Run the tests
+	@$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS)
+
+test-long: compiled ## Run what takes an hour: many kills, pairs of registry families, the tests under load
 	@$(BIN)/python -m pytest -n auto --dist loadfile -m long $(PYTEST_OPTIONS)
 	@$(BIN)/python -m tests.under_load
 
 # Looking for twins takes half a minute of one processor, as do the types: beside each other.
 lint: $(READY) ## Check format, style, types, the arrows between rooms, and that nothing stands there twice
+	@$(MAKE) --no-print-directory -j2 -Otarget lint-types lint-style lint-imports lint-twins
+
+lint-types:
+	$(BIN)/mypy
+
+lint-style:
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+
+lint-imports:
 	$(BIN)/lint-imports
+
+lint-twins:
 	$(BIN)/python -m tests.twins registry_pipelines dagster_project
 
 format: $(READY) ## Format the code

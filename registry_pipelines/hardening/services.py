@@ -77,7 +77,7 @@ def examine_database(url: str) -> Iterator[Finding]:
 
 
 def _asked(url: str) -> dict[str, object]:
-    database = open_server(url)
+    database = open_server(url, patient=False)
     try:
         [row] = database.run(
             lambda each: list(

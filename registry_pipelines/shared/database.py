@@ -75,9 +75,10 @@ def open_file(path: Path, tables: Tables, *, what: str = "the transfer journal")
     return _File(path, tables, what)
 
 
-def open_server(url: str) -> Database:
-    """A database of Postgres, which is asked before this returns. url: as ``shared.database``. See
-    :class:`~registry_pipelines.shared.server.Server` for what it raises; ToolMissing without the driver."""
+def open_server(url: str, *, patient: bool = True) -> Database:
+    """A database of Postgres, which is asked before this returns. url: as ``shared.database``. patient: one that does
+    not answer is waited for. See :class:`~registry_pipelines.shared.server.Server` for what it raises; ToolMissing
+    without the driver."""
     try:
         from registry_pipelines.shared.server import Server
     except ImportError as error:
@@ -86,7 +87,7 @@ def open_server(url: str) -> Database:
             where="shared.database",
             do="Install registry-pipelines with the extra `postgres`",
         ) from error
-    return Server(url)
+    return Server(url, patient=patient)
 
 
 class _File:

@@ -200,12 +200,12 @@ class Server:
     """A Database on a Postgres server. url: ``postgresql://`` or ``postgres://``, as libpq reads it.
 
     It is asked before this returns; one that does not answer is waited for as in mid-run, but not what cannot pass by
-    itself: a wrong password, a database that does not exist. Raises InputError (the URL cannot be read), LocalError
-    (any error of the database). No text of these, nor of what caused them, has the password or a statement's
-    parameters: upload addresses can be secrets.
+    itself: a wrong password, a database that does not exist. patient: False for who asks only whether it answers.
+    Raises InputError (the URL cannot be read), LocalError (any error of the database). No text of these, nor of what
+    caused them, has the password or a statement's parameters: upload addresses can be secrets.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, patient: bool = True) -> None:
         """Connect."""
         address = _address(url)
         self._outage = _Outage()
@@ -215,7 +215,7 @@ class Server:
         self._made: set[str] = set()
         self._making = threading.Lock()
         try:
-            self.run(lambda database: database.rows("SELECT 1", {}))
+            self.run(lambda database: database.rows("SELECT 1", {}), patient=patient)
         except BaseException:
             self.close()
             raise

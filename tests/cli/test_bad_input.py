@@ -201,7 +201,7 @@ def test_a_manifest_of_five_mebibytes_is_not_read() -> None:
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Large) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             fails(6, "larger than 4194304 bytes", "inspect", f"127.0.0.1:{server.server_port}/a/b:x")
         finally:

@@ -143,7 +143,7 @@ def lying(documents: dict[str, tuple[str, bytes]]) -> Iterator[tuple[str, Counte
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Liar) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             yield f"127.0.0.1:{server.server_port}", asked
         finally:

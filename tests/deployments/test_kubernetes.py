@@ -116,7 +116,7 @@ def api(tmp_path: Path) -> Iterator[tuple[Path, list[dict[str, Any]]]]:
             """Nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         kubeconfig = tmp_path / "kubeconfig"
         cluster = {"name": "it", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}

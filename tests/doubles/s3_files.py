@@ -323,7 +323,7 @@ def s3_files(root: Path, *, host: str = "127.0.0.1") -> Iterator[Files]:
     files = Files(root)
     server = _Server((host, 0), type("Handler", (_Handler,), {"files": files}))
     files.address = f"http://{host}:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield files

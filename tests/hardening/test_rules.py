@@ -96,7 +96,7 @@ def pages() -> Iterator[Callable[..., str]]:
 
     def serve(shape: Mapping[str, object]) -> str:
         server = ThreadingHTTPServer(("127.0.0.1", 0), type("Shaped", (Pages,), {"shape": shape}))
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         servers.append(server)
         return f"http://127.0.0.1:{server.server_address[1]}"
 

@@ -82,7 +82,7 @@ class _Issuer(BaseHTTPRequestHandler):
 def issuer(life_s: float) -> Iterator[tuple[str, dict[str, float]]]:
     tokens: dict[str, float] = {}
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Issuer", (_Issuer,), {"tokens": tokens, "life_s": life_s}))
-    thread = Thread(target=server.serve_forever, daemon=True)
+    thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_port}/", tokens

@@ -38,7 +38,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.connections = 0
         self.seen: list[str] = []
         super().__init__((address, PORT), Handler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
     def get_request(self) -> Any:
         self.connections += 1

@@ -92,7 +92,7 @@ def made(peer: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyP
     # moto's password: what follows AWS: in the token, as ECR has it.
     access = AwsAccess("eu-west-1", endpoint=f"http://{host}:{port}")
     notified.password = EcrRegistry(HOST, access=access)._api.find().password
-    thread = threading.Thread(target=notified.server.serve_forever, daemon=True)
+    thread = threading.Thread(target=notified.server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     address = f"http://127.0.0.1:{notified.server.server_address[1]}/"
     users = {"AWS": notified.password}
