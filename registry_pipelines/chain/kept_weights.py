@@ -166,7 +166,7 @@ def _unattached(session: Session, settings: KeptWeights, source: Source) -> list
             return [
                 f"{settings.image}: {file.path} is not there, or of another size"
                 for file in opened.weights.files
-                if place.registry.blob_size(place.repository, file.digest) != file.size
+                if opened.content.registry.blob_size(place.repository, file.digest) != file.size
             ]
     return [f"{settings.image} has no such weights attached"]
 

@@ -13,12 +13,14 @@ from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.config import Config, StoreRegistry
 from registry_pipelines.errors import InputError
+from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text
 from registry_pipelines.stores.store import ObjectStore, open_store
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.weights.ends import from_registry, from_store
 from registry_pipelines.weights.opening import open_weights
 from registry_pipelines.weights.paths import is_store
+from registry_pipelines.weights.to_image import register_image
 from registry_pipelines.weights.to_registry import register_weights
 from registry_pipelines.weights.to_store import Source, store_weights
 
@@ -73,10 +75,15 @@ def source_at(config: Config | None, text: str, locate: Locate) -> Source:
     return from_registry(open_weights(found.place, found.selector))
 
 
-def put(source: Source, config: Config | None, text: str, locate: Locate, engine: Engine) -> Put:
-    """Have a set where a text says: below a prefix, or under a tag. Raises InputError (no tag, something else lies
-    there), ContentError, DiskFull, the RegistryError family; then the next run goes on."""
+def put(
+    source: Source, config: Config | None, text: str, locate: Locate, engine: Engine, *, image: Platform | None = None
+) -> Put:
+    """Have a set where a text says: below a prefix, or under a tag. image: there as a plain image, for nodes of this
+    platform. Raises InputError (no tag, something else lies there), ContentError, DiskFull, the RegistryError family;
+    then the next run goes on."""
     if is_store(text):
+        if image is not None:
+            raise InputError("an image is wanted, and this is no registry", where=text, do="Leave --form image out")
         done = store_weights(source, store_at(config, text, make=True), engine=engine)
         return Put(
             done.store, done.descriptor.digest, done.changed, done.files, done.bytes_sent, done.removed, done.strangers
@@ -84,7 +91,10 @@ def put(source: Source, config: Config | None, text: str, locate: Locate, engine
     goal = locate(text, default_tag="")
     if not goal.tag or goal.digest:
         raise InputError("weights are pushed under a tag", where=text, do="Write REGISTRY/REPOSITORY:TAG")
-    sent = register_weights(source, goal.place, goal.tag, engine=engine)
+    if image is None:
+        sent = register_weights(source, goal.place, goal.tag, engine=engine)
+    else:
+        sent = register_image(source, goal.place, goal.tag, platform=image, engine=engine)
     return Put(f"{goal.place}:{goal.tag}", sent.descriptor.digest, sent.changed, sent.files, sent.bytes_sent)
 
 
@@ -132,7 +142,7 @@ def check_at(source: Source, config: Config | None, text: str, locate: Locate) -
     opened = open_weights(goal.place, goal.selector)
     if opened.descriptor.digest != digest:
         return [f"{text} has {opened.descriptor.digest}, not {digest}"]
-    registry, repository = goal.place.registry, goal.place.repository
+    registry, repository = opened.content.registry, goal.place.repository
     return [
         f"{text}: {file.path} is not there, or of another size"
         for file in opened.weights.files

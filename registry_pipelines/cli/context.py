@@ -99,17 +99,26 @@ class Options:
         return Keyring(config).trusted_if_any()
 
     def signer(
-        self, key: Path | None, *roles: Role, unsigned: str, option: str = "--key", do: str = "a configuration"
+        self,
+        key: Path | None,
+        *roles: Role,
+        unsigned: str,
+        option: str = "--key",
+        do: str = "a configuration",
+        of_models: bool = False,
     ) -> Signer:
         """Who signs what a command makes: the key of a file, with the password that the configuration has for the first
         role; else the configuration's, of the first role whose key is here. unsigned: what is said where there is
-        neither; do: what else may be done then. Raises InputError for no key, or one that cannot be read; LocalError
-        where workers share a state and this machine's clock is not theirs."""
+        neither; do: what else may be done then. of_models: the file may have a key of P-384 or P-521, too. Raises
+        InputError for no key, or one that cannot be read; LocalError where workers share a state and this machine's
+        clock is not theirs."""
         config = self.config_if_any()
         if key is not None:
+            from registry_pipelines.evidence.key_files import MODEL_CURVES, P256
             from registry_pipelines.evidence.keys import load_signer
 
-            return load_signer(key, config.password_of(roles[0]) if config else "")
+            password = config.password_of(roles[0]) if config else ""
+            return load_signer(key, password, curves=MODEL_CURVES if of_models else P256)
         if config is not None:
             from registry_pipelines.chain.session import Session
 

@@ -27,6 +27,7 @@ from registry_pipelines.weights.paths import is_store
 if TYPE_CHECKING:
     from registry_pipelines.chain.places import Located
     from registry_pipelines.evidence.keys import KeySet
+    from registry_pipelines.oci.platforms import Platform
     from registry_pipelines.transfer.engine import Engine
     from registry_pipelines.weights.hashing import Folder
     from registry_pipelines.weights.opening import OpenedWeights
@@ -65,6 +66,32 @@ KEYS = click.option(
 )
 
 
+FORM = click.option(
+    "--form",
+    type=click.Choice(["artifact", "image"]),
+    default="artifact",
+    show_default=True,
+    help="What it is in a registry: ModelPack's artifact, or a plain image, which containerd mounts as a volume, too.",
+)
+PLATFORM = click.option(
+    "--platform",
+    default="",
+    metavar="OS/ARCH",
+    help="Of the nodes that mount it, with --form image; linux/amd64 unless told.",
+)
+
+
+def image_wanted(form: str, platform: str) -> Platform | None:
+    """For which nodes an image is wanted; None where none is."""
+    from registry_pipelines.oci.platforms import Platform
+
+    if form == "image":
+        return Platform.parse(platform or "linux/amd64")
+    if platform:
+        raise InputError("--platform is of an image, and an artifact has none", do="Add --form image")
+    return None
+
+
 def _believed(options: Options, signed: bool, keys: tuple[Path, ...]) -> KeySet | None:
     """Who may have signed; None where nobody asks."""
     if keys and not signed:
@@ -93,11 +120,14 @@ def _opened(options: Options, reference: str) -> Iterator[tuple[OpenedWeights, E
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.argument("reference", metavar="REF")
 @click.option("--follow-links", is_flag=True, help="Take a symbolic link to a file for the file.")
+@FORM
+@PLATFORM
 @common
-def push(options: Options, folder: Path, reference: str, follow_links: bool) -> None:
+def push(options: Options, folder: Path, reference: str, follow_links: bool, form: str, platform: str) -> None:
     """Send all files of a folder to REF (REGISTRY/REPOSITORY:TAG), each as one uncompressed blob of a ModelPack model.
     REF may be a store (s3://BUCKET/PREFIX, gs://, az://, or a folder that begins with / or ./): there the files lie as
-    they are, with a list of them that lands last.
+    they are, with a list of them that lands last. With --form image it is a plain image whose layers are the files, for
+    image volumes of any Kubernetes; all other commands read it as they read the artifact.
 
     What the repository has already is not sent, so of a model of which two shards changed two are. The same files make
     the same digest. Killed in the middle, the same command sends the rest; the tag is set last. Exit 6: a file changed
@@ -105,10 +135,11 @@ def push(options: Options, folder: Path, reference: str, follow_links: bool) -> 
     """
     from registry_pipelines.weights.push import push_weights
 
-    if is_store(reference):
-        from registry_pipelines.cli.weights_stores import push_to_store
+    image = image_wanted(form, platform)
+    if is_store(reference) or image is not None:
+        from registry_pipelines.cli.weights_stores import push_source
 
-        push_to_store(options, folder, reference, follow_links)
+        push_source(options, folder, reference, follow_links, image)
         return
     began, engine = time.monotonic(), options.engine(None)
     with named(options, [], goals=[reference]) as locate, options.progress() as progress:

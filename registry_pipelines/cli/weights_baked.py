@@ -210,6 +210,7 @@ def mount(
     from registry_pipelines.yaml_text import to_yaml
 
     files: tuple[WeightFile, ...] = ()
+    is_image = False
     if "://" not in source:
         from registry_pipelines.weights.opening import open_weights
 
@@ -217,10 +218,9 @@ def mount(
             located = locate(source)
             opened = open_weights(located.place, located.selector)
             opened.need_raw()
-            source, files = str(opened), opened.weights.files
-    made = snippet(
-        Wanted(form=form, source=source, path=path, image=image, tool=tool, name=name, files=files, region=region)
-    )
+            source, files, is_image = str(opened), opened.weights.files, opened.image is not None
+    wanted = Wanted(form, source, path, image, tool, name, files, region, is_image)
+    made = snippet(wanted)
     head = "\n".join(made.notes)
     texts = [to_yaml(each, comment="" if number else head).decode() for number, each in enumerate(made.objects)]
     text = "---\n".join(texts)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,13 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import show_result
 from registry_pipelines.cli.references import named
-from registry_pipelines.errors import InputError, SignatureInvalid
+from registry_pipelines.errors import ContentError, InputError, SignatureInvalid
 from registry_pipelines.progress import count_text
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.transfer.engine import Engine
     from registry_pipelines.weights.oms.attached import WeightSignature
     from registry_pipelines.weights.opening import OpenedWeights
 
@@ -39,13 +41,13 @@ def sign(options: Options, target: str, key: Path | None, signature: Path | None
     """Sign all files of weights, in the form of the OpenSSF's model signatures (OMS 1.0), which model-signing verifies.
 
     What names a folder that is here is a folder: its files are read, and model.sig is written beside them. Else REF:
-    weights in a registry, or an image or release that has some attached; nothing is read but the list, and the
-    signature refers to the weights' manifest. A signature by the same key of the same files is not made twice.
+    weights in a registry, or an image or release that has some attached; nothing is read but the list (of weights that
+    are a plain image all, since a layer's digest says nothing of its files), and the signature refers to the weights'
+    manifest. A signature by the same key of the same files is not made twice.
     """
     began, here = time.monotonic(), Path(target)
-    signer = options.signer(
-        key, "person", "builder", unsigned="no key is named, and there is no configuration that names one"
-    )
+    unsigned = "no key is named, and there is no configuration that names one"
+    signer = options.signer(key, "person", "builder", unsigned=unsigned, of_models=True)
     if here.is_dir():
         result = _sign_folder(options, here, signer, signature, follow_links, began)
     else:
@@ -77,12 +79,17 @@ def _sign_folder(
 
 def _sign_stored(options: Options, reference: str, signer: Signer, began: float) -> StageResult:
     from registry_pipelines.weights.oms.attached import sign_attached
+    from registry_pipelines.weights.oms.images import vouch_for_layers
     from registry_pipelines.weights.opening import open_weights
 
-    with named(options, [reference]) as locate:
+    with named(options, [reference]) as locate, options.progress() as progress:
         found = locate(reference)
         opened = open_weights(found.place, found.selector)
+        if opened.image is not None:
+            _check_image(opened, replace(options.engine(None), progress=progress))
         carrier, is_new = sign_attached(opened, signer)
+        if opened.image is not None:
+            is_new |= vouch_for_layers(opened.place, opened.descriptor, opened.image, signer)
     return StageResult(
         stage="weights",
         subject=str(opened),
@@ -94,8 +101,26 @@ def _sign_stored(options: Options, reference: str, signer: Signer, began: float)
     )
 
 
+def _check_image(opened: OpenedWeights, engine: Engine) -> None:
+    """Nobody signs that layers have files without having read them. Raises ContentError."""
+    from registry_pipelines.weights.verify import verify_stored
+
+    bad = [file for file in verify_stored(opened, engine=engine).files if file.state != "ok"]
+    if bad:
+        raise ContentError(
+            f"{bad[0].path}: {bad[0].state}, and so {count_text(len(bad), 'file')} of this image",
+            where=str(opened),
+            do="Push the weights again; nothing was signed",
+        )
+
+
 def believed_keys(options: Options, keys: Sequence[Path]) -> KeySet:
     """Whose signatures of weights count: of these files, else of the configuration. Raises InputError for nobody's."""
+    if keys:
+        from registry_pipelines.evidence.key_files import MODEL_CURVES
+        from registry_pipelines.evidence.keys import load_verifier
+
+        return load_verifier(keys, curves=MODEL_CURVES)
     verifier = options.believed(keys)
     if verifier is None:
         none = "no key of the configuration is here" if options.find_config() else "no key is named"

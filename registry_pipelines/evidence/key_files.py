@@ -12,13 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.cosign_key import PEM_TYPES, decrypt_cosign_key
 from registry_pipelines.pem import Block, read_blocks
 from registry_pipelines.progress import count_text
+
+Curves = tuple[type[ec.EllipticCurve], ...]
+P256: Curves = (ec.SECP256R1,)
+MODEL_CURVES: Curves = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+"""Of keys that sign models (OMS 1.0, as Sigstore's protobuf-specs have them)."""
 
 _PARAMETERS = "EC PARAMETERS"
 _PRIVATE = ("PRIVATE KEY", "ENCRYPTED PRIVATE KEY", "EC PRIVATE KEY", "RSA PRIVATE KEY", *PEM_TYPES)
@@ -47,7 +52,12 @@ _NAMES = {
 }
 
 
-def read_public_keys(raw: bytes, *, where: str) -> list[ec.EllipticCurvePublicKey]:
+def signs_by(key: ec.EllipticCurvePublicKey) -> ec.ECDSA:
+    """The algorithm of a curve's signatures: its hash is as long as its numbers."""
+    return ec.ECDSA({384: hashes.SHA384(), 521: hashes.SHA512()}.get(key.curve.key_size, hashes.SHA256()))
+
+
+def read_public_keys(raw: bytes, *, where: str, curves: Curves = P256) -> list[ec.EllipticCurvePublicKey]:
     """Every public key of a file; a file with anything else in it than public keys and comments is refused, so that
     none is left out unsaid. Raises InputError."""
     blocks = [block for block in _blocks(raw, where) if block.label != _PARAMETERS]
@@ -60,10 +70,10 @@ def read_public_keys(raw: bytes, *, where: str) -> list[ec.EllipticCurvePublicKe
             )
     if not blocks:
         raise InputError("this is not a PEM public key: " + _no_block(raw), where=where, do="Give the .pub file")
-    return [_public_key(block, where) for block in blocks]
+    return [_public_key(block, where, curves) for block in blocks]
 
 
-def _public_key(block: Block, where: str) -> ec.EllipticCurvePublicKey:
+def _public_key(block: Block, where: str, curves: Curves) -> ec.EllipticCurvePublicKey:
     if block.label == "RSA PUBLIC KEY":
         raise InputError("the public key is not an ECDSA P-256 key but RSA", where=where, do=_USE_P256)
     if block.label != "PUBLIC KEY":
@@ -75,16 +85,16 @@ def _public_key(block: Block, where: str) -> ec.EllipticCurvePublicKey:
         key = serialization.load_der_public_key(block.content)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise _unreadable("public", str(block), error, where) from error
-    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, curves):
         raise InputError(f"the public key is not an ECDSA P-256 key but {_kind(key)}", where=where, do=_USE_P256)
     return key
 
 
-def read_private_key(raw: bytes, password: str, *, where: str) -> ec.EllipticCurvePrivateKey:
-    """The one private key of a file, P-256; certificates and public keys beside it are of no use and stay unread. A
+def read_private_key(raw: bytes, password: str, *, where: str, curves: Curves = P256) -> ec.EllipticCurvePrivateKey:
+    """The one private key of a file, P-256 unless told; certificates and public keys beside it are of no use and stay unread. A
     password for a plain key is not needed. Raises InputError; its text holds neither the password nor the key."""
     key = read_any_private_key(raw, password, where=where)
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP256R1):
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, curves):
         raise InputError(f"the private key is not an ECDSA P-256 key but {_kind(key)}", where=where, do=_USE_P256)
     return key
 

@@ -20,7 +20,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_pipelines.errors import InputError, KeyRefused, LocalError, SignatureInvalid
@@ -29,7 +29,7 @@ from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.dsse import verify_envelope
 from registry_pipelines.evidence.identity_rules import counts
-from registry_pipelines.evidence.key_files import read_private_key, read_public_keys
+from registry_pipelines.evidence.key_files import P256, Curves, read_private_key, read_public_keys, signs_by
 from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
 from registry_pipelines.evidence.model import Certified, Signer, key_name
 from registry_pipelines.evidence.predicates import APPROVAL_TYPE, Role, roles_for
@@ -41,11 +41,10 @@ if TYPE_CHECKING:  # certificates are read where identities are believed
     from registry_pipelines.oci.manifests import Descriptor
     from registry_pipelines.registry.protocol import Place
 
-MAX_SIGNATURE_BYTES = 128
-"""A DER signature of P-256 has at most 72 bytes."""
+MAX_SIGNATURE_BYTES = 160
+"""A DER signature of P-256 has at most 72 bytes, of P-521 139."""
 
 KeyForm = Literal["pkcs8", "cosign"]
-_ECDSA = ec.ECDSA(hashes.SHA256())
 
 
 class FileSigner:
@@ -68,7 +67,7 @@ class FileSigner:
 
     def sign(self, payload: bytes) -> bytes:
         """See Signer."""
-        return self._key.sign(payload, _ECDSA)
+        return self._key.sign(payload, signs_by(self._key.public_key()))
 
     def __repr__(self) -> str:
         return f"FileSigner({self._id})"
@@ -154,7 +153,7 @@ class KeySet:
         if len(signature) <= MAX_SIGNATURE_BYTES:
             for key_id, key in self._keys.items():
                 try:
-                    key.verify(signature, payload, _ECDSA)
+                    key.verify(signature, payload, signs_by(key))
                 except InvalidSignature:
                     continue
                 self._terms.check(key_id)
@@ -266,9 +265,9 @@ def generate_key(path: Path, *, password: str = "", form: KeyForm = "pkcs8") -> 
     return KeyFiles(path, public, key_id_of(key.public_key()))
 
 
-def load_signer(path: Path, password: str = "") -> FileSigner:
-    """Read a private key file. Raises InputError; its text holds neither the password nor the key."""
-    return FileSigner(read_private_key(read_key_file(path), password, where=str(path)))
+def load_signer(path: Path, password: str = "", *, curves: Curves = P256) -> FileSigner:
+    """Read a private key file. curves: of its key. Raises InputError; its text holds neither the password nor the key."""
+    return FileSigner(read_private_key(read_key_file(path), password, where=str(path), curves=curves))
 
 
 def load_verifier(
@@ -279,12 +278,13 @@ def load_verifier(
     revoked: Path | None = None,
     attestors: Mapping[str, AttestorFiles] = MappingProxyType({}),
     keyless: Keyless | None = None,
+    curves: Curves = P256,
 ) -> KeySet:
     """Read public key files; a file may hold several keys, and all of them are believed. paths and roles: as in
     KeySet. until: the last day (UTC) on which the keys of some of these files are believed. revoked: a list of revoked
     keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. attestors: by name. keyless: identities that
-    are believed beside keys. Raises InputError."""
-    general, own = _all_keys(paths), {role: _all_keys(files) for role, files in roles.items()}
+    are believed beside keys. curves: of the keys of ``paths``. Raises InputError."""
+    general, own = _all_keys(paths, curves), {role: _all_keys(files) for role, files in roles.items()}
     known = {name: _attestor(name, files) for name, files in attestors.items()}
     return KeySet(general, own, load_terms(until, revoked), Attestors(known), keyless)
 
@@ -332,12 +332,12 @@ def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
-def _public_keys(path: Path) -> PublicKeys:
-    return read_public_keys(read_key_file(path), where=str(path))
+def _public_keys(path: Path, curves: Curves = P256) -> PublicKeys:
+    return read_public_keys(read_key_file(path), where=str(path), curves=curves)
 
 
-def _all_keys(paths: Sequence[Path]) -> PublicKeys:
-    return [key for path in paths for key in _public_keys(path)]
+def _all_keys(paths: Sequence[Path], curves: Curves = P256) -> PublicKeys:
+    return [key for path in paths for key in _public_keys(path, curves)]
 
 
 def read_key_file(path: Path) -> bytes:

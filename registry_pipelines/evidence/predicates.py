@@ -53,6 +53,9 @@ SIGNATURE_TYPE = "https://sigstore.dev/cosign/sign/v1"
 OMS_TYPE = "https://model_signing/signature/v1.0"
 """That the files of a model are ours: OpenSSF Model Signing 1.0. Its subject is no manifest, but all files together."""
 
+WEIGHTS_IMAGE_TYPE = "urn:registry-pipelines:weights-image:v1"
+"""That the layers of weights which are a plain image have the files that its config lists."""
+
 OPENVEX_TYPE = "https://openvex.dev/ns/v0.2.0"
 """That a vulnerability matters in an image, or does not (OpenVEX). Whoever says so lets a finding pass."""
 OPENVEX_TYPES = (OPENVEX_TYPE, "https://openvex.dev/ns")
@@ -125,6 +128,7 @@ _BELIEVED: Mapping[str, tuple[Role, ...]] = {
     WHEELS_TYPE: ("builder",),
     SIGNATURE_TYPE: ("person",),
     OMS_TYPE: ("person", "builder"),
+    WEIGHTS_IMAGE_TYPE: ("person", "builder"),
     **dict.fromkeys(OPENVEX_TYPES, ("person",)),
     VERDICT_TYPE: ("promoter",),
     PROMOTION_TYPE: ("promoter", "person"),

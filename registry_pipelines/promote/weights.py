@@ -19,6 +19,7 @@ from registry_pipelines.threads import Pool
 from registry_pipelines.weights.formats import HEAD_BYTES, kind_of
 from registry_pipelines.weights.model import WeightFile, is_weights
 from registry_pipelines.weights.oms.attached import WeightSignature, read_signatures
+from registry_pipelines.weights.oms.images import unvouched
 from registry_pipelines.weights.opening import OpenedWeights, open_weights
 
 WEIGHTS_FORM = "weights:manifest"
@@ -78,10 +79,12 @@ def _judged(place: Place, digest: Digest, verifier: Verifier, rules: WeightRules
         denied = _denied(opened, rules.deny) if rules.deny else ()
     except (ContentError, InputError, NotFound) as error:
         return JudgedWeights(digest, problem=error.what)
+    # Of a plain image nobody knows what its layers have but who read them.
+    hidden = unvouched(place, digest, opened.image, verifier) if opened.image and (rules.signed or rules.deny) else ""
     if not rules.signed:
-        return JudgedWeights(digest, denied=denied)
+        return JudgedWeights(digest, problem=hidden, denied=denied)
     found = read_signatures(place, digest, opened.weights, verifier)
-    return JudgedWeights(digest, signatures=found.of_all, unsigned=found.problem_of_all, denied=denied)
+    return JudgedWeights(digest, signatures=found.of_all, unsigned=found.problem_of_all or hidden, denied=denied)
 
 
 def _denied(opened: OpenedWeights, deny: Sequence[DeniedWeights]) -> tuple[tuple[str, str], ...]:
@@ -106,7 +109,7 @@ def _head(opened: OpenedWeights, file: WeightFile) -> bytes:
     wanted, read = min(HEAD_BYTES, file.size), bytearray()
     if not wanted:
         return b""
-    buffer, place = memoryview(bytearray(wanted)), opened.place
+    buffer, place = memoryview(bytearray(wanted)), opened.content
     with place.registry.open_blob(place.repository, file.digest, start=0, stop=wanted) as reader:
         while len(read) < wanted and (count := reader.readinto(buffer[: wanted - len(read)])):
             read += buffer[:count]

@@ -1,14 +1,18 @@
-"""Uploads by parts that outlive the process which began them: multipart uploads of S3 and what speaks it.
+"""Uploads by parts that outlive the process which began them: multipart uploads of S3 and what speaks it, Google's
+storage among it.
 
 ``obstore`` uploads by parts, too, but gives up an upload when its process ends, and has no call to go on with one. So
 these few calls go through boto3. Source: S3's API reference (CreateMultipartUpload, UploadPart, ListParts,
-CompleteMultipartUpload, AbortMultipartUpload).
+CompleteMultipartUpload, AbortMultipartUpload). Google's XML API has the same calls (its reference, "XML API multipart
+uploads") and takes its own tokens for them in place of signatures.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +32,12 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 
+GOOGLE = "https://storage.googleapis.com"
+_GOOGLE_SCOPE = "https://www.googleapis.com/auth/devstorage.read_write"
+_GOOGLE_FILES = ("GOOGLE_SERVICE_ACCOUNT", "GOOGLE_SERVICE_ACCOUNT_PATH")
+"""Where obstore looks for an account's file before it takes the application default one."""
 MOST_PARTS = 10_000
-"""S3 takes no more of one object."""
+"""S3 and Google take no more of one object."""
 CONNECT_S = 20
 READ_S = 60
 """Of one request, without a byte."""
@@ -127,15 +135,22 @@ class PartUploads:
 
 
 def part_uploads(address: str, *, region: str = "", endpoint: str = "", aws_profile: str = "") -> PartUploads | None:
-    """Uploads by parts to ``s3://BUCKET/PREFIX``; None for any other store, and where boto3 is not installed.
+    """Uploads by parts to ``s3://BUCKET/PREFIX`` or ``gs://BUCKET/PREFIX``; None for any other store, and where boto3
+    (for Google's google-auth, too) is not installed, or there are no credentials of Google's.
 
     The other arguments are those of :func:`~registry_pipelines.stores.store.open_store`. Nothing is asked yet. Raises
     InputError for a profile that there is none of.
     """
     parts = urlsplit(address)
-    if parts.scheme != "s3" or find_spec("boto3") is None:
+    if parts.scheme not in ("s3", "gs") or find_spec("boto3") is None:
         return None
+    token: _GoogleToken | None = None
+    if parts.scheme == "gs":
+        region, endpoint = "auto", endpoint or GOOGLE
+        if endpoint.startswith("https://") and (token := _google_token()) is None:
+            return None
     import boto3
+    from botocore import UNSIGNED
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
 
@@ -143,6 +158,7 @@ def part_uploads(address: str, *, region: str = "", endpoint: str = "", aws_prof
         connect_timeout=CONNECT_S,
         read_timeout=READ_S,
         retries={"mode": "standard", "total_max_attempts": TRIES},
+        signature_version=UNSIGNED if parts.scheme == "gs" else None,
         s3={"addressing_style": "path"} if endpoint else {},
         request_checksum_calculation="when_required",  # stores that are not AWS refuse what they do not know
         response_checksum_validation="when_required",
@@ -152,7 +168,47 @@ def part_uploads(address: str, *, region: str = "", endpoint: str = "", aws_prof
         client = session.client("s3", endpoint_url=endpoint or None, config=config)
     except (BotoCoreError, ValueError) as error:
         raise InputError(f"the store cannot be opened: {error}", where=address) from error
+    if token is not None:
+        client.meta.events.register("before-call.s3", token.put)
     return PartUploads(client, parts.netloc, parts.path.strip("/"))
+
+
+class _GoogleToken:
+    """Puts a token of google-auth's into each request; for many threads."""
+
+    def __init__(self, credentials: Any) -> None:
+        self._credentials, self._lock = credentials, threading.Lock()
+
+    def put(self, params: dict[str, Any], **_: object) -> None:
+        """As boto3 calls it before a request. Raises Unauthorized."""
+        from google.auth.exceptions import GoogleAuthError
+        from google.auth.transport.requests import Request
+
+        with self._lock:
+            try:
+                if not self._credentials.valid:
+                    self._credentials.refresh(Request())
+            except GoogleAuthError as error:
+                raise Unauthorized(f"Google gives no token: {_said(error)}", where=GOOGLE) from error
+            params["headers"]["Authorization"] = f"Bearer {self._credentials.token}"
+
+
+def _google_token() -> _GoogleToken | None:
+    """Of the account that obstore takes, too: the one that the environment names, else the application default one."""
+    if find_spec("google") is None or find_spec("google.auth") is None:
+        return None
+    import google.auth
+    from google.auth.exceptions import GoogleAuthError
+
+    named = next(filter(None, map(os.environ.get, _GOOGLE_FILES)), None)
+    try:
+        if named:
+            credentials, _ = google.auth.load_credentials_from_file(named, scopes=[_GOOGLE_SCOPE])
+        else:
+            credentials, _ = google.auth.default(scopes=[_GOOGLE_SCOPE])
+    except (GoogleAuthError, OSError, ValueError):
+        return None
+    return _GoogleToken(credentials)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from registry_pipelines.oci.files import local_errors
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
 
+    from registry_pipelines.stores.blocks import BlockUploads
     from registry_pipelines.stores.parts import PartUploads
 
 PART_BYTES = 8 << 20
@@ -98,7 +99,7 @@ class StoreReader:
         """See Readable. Raises Unavailable: the store ended early."""
         if not self._left or not len(buffer):
             return 0
-        with _errors(self._where):
+        with store_errors(self._where):
             count: int = self._source.readinto(buffer[: self._left])  # type: ignore[union-attr]
         if not count:
             raise Unavailable("the store's answer ended early", where=self._where)
@@ -152,7 +153,7 @@ class ObjectStore:
     """
 
     def __init__(
-        self, client: Client, name: str, folder: Path | None = None, *, parts: PartUploads | None = None
+        self, client: Client, name: str, folder: Path | None = None, *, parts: PartUploads | BlockUploads | None = None
     ) -> None:
         """name: the address, without secrets; for people. folder: of a store that is one, where a part of a key without
         objects may be left behind. parts: see ``parts``."""
@@ -172,7 +173,7 @@ class ObjectStore:
         import obstore
 
         try:
-            with _errors(self._at(key)):
+            with store_errors(self._at(key)):
                 found = obstore.head(self._client, key)
         except NotFound:
             return None
@@ -218,7 +219,7 @@ class ObjectStore:
         from obstore.exceptions import BaseError
 
         where = self._at(key)
-        with _errors(where):
+        with store_errors(where):
             try:
                 found = obstore.get(self._client, key, options=options)
             except BaseError as error:
@@ -231,7 +232,7 @@ class ObjectStore:
 
     def _open_file(self, path: Path, start: int, stop: int | None) -> StoreReader:
         """Without obstore's copies: half the processor time of a large file."""
-        with _errors(str(path)):
+        with store_errors(str(path)):
             file = path.open("rb", buffering=0)
             size = os.fstat(file.fileno()).st_size
             file.seek(start)
@@ -241,7 +242,7 @@ class ObjectStore:
         """Put a small object there, in place of the one before."""
         import obstore
 
-        with _errors(self._at(key)):
+        with store_errors(self._at(key)):
             obstore.put(self._client, key, content, use_multipart=False)
 
     def write_new(self, key: str, content: bytes) -> bool:
@@ -249,7 +250,7 @@ class ObjectStore:
         import obstore
         from obstore.exceptions import AlreadyExistsError
 
-        with _errors(self._at(key)):
+        with store_errors(self._at(key)):
             try:
                 obstore.put(self._client, key, content, mode="create", use_multipart=False)
             except AlreadyExistsError:
@@ -263,7 +264,7 @@ class ObjectStore:
 
         part = max(PART_BYTES, -(-size // MOST_PARTS))
         try:
-            with _errors(self._at(key)):
+            with store_errors(self._at(key)):
                 obstore.put(self._client, key, iter(pieces), chunk_size=part, max_concurrency=PARTS_AT_ONCE)
         except Unavailable as error:
             # Azure drops all other parts of an object when one upload of it ends: whoever comes second is refused.
@@ -274,7 +275,7 @@ class ObjectStore:
         """All objects whose keys begin with the parts of ``prefix``, page by page."""
         import obstore
 
-        with _errors(self._at(prefix)):
+        with store_errors(self._at(prefix)):
             for page in obstore.list(self._client, prefix or None):
                 yield from (Stored(str(each["path"]), int(each["size"]), each["last_modified"]) for each in page)
 
@@ -282,7 +283,7 @@ class ObjectStore:
         """The keys' parts that come right behind ``prefix`` and have more behind them."""
         import obstore
 
-        with _errors(self._at(prefix)):
+        with store_errors(self._at(prefix)):
             found = obstore.list_with_delimiter(self._client, prefix or None)
         names = [str(each).rpartition("/")[2] for each in found["common_prefixes"]]
         if self._folder is None:
@@ -294,7 +295,7 @@ class ObjectStore:
         import obstore
 
         try:
-            with _errors(self._at(key)):
+            with store_errors(self._at(key)):
                 obstore.delete(self._client, key)
         except NotFound:
             return
@@ -304,7 +305,7 @@ class ObjectStore:
         import obstore
 
         if keys:
-            with _errors(self._at(keys[0])):
+            with store_errors(self._at(keys[0])):
                 obstore.delete(self._client, list(keys))
 
     def copy(self, key: str, to: str) -> None:
@@ -312,7 +313,7 @@ class ObjectStore:
         S3 for more than 5 GB."""
         import obstore
 
-        with _errors(self._at(key)):
+        with store_errors(self._at(key)):
             obstore.copy(self._client, key, to)
 
     def drop_torn(self, before: datetime, *, dry_run: bool = False) -> list[int]:
@@ -320,7 +321,7 @@ class ObjectStore:
         ``before``; the bytes of each. No list has them, and no other store shows what is not whole."""
         found = []
         for path in self._folder.rglob("*#*") if self._folder is not None else ():
-            with _errors(str(path)), suppress(FileNotFoundError):  # the upload ended meanwhile
+            with store_errors(str(path)), suppress(FileNotFoundError):  # the upload ended meanwhile
                 facts = path.stat()
                 if not _TORN.search(path.name) or facts.st_mtime >= before.timestamp():
                     continue
@@ -366,7 +367,7 @@ def open_store(
         with local_errors(folder):
             return ObjectStore(LocalStore(folder, mkdir=True), str(folder), folder)
     parts = urlsplit(address)
-    scheme, by_parts = parts.scheme, None
+    scheme = parts.scheme
     if scheme not in _SCHEMES or not parts.netloc or parts.query or parts.username or parts.fragment:
         known = ", ".join(f"{each}://NAME/PREFIX" for each in _SCHEMES)
         raise InputError(f"{_plain(address)} is no object store", do=f"Write {known}, or a folder")
@@ -375,13 +376,9 @@ def open_store(
     if scheme == "s3":
         endpoint = endpoint or next(filter(None, map(os.environ.get, _ENDPOINTS)), None) or ""
         more = _of_s3(region, endpoint, aws_profile)
-        if lasting_uploads:
-            from registry_pipelines.stores.parts import part_uploads  # with boto3
-
-            by_parts = part_uploads(address, region=region, endpoint=endpoint, aws_profile=aws_profile)
     elif endpoint:
         more = {"base_url" if scheme == "gs" else "endpoint": endpoint}
-    with _errors(address):
+    with store_errors(address):
         try:
             client = from_url(
                 address,
@@ -391,6 +388,15 @@ def open_store(
             )
         except (BaseError, TypeError, ValueError) as error:
             raise InputError(f"the store cannot be opened: {_said(error)}", where=address) from error
+    by_parts: PartUploads | BlockUploads | None = None
+    if lasting_uploads and scheme == "az":
+        from registry_pipelines.stores.blocks import BlockUploads
+
+        by_parts = BlockUploads(client)
+    elif lasting_uploads:
+        from registry_pipelines.stores.parts import part_uploads  # with boto3
+
+        by_parts = part_uploads(address, region=region, endpoint=endpoint, aws_profile=aws_profile)
     return ObjectStore(client, address.rstrip("/"), parts=by_parts)
 
 
@@ -430,7 +436,7 @@ def _of_s3(region: str, endpoint: str, profile: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _errors(where: str) -> Iterator[None]:
+def store_errors(where: str) -> Iterator[None]:
     """What obstore raises as errors of ours. What our own code raises within, of pieces for instance, stays."""
     from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
@@ -472,4 +478,4 @@ def _plain(text: str) -> str:
     return _SECRET.sub(r"\1", text)
 
 
-__all__ = ["ObjectStore", "StoreReader", "Stored", "need_stores", "open_store"]
+__all__ = ["ObjectStore", "StoreReader", "Stored", "need_stores", "open_store", "store_errors"]

@@ -150,7 +150,7 @@ class Uploads:
             errors.append(outcome)
             self.stop()
 
-    def produce(self, name: str, produce: Produce) -> Descriptor:
+    def produce(self, name: str, produce: Produce, *, resumed: Callable[[int], None] | None = None) -> Descriptor:
         """Make a blob and store it. See :func:`~registry_pipelines.transfer.blob.produced.produce_blob`."""
 
         def guarded(write: Write) -> Descriptor:
@@ -160,7 +160,7 @@ class Uploads:
 
             return produce(checked)
 
-        return produce_blob(self.target, name, guarded, self._recording())
+        return produce_blob(self.target, name, guarded, self._recording(), resumed=resumed)
 
     def _recording(self) -> BlobTools:
         """With the journal, which is opened when something is sent."""

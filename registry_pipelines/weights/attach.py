@@ -18,6 +18,7 @@ from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.uploads import Uploads, Wanted
 from registry_pipelines.weights.model import bare, is_weights
 from registry_pipelines.weights.oms.attached import carry_signatures
+from registry_pipelines.weights.oms.images import carry_vouching
 from registry_pipelines.weights.opening import OpenedWeights, attached_weights
 
 
@@ -46,7 +47,7 @@ def attach_weights(place: Place, reference: str, opened: OpenedWeights, *, engin
         raise InputError("these are weights, and an image is wanted", where=f"{place}:{reference}", do="Name the image")
     manifest = manifest_bytes(msgspec.structs.replace(opened.manifest, subject=bare(image.descriptor)))
     if manifest.digest in {each.digest for each in attached_weights(place, image.descriptor)}:
-        carried = carry_signatures(opened, place, manifest.descriptor)
+        carried = _carry(opened, place, manifest.descriptor)
         return AttachedWeights(manifest.descriptor, image.descriptor, carried > 0, Counter(), 0, carried)
     goal, source = engine.place(place), engine.place(opened.place)
     beside = (opened.place.repository,) if opened.place.registry.name == place.registry.name else ()
@@ -62,8 +63,16 @@ def attach_weights(place: Place, reference: str, opened: OpenedWeights, *, engin
         True,
         Counter(each.how for each in brought),
         sum(each.bytes_sent for each in brought),
-        carry_signatures(opened, place, manifest.descriptor),
+        _carry(opened, place, manifest.descriptor),
     )
+
+
+def _carry(opened: OpenedWeights, place: Place, subject: Descriptor) -> int:
+    """Attach what is signed of the weights to the manifest with the subject, too; how many are new."""
+    carried = carry_signatures(opened, place, subject)
+    if opened.image is not None:
+        carried += carry_vouching(opened.place, opened.descriptor.digest, opened.image, place, subject)
+    return carried
 
 
 __all__ = ["AttachedWeights", "attach_weights"]

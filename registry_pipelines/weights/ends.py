@@ -44,12 +44,15 @@ def _signature(folder: Path) -> bytes | None:
 
 
 def from_registry(opened: OpenedWeights) -> Source:
-    """Weights of a registry. Those that are attached to an image are the same set without it. Of several
-    signatures it is the first that fits. Raises InputError for
+    """Weights of a registry. Those that are attached to an image are the same set without it, and those that are a
+    plain image are the artifact of its files. Of several signatures it is the first that fits. Raises InputError for
     files in archives."""
     opened.need_raw()
-    manifest = manifest_bytes(msgspec.structs.replace(opened.manifest, subject=None))
-    return Source(opened.place, opened.weights, manifest, next(fitting_signatures(opened), None))
+    if opened.image is None:
+        manifest = manifest_bytes(msgspec.structs.replace(opened.manifest, subject=None))
+    else:
+        manifest = to_manifest(opened.weights)
+    return Source(opened.content, opened.weights, manifest, next(fitting_signatures(opened), None))
 
 
 def from_store(store: ObjectStore) -> Source:

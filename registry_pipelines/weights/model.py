@@ -36,6 +36,8 @@ FILE_PATH = "org.cncf.model.filepath"
 UNTESTED = "org.cncf.model.file.mediatype.untested"
 """``true``: what the file is was not recognised."""
 TITLE = "org.opencontainers.image.title"
+FORM, FORM_IMAGE = "registry-pipelines.weights.form", "image"
+"""Annotation of a manifest that is weights as a plain image; see ``image_form``."""
 
 MAX_FILES = 10_000
 """A row has some 350 bytes; a manifest may have 4 MiB."""
@@ -94,6 +96,12 @@ class WeightSet:
     def size(self) -> int:
         """Bytes of all files."""
         return sum(file.size for file in self.files)
+
+    @property
+    def format(self) -> str:
+        """What all weights among them are, as ``safetensors``; empty where they are of several formats or none."""
+        said = decode_json(self.config, ModelConfig, what="config of weights").config.get("format", "")
+        return said if isinstance(said, str) else ""
 
     @property
     def config_descriptor(self) -> Descriptor:
@@ -168,8 +176,15 @@ def bare(subject: Descriptor | None) -> Descriptor | None:
 
 
 def is_weights(content: Manifest | Index) -> bool:
-    """Whether a manifest is that of a model."""
-    return isinstance(content, Manifest) and ARTIFACT_TYPE in (content.artifact_type, content.kind)
+    """Whether a manifest is that of a model, as an artifact or as an image."""
+    return isinstance(content, Manifest) and (
+        ARTIFACT_TYPE in (content.artifact_type, content.kind) or is_image_form(content)
+    )
+
+
+def is_image_form(content: Manifest) -> bool:
+    """Whether a manifest says that it is weights as a plain image."""
+    return content.is_image and (content.annotations or {}).get(FORM) == FORM_IMAGE
 
 
 def from_manifest(content: Manifest | Index, config: bytes, *, where: str = "") -> WeightSet:
@@ -216,6 +231,7 @@ __all__ = [
     "WeightFile",
     "WeightSet",
     "from_manifest",
+    "is_image_form",
     "is_weights",
     "to_manifest",
     "weight_set",

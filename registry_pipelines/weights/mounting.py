@@ -58,6 +58,8 @@ class Wanted:
     name: str = "model"
     files: tuple[WeightFile, ...] = ()
     region: str = ""
+    is_image: bool = False
+    """The weights are a plain image, which every runtime mounts."""
 
     @property
     def size(self) -> int:
@@ -131,10 +133,13 @@ def _image_volume(wanted: Wanted) -> Snippet:
     notes = [
         "an API server before 1.35 drops volumes of kind image without a word, unless the gate ImageVolume is on; the "
         f"init container {GUARD} then keeps the pod from starting",
-        "CRI-O mounts artifacts; containerd mounts images alone: of weights as they are here it makes an empty folder, "
-        "without an error, at which the guard fails. There take the form init, or an image that has the files as "
-        "layers (FROM scratch, one COPY a file)",
     ]
+    if not wanted.is_image:
+        notes.append(
+            "CRI-O mounts artifacts; containerd mounts images alone: of this artifact it makes an empty folder, "
+            "without an error, at which the guard fails. For containerd have the weights as an image, too: "
+            "`registry-pipelines weights sync REF REF2 --form image`"
+        )
     if len(wanted.files) > MAX_GUARDED:
         notes.append(f"the guard looks for the {MAX_GUARDED} largest of {count_text(len(wanted.files), 'file')}")
     return Snippet((_pod(wanted, volume),), tuple(notes))

@@ -10,7 +10,15 @@ from registry_pipelines.evidence.referrers import open_referrers
 from registry_pipelines.oci.manifests import Descriptor, Manifest, ManifestBytes
 from registry_pipelines.registry.blobs import read_blob
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.weights.model import MAX_CONFIG_BYTES, WeightFile, WeightSet, from_manifest, is_weights
+from registry_pipelines.weights.image_form import ImageForm, read_image
+from registry_pipelines.weights.model import (
+    MAX_CONFIG_BYTES,
+    WeightFile,
+    WeightSet,
+    from_manifest,
+    is_image_form,
+    is_weights,
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +29,13 @@ class OpenedWeights:
     descriptor: Descriptor
     manifest: Manifest
     weights: WeightSet
+    image: ImageForm | None = None
+    """Of weights that are a plain image."""
+
+    @property
+    def content(self) -> Place:
+        """Where its files are read, by their digests."""
+        return self.place if self.image is None else self.image.place(self.place)
 
     def __str__(self) -> str:
         return f"{self.place}@{self.descriptor.digest}"
@@ -75,6 +90,9 @@ def _open(place: Place, stored: ManifestBytes) -> OpenedWeights:
     config = b""
     if isinstance(content, Manifest) and is_weights(content):
         config = read_blob(place, content.config, limit=MAX_CONFIG_BYTES)
+        if is_image_form(content):
+            image = read_image(content, config, where=where)
+            return OpenedWeights(place, stored.descriptor, content, image.weights, image)
     weights = from_manifest(content, config, where=where)
     assert isinstance(content, Manifest)  # noqa: S101  else it was refused
     return OpenedWeights(place, stored.descriptor, content, weights)

@@ -199,7 +199,7 @@ def _fetch(opened: OpenedWeights, staging: Path, missing: list[WeightFile], engi
     if not missing:
         return 0
     with engine.opened() as state, Pool(FILES_AT_ONCE, "pull") as pool:
-        reading = Reading(state, opened.place, engine)
+        reading = Reading(state, opened.content, engine)
         bring = partial(_bring, reading, staging, engine)
         futures = [pool.submit(bring, file) for file in sorted(missing, key=lambda file: -file.size)]
         errors = [error for future in futures if (error := future.exception()) is not None]

@@ -108,7 +108,7 @@ def _candidates(opened: OpenedWeights, files: Mapping[str, WeightFile], name: st
     """Files that may have it; known: takes the names that indexes have."""
     indexes = [file for file in opened.weights.files if file.path.endswith(".safetensors.index.json")]
     for index in indexes if len(files) > 1 else ():
-        raw = read_blob(opened.place, index.descriptor, limit=MAX_HEADER_BYTES)
+        raw = read_blob(opened.content, index.descriptor, limit=MAX_HEADER_BYTES)
         where = f"{opened} {index.path}"
         named = decode_json(raw, _Index, where=where, what="index of tensors").weight_map
         if name in named:
@@ -198,7 +198,7 @@ def _read(opened: OpenedWeights, file: WeightFile, start: int, stop: int) -> byt
 def _pieces(opened: OpenedWeights, file: WeightFile, start: int, stop: int) -> Iterator[memoryview]:
     """A range of a file, read on a few times where the connection breaks; each piece is overwritten by the next."""
     buffer, attempts = memoryview(bytearray(min(BUFFER_BYTES, max(stop - start, 1)))), 0
-    registry, repository = opened.place.registry, opened.place.repository
+    registry, repository = opened.content.registry, opened.content.repository
     while start < stop:
         try:
             with registry.open_blob(repository, file.digest, start=start, stop=stop) as reader:

@@ -47,15 +47,7 @@ def register_weights(source: Source, place: Place, tag: str, *, engine: Engine =
         changed = digest_at(goal, tag) != source.manifest.digest
         if changed:
             goal.registry.put_manifest(goal.repository, source.manifest, tag=tag)
-        if source.signature is not None and fits(source.signature, source.weights):
-            attach_once(
-                goal,
-                subject=source.manifest.descriptor,
-                artifact_type=SIGSTORE_BUNDLE,
-                content=source.signature,
-                media_type=SIGSTORE_BUNDLE,
-                annotations=ANNOTATIONS,
-            )
+        carry_one(source, goal, source.manifest.descriptor)
         state.cancel_abandoned([goal.registry])
     return RegisteredWeights(
         source.manifest.descriptor,
@@ -65,4 +57,17 @@ def register_weights(source: Source, place: Place, tag: str, *, engine: Engine =
     )
 
 
-__all__ = ["RegisteredWeights", "register_weights"]
+def carry_one(source: Source, goal: Place, subject: Descriptor) -> None:
+    """Attach the source's signature where it has one and it is about these files. Raises the RegistryError family."""
+    if source.signature is not None and fits(source.signature, source.weights):
+        attach_once(
+            goal,
+            subject=subject,
+            artifact_type=SIGSTORE_BUNDLE,
+            content=source.signature,
+            media_type=SIGSTORE_BUNDLE,
+            annotations=ANNOTATIONS,
+        )
+
+
+__all__ = ["RegisteredWeights", "carry_one", "register_weights"]

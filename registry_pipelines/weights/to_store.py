@@ -1,7 +1,7 @@
 """Put a set of weights into an object store, from wherever a transfer reads: a folder, a registry, another store.
 
 It is a copy like any other, with the store as its target: many files at once, parts ahead from the source, sent on as
-they come and never on a disk. S3 takes parts that outlive the process, so a killed run goes on within a file;
+they come and never on a disk. Clouds take parts that outlive the process, so a killed run goes on within a file;
 elsewhere it goes on behind the last whole file.
 
 The list comes last. Before the first file of another set is touched it goes away, and what stays of it is written
@@ -24,6 +24,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.blobs import checked_pieces
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Capabilities, Place, Readable, UploadSession
+from registry_pipelines.stores.blocks import BlockUploads
 from registry_pipelines.stores.parts import MOST_PARTS, PartUploads
 from registry_pipelines.stores.store import ObjectStore
 from registry_pipelines.transfer.blob.memory import PART_BYTES
@@ -254,9 +255,10 @@ class _Target(StoredFiles):
 
 
 class _TargetByParts(_Target):
-    """Implements UploadSessions, too: each chunk is a part of a multipart upload, which the journal remembers."""
+    """Implements UploadSessions, too: each chunk is a part of a multipart upload (of Azure's a block), which the journal
+    remembers."""
 
-    def __init__(self, store: ObjectStore, here: Mapping[str, Digest], parts: PartUploads) -> None:
+    def __init__(self, store: ObjectStore, here: Mapping[str, Digest], parts: PartUploads | BlockUploads) -> None:
         super().__init__(store, here)
         self._parts, self._begun, self._lock = parts, set[str](), threading.Lock()
 

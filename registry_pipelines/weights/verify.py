@@ -6,19 +6,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from registry_pipelines.errors import ContentError, InputError, NotFound
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.weights.hashing import LIST_FILE, STAGING_FOLDER, digest_of
+from registry_pipelines.weights.image_form import ImageForm
 from registry_pipelines.weights.in_store import StoredFiles
 from registry_pipelines.weights.listed import ListedFile, read_list
 from registry_pipelines.weights.model import WeightFile
 from registry_pipelines.weights.opening import OpenedWeights, distinct
 from registry_pipelines.weights.pull import files_below
 from registry_pipelines.weights.reading import FILES_AT_ONCE, Reading
+from registry_pipelines.weights.to_image import faults_of_image
 
 State = Literal["ok", "missing", "other content", "not listed"]
 
@@ -51,6 +53,8 @@ def verify_stored(opened: OpenedWeights, *, engine: Engine = PLAIN) -> VerifiedW
     """Read every file of a set in a registry or a store and hold it against its digest; all of them, whatever is found.
     A registry has files with one content once, a store has each. Raises the RegistryError family where one does not
     answer."""
+    if opened.image is not None:
+        return _image(opened, opened.image, engine)
     registry = opened.place.registry
     files = list(opened.weights.files) if isinstance(registry, StoredFiles) else distinct(opened.weights.files)
     with engine.opened() as state, Pool(FILES_AT_ONCE, "verify") as pool:
@@ -67,6 +71,18 @@ def verify_stored(opened: OpenedWeights, *, engine: Engine = PLAIN) -> VerifiedW
         for file in opened.weights.files
     )
     return VerifiedWeights(str(opened.descriptor.digest), rows, sum(file.size for file in files))
+
+
+def _image(opened: OpenedWeights, image: ImageForm, engine: Engine) -> VerifiedWeights:
+    """Whole layers are read: they must have the listed files and nothing else, for so a runtime unpacks them."""
+    layers = opened.manifest.layers
+    faults = faults_of_image(engine.place(opened.place), layers, image, engine.progress)
+    rows = tuple(
+        VerifiedFile(file.path, file.size, cast(State, faults.get(file.path, "ok"))) for file in opened.weights.files
+    )
+    return VerifiedWeights(
+        str(opened.descriptor.digest), rows, sum({each.digest: each.size for each in layers}.values())
+    )
 
 
 def _stored(reading: Reading, engine: Engine, file: WeightFile) -> State:

@@ -51,6 +51,7 @@ _MESSAGES = {
         ("host_path", 2, "string"),
         ("readonly", 3, "bool"),
         ("propagation", 5, "int32"),
+        ("image", 9, f"{_P}ImageSpec"),
     ),
     "LinuxContainerSecurityContext": (
         ("privileged", 2, "bool"),

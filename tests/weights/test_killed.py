@@ -15,9 +15,12 @@ import pytest
 
 from registry_pipelines.errors import NotFound
 from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
 from registry_pipelines.weights.reading import FILES_AT_ONCE
+from tests.anatomy.baked_images import safetensors
 from tests.doubles.link import Link
+from tests.scan.images import push_image
 from tests.weights.conftest import done, files_of, noise
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "weights"]
@@ -124,6 +127,34 @@ def test_a_pull_goes_on_and_the_folder_is_as_it_was_before(
     assert again < kills * step
     assert files_of(node) == files_of(folder)
     assert (node / "weights.json").exists()
+
+
+@pytest.mark.peer("docker-registry")
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("size", "kills"),
+    [
+        ([2_000_000, 30_000_000], [1_000_000, 20_000_000]),
+        pytest.param([300_000_000] * 3, [5 << 26, 10 << 26], marks=LONG),
+    ],
+    ids=["small", "large"],
+)
+def test_weights_come_out_of_a_layer_and_nothing_is_sent_twice(
+    runs: Runs, docker_address: str, address: str, tmp_path: Path, size: list[int], kills: list[int]
+) -> None:
+    """One layer, compressed as a whole: the second run reads it from its beginning, and sends what the target lacks."""
+    content = {f"m/{number}.safetensors": safetensors(each, seed=number) for number, each in enumerate(size)}
+    push_image(Place(DistributionRegistry(address), "app"), [content], tag="1")
+    words = ("out", f"{address}/app:1", "--to", f"{runs.link.address}/m:1")
+    for kill in kills:
+        runs.killed("up", kill, *words)
+        with pytest.raises(NotFound):
+            DistributionRegistry(docker_address).resolve("m", "1")
+    runs.end(*words)
+    whole = sum(map(len, content.values()))
+    assert runs.link.up - whole <= len(kills) * 2 * PART_BYTES + (len(kills) + 1) * OVERHEAD_BYTES
+    done("pull", f"{docker_address}/m:1", "--to", tmp_path / "back")
+    assert files_of(tmp_path / "back") == {name.removeprefix("m/"): each for name, each in content.items()}
 
 
 @pytest.mark.peer("docker-registry")

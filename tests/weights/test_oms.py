@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.cli import main
 from registry_pipelines.errors import InputError, SignatureInvalid
 from registry_pipelines.evidence.bundles import write_bundle
 from registry_pipelines.evidence.dsse import sign_envelope
@@ -347,15 +349,29 @@ def test_no_bytes_do_more_than_be_refused(raw: bytes) -> None:
 _KEY = ec.derive_private_key(7, ec.SECP256R1())
 
 
-def test_what_is_not_supported_says_so(model: Path, tmp_path: Path, keys: Any) -> None:
-    """Keys are P-256 here; the specification has P-384 and P-521, too."""
-    private = ec.generate_private_key(ec.SECP384R1())
-    public = private.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
-    (tmp_path / "k384.pub").write_bytes(public)
-    with pytest.raises(InputError, match="not an ECDSA P-256 key but ECDSA secp384r1"):
-        load_verifier([tmp_path / "k384.pub"])
+@pytest.mark.parametrize("curve", [ec.SECP384R1(), ec.SECP521R1()], ids=lambda curve: curve.name)
+def test_keys_of_other_curves_sign_models(model: Path, tmp_path: Path, curve: ec.EllipticCurve) -> None:
+    """By `--key` alone: all else is signed and believed with P-256."""
+    key, public = tmp_path / "key.pem", tmp_path / "key.pub"
+    private = ec.generate_private_key(curve)
+    form = serialization.PrivateFormat.PKCS8
+    key.write_bytes(private.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    public.write_bytes(public_pem(private.public_key()))
+    oracle = ModelSigning(key, public)
+    oracle.sign(model)
+    ran = CliRunner().invoke(main, ["weights", "verify", str(model), "--signed", "--key", str(public)])
+    assert ran.exit_code == 0, ran.output
+    ran = CliRunner().invoke(main, ["weights", "sign", str(model), "--key", str(key)])
+    assert ran.exit_code == 0, ran.output
+    oracle.verify(model)
+    (model / "a.txt").write_text("changed")
+    ran = CliRunner().invoke(main, ["weights", "verify", str(model), "--signed", "--key", str(public)])
+    assert ran.exit_code == 3
+    with pytest.raises(InputError, match=f"not an ECDSA P-256 key but ECDSA {curve.name}"):
+        load_verifier([public])
+
+
+def test_what_is_not_signed_says_so(model: Path, keys: Any) -> None:
     with pytest.raises(SignatureInvalid, match="there is no signature"):
         verify_folder(model, load_verifier([keys.public]))
 

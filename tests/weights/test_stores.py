@@ -138,30 +138,32 @@ def test_a_file_under_another_name_is_copied_there(stores: Stores, model: Callab
     assert (found["facts"]["mounted"], found["bytes_moved"], stores.s3.calls["copy"]) == (1, 0, 1)
 
 
-def test_a_push_that_was_killed_goes_on_within_a_file(stores: Stores, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["s3", "gs"])
+def test_a_push_that_was_killed_goes_on_within_a_file(stores: Stores, tmp_path: Path, scheme: str) -> None:
+    side: Files = getattr(stores, scheme)
     folder = tmp_path / "m"
     folder.mkdir()
     (folder / "a.gguf").write_bytes(b"GGUF" + noise(1000))
     (folder / "large.gguf").write_bytes(b"GGUF" + noise(1_000_000) * 60)
-    stores.s3.die_after = 4
-    process = subprocess.Popen([*COMMAND, "push", str(folder), "s3://models/x", "--quiet"], cwd=tmp_path)
+    side.die_after = 4
+    process = subprocess.Popen([*COMMAND, "push", str(folder), f"{scheme}://models/x", "--quiet"], cwd=tmp_path)
     until = time.monotonic() + patient(30)
-    while stores.s3.calls["part"] < 4 and time.monotonic() < until:
+    while side.calls["part"] < 4 and time.monotonic() < until:
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
 
-    seen = call("ls", "s3://models/x")
+    seen = call("ls", f"{scheme}://models/x")
     assert seen.exit_code == 4
     assert "not whole" in seen.output
-    assert "weights.json" not in stores.objects("x")
-    stores.s3.die_after = None
-    before = stores.s3.calls["part"]
-    found = done("push", folder, "s3://models/x")
-    assert stores.s3.calls["part"] - before == -(-60_000_004 // PART_BYTES) - before
+    assert "weights.json" not in {key.removeprefix("x/") for key in side.objects("models")}
+    side.die_after = None
+    before = side.calls["part"]
+    found = done("push", folder, f"{scheme}://models/x")
+    assert side.calls["part"] - before == -(-60_000_004 // PART_BYTES) - before
     assert found["bytes_moved"] <= 60_000_004 - before * PART_BYTES + 1004
-    assert stores.read("x/large.gguf") == (folder / "large.gguf").read_bytes()
-    assert stores.objects("x") == {"a.gguf", "large.gguf", *WHOLE}
+    assert side.read("models", "x/large.gguf") == (folder / "large.gguf").read_bytes()
+    assert {key.removeprefix("x/") for key in side.objects("models")} == {"a.gguf", "large.gguf", *WHOLE}
 
 
 def test_parts_that_an_earlier_run_sent_wrong_are_noticed(stores: Stores, tmp_path: Path) -> None:

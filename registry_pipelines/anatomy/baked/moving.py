@@ -1,8 +1,10 @@
 """Bring weights out of an image's layers: each file streamed from the layer to a registry or a folder.
 
 Nothing is unpacked and nothing but what a folder is to have touches the disk; a layer is read once, to its end, and
-both its digests are right before anything names what came of it. Files of layers that were finished are not sent or
-written again by a second run, which remembers their digests; a layer that was under way is read from its beginning.
+both its digests are right before anything names what came of it. A second run remembers the digests of what the first
+one took. Files of layers that were finished are passed over with their layers. A layer that was under way is read from
+its beginning, since its digest is of all of it; but what its target has of it is not sent or written again: whole
+files, and in a registry the parts of the one that was on its way.
 """
 
 from __future__ import annotations
@@ -74,8 +76,9 @@ class _Goal(Protocol):
         """Whether it has a file whose content is known from before."""
         ...
 
-    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]]) -> _Known:
-        """Take a file that passes now. again: its content once more, from its beginning."""
+    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]], *, key: str) -> _Known:
+        """Take a file that passes now. again: its content once more, from its beginning. key: another name for the very
+        same bytes."""
         ...
 
 
@@ -196,10 +199,12 @@ class _Layer:
         self._place, self._files, self._progress = place, files, progress
         self._layer, self._diff_id = image.layers[number - 1]
         self._note = state / "weights" / "baked" / f"{self._layer.digest.hex}.json"
+        self._aside = self._note.with_suffix(".part.json")
+        """The same of a layer that is not read to its end, whose digest therefore says nothing yet."""
 
     def move(self, goal: _Goal) -> dict[str, _Known]:
         """By name, all of them."""
-        remembered = self._remembered()
+        remembered, taken = _remembered(self._note), _remembered(self._aside)
         there = {
             name: remembered[each.path]
             for name, each in self._files.items()
@@ -230,13 +235,34 @@ class _Layer:
                             where=f"{self._place}@{self._layer.digest}",
                             do="Bring the others out by --path, and this one from a container",
                         )
-                    moved[name] = goal.take(name, entry, partial(self._again, entry.position))
+                    known = taken.get(left[name].path)
+                    if known and goal.has(name, known):
+                        moved[name] = self._passed(name, entry, known)
+                        continue
+                    key = f"{self._layer.digest} {left[name].path}"
+                    moved[name] = goal.take(name, entry, partial(self._again, entry.position), key=key)
+                    taken[left[name].path] = moved[name]
+                    _remember(self._aside, taken)
             walk.finish()
         self._progress.end(task)
         if missing := sorted(left.keys() - moved.keys()):
             raise ContentError(f"{missing[0]} is not in this layer", where=f"{self._place}@{self._layer.digest}")
-        self._remember(remembered | {left[name].path: known for name, known in moved.items()})
+        _remember(self._note, remembered | {left[name].path: known for name, known in moved.items()})
+        with local_errors(self._aside):
+            self._aside.unlink(missing_ok=True)
         return there | moved
+
+    def _passed(self, name: str, entry: Entry, known: _Known) -> _Known:
+        """What the target has of an earlier run, held against what passes now. Raises ContentError."""
+        if _pass(entry.pieces(), lambda _: None) != known:
+            with local_errors(self._aside):
+                self._aside.unlink(missing_ok=True)
+            raise ContentError(
+                f"{name} has other bytes now than when it was taken before; one of the two was damaged on its way",
+                where=f"{self._place}@{self._layer.digest}",
+                do="Run it again: all of this layer is taken anew",
+            )
+        return known
 
     def _again(self, position: int) -> Iterator[memoryview]:
         """The content that begins there in the tar, once more, in a stream of its own. It is read to its end, since the
@@ -254,15 +280,17 @@ class _Layer:
                     yield from entry.pieces()
             walk.finish()
 
-    def _remembered(self) -> dict[str, _Known]:
-        with suppress(OSError, ManifestInvalid):
-            return decode_json(self._note.read_bytes(), dict[str, _Known])
-        return {}
 
-    def _remember(self, known: Mapping[str, _Known]) -> None:
-        with local_errors(self._note):
-            self._note.parent.mkdir(parents=True, exist_ok=True)
-            write_file(self._note, encode_json(dict(known)))
+def _remembered(note: Path) -> dict[str, _Known]:
+    with suppress(OSError, ManifestInvalid):
+        return decode_json(note.read_bytes(), dict[str, _Known])
+    return {}
+
+
+def _remember(note: Path, known: Mapping[str, _Known]) -> None:
+    with local_errors(note):
+        note.parent.mkdir(parents=True, exist_ok=True)
+        write_file(note, encode_json(dict(known)))
 
 
 def _shown(path: str) -> str:
@@ -303,17 +331,20 @@ class _ToRegistry:
     def has(self, name: str, known: _Known) -> bool:
         return self._uploads.find(known.digest, known.size) is not None
 
-    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]]) -> _Known:
+    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]], *, key: str) -> _Known:
         came: list[_Known] = []
+        there: list[int] = [0]
         pieces = [entry.pieces]
 
         def produce(write: Write) -> Descriptor:
             # A registry that lost the session gets the file anew: bytes of it have passed, so the layer is read again.
+            if not pieces:
+                there.append(0)
             came.append(_pass(pieces.pop()() if pieces else again(), write))
             return Descriptor(media_type="application/octet-stream", digest=came[-1].digest, size=came[-1].size)
 
-        self._uploads.produce(name, produce)
-        self.sent += came[-1].size
+        self._uploads.produce(f"weights {key}", produce, resumed=there.append)
+        self.sent += came[-1].size - there[-1]
         return came[-1]
 
 
@@ -328,7 +359,7 @@ class _ToFolder:
         path = self._folder / name
         return path.is_file() and path.stat().st_size == known.size and digest_of(path) == known.digest
 
-    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]]) -> _Known:
+    def take(self, name: str, entry: Entry, again: Callable[[], Iterator[memoryview]], *, key: str) -> _Known:
         path = self._folder / name
         with local_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,8 +6,9 @@ the disk. Where a registry takes no chunks (Artifact Registry, layout folders), 
 file, from which it is sent in one piece.
 
 A part that fails is sent again as long as there is patience. What is lost with its session is made anew, once: then
-the file has it. What a killed process left is of no use, since nobody knows which blob it would have become; whoever
-makes the same one cancels it.
+the file has it. What a killed process left is of no use, since nobody knows which blob it would have become, and
+whoever makes the same one cancels it; unless its maker says that the same bytes come under the same name: then they are
+made again, and sent behind those that the registry has. The closing request's digest says whether they were the same.
 """
 
 from __future__ import annotations
@@ -49,16 +50,20 @@ Produce = Callable[[Write], Descriptor]
 _T = TypeVar("_T")
 
 
-def produce_blob(target: Place, name: str, produce: Produce, tools: BlobTools) -> Descriptor:
+def produce_blob(
+    target: Place, name: str, produce: Produce, tools: BlobTools, *, resumed: Callable[[int], None] | None = None
+) -> Descriptor:
     """Make a blob and store it at a target.
 
-    name: by which whoever makes it in another process finds what this one left. Raises what ``produce`` raises, and
-    the RegistryError, ContentError and LocalError families; then nothing stays open at the registry.
+    name: by which whoever makes it in another process finds what this one left. resumed: the same name always means the
+    same bytes, so an upload that another process left is gone on with; is told how many bytes of it are there. Raises
+    what ``produce`` raises, and the RegistryError, ContentError and LocalError families; then nothing stays open at the
+    registry, unless it can be gone on with.
     """
     tries, registry = _Tries(target, tools), target.registry
     if isinstance(registry, UploadSessions) and takes_chunks(target, tools):
         with contextlib.suppress(Elsewhere):
-            return _make(produce, tries, partial(_Session, tries, registry, name))
+            return _make(produce, tries, partial(_Session, tries, registry, name, resumed))
     return _make(produce, tries, partial(_File, tries))
 
 
@@ -173,8 +178,11 @@ class _Session:
     """Sends a part into an upload session while the next one is made. Parts are gone once they are sent, so each is
     tried until it is there; the journal only tells who may cancel the session."""
 
-    def __init__(self, tries: _Tries, sessions: UploadSessions, name: str) -> None:
+    def __init__(
+        self, tries: _Tries, sessions: UploadSessions, name: str, resumed: Callable[[int], None] | None
+    ) -> None:
         self._tries, self._sessions, self._journal = tries, sessions, tries.tools.journal
+        self._resumed, self._is_lost = resumed, False
         self._named = Descriptor(media_type="", digest=Digest.of(name.encode()), size=0)
         """What the journal calls it, as long as nobody knows the blob."""
         self._session: UploadSession | None = None
@@ -198,26 +206,42 @@ class _Session:
     def _send(self, part: Part) -> None:
         try:
             session = self._session or self._begin()
-            start = session.offset
 
             def append() -> None:
-                if session.offset < start:
+                if session.offset < part.offset:
                     raise NotFound("parts that were taken are gone", where=str(self._tries.target))
-                self._sessions.append_upload(session, part.view[session.offset - start :])
+                if rest := part.view[session.offset - part.offset :]:
+                    self._sessions.append_upload(session, rest)
 
+            before = session.offset
             self._persist(session, append)
+            if self._resumed and self._journal and session.offset > before:
+                self._journal.record(self._tries.target, self._named, session)
         finally:
             part.release()
 
     def _begin(self) -> UploadSession:
-        """Cancel what a process left that was killed over the same blob, and begin."""
+        """Go on with what a process left that was killed over the same blob, or cancel it and begin."""
         target = self._tries.target
         while self._journal and (left := self._journal.resume(target, self._named)):
+            if self._resumed and self._may_go_on(left):
+                self._resumed(left.offset)
+                self._session = left
+                return left
             self._cancel(left)
         self._session = self._tries.persist(partial(self._sessions.begin_upload, target.repository))
         if self._journal:
             self._journal.record(target, self._named, self._session)
         return self._session
+
+    def _may_go_on(self, session: UploadSession) -> bool:
+        """Agree with the registry on where. It may know more than we, of what was under way; one that says less is ECR,
+        whose status never moves. What it has ends with a part, or it takes parts of any size."""
+        there = self._tries.persist(partial(self._sessions.upload_offset, session))
+        if there is None or there > session.offset + PART_BYTES:
+            return False
+        session.offset = max(there, session.offset)
+        return session.offset > 0 and not (session.min_chunk_bytes and session.offset % PART_BYTES)
 
     def _persist(self, session: UploadSession, act: Callable[[], object]) -> None:
         """Registries say in many ways that they take no chunks or lost a session. What is wrong for good comes again
@@ -230,6 +254,7 @@ class _Session:
             target = self._tries.target
             if refuses_chunks(error, session):
                 self._tries.tools.whole_only.add(target.registry.name)
+            self._is_lost = True
             raise Elsewhere("the upload session was lost", where=str(target)) from error
 
     def finish(self, descriptor: Descriptor) -> None:
@@ -244,7 +269,7 @@ class _Session:
     def abandon(self) -> None:
         self._pool.shutdown()
         session, self._session = self._session, None
-        if session is not None:
+        if session is not None and (self._is_lost or not self._resumed or not self._journal):
             with contextlib.suppress(RegistryPipelinesError):  # what led here matters more
                 self._cancel(session)
 

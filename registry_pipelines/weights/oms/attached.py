@@ -114,7 +114,7 @@ def read_signatures(place: Place, digest: Digest, weights: WeightSet, verifier: 
     """
     believed: list[WeightSignature] = []
     rejected: list[Rejected] = []
-    for referrer, raw in _bundles(place, digest):
+    for referrer, raw in bundles_of(place, digest):
         where = str(referrer)
         if isinstance(raw, Rejected):
             rejected.append(raw)
@@ -169,7 +169,7 @@ def carry_signatures(source: OpenedWeights, place: Place, descriptor: Descriptor
 def fitting_signatures(source: OpenedWeights) -> Iterator[bytes]:
     """The signatures that weights have and that are about their files; who made them is not asked. Raises as
     :func:`read_signatures`."""
-    for _, raw in _bundles(source.place, source.descriptor.digest):
+    for _, raw in bundles_of(source.place, source.descriptor.digest):
         if not isinstance(raw, Rejected) and fits(raw, source.weights):
             yield raw
 
@@ -191,21 +191,24 @@ def signature_bytes(place: Place, signature: WeightSignature) -> bytes:
     return raw
 
 
-def _bundles(place: Place, digest: Digest) -> Iterator[tuple[Digest, bytes | Rejected]]:
-    """What may be a signature of a model, by the digest of its carrier; a bundle that says it is another statement is
-    none, and one that cannot be read may have been one."""
+def bundles_of(
+    place: Place, digest: Digest, predicate_type: str = OMS_TYPE
+) -> Iterator[tuple[Digest, bytes | Rejected]]:
+    """What may be a signature of a model, or another statement about weights, by the digest of its carrier; a bundle
+    that says it is of another type is none, one that does not say may be a signature, and one that cannot be read may
+    have been one."""
     for referrer in open_referrers(place, digest):
         if isinstance(referrer, Rejected):
             continue
-        if referrer.carries(SIGSTORE_BUNDLE) and _may_be_oms(referrer):
+        if referrer.carries(SIGSTORE_BUNDLE) and _may_be(referrer, predicate_type):
             layers = referrer.manifest.layers
             raw = read_layer(place, layers[0], limit=MAX_BUNDLE_BYTES)
             yield referrer.descriptor.digest, raw
 
 
-def _may_be_oms(referrer: Referrer) -> bool:
+def _may_be(referrer: Referrer, predicate_type: str) -> bool:
     said = (referrer.manifest.annotations or {}).get("dev.sigstore.bundle.predicateType", OMS_TYPE)
-    return len(referrer.manifest.layers) == 1 and said == OMS_TYPE
+    return len(referrer.manifest.layers) == 1 and said == predicate_type
 
 
 __all__ = [
@@ -213,6 +216,7 @@ __all__ = [
     "WeightSignature",
     "WeightSignatures",
     "against_set",
+    "bundles_of",
     "carry_signatures",
     "fits",
     "fitting_signatures",
