@@ -1,11 +1,8 @@
 """From an image with weights baked in to code image and signed weights: bytes and start times, before and after.
 
-    python benchmarks/weights_start.py make --gb 10 --folder /var/tmp/start
-    python benchmarks/weights_start.py before --folder ...
-    python benchmarks/weights_start.py commands --folder ...   (three parts: out, sign, code)
-    python benchmarks/weights_start.py after --folder ...
-    python benchmarks/weights_start.py volume --folder ...
-    python benchmarks/weights_start.py write --folder ...
+    python benchmarks/weights_start.py make --gb 10 --folder FOLDER
+    python benchmarks/weights_start.py PART --folder FOLDER     (in this order: before, out, sign, code, after, volume)
+    python benchmarks/weights_start.py write --folder FOLDER
 
 The registry is in a network namespace behind a link of ``--gbit`` in each direction (tbf); containerd 2, our commands
 and the program are on the other side. Needs root, and three times the weights' size of disk. Each part is a process of
@@ -31,7 +28,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from isal import igzip
+from isal import igzip, isal_zlib
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
@@ -44,7 +41,8 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.bench.link import ADDRESS, Link
-from registry_pipelines.transfer.blob.spool import FileSource
+from registry_pipelines.transfer.engine import Engine
+from registry_pipelines.transfer.uploads import Uploads
 from tests.doubles.containerd import Containerd, containerd
 from tests.scan.images import make_tar
 
@@ -73,11 +71,9 @@ class Results:
 def make(folder: Path, gigabytes: float) -> None:
     """An image of two layers: busybox, and one COPY of code and model. Then the same code without the model, twice."""
     folder.mkdir(parents=True)
-    layer = folder / "layer"
-    diff_id, digest, weights = write_layer(layer, gigabytes)
     with serving([sys.executable, "-c", SERVER, str(folder / "registry"), "127.0.0.1"]) as address:
         registry = DistributionRegistry(address, plain_http=True)
-        place = Place(registry, "ml/server")
+        place, size = Place(registry, "ml/server"), int(gigabytes * 1e9 / SHARDS) // 2 * 2
         base = make_tar(
             {
                 "bin/busybox": Path(shutil.which("busybox") or "busybox").read_bytes(),
@@ -86,60 +82,77 @@ def make(folder: Path, gigabytes: float) -> None:
             },
             executable=["bin/busybox"],
         )
-        baked = Descriptor(media_type=OCI_LAYER_GZIP, digest=digest, size=layer.stat().st_size)
-        with layer.open("rb") as file:
-            registry.upload_blob("ml/server", baked, FileSource(file, lambda *_: None))
-        push(place, "v1", [packed(place, base), (baked, diff_id)])
+        diff_ids: list[Digest] = []
+
+        def produce(write: Callable[[bytes], object]) -> Descriptor:
+            made, diff_id = write_layer(write, size)
+            diff_ids.append(diff_id)
+            return made
+
+        with Engine(state=folder / "made").opened() as state:
+            baked = Uploads(state, place).produce("layer", produce)
+        push(place, "v1", [packed(place, base), (baked, diff_ids[-1])])
         for tag in ("v1-built", "v2-built"):
             push(place, tag, [packed(place, base), packed(place, make_tar({"app/main.py": f"version = {tag!r}\n"}))])
         registry.close()
-    layer.unlink()
-    Results(folder).add(weights=weights, image=baked.size, gb=gigabytes)
+    Results(folder).add(weights=size * SHARDS, image=baked.size, gb=gigabytes)
 
 
-def write_layer(path: Path, gigabytes: float) -> tuple[Digest, Digest, int]:
-    """diffID, digest, bytes of the weights."""
-    plain, size = hashlib.sha256(), int(gigabytes * 1e9 / SHARDS) // 2 * 2
-    with path.open("wb") as raw, igzip.IGzipFile(fileobj=raw, mode="wb", compresslevel=1, mtime=0) as zipped:
+def write_layer(write: Callable[[bytes], object], size: int) -> tuple[Descriptor, Digest]:
+    """The layer's descriptor and diffID. size: bytes of one shard."""
+    plain, whole = hashlib.sha256(), hashlib.sha256()
+    zipped, passed = isal_zlib.compressobj(1, isal_zlib.DEFLATED, 31), 0
 
-        class Both:
-            """What the tar is written to."""
-
-            def write(self, piece: bytes) -> int:
-                plain.update(piece)
-                zipped.write(piece)
-                return len(piece)
-
-        with tarfile.open(fileobj=Both(), mode="w|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
-            for number in range(SHARDS):
-                entry = tarfile.TarInfo(f"{MODEL}/model-{number}.safetensors")
-                head = {"w": {"dtype": "BF16", "shape": [size // 2], "data_offsets": [0, size]}}
-                header = json.dumps(head).encode()
-                entry.size = 8 + len(header) + size
-                tar.addfile(entry, Shard(len(header).to_bytes(8, "little") + header, size, number))  # type: ignore[arg-type]
-            for name, content in ((f"{MODEL}/config.json", b"{}"), ("app/main.py", b"version = 1\n")):
-                entry = tarfile.TarInfo(name)
-                entry.size = len(content)
-                tar.addfile(entry, Shard(content, 0, 0))  # type: ignore[arg-type]
-    whole = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(BLOCK):
+    def send(piece: bytes) -> None:
+        nonlocal passed
+        if piece:
             whole.update(piece)
-    return Digest(f"sha256:{plain.hexdigest()}"), Digest(f"sha256:{whole.hexdigest()}"), size * SHARDS
+            passed += len(piece)
+            write(piece)
+
+    class Both:
+        """What the tar is written to."""
+
+        def write(self, piece: bytes) -> int:
+            plain.update(piece)
+            send(zipped.compress(piece))
+            return len(piece)
+
+    with tarfile.open(fileobj=Both(), mode="w|", bufsize=BLOCK) as tar:  # type: ignore[call-overload]
+        for number in range(SHARDS):
+            entry = tarfile.TarInfo(f"{MODEL}/model-{number}.safetensors")
+            head = {"w": {"dtype": "BF16", "shape": [size // 2], "data_offsets": [0, size]}}
+            header = json.dumps(head).encode()
+            entry.size = 8 + len(header) + size
+            tar.addfile(entry, Shard(len(header).to_bytes(8, "little") + header, size, number))  # type: ignore[arg-type]
+        for name, content in ((f"{MODEL}/config.json", b"{}"), ("app/main.py", b"version = 1\n")):
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, Shard(content, 0, 0))  # type: ignore[arg-type]
+    send(zipped.flush())
+    digest = Digest(f"sha256:{whole.hexdigest()}")
+    return Descriptor(media_type=OCI_LAYER_GZIP, digest=digest, size=passed), Digest(f"sha256:{plain.hexdigest()}")
 
 
 class Shard:
     """A file to be read: a head, then bytes that do not compress and that no two shards share."""
 
     def __init__(self, head: bytes, size: int, seed: int) -> None:
-        self._head, self._left = head, size
+        self._head, self._left, self._at = head, size, 0
         self._block = random.Random(seed).randbytes(BLOCK)
 
     def read(self, count: int) -> bytes:
-        piece, self._head = self._head[:count], self._head[count:]
-        more = min(count - len(piece), self._left)
-        self._left -= more
-        return piece + self._block[:more] if more <= BLOCK else piece + self._block + self._block[: more - BLOCK]
+        """At most so many bytes, as tarfile asks for them: none at the end alone."""
+        if self._head:
+            piece, self._head = self._head[:count], self._head[count:]
+            return piece + self.read(count - len(piece)) if len(piece) < count else piece
+        piece = b""
+        while len(piece) < count and self._left:
+            part = self._block[self._at : self._at + min(count - len(piece), self._left)]
+            self._at = (self._at + len(part)) % BLOCK
+            self._left -= len(part)
+            piece += part
+        return piece
 
 
 def packed(place: Place, tar: bytes) -> tuple[Descriptor, Digest]:
@@ -241,7 +254,7 @@ def sign(at: Rig) -> dict[str, float]:
 
 def code(at: Rig) -> dict[str, float]:
     words = ("rechunk", "bench/ml/server:v1", "--drop", "weights", "--to", "bench/ml/server:v1-code")
-    return {"code_s": at.ours(*words)}
+    return {"code_s": at.ours(*words, "--key", str(at.folder / "models.key"))}
 
 
 def after(at: Rig) -> dict[str, float]:

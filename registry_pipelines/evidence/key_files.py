@@ -91,8 +91,9 @@ def _public_key(block: Block, where: str, curves: Curves) -> ec.EllipticCurvePub
 
 
 def read_private_key(raw: bytes, password: str, *, where: str, curves: Curves = P256) -> ec.EllipticCurvePrivateKey:
-    """The one private key of a file, P-256 unless told; certificates and public keys beside it are of no use and stay unread. A
-    password for a plain key is not needed. Raises InputError; its text holds neither the password nor the key."""
+    """The one private key of a file, P-256 unless told; certificates and public keys beside it are of no use and stay
+    unread. A password for a plain key is not needed. Raises InputError; its text holds neither the password nor the
+    key."""
     key = read_any_private_key(raw, password, where=where)
     if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, curves):
         raise InputError(f"the private key is not an ECDSA P-256 key but {_kind(key)}", where=where, do=_USE_P256)

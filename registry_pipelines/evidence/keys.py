@@ -266,7 +266,8 @@ def generate_key(path: Path, *, password: str = "", form: KeyForm = "pkcs8") -> 
 
 
 def load_signer(path: Path, password: str = "", *, curves: Curves = P256) -> FileSigner:
-    """Read a private key file. curves: of its key. Raises InputError; its text holds neither the password nor the key."""
+    """Read a private key file. curves: which its key may be of. Raises InputError; its text holds neither the password
+    nor the key."""
     return FileSigner(read_private_key(read_key_file(path), password, where=str(path), curves=curves))
 
 

@@ -15,6 +15,7 @@ import re
 import secrets
 import threading
 import time
+import weakref
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -53,7 +54,8 @@ class BlockUploads:
     def __init__(self, client: Any) -> None:
         """client: obstore's, of Azure."""
         self._client, self._signed, self._lock = client, dict[tuple[str, str], _Signed](), threading.Lock()
-        self._own = threading.local()
+        self._idle: list[http.client.HTTPConnection] = []
+        weakref.finalize(self, _close_all, self._idle)
 
     def begin(self, key: str) -> str:
         """Open an upload; its id. Nothing is asked."""
@@ -86,28 +88,32 @@ class BlockUploads:
 
     def _ask(self, method: str, key: str, query: str, content: memoryview | bytes = b"") -> bytes:
         parts = urlsplit(self._address(method, key))
+        connection = self._connection(parts.scheme, parts.netloc)
         try:
-            connection = self._connection(parts.scheme, parts.netloc)
             headers = {"Content-Length": str(len(content)), "Content-Type": "application/octet-stream"}
             connection.request(method, f"{parts.path}?{parts.query}&{query}", body=content, headers=headers)
             answer = connection.getresponse()
             raw = answer.read(MOST_ANSWER_BYTES + 1)
-            if len(raw) > MOST_ANSWER_BYTES:
-                raise ContentError(f"the store's answer has more than {MOST_ANSWER_BYTES} bytes", where=key)
-        except (OSError, http.client.HTTPException) as error:
-            self._own.connection = None
+        except BaseException as error:
+            connection.close()
+            if not isinstance(error, OSError | http.client.HTTPException):
+                raise
             raise Unavailable(f"the store does not answer: {type(error).__name__}", where=key) from error
+        if len(raw) > MOST_ANSWER_BYTES:
+            connection.close()
+            raise ContentError(f"the store's answer has more than {MOST_ANSWER_BYTES} bytes", where=key)
+        self._idle.append(connection)
         if answer.status >= 300:
             raise _refusal(answer.status, raw, key)
         return raw
 
     def _connection(self, scheme: str, host: str) -> http.client.HTTPConnection:
-        """One for each thread, which the store may keep open."""
-        found: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
-        if found is None:
-            kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
-            found = self._own.connection = kind(host, timeout=CONNECT_S + READ_S)
-        return found
+        """One that nobody uses now, else a new one. It connects again by itself where the store closed it."""
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        kind = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        return kind(host, timeout=CONNECT_S + READ_S)
 
     def _address(self, method: str, key: str) -> str:
         import obstore
@@ -121,6 +127,11 @@ class BlockUploads:
                     made = obstore.sign(self._client, method, key, timedelta(seconds=SIGNED_FOR_S))  # type: ignore[call-overload]
                 known = self._signed[method, key] = _Signed(made, time.monotonic() + SIGNED_FOR_S / 2)
         return known.address
+
+
+def _close_all(idle: list[http.client.HTTPConnection]) -> None:
+    for each in idle:
+        each.close()
 
 
 def _block(upload: str, number: int) -> str:

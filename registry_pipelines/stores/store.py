@@ -64,6 +64,8 @@ _NOT_PARTIAL = ("non-partial response", "NotPartial")
 _SECOND = "InvalidBlockList"
 _TORN = re.compile(r"#\d+\Z")
 """How obstore calls a file that is being written, behind its key."""
+_TAKEN = re.compile(r"[^#]*#[0-9]+")
+"""File names that obstore takes for such, and neither writes nor lists."""
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
 """S3 answers these with 400, which obstore has no class for."""
 _WORDLESS = re.compile(r"performing HEAD \S+ in \S+ - [^\n]* 400 Bad Request: *(\n|$)")
@@ -162,6 +164,12 @@ class ObjectStore:
         """False once the store answered a range with the whole object."""
         self.parts = parts
         """Uploads that outlive this process, where the store has them and we can ask for them."""
+
+    def fault_of(self, key: str) -> str:
+        """Why an object cannot have this key here; empty where it can."""
+        if self._folder is not None and _TAKEN.fullmatch(key.rpartition("/")[2]):
+            return "ends with # and digits, as the names of files end that are being written there"
+        return ""
 
     def size(self, key: str) -> int | None:
         """Bytes of an object; None where there is none."""

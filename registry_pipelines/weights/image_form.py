@@ -47,6 +47,7 @@ BLOCK_BYTES = 512
 END_BYTES = 2 * BLOCK_BYTES
 """Two blocks of zeros end a tar."""
 FORMAT = 1
+_PACKED = "a layer was compressed on its way, and no ranges of files can be read of it"
 
 
 class _Row(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -209,7 +210,8 @@ def read_image(content: Manifest, config: bytes, *, where: str = "") -> ImageFor
     said = decode_json(config, _Config, where=where, what="config of weights as an image")
     fault = _fault(content, said)
     if said.weights is None or fault:
-        raise ManifestInvalid(f"this image's config lists no weights that are read: {fault}", where=where)
+        do = "Copy it with `registry-pipelines copy`, or `skopeo copy --preserve-digests`" if fault == _PACKED else ""
+        raise ManifestInvalid(f"this image's config lists no weights that are read: {fault}", where=where, do=do)
     files, rows = [], {}
     for row in said.weights.files:
         layer = content.layers[row.layer]
@@ -227,7 +229,7 @@ def _fault(content: Manifest, said: _Config) -> str:
     if said.weights is None or said.weights.format != FORMAT:
         return f"format {FORMAT} is wanted"
     if any(layer.media_type != media_types.OCI_LAYER for layer in content.layers):
-        return "a layer is compressed, or no tar"
+        return _PACKED
     if tuple(layer.digest for layer in content.layers) != said.rootfs.diff_ids:
         return "its layers are others than the manifest's"
     for row in said.weights.files:

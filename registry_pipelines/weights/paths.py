@@ -21,7 +21,7 @@ what a pull keeps meanwhile, or have git run something."""
 
 def fault_of(path: str) -> str:
     """Why a path cannot be a file of a set; empty where it can. It is relative, its parts are names (not empty, ``.``
-    or ``..``), and it has no backslash and no control character."""
+    or ``..``), it has no backslash and no control character, and XML, in which stores list, can hold it."""
     try:
         raw = path.encode()
     except UnicodeEncodeError:
@@ -31,6 +31,8 @@ def fault_of(path: str) -> str:
         return "does not lie below the folder"
     if "\\" in path or any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
         return "has a backslash or a control character"
+    if "\ufffe" in path or "\uffff" in path:
+        return "has U+FFFE or U+FFFF, which no list of a store can hold"
     if len(raw) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):
         return "is too long"
     return ""

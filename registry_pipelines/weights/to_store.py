@@ -83,11 +83,14 @@ class StoredWeights:
 def store_weights(source: Source, store: ObjectStore, *, engine: Engine = PLAIN) -> StoredWeights:
     """Have a set below a prefix, whole; what is there with the same digest is not sent.
 
-    Raises InputError (something else lies there, it lies within the source, a file in an archive), ContentError (the
-    source gave other bytes, or changed), DiskFull (the store is full), StateLocked (another set goes there at the same
-    time), the RegistryError family; then no list is there, and the next run goes on.
+    Raises InputError (something else lies there, it lies within the source, a name that cannot be there), ContentError
+    (the source gave other bytes, or changed), DiskFull (the store is full), StateLocked (another set goes there at the
+    same time), the RegistryError family; then no list is there, and the next run goes on.
     """
     _check_apart(source.place, store)
+    for file in source.weights.files:
+        if fault := store.fault_of(file.path):
+            raise InputError(f"the name {file.path!r} {fault}", where=store.name, do="Rename it, or name a bucket")
     listed = list_of(source.weights, source.manifest.digest)
     wanted = {file.path: file.digest for file in source.weights.files}
     found = look(store, wanted)
@@ -255,7 +258,7 @@ class _Target(StoredFiles):
 
 
 class _TargetByParts(_Target):
-    """Implements UploadSessions, too: each chunk is a part of a multipart upload (of Azure's a block), which the journal
+    """Implements UploadSessions, too: each chunk is a part of a multipart upload (in Azure a block), which the journal
     remembers."""
 
     def __init__(self, store: ObjectStore, here: Mapping[str, Digest], parts: PartUploads | BlockUploads) -> None:

@@ -151,7 +151,7 @@ def test_a_layer_with_more_than_its_files_is_neither_whole_nor_signed(
     replaced_layer(address, lambda tar: tar.addfile(tarfile.TarInfo(".wh.config.json")))
     ran = call("verify", f"{address}/m:1", "--json")
     assert ran.exit_code == 6 and "model-00002-of-00002.safetensors: other content" in ran.stdout
-    ran = call("sign", f"{address}/m:1", "--key", make_key("k").private)
+    ran = call("sign", f"{address}/m:1", "--key", make_key("k").path)
     assert ran.exit_code == 6 and "nothing was signed" in ran.output
 
 
@@ -238,8 +238,8 @@ def test_what_is_signed_of_it_goes_along_when_it_is_attached(
     config = push_blob(place, raw, media_type=media_types.OCI_CONFIG)
     image = Manifest(schema_version=2, media_type=media_types.OCI_MANIFEST, config=config, layers=())
     place.registry.put_manifest("app", manifest_bytes(image), tag="2")
-    assert done("sign", f"{address}/m:1", "--key", key.private)["changed"]
-    assert not done("sign", f"{address}/m:1", "--key", key.private)["changed"]
+    assert done("sign", f"{address}/m:1", "--key", key.path)["changed"]
+    assert not done("sign", f"{address}/m:1", "--key", key.path)["changed"]
     assert done("attach", f"{address}/app:2", f"{address}/m:1")["changed"]
     assert done("verify", f"{address}/app:2", "--signed", "--key", key.public)["ok"]
     opened = open_weights(place, "2")
@@ -250,12 +250,17 @@ def test_what_is_signed_of_it_goes_along_when_it_is_attached(
 
 
 @pytest.mark.peer("skopeo")
-def test_skopeo_copies_it(docker_address: str, folder: Path, peer: Callable[[str], str]) -> None:
-    pushed = done("push", folder, f"{docker_address}/m:1", "--form", "image")
-    copy = [peer("skopeo"), "copy", "--quiet", "--src-tls-verify=false"]
-    subprocess.run([*copy, f"docker://{docker_address}/m:1", "oci:layout:1"], check=True)
-    [entry] = json.loads(Path("layout/index.json").read_text())["manifests"]
-    assert entry["digest"] == pushed["digest"]
+def test_skopeo_copies_it_and_compresses_it_unless_told(
+    docker_address: str, folder: Path, peer: Callable[[str], str]
+) -> None:
+    name = f"{docker_address}/m"
+    pushed = done("push", folder, f"{name}:1", "--form", "image")
+    copy = [peer("skopeo"), "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"]
+    subprocess.run([*copy, "--preserve-digests", f"docker://{name}:1", f"docker://{name}:2"], check=True)
+    assert done("verify", f"{name}:2")["digest"] == pushed["digest"]
+    subprocess.run([*copy, f"docker://{name}:1", f"docker://{docker_address}/other:1"], check=True)
+    ran = call("pull", f"{docker_address}/other:1", "--to", "back")
+    assert ran.exit_code == 6 and "--preserve-digests" in ran.output
 
 
 def guarded(folder: Path, mounted: Path, files: tuple[WeightFile, ...]) -> subprocess.CompletedProcess[str]:

@@ -237,7 +237,10 @@ class _Session:
     def _may_go_on(self, session: UploadSession) -> bool:
         """Agree with the registry on where. It may know more than we, of what was under way; one that says less is ECR,
         whose status never moves. What it has ends with a part, or it takes parts of any size."""
-        there = self._tries.persist(partial(self._sessions.upload_offset, session))
+        try:
+            there = self._tries.persist(partial(self._sessions.upload_offset, session))
+        except (NotFound, Refused, Unsupported):
+            return False
         if there is None or there > session.offset + PART_BYTES:
             return False
         session.offset = max(there, session.offset)
