@@ -223,7 +223,8 @@ def test_a_thousand_shards_fit_what_runtimes_take_and_a_file_may_be_larger_than_
     header = plans[1].pieces[0]
     assert isinstance(header, bytes)
     with tarfile.open(fileobj=io.BytesIO(header + b"\0" * 1024)) as read:
-        assert [each.size for each in read] == [9 << 30]
+        first = read.next()
+        assert first and first.size == 9 << 30
     with pytest.raises(InputError, match="deleted"):
         plan_layers(weight_set([WeightFile(".wh.a", Digest.of(b"a"), 1, "doc", RAW_TYPES["doc"])]))
 
