@@ -252,16 +252,17 @@ def test_what_is_signed_of_it_goes_along_when_it_is_attached(
 
 @pytest.mark.peer("skopeo")
 def test_skopeo_copies_it_and_compresses_it_unless_told(
-    docker_address: str, folder: Path, peer: Callable[[str], str]
+    docker_address: str, address: str, folder: Path, peer: Callable[[str], str]
 ) -> None:
+    """Between two registries; where it knows the target to have the layers it mounts them as they are."""
     name = f"{docker_address}/m"
     pushed = done("push", folder, f"{name}:1", "--form", "image")
     copy = [peer("skopeo"), "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false"]
-    subprocess.run([*copy, "--preserve-digests", f"docker://{name}:1", f"docker://{name}:2"], check=True)
-    assert done("verify", f"{name}:2")["digest"] == pushed["digest"]
-    subprocess.run([*copy, f"docker://{name}:1", f"docker://{docker_address}/other:1"], check=True)
-    ran = call("pull", f"{docker_address}/other:1", "--to", "back")
+    subprocess.run([*copy, f"docker://{name}:1", f"docker://{address}/other:1"], check=True)
+    ran = call("pull", f"{address}/other:1", "--to", "back")
     assert ran.exit_code == 6 and "--preserve-digests" in ran.output
+    subprocess.run([*copy, "--preserve-digests", f"docker://{name}:1", f"docker://{address}/m:2"], check=True)
+    assert done("verify", f"{address}/m:2")["digest"] == pushed["digest"]
 
 
 def guarded(folder: Path, mounted: Path, files: tuple[WeightFile, ...]) -> subprocess.CompletedProcess[str]:
