@@ -31,6 +31,7 @@ from registry_pipelines.stream.hot.pack import Frame, Head, open_frame
 from registry_pipelines.stream.hot.packs import FoundPack, find_packs, read_head
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.jobs import Fetched, Runs
+from registry_pipelines.stream.lazy.pages_ahead import Brought, Came
 from registry_pipelines.stream.lazy.tree import Tree
 from registry_pipelines.stream.ranges import blob_ranges
 
@@ -180,7 +181,8 @@ class PackStream:
         self._lock = threading.Condition()
         self._closed, self._errors, self._said = False, 0, False
         self._moved_at = time.monotonic()
-        self._told: Callable[[int, Sequence[tuple[int, int]]], object] | None = None
+        self._told: Came | None = None
+        self._brought: Brought | None = None
         self._parts = self._wanted_frames()
         self._demand: deque[Coming] = deque()
         ordered = sorted((each for part in self._parts for each in part if each is not None), key=lambda c: c.rank)
@@ -319,7 +321,10 @@ class PackStream:
                 filled += self._read(reader, stored[filled:])
             position += filled
             try:
-                self._keep(each, stored)
+                content = open_frame(each.frame, stored, where=f"{self._place}@{self._head.parts[each.part].digest}")
+                if (brought := self._brought) is not None:
+                    brought(self._head.parts[each.part].layer, each.frame.extents, content)
+                self._keep(each, content)
             except ContentError as error:
                 self._say(error)
                 with self._lock:
@@ -345,10 +350,8 @@ class PackStream:
             self._count.bytes += count
         return count
 
-    def _keep(self, coming: Coming, stored: memoryview) -> None:
-        part = self._head.parts[coming.part]
-        content = open_frame(coming.frame, stored, where=f"{self._place}@{part.digest}")
-        lazy, written, start = self._layers[part.layer], Runs(), 0
+    def _keep(self, coming: Coming, content: memoryview) -> None:
+        lazy, written, start = self._layers[self._head.parts[coming.part].layer], Runs(), 0
         for position, size in coming.frame.extents:
             try:
                 lazy.put(position, content[start : start + size])
@@ -360,11 +363,12 @@ class PackStream:
             start += size
         lazy.mark_all(written.runs)
 
-    def tell(self, came: Callable[[int, Sequence[tuple[int, int]]], object]) -> None:
+    def tell(self, came: Came, brought: Brought | None = None) -> None:
         """Tell of the extents of each frame that the start needs, by layer: first of those that are here, in the order
-        of need, then of each when it comes, before those that wait for it go on."""
+        of need, then of each when it comes, before those that wait for it go on. brought: gets the content of what
+        comes, before it stands in the layer's file."""
         with self._lock:
-            self._told = came
+            self._told, self._brought = came, brought
             here = [(part, frame) for part, frame in self._head.order if _is_here(self._parts[part][frame])]
         for part, frame in here:
             came(self._head.parts[part].layer, self._head.parts[part].frames[frame].extents)

@@ -18,7 +18,7 @@ from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, To
 from registry_pipelines.stream.lazy.blocks import LazyLayer
 from registry_pipelines.stream.lazy.erofs import ReadyMetadata
 from registry_pipelines.stream.lazy.opened import OpenImage
-from registry_pipelines.stream.lazy.pages_ahead import Extents
+from registry_pipelines.stream.lazy.pages_ahead import Brought, Came
 from registry_pipelines.stream.lazy.tree import ROOT, Tree
 
 
@@ -61,7 +61,7 @@ class WatchedImage(RecordedTree):
         """Never: what the kernel has it does not ask for."""
         return False
 
-    def tell_ahead(self, came: Callable[[int, Extents], object]) -> None:
+    def tell_ahead(self, came: Came, brought: Brought | None = None) -> None:
         """Nothing comes ahead."""
 
     def unpacked(self, number: int) -> int | None:

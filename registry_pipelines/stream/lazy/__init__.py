@@ -18,7 +18,7 @@
   ``carriers`` chooses between FUSE and these (``erofs_carriers``)
 - ``fanotify`` answers who reads such a file, ``watch_proof`` proves that the kernel asks at all; ``holder`` is
   the process that answers when that one is gone, ``guard`` how it is talked to; it and the keeper are
-  ``twinned``
+  ``twinned``; ``answerer`` is one that answers beside it what can be answered at once, ``answering`` its other end
 - ``probing`` tries which of all this the kernel can carry (``probing_fuse`` is the tree for that)
 - ``running`` starts a program of an image, with ``program_root`` as its root; who is not root does it in a user
   namespace (``namespaces``), and what nobody knows yet runs in a ``sandbox``, without the calls of ``seccomp``; ``gpu``

@@ -155,6 +155,10 @@ class BackingFile:
         """See ``LazyLayer.descriptors``."""
         return self._blocks.descriptors
 
+    def open_bits(self) -> int:
+        """A descriptor of the file with a bit for each block of ``BLOCK_BYTES`` that is there. Raises OSError."""
+        return os.open(self._blocks.folder / "blocks", os.O_RDONLY | os.O_CLOEXEC)
+
     @property
     def ready(self) -> bool:
         """Whether its metadata is there."""
@@ -200,9 +204,23 @@ class BackingFile:
             start += 0 if self._has(source, region, start) else BLOCK_BYTES
             stop -= 0 if self._has(source, region, stop - BLOCK_BYTES) else BLOCK_BYTES
             first, last = max(start, region.offset), min(stop, region.offset + region.size)
-            if first < last and source.holds(first - region.offset, last - region.offset):
+            if first >= last or self._blocks.holds(first, last):
+                continue
+            if source.holds(first - region.offset, last - region.offset):
                 self._put(first, source.view(first - region.offset, last - first))
                 written.append((start, stop))
+        self._blocks.mark_all(written)
+
+    def put_extents(self, layer: int, extents: Extents, content: memoryview) -> None:
+        """Have bytes of a layer that were verified, one extent behind the other. Raises LocalError, DiskFull."""
+        region, written, start = self.layout.regions[layer], [], 0
+        for position, size in extents:
+            offset = region.offset + position
+            self._put(offset, content[start : start + size])
+            stop = offset + size
+            # Nothing else is in the last block of a layer.
+            written.append((offset, stop if position + size < region.size else stop + -stop % BLOCK_BYTES))
+            start += size
         self._blocks.mark_all(written)
 
     def _has(self, source: LazyLayer, region: Region, block: int) -> bool:

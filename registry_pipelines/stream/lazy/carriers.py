@@ -27,7 +27,7 @@ from registry_pipelines.stream.lazy.mounting import (
     unmount,
 )
 from registry_pipelines.stream.lazy.notes import read_notes
-from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, Extents, Placed
+from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, Brought, Came, Placed
 from registry_pipelines.stream.lazy.passthrough import Copies
 
 if TYPE_CHECKING:
@@ -76,9 +76,10 @@ class Lazy(Served, Copies, Placed, Protocol):
         """Whether bytes come that nobody asked for: those of a hot pack."""
         ...
 
-    def tell_ahead(self, came: Callable[[int, Extents], object]) -> None:
+    def tell_ahead(self, came: Came, brought: Brought | None = None) -> None:
         """Have it told, from any thread, which bytes of a layer are here of those that come ahead: first those that are
-        already, then the others as they come. Where :attr:`comes_ahead`."""
+        already, then the others as they come. brought: gets what comes, before it is in the layer's file. Where
+        :attr:`comes_ahead`."""
         ...
 
 

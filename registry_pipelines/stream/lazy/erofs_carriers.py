@@ -12,12 +12,13 @@ from typing import TypedDict
 
 from registry_pipelines.errors import LocalError, RegistryPipelinesError
 from registry_pipelines.progress import size_text
+from registry_pipelines.stream.lazy.answering import Apart
 from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
 from registry_pipelines.stream.lazy.carriers import KEPT, Carrier, Lazy, Told, Where, let_go, read_ahead_bytes
 from registry_pipelines.stream.lazy.fanotify import WatchedMount, mount_file
 from registry_pipelines.stream.lazy.fanotify_wire import is_read
 from registry_pipelines.stream.lazy.fuse import WHOLE_READ_AHEAD_BYTES
-from registry_pipelines.stream.lazy.guard import TakenOver
+from registry_pipelines.stream.lazy.guard import Begun, TakenOver
 from registry_pipelines.stream.lazy.mount_ahead import MountAhead
 from registry_pipelines.stream.lazy.mounting import absolute, set_read_ahead, unmount
 from registry_pipelines.stream.lazy.pages_ahead import Extents
@@ -89,6 +90,8 @@ class _Watched:
         taken: TakenOver | None,
         image: Lazy,
         whole: bool,
+        begun: Begun | None = None,
+        apart: Apart | None = None,
     ) -> None:
         self._file = file
         real = absolute(where.folder)
@@ -99,6 +102,8 @@ class _Watched:
             log=log,
             below=where.below,
             taken=taken,
+            begun=begun,
+            apart=apart,
             asked=None if image.watched is None else self._asked,
             **_held_by(where),
         )
@@ -111,7 +116,8 @@ class _Watched:
             if image.watched is None:  # what is read ahead would never be seen
                 self._ahead = MountAhead(real, image.tree, image, file)
                 self._mount.ahead = self._ahead.threads
-            threading.Thread(target=image.tell_ahead, args=(self._came,), name="copy_ahead", daemon=True).start()
+            told = (self._came, self._brought)
+            threading.Thread(target=image.tell_ahead, args=told, name="copy_ahead", daemon=True).start()
 
     def _asked(self, start: int, size: int) -> None:
         if (watched := self._image.watched) is not None:
@@ -129,9 +135,15 @@ class _Watched:
         """See :class:`Carrier`."""
         self._mount.end()
 
-    def _came(self, layer: int, extents: Extents) -> None:
+    def _brought(self, layer: int, extents: Extents, content: memoryview) -> None:
         with suppress(RegistryPipelinesError, ValueError):  # it is copied when it is read, or that fails; or is closed
+            self._file.put_extents(layer, extents, content)
+            self._mount.came()
+
+    def _came(self, layer: int, extents: Extents) -> None:
+        with suppress(RegistryPipelinesError, ValueError):
             self._file.copy_extents(layer, extents)
+            self._mount.came()
         if self._ahead is not None:
             with suppress(ValueError):  # closed meanwhile
                 self._ahead.came(layer, extents)
@@ -182,13 +194,22 @@ def by_fanotify(
                 undo.pop_all()
                 return carrier
             let_go(taken, where.folder)
-        proof = _begin_self_test(where)
+        # While the file is made, which waits for the registry.
+        real = absolute(where.folder)
+        proof, begun = _begin_self_test(where), Begun(real, where.below)
+        undo.callback(begun.close)
+        apart = Apart(real) if image.comes_ahead and image.watched is None else None
+        if apart is not None:
+            undo.callback(apart.end)
         file = undo.enter_context(_opened(store, image, log))
         if _is_complete(file):
+            begun.close()
+            if apart is not None:
+                apart.end()
             undo.pop_all()
             return _Complete(file, where, "fanotify", "the file was complete, and nobody is asked")
         proof.result()
-        watched = _Watched(file, where, log, None, image, whole)
+        watched = _Watched(file, where, log, None, image, whole, begun, apart)
         undo.pop_all()
         return watched
 

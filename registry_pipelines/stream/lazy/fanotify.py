@@ -20,10 +20,12 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from registry_pipelines.errors import DiskFull, LocalError, RegistryPipelinesError
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.stream.lazy import fanotify_wire as fan
+from registry_pipelines.stream.lazy.answering import Apart
 from registry_pipelines.stream.lazy.backing import BackingFile
 from registry_pipelines.stream.lazy.fanotify_wire import Event, Taken
-from registry_pipelines.stream.lazy.guard import PATIENCE_S, Guard, TakenOver, listen_for
+from registry_pipelines.stream.lazy.guard import PATIENCE_S, Begun, Guard, TakenOver, listen_for
 from registry_pipelines.stream.lazy.holder import Held
 from registry_pipelines.stream.lazy.mounting import (
     EROFS_KIND,
@@ -81,13 +83,16 @@ class WatchedMount:
         told: str = "",
         patience_s: float = PATIENCE_S,
         taken: TakenOver | None = None,
+        begun: Begun | None = None,
+        apart: Apart | None = None,
         asked: Callable[[int, int], object] | None = None,
     ) -> None:
         """It mounts the file on the folder; or goes on with a mount of the same file that was ``taken`` over. log: is
         told in one line what a person must know. below, told: see ``guard.Guard``. sockets: the folder of the socket
         where another process can take over, when this one was killed; None: none can, and reads fail then. socket: its
-        name there, see ``guard.listen_for``. asked: is told offset and size of each read before it is answered; quick,
-        for readers wait for it.
+        name there, see ``guard.listen_for``. begun: a holder, for these folders. asked: is told offset and size of each
+        read before it is answered; quick, for readers wait for it. apart: answers in a process of its own what can be
+        answered at once; not of a mount that was taken over, and not with ``asked``.
 
         Raises LocalError: nothing is mounted then.
         """
@@ -110,7 +115,8 @@ class WatchedMount:
         self._pool = ThreadPoolExecutor(WAITING_THREADS, thread_name_prefix="lazy-read")
         self._told_full = False
         self._foreign: set[int] = set()
-        """Numbers of them that mean something else in this process."""
+        """Numbers of them that mean something else in this process, or nothing."""
+        self._apart: Apart | None = None
         with ExitStack() as undo:
             self._is_taken_over = taken is not None
             if taken is not None:
@@ -126,11 +132,29 @@ class WatchedMount:
                 patience_s=patience_s if sockets else 0.0,
                 told=told,
                 filler=taken.filler if taken else None,
+                begun=begun,
             )
             undo.callback(self._guard.done)
             if taken is None:
+                self._begin_apart(apart)
+                undo.callback(self._end_apart)
                 mount_file(file, folder)
             undo.pop_all()
+
+    def _begin_apart(self, apart: Apart | None) -> None:
+        if apart is None or self._asked is not None:
+            return
+        with local_errors(self._file.path):
+            bits = self._file.open_bits()
+        apart.begin(self._group, self._taken.memory, bits, self._guard.fileno(), self._file.layout.size)
+        os.close(bits)
+        self._apart = apart
+
+    def _end_apart(self) -> None:
+        """From now on nobody else reads the group's questions."""
+        if self._apart is not None:
+            apart, self._apart = self._apart, None
+            apart.end()
 
     def _watch(self, undo: ExitStack) -> int:
         """Before anybody can have the file open, who would never be asked."""
@@ -168,7 +192,9 @@ class WatchedMount:
     def _wait(self) -> None:
         """For reads, for a word of the holder, or for room for more reads."""
         wanted = [self._woken]
-        if len(self._pending) < MOST_TAKEN:
+        if (apart := self._apart) is not None:
+            wanted.append(apart.fileno())
+        elif len(self._pending) < MOST_TAKEN:
             wanted.append(self._group)
         if self.watched and self._guard.fileno() >= 0:
             wanted.append(self._guard.fileno())
@@ -181,8 +207,27 @@ class WatchedMount:
                 self._take()
             elif descriptor == self._woken:
                 os.eventfd_read(self._woken)
+            elif apart is not None and descriptor == apart.fileno():
+                self._hear_apart(apart)
             else:
                 self._hear()
+
+    def _hear_apart(self, apart: Apart) -> None:
+        events = apart.told()
+        if events is None:  # it was killed, or nobody asked for long
+            self._answer_alone()
+            return
+        for event in events:
+            self._foreign.add(event.descriptor)
+            if not self._answered_at_once(event):
+                self._begin(event)
+
+    def _answer_alone(self) -> None:
+        with self._answering:
+            if self._ended.is_set():
+                return
+            self._end_apart()
+        self._recover()
 
     def _hear(self) -> None:
         with self._answering:
@@ -192,6 +237,8 @@ class WatchedMount:
                 self._guard.hear()
             except LocalError as error:
                 self._log_line(str(error))
+            if self._apart is not None and self._guard.fileno() >= 0:
+                self._apart.keep(self._guard.fileno())
 
     def _recover(self) -> None:
         """Answer what a process before this one took: what it knew of is filled, all else fails."""
@@ -204,6 +251,7 @@ class WatchedMount:
                 self._foreign.add(event.descriptor)
             except OSError:  # no other read gets the number
                 os.dup2(self._woken, event.descriptor, inheritable=False)
+                self._foreign.discard(event.descriptor)
             self._pending[event.descriptor] = event
         for event in left:
             self._begin(event)
@@ -240,7 +288,7 @@ class WatchedMount:
                 if is_here or event.thread in self.ahead:  # else it would wait for itself
                     fan.answer(self._group, event.descriptor, fan.FAN_ALLOW if is_here else fan.DENY_EIO)
                     self._taken.remove(event.descriptor)
-                    os.close(event.descriptor)
+                    self._close(event)
                     return True
             self._pending[event.descriptor] = event
             return False
@@ -250,6 +298,12 @@ class WatchedMount:
             self._answer(event, fan.FAN_ALLOW)
         else:
             self._pool.submit(self._fill, event)
+
+    def came(self) -> None:
+        """More of the file is here: who waits for that goes on."""
+        for event in list(self._pending.values()):
+            if self._file.holds(event.offset, event.offset + event.size):
+                self._answer(event, fan.FAN_ALLOW)
 
     def _fill(self, event: Event) -> None:
         answer = fan.DENY_EIO
@@ -281,12 +335,15 @@ class WatchedMount:
                 self._taken.remove(event.descriptor)
             was_full = len(self._pending) >= MOST_TAKEN
             del self._pending[event.descriptor]
-            if event.descriptor in self._foreign:
-                self._foreign.discard(event.descriptor)
-            else:
-                os.close(event.descriptor)
+            self._close(event)
         if was_full:
             os.eventfd_write(self._woken, 1)
+
+    def _close(self, event: Event) -> None:
+        if event.descriptor in self._foreign:
+            self._foreign.discard(event.descriptor)
+        else:
+            fan.close(event.descriptor)
 
     def fill_rest(self) -> None:
         """Copy what the store has, too, until the file is complete; then nobody is asked any more."""
@@ -328,6 +385,7 @@ class WatchedMount:
             if self._ended.is_set():
                 return
             self._ended.set()
+            self._end_apart()
             if self.watched:
                 in_use = fan.is_read(self._file.descriptors[0])
                 self._guard.end() if in_use else self._guard.done()
@@ -339,12 +397,14 @@ class WatchedMount:
             if self._ended.is_set() or not self.watched:
                 return
             self._ended.set()
+            self._end_apart()  # which has an end of the holder's socket, too
             self._guard.leave()
         os.eventfd_write(self._woken, 1)
 
     def close(self) -> None:
         """Let the file go, behind :meth:`end` or :meth:`run`."""
         with self._answering:
+            self._end_apart()
             if self.watched and not self._ended.is_set():  # nobody has it any more, so nobody needs to hold it
                 self._ended.set()
                 self._guard.done()

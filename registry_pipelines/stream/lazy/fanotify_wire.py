@@ -13,7 +13,6 @@ import mmap
 import os
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 FAN_CLOEXEC, FAN_NONBLOCK, FAN_CLASS_PRE_CONTENT, FAN_UNLIMITED_QUEUE = 0x1, 0x2, 0x8, 0x10
@@ -42,7 +41,8 @@ _F_SETSIG = 10
 _SIGURG = 23
 _libc = ctypes.CDLL(None, use_errno=True)
 _keeping_lock = ctypes.PyDLL(None, use_errno=True)
-"""No other thread runs between a read and :meth:`Taken.add`: a kill there costs an EIO."""
+"""No other thread runs meanwhile: between a read and :meth:`Taken.add` a kill costs an EIO, and who lets the
+interpreter go to answer waits for other threads before it can take the next read."""
 
 
 class Event(NamedTuple):
@@ -108,8 +108,15 @@ def _parsed(raw: bytes) -> Iterator[Event]:
 
 def answer(group: int, descriptor: int, what: int) -> None:
     """Let a reader go on, or have it fail. Nothing happens where nobody waits under that number any more."""
-    with suppress(FileNotFoundError):
-        os.write(group, _ANSWER.pack(descriptor, what))
+    if _keeping_lock.write(group, _ANSWER.pack(descriptor, what), ctypes.c_size_t(_ANSWER.size)) < 0:
+        number = ctypes.get_errno()
+        if number != errno.ENOENT:
+            raise OSError(number, os.strerror(number))
+
+
+def close(descriptor: int) -> None:
+    """Of an event that is answered."""
+    _keeping_lock.close(descriptor)
 
 
 def deny_unanswered(group: int, numbers: range | list[int]) -> None:
@@ -151,6 +158,10 @@ class Taken:
         """It was answered; before its number is free."""
         _SLOT.pack_into(self._map, descriptor * _SLOT.size, 0, 0)
 
+    def is_free(self, descriptor: int) -> bool:
+        """Whether it was answered, by whom ever."""
+        return not _SLOT.unpack_from(self._map, descriptor * _SLOT.size)[1]
+
     def all(self) -> list[Event]:
         """Those that are not answered."""
         slots = enumerate(_SLOT.iter_unpack(self._map[:]))
@@ -176,6 +187,7 @@ __all__ = [
     "Event",
     "Taken",
     "answer",
+    "close",
     "deny_unanswered",
     "events",
     "is_read",

@@ -7,6 +7,7 @@ import socket
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from registry_pipelines.errors import InputError, LocalError
@@ -66,6 +67,30 @@ class TakenOver:
                 os.close(descriptor)
 
 
+class Begun:
+    """A holder that is started before there is anything to hold, for that takes a Python's time."""
+
+    def __init__(self, folder: Path, below: Path | None) -> None:
+        """See :class:`Guard`. Raises LocalError."""
+        self.filler, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        words = [str(theirs.fileno()), str(folder), str(below or "")]
+        with theirs:
+            try:
+                start_keeper("holder", words, [theirs.fileno()], fault=_NO_HOLDER)
+            except BaseException:
+                self.filler.close()
+                raise
+
+    def hold(self, held: Held, patience_s: float, told: str) -> None:
+        """It holds from now on, and says so; it may have been killed before."""
+        with suppress(OSError):
+            socket.send_fds(self.filler, [holder.words(patience_s, told)], [each for each in held if each >= 0])
+
+    def close(self) -> None:
+        """It ends, where it holds nothing. Safe to call twice."""
+        self.filler.close()
+
+
 class Guard:
     """Keeps a holder running beside this process."""
 
@@ -78,16 +103,18 @@ class Guard:
         patience_s: float,
         told: str,
         filler: socket.socket | None = None,
+        begun: Begun | None = None,
     ) -> None:
         """folder: where the file is, or will be mounted. below: a folder below which all mounts go at the end, too.
-        told: to who takes over. filler: of a holder that was taken over; else one is started.
+        told: to who takes over. filler: of a holder that was taken over; else one is started, or was ``begun`` for the
+        same folder.
 
         Raises LocalError.
         """
         self.held = held
-        self._words = (str(folder), str(below or ""), str(patience_s), told)
+        self._begin, self._words = partial(Begun, folder, below), (patience_s, told)
         if filler is None:
-            filler = self._start()
+            filler = self._start(begun)
             self._wait(filler)
         self._filler = filler
 
@@ -122,21 +149,18 @@ class Guard:
         if self.held.listener >= 0:
             os.close(self.held.listener)
 
-    def _start(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        words = [",".join(map(str, self.held)), str(theirs.fileno()), *self._words]
-        passed = [theirs.fileno(), *(each for each in self.held if each >= 0)]
-        with theirs:
-            try:
-                start_keeper("holder", words, passed, fault=_NO_HOLDER)
-            except BaseException:
-                ours.close()
-                raise
-        return ours
+    def _start(self, begun: Begun | None = None) -> socket.socket:
+        begun = begun or self._begin()
+        begun.hold(self.held, *self._words)
+        return begun.filler
 
     def _wait(self, filler: socket.socket) -> None:
         """Until it says that it holds. Raises LocalError."""
-        if not is_ready(filler.fileno(), START_S) or filler.recv(MOST_TOLD_BYTES) != holder.READY:
+        said = b""
+        if is_ready(filler.fileno(), START_S):
+            with suppress(OSError):
+                said = filler.recv(MOST_TOLD_BYTES)
+        if said != holder.READY:
             filler.close()
             raise LocalError(f"{_NO_HOLDER}: it ended, or says nothing", where=sys.executable)
 
@@ -217,4 +241,4 @@ def _name(folder: Path) -> str:
     return Digest.of(os.fsencode(folder)).hex[:32]
 
 
-__all__ = ["PATIENCE_S", "Guard", "TakenOver", "find_holder", "listen_for", "take_all"]
+__all__ = ["PATIENCE_S", "Begun", "Guard", "TakenOver", "find_holder", "listen_for", "take_all"]

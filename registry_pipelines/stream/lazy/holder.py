@@ -35,6 +35,7 @@ TAKE, LOOK = b"take", b"look"
 
 LOOK_EVERY_MS = 500
 _REST_S = 0.05
+_MOST_SECONDS_BYTES = 64
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 _DETACH = 2
@@ -205,17 +206,28 @@ def _plain(name: bytes) -> bytes:
     return _OCTAL.sub(lambda match: bytes([int(match[1], 8) & 255]), name)
 
 
-def main(words: list[str]) -> NoReturn:
-    """words: the descriptors, that of the filler's socket, the folder, that below which all goes, seconds, and what is
-    told."""
+def words(patience_s: float, told: str) -> bytes:
+    """What a holder is told with what it is to hold."""
+    return f"{patience_s} {told}".encode()
+
+
+def main(given: list[str]) -> NoReturn:
+    """given: the descriptor of the filler's socket, the folder, and that below which all goes. What is to be held comes
+    through the socket, with :func:`words`; when the filler ends before, there is nothing to hold."""
     stay()
-    held = Held(*map(int, words[0].split(",")))
-    filler = socket.socket(fileno=int(words[1]))
-    for descriptor in (*held, filler.fileno()):
-        if descriptor >= 0:
-            os.set_inheritable(descriptor, False)
-    folder, below = (os.fsencode(word) for word in words[2:4])
-    Holder(held, filler, folder, below, float(words[4]), words[5].encode()).run()
+    filler = socket.socket(fileno=int(given[0]))
+    filler.set_inheritable(False)
+    said, numbers = b"", list[int]()
+    with suppress(OSError):
+        said, numbers, _, _ = socket.recv_fds(filler, MOST_TOLD_BYTES + _MOST_SECONDS_BYTES, len(Held._fields))
+    if len(numbers) < len(Held._fields) - 1:
+        os._exit(0)
+    for number in numbers:
+        os.set_inheritable(number, False)
+    held = Held(*numbers) if len(numbers) == len(Held._fields) else Held(*numbers, listener=-1)
+    seconds, _, told = said.partition(b" ")
+    folder, below = (os.fsencode(word) for word in given[1:3])
+    Holder(held, filler, folder, below, float(seconds), told).run()
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.kept_registry import kept_registry
 from registry_pipelines.stream.lazy.notes import MountNote
-from registry_pipelines.stream.lazy.pages_ahead import Extents
+from registry_pipelines.stream.lazy.pages_ahead import Brought, Came
 from registry_pipelines.stream.lazy.serving import now_text
 from registry_pipelines.stream.lazy.tree import Inode, Tree
 from registry_pipelines.stream.lazy.vouching import UNPROVEN, vouched
@@ -118,10 +118,10 @@ class OpenImage:
         """Whether there is a hot pack of it that was recorded where a GPU was."""
         return self._pack is not None and self._pack.gpu
 
-    def tell_ahead(self, came: Callable[[int, Extents], object]) -> None:
+    def tell_ahead(self, came: Came, brought: Brought | None = None) -> None:
         """See ``carriers.Lazy``."""
         if self._pack is not None:
-            self._pack.tell(came)
+            self._pack.tell(came, brought)
 
     def find(self, path: str) -> int | None:
         """The number of what stands under a path, no link followed; None for nothing."""

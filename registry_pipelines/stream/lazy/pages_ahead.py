@@ -33,6 +33,12 @@ TRIES = 5
 Extents = Sequence[tuple[int, int]]
 """Positions and sizes in a layer."""
 
+Came = Callable[[int, Extents], object]
+"""Is told which bytes of a layer are in its file from now on."""
+
+Brought = Callable[[int, Extents, memoryview], object]
+"""Gets bytes of a layer, verified, one extent behind the other."""
+
 
 class Store(Protocol):
     """Where pages go."""
@@ -203,4 +209,4 @@ def _joined(ranges: list[tuple[int, int]], start: int, stop: int) -> tuple[int, 
     return start, stop
 
 
-__all__ = ["Here", "PagesAhead", "Placed", "Store"]
+__all__ = ["Brought", "Came", "Here", "PagesAhead", "Placed", "Store"]

@@ -19,15 +19,15 @@ _STDERR = 2
 
 
 def start_keeper(
-    program: Literal["keeper", "holder"],
+    program: Literal["keeper", "holder", "answerer"],
     words: Sequence[str],
     passed: Sequence[int],
     *,
     fault: str,
     tells: bool = False,
-) -> None:
+) -> int:
     """words: for its ``main``. passed: descriptors that it gets by the same numbers. fault: what is wrong where it does
-    not start. tells: whether it may say something to people. Raises LocalError."""
+    not start. tells: whether it may say something to people. Returns its number. Raises LocalError."""
     python = [sys.executable, "-I", "-S", "-c", f"{_START.format(program)}; main(sys.argv[1:])", str(_PACKAGES)]
     try:
         process = subprocess.Popen(
@@ -41,7 +41,8 @@ def start_keeper(
         )
     except OSError as error:
         raise LocalError(f"{fault}: {error.strerror}", where=sys.executable) from error
-    process.returncode = 0  # it outlives this process, and nobody waits for it
+    process.returncode = 0  # it may outlive this process; nothing of this module waits for it
+    return process.pid
 
 
 def _may_tell(descriptor: int) -> bool:

@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.holder import DONE, TAKE
+from registry_pipelines.stream.lazy.holder import DONE, TAKE, words
 from registry_pipelines.stream.lazy.mounting import mount, mounts, unmount
 from registry_pipelines.stream.lazy.notes import read_notes
 from registry_pipelines.stream.lazy.opened import open_image
@@ -237,10 +237,11 @@ def test_a_holder_hears_that_it_is_done_from_a_filler_that_did_not_listen(tmp_pa
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with (tmp_path / "file").open("r+b") as data, (tmp_path / "file").open("rb"), theirs, ours:
         number = data.fileno()
-        words = [",".join([str(number)] * 5 + ["-1"]), str(theirs.fileno()), str(tmp_path / "top"), "", "600", ""]
+        given = [str(theirs.fileno()), str(tmp_path / "top"), ""]
+        socket.send_fds(ours, [words(600, "")], [number] * 5)
         script = "import sys; from registry_pipelines.stream.lazy.holder import main; main(sys.argv[1:])"
-        command = [sys.executable, "-c", script, *words]
-        with subprocess.Popen(command, pass_fds=[number, theirs.fileno()]) as process:
+        command = [sys.executable, "-c", script, *given]
+        with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
             theirs.close()
             try:
                 assert select.select([ours], [], [], patient(20))[0]

@@ -1,7 +1,8 @@
 """A process that fills a mounted file, to be killed: what it is asked for comes when the test lets it.
 
-Arguments: the folder with ``content``, seconds for which a holder waits for another, and ``complete`` for one that
-copies everything. What is read is there once ``go`` is in the folder.
+Arguments: the folder with ``content``, seconds for which a holder waits for another, ``complete`` for one that copies
+everything, ``apart`` for one that has a process beside it to answer at once. What is read is there once ``go`` is in
+the folder.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.stream.lazy.answering import Apart
 from registry_pipelines.stream.lazy.backing import BackingStore
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.carriers import free_folder
@@ -48,7 +50,14 @@ def main(folder: Path, patience_s: float, *words: str) -> None:
     file = store.adopt(tree, [layer], taken.held.data, taken.held.filling) if taken else store.open(tree, [layer])
     assert file is not None
     mount = WatchedMount(
-        file, top, log=print, sockets=folder / "holders", patience_s=patience_s, taken=taken, told="told"
+        file,
+        top,
+        log=print,
+        sockets=folder / "holders",
+        patience_s=patience_s,
+        taken=taken,
+        told="told",
+        apart=Apart(top) if "apart" in words and not taken else None,
     )
     if "complete" in words:
         mount.fill_rest()
