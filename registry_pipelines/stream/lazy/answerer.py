@@ -90,19 +90,18 @@ class Answerer:
             time.sleep(_REST_S)
             return
         for event in events:
-            if event.descriptor < fan.SLOTS:
-                self._taken.add(event)
-        for event in events:
-            if event.descriptor >= fan.SLOTS or not event.size:
-                fan.answer(self._group, event.descriptor, fan.DENY_EIO)
-                os.close(event.descriptor)
-            elif self._holds(event.offset, event.offset + event.size):
-                fan.answer(self._group, event.descriptor, fan.FAN_ALLOW)
-                self._taken.remove(event.descriptor)
-                os.close(event.descriptor)
+            number, offset, size, _ = event
+            if number >= fan.SLOTS or not size:
+                what = fan.DENY_EIO
+            elif self._holds(offset, offset + size):
+                what = fan.FAN_ALLOW
             else:
-                self._waiting.add(event.descriptor)
+                self._taken.add(event)
+                self._waiting.add(number)
                 self._tell(event)
+                continue
+            fan.answer(self._group, number, what)
+            os.close(number)
 
     def _holds(self, start: int, stop: int) -> bool:
         """Whether all blocks that have some of it are there."""

@@ -147,8 +147,8 @@ class BackingFile:
         self.close()
 
     def close(self) -> None:
-        """Sync it, and let it go; safe to call twice."""
-        self._blocks.close()
+        """Let it go; safe to call twice. What was not synced is copied again after a crash of the machine."""
+        self._blocks.close(synced=False)
 
     @property
     def descriptors(self) -> tuple[int, int, int]:

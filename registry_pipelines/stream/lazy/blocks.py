@@ -215,15 +215,16 @@ class LazyLayer:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        """Sync what is there, and let the layer go; safe to call twice. Views of it that are still used stay."""
+    def close(self, *, synced: bool = True) -> None:
+        """Sync what is there (``synced``), and let the layer go; safe to call twice. Views that are still used stay."""
         with self._thread_lock:
             if self._lease < 0:
                 return
             self._filled_at_end = self.filled_bytes
             lease, self._lease = self._lease, -1
-        with suppress(OSError, LocalError):
-            self.sync()
+        if synced:
+            with suppress(OSError, LocalError):
+                self.sync()
         if self._view is not None:
             self._view.release()
         for each in (self._map, self._bits):

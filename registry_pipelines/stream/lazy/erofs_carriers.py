@@ -108,7 +108,7 @@ class _Watched:
             **_held_by(where),
         )
         self.run, self.fill_rest, self.end = self._mount.run, self._mount.fill_rest, self._mount.end
-        self.close, self.leave, self._folder = self._mount.close, self._mount.leave, real
+        self.leave, self._folder = self._mount.leave, real
         with suppress(FileNotFoundError):  # the name of one that was taken over may be gone
             set_read_ahead(real, read_ahead_bytes(image, whole))
         self._ahead: MountAhead | None = None
@@ -123,6 +123,12 @@ class _Watched:
         if (watched := self._image.watched) is not None:
             for part in self._file.layout.parts(start, start + size):
                 watched(part.layer, part.position, part.size)
+
+    def close(self) -> None:
+        """See :class:`Carrier`."""
+        if self._ahead is not None:
+            self._ahead.close()
+        self._mount.close()
 
     def hold(self) -> None:
         """See :class:`Carrier`. It is held before it is mounted."""

@@ -32,10 +32,13 @@ _INFO = struct.Struct("=BBH")
 """Kind, padding, length."""
 _RANGE, _RANGE_BODY = 6, struct.Struct("=4x4xQQ")
 """``FAN_EVENT_INFO_TYPE_RANGE``: offset and count, behind the head and padding."""
+_ONE = struct.Struct("=IBBHQiiBBH4xQQ")
+"""All of an event that is alone."""
 _ANSWER = struct.Struct("=iI")
 _SLOT = struct.Struct("=QQ")
 """Offset, and bytes; no bytes: free."""
 _VERSION = 3
+_AS_ONE = (_ONE.size, _VERSION, _METADATA.size, _RANGE)
 _READ_BYTES = 1 << 12
 _F_SETSIG = 10
 _SIGURG = 23
@@ -85,11 +88,16 @@ def events(group: int) -> list[Event]:
     count = _keeping_lock.read(group, raw, ctypes.c_size_t(_READ_BYTES))
     if count < 0 and ctypes.get_errno() == errno.EAGAIN:
         return []
-    return list(_parsed(ctypes.string_at(raw, _checked(count))))
+    return list(_parsed(raw.raw[: _checked(count)]))
 
 
 def _parsed(raw: bytes) -> Iterator[Event]:
     at = 0
+    if len(raw) == _ONE.size:  # as it is nearly always
+        length, version, _, head, _, descriptor, thread, kind, _, _, offset, size = _ONE.unpack(raw)
+        if (length, version, head, kind) == _AS_ONE and descriptor >= 0:
+            yield Event(descriptor, offset, size, thread)
+            return
     while at < len(raw):
         length, version, _, head, _, descriptor, thread = _METADATA.unpack_from(raw, at)
         if version != _VERSION:

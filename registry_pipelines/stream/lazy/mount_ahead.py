@@ -3,22 +3,30 @@
 A start reads its libraries in windows of the mount's read-ahead, and at each the kernel asks and the program waits: of
 18,000 questions of a CUDA start 16,000 were for 37 files. So when more of a large file is here the kernel is told to
 read it (``posix_fadvise``), which takes it 128 KiB at once, and asks a question for each that no program waits for.
-Small files are left: opening them takes as long as the question.
+Opening a small file takes as long as the question, so a thread of its own does that, behind what is large.
 """
 
 from __future__ import annotations
 
 import os
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from queue import Empty, SimpleQueue
 
 from registry_pipelines.stream.lazy.backing import BackingFile
 from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, Extents, Here, Placed
-from registry_pipelines.stream.lazy.tree import Tree
+from registry_pipelines.stream.lazy.tree import ROOT, Tree
 
-LEAST_BYTES = 1 << 20
+LEAST_BYTES = 1
 """Of a file that is read ahead."""
+
+LARGE_BYTES = 1 << 20
+"""Of a file that is read by who brings it; others wait for a thread of their own."""
+
+REST_S = 10.0
+"""So long after the last small file its neighbours' names are forgotten."""
 
 
 class MountAhead:
@@ -29,21 +37,50 @@ class MountAhead:
         self._lock, self._here = threading.Lock(), Here(placed)
         self.threads: set[int] = set()
         """Those that read now. What is not in the file must be refused to them: it may be them that bring it."""
-        self._paths: dict[int, bytes] = {}
-        for number in tree.large_files(LEAST_BYTES):
-            list(self._here.file(number))
+        self._names: dict[int, dict[int, bytes]] = {}
+        """Of what was looked for, by directory."""
+        self._is_begun, self._small = False, SimpleQueue[tuple[int, int, int] | None]()
 
     def came(self, layer: int, extents: Extents) -> None:
         """These bytes of a layer are in the mounted file from now on, where that could be. It returns when the kernel
         has read them."""
         with self._lock:
+            if not self._is_begun:
+                self._is_begun = True
+                self._here.places(self._tree.files_by_place(LEAST_BYTES))
+                threading.Thread(target=self._work, name="small_ahead", daemon=True).start()
             wanted = list(self._here.extents(layer, extents))
+        with self._reading():
+            for number, start, stop in wanted:
+                if self._tree.node(number).size < LARGE_BYTES:
+                    self._small.put((number, start, stop))
+                    continue
+                with suppress(OSError):  # unmounted
+                    self._read(number, start, stop)
+
+    def close(self) -> None:
+        """Read no more."""
+        self._small.put(None)
+
+    def _work(self) -> None:
+        with self._reading(), suppress(ValueError):  # closed
+            while True:
+                try:
+                    what = self._small.get(timeout=REST_S if self._names else None)
+                except Empty:  # all came
+                    self._names.clear()
+                    continue
+                if what is None:
+                    return
+                with suppress(OSError):  # unmounted
+                    self._read(*what)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
         thread = threading.get_native_id()
         self.threads.add(thread)
         try:
-            for number, start, stop in wanted:
-                with suppress(OSError):  # unmounted
-                    self._read(number, start, stop)
+            yield
         finally:
             self.threads.discard(thread)
 
@@ -69,13 +106,18 @@ class MountAhead:
         return self._file.holds(start - start % PAGE_BYTES, end)
 
     def _advise(self, number: int, offset: int, size: int) -> None:
-        if (path := self._paths.get(number)) is None:
-            path = self._paths[number] = self._folder + b"/" + self._tree.path(number)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)  # not kept: nobody could unmount it
+        # Not kept: nobody could unmount it.
+        descriptor = os.open(self._path(number), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             os.posix_fadvise(descriptor, offset, size, os.POSIX_FADV_WILLNEED)
         finally:
             os.close(descriptor)
+
+    def _path(self, number: int) -> bytes:
+        above = self._tree.parent(number)
+        if (names := self._names.get(above)) is None:
+            names = self._names[above] = {child: name for name, child in self._tree.children(above)}
+        return b"/".join((self._folder if above == ROOT else self._path(above), names[number]))
 
 
 __all__ = ["MountAhead"]

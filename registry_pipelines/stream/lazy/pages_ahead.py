@@ -67,6 +67,11 @@ class Here:
         self._here: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
         """By layer: from and to of what came, in order; none touches the next."""
 
+    def places(self, files: Iterable[tuple[int, int, int, int]]) -> None:
+        """All files that will be known, before anything is here. files: layer, position, size and number, sorted."""
+        for layer, position, size, number in files:
+            self._files[layer].append(position, position + size, number)
+
     def file(self, number: int) -> Iterator[tuple[int, int, int]]:
         """A file is known from now on. What is here of it: its number, and two offsets that may lie outside of it."""
         place = self._placed.place(number)
@@ -186,6 +191,12 @@ class _Files:
         at = bisect_left(self._starts, start)
         for column, value in ((self._starts, start), (self._stops, stop), (self._numbers, number)):
             column.insert(at, value)
+
+    def append(self, start: int, stop: int, number: int) -> None:
+        """The next by position."""
+        self._starts.append(start)
+        self._stops.append(stop)
+        self._numbers.append(number)
 
     def between(self, start: int, stop: int) -> Iterator[tuple[int, int]]:
         """Position and number of those that have bytes between two positions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import re
@@ -162,7 +163,13 @@ def _overlay(image: Path, above: Path, root: Path) -> None:
     options = f"lowerdir={plain(image)},upperdir={plain(above / 'upper')},workdir={plain(above / 'work')}"
     if not user_ids().every:  # attributes of the kernel's own are not ours to write
         options += ",userxattr"
-    mount("overlay", root, "overlay", mounting.MS_NODEV, options)
+    try:
+        # What is written goes with the program: nobody waits at its end until the disk has all that came meanwhile.
+        mount("overlay", root, "overlay", mounting.MS_NODEV, f"{options},volatile")
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # Linux 5.10 knows it
+            raise
+        mount("overlay", root, "overlay", mounting.MS_NODEV, options)
 
 
 def _show(source: Path, target: Path) -> None:

@@ -181,10 +181,12 @@ class Tree:
             hashed.update(memoryview(each).cast("B"))
         return hashed.hexdigest()
 
-    def large_files(self, least: int) -> list[int]:
-        """Regular files of so many bytes or more."""
+    def files_by_place(self, least: int) -> list[tuple[int, int, int, int]]:
+        """Regular files of so many bytes or more: layer, position, size and number, sorted."""
         rows = enumerate(_ROW.iter_unpack(self._rows), ROOT)
-        return [number for number, row in rows if row[6] >= least and stat.S_ISREG(row[0])]
+        return sorted(
+            (row[7], row[8], row[6], number) for number, row in rows if row[6] >= least and stat.S_ISREG(row[0])
+        )
 
     def path(self, number: int) -> bytes:
         """From the top; of several the first. Raises LookupError."""

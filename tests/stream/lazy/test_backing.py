@@ -271,3 +271,27 @@ def test_of_what_came_ahead_blocks_that_are_here_in_part_alone_are_left(tmp_path
         assert came(5 * 512 + 100, 5 * 512 + 200) == [1, 2, 3, 4]
         assert came(5 * 512 + 200, 6 * 512) == [1, 2, 3, 4, 5]
         assert came(0, 100) == [0, 1, 2, 3, 4, 5]
+
+
+def test_what_is_brought_is_there_and_a_block_once_all_of_it_came(tmp_path: Path) -> None:
+    """It is in no layer's file yet."""
+    content = os.urandom(8 * 4096 + 700)
+    with (
+        BlockStore(tmp_path / "blocks").open(Digest.of(content), len(content)) as layer,
+        BackingStore(tmp_path / "backing").open(watched.one_file(len(content)), [layer]) as file,
+    ):
+        offset, end = file.layout.regions[0].offset, len(content)
+
+        def brought(*extents: tuple[int, int]) -> list[int]:
+            pieces = b"".join(content[start : start + size] for start, size in extents)
+            file.put_extents(0, extents, memoryview(pieces))
+            file.copy_extents(0, extents)
+            return [block for block in range(66) if file.holds(offset + block * 512, offset + (block + 1) * 512)]
+
+        assert brought((100, 924), (4096, 512)) == [1, 8]
+        assert brought((0, 100)) == [0, 1, 8]
+        assert brought((end - 700, 700)) == [0, 1, 8, 64, 65]
+        assert not layer.filled_bytes
+        with file.path.open("rb") as raw:
+            raw.seek(offset)
+            assert raw.read(1024) == content[:1024]

@@ -14,10 +14,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.fanotify import WatchedMount
-from registry_pipelines.stream.lazy.mount_ahead import LEAST_BYTES, MountAhead
+from registry_pipelines.stream.lazy.mount_ahead import LARGE_BYTES, MountAhead
 from registry_pipelines.stream.lazy.tree import Tree
 from tests.stream.lazy import watched
 from tests.stream.lazy.mounts import need_fanotify
+from tests.stream.lazy.parts import until
 from tests.stream.lazy.test_pages_ahead import kept_pages
 
 PAGE = 4096
@@ -65,18 +66,19 @@ def served(folder: Path, size: int) -> Iterator[Served]:
         mount = WatchedMount(file, top, log=print)
         thread = threading.Thread(target=mount.run, daemon=True)
         thread.start()
+        here = Served(tree, content, layer, file, top)
+        mount.ahead = here.ahead.threads
         try:
-            here = Served(tree, content, layer, file, top)
-            mount.ahead = here.ahead.threads
             yield here
         finally:
+            here.ahead.close()
             mount.end()
             thread.join()
             mount.close()
 
 
 def test_pages_of_a_large_file_are_there_before_it_is_read(tmp_path: Path) -> None:
-    with served(tmp_path, LEAST_BYTES + 1000) as here:
+    with served(tmp_path, LARGE_BYTES + 1000) as here:
         path, end = here.top / "file", len(here.content)
         here.came((0, 8 * PAGE), (64 * PAGE, 10 * PAGE))
         assert kept_pages(path) == 18
@@ -86,7 +88,7 @@ def test_pages_of_a_large_file_are_there_before_it_is_read(tmp_path: Path) -> No
 
 
 def test_pages_that_are_here_in_part_are_left_until_the_rest_comes(tmp_path: Path) -> None:
-    with served(tmp_path, LEAST_BYTES) as here:
+    with served(tmp_path, LARGE_BYTES) as here:
         here.came((512, 3 * PAGE))
         assert kept_pages(here.top / "file") == 2
         here.came((3 * PAGE + 512, 512))
@@ -95,15 +97,17 @@ def test_pages_that_are_here_in_part_are_left_until_the_rest_comes(tmp_path: Pat
         assert kept_pages(here.top / "file") == 4 and not here.asked
 
 
-def test_a_small_file_is_left(tmp_path: Path) -> None:
-    with served(tmp_path, LEAST_BYTES - 1) as here:
+def test_a_small_file_is_read_by_another_thread(tmp_path: Path) -> None:
+    """Who brings large ones does not wait for it."""
+    with served(tmp_path, 10 * PAGE) as here:
         here.came((0, 8 * PAGE))
-        assert kept_pages(here.top / "file") == 0
+        until(lambda: kept_pages(here.top / "file") == 8)
+        assert not here.asked
 
 
 def test_a_thread_that_reads_ahead_is_refused_what_is_not_here_and_others_get_it(tmp_path: Path) -> None:
     """It would wait for itself."""
-    with served(tmp_path, LEAST_BYTES) as here, (here.top / "file").open("rb", buffering=0) as file:
+    with served(tmp_path, LARGE_BYTES) as here, (here.top / "file").open("rb", buffering=0) as file:
         here.ahead.threads.add(threading.get_native_id())
         with pytest.raises(OSError, match="Input/output"):
             file.read(PAGE)
