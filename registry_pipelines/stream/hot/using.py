@@ -189,6 +189,8 @@ class PackStream:
         self.frames = len(ordered)
         """How many are to come."""
         self._left = deque(ordered)
+        self._syncing, self._ended = threading.Lock(), 0
+        """Threads that have nothing more to do."""
         self._threads = [
             threading.Thread(target=self._work, name=f"pack_{number}", daemon=True) for number in range(CONNECTIONS)
         ]
@@ -241,6 +243,8 @@ class PackStream:
         with self._lock:
             self._closed = True
             self._fail([each for row in self._parts for each in row if each is not None and not each.taken])
+        with self._syncing:  # else who closes the layers would take them for synced
+            pass
 
     def join(self) -> None:
         """Until all came, or failed."""
@@ -266,6 +270,19 @@ class PackStream:
                 self._trouble(run, RegistryPipelinesError(f"unexpected: {error!r}", where=str(self._place)))
             with self._lock:
                 self._fail(run)  # after the end not all of them came
+        with self._syncing:
+            self._ended += 1
+            if self._ended == len(self._threads):
+                self._sync()
+
+    def _sync(self) -> None:
+        """While the start goes on, the disk takes what came: at the end somebody would wait for that."""
+        try:
+            for lazy in self._layers:
+                if not self._closed:
+                    lazy.sync()
+        except (RegistryPipelinesError, OSError) as error:
+            self._log(f"the disk did not take all of the hot pack, which is fetched again: {error}")
 
     def _take(self) -> list[Coming]:
         """Frames for one request; none at the end."""

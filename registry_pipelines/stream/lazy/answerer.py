@@ -137,8 +137,8 @@ def _hurry() -> None:
 def main(given: list[str]) -> NoReturn:
     """given: the descriptor of the filler's socket, and for people the folder of the mount. The group, the memory of
     what is taken, the file's bits and the end of the holder's socket come through it, with the size of the file."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
-        signal.signal(number, signal.SIG_IGN)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(each, signal.SIG_IGN)
     filler = socket.socket(fileno=int(given[0]))
     filler.set_inheritable(False)
     said, numbers = b"", list[int]()

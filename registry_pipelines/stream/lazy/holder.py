@@ -224,7 +224,7 @@ def main(given: list[str]) -> NoReturn:
         os._exit(0)
     for number in numbers:
         os.set_inheritable(number, False)
-    held = Held(*numbers) if len(numbers) == len(Held._fields) else Held(*numbers, listener=-1)
+    held = Held(*numbers, *[-1] * (len(Held._fields) - len(numbers)))  # without a listener
     seconds, _, told = said.partition(b" ")
     folder, below = (os.fsencode(word) for word in given[1:3])
     Holder(held, filler, folder, below, float(seconds), told).run()
