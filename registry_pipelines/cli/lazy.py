@@ -99,7 +99,7 @@ def mount(
         taken = free_folder(folder, lazy)
         if taken is not None:
             undo.callback(taken.close)
-        image = undo.enter_context(_opened(options, target, keys, pack))
+        image = undo.enter_context(_opened(options, target, keys, pack, carrier))
         note = image.note(target, folder)
         with Mounted(
             image, folder, _notes(options), note, image.count, carrier=carrier, log=_say, taken=taken
@@ -112,7 +112,7 @@ def mount(
 
 
 @contextlib.contextmanager
-def _opened(options: Options, target: str, keys: Sequence[Path], pack: bool) -> Iterator[OpenImage]:
+def _opened(options: Options, target: str, keys: Sequence[Path], pack: bool, carrier: Kind) -> Iterator[OpenImage]:
     from registry_pipelines.stream.lazy.opened import open_image
 
     verifier = options.believed(keys)
@@ -127,6 +127,7 @@ def _opened(options: Options, target: str, keys: Sequence[Path], pack: bool) -> 
             use_pack=pack,
             log=_say,
             progress=progress,
+            as_erofs=carrier != "fuse",
         ) as image:
             yield image
 
@@ -249,7 +250,7 @@ def run(
     if started.single_user:
         _say("without newuidmap and a range in /etc/subuid and /etc/subgid all files are of the one it runs as")
     try:
-        with _opened(options, target, keys, pack) as image:
+        with _opened(options, target, keys, pack, carrier) as image:
             code = _run(options, target, image, started, command, entrypoint, clock, carrier=carrier, fill=fill)
     finally:
         started.end(END_S)

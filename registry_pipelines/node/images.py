@@ -333,6 +333,7 @@ class NodeImages:
             most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
             proven=None if self._unproven else proven,
             ahead=ahead,
+            as_erofs=self._around.carrier != "fuse",
             promised=promised,
             store_bytes=self._store_bytes,
         )

@@ -10,6 +10,7 @@ import time
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -183,6 +184,7 @@ class PackStream:
         self._moved_at = time.monotonic()
         self._told: Came | None = None
         self._brought: Brought | None = None
+        self._metadata: Future[ReadyMetadata | None] | None = None
         self._parts = self._wanted_frames()
         self._demand: deque[Coming] = deque()
         ordered = sorted((each for part in self._parts for each in part if each is not None), key=lambda c: c.rank)
@@ -210,8 +212,18 @@ class PackStream:
             found.append(row)
         return found
 
+    def ask_metadata(self) -> None:
+        """Begin to fetch what :meth:`metadata` gives; before :meth:`start`, for it would wait behind the frames."""
+        alone = ThreadPoolExecutor(1, thread_name_prefix="metadata")
+        self._metadata = alone.submit(self._read_metadata)
+        alone.shutdown(wait=False)
+
     def metadata(self) -> ReadyMetadata | None:
         """The tree as EROFS; None where the pack has none that can be used, which is told."""
+        asked, self._metadata = self._metadata, None
+        return asked.result() if asked else self._read_metadata()
+
+    def _read_metadata(self) -> ReadyMetadata | None:
         from registry_pipelines.stream.hot.metadata import read_metadata
 
         if self._head.metadata is None:

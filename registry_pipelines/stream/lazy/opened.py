@@ -196,6 +196,7 @@ def open_image(
     store_bytes: int = MAX_BYTES,
     proven: Callable[[], bool] | None = None,
     ahead: bool = True,
+    as_erofs: bool = False,
     promised: Promised | None = None,
 ) -> Iterator[OpenImage]:
     """An image of this machine's platform, while the context lasts; nobody may be forked meanwhile.
@@ -206,7 +207,8 @@ def open_image(
     waits for a registry that gives nothing. lowest: of the layers only so many from the base on, without a pack, which
     has all. most_whole_bytes, proven, promised: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`; of an
     image with a pack all layers are promised once it is known who signed that, and it is read then. ahead: what a pack
-    has comes at once; else nobody may read of the image. store_bytes: of all layers on the disk.
+    has comes at once; else nobody may read of the image. as_erofs: the kernel will read it by itself. store_bytes: of
+    all layers on the disk.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
@@ -235,6 +237,8 @@ def open_image(
             late = _Late(tables_at, image, state, store, verifier, whole.__setitem__)
             stream = _with_pack(pack, image, filler, late, store, verifier, log)
             if ahead:
+                if as_erofs and stream.frames:
+                    stream.ask_metadata()
                 stream.start()
             try:
                 yield OpenImage(image, pack.tree, stream.layers, filler, whole, stream)
