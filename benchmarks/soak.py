@@ -77,6 +77,8 @@ class Course:
 
     memory: dict[Kept, list[tuple[float, Memory]]] = field(default_factory=lambda: defaultdict(list))
     done: list[tuple[float, int]] = field(default_factory=list)
+    first: dict[str, int] = field(default_factory=dict)
+    """The process of a machine that started its others."""
     kills: list[float] = field(default_factory=list)
     skipped: int = 0
 
@@ -112,6 +114,7 @@ def look(cluster: Cluster, course: Course, at: float) -> None:
         if not machine.alive or machine.running is None:
             continue
         todo, whole = [machine.running.pid], Memory(0, 0)
+        course.first[machine.name] = machine.running.pid
         while todo:
             number = todo.pop()
             todo += below[number]
@@ -254,7 +257,8 @@ def slopes(course: Course, seconds: float, workers: Sequence[str]) -> list[str]:
             continue
         fit = fitted([(at, told.anonymous / 1000) for at, told in late])
         beside = sum(one.machine == each.machine and one.number > 0 and _lives(course, one) for one in course.memory)
-        name = f"{each.machine}: process {each.number}" if each.number else f"**{each.machine}**"
+        own = "its own process" if each.number == course.first[each.machine] else f"a slot, process {each.number}"
+        name = f"{each.machine}: {own}" if each.number else f"**{each.machine}**"
         first, last = late[0][1], late[-1][1]
         rows.append(
             f"| {name} | {1 if each.number else beside} | {first.resident / 1e6:.0f} to {last.resident / 1e6:.0f} "

@@ -248,7 +248,7 @@ def _believed(session: Session, kind: Kind, name: str, read: Callable[[str], byt
 
 def every_found(session: Session, kind: Kind) -> Iterator[tuple[str, Found | RegistryPipelinesError | None]]:
     """Each bucket with what :func:`found_in` says of it, or why it cannot be believed. What is kept is read for many
-    buckets together: one after the other they took 800 questions to a database that workers share."""
+    buckets together: one after the other they took 1,500 questions to a database that workers share."""
     names = buckets_of(session, kind)
     for start in range(0, len(names), READ_AT_ONCE):
         places = [kept(session, kind, name) for name in names[start : start + READ_AT_ONCE]]
