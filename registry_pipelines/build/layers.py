@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
@@ -33,7 +33,6 @@ from registry_pipelines.build.interpreter import interpreter_programs, interpret
 from registry_pipelines.build.links.check import LINKS_FORMAT, check_links
 from registry_pipelines.build.links.image import known_links, layer_links, refuse_missing
 from registry_pipelines.build.links.report import LinkReport
-from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.planning import (
     PlatformPlan,
     check_spec,
@@ -66,6 +65,9 @@ from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Brought, Uploads, UploadsStopped
+
+if TYPE_CHECKING:  # builds without an index of the configuration load none of it
+    from registry_pipelines.build.packages.sources import Sources
 
 T = TypeVar("T")
 
@@ -126,10 +128,15 @@ class LayersBuilder:
         platforms = check_spec(spec)
         if spec.index and self._packages is None:
             raise InputError("`index` names package indexes, and none is open", where=spec.name, do="Give `packages`")
-        revision = read_revision(spec.application) if spec.application else None
-        application = application_entries(spec.application, spec.workdir) if spec.application else None
         place = self._engine.place(place)
-        with closing(BuildCache(self._state / "cache.sqlite")) as cache, self._engine.opened() as state:
+        with (
+            Pool(1, "revision") as pool,
+            closing(BuildCache(self._state / "cache.sqlite")) as cache,
+            self._engine.opened() as state,
+        ):
+            # Git's eight answers are waited for beside the rest.
+            asked = pool.submit(read_revision, spec.application) if spec.application else None
+            application = application_entries(spec.application, spec.workdir) if spec.application else None
             store = WheelStore(self._state / "wheels", cache)
             progress.begin(RESOLVE)
             given = [
@@ -146,6 +153,7 @@ class LayersBuilder:
             wheels = count_text(sum(len(ingredients.wheels) for ingredients in given), "wheel")
             progress.end(RESOLVE, note=wheels)
             plans = plan_platforms(spec, given, store)
+            revision = asked.result() if asked else None
             said = _warnings(spec, revision, application, plans)
             uploads = Uploads(state, place, progress)
             result = _Build(self, spec, place, uploads, cache, progress, revision, said).run(plans, started)

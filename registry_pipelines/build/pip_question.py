@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
+import importlib.util
 import json
 import os
 import re
@@ -12,13 +12,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion
 
 from registry_pipelines.build.builder import BuildSpec
 from registry_pipelines.build.find_links_page import archives, offer
-from registry_pipelines.build.packages.front import Front
 from registry_pipelines.build.pip_process import marker_values
 from registry_pipelines.build.requirement_lines import (
     Line,
@@ -30,6 +30,9 @@ from registry_pipelines.build.requirement_lines import (
 )
 from registry_pipelines.build.target import WheelTarget
 from registry_pipelines.build.wheel_store import WheelStore
+
+if TYPE_CHECKING:  # builds without an index of the configuration load none of it
+    from registry_pipelines.build.packages.front import Front
 
 _NOT_OURS = ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_REPORT", "PIP_DRY_RUN", "PIP_REQUIRE_VIRTUALENV")
 _CERTIFICATES = ("PIP_CERT", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
@@ -189,11 +192,19 @@ class Question:
         return str(page if page.exists() else offer(path, page.parent))
 
 
+_VERSION = re.compile(r"^__version__ = [\"'](.+)[\"']", re.MULTILINE)
+
+
 def _pip_version() -> str:
-    try:
-        return importlib.metadata.version("pip")
-    except importlib.metadata.PackageNotFoundError:
+    """As pip's own file says it; empty without pip. ``importlib.metadata`` takes longer to load than a build that finds
+    everything made takes to ask the registry."""
+    spec = importlib.util.find_spec("pip")
+    if spec is None or spec.origin is None:
         return ""
+    with contextlib.suppress(OSError):
+        if found := _VERSION.search(Path(spec.origin).read_text(encoding="utf-8", errors="replace")):
+            return found[1]
+    return ""
 
 
 def _is_old_pip() -> bool:

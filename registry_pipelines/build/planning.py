@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
@@ -31,7 +31,6 @@ from registry_pipelines.build.content import LayerEntry, content_job
 from registry_pipelines.build.images import check_environment, check_settings
 from registry_pipelines.build.install import WHEEL_FORMAT, Scheme
 from registry_pipelines.build.interpreter import interpreter_entries, interpreter_scheme
-from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.pushing import LayerJob
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.splice import CODEC, LayerWriter
@@ -44,6 +43,9 @@ from registry_pipelines.errors import InputError, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import check_tag
 from registry_pipelines.threads import Pool
+
+if TYPE_CHECKING:  # builds without an index of the configuration load none of it
+    from registry_pipelines.build.packages.sources import Sources
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
@@ -25,8 +25,6 @@ from packaging.version import InvalidVersion, Version
 
 from registry_pipelines.build.builder import BuildSpec, LockedWheel
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.packages.front import Front
-from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.pip_process import NOTHING_READ, Fetched, pip_command, read_statuses
 from registry_pipelines.build.pip_question import Question
 from registry_pipelines.build.requirement_lines import redacted, source_options
@@ -42,6 +40,9 @@ from registry_pipelines.errors import (
 )
 from registry_pipelines.oci.files import disk_errors
 from registry_pipelines.threads import Pool, run_child
+
+if TYPE_CHECKING:  # builds without an index of the configuration load none of it
+    from registry_pipelines.build.packages.sources import Sources
 
 PIP_TIMEOUT_S = 3600
 """Downloading a CUDA stack of 5 GB over a slow line."""
@@ -123,6 +124,8 @@ def _through_indexes(
     question: Question, packages: Sources, store: WheelStore, look: Look | None, seen: Fetched
 ) -> list[Choice]:
     """pip's answer where it sees nothing but the indexes, each with what its index says of it; all in the store."""
+    from registry_pipelines.build.packages.front import Front
+
     with Front(packages, store) as front:
         question.front = front
         try:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from registry_pipelines.build.bases import OpenPlace, open_base
 from registry_pipelines.build.builder import INTERPRETER_BASES, BuildSpec
 from registry_pipelines.build.c_library import stated_c_library
 from registry_pipelines.build.cache import BuildCache
-from registry_pipelines.build.packages.sources import Sources
 from registry_pipelines.build.planning import check_spec
 from registry_pipelines.build.resolving import StoredWheel, resolve
 from registry_pipelines.build.target import RUNNING_PYTHON, WheelTarget, target_of
 from registry_pipelines.build.wheel_store import WheelStore
 from registry_pipelines.errors import InputError, RequirementsInvalid
 from registry_pipelines.oci.platforms import Platform
+
+if TYPE_CHECKING:  # builds without an index of the configuration load none of it
+    from registry_pipelines.build.packages.sources import Sources
 
 
 def gather_wheels(

@@ -98,14 +98,16 @@ class Keyring:
         return found
 
     def _in_file(self, role: Role, *, make: bool) -> Signer | None:
-        from registry_pipelines.evidence.keys import load_signer
-
         path = self._config.signing_key_of(role)
         if path is None:
             return None
         if make:
             self._make_if_told(role, path)
-        return load_signer(path, self._config.password_of(role)) if path.exists() else None
+        if not path.exists():
+            return None
+        from registry_pipelines.evidence.keys import load_signer
+
+        return load_signer(path, self._config.password_of(role))
 
     def _refuse_ended(self, signer: Signer, where: str) -> None:
         """What is signed with such a key would be believed by nobody, which would be said much later."""
