@@ -230,8 +230,9 @@ def read_ahead(folder: Path) -> None:
 
 
 @contextmanager
-def docker(bench: Bench, address: str) -> Iterator[Callable[[str, str], dict[str, Any]]]:
-    """A daemon that has the base; a function that builds and pushes a Dockerfile under a version."""
+def docker(bench: Bench, address: str, *, forget: bool = False) -> Iterator[Callable[[str, str], dict[str, Any]]]:
+    """A daemon that has the base; a function that builds and pushes a Dockerfile under a version. forget: it keeps no
+    image and no step of earlier builds, only the folders that they were sent."""
     dockerd, client, buildx = (
         find_peer(name) for name in ("../docker28/dockerd", "../docker28/docker", "docker-buildx")
     )
@@ -242,6 +243,10 @@ def docker(bench: Bench, address: str) -> Iterator[Callable[[str, str], dict[str
     folder.mkdir(exist_ok=True)
     with daemon(dockerd, client, folder, ("--feature", "containerd-snapshotter=true")) as running:
         base = f"{address}/{BASE}:1"
+        if forget:
+            running("image", "prune", "-af")
+            prune = [buildx, "prune", "-af", "--filter", "type=regular"]
+            subprocess.run(prune, env=running.environment, check=True, capture_output=True)
         running("pull", "-q", base)
 
         def build(order: str, version: str) -> dict[str, Any]:
@@ -289,8 +294,11 @@ def docker_good(bench: Bench, address: str, changes: int) -> None:
 
 
 def docker_bad(bench: Bench, address: str) -> None:
-    """A change of one line where code stands before packages; the daemon has the wheels already."""
-    with docker(bench, address) as build:
+    """A change of one line where code stands before packages; the daemon has the wheels already. The other images are
+    removed, for their disk."""
+    for old in ("ours", "docker"):
+        shutil.rmtree(bench.store / old, ignore_errors=True)
+    with docker(bench, address, forget=True) as build:
         bench.keep("bad", build("bad", bench.change()))
 
 
