@@ -17,11 +17,13 @@ from registry_pipelines.evidence.dsse import sign_envelope
 from registry_pipelines.evidence.predicates import OMS_TYPE
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
+from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Verdict, WeightRules
 from registry_pipelines.promote.leaving import read_leaving
 from registry_pipelines.promote.weights import WEIGHTS_FORM
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.attach import attach_weights
+from registry_pipelines.weights.ends import from_registry
 from registry_pipelines.weights.oms.attached import (
     ANNOTATIONS,
     carry_signatures,
@@ -31,9 +33,11 @@ from registry_pipelines.weights.oms.attached import (
 )
 from registry_pipelines.weights.oms.bundles import sign_model
 from registry_pipelines.weights.oms.folders import verify_folder
+from registry_pipelines.weights.oms.images import vouch_for_layers
 from registry_pipelines.weights.oms.statement import write_oms
 from registry_pipelines.weights.opening import OpenedWeights, open_weights
 from registry_pipelines.weights.push import push_weights
+from registry_pipelines.weights.to_image import register_image
 from tests.evidence.parts import Key
 from tests.promote.parts import NOW, Candidate
 
@@ -80,6 +84,28 @@ def test_signed_weights_pass_with_their_image(good: Candidate, pushed: Callable[
     assert (used[WEIGHTS_FORM].digest, used[WEIGHTS_FORM].key_id) == (attached.digest, "")
     assert used[OMS_TYPE].key_id == good.key.signer.key_id
     assert good.judge().allow
+
+
+def test_of_a_plain_image_somebody_must_sign_what_its_layers_have(
+    good: Candidate, pushed: Callable[..., OpenedWeights], make_key: Callable[[str], Key]
+) -> None:
+    """A signature of the files says nothing of layers, which a list in the config may be wrong about."""
+    source = from_registry(pushed())
+    register_image(source, Place(good.place.registry, "models/m"), "image", platform=Platform.parse("linux/amd64"))
+    opened = open_weights(Place(good.place.registry, "models/m"), "image")
+    assert opened.image
+    sign_attached(opened, good.key.signer)
+    vouch_for_layers(opened.place, opened.descriptor, opened.image, make_key("somebody").signer)
+    attached = give(good, opened)
+    assert weighed(good.judge(rules(required=True))) == []
+    [reason] = weighed(good.judge(rules(signed=True)))
+    assert reason.startswith(f"weights: {attached.digest}: what is signed of its layers does not count")
+    [reason] = weighed(good.judge(rules(deny=("pickle",))))
+    assert reason.startswith(f"weights: {attached.digest}: cannot be judged: what is signed of its layers")
+    assert vouch_for_layers(opened.place, opened.descriptor, opened.image, good.key.signer)
+    assert not vouch_for_layers(opened.place, opened.descriptor, opened.image, good.key.signer)
+    give(good, opened)
+    assert good.judge(rules(required=True, signed=True, deny=("pickle", "unknown", "code"))).allow
 
 
 def test_no_weights_are_denied_where_some_are_required(good: Candidate) -> None:
