@@ -66,6 +66,8 @@ _TORN = re.compile(r"#\d+\Z")
 """How obstore calls a file that is being written, behind its key."""
 _TAKEN = re.compile(r"[^#]*#[0-9]+")
 """File names that obstore takes for such, and neither writes nor lists."""
+_DRIVE = re.compile(r".*[A-Za-z][:|]", re.DOTALL)
+"""File names whose end it takes for the letter of a drive (``A:``), and cannot write."""
 _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
 """S3 answers these with 400, which obstore has no class for."""
 _WORDLESS = re.compile(r"performing HEAD \S+ in \S+ - [^\n]* 400 Bad Request: *(\n|$)")
@@ -167,8 +169,11 @@ class ObjectStore:
 
     def fault_of(self, key: str) -> str:
         """Why an object cannot have this key here; empty where it can."""
-        if self._folder is not None and _TAKEN.fullmatch(key.rpartition("/")[2]):
+        name = key.rpartition("/")[2] if self._folder is not None else ""
+        if _TAKEN.fullmatch(name):
             return "ends with # and digits, as the names of files end that are being written there"
+        if _DRIVE.fullmatch(name):
+            return "ends with a letter and : or |, which is taken for a drive there"
         return ""
 
     def size(self, key: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
 from registry_pipelines.inventory.value import Inventory, Source, Unread
+from tests.lifecycle import images
 from tests.lifecycle.images import NOW, Image, digest_of, inventory_of, rule
 from tests.lifecycle.test_gar import delete, newest
 
@@ -24,6 +26,12 @@ IMAGES = [
     Image("f", (), 3.25),
 ]
 RULES = [rule(1, "tagged", ["dev*"], pushed=14), rule(2, "untagged", pushed=3)]
+
+
+@pytest.fixture(autouse=True)
+def _now(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands ask the machine's clock, so ages are counted from it."""
+    monkeypatch.setattr(images, "NOW", datetime.now(UTC))
 
 
 @pytest.fixture

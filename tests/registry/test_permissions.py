@@ -63,7 +63,7 @@ BY_ANOTHER_NAME = {"delete_message_batch": "sqs:DeleteMessage", "list_image_refe
 """Calls of boto3 whose right is not called like them. Source: service authorization reference."""
 
 
-OF_OTHERS = {"list_tags"}
+OF_OTHERS = {"list_tags", "register_image"}
 """Texts that are called like a call of AWS and are another's."""
 
 

@@ -44,6 +44,8 @@ def holds(store: ObjectStore, name: str) -> None:
 @given(NAMES)
 @example("x#1/y")
 @example("a%2F b")
+@example("x/A:")
+@example("A:/1:")
 def test_a_folder_holds_all_names_that_it_says_it_does(tmp_path: Path, name: str) -> None:
     holds(open_store(str(tmp_path / f"{len(list(tmp_path.iterdir()))}")), name)
 
@@ -56,6 +58,7 @@ def test_a_folder_refuses_what_obstore_takes_for_half_a_file(tmp_path: Path) -> 
         store_weights(source, open_store(str(tmp_path / "there")))
     assert list((tmp_path / "there").iterdir()) == []
     assert fault_of("a\ufffe") and fault_of("\uffff")
+    assert "a letter and :" in open_store(str(tmp_path / "there")).fault_of("x/A:")
 
 
 @pytest.mark.long
