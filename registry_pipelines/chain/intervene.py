@@ -15,6 +15,7 @@ from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.config import Image
 from registry_pipelines.errors import InputError, PromotionDenied
+from registry_pipelines.evidence.artifacts import PREDICATE_ANNOTATION
 from registry_pipelines.evidence.attestations import read_attestations
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.predicates import (
@@ -41,7 +42,6 @@ from registry_pipelines.threads import Pool
 THREADS = 16
 """Releases whose lists of referrers are asked for at once: a small request each."""
 
-PREDICATE_ANNOTATION = "dev.sigstore.bundle.predicateType"
 OPENED = frozenset({BREAK_GLASS_TYPE, REVOCATION_TYPE})
 
 

@@ -20,6 +20,9 @@ from registry_pipelines.registry.protocol import Place
 MAX_ARTIFACT_BYTES = 256 * 1024 * 1024
 """One attached document. SBOMs of 20 GB images reach 50 MiB."""
 
+PREDICATE_ANNOTATION = "dev.sigstore.bundle.predicateType"
+"""Of a bundle's manifest: the type of what it states."""
+
 
 @dataclass(frozen=True)
 class Attached:
@@ -77,6 +80,24 @@ def attach_once(
         annotations=annotations,
     )
     return descriptor, True
+
+
+def attach_bundle(place: Place, *, subject: Descriptor, content: bytes, predicate_type: str) -> tuple[Descriptor, bool]:
+    """A Sigstore bundle with one statement, with :func:`attach_once`: without its time, so that the same bundle is the
+    same artifact wherever it is carried."""
+    return attach_once(
+        place,
+        subject=subject,
+        artifact_type=media_types.SIGSTORE_BUNDLE,
+        content=content,
+        media_type=media_types.SIGSTORE_BUNDLE,
+        annotations=bundle_annotations(predicate_type),
+    )
+
+
+def bundle_annotations(predicate_type: str) -> dict[str, str]:
+    """What cosign writes to a bundle's manifest, so that its kind is known without opening it."""
+    return {"dev.sigstore.bundle.content": "dsse-envelope", PREDICATE_ANNOTATION: predicate_type}
 
 
 def attached(

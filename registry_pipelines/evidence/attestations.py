@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from registry_pipelines.errors import ClosureIncomplete, InputError, SignatureInvalid
-from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.artifacts import attach, bundle_annotations
 from registry_pipelines.evidence.bounds import MAX_ATTESTATION_BYTES, MAX_BUNDLE_BYTES, MAX_SIGNATURES
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import Envelope, read_envelope, sign_envelope, verify_envelope, write_envelope
@@ -240,7 +240,6 @@ def _append_att(place: Place, digest: Digest, envelope: Envelope, predicate_type
 
 def _annotations(predicate_type: str) -> dict[str, str]:
     return {
-        "dev.sigstore.bundle.content": "dsse-envelope",
-        "dev.sigstore.bundle.predicateType": predicate_type,
+        **bundle_annotations(predicate_type),
         "org.opencontainers.image.created": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from registry_pipelines.evidence.artifacts import attach_once
+from registry_pipelines.evidence.artifacts import attach_bundle
+from registry_pipelines.evidence.predicates import OMS_TYPE
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import digest_at
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.uploads import Uploads, Wanted
 from registry_pipelines.weights.model import CONFIG_TYPE
-from registry_pipelines.weights.oms.attached import ANNOTATIONS, fits
+from registry_pipelines.weights.oms.attached import fits
 from registry_pipelines.weights.opening import distinct
 from registry_pipelines.weights.to_store import Source
 
@@ -60,14 +60,7 @@ def register_weights(source: Source, place: Place, tag: str, *, engine: Engine =
 def carry_one(source: Source, goal: Place, subject: Descriptor) -> None:
     """Attach the source's signature where it has one and it is about these files. Raises the RegistryError family."""
     if source.signature is not None and fits(source.signature, source.weights):
-        attach_once(
-            goal,
-            subject=subject,
-            artifact_type=SIGSTORE_BUNDLE,
-            content=source.signature,
-            media_type=SIGSTORE_BUNDLE,
-            annotations=ANNOTATIONS,
-        )
+        attach_bundle(goal, subject=subject, content=source.signature, predicate_type=OMS_TYPE)
 
 
 __all__ = ["RegisteredWeights", "carry_one", "register_weights"]

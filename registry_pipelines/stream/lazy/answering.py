@@ -8,6 +8,7 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from registry_pipelines.errors import LocalError
 from registry_pipelines.stream.lazy.answerer import QUESTION, size_told
 from registry_pipelines.stream.lazy.fanotify_wire import Event
 from registry_pipelines.stream.lazy.sockets import is_ready
@@ -28,7 +29,10 @@ class Apart:
                 fault = "the process that answers the kernel does not start"
                 words = [str(theirs.fileno()), str(folder)]
                 self._process = start_keeper("answerer", words, [theirs.fileno()], fault=fault)
-                self._ends = os.pidfd_open(self._process)
+                try:
+                    self._ends = os.pidfd_open(self._process)
+                except OSError as error:  # it ends, for its socket is closed
+                    raise LocalError(f"{fault}: {error.strerror}", where=str(folder)) from error
             except BaseException:
                 self._socket.close()
                 raise

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from registry_pipelines.errors import InputError, SignatureInvalid
-from registry_pipelines.evidence.artifacts import attach, attach_once
+from registry_pipelines.evidence.artifacts import PREDICATE_ANNOTATION, attach_bundle
 from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES
 from registry_pipelines.evidence.bundles import read_bundle
 from registry_pipelines.evidence.keys import verifier_of
@@ -28,7 +28,6 @@ from registry_pipelines.weights.oms.folders import SHOWN
 from registry_pipelines.weights.oms.statement import NEVER_SIGNED, SignedModel, read_oms
 from registry_pipelines.weights.opening import OpenedWeights
 
-ANNOTATIONS = {"dev.sigstore.bundle.content": "dsse-envelope", "dev.sigstore.bundle.predicateType": OMS_TYPE}
 """As other programs annotate bundles; no time, so that the same bundle is the same artifact."""
 
 
@@ -95,15 +94,7 @@ def sign_attached(opened: OpenedWeights, signer: Signer) -> tuple[Descriptor, bo
         return Descriptor(media_type=opened.descriptor.media_type, digest=known.believed[0].digest, size=0), False
     digests = {file.path: file.digest.hex for file in opened.weights.files}
     raw = sign_model(digests, signer, name=opened.place.repository.rpartition("/")[2])
-    made = attach(
-        opened.place,
-        subject=opened.descriptor,
-        artifact_type=SIGSTORE_BUNDLE,
-        content=raw,
-        media_type=SIGSTORE_BUNDLE,
-        annotations=ANNOTATIONS,
-    )
-    return made, True
+    return attach_bundle(opened.place, subject=opened.descriptor, content=raw, predicate_type=OMS_TYPE)
 
 
 def read_signatures(place: Place, digest: Digest, weights: WeightSet, verifier: Verifier) -> WeightSignatures:
@@ -154,14 +145,7 @@ def carry_signatures(source: OpenedWeights, place: Place, descriptor: Descriptor
     is none here: who asks later decides. Raises as :func:`read_signatures`."""
     carried = 0
     for raw in fitting_signatures(source):
-        _, new = attach_once(
-            place,
-            subject=descriptor,
-            artifact_type=SIGSTORE_BUNDLE,
-            content=raw,
-            media_type=SIGSTORE_BUNDLE,
-            annotations=ANNOTATIONS,
-        )
+        _, new = attach_bundle(place, subject=descriptor, content=raw, predicate_type=OMS_TYPE)
         carried += new
     return carried
 
@@ -207,12 +191,11 @@ def bundles_of(
 
 
 def _may_be(referrer: Referrer, predicate_type: str) -> bool:
-    said = (referrer.manifest.annotations or {}).get("dev.sigstore.bundle.predicateType", OMS_TYPE)
+    said = (referrer.manifest.annotations or {}).get(PREDICATE_ANNOTATION, OMS_TYPE)
     return len(referrer.manifest.layers) == 1 and said == predicate_type
 
 
 __all__ = [
-    "ANNOTATIONS",
     "WeightSignature",
     "WeightSignatures",
     "against_set",

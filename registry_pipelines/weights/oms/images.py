@@ -8,7 +8,7 @@ attached to an image. The gate asks for it; who pulls or verifies holds the byte
 from __future__ import annotations
 
 from registry_pipelines.errors import SignatureInvalid
-from registry_pipelines.evidence.artifacts import attach, attach_once
+from registry_pipelines.evidence.artifacts import attach_bundle
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
 from registry_pipelines.evidence.dsse import sign_envelope
 from registry_pipelines.evidence.keys import verifier_of
@@ -17,15 +17,9 @@ from registry_pipelines.evidence.predicates import WEIGHTS_IMAGE_TYPE
 from registry_pipelines.evidence.statements import check_statement, read_statement, write_statement
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.image_form import ImageForm
 from registry_pipelines.weights.oms.attached import bundles_of
-
-ANNOTATIONS = {
-    "dev.sigstore.bundle.content": "dsse-envelope",
-    "dev.sigstore.bundle.predicateType": WEIGHTS_IMAGE_TYPE,
-}
 
 
 def vouch_for_layers(place: Place, subject: Descriptor, image: ImageForm, signer: Signer) -> bool:
@@ -35,14 +29,8 @@ def vouch_for_layers(place: Place, subject: Descriptor, image: ImageForm, signer
         return False
     said = {"layers": [str(digest) for digest in image.sizes], "files": len(image.weights.files)}
     payload = write_statement(WEIGHTS_IMAGE_TYPE, said, subjects=[image.config.digest], name=place.repository)
-    attach(
-        place,
-        subject=subject,
-        artifact_type=SIGSTORE_BUNDLE,
-        content=write_bundle(sign_envelope(payload, signer), key_id=signer.key_id),
-        media_type=SIGSTORE_BUNDLE,
-        annotations=ANNOTATIONS,
-    )
+    bundle = write_bundle(sign_envelope(payload, signer), key_id=signer.key_id)
+    attach_bundle(place, subject=subject, content=bundle, predicate_type=WEIGHTS_IMAGE_TYPE)
     return True
 
 
@@ -79,14 +67,7 @@ def carry_vouching(source: Place, digest: Digest, image: ImageForm, place: Place
             check_statement(statement, image.config.digest, predicate_type=WEIGHTS_IMAGE_TYPE)
         except SignatureInvalid:
             continue
-        _, new = attach_once(
-            place,
-            subject=subject,
-            artifact_type=SIGSTORE_BUNDLE,
-            content=raw,
-            media_type=SIGSTORE_BUNDLE,
-            annotations=ANNOTATIONS,
-        )
+        _, new = attach_bundle(place, subject=subject, content=raw, predicate_type=WEIGHTS_IMAGE_TYPE)
         carried += new
     return carried
 
