@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from registry_pipelines.evidence.artifacts import attach
+from registry_pipelines.evidence.artifacts import attach, bundle_annotations
 from registry_pipelines.evidence.bundles import write_bundle
 from registry_pipelines.evidence.dsse import sign_envelope
 from registry_pipelines.evidence.predicates import OMS_TYPE
@@ -25,7 +25,6 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.attach import attach_weights
 from registry_pipelines.weights.ends import from_registry
 from registry_pipelines.weights.oms.attached import (
-    ANNOTATIONS,
     carry_signatures,
     read_signatures,
     sign_attached,
@@ -146,7 +145,7 @@ def test_a_signature_of_other_files_does_not_count(good: Candidate, pushed: Call
         artifact_type=SIGSTORE_BUNDLE,
         content=raw,
         media_type=SIGSTORE_BUNDLE,
-        annotations=ANNOTATIONS,
+        annotations=bundle_annotations(OMS_TYPE),
     )
     [reason] = weighed(good.judge(rules(signed=True)))
     assert reason.endswith("no signature counts: it is about other files: a.safetensors has other content")
@@ -263,7 +262,10 @@ def test_a_pulled_folder_is_verified_by_the_signature_of_the_registry(
     found = read_signatures(opened.place, opened.descriptor.digest, opened.weights, good.key.verifier)
     [signature] = found.believed
     manifest = opened.place.registry.get_manifest(opened.place.repository, signature.digest)
-    assert json.loads(manifest.raw)["annotations"] == ANNOTATIONS
+    assert json.loads(manifest.raw)["annotations"] == {
+        "dev.sigstore.bundle.content": "dsse-envelope",
+        "dev.sigstore.bundle.predicateType": OMS_TYPE,
+    }
     assert (tmp_path / "m").is_dir() and not (tmp_path / "m/model.sig").exists()
     (tmp_path / "m/model.sig").write_bytes(signature_bytes(opened.place, signature))
     assert verify_folder(tmp_path / "m", good.key.verifier).files == 2
