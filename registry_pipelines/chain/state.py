@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatchcase
@@ -16,7 +16,9 @@ from registry_pipelines.chain.result import Scalar, StageResult
 from registry_pipelines.chain.session import Session
 from registry_pipelines.errors import InputError, StateLocked
 from registry_pipelines.oci.files import held_alone, local_errors
+from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text, size_text
+from registry_pipelines.shared.membership import Member
 from registry_pipelines.shared.documents import MOST_BYTES, Documents, FolderDocuments
 from registry_pipelines.shared.stored_documents import StoredDocuments
 
@@ -85,9 +87,10 @@ def shown(session: Session) -> StageResult:
     tables: dict[str, list[dict[str, Scalar]]] = {"of this machine": here} if session.shared else {}
     notes: list[str] = []
     if session.shared:
-        tables["workers"] = _workers(session)
+        members = session.shared.membership.members()
+        tables["workers"] = _workers(members, session.shared.membership.name)
         tables["caches"] = _caches(session)
-        notes = list(session.shared.membership.notes)
+        notes = [*session.shared.membership.notes, *_ended(members)]
         waiting = len(list(_files(session.config.state)))
         if waiting:
             notes.append(
@@ -112,20 +115,30 @@ def shown(session: Session) -> StageResult:
     )
 
 
-def _workers(session: Session) -> list[dict[str, Scalar]]:
-    assert session.shared is not None  # noqa: S101  for mypy
-    membership = session.shared.membership
+def _workers(members: Sequence[Member], mine: str) -> list[dict[str, Scalar]]:
+    """Those that are at work. mine: the name of this process."""
     return [
         {
             "worker": each.host,
             "process": each.process,
             "build": each.build,
-            "alive": each.alive,
             "clock_s": round(each.clock_s, 1),
-            "self": each.name == membership.name,
+            "self": each.name == mine,
         }
-        for each in membership.members()
+        for each in members
+        if each.alive
     ]
+
+
+def _ended(members: Sequence[Member]) -> Iterator[str]:
+    """A line for those that are not. Each restart of a container, each command leaves one for a day: as rows they would
+    hide who works."""
+    if ended := [each for each in members if not each.alive]:
+        last = ended[0]
+        yield (
+            f"{count_text(len(ended), 'worker')} ended within a day, or gave no sign of life; {last} was the last, at "
+            f"{write_time(datetime.fromtimestamp(last.seen, UTC))}"
+        )
 
 
 def _caches(session: Session) -> list[dict[str, Scalar]]:

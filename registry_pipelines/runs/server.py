@@ -80,6 +80,12 @@ class Server:
             raise Forbidden("Dagster, or the proxy before it, does not permit that", where=self._host)
         if code in (429, 502, 503, 504):
             raise Unavailable(f"Dagster does not answer now ({code})", where=self._host)
+        if code >= 500:
+            raise Unavailable(
+                f"Dagster failed ({code})",
+                where=self._host,
+                do="The output of its webserver says why: often its database is away",
+            )
         try:
             found = msgspec.json.decode(answer)
         except msgspec.DecodeError as error:

@@ -65,6 +65,7 @@ def test_a_token_and_a_password_are_sent_as_proxies_take_them(proxy: Any) -> Non
         (401, b"no", Unauthorized, "another token"),
         (403, b"no", Forbidden, "does not permit"),
         (503, b"", Unavailable, "does not answer now"),
+        (500, b"Internal Server Error", Unavailable, "its webserver says why"),
         (302, b"", RegistryError, "a page to log in at"),
         (200, b"<html>Log in", RegistryError, "a page to log in at"),
         (200, b"{half", RegistryError, "no JSON"),

@@ -120,7 +120,8 @@ def test_a_folder_becomes_what_workers_share(machines: Machines) -> None:
     told = machines.run("state", "show")
     after = {row["what"]: row["items"] for row in told["rows"]}
     assert {what for what, count in before.items() if count} <= {what for what, count in after.items() if count}
-    assert [row["self"] for row in told["tables"]["workers"] if row["self"]] == [True]
+    assert [row["self"] for row in told["tables"]["workers"]] == [True], "those that ended are no rows"
+    assert any("ended within a day" in note for note in told["notes"])
     assert [(row["kind"], row["entries"], row["in_store"]) for row in told["tables"]["caches"]] == [("test/v1", 1, 0)]
     assert told["action"] == "shared by workers" and machines.url.partition("@")[0] not in json.dumps(told)
 

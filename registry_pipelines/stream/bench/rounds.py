@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import shutil
 import statistics
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from registry_pipelines.errors import RegistryPipelinesError
+from registry_pipelines.progress import size_text
 from registry_pipelines.stream.bench.machine import disk_mb_per_s
 from registry_pipelines.stream.bench.ways import LOCAL, Node, Sample, Setting, Way, cool, measure
 
@@ -101,6 +103,9 @@ class Crowd:
 def start_crowd(way: Way, setting: Setting, nodes: int) -> Crowd:
     """So many cold nodes at once, from one registry over one link. Each is prepared first; then all start together."""
     why = "what is local already comes over no link" if way.key == LOCAL else way.missing(setting)
+    wanted, free = nodes * way.disk_bytes(setting), shutil.disk_usage(setting.image.work).free
+    if not why and wanted > free:
+        why = f"{nodes} nodes with the whole image would fill {size_text(wanted)}, and the disk has {size_text(free)}"
     crowd = Crowd(way.key, way.title, [], why=why)
     if why:
         return crowd

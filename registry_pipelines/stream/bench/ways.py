@@ -144,6 +144,10 @@ class Way(ABC):
         """Why it cannot be measured, in one sentence; empty where it can."""
         return setting.image.why_not.get(self.form, "")
 
+    def disk_bytes(self, setting: Setting) -> int:
+        """About how much of the disk one start fills, where that matters."""
+        return 0
+
     @abstractmethod
     def start(self, setting: Setting, node: Node, ready: Callable[[], None]) -> Clocks:
         """Prepare the node, call ``ready``, start. Raises Failed."""
@@ -188,6 +192,10 @@ class Lazy(Way):
 
 class Pull(Way):
     """``stream pull`` into a folder, then the program there."""
+
+    def disk_bytes(self, setting: Setting) -> int:
+        """See :class:`Way`. CUDA images unpack to about twice their size."""
+        return 2 * sum(layer.size for layer in setting.image.image.manifest.layers)
 
     def start(self, setting: Setting, node: Node, ready: Callable[[], None]) -> Clocks:
         """See :class:`Way`."""
