@@ -18,8 +18,8 @@ from registry_pipelines.errors import InputError, StateLocked
 from registry_pipelines.oci.files import held_alone, local_errors
 from registry_pipelines.oci.times import write_time
 from registry_pipelines.progress import count_text, size_text
-from registry_pipelines.shared.membership import Member
 from registry_pipelines.shared.documents import MOST_BYTES, Documents, FolderDocuments
+from registry_pipelines.shared.membership import Member
 from registry_pipelines.shared.stored_documents import StoredDocuments
 
 

@@ -103,9 +103,7 @@ class Crowd:
 def start_crowd(way: Way, setting: Setting, nodes: int) -> Crowd:
     """So many cold nodes at once, from one registry over one link. Each is prepared first; then all start together."""
     why = "what is local already comes over no link" if way.key == LOCAL else way.missing(setting)
-    wanted, free = nodes * way.disk_bytes(setting), shutil.disk_usage(setting.image.work).free
-    if not why and wanted > free:
-        why = f"{nodes} nodes with the whole image would fill {size_text(wanted)}, and the disk has {size_text(free)}"
+    why = why or no_room(nodes, way.disk_bytes(setting), free=shutil.disk_usage(setting.image.work).free)
     crowd = Crowd(way.key, way.title, [], why=why)
     if why:
         return crowd
@@ -131,3 +129,11 @@ def start_crowd(way: Way, setting: Setting, nodes: int) -> Crowd:
     if failures:
         crowd.why = f"{len(failures)} of {nodes} nodes gave no answer: {failures[0]}"
     return crowd
+
+
+def no_room(nodes: int, each_bytes: int, *, free: int) -> str:
+    """Why so many nodes cannot be cold at once here; empty where they can."""
+    wanted = nodes * each_bytes
+    if wanted <= free:
+        return ""
+    return f"{nodes} nodes with the whole image would fill {size_text(wanted)}, and the disk has {size_text(free)}"

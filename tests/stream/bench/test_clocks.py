@@ -13,7 +13,7 @@ from registry_pipelines.pictures import Line, bars, time_line
 from registry_pipelines.stream.bench.clocks import Clocks, Failed, time_command
 from registry_pipelines.stream.bench.curve import MOST_POINTS, Curve
 from registry_pipelines.stream.bench.report import crowd_table, crowd_values, row_values, table
-from registry_pipelines.stream.bench.rounds import Crowd, Measured, Row
+from registry_pipelines.stream.bench.rounds import Crowd, Measured, Row, no_room
 from registry_pipelines.stream.bench.ways import DOCKER, LOADED, LOCAL, Node, Sample, warm_up
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -91,6 +91,11 @@ def test_a_replay_tells_of_its_stalls() -> None:
     text = table({"rows": [row_values(row, measured) for row in measured.rows]})
     assert "| first to last page s | stalls | stalled s |" in text and "| 4.50 | 1,200 | 0.75 |" in text
     assert len({line.count("|") for line in text.splitlines()}) == 1
+
+
+def test_nodes_that_would_fill_the_disk_are_not_begun() -> None:
+    assert no_room(16, 6 << 30, free=100 << 30) == ""
+    assert no_room(16, 7 << 30, free=100 << 30).startswith("16 nodes with the whole image would fill 1")
 
 
 def test_percentiles_are_of_nodes_that_were() -> None:
