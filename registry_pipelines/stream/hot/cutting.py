@@ -48,8 +48,9 @@ from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads
 
-LEVEL = 3
-"""Of zstd. Level 1 makes 6 % more, level 9 5 % less (CUDA start, facts of an H100)."""
+LEVEL = 9
+"""Of zstd. It makes 5.7 % less than level 3, and is unpacked as fast; level 18 makes 12.6 % less at a tenth of
+the speed (frames of seven CUDA starts)."""
 FIRST_FRAME_BYTES = 128 << 10
 LAST_FRAME_BYTES = 1 << 20
 """Frames grow: what is needed first is not to wait for much else."""
