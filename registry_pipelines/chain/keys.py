@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from registry_pipelines.config import Config
 from registry_pipelines.config.signing import ServiceKey
 from registry_pipelines.errors import InputError
+from registry_pipelines.evidence.attestors import WEIGHTS
 from registry_pipelines.evidence.model import Signer, key_name
 from registry_pipelines.evidence.predicates import ROLES, Role
 
@@ -40,11 +41,18 @@ def trusted_keys(config: Config) -> KeySet:
 
 def _of_all_roles(config: Config) -> tuple[Path, ...]:
     """Files of the keys that are believed in every role without its own. A configuration that names the keys of a role
-    alone, as a side of an air gap does, may have none of them: the one by default counts where it is there."""
+    alone, as a side of an air gap does, or certificates, may have none of them: the one by default counts where it is
+    there."""
     default = config.signing_key.with_suffix(".pub")
     own = config.signing
-    unwritten = config.trusted_by_role and not (own.key or own.kms or own.generate or own.trusted)
+    others = config.trusted_by_role or _certified(config)
+    unwritten = others and not (own.key or own.kms or own.generate or own.trusted)
     return tuple(path for path in config.trusted_keys if not (unwritten and path == default and not path.exists()))
+
+
+def _certified(config: Config) -> bool:
+    """Whether somebody's certificates count for weights."""
+    return any(each.certificates and WEIGHTS in each.attests for each in config.trust.attestors.values())
 
 
 def _identities(config: Config) -> Keyless | None:
@@ -142,7 +150,8 @@ class Keyring:
         that is missing, or cannot be read."""
         general, own = self._config.trusted_keys, self._config.trusted_by_role.values()
         files = [*general, *(path for paths in own for path in paths)]
-        if not any(path.exists() for path in files) and self._config.signing.trust_root is None:
+        others = self._config.signing.trust_root is not None or _certified(self._config)
+        if not others and not any(path.exists() for path in files):
             return None
         return trusted_keys(self._config)
 

@@ -18,15 +18,22 @@ from registry_pipelines.cli.later import LaterGroup
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table, show_result
 from registry_pipelines.cli.references import named
-from registry_pipelines.cli.weights_signing import believed_keys, check_folder, check_signed, left_out, put_beside
+from registry_pipelines.cli.weights_signing import (
+    Signers,
+    believed_keys,
+    check_folder,
+    check_signed,
+    left_out,
+    put_beside,
+    signed_by,
+    signers_options,
+)
 from registry_pipelines.errors import ContentError, InputError
-from registry_pipelines.evidence.model import key_name
 from registry_pipelines.progress import count_text
 from registry_pipelines.weights.paths import is_store
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.places import Located
-    from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.oci.platforms import Platform
     from registry_pipelines.transfer.engine import Engine
     from registry_pipelines.weights.hashing import Folder
@@ -55,17 +62,6 @@ def weights() -> None:
     """Keep the weights of models in registries, beside the images that need them."""
 
 
-SIGNED = click.option("--signed", is_flag=True, help="Only what a key that is believed signed.")
-KEYS = click.option(
-    "--key",
-    "keys",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    metavar="FILE",
-    help="Public key whose signatures count, with --signed; those of the configuration unless told.",
-)
-
-
 FORM = click.option(
     "--form",
     type=click.Choice(["artifact", "image"]),
@@ -90,13 +86,6 @@ def image_wanted(form: str, platform: str) -> Platform | None:
     if platform:
         raise InputError("--platform is of an image, and an artifact has none", do="Add --form image")
     return None
-
-
-def _believed(options: Options, signed: bool, keys: tuple[Path, ...]) -> KeySet | None:
-    """Who may have signed; None where nobody asks."""
-    if keys and not signed:
-        raise InputError("--key says whose signatures count, and none is asked for", do="Add --signed")
-    return believed_keys(options, keys) if signed else None
 
 
 @contextmanager
@@ -187,20 +176,19 @@ def _counts(blobs: Counter[str]) -> str:
 @click.argument("reference", metavar="REF", shell_complete=IMAGES)
 @click.option("--to", "folder", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Where to.")
 @click.option("--exact", is_flag=True, help="Refuse a folder that has files which are not in these weights.")
-@SIGNED
-@KEYS
+@signers_options
 @common
-def pull(options: Options, reference: str, folder: Path, exact: bool, signed: bool, keys: tuple[Path, ...]) -> None:
+def pull(options: Options, reference: str, folder: Path, exact: bool, signers: Signers) -> None:
     """Bring the files of REF into a folder, held against their digests, with a list of them (weights.json).
 
     What the folder has already is not fetched, under whatever name it is there. Files take their places when all of
     them are here, the list comes last. Killed in the middle, the same command fetches the rest. Other files stay.
-    With --signed nothing comes unless a key that is believed signed these files, and the signature lies beside them
-    (model.sig).
+    With --signed nothing comes unless somebody who is believed signed these files, by a key or a certificate, and the
+    signature lies beside them (model.sig).
     """
     from registry_pipelines.weights.pull import pull_weights
 
-    began, verifier = time.monotonic(), _believed(options, signed, keys)
+    began, verifier = time.monotonic(), believed_keys(options, signers)
     with _opened(options, reference) as (opened, engine):
         signature = check_signed(opened, verifier) if verifier else None
         done = pull_weights(opened, folder, exact=exact, engine=engine)
@@ -227,6 +215,7 @@ def pull(options: Options, reference: str, folder: Path, exact: bool, signed: bo
         },
         notes=[
             *([f"{others} of the folder not in these weights, and kept: {', '.join(done.others[:5])}"] * bool(others)),
+            *(signed_by(signature, signers) if signature and signature.certified else ()),
             *(left_out(signature.unsigned) if signature else []),
         ],
     )
@@ -290,34 +279,34 @@ def _show_rows(options: Options, result: StageResult) -> None:
 
 @weights.command("verify", short_help="Hold weights against their list.")
 @click.argument("target", metavar="REF|FOLDER", shell_complete=IMAGES)
-@SIGNED
-@KEYS
+@signers_options
 @click.option("--signature", type=click.Path(path_type=Path), metavar="FILE", help="Of a folder, with --signed.")
 @common
-def verify(options: Options, target: str, signed: bool, keys: tuple[Path, ...], signature: Path | None) -> None:
+def verify(options: Options, target: str, signers: Signers, signature: Path | None) -> None:
     """Read all files of weights in a registry, or of a folder that was pulled, and hold them against their digests.
 
     What names a folder that is here is a folder, else REF. A folder is held against its weights.json: that finds what
     was damaged or did not fully come, and no forger, who would write another list. With --signed a folder is held
     against its signature instead (model.sig), also one that another program made, and REF against both. Exit 6: a file
-    is missing or has other content; 3: these are not the files that a believed key signed.
+    is missing or has other content; 3: these are not the files that somebody signed who is believed. A certificate
+    must be valid now, unless a timestamp that is believed says that it signed while it was.
     """
     from registry_pipelines.weights.verify import verify_folder, verify_stored
 
-    began, here, verifier = time.monotonic(), Path(target), _believed(options, signed, keys)
+    began, here, verifier = time.monotonic(), Path(target), believed_keys(options, signers)
     if signature is not None and not (verifier and here.is_dir()):
         raise InputError("--signature is of a folder, with --signed", where=str(signature))
     notes: list[str] = []
     if here.is_dir():
         if verifier:
-            show_result(check_folder(options, here, verifier, signature), as_json=options.as_json)
+            show_result(check_folder(options, here, verifier, signature, signers), as_json=options.as_json)
             return
         found, where = verify_folder(here), str(here)
     else:
         with _opened(options, target) as (opened, engine):
             if verifier:
                 by = check_signed(opened, verifier)
-                notes = [f"signed by {key_name(by.key_id)}", *left_out(by.unsigned)]
+                notes = [*signed_by(by, signers), *left_out(by.unsigned)]
             found, where = verify_stored(opened, engine=engine), str(opened.place)
     bad = [file for file in found.files if file.state != "ok"]
     good = len(found.files) - len(bad)

@@ -179,6 +179,14 @@ def _attestors(config: Config) -> Iterator[Finding]:
         for place, path in enumerate(attestor.keys):
             if path.exists() and (said := _unbelievable(path)):
                 yield f"trust.attestors.{name}.keys[{place}]", said
+        files = attestor.certificates
+        if files and all(path.exists() for path in (*files.roots, *files.timestamps)):
+            from registry_pipelines.evidence.keys import load_attestor
+
+            try:
+                load_attestor(name, config.attestors[name]._replace(keys=()))
+            except InputError as error:
+                yield f"trust.attestors.{name}.certificates", _said(error)
     told: set[str] = set()
     for where, one, other, what in asked_for_together(config):
         mine, theirs = (_key_ids(config.trust.attestors[name].keys) for name in (one, other))

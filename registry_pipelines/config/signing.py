@@ -168,14 +168,14 @@ class AttestorKeys(msgspec.Struct, frozen=True, kw_only=True):
     """An attestor: who may say something about images, by keys of its own."""
 
     attests: Annotated[tuple[Annotated[str, ATTESTS], ...], Meta(min_length=1)]
-    """What it must say, all of it: `provenance`, `sbom`, `vulnerabilities`, `signature`, `approval`, or a predicate
-    type that none of our stages writes."""
+    """What it must say, all of it: `provenance`, `sbom`, `vulnerabilities`, `signature`, `approval`, `weights` (signs
+    those that are attached), or a predicate type that none of our stages writes."""
     keys: tuple[Annotated[Path, FILE], ...] = ()
     """PEM public keys; each of them counts as this attestor."""
     keyless: tuple[IdentityRule, ...] = ()
     """Identities that count as this attestor without a key, by `signing.trust_root`."""
     certificates: AttestorCertificates | None = None
-    """Certificates that count as this attestor, for `signature`."""
+    """Certificates that count as this attestor, for `signature` and `weights`."""
 
 
 class TrustPolicy(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 from registry_pipelines.config.model import Config
-from registry_pipelines.evidence.attestors import attestable
+from registry_pipelines.evidence.attestors import CERTIFIED, WEIGHTS, attestable
 from registry_pipelines.promote.attestors import asked_together, names_in, read_expression
 from registry_pipelines.settings import unknown
 
@@ -21,8 +21,9 @@ def trust_problems(config: Config) -> Iterable[Finding]:
             yield f"trust.attestors.{name}", "is no name: a policy writes `and` and `or` between attestors"
         if not (attestor.keys or attestor.keyless or attestor.certificates):
             yield f"trust.attestors.{name}", "names no `keys`, `keyless` or `certificates`, so nobody would count as it"
-        if attestor.certificates and attestor.attests != ("signature",):
-            yield f"trust.attestors.{name}.certificates", "sign images alone: `attests` is `[signature]` then"
+        if attestor.certificates and not set(attestor.attests) <= set(CERTIFIED):
+            what = "sign images and weights alone: `attests` is `signature`, `weights` or both then"
+            yield f"trust.attestors.{name}.certificates", what
         for what in attestor.attests:
             if not attestable(what):
                 yield f"trust.attestors.{name}.attests", f"{what} is said by our own stages, in their roles (`signing`)"
@@ -36,6 +37,11 @@ def trust_problems(config: Config) -> Iterable[Finding]:
         for wanted in named:
             if wanted not in config.trust.attestors:
                 yield path, unknown(wanted, config.trust.attestors, "attestor")
+            elif WEIGHTS in config.trust.attestors[wanted].attests and not policy.weights.signed:
+                yield (
+                    path,
+                    f"{wanted} signs weights, and the policy asks nothing of them: write `weights: {{signed: true}}`",
+                )
     for path, one, other, what in asked_for_together(config):
         mine, theirs = config.trust.attestors[one], config.trust.attestors[other]
         shared = [key.name for key in mine.keys if key in theirs.keys]

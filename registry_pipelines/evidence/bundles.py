@@ -1,13 +1,14 @@
 """Sigstore bundles (github.com/sigstore/protobuf-specs, sigstore_bundle.proto): what is signed, and by whom.
 
-Written is v0.3 with a key hint alone: no certificate, no transparency log. Read are v0.1 to v0.3 with a key hint or
-with certificates, log entries and timestamps; nothing is believed here. Who signed one with certificates says
-``keyless``.
+Written is v0.3 with a key hint, or with a chain as signatures of models have it: no transparency log. Read are v0.1 to
+v0.3 with a key hint or with certificates, log entries and timestamps; nothing is believed here. Who signed one with
+certificates say ``keyless`` and ``authorities``.
 """
 
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, TypeVar
 
@@ -181,14 +182,16 @@ class Bundle:
         raise SignatureInvalid("the bundle has no `dsseEnvelope`")
 
 
-def write_bundle(envelope: Envelope, *, key_id: str = "", hint: str = "") -> bytes:
+def write_bundle(envelope: Envelope, *, key_id: str = "", hint: str = "", certificates: Sequence[bytes] = ()) -> bytes:
     """Serialise. key_id: ``sha256:<hex>`` of the SPKI; the bundle carries it in base64, as cosign 3 does. hint: what it
-    carries instead, for readers who want something else."""
+    carries instead, for readers who want something else. certificates: DER, the signer's first; it carries them in
+    place of both."""
     hint = hint or base64.b64encode(bytes.fromhex(key_id.partition(":")[2])).decode()
+    chain = {"certificates": [{"rawBytes": base64.b64encode(each).decode()} for each in certificates]}
     return msgspec.json.encode(
         {
             "mediaType": SIGSTORE_BUNDLE,
-            "verificationMaterial": {"publicKey": {"hint": hint}},
+            "verificationMaterial": {"x509CertificateChain": chain} if certificates else {"publicKey": {"hint": hint}},
             "dsseEnvelope": envelope_json(envelope),
         }
     )

@@ -1,4 +1,5 @@
-"""Whose identity is believed: rules of a configuration. No cryptography is loaded here."""
+"""Whose identity is believed: rules of a configuration, and names of who signs by certificate. No cryptography is
+loaded here."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from typing import Annotated
 
 import msgspec
 
+from registry_pipelines.evidence.model import CERTIFICATE
 from registry_pipelines.settings import Pattern
 
 PREFIX = "keyless:"
@@ -44,8 +46,11 @@ class IdentityRule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def counts(key_id: str, ids: Iterable[str]) -> bool:
-    """Whether an id is one of these: the same id of a key, or an identity (``keyless:ISSUER SUBJECT``) that one of the
-    rules among them, by their names, is about."""
+    """Whether an id is one of these: the same id of a key, an identity (``keyless:ISSUER SUBJECT``) that one of the
+    rules among them, by their names, is about, or a certificate (``certificate:SHA256 NAME NAME``) that counts as
+    somebody who is among them as ``certificate:NAME``."""
+    if key_id.startswith(CERTIFICATE):
+        return not {f"{CERTIFICATE}{name}" for name in key_id.split(" ")[1:]}.isdisjoint(ids)
     issuer, _, subject = key_id.removeprefix(PREFIX).partition(" ")
     if not key_id.startswith(PREFIX):
         return key_id in ids

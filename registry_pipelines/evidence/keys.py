@@ -24,15 +24,15 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from registry_pipelines.errors import InputError, KeyRefused, LocalError, SignatureInvalid
-from registry_pipelines.evidence.attestors import NO_ATTESTORS, Attestor, AttestorFiles, Attestors
+from registry_pipelines.evidence.attestors import NO_ATTESTORS, WEIGHTS, Attestor, AttestorFiles, Attestors
 from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.dsse import verify_envelope
 from registry_pipelines.evidence.identity_rules import counts
 from registry_pipelines.evidence.key_files import P256, Curves, read_private_key, read_public_keys, signs_by
 from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
-from registry_pipelines.evidence.model import Certified, Signer, key_name
-from registry_pipelines.evidence.predicates import APPROVAL_TYPE, Role, roles_for
+from registry_pipelines.evidence.model import CERTIFICATE, Certified, Signer, key_name
+from registry_pipelines.evidence.predicates import Role, roles_for
 from registry_pipelines.progress import count_text
 
 if TYPE_CHECKING:  # certificates are read where identities are believed
@@ -95,7 +95,8 @@ class KeySet:
         identities that are believed beside keys. Raises InputError when there are none at all."""
         self._keys = {key_id_of(key): key for each in (keys, *roles.values()) for key in each}
         self._keys |= {key_id: key for each in attestors.known.values() for key_id, key in each.keys.items()}
-        if not self._keys and keyless is None:
+        self._authorities = {name: own for name, each in attestors.known.items() if (own := each.authorities)}
+        if not self._keys and keyless is None and not self._authorities:
             raise InputError("no trusted public key is given", do="Name at least one; nothing verifies without")
         self._general = [key_id_of(key) for key in keys]
         self._roles = {role: [key_id_of(key) for key in own] for role, own in roles.items()}
@@ -160,22 +161,49 @@ class KeySet:
                 return key_id
         raise SignatureInvalid("no trusted key made this signature", do="Trust the signer's key, or sign again")
 
-    def verify_bundle(self, bundle: Bundle) -> tuple[str, ...]:
-        """See Verifier. What a certificate says counts where identities are believed; its key may also be trusted."""
+    def verify_bundle(self, bundle: Bundle, *, chains: bool = False) -> tuple[str, ...]:
+        """See Verifier. What a certificate says counts where identities are believed, or authorities are for whom it
+        counts; its key may also be trusted."""
+        certified: tuple[str, ...] = ()
         refused: SignatureInvalid | None = None
-        if bundle.certificates and self._keyless is not None:
+        if bundle.certificates and chains:
+            try:
+                certified = (self._certify(bundle),)
+            except KeyRefused:
+                raise
+            except SignatureInvalid as error:
+                refused = error
+        if bundle.certificates and self._keyless is not None and not certified:
             try:
                 return (self._identify(self._keyless, bundle),)
             except SignatureInvalid as error:
-                refused = error
+                refused = error if bundle.entries or refused is None else refused
         try:
-            return verify_envelope(bundle.envelope, self)
-        except KeyRefused:
-            raise
-        except SignatureInvalid:
-            if refused is not None:
+            return (*certified, *verify_envelope(bundle.envelope, self))
+        except SignatureInvalid as error:
+            if certified:
+                return certified
+            if refused is not None and not isinstance(error, KeyRefused):
                 raise refused from None
             raise
+
+    def _certify(self, bundle: Bundle) -> str:
+        """The id of a certificate, with the names of all attestors for whom it counts. Raises SignatureInvalid."""
+        keys: dict[str, str] = {}
+        refused: SignatureInvalid | None = None
+        for name, authorities in self._authorities.items():
+            try:
+                keys[name] = key_id_of(authorities.identify(bundle))
+            except SignatureInvalid as error:
+                refused = refused or error
+        if not keys:
+            raise refused or SignatureInvalid(
+                "it is signed by a certificate that no trusted key belongs to, and no authority is named for it",
+                do="Name whose certificates count: --certificates ROOTS, or an attestor of weights with `certificates`",
+            )
+        for key_id in keys.values():
+            self._terms.check(key_id)
+        return " ".join((f"{CERTIFICATE}{hashlib.sha256(bundle.certificates[0]).hexdigest()}", *keys))
 
     def _identify(self, keyless: Keyless, bundle: Bundle) -> str:
         key_id = keyless.identify(bundle, self._terms)
@@ -195,7 +223,8 @@ class KeySet:
             if counts(key_id, believed):
                 return key_id
         attestors = self._attestors.of_type(predicate_type)
-        wanted = [attestor.name for attestor in attestors] or roles_for(predicate_type)
+        roles = () if self._attestors.alone(predicate_type) else roles_for(predicate_type)
+        wanted = [*(attestor.name for attestor in attestors), *roles]
         kind = predicate_type[:200]
         raise SignatureInvalid(
             f"it is signed by {key_name(key_ids[0])}, which is trusted, but not as {' or '.join(wanted)} for {kind}"
@@ -212,7 +241,7 @@ class KeySet:
         """See Verifier."""
         attestors = self._attestors.of_type(predicate_type)
         ids = [key_id for attestor in attestors for key_id in attestor.ids]
-        if not attestors or predicate_type == APPROVAL_TYPE:
+        if not self._attestors.alone(predicate_type):
             ids += self._of_roles(predicate_type)
         ids += [key_id for role in roles_for(predicate_type) for key_id in self._own.get(role, ())]
         return self._today(ids)
@@ -286,18 +315,23 @@ def load_verifier(
     keys, see :func:`~registry_pipelines.evidence.key_terms.read_revoked`. attestors: by name. keyless: identities that
     are believed beside keys. curves: of the keys of ``paths``. Raises InputError."""
     general, own = _all_keys(paths, curves), {role: _all_keys(files) for role, files in roles.items()}
-    known = {name: _attestor(name, files) for name, files in attestors.items()}
+    known = {name: load_attestor(name, files) for name, files in attestors.items()}
     return KeySet(general, own, load_terms(until, revoked), Attestors(known), keyless)
 
 
-def _attestor(name: str, files: AttestorFiles) -> Attestor:
+def load_attestor(name: str, files: AttestorFiles) -> Attestor:
+    """Read the files of an attestor. Raises InputError."""
     keys = {key_id_of(key): key for key in _all_keys(files.keys)}
-    certificates = None
-    if files.certificates is not None:
+    certificates = authorities = None
+    if files.certificates is not None and "signature" in files.attests:
         from registry_pipelines.evidence.notation.trust import trust_in
 
         certificates = trust_in(name, files.certificates)
-    return Attestor(name, tuple(files.attests), keys, tuple(files.identities), certificates)
+    if files.certificates is not None and WEIGHTS in files.attests:
+        from registry_pipelines.evidence.authorities import load_authorities
+
+        authorities = load_authorities(name, files.certificates)
+    return Attestor(name, tuple(files.attests), keys, tuple(files.identities), certificates, authorities)
 
 
 def load_terms(until: Mapping[Path, date], revoked: Path | None) -> Terms:

@@ -16,11 +16,15 @@ if TYPE_CHECKING:
 
 
 CERTIFICATE = "certificate:"
-"""How the id of who signed by certificate begins, before its SHA-256 in hex."""
+"""How the id of who signed by certificate begins, before its SHA-256 in hex; behind that, of a model's signature, stand
+the names of all as whom the certificate counts, each after a space."""
 
 
 def key_name(key_id: str) -> str:
     """A key's id for people: enough of it to find the key. An identity (``keyless:...``) is named whole."""
+    if key_id.startswith(CERTIFICATE):
+        certificate, space, names = key_id.partition(" ")
+        return f"{certificate[: len(CERTIFICATE) + 12]}{space}{names}"
     return key_id[:19] if key_id.startswith("sha256:") else key_id
 
 
@@ -53,10 +57,11 @@ class Verifier(Protocol):
         """
         ...
 
-    def verify_bundle(self, bundle: Bundle) -> tuple[str, ...]:
+    def verify_bundle(self, bundle: Bundle, *, chains: bool = False) -> tuple[str, ...]:
         """Who signed the envelope of a bundle: the ids of believed keys, or the one identity of its certificate.
 
-        Raises SignatureInvalid. Asked next is :meth:`vouching`, as after :meth:`verify`.
+        chains: a certificate of the authorities of an attestor counts, too, as signatures of models have them. Raises
+        SignatureInvalid. Asked next is :meth:`vouching`, as after :meth:`verify`.
         """
         ...
 

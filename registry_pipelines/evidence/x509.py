@@ -3,7 +3,8 @@
 Source: RFC 5280 section 6.1, cut to what signatures need: no names are constrained and no policies mapped, and a chain
 with an authority that asks for either is refused, by a critical extension or not. Who may sign what follows Notation's
 certificate requirements (notaryproject/specifications, signature-specification.md) and RFC 3161 section 2.3 for
-timestamps; leaves that Fulcio issues fulfil them, too. Not checked here: whether an authority took a certificate back.
+timestamps; leaves that Fulcio issues fulfil them, too. For models no such requirements are published, so RFC 5280's own
+hold. Not checked here: whether an authority took a certificate back.
 
 Imported where a certificate is met: `cryptography.x509` is 16 modules that keys do not need.
 """
@@ -93,9 +94,14 @@ class Purpose(Enum):
 
     CODE = "code signing"
     TIMESTAMPS = "timestamps"
+    MODELS = "signing of models"
 
 
-_USES = {Purpose.CODE: ExtendedKeyUsageOID.CODE_SIGNING, Purpose.TIMESTAMPS: ExtendedKeyUsageOID.TIME_STAMPING}
+_USES = {
+    Purpose.CODE: ExtendedKeyUsageOID.CODE_SIGNING,
+    Purpose.TIMESTAMPS: ExtendedKeyUsageOID.TIME_STAMPING,
+    Purpose.MODELS: ExtendedKeyUsageOID.CODE_SIGNING,
+}
 
 
 def read_certificates(raw: bytes, *, where: str) -> list[Certificate]:
@@ -191,6 +197,9 @@ def check_leaf(certificate: Certificate, purpose: Purpose, *, where: str = "") -
     """Raise SignatureInvalid unless a certificate may sign for a purpose: its key, its extensions."""
     extensions = _extensions(certificate, where)
     _check_key(certificate, where)
+    if purpose is Purpose.MODELS:
+        _check_leaf_of_models(certificate, extensions, where)
+        return
     constraints = _value(extensions, ExtensionOID.BASIC_CONSTRAINTS)
     if constraints is not None and constraints.ca:
         raise _refused(certificate, "is an authority's, which signs certificates alone", where)
@@ -289,19 +298,40 @@ def _check_authority(certificate: Certificate, purpose: Purpose, *, below: int, 
     """below: how many authorities stand between it and the leaf."""
     extensions = _extensions(certificate, where)
     _check_key(certificate, where)
-    constraints = _value(extensions, ExtensionOID.BASIC_CONSTRAINTS, critical=True)
+    models = purpose is Purpose.MODELS
+    constraints = _value(extensions, ExtensionOID.BASIC_CONSTRAINTS, critical=not models)
     if constraints is None or not constraints.ca:
-        raise _refused(certificate, "issues certificates, and no critical `basicConstraints` says that it may", where)
+        kind = "" if models else "critical "
+        raise _refused(certificate, f"issues certificates, and no {kind}`basicConstraints` says that it may", where)
     if constraints.path_length is not None and constraints.path_length < below:
         allowed = count_text(constraints.path_length, "authority", "authorities")
         raise _refused(certificate, f"allows {allowed} below it, and there are {below}", where)
-    if not _key_usage(certificate, extensions, where).key_cert_sign:
+    usage = _value(extensions, ExtensionOID.KEY_USAGE) if models else _key_usage(certificate, extensions, where)
+    if usage is not None and not usage.key_cert_sign:
         raise _refused(certificate, "issues certificates, and its `keyUsage` has no keyCertSign", where)
     if any(extension.oid in _LIMITS for extension in extensions):
         raise _refused(certificate, "limits the names or policies of what it issues, which nobody looks at here", where)
     uses = _value(extensions, ExtensionOID.EXTENDED_KEY_USAGE)
     if uses is not None and not {_USES[purpose], ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE} & set(uses):
         raise _refused(certificate, f"issues no certificates for {purpose.value} by its `extendedKeyUsage`", where)
+
+
+def _check_leaf_of_models(certificate: Certificate, extensions: x509.Extensions, where: str) -> None:
+    """Usage as RFC 5280 has it: what is not said limits nothing, critical or not. The leaf of the specification's test
+    vector says that it is an authority, and by its `keyUsage` can issue nothing."""
+    usage = _value(extensions, ExtensionOID.KEY_USAGE)
+    uses = _value(extensions, ExtensionOID.EXTENDED_KEY_USAGE)
+    constraints = _value(extensions, ExtensionOID.BASIC_CONSTRAINTS)
+    if (usage is None and constraints is not None and constraints.ca) or (usage is not None and usage.key_cert_sign):
+        raise _refused(certificate, "is an authority's, which signs certificates alone", where)
+    if usage is not None and not usage.digital_signature:
+        raise _refused(certificate, "has a `keyUsage` without digitalSignature", where)
+    if uses is not None and ExtendedKeyUsageOID.CODE_SIGNING not in uses:
+        raise _refused(certificate, "has an `extendedKeyUsage` without codeSigning", where)
+    if usage is None and uses is None:
+        raise _refused(
+            certificate, "has neither a `keyUsage` nor an `extendedKeyUsage`, so nothing says it signs", where
+        )
 
 
 def _check_extended_usage(certificate: Certificate, extensions: x509.Extensions, purpose: Purpose, where: str) -> None:

@@ -166,7 +166,7 @@ class WeightRules(msgspec.Struct, frozen=True, kw_only=True):
     """A release without weights is denied."""
     signed: bool = False
     """Each set is signed as OpenSSF's model signatures are (`weights sign`), every file of it, by a key that is
-    believed as `person` or `builder`."""
+    believed as `person` or `builder`, or by the attestors of `weights` that the policy names."""
     deny: tuple[DeniedWeights, ...] = ()
     """Formats that deny a release, by content. `pickle`: whoever loads it may run what it holds; every zip counts, in
     which one may lie. `unknown`: nothing says what it is. `code`: programs. An archive is denied with any of them."""

@@ -65,9 +65,10 @@ def read_standing(place: Place, release: Release, known: Attestations, verifier:
 
 
 def _against(kind: str, key_id: str, verifier: Verifier) -> str:
-    """Why a key that signed evidence is believed for it no more; empty when it is. A certificate is not asked about,
-    nor what has no key: whoever trusts it reads the signature again with the next verdict."""
-    if not key_id or key_id.startswith(CERTIFICATE):
+    """Why a key that signed evidence is believed for it no more; empty when it is. A certificate is not asked about
+    (but whether those are known still as whom it signed weights), nor what has no key: whoever trusts it reads the
+    signature again with the next verdict."""
+    if not key_id or (key_id.startswith(CERTIFICATE) and " " not in key_id):
         return ""
     predicate_type = SIGNATURE_TYPE if kind.startswith(SIGNATURE_FORM) else kind
     if why := verifier.against(key_id):

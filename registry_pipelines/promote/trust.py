@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice, product
+from typing import TYPE_CHECKING
 
-from registry_pipelines.evidence.attestors import ATTESTED, Attestor
+from registry_pipelines.evidence.attestors import ATTESTED, WEIGHTS, Attestor
 from registry_pipelines.evidence.model import Certified, VerifiedAttestation, key_name
 from registry_pipelines.evidence.predicates import APPROVAL_TYPE, CYCLONEDX_TYPE, PROVENANCE_TYPE
 from registry_pipelines.oci.digest import Digest
@@ -22,6 +23,9 @@ from registry_pipelines.promote.documents import Policy, Step
 from registry_pipelines.promote.evidence import Evidence
 from registry_pipelines.promote.findings import Outcome, findings_against, unknowns_against
 from registry_pipelines.scan.report import Report
+
+if TYPE_CHECKING:  # few policies ask
+    from registry_pipelines.promote.weights import JudgedWeights
 
 MAX_WAYS = 1_000
 """Choices of attestors that are tried where keys count as several of them; a policy of a dozen names has a few."""
@@ -96,18 +100,22 @@ def _sharing(names: frozenset[str], evidence: Evidence) -> Outcome:
     """What is against attestors that vouch together: one has no key of its own for what it and others say."""
     attestors = [evidence.attestors[name] for name in sorted(names)]
     for what in sorted({each for attestor in attestors for each in attestor.attests}):
-        said = {each.name: _keys_of(what, each, evidence) for each in attestors if what in each.attests}
-        name = without_own_key(said)
-        if name is not None:
-            others = [other for other, keys in said.items() if other != name and said[name] & keys]
-            keys = ", ".join(key_name(key) for key in sorted(said[name]))
-            why = f"its {what} is by {keys}, which counts as {' and '.join(others)} already: one key counts once"
-            return Outcome([f"attestor {name}: {why}"], [Step(kind="attest", about=(f"{name} {what}",))])
+        asked = [each for each in attestors if what in each.attests]
+        for weights in evidence.weights if what == WEIGHTS else (None,):
+            said = {each.name: _keys_of(what, each, evidence, weights) for each in asked}
+            name = without_own_key(said)
+            if name is not None:
+                others = [other for other, keys in said.items() if other != name and said[name] & keys]
+                keys = ", ".join(key_name(key) for key in sorted(said[name]))
+                why = f"its {what} is by {keys}, which counts as {' and '.join(others)} already: one key counts once"
+                return Outcome([f"attestor {name}: {why}"], [Step(kind="attest", about=(f"{name} {what}",))])
     return Outcome()
 
 
-def _keys_of(what: str, attestor: Attestor, evidence: Evidence) -> frozenset[str]:
-    """The keys, identities and certificates by which an attestor said it."""
+def _keys_of(what: str, attestor: Attestor, evidence: Evidence, weights: JudgedWeights | None = None) -> frozenset[str]:
+    """The keys, identities and certificates by which an attestor said it; of weights, about this set."""
+    if weights is not None:
+        return frozenset(each.key_id for each in weights.signatures if attestor.made(each.key_id))
     if what == "approval":
         approvals = evidence.approvals.standing(attestor.name, image=evidence.image, now=evidence.now)
         return frozenset(each.key_id for each in approvals)
@@ -155,6 +163,10 @@ def _missing(what: str, attestor: Attestor, evidence: Evidence) -> Iterator[str]
             yield "no signature of the image is by its keys" + (
                 f", and {certified.problem}" if certified.problem else ""
             )
+    elif what == WEIGHTS:  # whether some must be there, and can be read, is the policy's `weights` to say
+        for each in evidence.weights:
+            if not any(attestor.made(signature.key_id) for signature in each.signatures):
+                yield f"no signature of the weights {each.digest} is by its keys or certificates"
     elif what == "vulnerabilities":
         report = _report_of(attestor, evidence)
         if report is None:

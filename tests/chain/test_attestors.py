@@ -105,7 +105,12 @@ A_IS_BOTH = "qa and boss are asked for together, and a.pub counts as both for ap
         ("qa: {attests: [], keys: [a.pub]}", "qa", "needs at least 1 entry"),
         ("qa: {attests: [approvals], keys: [a.pub]}", "qa", "is not what an attestor can attest"),
         ("qa: {attests: [approval]}", "qa", "names no `keys`, `keyless` or `certificates`"),
-        ('qa: {attests: [approval], certificates: {roots: [a.pem], identities: ["*"]}}', "qa", "sign images alone"),
+        (
+            'qa: {attests: [approval], certificates: {roots: [a.pem], identities: ["*"]}}',
+            "qa",
+            "sign images and weights alone",
+        ),
+        ("qa: {attests: [weights], keys: [a.pub]}", "qa", r"qa signs weights, .*write `weights: \{signed: true\}`"),
         ("or: {attests: [approval], keys: [a.pub]}", "or", "is no name"),
         ('qa: {attests: ["urn:registry-pipelines:promotion:v1"], keys: [a.pub]}', "qa", "our own stages"),
         ('qa: {attests: ["https://slsa.dev/verification_summary/v1"], keys: [a.pub]}', "qa", "our own stages"),

@@ -6,19 +6,21 @@ Source: notaryproject/specifications, trust-store-trust-policy.md, "Trusted Iden
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from registry_pipelines.evidence.x509 import Certificate, subject_names
 
 SUBJECT = "x509.subject"
 ANY = "*"
-_NEEDED = ("C", "ST", "O")
+NEEDED = ("C", "ST", "O")
+"""What a subject of a Notation trust policy names at least."""
 _KIND = re.compile(r"[A-Za-z][A-Za-z0-9-]*|\d+(?:\.\d+)*")
 _HEX = re.compile(r"[0-9A-Fa-f]{2}")
 
 
-def read_subject(text: str) -> dict[str, str]:
-    """The attributes of a subject as a policy writes it, each once; ``S`` is ``ST``. Raises ValueError."""
+def read_subject(text: str, needed: Sequence[str] = NEEDED) -> dict[str, str]:
+    """The attributes of a subject as a policy writes it, each once; ``S`` is ``ST``. needed: those that must be there.
+    Raises ValueError."""
     found: dict[str, str] = {}
     for part in _split(text):
         kind, equals, value = part.partition("=")
@@ -30,7 +32,7 @@ def read_subject(text: str) -> dict[str, str]:
         if kind in found:
             raise ValueError(f"{kind} is there twice")
         found[kind] = _unescaped(value)
-    missing = [kind for kind in _NEEDED if not found.get(kind)]
+    missing = [kind for kind in needed if not found.get(kind)]
     if missing:
         raise ValueError(f"{missing[0]} is missing; a subject names C, ST and O at least")
     return found

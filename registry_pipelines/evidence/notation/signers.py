@@ -1,4 +1,5 @@
-"""Sign with a key that has a certificate: the key, and its chain up to the root."""
+"""Sign with a key that has a certificate: the key, and its chain up to the root. Models are signed with the same files
+(:func:`chain_for_models`), in a form that is not Notation's."""
 
 from __future__ import annotations
 
@@ -108,18 +109,44 @@ def certify(signer: Signer, certificates: Path) -> CertifiedSigner:
     return _certified(lambda payload: _halves(signer.sign(payload), 32), _public_der(public), certificates)
 
 
-def _certified(sign: RawSigner, public: bytes, certificates: Path) -> CertifiedSigner:
-    where = str(certificates)
-    there = read_certificates(read_key_file(certificates), where=where)
+def chain_for_models(signer: Signer, certificates: Path) -> tuple[bytes, ...]:
+    """The certificate of a key and its chain as far as the file has one, DER, leaf first; the file may be in any order,
+    and without the root, which every verifier has of its own.
+
+    Raises InputError for one that nobody would believe of models, or that is not valid now.
+    """
+    public = serialization.load_pem_public_key(signer.public_key_pem)
+    own, there = _own(_public_der(public), certificates)
+    last = [one for one in there if not any(one.issuer == each.subject for each in there if each != one)]
+    try:
+        chain = find_chain(own, there, last, Purpose.MODELS, at=datetime.now(UTC))
+    except SignatureInvalid as error:
+        raise InputError(
+            f"these certificates sign no model that is believed: {error.what}",
+            where=str(certificates),
+            do="Give the key's own certificate, valid now and for digital signatures, with the authorities above it",
+        ) from error
+    return tuple(der_of(one) for one in chain)
+
+
+def _own(public: bytes, certificates: Path) -> tuple[Certificate, list[Certificate]]:
+    """The certificate of a key, and all of its file. Raises InputError."""
+    there = read_certificates(read_key_file(certificates), where=str(certificates))
     own = [one for one in there if _public_der(one.public_key()) == public]
     if not own:
         raise InputError(
             "none of these certificates is of the signing key",
-            where=where,
+            where=str(certificates),
             do="Give the key's own certificate with its chain, root last",
         )
+    return own[0], there
+
+
+def _certified(sign: RawSigner, public: bytes, certificates: Path) -> CertifiedSigner:
+    where = str(certificates)
+    own, there = _own(public, certificates)
     try:
-        chain = find_chain(own[0], there, [one for one in there if is_self_signed(one)], Purpose.CODE)
+        chain = find_chain(own, there, [one for one in there if is_self_signed(one)], Purpose.CODE)
     except SignatureInvalid as error:
         raise InputError(
             f"the chain of certificates does not end in its root: {error.what}",

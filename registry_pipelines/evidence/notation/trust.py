@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -161,12 +161,10 @@ def trust_in(name: str, files: AttestorCertificates) -> Trust:
 
     Raises InputError, which names the file or the identity and what is wrong with it.
     """
-    stores: dict[tuple[StoreKind, str], list[Certificate]] = {("ca", name): [], ("tsa", name): []}
-    for kind, paths in (("ca", files.roots), ("tsa", files.timestamps)):
-        for path in paths:
-            for certificate in read_certificates(_read_file(path), where=str(path)):
-                _check_stored(certificate, kind, str(path))
-                stores[kind, name].append(certificate)  # type: ignore[index]  # one of the two kinds
+    stores: dict[tuple[StoreKind, str], list[Certificate]] = {
+        ("ca", name): read_anchors(files.roots, "ca"),
+        ("tsa", name): read_anchors(files.timestamps, "tsa"),
+    }
     if not stores["ca", name]:
         raise InputError(f"no certificate is named whose signatures count as {name}")
     statement = Statement(
@@ -180,6 +178,17 @@ def trust_in(name: str, files: AttestorCertificates) -> Trust:
     if problem := next(iter(_problems(document)), ""):
         raise InputError(f"the certificates of {name} cannot be trusted: {problem}")
     return Trust(document, stores)
+
+
+def read_anchors(paths: Iterable[Path], kind: str, *, links: bool = False) -> list[Certificate]:
+    """All certificates of some files, as a store of this kind holds them. links: a file may be a link to one, as
+    volumes of Kubernetes have them. Raises InputError, which names the file."""
+    anchors = []
+    for path in paths:
+        for certificate in read_certificates(_read_file(path, links=links), where=str(path)):
+            _check_stored(certificate, kind, str(path))
+            anchors.append(certificate)
+    return anchors
 
 
 def read_document(raw: bytes, *, where: str = "") -> Document:
@@ -283,11 +292,7 @@ def _read_store(folder: Path, kind: str, name: str) -> list[Certificate]:
     except OSError as error:
         do = f"Add its certificates: notation cert add --type {kind} --store {name} FILE"
         raise InputError(f"the trust store cannot be read: {error.strerror}", where=str(path), do=do) from error
-    certificates = []
-    for file in files:
-        for certificate in read_certificates(_read_file(file), where=str(file)):
-            _check_stored(certificate, kind, str(file))
-            certificates.append(certificate)
+    certificates = read_anchors(files, kind)
     if not certificates:
         raise InputError("the trust store holds no certificate", where=str(path))
     return certificates
@@ -303,17 +308,17 @@ def _check_stored(certificate: Certificate, kind: str, where: str) -> None:
     raise InputError(f"the certificate of {name_of(certificate)} {what}", where=where)
 
 
-def _read_file(path: Path) -> bytes:
+def _read_file(path: Path, *, links: bool = False) -> bytes:
     """A file that is no link, as ``notation`` takes them: a link could be turned to another file later."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if links else os.O_NOFOLLOW))
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise InputError("this is not a regular file", where=str(path))
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
-        links = " (links are not followed)" if path.is_symlink() else ""
-        raise InputError(f"the file cannot be read: {error.strerror}{links}", where=str(path)) from error
+        why = " (links are not followed)" if path.is_symlink() and not links else ""
+        raise InputError(f"the file cannot be read: {error.strerror}{why}", where=str(path)) from error
     if len(content) > MAX_FILE_BYTES:
         raise InputError(f"the file has more than {MAX_FILE_BYTES} bytes", where=str(path))
     return content

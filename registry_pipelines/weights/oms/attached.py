@@ -6,7 +6,7 @@ that stand alone have is carried over when they are attached to an image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from registry_pipelines.errors import InputError, SignatureInvalid
@@ -23,7 +23,7 @@ from registry_pipelines.oci.media_types import SIGSTORE_BUNDLE
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.model import WeightSet
-from registry_pipelines.weights.oms.bundles import believe, sign_model
+from registry_pipelines.weights.oms.bundles import believe, certified_by, sign_model
 from registry_pipelines.weights.oms.folders import SHOWN
 from registry_pipelines.weights.oms.statement import NEVER_SIGNED, SignedModel, read_oms
 from registry_pipelines.weights.opening import OpenedWeights
@@ -34,12 +34,19 @@ from registry_pipelines.weights.opening import OpenedWeights
 @dataclass(frozen=True)
 class WeightSignature:
     """A signature that is believed and fits the files. digest: of the manifest that carries it. unsigned: files that
-    it leaves out by its own word, or the specification's."""
+    it leaves out by its own word, or the specification's. certificates: that it brings along, DER, the signer's
+    first."""
 
     digest: Digest
     key_id: str
     model: SignedModel
     unsigned: tuple[str, ...]
+    certificates: tuple[bytes, ...] = ()
+
+    @property
+    def certified(self) -> str:
+        """See :attr:`~.bundles.Believed.certified`."""
+        return certified_by(self.key_id, self.certificates)
 
     @property
     def loose(self) -> list[str]:
@@ -79,9 +86,10 @@ class WeightSignatures:
         return f"its signature leaves out {', '.join(loose[:SHOWN])}{more}"
 
 
-def sign_attached(opened: OpenedWeights, signer: Signer) -> tuple[Descriptor, bool]:
+def sign_attached(opened: OpenedWeights, signer: Signer, certificates: Sequence[bytes] = ()) -> tuple[Descriptor, bool]:
     """Sign weights in a registry, by the digests that its manifest has of the files; nothing is read. The carrier's
-    descriptor, and whether it is new: a signature by this key that fits the files is not made twice.
+    descriptor, and whether it is new: a signature by this key that fits the files is not made twice. certificates: as
+    in :func:`~.bundles.sign_model`; one without them, or with another of the key, is none then.
 
     Raises InputError for files in archives or without a sha256, what a key service raises, the RegistryError family.
     """
@@ -90,10 +98,11 @@ def sign_attached(opened: OpenedWeights, signer: Signer) -> tuple[Descriptor, bo
     if odd:
         raise InputError(f"{odd[0]} is named by another digest than sha256", do="Push the weights again")
     known = read_signatures(opened.place, opened.descriptor.digest, opened.weights, verifier_of(signer))
-    if known.believed:
-        return Descriptor(media_type=opened.descriptor.media_type, digest=known.believed[0].digest, size=0), False
+    for each in known.believed:
+        if not certificates or each.certificates == tuple(certificates):
+            return Descriptor(media_type=opened.descriptor.media_type, digest=each.digest, size=0), False
     digests = {file.path: file.digest.hex for file in opened.weights.files}
-    raw = sign_model(digests, signer, name=opened.place.repository.rpartition("/")[2])
+    raw = sign_model(digests, signer, name=opened.place.repository.rpartition("/")[2], certificates=certificates)
     return attach_bundle(opened.place, subject=opened.descriptor, content=raw, predicate_type=OMS_TYPE)
 
 
@@ -116,7 +125,7 @@ def read_signatures(place: Place, digest: Digest, weights: WeightSet, verifier: 
                 more = f", and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
                 raise SignatureInvalid(f"it is about other files: {'; '.join(problems[:SHOWN])}{more}")
             unsigned = tuple(file.path for file in weights.files if file.path not in found.model.files)
-            believed.append(WeightSignature(referrer, found.key_id, found.model, unsigned))
+            believed.append(WeightSignature(referrer, found.key_id, found.model, unsigned, found.certificates))
         except SignatureInvalid as error:
             rejected.append(Rejected(where, error.what))
     return WeightSignatures(tuple(believed), tuple(rejected))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -54,11 +54,13 @@ def sign_folder(
     *,
     signature: Path | None = None,
     follow_links: bool = False,
+    certificates: Sequence[bytes] = (),
     progress: Progress | None = None,
 ) -> SignedFolder:
     """Sign all files of a folder. signature: where to write it, ``model.sig`` in the folder unless told; one that is
-    there is replaced, in one step. follow_links: as in :func:`~registry_pipelines.weights.hashing.read_folder`, which
-    says what is raised, beside what a key service raises.
+    there is replaced, in one step. certificates: as in :func:`~.bundles.sign_model`. follow_links: as in
+    :func:`~registry_pipelines.weights.hashing.read_folder`, which says what is raised, beside what a key service
+    raises.
     """
     read = read_folder(folder, follow_links=follow_links, progress=progress)
     links = {path for path, origin in read.origins.items() if origin.path.is_symlink()}
@@ -68,7 +70,8 @@ def sign_folder(
     digests = {file.path: file.digest.hex for file in read.weights.files}
     if target.resolve().parent == inside and target.name in digests:
         raise InputError("a file of the model has this name", where=str(target), do="Name another file for --signature")
-    raw = sign_model(digests, signer, name=inside.name or "model", links=bool(links))
+    name = inside.name or "model"
+    raw = sign_model(digests, signer, name=name, links=bool(links), certificates=certificates)
     with local_errors(target):
         write_file(target, raw)
     return SignedFolder(target, len(digests), read.weights.size, signer.key_id, outside)

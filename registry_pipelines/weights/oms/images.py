@@ -7,6 +7,8 @@ attached to an image. The gate asks for it; who pulls or verifies holds the byte
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.artifacts import attach_bundle
 from registry_pipelines.evidence.bundles import read_bundle, write_bundle
@@ -22,21 +24,27 @@ from registry_pipelines.weights.image_form import ImageForm
 from registry_pipelines.weights.oms.attached import bundles_of
 
 
-def vouch_for_layers(place: Place, subject: Descriptor, image: ImageForm, signer: Signer) -> bool:
+def vouch_for_layers(
+    place: Place, subject: Descriptor, image: ImageForm, signer: Signer, certificates: Sequence[bytes] = ()
+) -> bool:
     """Sign that the layers have what the config lists; whoever calls this has read them. False: this key said so
-    before. Raises what a key service raises, the RegistryError family."""
-    if not unvouched(place, subject.digest, image, verifier_of(signer)):
+    before. certificates: as in :func:`~.bundles.sign_model`. Raises what a key service raises, the RegistryError
+    family."""
+    if not unvouched(place, subject.digest, image, verifier_of(signer), certificates):
         return False
     said = {"layers": [str(digest) for digest in image.sizes], "files": len(image.weights.files)}
     payload = write_statement(WEIGHTS_IMAGE_TYPE, said, subjects=[image.config.digest], name=place.repository)
-    bundle = write_bundle(sign_envelope(payload, signer), key_id=signer.key_id)
+    bundle = write_bundle(sign_envelope(payload, signer), key_id=signer.key_id, certificates=certificates)
     attach_bundle(place, subject=subject, content=bundle, predicate_type=WEIGHTS_IMAGE_TYPE)
     return True
 
 
-def unvouched(place: Place, digest: Digest, image: ImageForm, verifier: Verifier) -> str:
+def unvouched(
+    place: Place, digest: Digest, image: ImageForm, verifier: Verifier, certificates: Sequence[bytes] = ()
+) -> str:
     """Why nobody who is believed says that the layers have the listed files, one sentence; empty where somebody does.
-    digest: of the manifest. Raises as ``read_signatures``."""
+    digest: of the manifest. certificates: asked for are bundles with exactly these, where there are some. Raises as
+    ``read_signatures``."""
     problem = "nobody signed that its layers have these files"
     for referrer, raw in bundles_of(place, digest, WEIGHTS_IMAGE_TYPE):
         if isinstance(raw, Rejected):
@@ -44,7 +52,9 @@ def unvouched(place: Place, digest: Digest, image: ImageForm, verifier: Verifier
             continue
         try:
             bundle = read_bundle(raw, where=str(referrer), chains=True)
-            key_ids = verifier.verify_bundle(bundle)
+            if certificates and bundle.certificates != tuple(certificates):
+                continue
+            key_ids = verifier.verify_bundle(bundle, chains=True)
             statement = read_statement(bundle.envelope.payload, where=str(referrer))
             check_statement(statement, image.config.digest, predicate_type=WEIGHTS_IMAGE_TYPE)
             verifier.vouching(key_ids, WEIGHTS_IMAGE_TYPE)
