@@ -26,14 +26,18 @@ OWN_BYTES = 256 * 1024
 """Of the layer that all versions have, and of each version's own."""
 
 
-def push_demo_bases(config: Config, chain: Chain) -> None:
-    """Push the base images where a sync of the configuration wants them and they are not yet. Raises RegistryError."""
+def push_demo_bases(config: Config, chain: Chain) -> list[str]:
+    """Push the base images where a sync of the configuration wants them and they are not yet; where they are then, a
+    sentence each. Raises RegistryError."""
+    said = []
     for sync in config.syncs.values():
         if REPOSITORY in sync.repositories and isinstance(config.registries[sync.source], EmbeddedRegistry):
             place = Place(chain.registry(sync.source), REPOSITORY)
-            if not _is_there(place):
-                for version in VERSIONS:
-                    _push(place, version)
+            before = _is_there(place)
+            for version in VERSIONS if not before else ():
+                _push(place, version)
+            said.append(f"{place}: {', '.join(VERSIONS)}" + (", there before" if before else ""))
+    return said
 
 
 def _is_there(place: Place) -> bool:

@@ -12,6 +12,7 @@ from registry_pipelines.cli import main
 from registry_pipelines.cli.demonstration import few_problems, find_problems
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
+from tests.chain.fleet import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,3 +74,18 @@ def test_of_many_problems_the_first_stand_in_the_error() -> None:
     problems = [f"blob {number} is missing" for number in range(100)]
     assert few_problems(problems[:5]) == "; ".join(problems[:5])
     assert few_problems(problems).endswith("blob 4 is missing; and 95 more, which `--json` lists")
+
+
+def test_the_base_images_come_without_the_rest_where_others_launch_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [port] = free_ports(1)
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text(
+        f"registries: {{here: {{kind: embedded, port: {port}}}}}\ntargets: {{there: {{registry: here, prefix: copies}}}}\n"
+        "syncs: {bases: {source: here, repositories: [demo/base], targets: [there]}}\n"
+    )
+    monkeypatch.setenv("REGISTRY_PIPELINES_CONFIG", str(path))
+    first, again = (CliRunner().invoke(main, ["demo", "--bases"]) for _ in range(2))
+    assert first.exit_code == 0 and f":{port}/demo/base: 1.0.0, 1.1.0, 1.2.0-rc.1, 2.0.0\n" in first.stdout
+    assert again.exit_code == 0 and again.stdout.strip().endswith("2.0.0, there before")

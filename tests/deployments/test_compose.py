@@ -94,12 +94,35 @@ def test_compose_takes_it_and_nothing_may_do_more_than_it_must(peer: Callable[[s
     mounts = [(name, mount) for name, each in services.items() for mount in each.get("volumes", ())]
     writers = [name for name, each in mounts if each.get("source") == "keys" and not each.get("read_only")]
     assert writers == ["keys"]
-    # The database, the queue and the code server cannot be reached from outside, and reach nothing there.
+    # Its password is in no command line.
+    assert "requirepass" in str(redis["command"]) and redis["environment"]["REDISCLI_AUTH"] not in str(redis["command"])
+    # The database, the queue and the daemon reach nothing outside. The code server does: it asks registries for sensors.
     assert told["networks"]["inside"]["internal"]
     assert {name for name, each in services.items() if "outside" not in each["networks"]} == {
-        *("postgres", "redis", "tables", "code", "keys"),
+        *("postgres", "redis", "tables", "daemon", "keys"),
     }
     assert services["worker"]["deploy"]["replicas"] == 3
+
+
+@pytest.mark.peer("docker-compose")
+def test_behind_the_proxy_no_worker_reaches_a_webserver(peer: Callable[[str], str], folder: Path) -> None:
+    """It believes each name that is sent to it."""
+    shutil.copytree(ROOT / "deploy" / "access", folder.parent / "access")
+    subprocess.run([folder / "make-env", IMAGE], check=True, capture_output=True)
+    files = [word for name in ("compose", "access") for word in ("-f", f"{name}/compose.yaml")]
+    done = subprocess.run(
+        [peer("docker-compose"), *files, "config", "--format", "json"],
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    networks = {name: set(each["networks"]) for name, each in json.loads(done.stdout)["services"].items()}
+    for name in ("webserver", "webserver-readers"):
+        assert [each for each in networks if each != name and networks[each] & networks[name]] == [
+            *("code", "postgres", "proxy", "redis"),
+            *({"webserver", "webserver-readers"} - {name}),
+        ]
 
 
 def test_the_role_that_all_use_owns_its_two_databases_and_nothing_else(
