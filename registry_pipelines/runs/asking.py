@@ -170,6 +170,12 @@ def _job(server: Server, name: str) -> dict[str, str]:
         for each in node["jobs"]:
             where = {"repositoryName": node["name"], "repositoryLocationName": node["location"]["name"]}
             known.setdefault(str(each["name"]), {"pipelineName": str(each["name"]), **where})
+    if not known:
+        raise Unavailable(
+            "the webserver has no jobs yet: its code server starts, or could not load the code",
+            where=server.url,
+            do="Try again in a moment; the page Deployment of the UI says what failed",
+        )
     if name not in known:
         near = closest(name, known)
         shown = [each for each in sorted(known) if not each.startswith("__")]

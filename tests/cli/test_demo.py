@@ -82,7 +82,8 @@ def test_the_base_images_come_without_the_rest_where_others_launch_it(
     [port] = free_ports(1)
     path = tmp_path / "registry-pipelines.yaml"
     path.write_text(
-        f"registries: {{here: {{kind: embedded, port: {port}}}}}\ntargets: {{there: {{registry: here, prefix: copies}}}}\n"
+        f"registries: {{here: {{kind: embedded, port: {port}}}}}\n"
+        "targets: {there: {registry: here, prefix: copies}}\n"
         "syncs: {bases: {source: here, repositories: [demo/base], targets: [there]}}\n"
     )
     monkeypatch.setenv("REGISTRY_PIPELINES_CONFIG", str(path))

@@ -96,7 +96,7 @@ def test_compose_takes_it_and_nothing_may_do_more_than_it_must(peer: Callable[[s
     assert writers == ["keys"]
     # Its password is in no command line.
     assert "requirepass" in str(redis["command"]) and redis["environment"]["REDISCLI_AUTH"] not in str(redis["command"])
-    # The database, the queue and the daemon reach nothing outside. The code server does: it asks registries for sensors.
+    # The database, the queue and the daemon reach nothing outside; the code server asks registries for sensors.
     assert told["networks"]["inside"]["internal"]
     assert {name for name, each in services.items() if "outside" not in each["networks"]} == {
         *("postgres", "redis", "tables", "daemon", "keys"),
