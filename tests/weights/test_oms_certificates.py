@@ -233,6 +233,8 @@ def test_what_signs_nothing_is_said_before_anything_is_signed(certified: Certifi
     signer = load_signer(certified.key(issued))
     assert len(chain_for_models(signer, certified.file("all.pem", *issued.chain))) == 3
     assert len(chain_for_models(signer, certified.file("own.pem", issued.certificate))) == 1
+    twice = certified.file("twice.pem", NAMESAKE.certificate, *issued.chain)
+    assert chain_for_models(signer, twice) == chain_for_models(signer, certified.file("all.pem", *issued.chain))
     with pytest.raises(InputError, match="none of these certificates is of the signing key"):
         chain_for_models(signer, certified.file("other.pem", MIDDLE.certificate))
     for more, said in (({"ends": -HOUR / 2}, "was valid until"), ({"uses": (TLS,)}, "without codeSigning")):

@@ -117,7 +117,8 @@ def chain_for_models(signer: Signer, certificates: Path) -> tuple[bytes, ...]:
     """
     public = serialization.load_pem_public_key(signer.public_key_pem)
     own, there = _own(_public_der(public), certificates)
-    last = [one for one in there if not any(one.issuer == each.subject for each in there if each != one)]
+    above = {one: any(one.issuer == each.subject for each in there if each != one) for one in there}
+    last = [one for one, has_more in above.items() if not has_more or is_self_signed(one)]
     try:
         chain = find_chain(own, there, last, Purpose.MODELS, at=datetime.now(UTC))
     except SignatureInvalid as error:
