@@ -6,17 +6,21 @@ its content (Redis was flushed), a run that goes on well is "unknown", and would
 workers themselves are asked, through Celery's own inspection, which tasks they have in hand.
 """
 
+import re
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 from uuid import uuid4
 
 import dagster as dg
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher, _get_run_priority
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
+
+from registry_pipelines.redacting import redact_text
 
 WORKER_TAG = "registry-pipelines/worker"
 """Run tag with the name of the worker that has the run, or had it last."""
@@ -59,6 +63,16 @@ OUR_SETTINGS: dict[str, Any] = {
 """Celery's settings beside Dagster's own; ``config_source`` of ``dagster.yaml`` overrides them one by one."""
 
 
+_NOT_TAKEN = re.compile(r"used memory > 'maxmemory'|\bOOM command|\bconnecting to\b|Redis is loading|read only replica")
+"""Redis' words, and its client's, for a task that it surely did not take; after a time-out nobody knows."""
+
+
+class QueueAway(DagsterUserCodeUnreachableError):
+    """Redis did not take a run. Of that kind because Dagster's queue puts such a run back, and asks again later
+    (``max_user_code_failure_retries`` in ``dagster.yaml``); a run that fails here is run again twice within seconds,
+    and then never more."""
+
+
 class WatchedCelery(CeleryRunLauncher):
     """Dagster's launcher for Celery, which asks workers what they do. Has all of its settings."""
 
@@ -75,12 +89,21 @@ class WatchedCelery(CeleryRunLauncher):
 
     def _launch_celery_task_run(self, run: dg.DagsterRun, task_signature: Any, routing_key: str) -> None:
         """Hand a run to the queue. Dagster's own notes the task in the run after that, beside the worker that notes
-        itself: tags are read and written whole, and one of the two would be lost."""
+        itself: tags are read and written whole, and one of the two would be lost. Raises QueueAway, else what Celery
+        raises."""
         task, queue = str(uuid4()), run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue)
         self._instance.add_run_tags(run.run_id, {DAGSTER_CELERY_TASK_ID_TAG: task})
-        task_signature.apply_async(
-            task_id=task, priority=_get_run_priority(run), queue=queue, routing_key=f"{queue}.{routing_key}"
-        )
+        priority, key = _get_run_priority(run), f"{queue}.{routing_key}"
+        try:
+            task_signature.apply_async(task_id=task, priority=priority, queue=queue, routing_key=key)
+        except Exception as error:
+            if not _NOT_TAKEN.search(str(error)):
+                raise
+            why = redact_text(str(error)).rstrip(".")
+            raise QueueAway(
+                f"Redis did not take the run: {why}. Look whether it runs, and has memory (INFO memory); the run waits "
+                "in Dagster's queue, and is handed on then"
+            ) from None
         told = EngineEventData({"Celery Task ID": task, "Celery Queue": queue})
         self._instance.report_engine_event("The run waits in the queue for a worker.", run, told, cls=type(self))
 

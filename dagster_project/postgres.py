@@ -9,11 +9,21 @@ from collections.abc import Mapping
 from threading import Lock
 from typing import Any
 
+import click
+import dagster as dg
 import sqlalchemy
 from dagster._core.storage.config import PostgresStorageConfig
 from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage
-from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
+from dagster_postgres.utils import (
+    DagsterPostgresException,
+    create_pg_engine,
+    get_token_provider_from_config,
+    pg_url_from_config,
+)
+
+from registry_pipelines.errors import LocalError
+from registry_pipelines.redacting import redact_text
 
 KEPT = 2
 """Connections of a process that stay open; what it needs beside them at once is opened, and closed after use."""
@@ -22,12 +32,34 @@ RECYCLED_S = 600
 """A connection is used for so long: tokens end, and a firewall forgets what is quiet."""
 
 
+class DatabaseAway(dg.DagsterError, click.ClickException):
+    """Dagster's database does not answer, or refuses us. Of Click's, so that the daemon and the webserver say this and
+    end, to be started again; of Dagster's, since a code server then loads its code without a database, and needs none:
+    after any other error it would serve that error until somebody reloads it. cause: as Dagster or SQLAlchemy raised
+    it; what is said has no password."""
+
+    exit_code = LocalError.exit_code
+
+    def __init__(self, url: str, cause: BaseException) -> None:
+        place = sqlalchemy.make_url(url)
+        told = getattr(cause.__cause__ or cause, "orig", None) or cause
+        why = " ".join(redact_text(str(told)).split()).rstrip(".?")
+        where = f"{place.host or ''}{f':{place.port}' if place.port else ''}/{place.database or ''}"
+        super().__init__(
+            f"postgresql://{where}: Dagster's database cannot be used: {why}. Check that the server runs, and "
+            "DAGSTER_POSTGRES_URL; then start this again"
+        )
+
+
 class KeptPostgres(DagsterPostgresStorage):
     """Dagster's storage in Postgres; its parts have one pool. A connection that Postgres ended in the meantime is
     replaced before it is used. Has all settings of Dagster's own, in ``storage: {custom: ...}``."""
 
     def __init__(self, postgres_url: str, token_provider: Any = None, **settings: Any) -> None:
-        super().__init__(postgres_url, token_provider=token_provider, **settings)
+        try:
+            super().__init__(postgres_url, token_provider=token_provider, **settings)
+        except (DagsterPostgresException, sqlalchemy.exc.OperationalError) as error:
+            raise DatabaseAway(postgres_url, error) from None
         engine = _engine(postgres_url, token_provider)
         for part in (self._run_storage, self._event_log_storage, self._schedule_storage):
             part._engine.dispose()

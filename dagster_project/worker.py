@@ -6,6 +6,7 @@ and no address with a password stands in a file. What a run needs besides is the
 """
 
 import os
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib import import_module
@@ -23,7 +24,7 @@ from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 from dagster_project.celery_launcher import WORKER_TAG, WatchedCelery
 from dagster_project.resources import find_config
 from registry_pipelines.chain.shared import shared_of
-from registry_pipelines.errors import InputError
+from registry_pipelines.errors import InputError, RegistryPipelinesError
 
 
 def make_app(home: str) -> Celery:
@@ -74,4 +75,8 @@ def _instance() -> dg.DagsterInstance:
 
 
 task_prerun.connect(say_where)
-app = open_app()
+try:
+    app = open_app()
+except RegistryPipelinesError as error:  # Celery would show where in Python it was raised, and that is not here
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(error.exit_code)

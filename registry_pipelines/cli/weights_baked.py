@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from registry_pipelines.weights.model import WeightFile
 
 _IMAGE, _TOOL = "registry.example.com/team/app:v1", "registry.example.com/tools/registry-pipelines:v1"
+_EXAMPLES = {_IMAGE: "name the program's by --image", _TOOL: "name one that has this program by --tool"}
 
 _PLATFORM = click.option("--platform", default="", metavar="OS/ARCH", help="Of the image; this machine's unless told.")
 
@@ -221,7 +222,11 @@ def mount(
             source, files, is_image = str(opened), opened.weights.files, opened.image is not None
     wanted = Wanted(form, source, path, image, tool, name, files, region, is_image)
     made = snippet(wanted)
-    head = "\n".join(made.notes)
+    notes = [
+        *made.notes,
+        *(f"{given} is no image yet: {do}" for given, do in _EXAMPLES.items() if given in (image, tool)),
+    ]
+    head = "\n".join(notes)
     texts = [to_yaml(each, comment="" if number else head).decode() for number, each in enumerate(made.objects)]
     text = "---\n".join(texts)
     if file is not None:
@@ -229,11 +234,12 @@ def mount(
             write_file(file, text.encode())
     if options.as_json:
         where = str(file) if file else ""
-        print_json({"objects": list(made.objects), "notes": list(made.notes), "file": where})
+        print_json({"objects": list(made.objects), "notes": notes, "file": where})
     elif file is None:
         click.echo(text, nl=False)
     else:
         console().print(f"written to {file}", markup=False, soft_wrap=True)
+        print_lines(notes)
 
 
 COMMANDS = [find, out, mount]

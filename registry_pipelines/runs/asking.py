@@ -14,6 +14,7 @@ from registry_pipelines.runs.server import Server, refused, words
 from registry_pipelines.settings import closest
 
 MOST_REASONS = 20
+MOST_NAMED = 5
 POLL_S = 2.0
 LONGEST_AWAY_S = 120
 """Seconds that a server may be away while somebody waits: it is started anew, and the run goes on without it."""
@@ -30,6 +31,7 @@ _SHOW = (
 _EVENTS = """query ($run: ID!, $after: String) { runOrError(runId: $run) { __typename ... on Run {
   eventConnection(afterCursor: $after, limit: 1000) { cursor hasMore events { __typename
     ... on ExecutionStepFailureEvent { stepKey error { message cause { message } } }
+    ... on EngineEvent { error { message cause { message } } }
     ... on RunFailureEvent { message } } } } ... on Error { message } } }"""
 _JOBS = """query { repositoriesOrError { __typename ... on RepositoryConnection { nodes { name location { name }
   jobs { name isJob } } } ... on Error { message } } }"""
@@ -145,10 +147,12 @@ def _reasons(server: Server, run_id: str) -> Iterator[str]:
     while more:
         page = _part(server.ask(_EVENTS, run=run_id, after=after), "runOrError", "Run")["eventConnection"]
         for event in page["events"]:
+            error = event.get("error") or {}
+            said = words((error.get("cause") or error).get("message"))
             if event["__typename"] == "ExecutionStepFailureEvent":
-                error = event.get("error") or {}
-                cause = error.get("cause") or error
-                yield f"{event['stepKey']}: {words(cause.get('message'))}"
+                yield f"{event['stepKey']}: {said}"
+            elif event["__typename"] == "EngineEvent" and said:  # as of a launch that the queue did not take
+                yield said
             elif event["__typename"] == "RunFailureEvent":
                 yield words(event.get("message"))
         after, more = page["cursor"], bool(page["hasMore"])
@@ -203,11 +207,18 @@ def _key(server: Server, job: Mapping[str, str], about: str) -> str:
         return found[0]
     if found:
         raise InputError(f"{about[:120]!r} is several: {', '.join(found[:5])}", do="Give the whole key")
-    near = closest(about, [each.partition("@")[0] for each in keys])
-    raise InputError(
-        f"{job['pipelineName']} does not run for {about[:120]!r}",
-        do=f"Did you mean {near}?" if near else "The job's partitions in the UI are what it runs for",
-    )
+    raise InputError(f"{job['pipelineName']} does not run for {about[:120]!r}", do=_what_for(about, keys))
+
+
+def _what_for(about: str, keys: Sequence[str]) -> str:
+    """What to say in place of a partition that there is not."""
+    names = list(dict.fromkeys(each.partition("@")[0] for each in keys))
+    if near := closest(about, names):
+        return f"Did you mean {near}?"
+    if not names:
+        return "It runs for nothing in particular, or for what has not come yet: leave it out, or look in the UI"
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return f"It runs for {', '.join(names[:MOST_NAMED])}{more}"
 
 
 def _short(about: str, key: str) -> bool:

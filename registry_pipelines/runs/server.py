@@ -124,9 +124,10 @@ class Server:
             reason = getattr(error, "reason", None)
             cause = reason if isinstance(reason, OSError) else error
             why = cause.strerror if isinstance(cause, OSError) and cause.strerror else type(cause).__name__
-            raise Unavailable(f"Dagster cannot be reached: {why}", where=self._host) from error
+            raise Unavailable(f"Dagster cannot be reached: {why}", where=self.url, do=_ADDRESS) from error
 
 
+_ADDRESS = "Start its webserver, or say by --server or REGISTRY_PIPELINES_DAGSTER where it is"
 _TOKEN = "Set REGISTRY_PIPELINES_DAGSTER_TOKEN, or ..._USER and ..._PASSWORD, to what the proxy takes"  # noqa: S105
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -67,9 +67,6 @@ def pull_weights(opened: OpenedWeights, folder: Path, *, exact: bool = False, en
     with local_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     _check_ways(folder, opened.weights.files)
-    staging = folder / STAGING_FOLDER
-    if staging.is_symlink():
-        raise InputError("this is a symbolic link, and a folder of ours is wanted", where=str(staging), do="Remove it")
     others = _others(folder, opened.weights.files)
     if exact and others:
         raise InputError(
@@ -78,7 +75,7 @@ def pull_weights(opened: OpenedWeights, folder: Path, *, exact: bool = False, en
             where=str(folder),
             do="Remove them, name an empty folder, or leave --exact out",
         )
-    with held_alone(staging / "lock", "another process pulls into this folder"):
+    with staged_in(folder) as staging:
         try:
             have = _look(folder, opened.weights.files, engine)
             wrong = [file for file in opened.weights.files if file.path not in have.right]
@@ -107,6 +104,17 @@ def pull_weights(opened: OpenedWeights, folder: Path, *, exact: bool = False, en
     )
 
 
+@contextmanager
+def staged_in(folder: Path) -> Iterator[Path]:
+    """Where files lie until they are whole, as the only process that brings some into this folder; what one that was
+    killed left is in it. Raises InputError, StateLocked, LocalError."""
+    staging = folder / STAGING_FOLDER
+    if staging.is_symlink():
+        raise InputError("this is a symbolic link, and a folder of ours is wanted", where=str(staging), do="Remove it")
+    with held_alone(staging / "lock", "another process brings weights into this folder"):
+        yield staging
+
+
 def _check_ways(folder: Path, files: tuple[WeightFile, ...]) -> None:
     """No file goes through a symbolic link, or to where a folder is."""
     for above in sorted({parent for file in files for parent in Path(file.path).parents if parent != Path()}):
@@ -116,7 +124,11 @@ def _check_ways(folder: Path, files: tuple[WeightFile, ...]) -> None:
             raise InputError(f"this is {what}, and a folder is wanted there", where=str(there), do="Remove it")
     for file in files:
         if (folder / file.path).is_dir() and not (folder / file.path).is_symlink():
-            raise InputError("this is a folder, and a file is to be there", where=str(folder / file.path))
+            raise InputError(
+                "this is a folder, and a file is to be there",
+                where=str(folder / file.path),
+                do="Remove it, or choose another folder",
+            )
 
 
 def _look(folder: Path, files: tuple[WeightFile, ...], engine: Engine) -> _Have:
@@ -298,4 +310,4 @@ def _copy(source: Path, target: Path, file: WeightFile) -> None:
     partly.rename(target)
 
 
-__all__ = ["PulledWeights", "files_below", "pull_weights"]
+__all__ = ["PulledWeights", "files_below", "pull_weights", "staged_in"]

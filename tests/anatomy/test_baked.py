@@ -183,6 +183,21 @@ def test_a_list_is_gone_before_a_file_of_other_weights_takes_its_place(place: Pl
     assert not (tmp_path / "out" / "weights.json").exists()
 
 
+def test_what_a_killed_run_left_in_a_folder_is_in_nobodys_way(place: Place, tmp_path: Path) -> None:
+    """Half of a file is no stranger in the folder, and none of the set; a pull finds what is whole."""
+    found = find(place, tmp_path, {"models/model.safetensors": SHARDS[0], "models/config.json": "{}"})
+    staging = tmp_path / "out" / ".registry-pipelines"
+    staging.mkdir(parents=True)
+    (staging / "file").write_bytes(SHARDS[0][:1000])
+    moved = move_to_folder(place, found, chosen(found), tmp_path / "out", state=tmp_path / "state")
+    assert moved.changed and verify_folder(tmp_path / "out").ok
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "weights.json",
+    ]
+
+
 def test_files_of_a_download_cache_get_the_names_of_their_links(place: Place, tmp_path: Path) -> None:
     found = find(
         place,

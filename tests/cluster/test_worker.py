@@ -30,7 +30,8 @@ def start(home: Path | None, **environment: str) -> subprocess.CompletedProcess[
 def test_without_settings_that_launch_on_celery_it_does_not_start(tmp_path: Path) -> None:
     config = {"REGISTRY_PIPELINES_CONFIG": str(TOP / "deploy" / "demo" / "registry-pipelines.yaml")}
     nobody = start(None, **config)
-    assert nobody.returncode and "there is no dagster.yaml in DAGSTER_HOME, which is not set" in nobody.stderr
+    assert nobody.returncode == 8 and "there is no dagster.yaml in DAGSTER_HOME, which is not set" in nobody.stderr
+    assert "Traceback" not in nobody.stderr
     (tmp_path / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     other = start(tmp_path, **config)
     assert other.returncode and "DefaultRunLauncher, and no Celery" in other.stderr

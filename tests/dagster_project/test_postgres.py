@@ -1,8 +1,11 @@
 """Dagster's storage in Postgres with connections that stay open: how many, and after Postgres ended them."""
 
+import click
+import dagster as dg
 import psycopg
+import pytest
 
-from dagster_project.postgres import KEPT, KeptPostgres
+from dagster_project.postgres import KEPT, DatabaseAway, KeptPostgres
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
 
@@ -20,3 +23,15 @@ def test_instances_of_one_process_have_one_pool(postgres_url: str) -> None:
         server.execute(f"SELECT pg_terminate_backend(pid) {OTHERS}")
     for each in storages:
         assert each.run_storage.get_runs_count() == 0
+
+
+def test_one_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an error that Click prints without a traceback, and that a code server passes over."""
+    monkeypatch.setattr("dagster_postgres.utils.time.sleep", lambda _: None)
+    ours = {"postgres_url": "postgresql+psycopg2://rp:s3cret@127.0.0.1:1/dagster"}
+    with pytest.raises(
+        DatabaseAway, match=r"postgresql://127\.0\.0\.1:1/dagster: .*Connection refused.*start this again"
+    ) as away:
+        KeptPostgres.from_config_value(None, ours)
+    assert isinstance(away.value, click.ClickException) and isinstance(away.value, dg.DagsterError)
+    assert "s3cret" not in str(away.value.format_message()) and away.value.exit_code == 9

@@ -107,6 +107,40 @@ def test_a_config_that_the_job_does_not_take_is_said_in_its_words() -> None:
         asking.launch(Asked(), "collect", "", config={"promoted": 1})  # type: ignore[arg-type]
 
 
+def test_a_partition_that_there_is_not_is_told_what_there_is() -> None:
+    assert asking._what_for("forcaster:v1", ["forecaster:v1@0123456789ab"]) == "Did you mean forecaster:v1?"
+    assert asking._what_for("nonsense", [f"app-{n}:v1@0" for n in range(7)]).endswith("app-4:v1 and 2 more")
+    assert "leave it out" in asking._what_for("nonsense", [])
+
+
+def test_one_that_cannot_be_reached_is_named_with_its_port_and_what_to_do(proxy: Any) -> None:
+    proxy.shutdown()
+    proxy.server_close()
+    with pytest.raises(
+        Unavailable, match=rf"127\.0\.0\.1:{proxy.server_address[1]}/dagster: .*refused\. Start its webserver"
+    ):
+        asking.runs(at(proxy))
+
+
+def test_a_run_that_the_queue_did_not_take_says_why() -> None:
+    run = {"runId": "a" * 36, "jobName": "collect", "status": "FAILURE", "creationTime": 1.0, "startTime": None}
+    events = [
+        {"__typename": "EngineEvent", "error": None},
+        {"__typename": "EngineEvent", "error": {"message": "Redis did not\ntake the run", "cause": None}},
+        {"__typename": "RunFailureEvent", "message": "marked as failed from outside"},
+    ]
+    page = {"cursor": "", "hasMore": False, "events": events}
+
+    class Asked:
+        url = ""
+
+        def ask(self, query: str, **_: Any) -> dict[str, Any]:
+            return {"runOrError": {"__typename": "Run", **run, "endTime": 2.0, "tags": [], "eventConnection": page}}
+
+    found = asking.run(Asked(), "a" * 36)  # type: ignore[arg-type]
+    assert found.reasons == ("Redis did not take the run", "marked as failed from outside")
+
+
 @pytest.mark.parametrize("url", ["", "nowhere", "ftp://host", "https://me:pw@host", "https://host/?x=1", "http://[x"])
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="address of Dagster"):

@@ -10,6 +10,7 @@ files, and in a registry the parts of the one that was on its way.
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -24,7 +25,7 @@ from registry_pipelines.anatomy.baked.finding import Baked, BakedFile
 from registry_pipelines.anatomy.baked.naming import common_folder
 from registry_pipelines.errors import ContentError, InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors, replaced, write_file
+from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.layer.walk import Entry, open_layer
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.progress import Progress, Silent
@@ -35,7 +36,7 @@ from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads
 from registry_pipelines.weights.formats import HEAD_BYTES, kind_of
-from registry_pipelines.weights.hashing import LIST_FILE, digest_of
+from registry_pipelines.weights.hashing import LIST_FILE, STAGING_FOLDER, digest_of
 from registry_pipelines.weights.listed import list_of, write_list
 from registry_pipelines.weights.model import (
     CONFIG_TYPE,
@@ -46,6 +47,7 @@ from registry_pipelines.weights.model import (
     weight_set,
 )
 from registry_pipelines.weights.paths import fault_of_set
+from registry_pipelines.weights.pull import staged_in
 
 Write = Callable[[memoryview | bytes], object]
 
@@ -154,13 +156,18 @@ def move_to_folder(
             raise InputError("this is no folder", where=str(folder), do="Name a folder")
         folder.mkdir(parents=True, exist_ok=True)
         own = {*files, LIST_FILE}
-        others = (path for path in folder.rglob("*") if path.is_file() and str(path.relative_to(folder)) not in own)
+        there = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+        others = (path for path in there if path.parts[0] != STAGING_FOLDER and str(path) not in own)
         if other := next(others, None):
-            raise InputError(f"{other.name} is no part of these weights", where=str(folder), do="Name an empty folder")
-    goal = _ToFolder(folder)
-    weights = _move(place, found, files, goal, state, progress or Silent())
-    manifest = to_manifest(weights)
-    write_list(folder, list_of(weights, manifest.digest))
+            raise InputError(f"{other} is no part of these weights", where=str(folder), do="Name an empty folder")
+    with staged_in(folder) as staging:
+        try:
+            goal = _ToFolder(folder, staging / "file")
+            weights = _move(place, found, files, goal, state, progress or Silent())
+            manifest = to_manifest(weights)
+            write_list(folder, list_of(weights, manifest.digest))
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
     return Moved(manifest.descriptor, weights, goal.sent, goal.sent > 0)
 
 
@@ -351,8 +358,9 @@ class _ToRegistry:
 class _ToFolder:
     """Implements _Goal."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, fresh: Path) -> None:
+        """fresh: where a file lies until it is whole; one at a time."""
+        self._folder, self._fresh = folder, fresh
         self.sent = 0
 
     def has(self, name: str, known: _Known) -> bool:
@@ -364,8 +372,9 @@ class _ToFolder:
         with local_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             (self._folder / LIST_FILE).unlink(missing_ok=True)  # it is written again when all files are there
-            with replaced(path) as fresh, fresh.open("wb") as file:
+            with self._fresh.open("wb") as file:
                 known = _pass(entry.pieces(), file.write)
+            self._fresh.replace(path)
         self.sent += known.size
         return known
 

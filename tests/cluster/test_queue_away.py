@@ -1,0 +1,55 @@
+"""What becomes of a run that the queue does not take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.errors import DagsterUserCodeUnreachableError
+
+from deploy.cluster.machines import SETTINGS
+from tests.needs import needed_module
+
+
+@dg.job
+def harmless() -> None:
+    """Does nothing."""
+
+
+class Signature:
+    """A task of Celery that cannot be handed on."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def apply_async(self, **_: Any) -> None:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("said", "waits"),
+    [
+        (
+            "Command # 1 (LLEN dagster) of pipeline caused error: command not allowed when used memory > 'maxmemory'.",
+            True,
+        ),
+        ("Error 111 connecting to redis:6379. Connection refused.", True),
+        ("Timeout reading from socket", False),
+    ],
+)
+def test_what_redis_surely_did_not_take_goes_back_to_dagsters_queue(said: str, waits: bool) -> None:
+    """Dagster's queue does so with one error alone, and only where its settings say how often; what may have been taken
+    fails as before, or it might run twice."""
+    needed_module("dagster_celery", "cluster")
+    from dagster_project.celery_launcher import WatchedCelery
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        redis = "redis://127.0.0.1:1/0"
+        launcher = WatchedCelery(broker=redis, backend=redis, default_queue="dagster")
+        launcher.register_instance(instance)
+        run = instance.create_run_for_job(harmless)
+        with pytest.raises(Exception, match="Redis did not take the run" if waits else said) as raised:
+            launcher._launch_celery_task_run(run, Signature(RuntimeError(said)), "execute_job")
+    assert isinstance(raised.value, DagsterUserCodeUnreachableError) is waits
+    assert "max_user_code_failure_retries: 240" in SETTINGS.read_text()
