@@ -142,7 +142,7 @@ class Membership:
             database.change("LOCK TABLE members IN SHARE ROW EXCLUSIVE MODE", {})
             others = _members(database, f"name <> :name AND {ALIVE}", {"name": self.name})
             self._check_layout(database, others)
-            self._check_project(database)
+            self._check_project(database, others)
             self._check_configuration(database, others)
             database.change(_PUT, values)
             forget = f"DELETE FROM members WHERE seen < clock() - :kept AND NOT ({ALIVE})"  # noqa: S608 - ours
@@ -176,11 +176,22 @@ class Membership:
             database.change("DELETE FROM journal_version", {})
             database.change("INSERT INTO journal_version VALUES (:version)", {"version": mine})
 
-    def _check_project(self, database: Transaction) -> None:
+    def _check_project(self, database: Transaction, others: Sequence[Member]) -> None:
+        """A state gets its name from the first that has one; not from a stranger to those who work on it without one:
+        they would be refused from then on. Who only adds the name has their configuration still."""
         mine = self._settings.project or ""
         rows = database.rows("SELECT project FROM members_project", {})
         if not rows:
             if mine:
+                strangers = [each for each in others if each.configuration != self._worker.configuration]
+                if strangers:
+                    raise InputError(
+                        f"the shared state is used without a project's name, by {_named(strangers, places=True)}; this "
+                        f"worker is of {mine}, with another configuration",
+                        where="shared.project",
+                        do="Give each project (code location) a database of its own; where this is the same project, "
+                        "add its name first and nothing else",
+                    )
                 database.change("INSERT INTO members_project VALUES (:project)", {"project": mine})
         elif rows[0]["project"] != mine:
             raise InputError(

@@ -129,6 +129,18 @@ def test_two_projects_have_a_state_each(postgres_url: str) -> None:
     joined(postgres_url, project="ours")
 
 
+def test_a_state_that_is_at_work_without_a_name_gets_none_from_a_stranger(postgres_url: str) -> None:
+    """Its workers would be refused from then on."""
+    here, elsewhere = Worker(configuration="here", place="/here.yaml"), Worker(configuration="elsewhere")
+    joined(postgres_url, here)
+    with pytest.raises(
+        InputError, match=r"used without .*, by .* with /here\.yaml; this worker is of theirs, with another"
+    ):
+        joined(postgres_url, elsewhere, project="theirs")
+    joined(postgres_url, here)
+    joined(postgres_url, here, project="ours")
+
+
 def test_a_configuration_is_rolled_out_and_then_the_older_is_refused(
     postgres_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
