@@ -94,6 +94,9 @@ def test_compose_takes_it_and_nothing_may_do_more_than_it_must(peer: Callable[[s
     mounts = [(name, mount) for name, each in services.items() for mount in each.get("volumes", ())]
     writers = [name for name, each in mounts if each.get("source") == "keys" and not each.get("read_only")]
     assert writers == ["keys"]
+    assert {name for name, each in mounts if each.get("source") == "keys"} == {"keys", "code", "worker"}
+    logs = {name: each.get("read_only", False) for name, each in mounts if each.get("source") == "registries"}
+    assert logs == {"registries": False, "code": True, "worker": True}
     # Its password is in no command line.
     assert "requirepass" in str(redis["command"]) and redis["environment"]["REDISCLI_AUTH"] not in str(redis["command"])
     # The database, the queue and the daemon reach nothing outside; the code server asks registries for sensors.
