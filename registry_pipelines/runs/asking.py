@@ -193,8 +193,6 @@ def _key(server: Server, job: Mapping[str, str], about: str) -> str:
     """The partition that is meant; empty for a job without any. Raises InputError for what is not exactly one."""
     answer = _part(server.ask(_KEYS, job=job), "pipelineOrError", "Pipeline")
     keys = [str(each) for each in answer["partitionKeysOrError"]["partitionKeys"]]
-    if about in keys:
-        return about
     if not about:
         if keys:
             raise InputError(
@@ -205,6 +203,8 @@ def _key(server: Server, job: Mapping[str, str], about: str) -> str:
     found = [each for each in keys if each.startswith(f"{about}@") or _short(about, each)]
     if len(found) == 1:
         return found[0]
+    if about in keys:  # after those: somebody may have typed `app:v1.0.0` as a key, which is no release
+        return about
     if found:
         raise InputError(f"{about[:120]!r} is several: {', '.join(found[:5])}", do="Give the whole key")
     raise InputError(f"{job['pipelineName']} does not run for {about[:120]!r}", do=_what_for(about, keys))

@@ -113,6 +113,16 @@ def test_a_partition_that_there_is_not_is_told_what_there_is() -> None:
     assert "leave it out" in asking._what_for("nonsense", [])
 
 
+def test_a_key_that_somebody_typed_is_not_taken_for_the_release() -> None:
+    class Asked:
+        def ask(self, query: str, **_: Any) -> dict[str, Any]:
+            keys = {"partitionKeys": ["app:v1", "app:v1@0123456789ab", "other"]}
+            return {"pipelineOrError": {"__typename": "Pipeline", "partitionKeysOrError": keys}}
+
+    for about, key in (("app:v1", "app:v1@0123456789ab"), ("app:v1@0123456789ab",) * 2, ("other", "other")):
+        assert asking._key(Asked(), {"pipelineName": "release"}, about) == key  # type: ignore[arg-type]
+
+
 def test_one_that_cannot_be_reached_is_named_with_its_port_and_what_to_do(proxy: Any) -> None:
     proxy.shutdown()
     proxy.server_close()
