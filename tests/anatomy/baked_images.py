@@ -24,7 +24,11 @@ def safetensors(size: int, *, seed: int = 0, dtype: str = "BF16", tensors: int =
         for number in range(tensors)
     }
     raw = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
-    return struct.pack("<Q", len(raw)) + raw + random.Random(seed).randbytes(each * tensors)
+    noise, left, pieces = random.Random(seed), each * tensors, []
+    while left:  # at once Python makes less than 256 MiB
+        pieces.append(noise.randbytes(min(left, 64 * MIB)))
+        left -= len(pieces[-1])
+    return b"".join([struct.pack("<Q", len(raw)), raw, *pieces])
 
 
 def gguf(size: int, *, words: int = 1000, types: tuple[int, ...] = (12, 12, 14, 0)) -> bytes:
