@@ -290,7 +290,7 @@ def test_a_second_pull_leaves_the_first_alone(address: str, model: Callable[...,
     done("push", model("m"), f"{address}/m:1")
     with held_alone(tmp_path / "node" / ".registry-pipelines" / "lock", "another"):
         refused = call("pull", f"{address}/m:1", "--to", tmp_path / "node")
-        assert "another process pulls into this folder" in refused.output
+        assert "another process brings weights into this folder" in refused.output
         assert (tmp_path / "node" / ".registry-pipelines" / "lock").exists()
         assert call("pull", f"{address}/m:1", "--to", tmp_path / "node").exit_code == refused.exit_code != 0
     assert done("pull", f"{address}/m:1", "--to", tmp_path / "node")["facts"]["fetched"] == 6
