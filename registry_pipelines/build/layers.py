@@ -134,7 +134,7 @@ class LayersBuilder:
             closing(BuildCache(self._state / "cache.sqlite")) as cache,
             self._engine.opened() as state,
         ):
-            # Git's eight answers are waited for beside the rest.
+            # Git's six answers are waited for beside the rest.
             asked = pool.submit(read_revision, spec.application) if spec.application else None
             application = application_entries(spec.application, spec.workdir) if spec.application else None
             store = WheelStore(self._state / "wheels", cache)
@@ -216,12 +216,15 @@ class _Build:
         """What does not link in one platform's image; of its base nothing but what it brings is asked."""
         environment = json.loads(image.config)["config"].get("Env") or ()
         layers = [(*_layer_of(row), row.key) for row in image.rows[len(image.base.rows) :]]
-        identity = [LINKS_FORMAT, str(plan.platform), environment, image.base.diff_ids, [key for *_, key in layers]]
+        store, jobs = self.builder._links, {job.key: job for each in plan.jobs for job in (each, marked(each))}
+        # An application is seldom more than its own lines, of which a loader sees nothing: it changes no answer.
+        silent = {row.key for row in image.rows if row.contents == "application" and _says_nothing(store, row)}
+        keys = [key for *_, key in layers if key not in silent]
+        identity = [LINKS_FORMAT, str(plan.platform), environment, image.base.diff_ids, keys]
         identity += [layer.digest for layer in image.base.descriptors]
         note = f"links {hashlib.sha256(encode_json(identity)).hexdigest()}"
         with suppress(ManifestInvalid):
             return decode_json(json.dumps(self.cache.fact(note)).encode(), LinkReport)
-        store, jobs = self.builder._links, {job.key: job for each in plan.jobs for job in (each, marked(each))}
         own = known_links(
             [(layer, diff_id) for layer, diff_id, _ in layers],
             store,
@@ -357,7 +360,7 @@ class _Build:
         if self.place.registry.blob_size(self.place.repository, Digest.of(content)) != len(content):
             self.sent += len(content)
             self.changed = True
-        push_blob(self.place, content, media_type=media_types.OCI_CONFIG)
+            push_blob(self.place, content, media_type=media_types.OCI_CONFIG, made_now=True)
 
     def _check_tags(self, top: ManifestBytes) -> tuple[tuple[str, ...], list[str]]:
         """Tags that will name the image, and those that do not yet. A version that names something else is an error;
@@ -427,6 +430,11 @@ def _future(revision: Revision | None) -> list[str]:
 def _now(packages: Sources | None) -> list[str]:
     """Not for the provenance either: what an index did not answer today."""
     return list(packages.said) if packages else []
+
+
+def _says_nothing(store: LinkStore, row: LayerRow) -> bool:
+    """Whether a layer is known to hold nothing that decides what is loaded."""
+    return store.get(row.diff_id, row.digest) == LayerLinks()
 
 
 def _layer_of(row: LayerRow) -> tuple[Descriptor, Digest]:

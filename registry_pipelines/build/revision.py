@@ -107,23 +107,26 @@ def _stands_in_repository(folder: Path) -> bool:
 
 
 def _read(folder: Path, packing: Packing | None) -> Revision:
-    if _git(folder, "rev-parse", "--is-inside-work-tree").strip() != "true":
+    inside, shallow = _git(folder, "rev-parse", "--is-inside-work-tree", "--git-path", "shallow").split("\n", 1)
+    if inside != "true":
         return _untold("the folder is no work tree of its repository")
     try:
         remote = without_credentials(_git(folder, "remote", "get-url", "origin").strip())
     except _GitError:
         remote = ""
     try:
-        head = _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
+        # Plumbing: settings for `git log` (signatures, following renames) must not change the answer.
+        last = _git(folder, "rev-list", "-1", "--timestamp", "HEAD", "--", ".")
     except _GitError:
-        return _untold("the repository has no commit yet", remote)
-    # Plumbing: settings for `git log` (signatures, following renames) must not change the answer.
-    match = re.search(
-        r"^(\d+) ([0-9a-f]{40,64})$", _git(folder, "rev-list", "-1", "--timestamp", head, "--", "."), re.M
-    )
+        try:
+            _git(folder, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+        except _GitError:
+            return _untold("the repository has no commit yet", remote)
+        raise
+    match = re.search(r"^(\d+) ([0-9a-f]{40,64})$", last, re.M)
     if not match:
         return _untold("nothing of the folder is in a commit", remote)
-    if match[2] in _ends_of_history(folder):
+    if match[2] in _ends_of_history(folder / shallow.removesuffix("\n")):
         reason = "the clone is shallow, and the folder's last commit is not in it: fetch the whole history"
         return _untold(f"{reason} (git fetch --unshallow)", remote)
     changes = _changes(folder, packing)
@@ -136,9 +139,8 @@ def _read(folder: Path, packing: Packing | None) -> Revision:
     )
 
 
-def _ends_of_history(folder: Path) -> set[str]:
-    """Commits whose parents a shallow clone left out: such a one seems to have made every file."""
-    path = folder / _git(folder, "rev-parse", "--git-path", "shallow").strip()
+def _ends_of_history(path: Path) -> set[str]:
+    """Commits whose parents a shallow clone left out, as its file says: such a one seems to have made every file."""
     return set(path.read_text().split()) if path.is_file() else set()
 
 
