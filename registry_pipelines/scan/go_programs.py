@@ -11,8 +11,7 @@ import ctypes
 import functools
 import re
 import struct
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from registry_pipelines.scan.facts import GoModule, GoProgram
@@ -47,11 +46,9 @@ def standard_library(go: str) -> GoModule:
 
 def read_go(pieces: Iterable[bytes | memoryview], head: bytes, name: str, *, old: bool) -> GoProgram | None:
     """A program or library as it passes. head: its first bytes, which ``pieces`` follow. old: look for what Go before
-    1.18 wrote, too, and everywhere; else where Go itself looks, in what a program may write to. None: Go's linker wrote
-    nothing into it that is left."""
-    program = _Program.read(head)
-    window = _Window(iter(pieces), head, marks_only=not old, places=program.written)
-    search = _Search(window, program if old else None)
+    1.18 wrote, too. None: Go's linker wrote nothing into it that is left."""
+    window = _Window(iter(pieces), head, marks_only=not old)
+    search = _Search(window, head if old else b"")
     while True:
         found = search.look(name)
         if found is not None:
@@ -63,19 +60,10 @@ def read_go(pieces: Iterable[bytes | memoryview], head: bytes, name: str, *, old
 class _Window:
     """Part of a file: grows at the end, and forgets its beginning."""
 
-    def __init__(
-        self,
-        pieces: Iterator[bytes | memoryview],
-        head: bytes,
-        *,
-        marks_only: bool,
-        places: Sequence[tuple[int, int]] = (),
-    ) -> None:
-        """marks_only: pieces without a mark may be passed over. places: where in the file marks may stand, from and up
-        to; anywhere unless told."""
+    def __init__(self, pieces: Iterator[bytes | memoryview], head: bytes, *, marks_only: bool) -> None:
+        """marks_only: pieces without a mark may be passed over."""
         self._pieces = pieces
         self._marks_only = marks_only
-        self._places = places or ((0, sys.maxsize),)
         self.raw = head
         self.offset = 0
         """Of ``raw`` in the file."""
@@ -85,11 +73,7 @@ class _Window:
         kept = self.raw[-_OVERLAP:]
         offset = self.offset + len(self.raw) - len(kept)
         for piece in self._pieces:
-            if (
-                not self._marks_only
-                or self._has_mark(piece, offset + len(kept))
-                or _MAGIC in kept + bytes(piece[:_OVERLAP])
-            ):
+            if not self._marks_only or _has_mark(piece) or _MAGIC in kept + bytes(piece[:_OVERLAP]):
                 self.raw, self.offset = kept + piece, offset
                 return True
             # Without a copy, which takes longer than to look.
@@ -97,12 +81,6 @@ class _Window:
             offset += before + len(piece) - len(kept)
         self.raw, self.offset = kept, offset
         return False
-
-    def _has_mark(self, piece: bytes | memoryview, begin: int) -> bool:
-        """Whether a mark stands in a piece of the file, if one may: most of an image are libraries, a tenth of them
-        may be written to, and to look through all takes a twentieth of a scan."""
-        end = begin + len(piece)
-        return any(start < end and begin < stop for start, stop in self._places) and _has_mark(piece)
 
     def has(self, stop: int) -> bool:
         """Whether there are bytes up to ``stop``, which counts in ``raw``; reads on for them."""
@@ -139,9 +117,9 @@ def _memmem() -> Callable[[int, int, bytes, int], int | None] | None:
 
 
 class _Search:
-    def __init__(self, window: _Window, program: _Program | None) -> None:
+    def __init__(self, window: _Window, head: bytes) -> None:
         self._window = window
-        self._program = program
+        self._program = _Program.read(head) if head else None
         self._modules = ""
         self._versions: dict[int, bytes] = {}
         self._looked = 0
@@ -241,8 +219,6 @@ class _Program(NamedTuple):
 
     segments: tuple[tuple[int, int, int], ...]
     """Address, offset in the file, bytes in the file."""
-    written: tuple[tuple[int, int], ...] = ()
-    """Where in the file parts begin and end that a program may write to."""
 
     @classmethod
     def read(cls, head: bytes) -> _Program:
@@ -250,19 +226,15 @@ class _Program(NamedTuple):
         try:
             if wide:
                 start, size, count = (*struct.unpack_from(order + "Q", head, 32), *_two(head, order, 54))
-                shape, fields = struct.Struct(order + "IIQQQQQQ"), (3, 2, 5, 1)
+                shape, fields = struct.Struct(order + "IIQQQQQQ"), (3, 2, 5)
             else:
                 start, size, count = (*struct.unpack_from(order + "I", head, 28), *_two(head, order, 42))
-                shape, fields = struct.Struct(order + "IIIIIIII"), (2, 1, 4, 6)
+                shape, fields = struct.Struct(order + "IIIIIIII"), (2, 1, 4)
             entries = [shape.unpack_from(head, start + number * size) for number in range(min(count, 256))]
         except (struct.error, OverflowError):  # a place behind the end, or beyond any number of bytes
             return cls(())
-        address, offset, length, flags = fields
-        loaded = [entry for entry in entries if entry[0] == 1]
-        return cls(
-            tuple((entry[address], entry[offset], entry[length]) for entry in loaded),
-            tuple((entry[offset], entry[offset] + entry[length]) for entry in loaded if entry[flags] & 2),
-        )
+        address, offset, length = fields
+        return cls(tuple((entry[address], entry[offset], entry[length]) for entry in entries if entry[0] == 1))
 
     def offset(self, address: int) -> int | None:
         for start, offset, length in self.segments:

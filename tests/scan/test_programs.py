@@ -96,19 +96,6 @@ def test_modules_as_the_linker_writes_them_now(step: int) -> None:
     assert read(raw.replace(MARK, bytes(len(MARK))), step=step, old=False) is None
 
 
-@pytest.mark.parametrize(("writable", "step"), [(True, 1 << 20), (True, 4096), (True, 37), (False, 1 << 20)])
-def test_libraries_are_looked_into_where_they_may_be_written_to(writable: bool, step: int) -> None:
-    raw = inline("go1.21.3", MODULES)
-    at = raw.index(MARK)
-    rows = [(4, 0, at), (6, at, len(raw) - at)] if writable else [(6, 0, 64), (4, at, len(raw) - at)]
-    head = struct.pack("<4sBB10xHHIQQQIHHHHHH", b"\x7fELF", 2, 1, 3, 62, 1, 0, 64, 0, 0, 64, 56, 2, 0, 0, 0)
-    head += b"".join(struct.pack("<IIQQQQQQ", 1, flags, start, start, start, n, n, 4096) for flags, start, n in rows)
-    library = head + raw[len(head) :]
-    found = read(library, step=step, old=False)
-    assert (found.modules if found else None) == (EXPECTED if writable else None)
-    assert read(library, step=step) is not None
-
-
 @pytest.mark.parametrize("step", [1 << 20, 37])
 @pytest.mark.parametrize(("wide", "big"), [(True, False), (True, True), (False, False), (False, True)])
 def test_modules_behind_pointers_as_it_wrote_them_before_1_18(wide: bool, big: bool, step: int) -> None:
