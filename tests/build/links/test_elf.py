@@ -122,4 +122,4 @@ def test_pieces_and_room_change_nothing_but_whether_it_is_read(
 def test_huge_counts_are_refused_at_once() -> None:
     header = MAGIC + bytes([2, 1, 1]) + bytes(9) + (3).to_bytes(2, "little") + (62).to_bytes(2, "little") + bytes(12)
     raw = header + (64).to_bytes(8, "little") + bytes(14) + (56).to_bytes(2, "little") + b"\xff\xff" + bytes(4096)
-    assert streamed(raw).problem == "it has 65535 program headers"
+    assert streamed(raw).problem == "its number of program headers is 65535"
