@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,14 @@ from tests.needs import live, missing, needed_module
 TESTS = Path(__file__).parent
 SKIPS = re.compile(r"pytest\.skip\(|importorskip\(|skipif\(|mark\.skip\b|mark\.xfail|pytest\.xfail\(")
 MAY_SKIP = {"needs.py": "skips on a user's machine only, and what asks real accounts"}
+
+
+def test_pytest_passes_over_no_room_of_tests(pytestconfig: pytest.Config) -> None:
+    """It has a list of folders that it does not look into; by default `build` is on it."""
+    passed_over = pytestconfig.getini("norecursedirs")
+    names = {part for file in TESTS.rglob("test_*.py") for part in file.relative_to(TESTS).parts[:-1]}
+    assert "build" in names
+    assert [name for name in sorted(names) if any(fnmatch(name, pattern) for pattern in passed_over)] == []
 
 
 @pytest.mark.parametrize(("ci", "outcome"), [("", pytest.skip.Exception), ("true", pytest.fail.Exception)])
