@@ -10,23 +10,24 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from registry_pipelines.errors import DiskFull, InputError, LocalError
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import held_alone, local_errors, sync_folder
+from registry_pipelines.oci.files import local_errors, sync_folder
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.registry.protocol import BUFFER_BYTES
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import PLAIN, Engine
-from registry_pipelines.weights.hashing import LEFT_OUT, LIST_FILE, STAGING_FOLDER, digest_of
+from registry_pipelines.weights.hashing import LEFT_OUT, LIST_FILE, digest_of
 from registry_pipelines.weights.listed import list_of, read_list, write_list
 from registry_pipelines.weights.model import WeightFile
 from registry_pipelines.weights.opening import OpenedWeights, distinct
 from registry_pipelines.weights.reading import FILES_AT_ONCE, Reading, ReadStopped, wrong_content
+from registry_pipelines.weights.staging import staged_in
 
 SPARE_BYTES = 16 * 1024 * 1024
 """Left free beside what comes: the list, and folders."""
@@ -102,17 +103,6 @@ def pull_weights(opened: OpenedWeights, folder: Path, *, exact: bool = False, en
         bytes_resumed=resumed,
         others=tuple(others),
     )
-
-
-@contextmanager
-def staged_in(folder: Path) -> Iterator[Path]:
-    """Where files lie until they are whole, as the only process that brings some into this folder; what one that was
-    killed left is in it. Raises InputError, StateLocked, LocalError."""
-    staging = folder / STAGING_FOLDER
-    if staging.is_symlink():
-        raise InputError("this is a symbolic link, and a folder of ours is wanted", where=str(staging), do="Remove it")
-    with held_alone(staging / "lock", "another process brings weights into this folder"):
-        yield staging
 
 
 def _check_ways(folder: Path, files: tuple[WeightFile, ...]) -> None:
@@ -310,4 +300,4 @@ def _copy(source: Path, target: Path, file: WeightFile) -> None:
     partly.rename(target)
 
 
-__all__ = ["PulledWeights", "files_below", "pull_weights", "staged_in"]
+__all__ = ["PulledWeights", "files_below", "pull_weights"]

@@ -48,17 +48,20 @@ class PostgresServer:
             f" -c unix_socket_directories={self.folder} -c fsync=off"
         )
         self.running = False
+        self._changing = threading.Lock()
         self.start()
 
     def start(self) -> None:
-        """Start it, and wait until it takes connections."""
-        self._run(*self._control, "-l", f"{self.folder}/log", "-o", self._options, "start")
-        self.running = True
+        """Start it, and wait until it takes connections; a stop that is under way is over first."""
+        with self._changing:
+            self._run(*self._control, "-l", f"{self.folder}/log", "-o", self._options, "start")
+            self.running = True
 
     def stop(self) -> None:
         """Stop it at once, as a crash does: connections are cut, transactions under way are lost."""
-        self._run(*self._control, "-m", "immediate", "stop")
-        self.running = False
+        with self._changing:
+            self._run(*self._control, "-m", "immediate", "stop")
+            self.running = False
 
     def freeze(self) -> None:
         """As when its disk hangs: connections stay, nobody is answered."""

@@ -47,7 +47,7 @@ from registry_pipelines.weights.model import (
     weight_set,
 )
 from registry_pipelines.weights.paths import fault_of_set
-from registry_pipelines.weights.pull import staged_in
+from registry_pipelines.weights.staging import staged_in
 
 Write = Callable[[memoryview | bytes], object]
 
