@@ -28,8 +28,6 @@ from registry_pipelines.weights.oms.folders import SHOWN
 from registry_pipelines.weights.oms.statement import NEVER_SIGNED, SignedModel, read_oms
 from registry_pipelines.weights.opening import OpenedWeights
 
-"""As other programs annotate bundles; no time, so that the same bundle is the same artifact."""
-
 
 @dataclass(frozen=True)
 class WeightSignature:
