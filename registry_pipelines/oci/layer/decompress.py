@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from typing import Any, Protocol
 
 import zstandard
-from isal import isal_zlib
+from isal import igzip, isal_zlib
 
 from registry_pipelines.errors import LayerInvalid
 from registry_pipelines.oci.layer.buffers import Buffers
@@ -161,9 +161,8 @@ class Decompressor:
 
     def _gzip(self, writer: RecordWriter | None, beside: Executor | None) -> Any:
         if writer is None:
-            # What IGzipFile reads by: its own ``readinto`` fills a buffer anew and copies it.
-            reader: Any = isal_zlib._GzipReader
-            return reader(self._source, READ_BYTES)
+            open_gzip: Any = igzip.IGzipFile
+            return open_gzip(fileobj=self._source, mode="rb")
         self.spans = self._source.spans = checkpoints = Checkpoints(writer.keep_window, span_bytes=writer.span_bytes)
         self._pieces = _Pieces(self._source, beside)
         self._blocks = GzipBlocks(self._pieces.next, checkpoints)
