@@ -19,13 +19,13 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.progress import count_text, size_text
-from registry_pipelines.weights.mounting import FORMS, Form
+from registry_pipelines.weights.model import MOUNT_FORMS
 
 if TYPE_CHECKING:
     from registry_pipelines.anatomy.baked.finding import Baked, BakedFile
     from registry_pipelines.chain.places import Located
     from registry_pipelines.progress import Progress
-    from registry_pipelines.weights.model import WeightFile
+    from registry_pipelines.weights.model import MountForm, WeightFile
 
 _IMAGE, _TOOL = "registry.example.com/team/app:v1", "registry.example.com/tools/registry-pipelines:v1"
 _EXAMPLES = {_IMAGE: "name the program's by --image", _TOOL: "name one that has this program by --tool"}
@@ -175,7 +175,7 @@ def out(options: Options, image: str, goal: str, paths: tuple[str, ...], platfor
 
 @click.command("mount", short_help="Print Kubernetes objects that bring weights to a program.")
 @click.argument("source", metavar="REF|ADDRESS", shell_complete=IMAGES)
-@click.option("--form", required=True, type=click.Choice(FORMS), help="How they come.")
+@click.option("--form", required=True, type=click.Choice(MOUNT_FORMS), help="How they come.")
 @click.option("--path", required=True, metavar="PATH", help="Where the program finds them, as /models/llama.")
 @click.option("--image", default=_IMAGE, show_default=True, metavar="IMAGE", help="Of the program.")
 @click.option(
@@ -192,7 +192,7 @@ def out(options: Options, image: str, goal: str, paths: tuple[str, ...], platfor
 def mount(
     options: Options,
     source: str,
-    form: Form,
+    form: MountForm,
     path: str,
     image: str,
     tool: str,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
@@ -38,6 +38,10 @@ UNTESTED = "org.cncf.model.file.mediatype.untested"
 TITLE = "org.opencontainers.image.title"
 FORM, FORM_IMAGE = "registry-pipelines.weights.form", "image"
 """Annotation of a manifest that is weights as a plain image; see ``image_form``."""
+
+MountForm = Literal["image-volume", "init", "csi-s3", "csi-gcs", "ebs", "pd"]
+"""How a program gets them; see ``mounting``. Here since commands name the forms before they need its snippets."""
+MOUNT_FORMS: tuple[MountForm, ...] = get_args(MountForm)
 
 MAX_FILES = 10_000
 """A row has some 350 bytes; a manifest may have 4 MiB."""
@@ -228,6 +232,8 @@ __all__ = [
     "ARTIFACT_TYPE",
     "CONFIG_TYPE",
     "FILE_PATH",
+    "MOUNT_FORMS",
+    "MountForm",
     "WeightFile",
     "WeightSet",
     "from_manifest",

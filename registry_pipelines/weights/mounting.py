@@ -14,15 +14,12 @@ import re
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.progress import count_text
 from registry_pipelines.weights.hashing import LIST_FILE
-from registry_pipelines.weights.model import WeightFile
-
-Form = Literal["image-volume", "init", "csi-s3", "csi-gcs", "ebs", "pd"]
-FORMS: tuple[Form, ...] = get_args(Form)
+from registry_pipelines.weights.model import MountForm, WeightFile
 
 Object = dict[str, Any]
 
@@ -50,7 +47,7 @@ class Wanted:
     files: of weights in a registry. path: where the program finds them. image: of the program. tool: an image with this
     program, which pulls and guards."""
 
-    form: Form
+    form: MountForm
     source: str
     path: str
     image: str
@@ -371,7 +368,7 @@ def _mib(size: int) -> str:
     return f"{max(1, -int(-size * ROOM // (1 << 20)))}Mi"
 
 
-_FORMS: dict[Form, Callable[[Wanted], Snippet]] = {
+_FORMS: dict[MountForm, Callable[[Wanted], Snippet]] = {
     "image-volume": _image_volume,
     "init": _init,
     "csi-s3": _csi_s3,
@@ -380,4 +377,4 @@ _FORMS: dict[Form, Callable[[Wanted], Snippet]] = {
     "pd": _pd,
 }
 
-__all__ = ["FORMS", "GUARD", "Form", "Snippet", "Wanted", "guard_command", "snippet"]
+__all__ = ["GUARD", "Snippet", "Wanted", "guard_command", "snippet"]

@@ -53,5 +53,5 @@ class Shelf:
             yield done(each)
 
 
-def wanted(kind: str, name: str, **fields: Plain) -> Setting:
+def wanted(kind: str, name: str, /, **fields: Plain) -> Setting:
     return Setting(kind=kind, place="shelf", name=name, wanted=fields)

@@ -19,8 +19,8 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.weights.formats import Kind
 from registry_pipelines.weights.listed import list_of, write_list
-from registry_pipelines.weights.model import RAW_TYPES, WeightFile, weight_set
-from registry_pipelines.weights.mounting import FORMS, GUARD, Form, Wanted, guard_command, snippet
+from registry_pipelines.weights.model import MOUNT_FORMS, RAW_TYPES, MountForm, WeightFile, weight_set
+from registry_pipelines.weights.mounting import GUARD, Wanted, guard_command, snippet
 from registry_pipelines.weights.push import push_weights
 from tests.anatomy.baked_images import MIB, safetensors
 from tests.doubles.containerd import containerd
@@ -33,11 +33,11 @@ FILES = tuple(
     for path, size, kind in (("it's a shard.safetensors", 3 << 30, "weights"), ("sub/config.json", 2, "config"))
     for kind in [kind]
 )
-SOURCES: dict[Form, str] = {"csi-s3": "s3://bucket/models/llama", "csi-gcs": "gs://bucket/models/llama"}
+SOURCES: dict[MountForm, str] = {"csi-s3": "s3://bucket/models/llama", "csi-gcs": "gs://bucket/models/llama"}
 REGISTRY = f"registry.example.com/team/llama@{Digest.of(b'weights')}"
 
 
-def wanted(form: Form, path: str = "/models/llama", **more: Any) -> Wanted:
+def wanted(form: MountForm, path: str = "/models/llama", **more: Any) -> Wanted:
     source = SOURCES.get(form, REGISTRY)
     given = {"image": "example.com/app:1", "tool": "example.com/tool:1", "files": FILES, **more}
     return Wanted(form=form, source=source, path=path, **given)
@@ -58,8 +58,8 @@ def unknown(document: Any, again: Any, where: str = "") -> Iterator[str]:
         yield where
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_every_object_is_one_of_the_api(form: Form) -> None:
+@pytest.mark.parametrize("form", MOUNT_FORMS)
+def test_every_object_is_one_of_the_api(form: MountForm) -> None:
     """Snapshots are custom objects, of which the client has no model: their kinds and fields stand in the test."""
     made = snippet(wanted(form, region="eu-central-1" if form == "csi-s3" else ""))
     for each in made.objects:
@@ -125,7 +125,7 @@ def test_a_folder_of_many_small_files_has_room_for_their_list_and_blocks() -> No
 
 
 @pytest.mark.parametrize("form", ["image-volume", "csi-s3", "csi-gcs", "ebs", "pd"])
-def test_the_guard_fails_without_the_files(form: Form, tmp_path: Path) -> None:
+def test_the_guard_fails_without_the_files(form: MountForm, tmp_path: Path) -> None:
     """By sh, and by busybox's where there is one."""
     folder = tmp_path / "mounted"
 
