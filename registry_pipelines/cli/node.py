@@ -31,10 +31,11 @@ if TYPE_CHECKING:
     from registry_pipelines.node.images import NodeImages
     from registry_pipelines.settings import Size
     from registry_pipelines.stream.lazy.carriers import Kind
+    from registry_pipelines.stream.lazy.kept_registry import Beside
 
 SWITCH_S = 0.0005
-"""How long one of the agent's threads may compute while another one waits: each of containerd's questions goes through
-three of them, and a pull of 40 layers asks 120. Python's own is ten times as long."""
+"""How long one of the agent's threads may compute while another one waits: a pull of 40 layers asks 120 questions.
+Python's own is ten times as long."""
 NO_CARRIER = 1
 """Exit code where images cannot be served before they are fetched."""
 
@@ -157,6 +158,7 @@ def serve(
     from registry_pipelines.allocator import keep_arenas_few
     from registry_pipelines.node.counts import Counts
     from registry_pipelines.node.room import Room
+    from registry_pipelines.node.runtime_content import RuntimeContent
     from registry_pipelines.node.serving import served
     from registry_pipelines.stream.lazy import fdstore
     from registry_pipelines.stream.lazy.blocks import MAX_BYTES
@@ -170,7 +172,7 @@ def serve(
     with ExitStack() as stack:
         keep_arenas_few()
         sys.setswitchinterval(SWITCH_S)
-        counts, state = Counts(), options.state.parent / "lazy"
+        counts, content, state = Counts(), RuntimeContent(), options.state.parent / "lazy"
         images = None
         if lazy:
             found = _images(
@@ -187,6 +189,7 @@ def serve(
                 end_mounts=end_mounts,
                 carrier=carrier,
                 store_bytes=store_size or MAX_BYTES,
+                beside=content.read,
             )
             images = stack.enter_context(found)
             room = Room(state, counts=counts, log=say, max_bytes=store_size or MAX_BYTES, kept_free=keep_free)
@@ -194,7 +197,14 @@ def serve(
         gate = stack.enter_context(gate_of(options, policy, say, counts, hosts))
         reporter = stack.enter_context(
             served(
-                socket_path, root, log=say, lazy=images, gate=gate, counts=counts, lazy_state=state if lazy else None
+                socket_path,
+                root,
+                log=say,
+                lazy=images,
+                gate=gate,
+                counts=counts,
+                lazy_state=state if lazy else None,
+                joined=content.joined,
             )
         )
         if metrics or metrics_file:
@@ -226,6 +236,7 @@ def _images(
     end_mounts: bool,
     carrier: Kind | None,
     store_bytes: int,
+    beside: Beside,
 ) -> Iterator[NodeImages]:
     from registry_pipelines.chain.node_places import NodePlaces
     from registry_pipelines.node.carrier import fault_of, usable_carrier
@@ -256,6 +267,7 @@ def _images(
             carrier=kind,
             fault=fault,
             store_bytes=store_bytes,
+            beside=beside,
             recorder=recorder_of(options, record_to, places, say, counts),
         ) as images,
         announcing(options, images, wanted, state, say),

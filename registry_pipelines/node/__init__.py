@@ -1,13 +1,14 @@
 """Images on a node, under container runtimes that nobody changed: what containerd asks a snapshotter for.
 
-- ``serving`` is the process that containerd asks, ``wire`` its messages (made by ``messages``) and calls,
-  ``filters`` those of a list
+- ``serving`` is the process that containerd asks, by connections of ``http2`` (whose fields ``header_fields`` reads);
+  ``wire`` has its messages (made by ``messages``) and calls, ``filters`` those of a list
 - ``snapshots`` has the files of all snapshots and says what is mounted, ``store`` what is known of them
 - ``mapped`` shows what is below a container in a user namespace with its owners
 - ``lazy_images`` says what an image must offer to be served before it is fetched
 - ``carrier`` says by what they are mounted
-- ``images`` finds such images, with the rooms of ``stream.lazy``, and ``served`` mounts one: a tree for all its users;
-  ``image_notes`` keeps which they are for the next process
+- ``images`` finds such images, ``opening`` opens them with the rooms of ``stream.lazy``, and ``served`` mounts one: a
+  tree for all its users; ``image_notes`` keeps which they are for the next process, and ``runtime_content`` has what
+  the runtime fetched of them already
 - ``model`` is the section ``node`` of a configuration; ``judging`` says what may come here at all, and start,
   ``gate`` by whose verdict, and ``gate_layers`` whether a layer is of the image that labels name
 - ``examining`` looks for what keeps a node from all this

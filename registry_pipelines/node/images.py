@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as TooLate
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -24,26 +24,19 @@ from registry_pipelines.node.freeing import Freeing, Store
 from registry_pipelines.node.image_notes import ImageNote, ImageNotes
 from registry_pipelines.node.lately import Lately
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, MANIFEST_LABEL
+from registry_pipelines.node.opening import Opening, selector_of
 from registry_pipelines.node.recording import StartRecorder
 from registry_pipelines.node.served import Around, Found, Left, ServedImage, left_by_fanotify, left_by_fuse
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, layer_usage
 from registry_pipelines.stream.lazy.carriers import KEPT, Kind
 from registry_pipelines.stream.lazy.guard import take_all
-from registry_pipelines.stream.lazy.image import image_for
 from registry_pipelines.stream.lazy.keeping import PATIENCE_S, Keeping
 from registry_pipelines.stream.lazy.kept import make_own
-from registry_pipelines.stream.lazy.kept_registry import kept_registry
+from registry_pipelines.stream.lazy.kept_registry import Beside
 from registry_pipelines.stream.lazy.mounting import end_mount
-from registry_pipelines.stream.lazy.opened import OpenImage, Promised, open_image
-from registry_pipelines.stream.lazy.proving import proven_here
 from registry_pipelines.stream.lazy.vouching import NotBelieved
-
-MOST_WHOLE_BYTES = 10 << 20
-"""Of a layer that is fetched whole for an image that is served: indexes leave out those below 10 MiB unless told
-otherwise, and one of them must not send all above it to the normal pull."""
 
 WAIT_S = 10.0
 """How long a pull waits for what an image is served by; then it goes on as usual, and what comes late is for the next
@@ -77,6 +70,7 @@ class NodeImages:
         carrier: Kind = "fuse",
         store_bytes: int = MAX_BYTES,
         fault: str = "",
+        beside: Beside | None = None,
     ) -> None:
         """locate: the repository of an image reference, with this machine's credentials. state: the folder with what
         this node keeps. verifier: whose indexes and hot packs are believed; None for nobody's. log: is told in one line
@@ -86,16 +80,15 @@ class NodeImages:
         own. recorder: of starts. unproven: serve layers of eStargz also where no believed
         indexer says that they are what the config claims; see ``proving``. store_bytes: what layers may take
         of the disk; more is fetched only while it is read. fault: why nothing can be mounted here
-        (``carrier.fault_of``): then all images are left to the normal pull.
+        (``carrier.fault_of``): then all images are left to the normal pull. beside: what the runtime has fetched
+        (``runtime_content``).
 
         Raises LocalError, StateLocked: another process serves what is mounted there.
         """
-        self._locate, self._state, self._verifier, self._log = locate, state, verifier, log
-        self._use_pack, self._fill, self._wait_s = use_pack, fill, wait_s
+        self._state, self._log, self._fill, self._wait_s = state, log, fill, wait_s
         self._end_mounts = self._ends_anyway = end_mounts
         self._recorder = recorder
-        self._counts, self._unproven = counts or Counts(), unproven
-        self._store_bytes, self._fault = store_bytes, fault
+        self._counts, self._fault = counts or Counts(), fault
         self._folder = state / "lazy" / "node"
         make_own(self._folder)
         self._notes = ImageNotes(self._folder)
@@ -111,6 +104,17 @@ class NodeImages:
         self._closed = threading.Event()
         self._keeping = Keeping(state / "lazy" / "keeper", patience_s=patience_s, log=log)
         self._around = Around(state / "lazy" / "mounts", log, self._keeping, set(), carrier)
+        self._opening = Opening(
+            locate,
+            state=state,
+            verifier=verifier,
+            log=log,
+            use_pack=use_pack,
+            unproven=unproven,
+            as_erofs=carrier != "fuse",
+            store_bytes=store_bytes,
+            beside=beside,
+        )
         self._resuming: set[str] = set()
         """Digests of images that a former agent has mounted, and this one does not serve yet."""
         self._unwanted: set[str] = set()
@@ -285,7 +289,7 @@ class NodeImages:
         return ServedImage(
             reference,
             digest,
-            partial(self._layers, self._locate(reference), _selector(reference), digest),
+            partial(self._opening.layers, self._opening.place(reference), selector_of(reference), digest),
             folder=self._folder,
             around=self._around,
             fill=self._fill,
@@ -309,35 +313,6 @@ class NodeImages:
         self._log(f"{image.name} cannot be served, though that was promised; remove it and pull it again: {error}")
         self._end(image)
 
-    def _layers(
-        self,
-        place: Place,
-        selector: str,
-        digest: Digest,
-        count: int | None,
-        promised: Promised | None,
-        *,
-        ahead: bool = True,
-    ) -> AbstractContextManager[OpenImage]:
-        """See ``opened.open_image``; selector: what the image was named by."""
-        folder = self._state / "lazy"
-        proven = partial(proven_here, place, digest, self._verifier, selector=selector, folder=folder, log=self._log)
-        return open_image(
-            place,
-            digest,
-            state=self._state,
-            verifier=self._verifier,
-            use_pack=self._use_pack,
-            log=self._log,
-            lowest=count,
-            most_whole_bytes=MOST_WHOLE_BYTES if count is None else None,
-            proven=None if self._unproven else proven,
-            ahead=ahead,
-            as_erofs=self._around.carrier != "fuse",
-            promised=promised,
-            store_bytes=self._store_bytes,
-        )
-
     def usage(self, image: str, chain_id: str) -> tuple[int, int]:
         """See LazyImages."""
         kept = self._notes.read(image.rpartition("@")[2])
@@ -345,14 +320,8 @@ class NodeImages:
         return layer_usage(Path(found[chain_id])) if chain_id in found else (0, 0)
 
     def look(self, reference: str) -> Looked:
-        """Where a reference points, and what of that could be served. What says how its layers are read is here then,
-        and nothing else of them. Raises what ``opened.open_image`` does."""
-        place, selector = self._locate(reference), _selector(reference)
-        kept = Place(kept_registry(place.registry, self._state / "lazy" / "manifests", self._log), place.repository)
-        image = image_for(kept, selector)
-        digest, chain = image.descriptor.digest, image.config.chain_ids
-        with self._layers(place, selector, digest, None, None, ahead=False) as opened:
-            return Looked(digest, tuple(chain[: len(opened.layers)]), len(chain), opened.left_out)
+        """See ``Opening.look``."""
+        return self._opening.look(reference)
 
     def know(self, announced: Callable[[str], Sequence[tuple[str, str]]]) -> None:
         """Images are found by the chain ID of a layer from now on, too. announced: see ``Announcing.having``."""
@@ -487,11 +456,6 @@ class NodeImages:
 def _reason(image: ServedImage) -> Reason:
     """Why not all of its layers are served."""
     return "not-trusted" if isinstance(image.left_out, NotBelieved) else "not-indexed"
-
-
-def _selector(reference: str) -> str:
-    name = Reference.parse(reference)
-    return str(name.digest or name.tag)
 
 
 def _load() -> None:

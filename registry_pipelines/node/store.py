@@ -155,16 +155,15 @@ class Store:
         above = self.get(parent) if parent else None
         if above is not None and above.kind != "committed":
             raise Refused("INVALID_ARGUMENT", f"the parent {parent} is not committed")
-        if self._rows(f"{_SELECT} WHERE one.name = ?", name):
-            raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
-        now = time.time_ns()
-        row = (name, above.id if above else None, kind, now, now, json.dumps(dict(labels)), chain_id, image)
-        self._do(
+        now, kept, parent_id = time.time_ns(), dict(labels), above.id if above else None
+        done = self._do(
             "INSERT INTO snapshots (name, parent, kind, created, updated, labels, chain_id, image, size, inodes) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0)",
-            row,
+            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT (name) DO NOTHING",
+            (name, parent_id, kind, now, now, json.dumps(kept), chain_id, image),
         )
-        return self.get(name)
+        if not done.rowcount or done.lastrowid is None:
+            raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
+        return Info(done.lastrowid, name, parent, kind, now, now, kept, chain_id, image, above=parent_id)
 
     def commit(self, key: str, name: str, labels: Mapping[str, str], size: int, inodes: int) -> None:
         """Make an active snapshot a committed one with another name; labels are those of this call alone. Raises
@@ -172,14 +171,14 @@ class Store:
         info = self.get(key)
         if info.kind != "active":
             raise Refused("FAILED_PRECONDITION", f"the snapshot {key} is not active")
-        if self._rows(f"{_SELECT} WHERE one.name = ?", name):
-            raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
         now = time.time_ns()
-        self._do(
-            "UPDATE snapshots SET name = ?, kind = 'committed', created = ?, updated = ?, labels = ?, size = ?, "
-            "inodes = ? WHERE id = ?",
+        done = self._do(
+            "UPDATE OR IGNORE snapshots SET name = ?, kind = 'committed', created = ?, updated = ?, labels = ?, "
+            "size = ?, inodes = ? WHERE id = ?",
             (name, now, now, json.dumps(dict(labels)), size, inodes, info.id),
         )
+        if not done.rowcount:
+            raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
 
     def label(self, name: str, labels: Mapping[str, str]) -> Info:
         """Replace the labels. Raises Refused."""
@@ -201,9 +200,9 @@ class Store:
             rows = self._database.execute(query, values).fetchall()
         return [Info(*row)._replace(labels=json.loads(row[6])) for row in rows]
 
-    def _do(self, query: str, values: Sequence[str | int | None]) -> None:
+    def _do(self, query: str, values: Sequence[str | int | None]) -> sqlite3.Cursor:
         with self._lock, self._errors():
-            self._database.execute(query, values)
+            return self._database.execute(query, values)
 
     @contextmanager
     def _errors(self) -> Iterator[None]:

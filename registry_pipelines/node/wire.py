@@ -7,20 +7,29 @@ Source: containerd's ``api/services/snapshots/v1/snapshots.proto`` and ``api/typ
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.node.filters import parse_filters
+from registry_pipelines.node.http2 import INTERNAL, UNAVAILABLE, Call, Failed
 from registry_pipelines.node.messages import Fields, classes
 from registry_pipelines.node.snapshots import Mount, Snapshots
-from registry_pipelines.node.store import Info, Refused
+from registry_pipelines.node.store import Code, Info, Refused
 
 SERVICE = "containerd.services.snapshots.v1.Snapshots"
 LIST_BATCH = 100
 """Snapshots in one message of a list, as containerd's own server sends them."""
 _PACKAGE, _, _ = SERVICE.rpartition(".")
 _KINDS = {"view": 1, "active": 2, "committed": 3}
+_CODES: Mapping[Code, int] = {
+    "INVALID_ARGUMENT": 3,
+    "NOT_FOUND": 5,
+    "ALREADY_EXISTS": 6,
+    "PERMISSION_DENIED": 7,
+    "FAILED_PRECONDITION": 9,
+}
+"""gRPC's numbers."""
 _OWNER = ("snapshotter", 1, "string")
 _LABELS = ("labels", 4, "map")
 _INFO, _MOUNTS = f".{_PACKAGE}.Info", (("mounts", 1, "*.containerd.types.Mount"),)
@@ -140,59 +149,41 @@ class Service:
         return message("Empty")()
 
 
-def handlers(service: Service, log: Callable[[str], None]) -> Any:
-    """The service for a server of gRPC. log: told of every call that failed by this machine or a registry, not of what
+def calls(service: Service, log: Callable[[str], object]) -> Mapping[bytes, Call]:
+    """The service for a server, by path. log: told of every call that failed by this machine or a registry, not of what
     containerd asked wrongly."""
-    import grpc
-
-    calls: dict[str, tuple[Callable[[Any], Any], str, str]] = {
-        "Prepare": (service.prepare, "PrepareSnapshotRequest", "PrepareSnapshotResponse"),
-        "View": (service.view, "ViewSnapshotRequest", "ViewSnapshotResponse"),
-        "Mounts": (service.mounts, "MountsRequest", "MountsResponse"),
-        "Commit": (service.commit, "CommitSnapshotRequest", "Empty"),
-        "Remove": (service.remove, "RemoveSnapshotRequest", "Empty"),
-        "Stat": (service.stat, "StatSnapshotRequest", "StatSnapshotResponse"),
-        "Update": (service.update, "UpdateSnapshotRequest", "UpdateSnapshotResponse"),
-        "List": (service.list, "ListSnapshotsRequest", "ListSnapshotsResponse"),
-        "Usage": (service.usage, "UsageRequest", "UsageResponse"),
-        "Cleanup": (service.cleanup, "CleanupRequest", "Empty"),
+    found: dict[str, tuple[Callable[[Any], Any], str]] = {
+        "Prepare": (service.prepare, "PrepareSnapshotRequest"),
+        "View": (service.view, "ViewSnapshotRequest"),
+        "Mounts": (service.mounts, "MountsRequest"),
+        "Commit": (service.commit, "CommitSnapshotRequest"),
+        "Remove": (service.remove, "RemoveSnapshotRequest"),
+        "Stat": (service.stat, "StatSnapshotRequest"),
+        "Update": (service.update, "UpdateSnapshotRequest"),
+        "List": (service.list, "ListSnapshotsRequest"),
+        "Usage": (service.usage, "UsageRequest"),
+        "Cleanup": (service.cleanup, "CleanupRequest"),
     }
 
-    def failed(context: Any, name: str, error: Exception) -> None:
-        if isinstance(error, Refused):
-            context.abort(getattr(grpc.StatusCode, error.code), str(error))
-        log(f"{name}: {error}")
-        code = grpc.StatusCode.UNAVAILABLE if isinstance(error, Unavailable) else grpc.StatusCode.INTERNAL
-        context.abort(code, str(error))
-
-    def one(name: str, call: Callable[[Any], Any]) -> Callable[[Any, Any], Any]:
-        def answer(request: Any, context: Any) -> Any:
+    def made(name: str, call: Callable[[Any], Any], asked: Any) -> Call:
+        def answer(raw: bytes) -> Iterator[bytes]:
             try:
-                return call(request)
-            except (Refused, RegistryPipelinesError, OSError) as error:
-                return failed(context, name, error)
+                answered = call(asked.FromString(raw))
+                for each in answered if name == "List" else (answered,):
+                    yield each.SerializeToString()
+            except DecodeError as error:
+                raise Failed(INTERNAL, f"the request is no {asked.DESCRIPTOR.name}") from error
+            except Refused as error:
+                raise Failed(_CODES[error.code], str(error)) from error
+            except (RegistryPipelinesError, OSError) as error:
+                log(f"{name}: {error}")
+                raise Failed(UNAVAILABLE if isinstance(error, Unavailable) else INTERNAL, str(error)) from error
 
         return answer
 
-    def many(name: str, call: Callable[[Any], Any]) -> Callable[[Any, Any], Iterator[Any]]:
-        def answer(request: Any, context: Any) -> Iterator[Any]:
-            try:
-                yield from call(request)
-            except (Refused, RegistryPipelinesError, OSError) as error:
-                failed(context, name, error)
+    from google.protobuf.message import DecodeError
 
-        return answer
-
-    found = {}
-    for name, (call, asked, answered) in calls.items():
-        streamed = name == "List"
-        make = grpc.unary_stream_rpc_method_handler if streamed else grpc.unary_unary_rpc_method_handler
-        found[name] = make(
-            (many if streamed else one)(name, call),
-            request_deserializer=message(asked).FromString,
-            response_serializer=message(answered).SerializeToString,
-        )
-    return grpc.method_handlers_generic_handler(SERVICE, found)
+    return {f"/{SERVICE}/{name}".encode(): made(name, call, message(asked)) for name, (call, asked) in found.items()}
 
 
 def _mounts(found: Sequence[Mount]) -> list[dict[str, Any]]:
@@ -206,4 +197,4 @@ def _info(info: Info) -> Any:
     return made
 
 
-__all__ = ["SERVICE", "Service", "handlers", "message"]
+__all__ = ["SERVICE", "Service", "calls", "message"]

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 
 from registry_pipelines.errors import NotFound, Unavailable
 from registry_pipelines.node.counts import Counts
-from registry_pipelines.node.images import MOST_WHOLE_BYTES, NodeImages
+from registry_pipelines.node.images import NodeImages
 from registry_pipelines.node.lazy_images import IMAGE_LABEL, LAYER_LABEL, MANIFEST_LABEL, LazyImages
+from registry_pipelines.node.opening import MOST_WHOLE_BYTES
 from registry_pipelines.node.served import ServedImage
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
 from registry_pipelines.registry.blobs import read_blob

@@ -18,7 +18,15 @@ import msgspec
 
 from registry_pipelines.errors import ContentError, DigestInvalid, DiskFull, NotFound, Unavailable
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, decode_json, encode_json
+from registry_pipelines.oci.manifests import (
+    Descriptor,
+    Index,
+    ManifestBytes,
+    decode_json,
+    encode_json,
+    read_manifest,
+)
+from registry_pipelines.oci.media_types import OCI_INDEX, OCI_MANIFEST
 from registry_pipelines.registry.protocol import Registry
 from registry_pipelines.stream.lazy.kept import KeptFiles
 
@@ -43,17 +51,26 @@ class _Listed(msgspec.Struct, frozen=True):
     """Of what the tag named; empty where there was none."""
 
 
-def kept_registry(registry: Registry, folder: Path, log: Callable[[str], object]) -> Registry:
+Beside = Callable[[Digest], bytes | None]
+"""Another place of this node that may have a small blob: its bytes, held against the digest, or None."""
+
+
+def kept_registry(
+    registry: Registry, folder: Path, log: Callable[[str], object], beside: Beside | None = None
+) -> Registry:
     """The same registry, with what ``folder`` of this node has of it. log: is told once where it cannot be reached and
-    something is used all the same. Raises what ``kept.make_own`` does."""
-    return cast(Registry, _Kept(registry, folder, log))
+    something is used all the same. beside: is looked at before the registry is asked; what it has is kept, too. Raises
+    what ``kept.make_own`` does."""
+    return cast(Registry, _Kept(registry, folder, log, beside))
 
 
 class _Kept:
     """What is not written here is the registry's own."""
 
-    def __init__(self, registry: Registry, folder: Path, log: Callable[[str], object]) -> None:
-        self._registry, self._log = registry, log
+    def __init__(
+        self, registry: Registry, folder: Path, log: Callable[[str], object], beside: Beside | None = None
+    ) -> None:
+        self._registry, self._log, self._beside = registry, log, beside
         # Nothing waits for the disk: what a power cut tears is no digest's content and no document, and is asked for.
         self._files = KeptFiles(folder, max_bytes=MAX_BYTES, lasting=False)
         self._told = False
@@ -142,7 +159,12 @@ class _Kept:
     def recall_blob(self, repository: str, digest: Digest) -> bytes | None:
         """See ``remembered.Remembers``."""
         raw = self._get(f"blob {digest}")
-        return raw if raw is not None and Digest.of(raw) == digest else None
+        if raw is not None and Digest.of(raw) == digest:
+            return raw
+        raw = self._beside(digest) if self._beside is not None else None
+        if raw is not None:
+            self.keep_blob(repository, digest, raw)
+        return raw
 
     def keep_blob(self, repository: str, digest: Digest, content: bytes) -> None:
         """See ``remembered.Remembers``."""
@@ -176,6 +198,9 @@ class _Kept:
             kind, newline, raw = (self._get(f"manifest {digest}") or b"").partition(b"\n")
             if newline and Digest.of(raw) == digest:
                 return ManifestBytes(raw, kind.decode(errors="replace"), digest)
+            if self._beside is not None and (found := _manifest_of(self._beside(digest), digest)) is not None:
+                self._put(f"manifest {digest}", found.media_type.encode() + b"\n" + found.raw)
+                return found
         return None
 
     def _last(self, key: str) -> _Listed | None:
@@ -197,4 +222,15 @@ class _Kept:
             self._files.put(Digest.of(key.encode()).hex, content)
 
 
-__all__ = ["kept_registry"]
+def _manifest_of(raw: bytes | None, digest: Digest) -> ManifestBytes | None:
+    """A manifest whose type nobody told: its own word, or what a document without one is."""
+    if raw is None:
+        return None
+    with suppress(ContentError):
+        content = read_manifest(raw)
+        kind = content.media_type or (OCI_INDEX if isinstance(content, Index) else OCI_MANIFEST)
+        return ManifestBytes(raw, kind, digest)
+    return None
+
+
+__all__ = ["Beside", "kept_registry"]

@@ -24,7 +24,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
-from registry_pipelines.stream.lazy.kept_registry import kept_registry
+from registry_pipelines.stream.lazy.kept_registry import Beside, kept_registry
 from registry_pipelines.stream.lazy.notes import MountNote
 from registry_pipelines.stream.lazy.pages_ahead import Brought, Came
 from registry_pipelines.stream.lazy.serving import now_text
@@ -198,6 +198,7 @@ def open_image(
     ahead: bool = True,
     as_erofs: bool = False,
     promised: Promised | None = None,
+    beside: Beside | None = None,
 ) -> Iterator[OpenImage]:
     """An image of this machine's platform, while the context lasts; nobody may be forked meanwhile.
 
@@ -208,13 +209,13 @@ def open_image(
     has all. most_whole_bytes, proven, promised: see :func:`~registry_pipelines.stream.lazy.tables.image_tables`; of an
     image with a pack all layers are promised once it is known who signed that, and it is read then. ahead: what a pack
     has comes at once; else nobody may read of the image. as_erofs: the kernel will read it by itself. store_bytes: of
-    all layers on the disk.
+    all layers on the disk. beside: see :func:`~registry_pipelines.stream.lazy.kept_registry.kept_registry`.
 
     Raises what :func:`image_for` and ``tables.image_tables`` do.
     """
     folder = state / "lazy"
     store = BlockStore(folder / "blocks", max_bytes=store_bytes)
-    kept = Place(kept_registry(place.registry, folder / "manifests", log), place.repository)
+    kept = Place(kept_registry(place.registry, folder / "manifests", log, beside), place.repository)
     finding = _FindingPack(kept, verifier if use_pack and lowest is None else None, log)
     early = _AskedEarly(kept)
     with suppress(DigestInvalid):  # mostly that of the manifest, so nobody waits for it to ask what refers to it

@@ -1,0 +1,246 @@
+"""The server's side of HTTP/2, frame by frame, for a client that does what gRPC's own do not, or seldom."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from registry_pipelines.node.header_fields import FieldsInvalid, FieldsReader
+from registry_pipelines.node.http2 import MAX_CALLS, Connection, Failed
+from tests.patience import patient
+
+DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
+END, PADDED, PRIORITY, WHOLE = 1, 8, 32, 4
+LARGE = 200_000
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+
+
+def path(name: str) -> bytes:
+    """Fields of a call: the method of the table, the path as a text of its own."""
+    return b"\x83\x04" + bytes((len(name),)) + name.encode()
+
+
+def message(content: bytes, *, compressed: int = 0) -> bytes:
+    return struct.pack(">BI", compressed, len(content)) + content
+
+
+class Client:
+    def __init__(self, link: socket.socket) -> None:
+        self.link, self.source = link, link.makefile("rb")
+        link.settimeout(patient(20))
+
+    def send(self, kind: int, flags: int, number: int, content: bytes = b"") -> None:
+        self.link.sendall(len(content).to_bytes(3, "big") + bytes((kind, flags)) + struct.pack(">I", number) + content)
+
+    def call(self, number: int, name: str, content: bytes = b"") -> None:
+        self.send(HEADERS, WHOLE, number, path(name))
+        self.send(DATA, END, number, message(content))
+
+    def take(self) -> tuple[int, int, int, bytes]:
+        """Kind, flags, stream and content of the next frame; zeros at the end."""
+        head = self.source.read(9)
+        size = int.from_bytes(head[:3], "big")
+        return (head[3], head[4], int.from_bytes(head[5:], "big"), self.source.read(size)) if head else (0, 0, 0, b"")
+
+    def until(self, kind: int, number: int = 0) -> bytes:
+        while (found := self.take())[:1] != (kind,) or found[2] != number:
+            assert found[2] or found[0], f"it ended before a frame {kind}"
+        return found[3]
+
+    def answer(self, number: int) -> tuple[bytes, bytes]:
+        """All data of a call, and the fields behind it."""
+        content = b""
+        while True:
+            kind, flags, stream, piece = self.take()
+            assert kind or stream, "it ended"
+            if stream == number and kind == DATA:
+                content += piece
+            if stream == number and kind == HEADERS and flags & END:
+                return content, piece
+
+
+class Calls:
+    """What the server answers."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Semaphore(0), threading.Event()
+
+    def echo(self, raw: bytes) -> Iterable[bytes]:
+        return (raw,)
+
+    def large(self, raw: bytes) -> Iterable[bytes]:
+        return (b"x" * LARGE, b"y")
+
+    def wait(self, raw: bytes) -> Iterator[bytes]:
+        self.begun.release()
+        assert self.go_on.wait(patient(20))
+        yield raw
+
+    def fail(self, raw: bytes) -> Iterator[bytes]:
+        if raw:
+            yield raw
+        raise Failed(9, "50 % of ä")
+
+    def break_(self, raw: bytes) -> Iterator[bytes]:
+        raise ValueError("unexpected")
+
+
+@contextmanager
+def served(log: list[str] | None = None) -> Iterator[tuple[Client, Calls, Connection]]:
+    ours, theirs = socket.socketpair()
+    calls, ended, said = Calls(), threading.Event(), log if log is not None else []
+    named = {"echo": calls.echo, "large": calls.large, "wait": calls.wait, "fail": calls.fail, "break": calls.break_}
+    by_path = {f"/{name}".encode(): call for name, call in named.items()}
+    connection = Connection(ours, by_path, said.append, lambda each: ended.set())
+    connection.start()
+    client = Client(theirs)
+    client.link.sendall(PREFACE)
+    client.send(SETTINGS, 0, 0)
+    try:
+        yield client, calls, connection
+    finally:
+        calls.go_on.set()
+        theirs.shutdown(socket.SHUT_RDWR)
+        assert ended.wait(patient(20))
+        client.source.close()
+        theirs.close()
+        assert log is not None or not said
+
+
+def test_a_call_is_answered_however_its_request_is_cut() -> None:
+    with served() as (client, _, _):
+        client.send(HEADERS, PADDED | PRIORITY, 1, b"\x02" + b"\0" * 5 + path("/echo")[:3] + b"\0\0")
+        client.send(CONTINUATION, WHOLE, 1, path("/echo")[3:])
+        client.send(DATA, PADDED, 1, b"\x01" + message(b"one two")[:4] + b"\0")
+        client.send(DATA, 0, 1, message(b"one two")[4:])
+        client.send(DATA, END, 1)
+        assert client.answer(1) == (message(b"one two"), b"\x00\x0bgrpc-status\x010")
+        client.send(PING, 0, 0, b"12345678")
+        assert client.until(PING) == b"12345678"
+
+
+@pytest.mark.parametrize(
+    "name, raw, code, said",
+    [
+        ("/none", message(b""), 12, b"there is no call /none"),
+        ("/echo", b"\0\0", 13, b"not one message"),
+        ("/echo", message(b"x")[:-1], 13, b"not one message"),
+        ("/echo", message(b"x") * 2, 13, b"not one message"),
+        ("/echo", message(b"x", compressed=1), 12, b"compressed"),
+        ("/fail", message(b""), 9, b"50 %25 of %C3%A4"),
+        ("/fail", message(b"x"), 9, b"50 %25 of %C3%A4"),
+        ("/break", message(b""), 2, b"ValueError: unexpected"),
+    ],
+)
+def test_what_fails_says_why_by_grpcs_numbers(name: str, raw: bytes, code: int, said: bytes) -> None:
+    log: list[str] = []
+    with served(log) as (client, _, _):
+        client.send(HEADERS, WHOLE, 1, path(name))
+        client.send(DATA, END, 1, raw)
+        content, fields = client.answer(1)
+        assert content == (raw if name == "/fail" and raw[5:] else b"")
+        number = b"%d" % code
+        assert b"grpc-status" + bytes((len(number),)) + number + b"\x00\x0cgrpc-message" in fields and said in fields
+        client.call(3, "/echo", b"goes on")
+        assert client.answer(3)[0] == message(b"goes on")
+    assert log == (["/break: ValueError: unexpected"] if name == "/break" else [])
+
+
+def test_a_large_answer_comes_as_far_as_the_client_has_room_and_others_meanwhile() -> None:
+    with served() as (client, _, _):
+        client.call(1, "/large")
+        got = 0
+        while got < 65_535:
+            kind, _, _, content = client.take()
+            got += len(content) if kind == DATA else 0
+        client.send(WINDOW, 0, 0, struct.pack(">I", 1_000_000))
+        client.call(3, "/echo", b"beside it")
+        assert client.answer(3)[0] == message(b"beside it")
+        client.send(SETTINGS, 0, 0, struct.pack(">HI", 4, 300_000))
+        content, _ = client.answer(1)
+        assert got + len(content) == LARGE + 1 + 10 and content.endswith(message(b"y"))
+
+
+def test_who_does_not_wait_any_more_keeps_no_thread() -> None:
+    with served() as (client, _, connection):
+        client.call(1, "/large")
+        client.send(RESET, 0, 1, struct.pack(">I", 8))
+        client.send(HEADERS, WHOLE, 3, path("/echo"))  # and never asks
+        client.send(RESET, 0, 3, struct.pack(">I", 8))
+        client.send(WINDOW, 0, 0, struct.pack(">I", 1_000_000))
+        client.call(5, "/echo", b"x")
+        assert client.answer(5)[0] == message(b"x")
+        with connection._state:
+            assert connection._state.wait_for(lambda: not connection._streams, patient(20))
+
+
+def test_calls_wait_for_no_other_and_more_than_there_may_be_are_refused() -> None:
+    with served() as (client, calls, _):
+        for number in range(MAX_CALLS):
+            client.call(2 * number + 1, "/wait")
+        for _ in range(MAX_CALLS):
+            assert calls.begun.acquire(timeout=patient(20))
+        client.call(1001, "/echo", b"x")
+        assert client.until(RESET, 1001) == struct.pack(">I", 7)
+        client.send(PING, 0, 0, b"12345678")
+        assert client.until(PING) == b"12345678"
+        calls.go_on.set()
+        assert client.answer(1)[0] == message(b"")
+
+
+def test_at_the_end_a_call_that_is_under_way_is_answered() -> None:
+    with served() as (client, calls, connection):
+        client.call(1, "/wait", b"last")
+        assert calls.begun.acquire(timeout=patient(20))
+        ending = threading.Thread(target=connection.leave, args=(patient(20),))
+        ending.start()
+        assert client.until(GOAWAY)[:4] == struct.pack(">I", 1)
+        calls.go_on.set()
+        assert client.answer(1)[0] == message(b"last")
+        ending.join()
+        assert client.take()[:3] == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "kind, flags, number, content, code",
+    [
+        (DATA, 0, 7, b"of no call", 1),
+        (HEADERS, WHOLE, 2, path("/echo"), 1),
+        (HEADERS, WHOLE, 1, b"\xff\xff\xff\xff\xff\xff", 9),
+        (HEADERS, WHOLE | PADDED, 1, b"\xff", 1),
+        (CONTINUATION, WHOLE, 1, b"", 1),
+        (SETTINGS, 0, 0, b"12345", 6),
+        (SETTINGS, 0, 0, struct.pack(">HI", 4, 1 << 31), 3),
+        (PING, 0, 0, b"1", 6),
+        (WINDOW, 0, 0, b"1", 6),
+        (DATA, 0, 1, b"\0" * 20_000, 6),
+    ],
+)
+def test_a_client_that_breaks_the_rules_is_told_and_left(
+    kind: int, flags: int, number: int, content: bytes, code: int
+) -> None:
+    with served() as (client, _, _):
+        client.send(kind, flags, number, content)
+        assert client.until(GOAWAY)[4:] == struct.pack(">I", code)
+        assert client.take()[:3] == (0, 0, 0)
+
+
+def test_fields_are_read_as_the_rfc_writes_them() -> None:
+    reader = FieldsReader()
+    first = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com")]
+    assert reader.read(bytes.fromhex("828684418cf1e3c2e5f23a6ba0ab90f4ff")) == first
+    assert reader.read(bytes.fromhex("828684be5886a8eb10649cbf")) == [*first, (b"cache-control", b"no-cache")]
+    assert reader.read(bytes.fromhex("828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf"))[2:] == [
+        (b":path", b"/index.html"),
+        first[3],
+        (b"custom-key", b"custom-value"),
+    ]
+    assert reader.read(b"\x20") == []  # a table without room
+    for wrong in ("be", "80", "0085", "3fffffffff7f", "0084ffffffff00", "00810000", "3fe21f"):
+        with pytest.raises(FieldsInvalid):
+            reader.read(bytes.fromhex(wrong))
