@@ -244,16 +244,13 @@ class Snapshots:
             files = self._files(info)
             if files.parent.exists():  # of one that was not kept, whose number is free again
                 self._delete(files.parent)
-            files.mkdir(parents=True)
-            _like(files, lowers, labels)
-            if lowers and not read_only:
-                files.with_name("work").mkdir(mode=0o711)
+            _make(str(files), lowers, labels, with_work=bool(lowers) and not read_only)
         return self._mounts(info, lowers)
 
     def _lowers(self, parent: str) -> list[Path]:
         """Folders to be seen through a snapshot's own, topmost first. An image's tree has all that is below it."""
         found: list[Path] = []
-        for info in self._store.above(self._store.get(parent)) if parent else ():
+        for info in self._store.chain(parent) if parent else ():
             if info.image:
                 return [*found, self._serving(info).mount(info.chain_id)]
             found.append(self._files(info))
@@ -302,19 +299,22 @@ def _of_layer(labels: Mapping[str, str]) -> Mapping[str, str]:
     return {name: text for name, text in labels.items() if name not in (UIDS_LABEL, GIDS_LABEL)}
 
 
-def _like(files: Path, lowers: Sequence[Path], labels: Mapping[str, str]) -> None:
-    """Give an upper folder, which is what a container sees as its root, the rights of the root below it. In a user
+def _make(files: str, lowers: Sequence[Path], labels: Mapping[str, str], *, with_work: bool) -> None:
+    """Make an upper folder, which is what a container sees as its root, with the rights of the root below it. In a user
     namespace its owner is whom the container sees as that owner."""
-    files.chmod(0o755)
-    owner = [0, 0]
+    folder = os.path.dirname(files)  # noqa: PTH120 - a pull asks for this with each layer, and waits
+    os.mkdir(folder)  # noqa: PTH102
+    os.mkdir(files)  # noqa: PTH102
+    mode, owner = 0o755, [0, 0]
     if lowers:
-        below = lowers[0].stat()
-        files.chmod(below.st_mode & 0o7777)
-        owner = [below.st_uid, below.st_gid]
-    mapped = [
-        _mapped(number, labels.get(label, "")) for number, label in zip(owner, (UIDS_LABEL, GIDS_LABEL), strict=True)
-    ]
-    os.lchown(files, *mapped)
+        below = os.stat(lowers[0])  # noqa: PTH116
+        mode, owner = below.st_mode & 0o7777, [below.st_uid, below.st_gid]
+    if any(owner) or UIDS_LABEL in labels or GIDS_LABEL in labels:
+        named = zip(owner, (UIDS_LABEL, GIDS_LABEL), strict=True)
+        os.lchown(files, *(_mapped(number, labels.get(label, "")) for number, label in named))
+    os.chmod(files, mode)  # noqa: PTH101
+    if with_work:
+        os.mkdir(f"{folder}/work", 0o711)  # noqa: PTH102
 
 
 def _mapped(number: int, mapping: str) -> int:

@@ -34,9 +34,10 @@ _SELECT = """SELECT one.id, one.name, coalesce(above.name, ''), one.kind, one.cr
     one.chain_id, one.image, one.size, one.inodes, one.parent FROM snapshots one
     LEFT JOIN snapshots above ON one.parent = above.id"""
 
-_ABOVE = f"""WITH RECURSIVE chain (id, depth) AS (
-    SELECT ?, 0 UNION ALL
-    SELECT snapshots.parent, depth + 1 FROM snapshots JOIN chain USING (id) WHERE snapshots.parent IS NOT NULL
+_CHAIN = f"""WITH RECURSIVE chain (id, depth, below) AS (
+    SELECT id, 0, CASE image WHEN '' THEN parent END FROM snapshots WHERE name = ? UNION ALL
+    SELECT each.id, depth + 1, CASE each.image WHEN '' THEN each.parent END
+    FROM snapshots each JOIN chain ON each.id = chain.below
 ) {_SELECT} JOIN chain ON one.id = chain.id ORDER BY depth"""  # noqa: S608 - of constants
 
 
@@ -76,6 +77,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.RLock()
+        self._lasting: bool | None = None
         with self._errors(), local_errors(path):
             path.touch(mode=0o600)  # it names images, and others on this machine need not know them
             path.chmod(0o600)
@@ -101,7 +103,9 @@ class Store:
         """One transaction: all calls in the block, or none where it raises. lasting: it is on the disk then; else with
         the next one that is, for what nobody misses after a power cut."""
         with self._lock, self._errors():
-            self._database.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+            if lasting != self._lasting:
+                self._database.execute(f"PRAGMA synchronous = {'FULL' if lasting else 'NORMAL'}")
+                self._lasting = lasting
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -133,9 +137,10 @@ class Store:
         below = "(SELECT id FROM snapshots WHERE name = ?)"
         return self._rows(f"{_SELECT} WHERE one.parent = {below} ORDER BY +one.id", parent)
 
-    def above(self, info: Info) -> list[Info]:
-        """It and what it stands on, topmost first."""
-        return [info, *self._rows(_ABOVE, info.above)] if info.above is not None else [info]
+    def chain(self, name: str) -> list[Info]:
+        """One and what it stands on, topmost first, down to the first that an image serves: that has all below it.
+        Raises Refused."""
+        return self._rows(_CHAIN, name) or [self.get(name)]
 
     def of_image(self, image: str) -> list[Info]:
         """The layers that an image serves."""

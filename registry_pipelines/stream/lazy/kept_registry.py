@@ -8,6 +8,7 @@ it named may have been replaced.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Container
 from contextlib import suppress
@@ -16,7 +17,14 @@ from typing import Any, cast
 
 import msgspec
 
-from registry_pipelines.errors import ContentError, DigestInvalid, DiskFull, NotFound, Unavailable
+from registry_pipelines.errors import (
+    ContentError,
+    DigestInvalid,
+    DiskFull,
+    NotFound,
+    RegistryPipelinesError,
+    Unavailable,
+)
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import (
     Descriptor,
@@ -147,6 +155,8 @@ class _Kept:
         last = self._last(key)
         try:
             self._check_up(last)
+            if tags is None and self._registry.capabilities(repository).referrers_api is not False:
+                tags = _AskedBeside(self._registry, repository, digest.fallback_tag)
             found = self._registry.referrers(repository, digest, artifact_type=artifact_type, tags=tags)
         except Unavailable as error:
             self._is_down(error, last)
@@ -220,6 +230,28 @@ class _Kept:
             return
         with suppress(DiskFull):
             self._files.put(Digest.of(key.encode()).hex, content)
+
+
+class _AskedBeside(Container[str]):
+    """The tag of clients' own lists of referrers, looked for while the registry is asked for its list: mostly it is not
+    there, and nobody asks for it behind that."""
+
+    def __init__(self, registry: Registry, repository: str, tag: str) -> None:
+        self._registry, self._repository, self._tag = registry, repository, tag
+        self._is_there = True
+        self._thread = threading.Thread(target=self._ask, name="fallback", daemon=True)
+        self._thread.start()
+
+    def __contains__(self, tag: object) -> bool:
+        self._thread.join()
+        return self._is_there and tag == self._tag
+
+    def _ask(self) -> None:
+        with suppress(RegistryPipelinesError):  # who reads the list asks again then, and says what is wrong
+            try:
+                self._registry.get_manifest(self._repository, self._tag)
+            except NotFound:
+                self._is_there = False
 
 
 def _manifest_of(raw: bytes | None, digest: Digest) -> ManifestBytes | None:
