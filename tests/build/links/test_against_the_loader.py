@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
 
 from registry_pipelines.build.builder import PROVENANCE_ARTIFACT, BuildResult, BuildSpec
 from registry_pipelines.build.layers import LayersBuilder
+from registry_pipelines.build.links.check import check_links
 from registry_pipelines.build.links.image import image_links
 from registry_pipelines.build.links.report import LinkFinding, LinkReport, link_notes
 from registry_pipelines.build.pushing import layer_descriptor
@@ -222,6 +225,55 @@ def test_a_second_build_says_the_same(
     spec = BuildSpec(name="image", version="v1", requirements=tuple(f"{name}==1.0" for name in names), wheels=folder)
     again = LayersBuilder(state).build(spec, place)
     assert (again.changed, again.links) == (False, built.links)
+
+
+def test_an_application_is_judged_only_when_a_loader_sees_something_of_it(
+    wheels: tuple[Path, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[str] = []
+
+    def judge(*layers: Any, **more: Any) -> LinkReport:
+        judged.append(more["platform"])
+        return check_links(*layers, **more)
+
+    monkeypatch.setattr("registry_pipelines.build.layers.check_links", judge)
+    application, registry = tmp_path / "app", LayoutRegistry(tmp_path / "registry")
+    bases, place = Place(registry, "bases/python"), Place(registry, "image")
+    push_base(bases, "slim", {"etc/os-release": b"ID=none"})
+    builder = LayersBuilder(tmp_path / "state", open_place=lambda reference: (bases, "slim"))
+    spec = BuildSpec(
+        name="image",
+        base="python:slim",
+        requirements=("lonely==1.0",),
+        wheels=wheels[0],
+        libc="none",
+        application=application,
+        site_packages="/app",
+    )
+
+    def build(files: dict[str, bytes], **settings: Any) -> tuple[BuildResult, list[tuple[str, ...]]]:
+        shutil.rmtree(application, ignore_errors=True)
+        for name, content in files.items():
+            (application / name).parent.mkdir(parents=True, exist_ok=True)
+            (application / name).write_bytes(content)
+        result = builder.build(structs.replace(spec, **settings), place)
+        certain = result.links[str(Platform.here())].of("certain")
+        return result, [each.files for each in certain if "libcudart.so.12" in each.needs]
+
+    wheel = ("/app/lonely/_c.abi3.so",)
+    with zipfile.ZipFile(next(wheels[0].glob("lonely-*.whl"))) as archive:
+        extension = archive.read("lonely/_c.abi3.so")
+    first, found = build({"main.py": b"1"})
+    assert (found, len(judged)) == ([wheel], 1)
+    other, found = build({"main.py": b"2", "data/libx.txt": b"no library"})
+    assert other.descriptor != first.descriptor and other.links == first.links and len(judged) == 1
+    assert build({"main.py": b"2", "own.abi3.so": extension})[1] == [wheel, ("/app/own.abi3.so",)]
+    # What is no library may stand in the place of one.
+    assert build({"lib/libcudart.so.12": b"no library"})[1] == [wheel]
+    assert len(judged) == 3
+    assert build({"main.py": b"3"})[1] == [wheel] and len(judged) == 3
+    with pytest.raises(LibraryMissing, match=r"lonely 1\.0 needs libcudart\.so\.12"):
+        build({"main.py": b"4"}, links="error")
 
 
 def test_layers_of_earlier_builds_are_looked_at_once_more(wheels: tuple[Path, list[str]], tmp_path: Path) -> None:
