@@ -14,6 +14,7 @@ from registry_pipelines.anatomy.lint.lint import Lint
 from registry_pipelines.anatomy.report import Anatomy
 from registry_pipelines.build.links.report import LinkReport
 from registry_pipelines.chain.result import StageResult
+from registry_pipelines.cli.demo_bases import DemoBases
 from registry_pipelines.report.custody import Custody
 from registry_pipelines.runs.model import Run
 
@@ -168,6 +169,14 @@ class Demonstration(TypedDict):
     outcomes: list[dict[str, Any]]
     problems: list[str]
     cost: StageResult | None
+
+
+class DemonstrationBases(TypedDict):
+    """``demo --bases``: where the base images are now, a registry each; empty: no sync of an embedded registry takes
+    them."""
+
+    seconds: float
+    bases: list[DemoBases]
 
 
 class Checked(TypedDict):
@@ -566,7 +575,7 @@ class OneRun(TypedDict):
 
 ANSWERS: dict[str, Any] = {
     "init": Started,
-    "demo": Demonstration,
+    "demo": Demonstration | DemonstrationBases,
     "dev": Served,
     "serve": Served,
     "login": LoggedIn,

@@ -9,6 +9,8 @@ import json
 import random
 import tarfile
 
+import msgspec
+
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import Config, EmbeddedRegistry
 from registry_pipelines.errors import NotFound
@@ -26,18 +28,33 @@ OWN_BYTES = 256 * 1024
 """Of the layer that all versions have, and of each version's own."""
 
 
-def push_demo_bases(config: Config, chain: Chain) -> list[str]:
-    """Push the base images where a sync of the configuration wants them and they are not yet; where they are then, a
-    sentence each. Raises RegistryError."""
-    said = []
-    for sync in config.syncs.values():
+class DemoBases(msgspec.Struct, frozen=True):
+    """The base images in one registry. changed: they were pushed now."""
+
+    sync: str
+    registry: str
+    address: str
+    """Of the repository."""
+    versions: tuple[str, ...]
+    changed: bool
+
+    def sentence(self) -> str:
+        """For people."""
+        return f"{self.address}: {', '.join(self.versions)}" + ("" if self.changed else ", there before")
+
+
+def push_demo_bases(config: Config, chain: Chain) -> list[DemoBases]:
+    """Push the base images where a sync of the configuration wants them and they are not yet; where they are then.
+    Raises RegistryError."""
+    found = []
+    for name, sync in config.syncs.items():
         if REPOSITORY in sync.repositories and isinstance(config.registries[sync.source], EmbeddedRegistry):
             place = Place(chain.registry(sync.source), REPOSITORY)
             before = _is_there(place)
             for version in VERSIONS if not before else ():
                 _push(place, version)
-            said.append(f"{place}: {', '.join(VERSIONS)}" + (", there before" if before else ""))
-    return said
+            found.append(DemoBases(name, sync.source, str(place), VERSIONS, not before))
+    return found
 
 
 def _is_there(place: Place) -> bool:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from msgspec import to_builtins
 from rich.console import Console
 from rich.markup import escape
 
@@ -25,7 +26,7 @@ from registry_pipelines.chain.result import READING
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.costing import show_cost
-from registry_pipelines.cli.demo_bases import push_demo_bases
+from registry_pipelines.cli.demo_bases import DemoBases, push_demo_bases
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import (
     bare_digest,
@@ -105,11 +106,14 @@ def demo(options: Options, bases: bool) -> None:
         raise EvidenceError(f"the outcome is not the expected one: {few_problems(problems)}")
 
 
-def _show_bases(options: Options, there: list[str], seconds: float) -> None:
+def _show_bases(options: Options, there: list[DemoBases], seconds: float) -> None:
     if options.as_json:
-        print_json({"seconds": round(seconds, 1), "events": [], "outcomes": [], "problems": [], "cost": None})
-    for each in there or ["no sync of an embedded registry takes them"]:
-        click.echo(each, err=options.as_json)
+        print_json({"seconds": round(seconds, 1), "bases": to_builtins(there)})
+        return
+    for each in there:
+        click.echo(each.sentence())
+    if not there:
+        click.echo("no sync of an embedded registry takes them")
 
 
 def _cost(config: Config) -> StageResult | None:

@@ -9,9 +9,11 @@ from click.testing import CliRunner
 
 from registry_pipelines.chain.outcome import Outcome
 from registry_pipelines.cli import main
+from registry_pipelines.cli.demo_bases import VERSIONS
 from registry_pipelines.cli.demonstration import few_problems, find_problems
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
+from tests.answers import answered
 from tests.chain.fleet import free_ports
 
 ROOT = Path(__file__).parents[2]
@@ -90,3 +92,8 @@ def test_the_base_images_come_without_the_rest_where_others_launch_it(
     first, again = (CliRunner().invoke(main, ["demo", "--bases"]) for _ in range(2))
     assert first.exit_code == 0 and f":{port}/demo/base: 1.0.0, 1.1.0, 1.2.0-rc.1, 2.0.0\n" in first.stdout
     assert again.exit_code == 0 and again.stdout.strip().endswith("2.0.0, there before")
+    [told] = answered(CliRunner().invoke(main, ["demo", "--bases", "--json"]).stdout)["bases"]
+    assert told["address"].endswith(f":{port}/demo/base") and told["versions"] == list(VERSIONS)
+    assert (told["sync"], told["registry"], told["changed"]) == ("bases", "here", False)
+    path.write_text(path.read_text().replace("demo/base", "other/base"))
+    assert answered(CliRunner().invoke(main, ["demo", "--bases", "--json"]).stdout)["bases"] == []
