@@ -27,16 +27,18 @@ from registry_pipelines.errors import (
     Refused,
     RegistryFull,
     RegistryPipelinesError,
+    Unavailable,
     Unsupported,
 )
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import BytesSource
-from registry_pipelines.registry.protocol import Place, UploadSession, UploadSessions
+from registry_pipelines.registry.protocol import CarriedUploads, Place, UploadSession, UploadSessions
 from registry_pipelines.threads import Pool
+from registry_pipelines.transfer.blob.courier import Shipment
 from registry_pipelines.transfer.blob.memory import PART_BYTES, Part
-from registry_pipelines.transfer.blob.sinks import refuses_chunks
+from registry_pipelines.transfer.blob.sinks import pace_of, refuses_chunks, refuses_streams
 from registry_pipelines.transfer.blob.spool import FileSource
 from registry_pipelines.transfer.blob.tools import BlobTools, takes_chunks
 from registry_pipelines.transfer.flow.patience import Elsewhere
@@ -176,13 +178,16 @@ class _Making:
 
 class _Session:
     """Sends a part into an upload session while the next one is made. Parts are gone once they are sent, so each is
-    tried until it is there; the journal only tells who may cancel the session."""
+    tried until it is there; the journal tells who may cancel the session, or go on with it.
+
+    What may be gone on with is sent by the courier, where there is one: docker-registry forgets an upload when a kill
+    tears a request."""
 
     def __init__(
         self, tries: _Tries, sessions: UploadSessions, name: str, resumed: Callable[[int], None] | None
     ) -> None:
         self._tries, self._sessions, self._journal = tries, sessions, tries.tools.journal
-        self._resumed, self._is_lost = resumed, False
+        self._resumed, self._is_lost, self._is_torn = resumed, False, False
         self._named = Descriptor(media_type="", digest=Digest.of(name.encode()), size=0)
         """What the journal calls it, as long as nobody knows the blob."""
         self._session: UploadSession | None = None
@@ -206,19 +211,59 @@ class _Session:
     def _send(self, part: Part) -> None:
         try:
             session = self._session or self._begin()
-
-            def append() -> None:
-                if session.offset < part.offset:
-                    raise NotFound("parts that were taken are gone", where=str(self._tries.target))
-                if rest := part.view[session.offset - part.offset :]:
-                    self._sessions.append_upload(session, rest)
-
             before = session.offset
-            self._persist(session, append)
+            self._persist(session, partial(self._append, session, part))
             if self._resumed and self._journal and session.offset > before:
                 self._journal.record(self._tries.target, self._named, session)
         finally:
             part.release()
+
+    def _append(self, session: UploadSession, part: Part) -> None:
+        if self._is_torn:
+            there = self._sessions.upload_offset(session)
+            if there is None or not session.offset <= there <= part.stop:
+                raise NotFound(
+                    "a part was torn, and how much of it is there is not known", where=str(self._tries.target)
+                )
+            session.offset, self._is_torn = there, False
+        if session.offset < part.offset:
+            raise NotFound("parts that were taken are gone", where=str(self._tries.target))
+        rest = part.view[session.offset - part.offset :]
+        if rest and not self._carry(session, part):
+            self._sessions.append_upload(session, rest)
+
+    def _carry(self, session: UploadSession, part: Part) -> bool:
+        """Send the rest of a part by the courier; False where there is none, or the registry takes no streams."""
+        courier, name, sessions = self._tries.tools.courier, self._tries.target.registry.name, self._sessions
+        note = self._journal.note(self._tries.target, self._named.digest) if self._resumed and self._journal else None
+        if note is None or courier is None or not courier.usable or name in courier.refusing:
+            return False
+        if not isinstance(sessions, CarriedUploads):
+            return False
+        part.share(1)
+        left = [part]
+        shipment = Shipment(
+            courier,
+            lambda: left.pop() if left else None,
+            lambda _stop, _size: None,
+            offset=session.offset,
+            note=note,
+            pace=pace_of(sessions),
+        )
+        try:
+            sessions.append_carried(session, shipment)
+        except (Refused, Unsupported) as error:
+            if not refuses_streams(error):
+                raise
+            courier.refusing.add(name)
+            return False
+        except Unavailable:
+            self._is_torn = True
+            raise
+        finally:
+            for each in left:
+                each.release()
+        return True
 
     def _begin(self) -> UploadSession:
         """Go on with what a process left that was killed over the same blob, or cancel it and begin."""

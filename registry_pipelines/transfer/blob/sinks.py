@@ -147,6 +147,16 @@ def refuses_chunks(error: RegistryPipelinesError, session: UploadSession) -> boo
     return isinstance(error, Refused | Unsupported) and error.status in _NO_CHUNKS and not session.offset
 
 
+def refuses_streams(error: RegistryPipelinesError) -> bool:
+    """Whether a registry answered by which it says that it takes no content of unknown length."""
+    return isinstance(error, Refused | Unsupported) and error.status in _NO_STREAMS
+
+
+def pace_of(sessions: UploadSessions) -> Callable[[int], None] | None:
+    """What waits until carried content is paid for; None without a cap."""
+    return sessions.pace if isinstance(sessions, Paced) and sessions.capped else None
+
+
 class SessionSink:
     """Chunks into an upload session, each confirmed in the journal before the next is sent.
 
@@ -258,12 +268,12 @@ class SessionSink:
         def parts() -> Part | None:
             return waiting.pop() if waiting else inbox.get()
 
-        pace = self._sessions.pace if isinstance(self._sessions, Paced) and self._sessions.capped else None
+        pace = pace_of(self._sessions)
         shipment = Shipment(courier, parts, self._moved, offset=session.offset, note=note, pace=pace)
         try:
             self._sessions.append_carried(session, shipment)
         except (Refused, Unsupported) as error:
-            if error.status in _NO_STREAMS:
+            if refuses_streams(error):
                 courier.refusing.add(self.target.registry.name)
                 raise Elsewhere("content of unknown length was refused", where=str(self.target)) from error
             raise

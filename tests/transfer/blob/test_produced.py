@@ -24,7 +24,8 @@ from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.flow.patience import Patience
 from registry_pipelines.transfer.limits.rules import RegistryRule
 from registry_pipelines.transfer.uploads import Uploads, UploadsStopped
-from tests.doubles.fault_registry import FaultRegistry, HoldAnswer, Status
+from tests.doubles.fault_registry import CutRequest, FaultRegistry, HoldAnswer, Status
+from tests.doubles.faults import Fault
 
 if TYPE_CHECKING:
     from tests.transfer.conftest import Counted
@@ -164,20 +165,21 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads
-address, folder, size = sys.argv[1:]
+address, folder, size, name = sys.argv[1:]
 
 def produce(write):
     write(bytes(int(size)))
     os.kill(os.getpid(), 9)
 
 with Engine(state=Path(folder)).opened() as state:
-    Uploads(state, Place(DistributionRegistry(address), "app")).produce("name", produce)
+    resumed = print if name == "again" else None
+    Uploads(state, Place(DistributionRegistry(address), "app")).produce(name, produce, resumed=resumed)
 """
 
 
 def test_what_a_killed_process_left_open_is_cancelled_by_who_makes_the_same(target: Counted, tmp_path: Path) -> None:
     """Three parts: the third is only made when the first was sent."""
-    command = [sys.executable, "-c", KILLED, target.address, str(tmp_path), str(3 * PART_BYTES)]
+    command = [sys.executable, "-c", KILLED, target.address, str(tmp_path), str(3 * PART_BYTES), "name"]
     assert subprocess.run(command).returncode == -9
     assert target.count("POST", "/uploads/") == 1 and not target.count("DELETE")
     content = bytes(PART_BYTES + 1)
@@ -186,3 +188,30 @@ def test_what_a_killed_process_left_open_is_cancelled_by_who_makes_the_same(targ
     assert target.registry.blob_size("app", Digest.of(content)) == len(content)
     assert target.count("DELETE", "/uploads/") == 1
     assert target.count("POST", "/uploads/") == 2
+
+
+def test_what_may_be_gone_on_with_is_sent_once_whatever_was_on_its_way(target: Counted, tmp_path: Path) -> None:
+    """At the kill the first part is there, the second on its way or just before it, and the third in memory: parts
+    arrive whole, and what arrived is gone on from."""
+    command = [sys.executable, "-c", KILLED, target.address, str(tmp_path), str(3 * PART_BYTES), "again"]
+    assert subprocess.run(command).returncode == -9
+    content, there = bytes(3 * PART_BYTES + 1), list[int]()
+    with Engine(state=tmp_path).opened() as state:
+        Uploads(state, target.place("app")).produce("again", making(content), resumed=there.append)
+    assert target.registry.blob_size("app", Digest.of(content)) == len(content)
+    assert there in ([PART_BYTES], [2 * PART_BYTES])
+    assert target.count("POST", "/uploads/") == 1 and not target.count("DELETE")
+
+
+@pytest.mark.parametrize("fault", [Status(411), CutRequest(PART_BYTES // 2)], ids=["no streams", "torn"])
+def test_a_part_that_the_courier_cannot_bring_is_brought(
+    target: Counted, connect: Callable[..., DistributionRegistry], tmp_path: Path, fault: Fault
+) -> None:
+    content, there = random.Random(5).randbytes(2 * PART_BYTES + 7), list[int]()
+    with FaultRegistry(target.address) as faults:
+        faults.play("PATCH", UPLOADS, fault, times=1)
+        with Engine(state=tmp_path).opened() as state:
+            place = Place(connect(faults.address), "app")
+            Uploads(state, place).produce("again", making(content), resumed=there.append)
+    assert target.registry.blob_size("app", Digest.of(content)) == len(content)
+    assert there == []
