@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from registry_pipelines.cli.context import Options, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.output import console, print_lines, rows_table
 from registry_pipelines.errors import InputError
+from registry_pipelines.progress import size_text
 from registry_pipelines.runs import asking
 from registry_pipelines.runs.model import Run
 from registry_pipelines.runs.server import Server
@@ -139,9 +141,12 @@ def _config(path: Path | None) -> Any:
     import yaml
 
     try:
-        text = sys.stdin.read(MAX_CONFIG) if str(path) == "-" else path.read_bytes()[:MAX_CONFIG].decode()
-        config = yaml.safe_load(text)
-    except (OSError, UnicodeError, yaml.YAMLError) as error:
+        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
+            raw = file.read(MAX_CONFIG + 1)
+        if len(raw) > MAX_CONFIG:
+            raise InputError(f"the run's config has more than {size_text(MAX_CONFIG)}", where=str(path))
+        config = yaml.safe_load(raw.decode())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError("the run's config cannot be read", where=str(path)) from error
     if config is not None and not isinstance(config, dict):
         raise InputError("the run's config is no mapping", where=str(path), do="Write it as in the Launchpad")

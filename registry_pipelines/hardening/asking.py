@@ -63,19 +63,18 @@ class Site(NamedTuple):
         body: bytes | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Answer:
-        """Raises TlsFailed, Unavailable; InputError."""
+        """Raises TlsFailed, Unavailable; InputError for what cannot be sent, and certificates that cannot be read."""
         parts = self.parts
-        host = parts.hostname or ""
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            context = ssl.create_default_context()
-            if self.ca is not None:
-                context.load_verify_locations(self.ca)
-            connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=context)
-        else:
-            connection = http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
+        connection = self._connection(timeout_s)
         try:
-            connection.request(method, parts.path.rstrip("/") + path, body, dict(headers or {}))
+            try:
+                connection.request(method, parts.path.rstrip("/") + path, body, dict(headers or {}))
+            except ssl.SSLError:
+                raise
+            except (ValueError, http.client.InvalidURL) as error:  # Python's words may have the header's content
+                raise InputError(
+                    "the address, or a header, has letters that cannot be sent", where=parts.netloc, do="Write it anew"
+                ) from error
             response = connection.getresponse()
             found = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, found, response.read(MAX_BYTES))
@@ -85,6 +84,21 @@ class Site(NamedTuple):
             raise Unavailable(f"no answer: {error or type(error).__name__}", where=parts.netloc) from error
         finally:
             connection.close()
+
+    def _connection(self, timeout_s: float) -> http.client.HTTPConnection:
+        parts = self.parts
+        host = parts.hostname or ""
+        try:
+            if parts.scheme != "https":
+                return http.client.HTTPConnection(host, parts.port, timeout=timeout_s)
+            context = ssl.create_default_context()
+            if self.ca is not None:
+                context.load_verify_locations(self.ca)
+            return http.client.HTTPSConnection(host, parts.port, timeout=timeout_s, context=context)
+        except http.client.InvalidURL as error:
+            raise InputError("an address that cannot be read", do="Write https://HOST or https://HOST:PORT") from error
+        except OSError as error:
+            raise InputError("the certificates cannot be read", where=str(self.ca), do="Name a file of PEM") from error
 
     def graphql(self, query: str, headers: Mapping[str, str] | None = None) -> Answer:
         """A question to Dagster's webserver. Raises as :meth:`ask`."""

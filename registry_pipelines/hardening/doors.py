@@ -69,6 +69,10 @@ def examine_webhook(address: str, name: str, ca: Path | None) -> Finding:
     rule, host, port = "webhook-tls", *_split(address)
     try:
         context = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        do = "Name a file of PEM by admission.ca_file"
+        return unknown(rule, address, f"{ca} cannot be read as certificates: {error.strerror or error}", do=do)
+    try:
         with (
             socket.create_connection((host, port), TIMEOUT_S) as plain,
             context.wrap_socket(plain, server_hostname=name) as connection,
@@ -79,7 +83,7 @@ def examine_webhook(address: str, name: str, ca: Path | None) -> Finding:
         return broken(
             rule, address, f"TLS fails for {name}: {why}", do="Write its certificate anew (docs/admission.md)"
         )
-    except OSError as error:
+    except (OSError, ValueError, OverflowError) as error:  # what is no name or port is no answer, too
         return unknown(rule, address, f"no answer: {error}", do="Ask from within the cluster")
     left_s = ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()
     days = count_text(int(max(0, left_s) / 86400), "day")

@@ -15,11 +15,13 @@ from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.shared.database import open_server
 
 TIMEOUT_S = 5.0
+_UNREADABLE, _FORM = "an address that cannot be read", "Write scheme://user:password@host:port/name"
 
 
 def examine_broker(url: str) -> Iterator[Finding]:
-    """Redis, as the workers' settings name it (``redis://``, ``rediss://``)."""
-    parts, where = urllib.parse.urlsplit(url), _shown(url)
+    """Redis, as the workers' settings name it (``redis://``, ``rediss://``). Raises InputError."""
+    where = _shown(url)
+    parts = urllib.parse.urlsplit(url)
     host, tls = parts.hostname or "localhost", parts.scheme == "rediss"
     if parts.scheme not in ("redis", "rediss"):
         yield unknown("broker-password", where, "is no address of Redis", do="Look at it by hand")
@@ -30,8 +32,12 @@ def examine_broker(url: str) -> Iterator[Finding]:
         do = "Use rediss://, or a tunnel; what is written into the broker runs on the workers"
         yield broken("broker-tls", where, "its password and its messages travel as they are", do=do)
     try:
-        said = _ping(host, parts.port or 6379, tls)
-    except OSError as error:
+        port = parts.port or 6379
+    except ValueError as error:
+        raise InputError(_UNREADABLE, where=where, do=_FORM) from error
+    try:
+        said = _ping(host, port, tls)
+    except (OSError, UnicodeError) as error:
         yield unknown("broker-password", where, f"no answer: {error}", do="Ask from where workers run")
         return
     if said.startswith(b"-NOAUTH"):
@@ -70,7 +76,12 @@ def examine_database(url: str) -> Iterator[Finding]:
     try:
         _asked(_with_password(url, secrets.token_urlsafe(12)))
     except LocalError:
-        yield kept("database-password", where, "refuses a wrong password")
+        try:  # one that just went away refuses everybody
+            _asked(url)
+        except LocalError as error:
+            yield unknown("database-password", where, error.what)
+        else:
+            yield kept("database-password", where, "refuses a wrong password")
     else:
         do = "Let pg_hba.conf say scram-sha-256 for these addresses, not trust"
         yield broken("database-password", where, "takes any password from here", do=do)
@@ -133,7 +144,7 @@ def _shown(url: str) -> str:
         parts = urllib.parse.urlsplit(url)
         return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
     except ValueError as error:
-        raise InputError("an address that cannot be read", do="Write scheme://user:password@host/name") from error
+        raise InputError(_UNREADABLE, do=_FORM) from error
 
 
 __all__ = ["examine_broker", "examine_database"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from registry_pipelines.errors import RegistryPipelinesError, TlsFailed
+from registry_pipelines.errors import InputError, RegistryPipelinesError, TlsFailed
 from registry_pipelines.hardening.asking import Answer, Site
 from registry_pipelines.hardening.model import Finding, broken, kept, unknown
 
@@ -25,11 +25,13 @@ MAX_SETTINGS = 10_000
 
 
 def examine_webserver(site: Site) -> Iterator[Finding]:
-    """A webserver at its own address, asked from here."""
+    """A webserver at its own address, asked from here. Raises InputError for what is none: nothing answers there."""
     try:
         answer = site.ask("/server_info", timeout_s=HIDDEN_S)
     except TlsFailed as error:
         yield unknown("webserver-hidden", site.url, error.what, do="Give its address as it listens: http://HOST:3000")
+    except InputError:
+        raise
     except RegistryPipelinesError:
         yield kept("webserver-hidden", site.url, "does not answer from here")
     else:
@@ -73,6 +75,8 @@ def _tls(site: Site) -> Finding:
         return broken("proxy-tls", site.url, "passwords travel as they are", do=do)
     try:
         site.ask("/")
+    except InputError:
+        raise
     except TlsFailed as error:
         do = "Give it a certificate of a trusted authority for this name (--ca-file names your own)"
         return broken("proxy-tls", site.url, error.what, do=do)
@@ -84,6 +88,8 @@ def _tls(site: Site) -> Finding:
 def _frame(site: Site, reader: Mapping[str, str]) -> Finding:
     try:
         headers = site.ask("/", headers=reader).headers
+    except InputError:
+        raise
     except RegistryPipelinesError as error:
         return unknown("proxy-frame", site.url, error.what)
     policy = headers.get("content-security-policy", "")
@@ -172,9 +178,11 @@ def _has_password(text: str) -> bool:
 
 
 def _asked(site: Site, query: str, headers: Mapping[str, str]) -> Answer | str:
-    """The answer, or why there is none."""
+    """The answer, or why there is none. Raises InputError for what cannot be sent."""
     try:
         return site.graphql(query, headers)
+    except InputError:
+        raise
     except RegistryPipelinesError as error:
         return error.what
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
 from time import monotonic, sleep
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from msgspec.structs import replace
 
@@ -12,6 +13,9 @@ from registry_pipelines.errors import InputError, RegistryError, Unavailable
 from registry_pipelines.runs.model import OUTCOME, PARTITION, PERSON, Run
 from registry_pipelines.runs.server import Server, refused, words
 from registry_pipelines.settings import closest
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MOST_REASONS = 20
 MOST_NAMED = 5
@@ -47,6 +51,23 @@ _LAUNCH = f"""mutation ($params: ExecutionParams!) {{ launchRun(executionParams:
   ... on RunConfigValidationInvalid {{ errors {{ message }} }} ... on Error {{ message }} }} }}"""
 
 
+def _understood(ask: Callable[P, T]) -> Callable[P, T]:
+    """An answer of another form than was asked for is told as one."""
+
+    @wraps(ask)
+    def asked(*arguments: P.args, **named: P.kwargs) -> T:
+        try:
+            return ask(*arguments, **named)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise RegistryError(
+                f"what answers there is no Dagster, or another version of it: {type(error).__name__} {error}"[:200],
+                do="Say by --server or REGISTRY_PIPELINES_DAGSTER where it is",
+            ) from error
+
+    return asked
+
+
+@_understood
 def runs(
     server: Server,
     *,
@@ -63,6 +84,7 @@ def runs(
     return [_run(server, each) for each in answer["results"]]
 
 
+@_understood
 def run(server: Server, named: str) -> Run:
     """A run by its id, or by the beginning of one of the newest 200, with why it failed. Raises InputError."""
     whole = named if len(named) == 36 else _whole(server, named)
@@ -70,6 +92,7 @@ def run(server: Server, named: str) -> Run:
     return _with_reasons(server, found) if found.status == "FAILURE" else found
 
 
+@_understood
 def launch(server: Server, job: str, about: str, *, config: Any = None, tags: Mapping[str, str] | None = None) -> Run:
     """Launch a job. about: the partition: a release by its key or ``image:tag``, an image, a bucket; empty for a
     job that has none. config: of the run, in place of what the job has. tags: further ones. Raises InputError,

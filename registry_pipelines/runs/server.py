@@ -44,7 +44,7 @@ class Server:
         self.url = url.rstrip("/")
         try:
             place = urlsplit(self.url)
-            self._host = place.hostname or ""
+            self._host, _ = place.hostname or "", place.port
         except ValueError as error:
             raise InputError(
                 "the address of Dagster is none", do="Write https://HOST or http://127.0.0.1:3000"
@@ -58,6 +58,8 @@ class Server:
         if (token or password) and place.scheme == "http" and self._host not in LOOPBACK:
             raise InputError("the token would be sent without TLS", where=self._host, do="Use https://")
         self._headers = {"Content-Type": "application/json", "User-Agent": "registry-pipelines"}
+        if any(not " " < letter <= "\xff" for letter in token.reveal()):
+            raise InputError("the token has letters that cannot be sent, as a new line at its end", do="Set it anew")
         if token:
             self._headers["Authorization"] = f"Bearer {token.reveal()}"
         elif password:
@@ -72,7 +74,10 @@ class Server:
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """The answer to a query, or what a mutation did. Raises Unauthorized, Forbidden, Unavailable, RegistryError."""
-        body = msgspec.json.encode({"query": query, "variables": variables})
+        try:
+            body = msgspec.json.encode({"query": query, "variables": variables})
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise InputError(f"what is asked for cannot be sent, for JSON does not have it: {error}") from error
         code, answer = self._post(body)
         if code == 401:
             raise Unauthorized("Dagster, or the proxy before it, wants another token", where=self._host, do=_TOKEN)

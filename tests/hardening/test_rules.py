@@ -296,3 +296,50 @@ def test_workers_are_given_their_key_and_it_is_looked_at_once(tmp_path: Path, mo
     assert "kept    keys-given" in given.stdout and given.stdout.count("keys-private") == 1
     last = given.stdout.splitlines()[-1].split(", ")
     assert [each.partition(" ")[2] for each in last] == ["kept", "broken", "unknown"]
+
+
+HERE = "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--webserver", "htp://webserver:3000"),
+        ("--webserver", "http://a b:3000"),
+        ("--webserver", "http://webserver:99999"),
+        ("--webserver", "http://webserver:3000/\N{SNOWMAN}"),
+        ("--proxy", HERE, "--person-header", "X-User:\nY"),
+        ("--proxy", "https://127.0.0.1:1", "--ca-file", "no.pem"),
+        ("--broker", "redis://redis:99999"),
+        ("--broker", "redis://[::1"),
+    ],
+    ids=lambda words: words[-1][-20:],
+)
+def test_what_cannot_be_asked_is_wrong_input_and_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("REGISTRY_PIPELINES_BROKER", raising=False)
+    Path("registry-pipelines.yaml").write_text("registries: {}\n")
+    Path("no.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
+    done = CliRunner().invoke(main, ["harden-check", *words])
+    assert done.exit_code == 8 and "kept" not in done.output, done.output
+
+
+def test_a_reader_that_cannot_be_sent_is_not_shown(
+    pages: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("registry-pipelines.yaml").write_text("registries: {}\n")
+    monkeypatch.setenv("REGISTRY_PIPELINES_READER", "Cookie: s3cret\N{SNOWMAN}")
+    done = CliRunner().invoke(main, ["harden-check", "--proxy", pages(CLOSED)])
+    assert done.exit_code == 8 and "s3cret" not in done.output
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", f"{'a' * 300}:443", ".:443", ":443"])
+def test_a_webhook_that_is_nowhere_is_no_pass(tmp_path: Path, address: str) -> None:
+    assert examine_webhook(address, "admission.registry-pipelines.svc", None).verdict == "unknown"
+    (tmp_path / "ca.pem").write_text("no certificate")
+    for ca in (tmp_path / "ca.pem", tmp_path / "nowhere.pem"):
+        found = examine_webhook(address, "admission.registry-pipelines.svc", ca)
+        assert found.verdict == "unknown" and "cannot be read as certificates" in found.what

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +19,14 @@ from registry_pipelines.runs.server import Server
 from registry_pipelines.settings import Secret
 
 TOKEN = "t0ken-word"
+ANSWERS = {
+    "repositoriesOrError": {
+        "__typename": "RepositoryConnection",
+        "nodes": [{"name": "r", "location": {"name": "l"}, "jobs": [{"name": "collect"}]}],
+    },
+    "pipelineOrError": {"__typename": "Pipeline", "partitionKeysOrError": {"partitionKeys": []}},
+}
+"""Of a webserver that has one job, without partitions."""
 
 
 class Proxy(BaseHTTPRequestHandler):
@@ -71,6 +80,8 @@ def test_a_token_and_a_password_are_sent_as_proxies_take_them(proxy: Any) -> Non
         (200, b"{half", RegistryError, "no JSON"),
         (200, b'{"errors": [{"message": "Unknown \\n field"}]}', RegistryError, "Unknown field"),
         (200, b'{"data": {"runsOrError": null}}', RegistryError, "no runsOrError"),
+        (200, b'{"data": {"runsOrError": {"__typename": "Runs"}}}', RegistryError, "no Dagster, or another version"),
+        (200, b'{"data": {"runsOrError": {"__typename": "Runs", "results": [7]}}}', RegistryError, "another version"),
         (
             200,
             b'{"data": {"runsOrError": {"__typename": "UnauthorizedError", "message": ""}}}',
@@ -95,13 +106,7 @@ def test_a_config_that_the_job_does_not_take_is_said_in_its_words() -> None:
         url = ""
 
         def ask(self, query: str, **_: Any) -> dict[str, Any]:
-            jobs = [{"name": "collect"}]
-            nodes = [{"name": "r", "location": {"name": "l"}, "jobs": jobs}]
-            return {
-                "repositoriesOrError": {"__typename": "RepositoryConnection", "nodes": nodes},
-                "pipelineOrError": {"__typename": "Pipeline", "partitionKeysOrError": {"partitionKeys": []}},
-                "launchRun": answer,
-            }
+            return {**ANSWERS, "launchRun": answer}
 
     with pytest.raises(InputError, match="Undefined field 'promoted'"):
         asking.launch(Asked(), "collect", "", config={"promoted": 1})  # type: ignore[arg-type]
@@ -151,7 +156,9 @@ def test_a_run_that_the_queue_did_not_take_says_why() -> None:
     assert found.reasons == ("Redis did not take the run", "marked as failed from outside")
 
 
-@pytest.mark.parametrize("url", ["", "nowhere", "ftp://host", "https://me:pw@host", "https://host/?x=1", "http://[x"])
+@pytest.mark.parametrize(
+    "url", ["", "nowhere", "ftp://host", "http://host:99999", "https://me:pw@host", "https://host/?x=1", "http://[x"]
+)
 def test_an_address_that_is_none_is_refused(url: str) -> None:
     with pytest.raises(InputError, match="address of Dagster"):
         Server(url)
@@ -175,3 +182,33 @@ def test_the_command_takes_the_token_from_the_environment_and_shows_it_nowhere(p
     assert proxy.seen[0]["Authorization"] == f"Bearer {TOKEN}"
     proxy.answer = (200, json.dumps({"data": {"runsOrError": {**runs, "results": []}}}).encode())
     assert CliRunner().invoke(main, ["runs", "list"], env=env).output == "no runs\n"
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (b"ops: {null: 1}", "cannot be sent"),
+        (b"ops: " + b"[" * 5000, "cannot be read"),
+        (b"ops: 2026-99-99", "cannot be read"),
+        (b"\xff\xfe\xff", "cannot be read"),
+        (b"ops: {n: 1}\n" + b"#" * (1 << 20), "has more than 1.0 MiB"),
+        (b"- ops", "is no mapping"),
+    ],
+    ids=["no name", "deep", "date", "no text", "large", "list"],
+)
+def test_a_config_that_cannot_be_sent_is_wrong_input(proxy: Any, tmp_path: Path, config: bytes, said: str) -> None:
+    proxy.answer = (200, json.dumps({"data": ANSWERS}).encode())
+    (tmp_path / "run.yaml").write_bytes(config)
+    words = ["runs", "launch", "collect", "--server", at(proxy).url, "--run-config", str(tmp_path / "run.yaml")]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 8 and said in done.stderr
+    assert "launched" not in done.output
+
+
+def test_words_that_no_header_and_no_question_can_hold_are_wrong_input(proxy: Any) -> None:
+    proxy.answer = (200, json.dumps({"data": ANSWERS}).encode())
+    with pytest.raises(InputError, match="a new line at its end") as raised:
+        Server("https://dagster.example.com", token=Secret(f"{TOKEN}\n"))
+    assert TOKEN not in str(raised.value)
+    done = CliRunner().invoke(main, ["runs", "launch", "collect", "--server", at(proxy).url, "--tag", "a=\udc80"])
+    assert done.exit_code == 8 and "cannot be sent" in done.stderr
