@@ -114,7 +114,7 @@ def test_behind_the_proxy_no_worker_reaches_a_webserver(peer: Callable[[str], st
     subprocess.run([folder / "make-env", IMAGE], check=True, capture_output=True)
     files = [word for name in ("compose", "access") for word in ("-f", f"{name}/compose.yaml")]
     done = subprocess.run(
-        [peer("docker-compose"), *files, "config", "--format", "json"],
+        [peer("docker-compose"), *files, "--profile", "oidc", "config", "--format", "json"],
         cwd=folder.parent,
         capture_output=True,
         text=True,
@@ -126,6 +126,8 @@ def test_behind_the_proxy_no_worker_reaches_a_webserver(peer: Callable[[str], st
             *("code", "postgres", "proxy", "redis"),
             *({"webserver", "webserver-readers"} - {name}),
         ]
+    assert {name for name, each in networks.items() if "login" in each} == {"oauth2-proxy", "proxy"}
+    assert networks["oauth2-proxy"] == {"login"}
 
 
 def test_the_role_that_all_use_owns_its_two_databases_and_nothing_else(
