@@ -20,6 +20,25 @@ from tests.stream.releases import Layer, push, waiting_program
 SYSTEM = ("containerd", "ctr")
 TWO = ("../docker28/containerd", "../docker28/ctr")
 """Programs: the system's containerd 1.6, and a containerd 2 that has CRI."""
+CRI_OF_TWO = """\
+  [plugins."io.containerd.cri.v1.images".pinned_images]
+    sandbox = "{pause}"
+  [plugins."io.containerd.cri.v1.images".registry]
+    config_path = "{folder}/certs.d"
+[plugins."io.containerd.cri.v1.runtime"]
+  restrict_oom_score_adj = true
+  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
+    runtime_type = "io.containerd.runc.v2"
+    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+      BinaryName = "{runc}"
+  [plugins."io.containerd.cri.v1.runtime".cni]
+    bin_dir = "{folder}/cni-bin"
+    conf_dir = "{folder}/cni"
+[plugins."io.containerd.grpc.v1.cri"]
+  stream_server_address = "127.0.0.1"
+  stream_server_port = "0"
+"""
+"""What containerd 2's CRI needs on a machine without a network for pods; below its images' own settings."""
 CONFIGS = {
     2: """
 [plugins."io.containerd.grpc.v1.cri"]
@@ -40,23 +59,8 @@ CONFIGS = {
   snapshotter = "rp"
   disable_snapshot_annotations = {quiet}
   stats_collect_period = 1
-  [plugins."io.containerd.cri.v1.images".pinned_images]
-    sandbox = "{pause}"
-  [plugins."io.containerd.cri.v1.images".registry]
-    config_path = "{folder}/certs.d"
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-      BinaryName = "{runc}"
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dir = "{folder}/cni-bin"
-    conf_dir = "{folder}/cni"
-[plugins."io.containerd.grpc.v1.cri"]
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-""",
+"""
+    + CRI_OF_TWO,
 }
 """containerd 1's, and containerd 2's."""
 NETWORK = '{"cniVersion": "0.4.0", "name": "none", "plugins": [{"type": "none"}]}'

@@ -246,25 +246,30 @@ def test_an_idle_connection_is_closed(hasty: EmbeddedServer) -> None:
         assert receive_all(sock).endswith(b"{}")
 
 
+def dripped(sock: socket.socket) -> bytes:
+    """What is answered to a byte now and then."""
+    stop = threading.Event()
+
+    def drip() -> None:
+        try:
+            while not stop.wait(0.05):
+                sock.sendall(b"X")
+        except OSError:
+            return
+
+    dripping = threading.Thread(target=drip)
+    dripping.start()
+    try:
+        return receive_all(sock)
+    finally:
+        stop.set()
+        dripping.join()
+
+
 def test_a_slow_head(hasty: EmbeddedServer) -> None:
     """Bytes that drip in do not push the deadline of the head away."""
     with connect(hasty) as sock:
-        stop = threading.Event()
-
-        def drip() -> None:
-            try:
-                while not stop.wait(0.05):
-                    sock.sendall(b"X")
-            except OSError:
-                return
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        try:
-            assert status_of(receive_all(sock)) == 408
-        finally:
-            stop.set()
-            dripping.join()
+        assert status_of(dripped(sock)) == 408
 
 
 def test_a_stalled_body(hasty: EmbeddedServer) -> None:
@@ -282,22 +287,7 @@ def test_a_dripping_body(hasty: EmbeddedServer) -> None:
     with connect(hasty) as sock:
         head = f"PUT {begin(hasty, 'a')}?digest={DIGEST} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(CONTENT)}\r\n\r\n"
         sock.sendall(head.encode())
-        stop = threading.Event()
-
-        def drip() -> None:
-            try:
-                while not stop.wait(0.05):
-                    sock.sendall(b"X")
-            except OSError:
-                return
-
-        dripping = threading.Thread(target=drip)
-        dripping.start()
-        try:
-            assert status_of(receive_all(sock)) == 408
-        finally:
-            stop.set()
-            dripping.join()
+        assert status_of(dripped(sock)) == 408
 
 
 def test_a_client_that_does_not_read(hasty: EmbeddedServer) -> None:

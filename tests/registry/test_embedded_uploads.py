@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -317,24 +318,35 @@ def test_tags_pushed_and_deleted_by_many(server: EmbeddedServer) -> None:
     assert ask(server, "GET", "/v2/a/tags/list").json["tags"] == ["stays"]
 
 
-def test_the_second_writer_of_one_session_waits_for_the_first(tmp_path: Path) -> None:
-    """Two requests on one session never mix: the later one finds what the earlier one stored."""
-    inside = threading.Event()
+def told_of_puts(tell: Callable[[], object]):  # type: ignore[no-untyped-def]
+    """Wraps a server's handler: tells when a PUT has arrived."""
 
     def watched(handler):  # type: ignore[no-untyped-def]
         def handle(request: Request) -> Response:
             if request.method == "PUT":
-                inside.set()
+                tell()
             response: Response = handler(request)
             return response
 
         return handle
 
-    with EmbeddedServer(tmp_path, wrap=watched) as server, connect(server) as sock:
-        location = begin(server, "a")
-        head = f"PATCH {location} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n\r\n"
-        sock.sendall(head.encode())
-        assert b"100" in receive_head(sock)
+    return watched
+
+
+def begin_to_send(server: EmbeddedServer, sock: socket.socket) -> str:
+    """A session whose first request holds it, without its content; the location."""
+    location = begin(server, "a")
+    head = f"PATCH {location} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n\r\n"
+    sock.sendall(head.encode())
+    assert b"100" in receive_head(sock)
+    return location
+
+
+def test_the_second_writer_of_one_session_waits_for_the_first(tmp_path: Path) -> None:
+    """Two requests on one session never mix: the later one finds what the earlier one stored."""
+    inside = threading.Event()
+    with EmbeddedServer(tmp_path, wrap=told_of_puts(inside.set)) as server, connect(server) as sock:
+        location = begin_to_send(server, sock)
         with ThreadPoolExecutor(1) as pool:
             finish = pool.submit(ask, server, "PUT", f"{location}?digest={DIGEST}", b"")
             assert inside.wait(patient(20))
@@ -347,21 +359,8 @@ def test_the_second_writer_of_one_session_waits_for_the_first(tmp_path: Path) ->
 def test_a_second_commit_that_waited_damages_nothing(tmp_path: Path) -> None:
     """Two closing PUTs of one session: one wins, the other is told that the session is over; the blob stays whole."""
     arrived = threading.Semaphore(0)
-
-    def watched(handler):  # type: ignore[no-untyped-def]
-        def handle(request: Request) -> Response:
-            if request.method == "PUT":
-                arrived.release()
-            response: Response = handler(request)
-            return response
-
-        return handle
-
-    with EmbeddedServer(tmp_path, wrap=watched) as server, connect(server) as sock:
-        location = begin(server, "a")
-        head = f"PATCH {location} HTTP/1.1\r\nHost: t\r\nContent-Length: {len(CONTENT)}\r\nExpect: 100-continue\r\n\r\n"
-        sock.sendall(head.encode())
-        assert b"100" in receive_head(sock)
+    with EmbeddedServer(tmp_path, wrap=told_of_puts(arrived.release)) as server, connect(server) as sock:
+        location = begin_to_send(server, sock)
         with ThreadPoolExecutor(3) as pool:
             finishes = [pool.submit(ask, server, "PUT", f"{location}?digest={DIGEST}", b"") for _ in range(3)]
             for _ in finishes:

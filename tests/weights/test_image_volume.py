@@ -17,31 +17,12 @@ from registry_pipelines.weights.opening import open_weights
 from tests.doubles.containerd import containerd
 from tests.needs import missing, needed_module
 from tests.node.cri import Cri
-from tests.node.pods import TWO, push_pause
+from tests.node.pods import CRI_OF_TWO, TWO, push_pause
 from tests.scan.images import make_tar, push_image
 from tests.weights.conftest import done, shard
 from tests.weights.test_mounting import wanted
 
 pytestmark = [pytest.mark.long, pytest.mark.peer(*TWO)]
-
-CONFIG = """
-[plugins."io.containerd.cri.v1.images".pinned_images]
-  sandbox = "{pause}"
-[plugins."io.containerd.cri.v1.images".registry]
-  config_path = "{folder}/certs.d"
-[plugins."io.containerd.cri.v1.runtime"]
-  restrict_oom_score_adj = true
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-    [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
-      BinaryName = "{runc}"
-  [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dir = "{folder}/cni"
-    conf_dir = "{folder}/cni"
-[plugins."io.containerd.grpc.v1.cri"]
-  stream_server_address = "127.0.0.1"
-  stream_server_port = "0"
-"""
 
 
 @contextmanager
@@ -56,7 +37,7 @@ def kubelet(peer: Callable[[str], str], pause: str) -> Iterator[Cri]:
         (folder / "cni").mkdir()
         (folder / "certs.d" / host).mkdir(parents=True)
         (folder / "certs.d" / host / "hosts.toml").write_text(f'server = "http://{host}"\n')
-        plugins = CONFIG.format(pause=pause, folder=folder, runc=peer("runc"))
+        plugins = CRI_OF_TWO.format(pause=pause, folder=folder, runc=peer("runc"))
         with (
             containerd(program, client, folder, plugins=plugins, cri=True, version=3),
             closing(Cri(folder / "grpc.sock", folder)) as cri,
