@@ -35,8 +35,10 @@ _MOST_BYTES = {
 
 class _Kind(NamedTuple):
     name: AdviceKind
-    marks: tuple[str, ...]
-    """Every path that fits has one of them: looking for these first takes a fifth of the time."""
+    folders: tuple[str, ...]
+    """The folder of every path that fits, with its slash, has one of them, or the path has one of ``endings``: most
+    folders have none of any kind, and are asked once for all their files."""
+    endings: tuple[str, ...]
     path: re.Pattern[str]
     why: str
     do: str
@@ -46,20 +48,14 @@ class _Kind(NamedTuple):
     def has(self, names: Sequence[str]) -> bool:
         """Whether all names of a file are such. What is linked from a cache into an environment, as conda and uv do, is
         used there: no cache to delete."""
-        for name in names:
-            for mark in self.marks:
-                if mark in name:
-                    break
-            else:
-                return False
-            if not self.path.search(name):
-                return False
-        return True
+        return all(self.path.search(name) for name in names)
 
 
 def _kind(name: AdviceKind, marks: str, path: str, why: str, do: str, owner: str = "") -> _Kind:
-    """marks: separated by blanks."""
-    return _Kind(name, tuple(marks.split()), re.compile(path), why, do, re.compile(owner) if owner else None)
+    """marks: separated by blanks; those that begin with ``*`` are endings."""
+    folders = tuple(mark for mark in marks.split() if mark[0] != "*")
+    endings = tuple(mark[1:] for mark in marks.split() if mark[0] == "*")
+    return _Kind(name, folders, endings, re.compile(path), why, do, re.compile(owner) if owner else None)
 
 
 _CACHE = "a package manager's cache: nothing reads it when the image runs"
@@ -166,19 +162,20 @@ FILE_KINDS = (
     ),
     _kind(
         "static-libraries",
-        ".a .lib",
+        "*.a *.lib",
         r"\.a\Z|_static[^/]*\.lib\Z",
         "static libraries are for linking at build time",
         "Take the `-runtime` base instead of `-devel`, or copy from a build stage",
     ),
     _kind(
         "headers",
-        "include/ .h .cuh .inl",
+        "include/ *.h *.hpp *.hh *.hxx *.cuh *.inl",
         r"(?:^|/)include/.*|\.(?:h|hpp|hh|hxx|cuh|inl)\Z",
         "headers are for compiling; keep them only where programs compile when they run (Triton, torch extensions)",
         "Take the `-runtime` base instead of `-devel`, or copy from a build stage",
     ),
 )
+_ENDINGS = tuple(ending for kind in FILE_KINDS for ending in kind.endings)
 _OTHERS: dict[AdviceKind, tuple[str, str]] = {
     "copied-to-install": (
         "wheels, packages and archives that were copied only to be installed: they stay in their layer, even where a "
@@ -259,19 +256,36 @@ def _kind_of(part: FilePart, full_debian: bool) -> AdviceKind | None:
         return "hidden"
     if part.class_ == "weights":
         return "baked-weights"
-    names, of_owner = part.standing, _kinds_of_owner(part.owner)
-    for kind in FILE_KINDS:
-        if kind.name in of_owner or kind.has(names):
-            return kind.name
-        if kind.name == "slimmer-base" and full_debian and _FULL_ONLY.match(part.owner):
-            return kind.name
-    return None
+    names = part.standing
+    name, by_owner = names[0], _kind_of_owner(part.owner, full_debian)
+    marked = _kinds_of_folder(name[: name.rfind("/") + 1])
+    if name.endswith(_ENDINGS):
+        ended = [number for number, kind in enumerate(FILE_KINDS) if name.endswith(kind.endings)]
+        marked = tuple(sorted({*marked, *ended}))
+    for number in marked:
+        if number > by_owner:
+            break
+        if FILE_KINDS[number].has(names):
+            return FILE_KINDS[number].name
+    return FILE_KINDS[by_owner].name if by_owner < len(FILE_KINDS) else None
+
+
+@lru_cache(maxsize=1024)
+def _kinds_of_folder(folder: str) -> tuple[int, ...]:
+    """Those that a file in it may be of, by what it is called itself."""
+    return tuple(number for number, kind in enumerate(FILE_KINDS) if any(mark in folder for mark in kind.folders))
 
 
 @lru_cache(maxsize=4096)
-def _kinds_of_owner(owner: str) -> frozenset[AdviceKind]:
-    """Asked of each file of a package."""
-    return frozenset(kind.name for kind in FILE_KINDS if kind.owner is not None and kind.owner.match(owner))
+def _kind_of_owner(owner: str, full_debian: bool) -> int:
+    """The first of the kinds that a package's files are, whatever their names; how many there are where it is none.
+    Asked of each file of a package."""
+    for number, kind in enumerate(FILE_KINDS):
+        if kind.owner is not None and kind.owner.match(owner):
+            return number
+        if kind.name == "slimmer-base" and full_debian and _FULL_ONLY.match(owner):
+            return number
+    return len(FILE_KINDS)
 
 
 def _is_installer(part: FilePart) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 from registry_pipelines.anatomy.report import LayerClass
 from registry_pipelines.scan.weights_found import MIN_WEIGHTS_BYTES, is_named_weights
@@ -17,7 +18,7 @@ _SYSTEM_OWNERS = re.compile(
     r"|(?:deb|rpm) (?:cuda|libcudnn|libnccl|libcublas|libcu[a-z]+-?\d|libnv|libnpp|nsight|nvidia|rocm|hip|miopen|rccl))"
 )
 _SYSTEM_LIBRARIES = re.compile(
-    r"(?:^|/)lib(?:cuda|cudart|cudnn[a-z_]*|nccl|cublas|cublasLt|cufft|cufftw|curand|cusolver|cusolverMg|cusparse"
+    r"lib(?:cuda|cudart|cudnn[a-z_]*|nccl|cublas|cublasLt|cufft|cufftw|curand|cusolver|cusolverMg|cusparse"
     r"|cusparseLt|cufile|cupti|cudss|nvrtc[a-z-]*|nvJitLink|nvToolsExt|nvshmem[a-z_]*|nvfatbin|nvperf_host|nvinfer[a-z_]*"
     r"|npp[a-z]+|nvjpeg|amdhip64|rocblas|hipblas[a-zLt]*|MIOpen|rccl|hsa-runtime64)(?:-[0-9a-f]{8})?"
     r"(?:\.(?:so|a)(?:\.[^/]*)?|_static[^/]*\.a|[.-][0-9][^/]*\.so(?:\.[^/]*)?)\Z"
@@ -44,10 +45,12 @@ def class_of(
     standard libraries. weights: what its content says; its name says it where None."""
     if (size >= MIN_WEIGHTS_BYTES and is_named_weights(path)) if weights is None else weights:
         return "weights"
-    if _SYSTEM_FOLDERS.search(path) or _SYSTEM_OWNERS.match(owner) or _SYSTEM_LIBRARIES.search(path):
+    start = path.rfind("/") + 1
+    is_system, installed = _of_folder(path[:start])
+    by_owner = _of_owner(owner)
+    if is_system or by_owner == "system libraries" or _SYSTEM_LIBRARIES.match(path, start):
         return "system libraries"
-    installed = _INSTALLED.search(path)
-    if _RUNTIME_PACKAGES.match(owner) or (not owner.startswith(_LANGUAGES) and _RUNTIME_PATHS.search(path)):
+    if by_owner == "runtime" or (not owner.startswith(_LANGUAGES) and _RUNTIME_PATHS.search(path)):
         return "runtime"
     if not installed and _is_below(path, interpreters):
         return "runtime"
@@ -59,6 +62,21 @@ def class_of(
         return "dependencies"
     root = path.partition("/")[0]
     return "base OS" if root in _SYSTEM_ROOTS and not path.startswith(_OWN_ROOTS) else "application"
+
+
+@lru_cache(maxsize=1024)
+def _of_folder(folder: str) -> tuple[bool, bool]:
+    """Whether what lies in a folder is of system libraries, and whether a language's package manager installed it.
+    folder: with its slash."""
+    return _SYSTEM_FOLDERS.search(folder) is not None, _INSTALLED.search(folder) is not None
+
+
+@lru_cache(maxsize=4096)
+def _of_owner(owner: str) -> LayerClass | None:
+    """The class of a package's files where its name alone says it."""
+    if _SYSTEM_OWNERS.match(owner):
+        return "system libraries"
+    return "runtime" if _RUNTIME_PACKAGES.match(owner) else None
 
 
 def _is_below(path: str, folders: Collection[str]) -> bool:
