@@ -217,16 +217,17 @@ def test_the_components_fields_are_those_of_an_image_with_the_same_defaults() ->
     assert components.__all__ == ["ImageLine"]
 
 
-def dg_cli(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """The command ``dg`` in a project."""
+def dg_cli(folder: Path, *words: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The command ``dg`` in a project. home: where it writes, and the configuration is; the project itself else."""
+    home = home or folder
     environment = {
         **os.environ,
-        "HOME": str(folder),
-        "DAGSTER_HOME": str(folder),
+        "HOME": str(home),
+        "DAGSTER_HOME": str(home),
         "PYTHONPATH": f"{folder}:{ROOT}",
         "VIRTUAL_ENV": sys.prefix,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "REGISTRY_PIPELINES_CONFIG": str(folder / "registry-pipelines.yaml"),
+        "REGISTRY_PIPELINES_CONFIG": str(home / "registry-pipelines.yaml"),
     }
     program = Path(sys.executable).with_name("dg")
     command = [str(program), *words]
@@ -279,8 +280,8 @@ def test_dg_scaffolds_a_line_and_refuses_what_is_none(project: Path) -> None:
         "repository": "vision/lined",
     }
     assert "lined" in load(project / "registry-pipelines.yaml", {}).images
+    own = dg_cli(ROOT, "check", "defs", home=project)
+    assert own.returncode == 0 and "All definitions loaded" in own.stderr + own.stdout, own.stdout + own.stderr
     file.write_text(file.read_text().replace("registry: here", "registri: here"))
     refused = dg_cli(project, "check", "yaml")
     assert refused.returncode == 1 and "registri" in refused.stdout + refused.stderr
-    own = dg_cli(ROOT, "check", "defs")
-    assert own.returncode == 0 and "All definitions loaded" in own.stderr + own.stdout, own.stderr

@@ -108,7 +108,7 @@ def test_agents_are_killed_while_containers_read(
             forget(folder)
             checked = ctr("tasks", "exec", "--exec-id", "check", each, "/bin/sha256sum", "-c", "/sums")
             assert checked.count(": OK") == len(data)
-            with pytest.raises(AssertionError):
+            with pytest.raises(AssertionError, match="No such file"):
                 ctr("tasks", "exec", "--exec-id", "look", each, "/bin/ls", "/wrong")
             end(ctr, each)
         left(ctr, agent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -26,6 +27,9 @@ def test_no_pod_brings_layers_of_an_image_that_it_may_not_pull(
         for chain_id in chain(counted.place, release):
             told = {REF_LABEL: chain_id, IMAGE_LABEL: node.image, MANIFEST_LABEL: str(release.digest)}
             with node.kubelet.cri.pod(annotations=told):
-                listed = node.kubelet.ctr("--namespace", "k8s.io", "snapshots", "--snapshotter", NAME, "ls")
+                asked = ("--namespace", "k8s.io", "snapshots", "--snapshotter", NAME)
+                listed = node.kubelet.ctr(*asked, "ls")
                 assert chain_id not in listed, listed
+                [own] = [row.split()[0] for row in listed.splitlines() if row.split()[-1] == "Active"]
+                assert json.loads(node.kubelet.ctr(*asked, "info", own))["Labels"] == told, "they came to the agent"
         assert "is served" not in node.kubelet.agent.said()

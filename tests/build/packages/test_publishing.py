@@ -189,10 +189,10 @@ def test_a_source_folder_becomes_the_same_wheel_each_time(ask: Asking, tmp_path:
     source = project(tmp_path / "src")
     before = sorted(tmp_path.rglob("src/**/*"))
     hashes = []
-    for number in ("1", "2"):
-        (tmp_path / number).mkdir()
-        os.utime(source / "acme_tool/__init__.py", (1_700_000_000 + int(number), 1_700_000_000))
-        hashes.append(read_wheel(build_wheel(source, tmp_path / number, sources=None, store=ask.store)))
+    for changed in (1_600_000_000, 1_700_000_000):
+        (into := tmp_path / str(changed)).mkdir()
+        os.utime(source / "acme_tool/__init__.py", (changed, changed))
+        hashes.append(read_wheel(build_wheel(source, into, sources=None, store=ask.store)))
     assert hashes[0].sha256 == hashes[1].sha256 and hashes[0].path.name == "acme_tool-1.0-py3-none-any.whl"
     assert sorted(tmp_path.rglob("src/**/*")) == before
 

@@ -407,7 +407,7 @@ def troubled_reads(faulty: Faulty, tmp_path: Path, turns: int) -> None:
     layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar(1, 1_000_000)))
     store = tmp_path / "blocks"
     draw = random.Random(turns)
-    for _ in range(turns):
+    for turn in range(turns):
         release = threading.Event()
         trouble = [Status(503), Status(429), HoldAnswer(release), CutAnswer(draw.randrange(20_000)), NoRange()]
         faulty.faults.clear()
@@ -419,13 +419,17 @@ def troubled_reads(faulty: Faulty, tmp_path: Path, turns: int) -> None:
             if draw.random() < 0.3:
                 filling.start_background()
             starts = [draw.randrange(lazy.size - 30_000) for _ in range(8)]
-            reads = {start: readers.submit(lazy.read, start, draw.randrange(30_000)) for start in starts}
-            for start, read in reads.items():
+            wanted = [(start, start + draw.randrange(30_000)) for start in starts]
+            reads = [readers.submit(lazy.read, start, stop - start) for start, stop in wanted]
+            for (start, stop), read in zip(wanted, reads, strict=True):
                 with suppress(RegistryPipelinesError):
-                    content = read.result()
-                    assert content == layer.tar[start : start + len(content)]
+                    assert read.result() == layer.tar[start:stop]
             release.set()
-        if lazy.filled_bytes > 700_000:
+        if lazy.filled_bytes > 700_000 or turn == turns - 1:
+            faulty.faults.clear()
+            with filler(faulty.place, store) as filling:
+                whole = filling.open(layer.descriptor.digest, layer.pieces)
+                assert whole.read(0, whole.size) == layer.tar[: whole.size], "also what was kept meanwhile"
             BlockStore(store).make_room(10**9)
 
 
