@@ -25,13 +25,14 @@ from registry_pipelines.stream.bench.preparing import PLAIN, Prepared
 from registry_pipelines.stream.bench.serving import CountingRegistry
 from registry_pipelines.stream.hot.cutting import make_pack
 from registry_pipelines.stream.hot.recording import Recording, decode
+from registry_pipelines.stream.hot.touched import WINDOW_BYTES
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.model import Stream
 from registry_pipelines.stream.publish import index_release
 from registry_pipelines.transfer.copying import copy_closure
 from registry_pipelines.transfer.engine import Engine
 
-PACKED, INDEXED, SMALL = "node-packed", "node-indexed", "node-small"
+PACKED, INDEXED, SMALL = f"node-packed-{WINDOW_BYTES >> 10}k", "node-indexed", "node-small"
 """Repositories: images with hot packs; with indexes alone; and what nobody can serve."""
 OWN_BYTES = 1 << 20
 """Of the layer that an image has alone; it does not compress."""
@@ -77,7 +78,7 @@ def make_small(image: Prepared, count: int) -> list[str]:
 
 
 def _recording(image: Prepared) -> Recording:
-    path = image.work / f"recording-{image.pack}-{image.image.descriptor.digest.hex[:12]}"
+    path = image.work / f"recording-{image.started}-{image.image.descriptor.digest.hex[:12]}"
     return decode(path.read_bytes(), where=str(path))
 
 

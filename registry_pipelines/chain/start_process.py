@@ -159,7 +159,6 @@ def _started(wanted: Wanted, started: Started) -> Told:
     from registry_pipelines.config import load
     from registry_pipelines.stream.hot.recorder import record_start
     from registry_pipelines.stream.hot.recording import PAGE_BYTES, encode
-    from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES
     from registry_pipelines.stream.lazy.opened import open_image
     from registry_pipelines.stream.lazy.program_root import run_folder
     from registry_pipelines.stream.lazy.running import program_of
@@ -181,7 +180,7 @@ def _started(wanted: Wanted, started: Started) -> Told:
             wanted.record,
             started,
             folder=folder,
-            read_ahead_bytes=READ_AHEAD_BYTES if wanted.cold else PAGE_BYTES,
+            read_ahead_bytes=image.read_ahead_bytes if wanted.cold else PAGE_BYTES,
             say=notes.append,
         )
         note = image.count(image.note(wanted.digest, folder))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import Options, SizeType, common
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, harmless
@@ -19,6 +19,7 @@ from registry_pipelines.errors import InputError
 
 if TYPE_CHECKING:
     from registry_pipelines.progress import Progress
+    from registry_pipelines.settings import Size
     from registry_pipelines.stream.bench.preparing import Prepared
     from registry_pipelines.stream.bench.ways import Setting, Way
 
@@ -61,6 +62,12 @@ def bench_group() -> None:
     "of an archive NAME.json.",
 )
 @click.option("--warm", type=click.FloatRange(0, min_open=True), help="Seconds that a --replay takes from memory.")
+@click.option(
+    "--window",
+    type=SizeType(),
+    metavar="SIZE",
+    help="Of the hot pack: what the kernel reads beyond what is asked for; what `stream pack` takes unless told.",
+)
 @click.option("--fill/--no-fill", default=False, show_default=True, help="Lazy ways fetch the rest meanwhile, too.")
 @click.option("--work", type=click.Path(path_type=Path), metavar="DIR", help="Keeps what is prepared for the next run.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="For a page, pictures and JSON.")
@@ -78,6 +85,7 @@ def start(
     baseline: str,
     trace: str,
     warm: float | None,
+    window: Size | None,
     fill: bool,
     work: Path | None,
     out: Path | None,
@@ -94,7 +102,7 @@ def start(
     from registry_pipelines.stream.bench.rounds import start_crowd, take_turns
 
     chosen = _chosen(ways, crowd=nodes > 1, baseline=bool(baseline))
-    with _prepared(options, target, command, chosen, until, baseline, trace, warm, work) as (
+    with _prepared(options, target, command, chosen, until, baseline, trace, warm, window, work) as (
         image,
         unoptimised,
         workload,
@@ -138,6 +146,7 @@ def _prepared(
     baseline: str,
     trace: str,
     warm: float | None,
+    window: Size | None,
     work: Path | None,
 ) -> Iterator[tuple[Prepared, Prepared | None, Any]]:
     """The image in its forms, the unoptimised one, and what is started."""
@@ -166,6 +175,7 @@ def _prepared(
             command=command,
             until=until,
             trace=told,
+            window=_window(window),
             cached=CACHED if CACHED_WAY in keys else 0.0,
             unpack=LOCAL in keys,
             progress=progress,
@@ -183,6 +193,19 @@ def _prepared(
                 progress=progress,
             )
         yield image, unoptimised, _workload(image, command, until, trace, warm)
+
+
+def _window(size: Size | None) -> int:
+    """Raises InputError: whole pages are read."""
+    from registry_pipelines.stream.hot.pack import MAX_FRAME_BYTES
+    from registry_pipelines.stream.hot.touched import WINDOW_BYTES
+    from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES
+
+    if size is None:
+        return WINDOW_BYTES
+    if size % PAGE_BYTES or not PAGE_BYTES <= size <= MAX_FRAME_BYTES:
+        raise InputError(f"--window {size} is no multiple of 4KiB from 4KiB to 2MiB")
+    return size
 
 
 def _workload(image: Prepared, command: Sequence[str], until: str, trace: str, warm: float | None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Duration, Size
 from registry_pipelines.stream.hot.inbox import Message, of_images, read_message, waiting
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, Recording
+from registry_pipelines.stream.hot.touched import WINDOW_BYTES
 from registry_pipelines.stream.hot.watched import WatchedImage
 from registry_pipelines.stream.lazy.carriers import Kind
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES
@@ -43,7 +43,7 @@ from tests.node.test_images import REFERENCE, SERVING, chain, found, ours
 from tests.patience import patient
 from tests.stream.hot.packing import cut, recording
 from tests.stream.hot.pythons import python_image
-from tests.stream.lazy.mounts import need_fanotify, need_fuse
+from tests.stream.lazy.mounts import need_fanotify, need_fuse, read_ahead
 from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
@@ -114,11 +114,6 @@ def messages(counted: Counted) -> list[Message]:
 
 def pages(found: Recording) -> set[tuple[str, int]]:
     return {(found.files[n].path, first + more) for n, first, count in found.touches for more in range(count)}
-
-
-def read_ahead(folder: Path) -> int:
-    device = folder.stat().st_dev
-    return int(Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb").read_text()) << 10
 
 
 def test_what_an_image_s_first_start_reads_is_sent_and_nothing_else(
@@ -243,7 +238,7 @@ def test_a_start_whose_pack_knows_enough_is_not_recorded(
     for gpu in (False, True):
         with recording_node(counted, tmp_path / f"node-{gpu}", key, gpu=gpu) as (images, _, counts, over):
             folder = found(images, release, top).mount(top)
-            assert read_ahead(folder) == (PAGE_BYTES if gpu else READ_AHEAD_BYTES)
+            assert read_ahead(folder) == (PAGE_BYTES if gpu else WINDOW_BYTES)
             assert (folder / "data/0").read_bytes()[:1] and (folder / "etc/motd").read_text() == "hello\n"
             if gpu:
                 over.set()
@@ -252,7 +247,7 @@ def test_a_start_whose_pack_knows_enough_is_not_recorded(
     assert pages(message.recording) == {("etc/motd", 0), *(("data/0", page) for page in range(256))}
     cut(counted.place, tmp_path / "indexer", key, msgspec.structs.replace(message.recording, gpu=True))
     with recording_node(counted, tmp_path / "node-again", key, gpu=True) as (images, *_):
-        assert read_ahead(found(images, release, top).mount(top)) == READ_AHEAD_BYTES
+        assert read_ahead(found(images, release, top).mount(top)) == WINDOW_BYTES
 
 
 @pytest.mark.parametrize("trouble", ["denied", "unmounted", "down"])

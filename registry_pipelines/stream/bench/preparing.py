@@ -30,6 +30,7 @@ from registry_pipelines.stream.bench.serving import CountingRegistry
 from registry_pipelines.stream.bench.traces import PlacedTrace, Trace, find_site, place_trace
 from registry_pipelines.stream.hot.contents import image_files
 from registry_pipelines.stream.hot.recording import Recording, decode
+from registry_pipelines.stream.hot.touched import WINDOW_BYTES
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.program_root import gpu_devices
@@ -71,8 +72,10 @@ class Prepared:
     """Of its bytes, those that ``part`` has; 0: there is no such image."""
     plain: str = PLAIN
     """Repository of the image as it is."""
+    started: str = PACK
+    """What is started, as a name: other programs have other recordings."""
     pack: str = PACK
-    """Repository of the image with the hot pack of what is started: other programs have other packs."""
+    """Repository of the image with the hot pack of that, for mounts that read ahead so far."""
     placed: PlacedTrace | None = None
     """The recorded start that is replayed, found in this image."""
 
@@ -122,6 +125,7 @@ def prepare(
     command: Sequence[str] = (),
     until: str = "",
     trace: Trace | None = None,
+    window: int = WINDOW_BYTES,
     cached: float = 0.0,
     unpack: bool = False,
     plain: str = PLAIN,
@@ -130,7 +134,8 @@ def prepare(
     """Bring an image of this machine's platform into the registry below ``work`` and make the forms of it. What is
     there from a run before is not made again.
 
-    command, until: what is recorded for the hot pack; trace: a start elsewhere in place of it. cached: the share of its
+    command, until: what is recorded for the hot pack; trace: a start elsewhere in place of it. window: of
+    that pack, see ``make_pack``. cached: the share of its
     bytes that a node of ``docker-cached`` has already. unpack: also into a folder. plain: repository of the image as it
     is. Raises LocalError, and what reading the image raises; a form that cannot be made is told in ``why_not``.
     """
@@ -140,12 +145,13 @@ def prepare(
     size = sum(layer.size for layer, _ in image.layers)
     found = Prepared(work, f"{reference.partition('@')[0]}@{image.descriptor.digest}", image, size, plain=plain)
     started = ["trace", trace.workload, len(trace.order)] if trace else [*command, until]
-    found.pack = f"{PACK}-{Digest.of(json.dumps(started).encode()).hex[:12]}"
+    found.started = f"{PACK}-{Digest.of(json.dumps(started).encode()).hex[:12]}"
+    found.pack = f"{found.started}-{window >> 10}k"
     signer = _signer(work)
     engine = Engine(state=work / "transfer")
     with CountingRegistry(found.root) as server:
         registry = DistributionRegistry(server.address, plain_http=True)
-        maker = _Maker(found, signer, engine, server.address, command, until, progress)
+        maker = _Maker(found, signer, engine, server.address, command, until, window, progress)
         # What a trace touches is looked for by the records that indexing leaves.
         for form in dict.fromkeys((PLAIN, *([SPANS] if trace else []), *forms)):
             with _told(found, form):
@@ -203,6 +209,7 @@ class _Maker:
     address: str
     command: Sequence[str]
     until: str
+    window: int
     progress: Progress
 
     @property
@@ -244,12 +251,12 @@ class _Maker:
         from registry_pipelines.stream.hot.cutting import make_pack
 
         recording = self.found.placed.recording if self.found.placed else self._record(place)
-        if make_pack(place, subject.digest, recording, **self._common).pack is None:
+        if make_pack(place, subject.digest, recording, window=self.window, **self._common).pack is None:
             raise Failed("nothing that the start reads is in the image")
 
     def _record(self, place: Place) -> Recording:
         """What the program reads: it is run once, as `stream record` does it."""
-        path = self.found.work / f"recording-{self.found.pack}-{self.found.image.descriptor.digest.hex[:12]}"
+        path = self.found.work / f"recording-{self.found.started}-{self.found.image.descriptor.digest.hex[:12]}"
         if not path.exists():
             config = self.found.config(self.found.work / "recording", self.address)
             until = f"line {self.until}" if self.until else "exit"

@@ -35,11 +35,10 @@ from registry_pipelines.stream.hot.packs import (
     read_head,
 )
 from registry_pipelines.stream.hot.recording import Recording, inherit
-from registry_pipelines.stream.hot.touched import Asked, Extent, asked_for
+from registry_pipelines.stream.hot.touched import WINDOW_BYTES, Asked, Extent, asked_for
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.filling import Filler
-from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.tables import ImageTables, image_tables
 from registry_pipelines.stream.pushing import push_piece, scratch_folder
@@ -103,7 +102,7 @@ def make_pack(
     store: LayerStore,
     signer: Signer,
     earlier: Sequence[Digest] = (),
-    window: int = READ_AHEAD_BYTES,
+    window: int = WINDOW_BYTES,
     max_bytes: int = MAX_BYTES,
     least_found: float = 0.0,
     engine: Engine | None = None,

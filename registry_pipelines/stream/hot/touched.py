@@ -20,6 +20,10 @@ from typing import NamedTuple
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, Recording
 from registry_pipelines.stream.lazy.tree import Inode, Tree
 
+WINDOW_BYTES = 8 << 10
+"""Unless told, of the mounts that use a pack. What comes ahead is given to the kernel before it asks, so it reads ahead
+seldom, and a larger window costs a start more bytes than it saves questions (``docs/streaming.md``)."""
+
 
 class Extent(NamedTuple):
     """Bytes of a layer, from and to, and when they are needed: lower is earlier."""

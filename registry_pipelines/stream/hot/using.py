@@ -32,7 +32,7 @@ from registry_pipelines.stream.hot.pack import Frame, Head, open_frame
 from registry_pipelines.stream.hot.packs import FoundPack, find_packs, read_head
 from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.jobs import Fetched, Runs
-from registry_pipelines.stream.lazy.pages_ahead import Brought, Came
+from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, Brought, Came
 from registry_pipelines.stream.lazy.tree import Tree
 from registry_pipelines.stream.ranges import blob_ranges
 
@@ -177,6 +177,8 @@ class PackStream:
         """Of the pack."""
         self.gpu = pack.found.note.gpu
         """Whether a GPU was there when it was recorded."""
+        self.read_ahead_bytes = pack.head.window // PAGE_BYTES * PAGE_BYTES or PAGE_BYTES
+        """Of the mounts that it was cut for."""
         self._place, self._head, self._layers, self._store = place, pack.head, layers, store
         self._count, self._log = count, log
         self._lock = threading.Condition()

@@ -57,6 +57,11 @@ class WatchedImage(RecordedTree):
         self.opened.fill_rest()
 
     @property
+    def read_ahead_bytes(self) -> int:
+        """See ``carriers.Lazy``."""
+        return self.opened.read_ahead_bytes
+
+    @property
     def comes_ahead(self) -> bool:
         """Never: what the kernel has it does not ask for."""
         return False

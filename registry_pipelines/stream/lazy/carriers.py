@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from registry_pipelines.errors import InputError, RegistryPipelinesError
 from registry_pipelines.stream.lazy import mounting
-from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES, FuseServer
+from registry_pipelines.stream.lazy.fuse import WHOLE_READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import ENDED, Memory
 from registry_pipelines.stream.lazy.fuse_tree import Served
 from registry_pipelines.stream.lazy.mounting import (
@@ -69,6 +69,12 @@ class Lazy(Served, Copies, Placed, Protocol):
     def watched(self) -> Callable[[int, int, int], object] | None:
         """Who wants to know which layer, position and size the kernel asks for, for now: then it asks for single pages.
         A FUSE mount asks by ``view``, and tells this nothing. None: nobody."""
+        ...
+
+    @property
+    def read_ahead_bytes(self) -> int:
+        """What the kernel is to read beyond what is asked for while not all is here: as much as a hot pack has around
+        the pages of the start, for what it lacks comes from the layers."""
         ...
 
     @property
@@ -301,7 +307,7 @@ def read_ahead_bytes(image: Lazy, whole: bool) -> int:
     """Bytes that the kernel reads beyond what is asked for."""
     if image.watched is not None:
         return PAGE_BYTES
-    return WHOLE_READ_AHEAD_BYTES if whole else READ_AHEAD_BYTES
+    return WHOLE_READ_AHEAD_BYTES if whole else image.read_ahead_bytes
 
 
 def let_go(taken: TakenOver | None, folder: Path) -> None:

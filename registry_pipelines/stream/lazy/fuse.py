@@ -30,8 +30,8 @@ from registry_pipelines.stream.lazy.passthrough import RELEASE_IN, Copies, Passt
 from registry_pipelines.stream.lazy.sequences import Sequences
 
 READ_AHEAD_BYTES = 32 << 10
-"""What the kernel reads beyond what was asked for. More means more pieces of a layer for a start, less means more
-questions; measured for starts from a pack of touched pages, 32 KiB was the fastest."""
+"""What the kernel reads beyond what was asked for, where no hot pack says otherwise (``touched.WINDOW_BYTES``). More
+means more pieces of a layer for a start, less means more questions."""
 
 WHOLE_READ_AHEAD_BYTES = 128 << 10
 """The same where all of the image is here: the kernel's own for a disk."""

@@ -23,6 +23,7 @@ from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.kept_registry import Beside, kept_registry
 from registry_pipelines.stream.lazy.notes import MountNote
@@ -107,6 +108,11 @@ class OpenImage:
 
     watched = None
     """See ``carriers.Lazy``."""
+
+    @property
+    def read_ahead_bytes(self) -> int:
+        """See ``carriers.Lazy``."""
+        return self._pack.read_ahead_bytes if self._pack else READ_AHEAD_BYTES
 
     @property
     def comes_ahead(self) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 
 from registry_pipelines.allocator import return_memory
 from registry_pipelines.stream.lazy.carriers import Kind, Lazy, Where, open_carrier
-from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES
+from registry_pipelines.stream.lazy.fuse import WHOLE_READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.mounting import set_read_ahead
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile, forget, read_notes
 
@@ -123,7 +123,7 @@ class Mounted:
 
     def read_ahead(self) -> None:
         """Have the kernel read ahead as usual, once nobody watches the image any more (``carriers.Lazy.watched``)."""
-        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES if self._whole else READ_AHEAD_BYTES)
+        set_read_ahead(self._folder, WHOLE_READ_AHEAD_BYTES if self._whole else self._image.read_ahead_bytes)
 
     @property
     def gone(self) -> bool:

@@ -25,9 +25,10 @@ from registry_pipelines.stream.check import check_release
 from registry_pipelines.stream.hot.metadata import read_metadata
 from registry_pipelines.stream.hot.pack import PACK_TYPE, Head, decode_head, encode_head
 from registry_pipelines.stream.hot.packs import find_packs, publish_pack, read_head
+from registry_pipelines.stream.hot.touched import WINDOW_BYTES
 from registry_pipelines.stream.hot.using import PackStream, open_pack
 from registry_pipelines.stream.lazy.blocks import BlockStore
-from registry_pipelines.stream.lazy.carriers import Where, open_carrier
+from registry_pipelines.stream.lazy.carriers import Kind, Where, open_carrier
 from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile
@@ -39,7 +40,7 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt, CutAnswer, Fault, HoldContent, NoRange, Status
 from tests.evidence.parts import Counted, Key
 from tests.stream.hot.packing import MIB, content, cut, image, recording
-from tests.stream.lazy.mounts import need_fanotify
+from tests.stream.lazy.mounts import need_fanotify, need_fuse, read_ahead
 from tests.stream.lazy.parts import until
 from tests.stream.releases import ESTARGZ, INDEXED, Streamer, push_index
 
@@ -408,6 +409,34 @@ def test_a_kernel_mounts_the_metadata_that_came_with_the_pack(hot: Hot, tmp_path
             thread.join()
             carrier.close()
     assert hot.faults.requests("GET", hot.blobs(-1))
+
+
+@pytest.mark.parametrize("carrier", ["fuse", "fanotify"])
+def test_a_mount_reads_ahead_as_far_as_its_pack_was_cut_for(hot: Hot, tmp_path: Path, carrier: Kind) -> None:
+    if carrier == "fuse":
+        need_fuse()
+    else:
+        need_fanotify(tmp_path)
+    assert hot.head.window == WINDOW_BYTES
+    hot.attach(lambda head: head._replace(window=(16 << 10) + 1))
+    top = tmp_path / "top"
+    top.mkdir()
+    with hot.opened(tmp_path / "node") as opened:
+        mount = open_carrier(carrier, opened, Where(top, "v1", tmp_path / "lazy"), log=lambda line: None)
+        thread = threading.Thread(target=mount.run)
+        thread.start()
+        try:
+            assert (top / "motd").is_symlink()
+            if carrier == "fuse":
+                assert read_ahead(top) == 16 << 10
+            else:  # the kernel numbers those by itself; no other mount of tests has a window of that size
+                assert "16" in [
+                    path.read_text().strip() for path in Path("/sys/class/bdi").glob("erofs-*/read_ahead_kb")
+                ]
+        finally:
+            mount.end()
+            thread.join()
+            mount.close()
 
 
 @pytest.mark.parametrize("change", ["damaged", "of another form", "of other layers"])

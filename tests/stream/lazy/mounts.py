@@ -18,6 +18,11 @@ from registry_pipelines.stream.lazy.watch_proof import self_test
 from tests.needs import missing
 
 
+def read_ahead(folder: Path) -> int:
+    device = folder.stat().st_dev
+    return int(Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb").read_text()) << 10
+
+
 def need_fuse() -> None:
     """Root, and a kernel that mounts."""
     if os.geteuid() != 0 or not DEVICE.exists():
