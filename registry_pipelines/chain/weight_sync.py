@@ -57,7 +57,10 @@ def store_at(config: Config | None, address: str, *, make: bool = False) -> Obje
 def _bucket(config: Config | None, address: str) -> StoreRegistry | None:
     if config is None or "://" not in address:
         return None
-    wanted = urlsplit(address)
+    try:
+        wanted = urlsplit(address)
+    except ValueError:  # who opens it says so
+        return None
     for each in config.registries.values():
         if isinstance(each, StoreRegistry):
             there = urlsplit(each.address)

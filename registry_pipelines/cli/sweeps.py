@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
@@ -44,9 +44,8 @@ def run(options: Options, kind: str, bucket: str | None, since: str | None, most
 
     if bucket is not None and bucket not in BUCKETS:
         raise click.BadParameter("a bucket is two hexadecimal digits, 00 to ff", param_hint="--bucket")
-    ago = _duration(since)
+    began = _before(since)
     with options.chain() as chain:
-        began = datetime.now(UTC) - ago if ago else None
         result = chain.sweep(kind, bucket=bucket or "", since=began, most=most)
     _answer(options, result)
 
@@ -71,9 +70,12 @@ def _answer(options: Options, result: StageResult) -> None:
         sys.exit(result.exit_code or EvidenceError.exit_code)
 
 
-def _duration(text: str | None) -> timedelta | None:
+def _before(text: str | None) -> datetime | None:
+    """When it was so long ago."""
     try:
-        return Duration.parse(text) if text else None
+        return datetime.now(UTC) - Duration.parse(text) if text else None
+    except OverflowError as error:
+        raise click.BadParameter(f"{text!r} ago there were no dates", param_hint="--since") from error
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--since") from error
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -172,9 +172,18 @@ def _counts(blobs: Counter[str]) -> str:
     return ", ".join(f"{blobs[each]} {each}" for each in ("copied", "mounted", "present") if blobs[each]) or "nothing"
 
 
+class _Named(click.Path):
+    """A path that is told: a script's variable that is empty would name the folder that it runs in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty; write . for the folder that this runs in", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @weights.command("pull", epilog=REFERENCE, short_help="Bring weights into a folder.")
 @click.argument("reference", metavar="REF", shell_complete=IMAGES)
-@click.option("--to", "folder", type=click.Path(path_type=Path), required=True, metavar="FOLDER", help="Where to.")
+@click.option("--to", "folder", type=_Named(path_type=Path), required=True, metavar="FOLDER", help="Where to.")
 @click.option("--exact", is_flag=True, help="Refuse a folder that has files which are not in these weights.")
 @signers_options
 @common

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import threading
 import time
 import uuid
@@ -108,11 +109,28 @@ def install_file(descriptor: int, temporary: Path, target: Path) -> None:
         sync_folder(target.parent)
 
 
+def _refuse_devices(target: Path) -> None:
+    """A rename would put a file in the place of ``/dev/null``, for all programs. Raises OSError."""
+    try:
+        mode = os.lstat(target).st_mode
+        if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+            return
+        if not (stat.S_ISLNK(mode) and str(target.readlink()).startswith("/proc/")):  # as /dev/stdout
+            mode = target.stat().st_mode
+    except OSError:  # nothing is there
+        return
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise OSError(
+            errno.EINVAL, "this is a device, a pipe or a socket, and a file would take its place", str(target)
+        )
+
+
 def write_file(
     target: Path, content: bytes, *, temporary_folder: Path | None = None, mode: int = 0o666, lasting: bool = True
 ) -> None:
     """Replace a small file at once or not at all. mode: of the new file, less the umask. lasting: also over a power
     cut; else it may be empty or torn after one, for who notices that when he reads it. Raises DiskFull, OSError."""
+    _refuse_devices(target)
     temporary = (temporary_folder or target.parent) / f".{target.name[:40]}.{uuid.uuid4().hex}"
     with disk_errors(target):
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
@@ -143,6 +161,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 if path.is_dir():
                     raise IsADirectoryError(errno.EISDIR, "there is a folder of that name", str(path))
+                _refuse_devices(path)
                 write_file(aside, contents[path])
         for path, aside in asides.items():
             with local_errors(path):
@@ -166,6 +185,7 @@ def replaced(path: Path) -> Iterator[Path]:
     try:
         with disk_errors(path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _refuse_devices(path)
             yield temporary
             temporary.replace(path)
     except OSError as error:

@@ -125,6 +125,8 @@ class Server:
         except HTTPError as error:
             with error:
                 return error.code, error.read(MAX_WORDS)
+        except UnicodeError as error:  # a name that no name server can be asked for
+            raise InputError("the address of Dagster is none", where=self.url, do=_ADDRESS) from error
         except (OSError, HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None)
             cause = reason if isinstance(reason, OSError) else error

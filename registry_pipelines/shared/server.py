@@ -274,6 +274,8 @@ class Server:
 def _what_to_do(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return "Let the role of `shared.database` own the database, or grant it CREATE on its schema, and its tables"
+    if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:  # nobody was asked
+        return "Correct the address in `shared.database`, or in REGISTRY_PIPELINES_DATABASE"
     if isinstance(error, psycopg.ProgrammingError):
         return "The tables are another program's, or were changed: give the workers a database of their own"
     if isinstance(error, psycopg.errors.DiskFull):

@@ -379,7 +379,10 @@ def open_store(
             raise NotFound("there is no such folder", where=str(folder))
         with local_errors(folder):
             return ObjectStore(LocalStore(folder, mkdir=True), str(folder), folder)
-    parts = urlsplit(address)
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # as s3://[
+        parts = urlsplit("")
     scheme = parts.scheme
     if scheme not in _SCHEMES or not parts.netloc or parts.query or parts.username or parts.fragment:
         known = ", ".join(f"{each}://NAME/PREFIX" for each in _SCHEMES)

@@ -77,6 +77,9 @@ def snippet(wanted: Wanted) -> Snippet:
     would read otherwise."""
     if not _NAME.fullmatch(wanted.name):
         raise InputError(f"{wanted.name!r} is no name of an object", do="Write lower-case letters, digits and hyphens")
+    for image in (wanted.image, wanted.tool):
+        if not image or any(letter.isspace() for letter in image):
+            raise InputError(f"{image!r} is no image", do="Write REGISTRY/REPOSITORY:TAG, or with @DIGEST")
     if wanted.region and wanted.form != "csi-s3":
         raise InputError(f"--region is of an S3 bucket, and the form is {wanted.form}", do="Leave it out")
     if not _PATH.fullmatch(wanted.path) or any(part in (".", "..") for part in wanted.path.split("/")):

@@ -196,7 +196,9 @@ def _fetch(opened: OpenedWeights, staging: Path, missing: list[WeightFile], engi
     keep = {path.name for file in missing for path in (_partial(staging, file), _staged(staging, file.digest))}
     with local_errors(staging):
         for path in staging.iterdir():
-            if path.name not in keep and path.name != "lock":
+            if path.is_dir() and not path.is_symlink():  # of a push to this folder as a store
+                shutil.rmtree(path)
+            elif path.name not in keep and path.name != "lock":
                 path.unlink()
     if not missing:
         return 0

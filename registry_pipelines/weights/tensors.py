@@ -178,8 +178,10 @@ def all_tensors(opened: OpenedWeights) -> list[Tensor]:
 
 
 def write_tensor(opened: OpenedWeights, tensor: Tensor, target: Path) -> int:
-    """Write a safetensors file that has this tensor alone, whole or not at all; its bytes. Raises LocalError, DiskFull,
-    the RegistryError family."""
+    """Write a safetensors file that has this tensor alone, whole or not at all; its bytes. Raises InputError for a
+    folder, LocalError, DiskFull, the RegistryError family."""
+    if target.is_dir():
+        raise InputError("this is a folder, and a file is to be written", where=str(target), do="Name a file in it")
     size = tensor.stop - tensor.start
     entry = {tensor.name: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (0, size)}}
     header = msgspec.json.encode(entry)

@@ -28,6 +28,7 @@ from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place
 from tests.answers import answered, document
 from tests.chain.fleet import Fleet, push, start, write_advisory
+from tests.needs import needed_module
 from tests.patience import patient
 from tests.scan.images import push_image
 
@@ -358,3 +359,21 @@ def test_every_error_has_a_documented_exit_code() -> None:
             yield from below(each)
 
     assert {kind.exit_code for kind in below(RegistryPipelinesError)} <= set(EXIT_CODES)
+
+
+def test_longer_ago_than_there_were_dates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("registry-pipelines.yaml").write_text("registries: {}\n")
+    done = CliRunner().invoke(main, ["sweep", "run", "lag", "--since", "9999999w"])
+    assert done.exit_code == 2 and "there were no dates" in done.stderr
+
+
+def test_an_address_of_a_database_that_is_wrong_is_what_to_correct(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needed_module("psycopg", "postgres")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REGISTRY_PIPELINES_DATABASE", "postgresql://me:s3cret@127.0.0.1:1/x?connect_timeout=soon")
+    Path("registry-pipelines.yaml").write_text("registries: {}\n")
+    done = CliRunner().invoke(main, ["state", "show"])
+    assert done.exit_code == 9 and "Correct the address" in done.stderr and "s3cret" not in done.output
