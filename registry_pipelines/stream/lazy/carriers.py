@@ -242,7 +242,12 @@ class FuseCarrier:
             self._keep.keeper.serve(self._name)
             self._memory.recover(self._device)
         self._server = FuseServer(
-            self._device, image, copies=image, read_ahead_bytes=read_ahead_bytes(image, whole), memory=self._memory
+            self._device,
+            image,
+            copies=image,
+            read_ahead_bytes=read_ahead_bytes(image, whole),
+            memory=self._memory,
+            alone=where.below is not None,
         )
         if image.comes_ahead:
             image.tell_ahead(self._server.pages_ahead(image).came)

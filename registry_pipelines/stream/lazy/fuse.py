@@ -83,14 +83,15 @@ class FuseServer:
         copies: Copies | None = None,
         read_ahead_bytes: int = READ_AHEAD_BYTES,
         memory: Memory | None = None,
+        alone: bool = False,
     ) -> None:
         """memory: where this one leaves what the next server of the mount must know; or where another one left it,
         which is gone and whose requests are asked again (``Memory.recover``). The tree is the same then, number by
-        number."""
+        number. alone: nobody sees the mount but a program that is started on it."""
         self._device = device
         self._own_memory = Memory() if memory is None else None
         self._memory = memory or self._own_memory or Memory()
-        self._read_ahead_bytes = read_ahead_bytes
+        self._read_ahead_bytes, self._alone = read_ahead_bytes, alone
         self._sequence = Sequences()
         self._copies = copies
         self._passthrough: Passthrough | None = None
@@ -319,9 +320,10 @@ class FuseServer:
 
     def _getxattr(self, node: int, body: memoryview) -> Sequence[bytes]:
         if not self._served.any_xattrs:
-            # Not ENOSYS, with which the kernel would ask no more: programs would read EOPNOTSUPP then, by which a
-            # container's changes cannot be found (containerd's differ, Docker's commit and build).
-            raise Refused(errno.ENODATA)
+            # With ENOSYS the kernel asks no more: a start through an overlay waits for 8,000 answers, 2,500 of them
+            # about attributes of the overlay's own. But programs read EOPNOTSUPP then, by which a container's changes
+            # cannot be found (containerd's differ, Docker's commit and build).
+            raise Refused(errno.ENOSYS if self._alone else errno.ENODATA)
         size, _ = wire.XATTR_IN.unpack_from(body)
         value = self._served.node(node).xattrs.get(bytes(body[wire.XATTR_IN.size : -1]))
         if value is None:

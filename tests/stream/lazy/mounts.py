@@ -134,13 +134,14 @@ def mounted(
     *,
     read_ahead_bytes: int = READ_AHEAD_BYTES,
     copies: bool = False,
+    alone: bool = False,
     ahead: Placed | None = None,
 ) -> Iterator[FuseServer]:
     """A tree on a folder, which is made; served by threads of this process. ahead: where its files are, of which pages
     come ahead."""
     folder.mkdir(exist_ok=True)
     device = mount_fuse(folder, "a test")
-    server = FuseServer(device, tree, copies=tree if copies else None, read_ahead_bytes=read_ahead_bytes)
+    server = FuseServer(device, tree, copies=tree if copies else None, read_ahead_bytes=read_ahead_bytes, alone=alone)
     if ahead is not None:
         server.pages_ahead(ahead)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -19,7 +19,15 @@ import pytest
 
 from registry_pipelines.errors import InputError, ToolMissing, Unavailable
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, WHOLE_READ_AHEAD_BYTES
-from registry_pipelines.stream.lazy.mounting import KIND, check_folder, mount_fuse, mounts, set_read_ahead
+from registry_pipelines.stream.lazy.mounting import (
+    KIND,
+    check_folder,
+    mount,
+    mount_fuse,
+    mounts,
+    set_read_ahead,
+    unmount,
+)
 from tests.needs import missing
 from tests.patience import patient
 from tests.stream.lazy.mounts import MemoryTree, Thing, mounted, need_fuse, one_file
@@ -85,6 +93,32 @@ def test_what_the_kernel_shows_is_the_tree(tmp_path: Path) -> None:
         told = os.statvfs(top)
         assert (told.f_blocks * told.f_frsize, told.f_files) == (1 << 20, 8)
     assert list(top.iterdir()) == []
+
+
+@pytest.mark.parametrize(("alone", "told"), [(False, errno.ENODATA), (True, errno.EOPNOTSUPP)])
+def test_an_overlay_is_told_once_that_there_are_no_attributes_where_only_its_program_sees_the_mount(
+    tmp_path: Path, alone: bool, told: int
+) -> None:
+    tree = one_file(b"content")
+    tree.any_xattrs = False
+    lower, upper, work, root = (tmp_path / name for name in ("lower", "upper", "work", "root"))
+    for each in (upper, work, root):
+        each.mkdir()
+    with mounted(tree, lower, alone=alone):
+        with pytest.raises(OSError) as raised:
+            os.getxattr(lower / "file", "user.note")
+        assert raised.value.errno == told
+        try:
+            mount("overlay", root, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work}")
+        except OSError as error:
+            missing(f"the tests' folder cannot be the upper one of an overlay: {error}")
+        try:
+            assert (root / "file").read_bytes() == b"content"
+            with (root / "file").open("ab") as file:
+                file.write(b", and more")
+            assert (root / "file").read_bytes() == b"content, and more" and (upper / "file").is_file()
+        finally:
+            unmount(root)
 
 
 @pytest.mark.parametrize("change", ["touch", "mkdir", "mv", "rm", "chmod", "append", "xattr"])
