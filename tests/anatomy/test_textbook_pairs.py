@@ -22,7 +22,7 @@ from tests.build.dockerfile.kit import Kit
 from tests.build.dockerfile.kit import kit as started
 from tests.build.in_root import run_in_root
 
-pytestmark = [pytest.mark.long, pytest.mark.peer("docker-buildx", "debootstrap")]
+pytestmark = [pytest.mark.long, pytest.mark.peer("docker-buildx", "debootstrap"), pytest.mark.timeout(1800)]
 
 PIP = (
     "RUN --mount=type=bind,source=wheels,target=/w "

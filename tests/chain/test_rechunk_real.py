@@ -23,7 +23,7 @@ from tests.chain.fleet import Fleet
 from tests.doubles.containerd import containerd
 from tests.doubles.docker_daemon import Docker, own_docker
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 DOCKERFILE = """
 FROM base:1

@@ -26,7 +26,7 @@ from tests.build.layers import unpack
 from tests.build.links.compiled import Compiler
 from tests.patience import patient
 
-pytestmark = pytest.mark.long
+pytestmark = [pytest.mark.long, pytest.mark.timeout(1800)]
 
 POPULAR = {
     "numpy": "numpy.linalg", "scipy": "scipy.sparse.linalg", "pandas": "pandas", "pyarrow": "pyarrow.parquet",
