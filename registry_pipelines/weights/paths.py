@@ -19,6 +19,10 @@ _KEPT = frozenset({LIST_FILE, SIGNATURE_FILE, STAGING_FOLDER, ".git"})
 what a pull keeps meanwhile, or have git run something."""
 
 
+_TURNING = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Unicode's embeddings, overrides and isolates (UAX #9): `a<U+202E>gpj.exe` is shown as `aexe.jpg`."""
+
+
 def fault_of(path: str) -> str:
     """Why a path cannot be a file of a set; empty where it can. It is relative, its parts are names (not empty, ``.``
     or ``..``), it has no backslash and no control character, and XML, in which stores list, can hold it."""
@@ -29,8 +33,10 @@ def fault_of(path: str) -> str:
     parts = path.split("/")
     if not path or path.startswith("/") or any(part in ("", ".", "..") for part in parts):
         return "does not lie below the folder"
-    if "\\" in path or any(ord(letter) < 32 or ord(letter) == 127 for letter in path):
+    if "\\" in path or any(ord(letter) < 32 or 127 <= ord(letter) < 160 for letter in path):
         return "has a backslash or a control character"
+    if not _TURNING.isdisjoint(path):
+        return "has a character that turns the letters behind it around, so that it reads as another name"
     if "\ufffe" in path or "\uffff" in path:
         return "has U+FFFE or U+FFFF, which no list of a store can hold"
     if len(raw) > MAX_PATH_BYTES or any(len(part.encode()) > MAX_NAME_BYTES for part in parts):

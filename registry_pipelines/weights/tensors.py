@@ -41,8 +41,9 @@ MAX_DIMENSIONS = 64
 """Of one tensor; numpy takes no more. The product of a million numbers would hold us for hours."""
 METADATA = "__metadata__"
 
+_FNUZ = ("F8_E4M3FNUZ", "F8_E5M2FNUZ")
 BITS = {
-    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
+    **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0", *_FNUZ), 8),
     **dict.fromkeys(("U16", "I16", "F16", "BF16"), 16),
     **dict.fromkeys(("U32", "I32", "F32"), 32),
     **dict.fromkeys(("U64", "I64", "F64", "C64"), 64),
@@ -135,6 +136,7 @@ def read_header(opened: OpenedWeights, file: WeightFile, *, first_bytes: int = F
     if len(raw) < 8 + length:
         raw += _read(opened, file, len(raw), 8 + length)
     members = decode_json(raw[8 : 8 + length], dict[str, msgspec.Raw], where=where, what="header of tensors")
+    decode_json(bytes(members.get(METADATA, b"{}")), dict[str, str], where=where, what=f"{METADATA} of tensors")
     first = 8 + length
     tensors = {
         name: _tensor(name, bytes(entry), file, first, where) for name, entry in members.items() if name != METADATA

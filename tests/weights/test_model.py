@@ -78,7 +78,10 @@ def test_a_subject_changes_the_manifest_and_nothing_below(weights: WeightSet) ->
     assert attached.layers == plain.layers
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../up", "a/../../b", "a//b", "./a", "a\\b", "a\nb", "", "x" * 256])
+@pytest.mark.parametrize(
+    "path",
+    ["/etc/passwd", "../up", "a/../../b", "a//b", "./a", "a\\b", "a\nb", "", "x" * 256, "a\x9b2J", "a\u202egpj.exe"],
+)
 def test_names_that_lead_out_are_not_taken(weights: WeightSet, path: str) -> None:
     odd = WeightSet((replace(weights.files[0], path=path), *weights.files[1:]), weights.config)
     with pytest.raises(ManifestInvalid):

@@ -106,6 +106,7 @@ LIES = {
     "a header longer than the file": struct.pack("<Q", 2**40) + b"{}" + bytes(8),
     "too short": b"\x02",
     "no JSON": struct.pack("<Q", 4) + b"{no}" + bytes(8),
+    "notes that are no text": struct.pack("<Q", 19) + b'{"__metadata__": 5}',
 }
 
 
