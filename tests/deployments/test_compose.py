@@ -51,6 +51,10 @@ def test_embedded_registries_are_served_where_there_are_any(peer: Callable[[str]
     mine.mkdir()
     nothing = subprocess.run([folder / "make-env", IMAGE, mine], capture_output=True, text=True)
     assert nothing.returncode and "mine has no registry-pipelines.yaml" in nothing.stderr
+    (odd := folder.parent / "a $c").mkdir()
+    (odd / "registry-pipelines.yaml").write_text("registries: {}\n")
+    other = subprocess.run([folder / "make-env", IMAGE, odd], capture_output=True, text=True)
+    assert other.returncode and "would read another name" in other.stderr
     (mine / "registry-pipelines.yaml").write_text("registries: {far: {kind: distribution, host: registry.example}}\n")
     assert "registries" not in services("mine")
 
