@@ -120,7 +120,7 @@ class NodeImages:
         self._unwanted: set[str] = set()
         """Those of them that were removed meanwhile."""
         self._resume_all()
-        threading.Thread(target=_load, name="node_load", daemon=True).start()
+        threading.Thread(target=_load, args=(verifier is not None,), name="node_load", daemon=True).start()
 
     def __enter__(self) -> NodeImages:
         return self
@@ -458,11 +458,14 @@ def _reason(image: ServedImage) -> Reason:
     return "not-trusted" if isinstance(image.left_out, NotBelieved) else "not-indexed"
 
 
-def _load() -> None:
+def _load(verifies: bool) -> None:
     """What looks for indexes and hot packs: else the first pull would wait for it (0.1 s)."""
     import registry_pipelines.oci.layer.store
     import registry_pipelines.stream.hot.using
     import registry_pipelines.stream.lazy.tables  # noqa: F401
+
+    if verifies:  # which cryptography loads with the first signature
+        import cryptography.hazmat.backends.openssl.backend  # noqa: F401
 
     "".encode("idna")  # a first connection to a host loads that, too
 

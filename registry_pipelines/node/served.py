@@ -34,8 +34,12 @@ Open = Callable[[int | None, Promised | None], AbstractContextManager[OpenImage]
 can be read by pieces, of which somebody may be told before (``opened.Promised``)."""
 
 QUIET_S, PULL_S = 0.1, 2.0
-"""What a promised image is mounted by is fetched and merged once its pull asked for nothing for so long, and so long
-after the promise at most: meanwhile the pull asks for layer after layer, and Python does one thing at a time."""
+"""Tables of layers are fetched and merged, and frames of a hot pack fetched, once the pull of a promised image asked
+for nothing for so long, and so long after the promise at most: meanwhile it asks for layer after layer, Python does one
+thing at a time, and a busy machine answers late."""
+
+AHEAD_S = 60.0
+"""How long a pull may take to come to the topmost layer, behind which its image is mounted before a container asks."""
 
 OPEN_S = 100.0
 """How long a container waits for the tree of an image that was promised; kubelet asks for two minutes."""
@@ -129,7 +133,8 @@ class _Tree:
         self._folder: Path | None = None
         self.file = ""
         """Folder of the file that the kernel mounted, as ``BackingStore`` names it; empty for none."""
-        self._filling = False
+        self._filling = self._recorded = False
+        """Recorded: the rest is fetched once its first start is over."""
 
     @property
     def lost(self) -> bool:
@@ -146,8 +151,8 @@ class _Tree:
         recorder: StartRecorder | None = None,
         found: Found | None = None,
     ) -> Path:
-        """Where it is mounted, from now on. recorder: of its first start, before anything fills it. found: it is
-        mounted already. Raises LocalError, InputError, ToolMissing."""
+        """Where it is mounted, from now on. fill: fetch the rest, too. recorder: of its first start, before anything
+        fills it. found: it is mounted already. Raises LocalError, InputError, ToolMissing."""
         if self._mounted is None:
             carrier: Kind = around.carrier
             if found is None:
@@ -184,9 +189,10 @@ class _Tree:
             if found is not None and not found.ended:  # whoever had it may have recorded its start
                 mounted.read_ahead()
             if recorder and watched:
+                self._recorded = True
                 recorder.begin(watched, mounted, reference, self.fill if fill else lambda: None)
-            elif fill:
-                self.fill()
+        if fill and not self._recorded:
+            self.fill()
         return folder
 
     def fill(self) -> None:
@@ -271,16 +277,14 @@ class ServedImage:
         """
         told = False
 
-        def promise(image: NodeImage, count: int, left_out: str) -> None:
+        def promise(image: NodeImage, count: int, left_out: str) -> Callable[[], object]:
             nonlocal told
             self._tell(image, count, left_out)
             if promised is not None:
                 told = True
                 self.asked()
                 promised()
-                self._let_pull_go_on()
-                if self._over:
-                    raise Unavailable("the image is not served any more", where=self.name)
+            return self._let_pull_go_on
 
         try:
             first = _Tree(self._open(None, promise if promised is not None else None))
@@ -301,6 +305,16 @@ class ServedImage:
             raise
         finally:
             self._is_open.set()
+        if told:
+            self._mount_ahead()
+
+    def _mount_ahead(self) -> None:
+        """Mount it once its pull has asked for the topmost layer: a container comes next, mostly. Where starts are
+        recorded it is mounted when one begins."""
+        if self._recorder is not None or self._served < len(self._chain) or not self._hurry.wait(AHEAD_S):
+            return
+        with suppress(RegistryPipelinesError):  # the container tries again, and says so
+            self._mount(self._chain[-1], fill=False)
 
     def asked(self, chain_id: str = "") -> None:
         """A pull asked for one of its layers; behind the topmost one it asks for no more."""
@@ -312,6 +326,8 @@ class ServedImage:
         end = time.monotonic() + PULL_S
         while (left_s := min(self._asked_at + QUIET_S, end) - time.monotonic()) > 0 and not self._hurry.wait(left_s):
             pass
+        if self._over:
+            raise Unavailable("the image is not served any more", where=self.name)
 
     def _tell(self, image: NodeImage, count: int, left_out: str) -> None:
         self._chain, self.left_out = image.config.chain_ids, left_out
@@ -336,6 +352,9 @@ class ServedImage:
 
     def mount(self, chain_id: str) -> Path:
         """See LazyImage."""
+        return self._mount(chain_id, fill=self._fill)
+
+    def _mount(self, chain_id: str, *, fill: bool) -> Path:
         if chain_id not in self.layers:
             raise NotFound(f"the image serves no layer {chain_id}", where=self.name)
         count = self.layers.index(Digest(chain_id)) + 1
@@ -357,7 +376,7 @@ class ServedImage:
             where = self._folder / f"{self.digest.hex}-{count}"
             try:
                 recorder = self._recorder if count == len(self._chain) else None
-                found = tree.mount(self.reference, where, self._around, fill=self._fill, recorder=recorder)
+                found = tree.mount(self.reference, where, self._around, fill=fill, recorder=recorder)
                 self.files |= {tree.file} - {""}
                 return found
             except RegistryPipelinesError:

@@ -104,7 +104,7 @@ def test_layers_of_an_image_have_one_tree_each_that_is_mounted_once(
     with node(counted.place, tmp_path / "node", key) as images:
         served = found(images, release, base)
         assert served.layers == (base, top) and str(release.digest) in served.name
-        assert found(images, release, top) is served and not ours(tmp_path)
+        assert not ours(tmp_path) and found(images, release, top) is served
         folder = served.mount(top)
         assert (folder / "etc/motd").read_text() == "hello\n" and not (folder / "etc/gone").exists()
         assert served.mount(top) == folder and ours(tmp_path) == [folder]
@@ -137,6 +137,32 @@ def test_what_is_open_when_an_image_is_released_can_be_read_on(
         assert again is not served and again.name == served.name
         assert (again.mount(top) / "motd").read_text() == "hello\n"
         assert images.find({}, top) is again
+
+
+def test_what_the_runtime_has_fetched_already_is_asked_of_no_registry(
+    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
+) -> None:
+    release = image(counted.place, more_mib=2)
+    streamer.index(release, INDEXED)
+    base, _ = chain(counted.place, release)
+    manifest = counted.place.registry.get_manifest(counted.place.repository, release.digest)
+    content = manifest.content()
+    assert isinstance(content, Manifest)
+    here = {
+        release.digest: manifest.raw,
+        content.config.digest: read_blob(counted.place, content.config, limit=1 << 20),
+    }
+    with FaultRegistry(counted.server.address) as faults:
+        place = Place(DistributionRegistry(faults.address, retries=NEVER), "team/app")
+        for each in (f"manifests/{release.digest}", f"blobs/{content.config.digest}"):
+            faults.play("GET|HEAD", f"/v2/team/app/{each}", Status(503))
+        with node(place, tmp_path / "other", key) as images:
+            assert images.find(labels(release), base) is None
+        with node(place, tmp_path / "node", key, beside=here.get) as images:
+            found(images, release, base)
+        with node(place, tmp_path / "node", key) as images:  # it is kept, for the time when the runtime has it no more
+            found(images, release, base)
+        place.registry.close()  # type: ignore[attr-defined]
 
 
 def test_a_new_process_serves_what_the_killed_one_did_without_the_registry(

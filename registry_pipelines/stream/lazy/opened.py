@@ -40,8 +40,9 @@ if TYPE_CHECKING:  # loaded where it is used: a start from a pack needs no table
     from registry_pipelines.stream.lazy.tables import LateTables
 
 
-Promised = Callable[[NodeImage, int, str], object]
-"""Is told how many layers of an image are served before they can be, and why not all."""
+Promised = Callable[[NodeImage, int, str], Callable[[], object]]
+"""Is told how many layers of an image are served before they can be, and why not all. What it gives waits until the
+pull has asked its questions: before that nothing begins that keeps this process, or the network, busy."""
 
 
 class OpenImage:
@@ -230,8 +231,9 @@ def open_image(
         if promised is not None and verifier is not None:
             early.begin(digest)
     image = image_for(kept, selector, seen=finding.begin)
+    wait: Callable[[], object] = _at_once
     if promised is not None and not _has_own_tables(image) and finding.is_vouched():
-        promised(image, len(image.layers), "")
+        wait = promised(image, len(image.layers), "")
         promised = most_whole_bytes = None  # where the pack cannot be used after all, layers are read as without one
     pack = finding.wait(image)
     if pack is not None and proven is not None and any(layer.table for layer in pack.head.layers) and not proven():
@@ -246,6 +248,7 @@ def open_image(
             if ahead:
                 if as_erofs and stream.frames:
                     stream.ask_metadata()
+                wait()
                 stream.start()
             try:
                 yield OpenImage(image, pack.tree, stream.layers, filler, whole, stream)
@@ -256,6 +259,7 @@ def open_image(
         from registry_pipelines.stream.lazy.tables import image_tables
 
         early.wait()
+        wait()
         tables = image_tables(
             kept,
             image.descriptor.digest,
@@ -267,7 +271,7 @@ def open_image(
             progress=progress,
             most_whole_bytes=most_whole_bytes,
             proven=proven,
-            promised=partial(promised, image) if promised is not None else None,
+            promised=(lambda count, why: promised(image, count, why)()) if promised is not None else None,
         )
         layers = [filler.open(table.digest, table.pieces, table=table.voucher) for table in tables.layers]
         whole = {table.digest: table.why for table in tables.layers if table.why}
@@ -335,6 +339,10 @@ class _Late:
             folder=self.state / "lazy",
             told=self.told,
         )
+
+
+def _at_once() -> None:
+    """Nobody is waited for."""
 
 
 def _has_own_tables(image: NodeImage) -> bool:
