@@ -24,7 +24,7 @@ MAX_MESSAGE_BYTES = 4 << 20
 """Of a request."""
 MAX_CALLS = 100
 """At once, and so many threads and one more: a call may wait for a registry."""
-SPARE_THREADS = 2
+SPARE_THREADS = 4
 """That wait for the next request; of the others each ends with its call."""
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _HEAD_BYTES, _MAX_FRAME = 9, 16384
