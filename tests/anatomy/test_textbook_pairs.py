@@ -62,8 +62,9 @@ class Shelf:
             reference, run = f"{self.kit.server}/pairs/{name}:v1.0.0", self._docker
             run("pull", "-q", reference)
             made = run("create", reference, "none").strip()
-            run("export", "-o", str(root.with_suffix(".tar")), made)
-            subprocess.run(["tar", "-xf", root.with_suffix(".tar"), "-C", root], check=True)
+            run("export", "-o", str(tar := root.with_suffix(".tar")), made)
+            subprocess.run(["tar", "-xf", tar, "-C", root], check=True)
+            tar.unlink()  # a gigabyte
         return root
 
     def _docker(self, *command: str) -> str:
