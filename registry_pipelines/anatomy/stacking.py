@@ -200,12 +200,23 @@ class _Scale:
         points = [(0, 0), (end, end)] if record.compression == "plain" else record.places
         self._tar = [tar for tar, _ in points]
         self._stored = [stored for _, stored in points]
+        self._find(0)
 
     def stored(self, position: int) -> int:
+        if not self._begin <= position < self._end:
+            self._find(position)
+        if self._end <= self._begin:
+            return self._first
+        return self._first + min(position - self._begin, self._end - self._begin) * self._bytes // (
+            self._end - self._begin
+        )
+
+    def _find(self, position: int) -> None:
+        """Between which two places it is; those that are asked for next are mostly between the same."""
         number = min(max(bisect_right(self._tar, position) - 1, 0), len(self._tar) - 2)
-        tar, stored = self._tar[number : number + 2], self._stored[number : number + 2]
-        width = tar[1] - tar[0]
-        return stored[0] + (min(position - tar[0], width) * (stored[1] - stored[0]) // width if width > 0 else 0)
+        self._begin, self._end = self._tar[number : number + 2]
+        self._first, after = self._stored[number : number + 2]
+        self._bytes = after - self._first
 
 
 def _entries(record: LayerRecord) -> Iterator[_Entry]:

@@ -42,6 +42,8 @@ _BATCH_BYTES = 64 * 1024
 """Compressed at once; entry by entry it takes five times as long."""
 
 _READ_BYTES = 256 * 1024
+_PIECE_BYTES = 64 * 1024
+"""Of entries, unpacked at once."""
 _CHECKED_BYTES = 4 * 1024 * 1024
 
 MAX_BLOCKS_BYTES = 8 * 1024 * 1024
@@ -148,13 +150,20 @@ class LayerRecord:
             return
         # A map has a read of its own, whose position all callers would share.
         reader = zstandard.ZstdDecompressor().stream_reader(memoryview(self._entries), read_size=_READ_BYTES)
+        piece, at = b"", 0
         for _ in range(self.entry_count):
-            position, size, crc, blocks, digest = _ENTRY.unpack(_exactly(reader, _ENTRY.size))
+            if len(piece) - at < _ENTRY.size:
+                piece, at = _more(reader, piece[at:], _ENTRY.size), 0
+            position, size, crc, blocks, digest = _ENTRY.unpack_from(piece, at)
             if blocks > MAX_BLOCKS_BYTES:
                 raise LayerInvalid("the record of a layer is damaged", where=str(self.digest))
-            digests = _exactly(reader, digest)
-            sha256, bytecode = digests[:_SHA256_BYTES], digests[_SHA256_BYTES:]
-            yield RawEntry(position, size, _exactly(reader, blocks), sha256, bytecode, crc)
+            at += _ENTRY.size
+            if len(piece) - at < digest + blocks:
+                piece, at = _more(reader, piece[at:], digest + blocks), 0
+            middle, end = at + digest, at + digest + blocks
+            sha256, bytecode = piece[at:middle][:_SHA256_BYTES], piece[at + _SHA256_BYTES : middle]
+            yield RawEntry(position, size, piece[middle:end], sha256, bytecode, crc)
+            at = end
 
 
 def _map(path: Path) -> mmap.mmap | bytes:
@@ -177,14 +186,18 @@ def _crc(content: mmap.mmap | bytes) -> int:
     return crc
 
 
-def _exactly(reader: Any, count: int) -> bytes:
-    try:
-        content: bytes = reader.read(count)
-    except zstandard.ZstdError as error:
-        raise LayerInvalid(f"the record of a layer is damaged: {error}") from error
-    if len(content) < count:
-        raise LayerInvalid("the record of a layer is damaged: it is cut off")
-    return content
+def _more(reader: Any, piece: bytes, count: int) -> bytes:
+    """A piece and what follows it, at least ``count`` bytes together. Raises LayerInvalid: there are fewer."""
+    parts, have = [piece], len(piece)
+    while have < count:
+        try:
+            parts.append(reader.read(max(_PIECE_BYTES, count - have)))
+        except zstandard.ZstdError as error:
+            raise LayerInvalid(f"the record of a layer is damaged: {error}") from error
+        if not parts[-1]:
+            raise LayerInvalid("the record of a layer is damaged: it is cut off")
+        have += len(parts[-1])
+    return b"".join(parts)
 
 
 class RecordWriter:
