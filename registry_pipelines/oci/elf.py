@@ -8,10 +8,12 @@ in layers that nobody unpacks. Every count of a file is bounded: files come from
 from __future__ import annotations
 
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 import msgspec
+
+from registry_pipelines.oci.files import local_errors
 
 MAGIC = b"\x7fELF"
 MAX_HEADERS = 256
@@ -31,6 +33,10 @@ HEAD_BYTES = 32 * 1024 * 1024
 
 PARTS_BYTES = 24 * 1024 * 1024
 """And of its further parts that are loaded: patchelf, which auditwheel calls, puts the names there."""
+
+MEMORY_BYTES = 1024 * 1024
+"""Of each part in memory; more of it waits in a temporary file. A build makes several layers at once, and most of what
+a library of CUDA begins with is never looked at."""
 
 _PT_LOAD, _PT_DYNAMIC, _PT_INTERP = 1, 2, 3
 _DT_NEEDED, _DT_STRTAB, _DT_STRSZ, _DT_SONAME, _DT_RPATH, _DT_RUNPATH = 1, 5, 10, 14, 15, 29
@@ -207,24 +213,48 @@ def _split(texts: list[str]) -> tuple[str, ...]:
     return tuple(part for text in texts for part in text.split(":") if part)
 
 
+class _Kept:
+    """Bytes that were kept, in their order."""
+
+    def __init__(self) -> None:
+        self._file = tempfile.SpooledTemporaryFile(max_size=MEMORY_BYTES)  # noqa: SIM115 - closed below
+        self.size = 0
+
+    def add(self, piece: bytes | memoryview) -> None:
+        with local_errors(tempfile.gettempdir()):
+            self._file.seek(self.size)
+            self._file.write(piece)
+        self.size += len(piece)
+
+    def read(self, offset: int, count: int) -> bytes:
+        """What there is of it."""
+        with local_errors(tempfile.gettempdir()):
+            self._file.seek(offset)
+            return self._file.read(count)
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
 class ElfStream:
     """One file whose bytes pass: :meth:`feed` them all in order, then ask :meth:`finish`.
 
-    Holds ``head_bytes`` and at most ``parts_bytes`` of other parts, whatever the file's size.
+    Keeps ``head_bytes`` and at most ``parts_bytes`` of other parts, whatever the file's size, and little of them in
+    memory. Both raise DiskFull and LocalError for the temporary files.
     """
 
     def __init__(self, size: int, *, head_bytes: int = HEAD_BYTES, parts_bytes: int = PARTS_BYTES) -> None:
         self._size = size
         self._head_bytes, self._parts_bytes = head_bytes, parts_bytes
-        self._head = bytearray()
-        self._parts: list[tuple[int, int, bytearray]] | None = None
+        self._head = _Kept()
+        self._parts: list[tuple[int, int, _Kept]] | None = None
         self._offset = 0
 
     def feed(self, piece: bytes | memoryview) -> None:
         """The next bytes."""
         begin, end = self._offset, self._offset + len(piece)
         if begin < self._head_bytes:
-            self._head += piece[: self._head_bytes - begin]
+            self._head.add(piece[: self._head_bytes - begin])
         self._offset = end
         if end <= self._head_bytes:
             return
@@ -232,34 +262,34 @@ class ElfStream:
             self._parts = list(self._wanted())
         for start, stop, kept in self._parts:
             if start < end and begin < stop:
-                kept += piece[max(0, start - begin) : stop - begin]
+                kept.add(piece[max(0, start - begin) : stop - begin])
 
-    def _wanted(self) -> Iterator[tuple[int, int, bytearray]]:
+    def _wanted(self) -> Iterator[tuple[int, int, _Kept]]:
         """Parts behind the head: the dynamic section, then what is loaded, as far as there is room."""
         room = self._parts_bytes
         try:
             segments = list(_Reader(self._from_head)._segments())
         except (ValueError, struct.error):
             # The program headers are not at its beginning: patchelf has put them to its end.
-            yield max(self._head_bytes, self._size - room), self._size, bytearray()
+            yield max(self._head_bytes, self._size - room), self._size, _Kept()
             return
         for kind, offset, _, size in sorted(segments, key=lambda segment: segment[0] != _PT_DYNAMIC):
             start, stop = max(offset, self._head_bytes), min(offset + size, self._size)
             if kind in (_PT_DYNAMIC, _PT_LOAD) and 0 < stop - start <= room:
                 room -= stop - start
-                yield start, stop, bytearray()
+                yield start, stop, _Kept()
 
     def _from_head(self, offset: int, count: int) -> bytes:
-        if offset + count > len(self._head):
+        if offset + count > self._head.size:
             raise ValueError("it ends early")
-        return bytes(self._head[offset : offset + count])
+        return self._head.read(offset, count)
 
     def _at(self, offset: int, count: int) -> bytes:
-        if offset + count <= len(self._head):
-            return bytes(self._head[offset : offset + count])
+        if offset + count <= self._head.size:
+            return self._head.read(offset, count)
         for start, stop, kept in self._parts or ():
-            if start <= offset and offset + count <= min(stop, start + len(kept)):
-                return bytes(kept[offset - start : offset - start + count])
+            if start <= offset and offset + count <= min(stop, start + kept.size):
+                return kept.read(offset - start, count)
         raise ValueError("it ends early" if self._offset < self._size else "a part far inside that is not kept")
 
     def finish(self) -> ElfFacts:
@@ -267,5 +297,5 @@ class ElfStream:
         try:
             return read_elf(self._at)
         except ValueError as error:
-            machine = [*islice(self._head[4:6], 2), 0, 0][:2]
+            machine = [*self._head.read(4, 2), 0, 0][:2]
             return ElfFacts(machine=(machine[0], machine[1], 0), problem=str(error)[:200])
