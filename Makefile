@@ -20,9 +20,9 @@ $(READY): pyproject.toml constraints.txt
 		{ echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 $(MAKECMDGOALS)' >&2; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@if $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt uv 2>/dev/null; then \
-		$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[admission,aws,cluster,containerd,dagster,dagster-clouds,dev,docker,google,inventory,kms,otel,packages,postgres,stores]'; \
+		$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -c constraints.txt -e '.[admission,aws,cluster,containerd,dagster,dagster-clouds,dev,docker,google,inventory,kms,node,otel,packages,postgres,stores]'; \
 	else \
-		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[admission,aws,cluster,containerd,dagster,dagster-clouds,dev,docker,google,inventory,kms,otel,packages,postgres,stores]'; \
+		$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[admission,aws,cluster,containerd,dagster,dagster-clouds,dev,docker,google,inventory,kms,node,otel,packages,postgres,stores]'; \
 	fi
 	@touch $(READY)
 

@@ -18,7 +18,7 @@ from registry_pipelines import __version__
 from registry_pipelines.errors import InputError, LocalError, StateLocked, ToolMissing
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.draining import Drain
-from registry_pipelines.node.http2 import Call, Connection
+from registry_pipelines.node.grpc_connection import Call, Connection
 from registry_pipelines.node.judging import Gate
 from registry_pipelines.node.lazy_images import LazyImages
 from registry_pipelines.node.snapshots import Snapshots

@@ -12,7 +12,7 @@ from typing import Any
 
 from registry_pipelines.errors import RegistryPipelinesError, Unavailable
 from registry_pipelines.node.filters import parse_filters
-from registry_pipelines.node.http2 import INTERNAL, UNAVAILABLE, Call, Failed
+from registry_pipelines.node.grpc_connection import INTERNAL, UNAVAILABLE, Call, Failed
 from registry_pipelines.node.messages import Fields, classes
 from registry_pipelines.node.snapshots import Mount, Snapshots
 from registry_pipelines.node.store import Code, Info, Refused

@@ -1,4 +1,4 @@
-"""The server's side of HTTP/2, frame by frame, for a client that does what gRPC's own do not, or seldom."""
+"""The server's side of gRPC: asked by grpcio, and frame by frame for what gRPC's own clients do not, or seldom."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import socket
 import struct
 import threading
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import grpc
 import pytest
+from hpack import Decoder
 
-from registry_pipelines.node.header_fields import FieldsInvalid, FieldsReader
-from registry_pipelines.node.http2 import MAX_CALLS, Connection, Failed
+from registry_pipelines.node.grpc_connection import MAX_CALLS, MAX_MESSAGE_BYTES, Connection, Failed
 from tests.patience import patient
 
 DATA, HEADERS, RESET, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
@@ -31,7 +33,7 @@ def message(content: bytes, *, compressed: int = 0) -> bytes:
 
 class Client:
     def __init__(self, link: socket.socket) -> None:
-        self.link, self.source = link, link.makefile("rb")
+        self.link, self.source, self.fields = link, link.makefile("rb"), Decoder()
         link.settimeout(patient(20))
 
     def send(self, kind: int, flags: int, number: int, content: bytes = b"") -> None:
@@ -44,8 +46,13 @@ class Client:
     def take(self) -> tuple[int, int, int, bytes]:
         """Kind, flags, stream and content of the next frame; zeros at the end."""
         head = self.source.read(9)
-        size = int.from_bytes(head[:3], "big")
-        return (head[3], head[4], int.from_bytes(head[5:], "big"), self.source.read(size)) if head else (0, 0, 0, b"")
+        if not head:
+            return (0, 0, 0, b"")
+        content = self.source.read(int.from_bytes(head[:3], "big"))
+        if head[3] == HEADERS:
+            fields = self.fields.decode(content, raw=True)
+            content = b" ".join(name + b"=" + value for name, value in fields)
+        return head[3], head[4], int.from_bytes(head[5:], "big"), content
 
     def until(self, kind: int, number: int = 0) -> bytes:
         while (found := self.take())[:1] != (kind,) or found[2] != number:
@@ -119,7 +126,7 @@ def test_a_call_is_answered_however_its_request_is_cut() -> None:
         client.send(DATA, PADDED, 1, b"\x01" + message(b"one two")[:4] + b"\0")
         client.send(DATA, 0, 1, message(b"one two")[4:])
         client.send(DATA, END, 1)
-        assert client.answer(1) == (message(b"one two"), b"\x00\x0bgrpc-status\x010")
+        assert client.answer(1) == (message(b"one two"), b"grpc-status=0")
         client.send(PING, 0, 0, b"12345678")
         assert client.until(PING) == b"12345678"
 
@@ -144,8 +151,7 @@ def test_what_fails_says_why_by_grpcs_numbers(name: str, raw: bytes, code: int, 
         client.send(DATA, END, 1, raw)
         content, fields = client.answer(1)
         assert content == (raw if name == "/fail" and raw[5:] else b"")
-        number = b"%d" % code
-        assert b"grpc-status" + bytes((len(number),)) + number + b"\x00\x0cgrpc-message" in fields and said in fields
+        assert b"grpc-status=%d grpc-message=" % code in fields and said in fields
         client.call(3, "/echo", b"goes on")
         assert client.answer(3)[0] == message(b"goes on")
     assert log == (["/break: ValueError: unexpected"] if name == "/break" else [])
@@ -179,31 +185,71 @@ def test_who_does_not_wait_any_more_keeps_no_thread() -> None:
             assert connection._state.wait_for(lambda: not connection._streams, patient(20))
 
 
-def test_calls_wait_for_no_other_and_more_than_there_may_be_are_refused() -> None:
+def test_calls_wait_for_no_other() -> None:
     with served() as (client, calls, _):
-        for number in range(MAX_CALLS):
+        for number in range(MAX_CALLS - 1):
             client.call(2 * number + 1, "/wait")
-        for _ in range(MAX_CALLS):
+        for _ in range(MAX_CALLS - 1):
             assert calls.begun.acquire(timeout=patient(20))
         client.call(1001, "/echo", b"x")
-        assert client.until(RESET, 1001) == struct.pack(">I", 7)
+        assert client.answer(1001)[0] == message(b"x")
         client.send(PING, 0, 0, b"12345678")
         assert client.until(PING) == b"12345678"
         calls.go_on.set()
         assert client.answer(1)[0] == message(b"")
 
 
-def test_at_the_end_a_call_that_is_under_way_is_answered() -> None:
+def test_at_the_end_a_call_that_is_under_way_is_answered_and_no_other() -> None:
     with served() as (client, calls, connection):
         client.call(1, "/wait", b"last")
         assert calls.begun.acquire(timeout=patient(20))
         ending = threading.Thread(target=connection.leave, args=(patient(20),))
         ending.start()
-        assert client.until(GOAWAY)[:4] == struct.pack(">I", 1)
+        with connection._state:
+            assert connection._state.wait_for(lambda: connection._leaving, patient(20))
+        client.call(3, "/echo")
+        assert client.until(RESET, 3) == struct.pack(">I", 7)
         calls.go_on.set()
         assert client.answer(1)[0] == message(b"last")
+        assert client.until(GOAWAY)[4:] == struct.pack(">I", 0)
         ending.join()
         assert client.take()[:3] == (0, 0, 0)
+
+
+def test_grpcs_own_client_is_answered(tmp_path: Path) -> None:
+    calls, links, said = Calls(), list[Connection](), list[str]()
+    by_path = {"/x/Echo": calls.echo, "/x/Large": calls.large, "/x/Fail": calls.fail, "/x/Wait": calls.wait}
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "s"))
+        listening.listen()
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    made = Connection(listening.accept()[0], {k.encode(): v for k, v in by_path.items()}, said.append)
+                    links.append(made)
+                    made.start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        with grpc.insecure_channel(f"unix://{tmp_path / 's'}") as channel:
+            echo = channel.unary_unary("/x/Echo")
+            assert [echo(b"%d" % number * number) for number in range(300)] == [b"%d" % n * n for n in range(300)]
+            assert echo(bytes(MAX_MESSAGE_BYTES // 2), timeout=patient(20)) == bytes(MAX_MESSAGE_BYTES // 2)
+            assert [len(each) for each in channel.unary_stream("/x/Large")(b"")] == [LARGE, 1]
+            with pytest.raises(grpc.RpcError) as raised:
+                channel.unary_unary("/x/Fail")(b"")
+            assert (raised.value.code().value[0], raised.value.details()) == (9, "50 % of ä")
+            with pytest.raises(grpc.RpcError) as raised:
+                channel.unary_unary("/x/None")(b"", metadata=[("a-key", "x" * 8000)])
+            assert raised.value.code() == grpc.StatusCode.UNIMPLEMENTED
+            waiting = channel.unary_unary("/x/Wait").future(b"")
+            assert calls.begun.acquire(timeout=patient(20))
+            assert waiting.cancel() and echo(b"goes on") == b"goes on"
+            calls.go_on.set()
+        listening.shutdown(socket.SHUT_RDWR)
+        for each in links:
+            each.close()
+    assert not said
 
 
 @pytest.mark.parametrize(
@@ -211,7 +257,7 @@ def test_at_the_end_a_call_that_is_under_way_is_answered() -> None:
     [
         (DATA, 0, 7, b"of no call", 1),
         (HEADERS, WHOLE, 2, path("/echo"), 1),
-        (HEADERS, WHOLE, 1, b"\xff\xff\xff\xff\xff\xff", 9),
+        (HEADERS, WHOLE, 1, b"\xff\xff\xff\xff\xff\xff", 1),
         (HEADERS, WHOLE | PADDED, 1, b"\xff", 1),
         (CONTINUATION, WHOLE, 1, b"", 1),
         (SETTINGS, 0, 0, b"12345", 6),
@@ -228,19 +274,3 @@ def test_a_client_that_breaks_the_rules_is_told_and_left(
         client.send(kind, flags, number, content)
         assert client.until(GOAWAY)[4:] == struct.pack(">I", code)
         assert client.take()[:3] == (0, 0, 0)
-
-
-def test_fields_are_read_as_the_rfc_writes_them() -> None:
-    reader = FieldsReader()
-    first = [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com")]
-    assert reader.read(bytes.fromhex("828684418cf1e3c2e5f23a6ba0ab90f4ff")) == first
-    assert reader.read(bytes.fromhex("828684be5886a8eb10649cbf")) == [*first, (b"cache-control", b"no-cache")]
-    assert reader.read(bytes.fromhex("828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf"))[2:] == [
-        (b":path", b"/index.html"),
-        first[3],
-        (b"custom-key", b"custom-value"),
-    ]
-    assert reader.read(b"\x20") == []  # a table without room
-    for wrong in ("be", "80", "0085", "3fffffffff7f", "0084ffffffff00", "00810000", "3fe21f"):
-        with pytest.raises(FieldsInvalid):
-            reader.read(bytes.fromhex(wrong))
