@@ -38,9 +38,6 @@ QUIET_S, PULL_S = 0.1, 2.0
 for nothing for so long, and so long after the promise at most: meanwhile it asks for layer after layer, Python does one
 thing at a time, and a busy machine answers late."""
 
-AHEAD_S = 60.0
-"""How long a pull may take to come to the topmost layer, behind which its image is mounted before a container asks."""
-
 OPEN_S = 100.0
 """How long a container waits for the tree of an image that was promised; kubelet asks for two minutes."""
 
@@ -133,8 +130,7 @@ class _Tree:
         self._folder: Path | None = None
         self.file = ""
         """Folder of the file that the kernel mounted, as ``BackingStore`` names it; empty for none."""
-        self._filling = self._recorded = False
-        """Recorded: the rest is fetched once its first start is over."""
+        self._filling = False
 
     @property
     def lost(self) -> bool:
@@ -151,8 +147,8 @@ class _Tree:
         recorder: StartRecorder | None = None,
         found: Found | None = None,
     ) -> Path:
-        """Where it is mounted, from now on. fill: fetch the rest, too. recorder: of its first start, before anything
-        fills it. found: it is mounted already. Raises LocalError, InputError, ToolMissing."""
+        """Where it is mounted, from now on. recorder: of its first start, before anything fills it. found: it is
+        mounted already. Raises LocalError, InputError, ToolMissing."""
         if self._mounted is None:
             carrier: Kind = around.carrier
             if found is None:
@@ -189,10 +185,9 @@ class _Tree:
             if found is not None and not found.ended:  # whoever had it may have recorded its start
                 mounted.read_ahead()
             if recorder and watched:
-                self._recorded = True
                 recorder.begin(watched, mounted, reference, self.fill if fill else lambda: None)
-        if fill and not self._recorded:
-            self.fill()
+            elif fill:
+                self.fill()
         return folder
 
     def fill(self) -> None:
@@ -305,16 +300,6 @@ class ServedImage:
             raise
         finally:
             self._is_open.set()
-        if told:
-            self._mount_ahead()
-
-    def _mount_ahead(self) -> None:
-        """Mount it once its pull has asked for the topmost layer: a container comes next, mostly. Where starts are
-        recorded it is mounted when one begins."""
-        if self._recorder is not None or self._served < len(self._chain) or not self._hurry.wait(AHEAD_S):
-            return
-        with suppress(RegistryPipelinesError):  # the container tries again, and says so
-            self._mount(self._chain[-1], fill=False)
 
     def asked(self, chain_id: str = "") -> None:
         """A pull asked for one of its layers; behind the topmost one it asks for no more."""
@@ -352,9 +337,6 @@ class ServedImage:
 
     def mount(self, chain_id: str) -> Path:
         """See LazyImage."""
-        return self._mount(chain_id, fill=self._fill)
-
-    def _mount(self, chain_id: str, *, fill: bool) -> Path:
         if chain_id not in self.layers:
             raise NotFound(f"the image serves no layer {chain_id}", where=self.name)
         count = self.layers.index(Digest(chain_id)) + 1
@@ -376,7 +358,7 @@ class ServedImage:
             where = self._folder / f"{self.digest.hex}-{count}"
             try:
                 recorder = self._recorder if count == len(self._chain) else None
-                found = tree.mount(self.reference, where, self._around, fill=fill, recorder=recorder)
+                found = tree.mount(self.reference, where, self._around, fill=self._fill, recorder=recorder)
                 self.files |= {tree.file} - {""}
                 return found
             except RegistryPipelinesError:

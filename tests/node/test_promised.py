@@ -21,7 +21,7 @@ from registry_pipelines.stream.signed_index import attest_index, find_index
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer, Status
 from tests.evidence.parts import Counted, Key
-from tests.node.test_images import chain, found, labels, node, ours
+from tests.node.test_images import chain, found, labels, node
 from tests.patience import patient
 from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
@@ -63,22 +63,6 @@ def test_a_pull_is_answered_before_the_tables_of_layers_came_and_a_container_wai
             assert (mounted.result(patient(60)) / "etc/motd").read_text() == "hello\n"
             assert found(images, release, top) is served
         place.registry.close()  # type: ignore[attr-defined]
-
-
-def test_an_image_is_mounted_once_its_pull_asked_for_the_topmost_layer(
-    counted: Counted, streamer: Streamer, key: Key, tmp_path: Path
-) -> None:
-    need_fuse()
-    release = image(counted.place, more_mib=2)
-    indexed(streamer, release)
-    base, top = chain(counted.place, release)
-    with node(counted.place, tmp_path / "node", key) as images:
-        served = found(images, release, base)
-        assert not ours(tmp_path)
-        found(images, release, top)
-        until(lambda: len(ours(tmp_path)) == 1)
-        assert [served.mount(top)] == ours(tmp_path)
-    assert not ours(tmp_path)
 
 
 @pytest.mark.parametrize("gone", [False, True], ids=["late", "gone"])
