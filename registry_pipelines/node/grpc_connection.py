@@ -29,7 +29,8 @@ Call = Callable[[bytes], Iterable[bytes]]
 MAX_MESSAGE_BYTES = 4 << 20
 """Of a request."""
 MAX_CALLS = 100
-"""At once, and so many threads and one more: a call may wait for a registry."""
+"""At once, and so many threads and one more: a call may wait for a registry. Clients of gRPC wait for a free one; the
+connection of who does not is ended (by h2, which refuses no single call)."""
 SPARE_THREADS = 4
 """That wait for the next request; of the others each ends with its call."""
 UNKNOWN, UNIMPLEMENTED, INTERNAL, UNAVAILABLE = 2, 12, 13, 14
