@@ -162,7 +162,8 @@ class Budgets:
             with self._change:  # one that fails by a mistake of ours is started again by whoever asks next
                 self._thread = None
         with contextlib.suppress(LocalError):
-            if self._ready and not self.away:
+            if not self.away and (self._ready or any(each.pending for each in self._counts.values())):
+                self._prepare()
                 self._database.run(self._last, patient=False)
 
     def _exchange_when_due(self) -> None:

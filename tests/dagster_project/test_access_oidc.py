@@ -25,6 +25,7 @@ from tests.chain.fleet import free_ports
 from tests.conftest import find_peer
 from tests.dagster_project.fronts import LAUNCH, TAGS, Front, served
 from tests.doubles.identity import CLIENT, SECRET, IdentityProvider, Person
+from tests.needs import missing
 from tests.patience import patient
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -42,7 +43,7 @@ def provider() -> Iterator[IdentityProvider]:
 
 @pytest.fixture(scope="module")
 def front(tmp_path_factory: pytest.TempPathFactory, provider: IdentityProvider) -> Iterator[Front]:
-    program = find_peer("oauth2-proxy") or pytest.skip("oauth2-proxy is not installed (.ci/build-go-peers builds it)")
+    program = find_peer("oauth2-proxy") or missing("oauth2-proxy is not installed (.ci/build-go-peers builds it)")
     [login] = free_ports(1)
     secret = base64.urlsafe_b64encode(os.urandom(32)).decode()
 

@@ -44,6 +44,9 @@ from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull
 from registry_pipelines.registry.client.translate import read_error_body, translate_status
 
+_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
+"""Of its own: who draws from the module's finds its state as it was, whatever our threads do."""
+
 MAX_REFERRERS_PAGE_BYTES = 4 * 1024 * 1024
 """A page of the API is an index; indexes are at most this long."""
 
@@ -294,7 +297,7 @@ class Referrers:
             if old.refused:
                 self._facts.learn(repository, note=f"tag {subject.fallback_tag} holds a list now; {old.refused}")
             if round_number > 1:
-                pause = random.uniform(0.0, 0.1) * round_number  # noqa: S311 - spreads writers, guards nothing
+                pause = _RANDOM.uniform(0.0, 0.1) * round_number
                 self._exchange.retries.sleep(pause)
         if change(old := self._fallback(repository, subject)) == old.entries:
             return

@@ -12,6 +12,9 @@ import msgspec
 from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.waits import Wait, host_of
 
+_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
+"""Of its own: who draws from the module's finds its state as it was, whatever our threads do."""
+
 MAX_RETRY_AFTER_S = 365 * 86400.0
 """A longer Retry-After is a broken clock; it is read as this."""
 
@@ -43,7 +46,7 @@ class Retries(msgspec.Struct, frozen=True):
         if asked is not None and asked > self.longest_retry_after_s:
             return False
         backoff = min(self.longest_wait_s, self.first_wait_s * 2 ** (attempt - 1))
-        jittered = backoff * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, guards nothing
+        jittered = backoff * _RANDOM.uniform(0.5, 1.0)
         pause_s = jittered if asked is None else asked + jittered * 0.1
         with Wait(host_of(error.where), error.what, left_s=pause_s):
             self.sleep(pause_s)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import StateLocked
 from registry_pipelines.stream.lazy import fdstore
 from registry_pipelines.stream.lazy.carriers import FuseCarrier, Where
-from registry_pipelines.stream.lazy.fuse import FuseServer
+from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
 from registry_pipelines.stream.lazy.keeping import Keep, Keeping, is_over
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
@@ -85,7 +85,7 @@ def test_a_mount_that_is_over_before_it_is_kept_is_not_kept(tmp_path: Path) -> N
     keeping = Keeping(tmp_path / "keeper", log=print)
     (tmp_path / "top").mkdir()
     image: Any = one_file(b"content")
-    image.comes_ahead, image.watched = False, None
+    image.comes_ahead, image.watched, image.read_ahead_bytes = False, None, READ_AHEAD_BYTES
     carrier = FuseCarrier(image, Where(tmp_path / "top", "a test", tmp_path, keep=Keep(keeping, b"")))
     thread = threading.Thread(target=carrier.run, daemon=True)
     thread.start()

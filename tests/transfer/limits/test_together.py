@@ -190,6 +190,17 @@ def test_workers_share_the_largest_window(two: tuple[Budgets, Budgets], monkeypa
     eventually(lambda: shares()[0] == LARGEST_WINDOW)
 
 
+def test_what_a_short_process_counted_is_written_before_its_first_exchange(two: tuple[Budgets, Budgets]) -> None:
+    months = [limits_of(each).month("public.ecr.aws") for each in two]
+    one, other = (month for month in months if month is not None)
+    with two[0]._change:  # its thread begins, and waits for this
+        one.add(5)
+        two[0]._closed = True
+    two[0].close()
+    other.add(1)
+    eventually(lambda: other.so_far() == 6)
+
+
 def test_a_month_counts_what_all_read(two: tuple[Budgets, Budgets]) -> None:
     months = [limits_of(each).month("public.ecr.aws") for each in two]
     one, other = (month for month in months if month is not None)
