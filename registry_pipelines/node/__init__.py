@@ -1,6 +1,6 @@
 """Images on a node, under container runtimes that nobody changed: what containerd asks a snapshotter for.
 
-- ``serving`` is the process that containerd asks, by connections of ``grpc_connection``;
+- ``serving`` is the process that containerd asks, by ``grpc_server`` and its connections;
   ``wire`` has its messages (made by ``messages``) and calls, ``filters`` those of a list
 - ``snapshots`` has the files of all snapshots and says what is mounted, ``store`` what is known of them
 - ``mapped`` shows what is below a container in a user namespace with its owners

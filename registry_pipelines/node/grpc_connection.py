@@ -239,8 +239,7 @@ class Connection:
         http, number = self._http, stream.number
         self._check(stream)
         if message is None and head and tail is not None:  # nothing but an end
-            head, tail = [*head, *tail], None
-            http.send_headers(number, head, end_stream=True)
+            http.send_headers(number, [*head, *tail], end_stream=True)
             return
         if head:
             http.send_headers(number, head)

@@ -7,12 +7,13 @@ nothing is asked and nothing is sent. What it is there is ``shared.caches``.
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Protocol, TypeVar
+
+from registry_pipelines.chance import CHANCE
 
 _T = TypeVar("_T")
 
@@ -111,7 +112,7 @@ def behind(folder: Path) -> Behind:
 def in_turns(folder: Path, work: Sequence[_T]) -> list[_T]:
     """In which order to work on what each has a turn: of a shared state by chance, so that machines which begin with
     the same image at once do not wait for each other at every layer."""
-    return list(work) if behind(folder) is NOTHING else random.sample(work, len(work))
+    return list(work) if behind(folder) is NOTHING else CHANCE.sample(work, len(work))
 
 
 def file_pieces(path: Path) -> Pieces:

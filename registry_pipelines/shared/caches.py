@@ -8,7 +8,6 @@ make anybody read others. Whatever goes wrong here costs time: the work is done 
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from registry_pipelines.chance import CHANCE
 from registry_pipelines.errors import (
     ContentError,
     LocalError,
@@ -37,9 +37,6 @@ from registry_pipelines.shared.cache_sweep import Swept, key_of, sweep
 from registry_pipelines.shared.outages import Outage
 from registry_pipelines.stores.store import need_stores, open_store
 from registry_pipelines.threads import Pool
-
-_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
-"""Of its own: who draws from the module's finds its state as it was, whatever our threads do."""
 
 if TYPE_CHECKING:
     from registry_pipelines.shared.database import Database
@@ -119,7 +116,7 @@ class SharedCaches:
             need_stores()
         self._database_of, self._leases_of, self._address, self._scratch = database, leases, store, scratch
         self._most_bytes, self._age_s = most_bytes, age_s
-        self._looks_at = time.monotonic() + SWEEP_LOOK_S * _RANDOM.random()
+        self._looks_at = time.monotonic() + SWEEP_LOOK_S * CHANCE.random()
         self._away = {"database": Outage(_DATABASE, away_s=DATABASE_AWAY_S), "store": Outage(store or "no store")}
         self._lock = threading.Lock()
         self._made: Database | None = None

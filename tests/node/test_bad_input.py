@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.cli import main
-from registry_pipelines.errors import InputError, LocalError
+from registry_pipelines.errors import InputError, LocalError, ToolMissing
 from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.images import NodeImages
 from registry_pipelines.node.serving import served
@@ -244,3 +245,13 @@ def test_a_machine_that_mounts_nothing_asks_no_registry(tmp_path: Path, key: Key
         assert images.find(told, "sha256:2") is None and images.find({}, "sha256:2") is None
     [found] = counts.fallbacks()
     assert found.reason == "this-machine" and found.why == "there is no /dev/fuse"
+
+
+@pytest.mark.parametrize("name", ["h2", "google.protobuf"])
+def test_an_extra_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    for each in [each for each in sys.modules if each == name or each.startswith(f"{name}.")]:
+        monkeypatch.setitem(sys.modules, each, None)
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(ToolMissing, match="is not installed") as raised, served(tmp_path / "s", tmp_path, log=print):
+        pass
+    assert "registry-pipelines[node]" in raised.value.do

@@ -288,6 +288,8 @@ def test_tells_how_many_requests_each_registry_got(
         result = sync([fleet], engine=Engine(limits=MachineLimits(), state=tmp_path))
         registry.close()
         assert result.ok
+        for each in (source, east):
+            each.wait_for(result.requests[each.address])
         assert result.requests == {
             source.address: len(source.exchanges),
             east.address: len(east.exchanges),
@@ -295,4 +297,5 @@ def test_tells_how_many_requests_each_registry_got(
         }
     east.forget()
     again = copy_closure(source.place("team/app0"), "v1", [east.place("team/app0")])
+    east.wait_for(again.requests[east.address])
     assert again.requests[east.address] == len(east.exchanges)

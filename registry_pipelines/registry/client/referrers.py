@@ -9,12 +9,12 @@ is read beside the API wherever it may be there, so that no signature is hidden 
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Container, Sequence
 from copy import copy
 from dataclasses import replace
 
+from registry_pipelines.chance import CHANCE
 from registry_pipelines.errors import (
     Forbidden,
     ManifestInvalid,
@@ -43,9 +43,6 @@ from registry_pipelines.registry.client.locks import one_writer
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull
 from registry_pipelines.registry.client.translate import read_error_body, translate_status
-
-_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
-"""Of its own: who draws from the module's finds its state as it was, whatever our threads do."""
 
 MAX_REFERRERS_PAGE_BYTES = 4 * 1024 * 1024
 """A page of the API is an index; indexes are at most this long."""
@@ -297,7 +294,7 @@ class Referrers:
             if old.refused:
                 self._facts.learn(repository, note=f"tag {subject.fallback_tag} holds a list now; {old.refused}")
             if round_number > 1:
-                pause = _RANDOM.uniform(0.0, 0.1) * round_number
+                pause = CHANCE.uniform(0.0, 0.1) * round_number
                 self._exchange.retries.sleep(pause)
         if change(old := self._fallback(repository, subject)) == old.entries:
             return

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import email.utils
-import random
 import time
 from collections.abc import Callable
 
 import msgspec
 
+from registry_pipelines.chance import CHANCE
 from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.waits import Wait, host_of
-
-_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
-"""Of its own: who draws from the module's finds its state as it was, whatever our threads do."""
 
 MAX_RETRY_AFTER_S = 365 * 86400.0
 """A longer Retry-After is a broken clock; it is read as this."""
@@ -46,7 +43,7 @@ class Retries(msgspec.Struct, frozen=True):
         if asked is not None and asked > self.longest_retry_after_s:
             return False
         backoff = min(self.longest_wait_s, self.first_wait_s * 2 ** (attempt - 1))
-        jittered = backoff * _RANDOM.uniform(0.5, 1.0)
+        jittered = backoff * CHANCE.uniform(0.5, 1.0)
         pause_s = jittered if asked is None else asked + jittered * 0.1
         with Wait(host_of(error.where), error.what, left_s=pause_s):
             self.sleep(pause_s)

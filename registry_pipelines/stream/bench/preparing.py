@@ -134,10 +134,10 @@ def prepare(
     """Bring an image of this machine's platform into the registry below ``work`` and make the forms of it. What is
     there from a run before is not made again.
 
-    command, until: what is recorded for the hot pack; trace: a start elsewhere in place of it. window: of
-    that pack, see ``make_pack``. cached: the share of its
-    bytes that a node of ``docker-cached`` has already. unpack: also into a folder. plain: repository of the image as it
-    is. Raises LocalError, and what reading the image raises; a form that cannot be made is told in ``why_not``.
+    command, until: what is recorded for the hot pack; trace: a start elsewhere in place of it. window: of that pack,
+    see ``make_pack``. cached: the share of its bytes that a node of ``docker-cached`` has already. unpack: also into a
+    folder. plain: repository of the image as it is. Raises LocalError, and what reading the image raises; a form that
+    cannot be made is told in ``why_not``.
     """
     with local_errors(work):
         work.mkdir(parents=True, exist_ok=True)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import time
 import uuid
 import zlib
 from pathlib import Path
 
+from registry_pipelines.chance import CHANCE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, ManifestBytes
 
@@ -71,7 +71,7 @@ class ManifestFolder:
     def sweep(self) -> None:
         """Remove old files of one of the 256 folders, chosen at random: in time all are swept, and no run is slow."""
         oldest = time.time() - KEPT_S
-        name = f"{random.randrange(256):02x}"  # noqa: S311 - guards nothing
+        name = f"{CHANCE.randrange(256):02x}"
         with contextlib.suppress(OSError):
             for path in [path for folder in self._root.iterdir() for path in (folder / name).glob("*")]:
                 with contextlib.suppress(OSError):

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 
+from registry_pipelines.chance import CHANCE
 from registry_pipelines.errors import RegistryPipelinesError, Stalled, Unavailable
 from registry_pipelines.waits import Wait, host_of
-
-_RANDOM = random.Random()  # noqa: S311 - spreads load, guards nothing
-"""Of its own: who draws from the module's finds its state as it was, whatever our threads do."""
 
 NO_PROGRESS_S = 120.0
 """Seconds without any progress after which an action is given up. A link that is down for 30 s is survived with room;
@@ -57,7 +54,7 @@ class Patience:
         if isinstance(error, Stalled) and error.waited_s:  # for as long as its registry had a right to
             return None
         asked = error.retry_after_s if isinstance(error, Unavailable) else None
-        jittered = self._pause_s * _RANDOM.uniform(0.5, 1.0)
+        jittered = self._pause_s * CHANCE.uniform(0.5, 1.0)
         pause_s = jittered if asked is None else asked + jittered * 0.1
         if now + pause_s - self.since > self.no_progress_s:
             return None
