@@ -70,6 +70,8 @@ class Apart:
 
     def end(self) -> None:
         """It takes no question any more, and is gone when this returns. Safe to call twice."""
+        with suppress(OSError):  # a thread of ours that polls the socket would keep it from being closed until it wakes
+            self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
         if self._ends < 0:
             return

@@ -54,7 +54,7 @@ class BackingStore:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         """Raises what ``kept.make_own`` does."""
         self._files = BlockStore(folder, max_bytes=max_bytes, is_used=_is_mounted)
-        self._layouts = KeptFiles(folder / "layouts", max_bytes=MAX_LAYOUTS_BYTES)
+        self._layouts = KeptFiles(folder / "layouts", max_bytes=MAX_LAYOUTS_BYTES, lasting=False)
 
     def open(
         self,
@@ -244,7 +244,7 @@ class BackingFile:
     @property
     def complete(self) -> bool:
         """Whether nothing of it is a hole any more."""
-        return self.holds(0, self.layout.size)
+        return self._blocks.complete
 
     @property
     def twice_bytes(self) -> int:
@@ -306,7 +306,7 @@ class BackingFile:
 def _content(tree: Tree, layers: Sequence[LazyLayer]) -> Digest:
     """Names all that a complete file has: the names of layers say whose table is believed."""
     names = " ".join(layer.folder.name for layer in layers)
-    return Digest.of(f"{FORMAT} {names} ".encode() + tree.dump())
+    return Digest.of(f"{FORMAT} {names} {tree.digest}".encode())
 
 
 def _name(content: Digest, number: int) -> Digest:

@@ -419,7 +419,7 @@ class LazyLayer:
     @property
     def complete(self) -> bool:
         """Whether all bytes are there."""
-        return self.holds(0, self.size)
+        return all(self.holds(at, min(at + _RUN_BYTES, self.size)) for at in range(0, self.size, _RUN_BYTES))
 
     def fill_alone(self) -> bool:
         """Whether this process is the one that fills the layer in the background; it is then until it closes it."""

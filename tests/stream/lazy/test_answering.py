@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from registry_pipelines.stream.lazy import answering
+from registry_pipelines.stream.lazy.answering import Apart
 from registry_pipelines.stream.lazy.mounting import unmount
 from tests.patience import patient
 from tests.stream.lazy.mounts import need_fanotify
@@ -103,3 +107,21 @@ def test_when_nobody_follows_the_filler_readers_fail_and_all_ends(machine: Machi
         os.pread(held_open, 4096, 2 << 20)
     os.close(held_open)
     until(lambda: not machine.holders())
+
+
+def test_it_ends_at_once_while_another_thread_waits_for_what_it_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who polls a socket keeps the kernel from closing it: half a second at the end of each start."""
+    monkeypatch.setattr(answering, "END_S", patient(10))  # then it would be killed
+    killed, kill = list[int](), signal.pidfd_send_signal
+    monkeypatch.setattr(signal, "pidfd_send_signal", lambda *given: (killed.append(given[1]), kill(*given)))
+    apart = Apart(tmp_path)
+    poll = select.poll()
+    poll.register(apart, select.POLLIN)
+    waiting = threading.Thread(target=poll.poll)
+    waiting.start()
+    until(lambda: "poll" in Path(f"/proc/self/task/{waiting.native_id}/wchan").read_text())
+    apart.end()
+    waiting.join(patient(30))
+    assert not waiting.is_alive() and not killed
