@@ -1,7 +1,8 @@
 """A client's connection to a server of gRPC: requests of one message, answers of any number. HTTP/2 is h2's.
 
-One thread reads and answers, without handing over to another: what it read while nobody else waits to read is left to
-the next one first. So a call costs the threads of this process one wake, where grpcio's server takes five.
+One thread reads and answers. Others wait beside it, each woken by the kernel for what comes while all before it are
+busy, and for nothing else: a call costs the threads of this process one wake, where grpcio's server takes five, and
+nobody else asks for the interpreter meanwhile.
 
 Rules: ``doc/PROTOCOL-HTTP2.md`` of gRPC. What clients may leave out of it is left out: compression, trailers of
 requests. Deadlines are the client's: it hears of its own.
@@ -9,6 +10,8 @@ requests. Deadlines are the client's: it hears of its own.
 
 from __future__ import annotations
 
+import os
+import select
 import socket
 import struct
 import threading
@@ -82,13 +85,17 @@ class Connection:
         """calls: by path. log: is told of what no call should raise."""
         self._link, self._calls, self._log, self._ended = link, calls, log, ended
         self._http = _http()
-        self._reading = threading.Lock()
         self._state = threading.Condition()
-        """Of what follows, of ``_http``, and of what is written."""
+        """Of what follows, of ``_http``, and of what is read and written."""
         self._streams: dict[int, _Stream] = {}
         self._whole = deque[_Stream]()
         """Calls whose requests are here, and that nobody answers yet."""
-        self._idle, self._leaving, self._over = 0, False, False
+        self._threads, self._idle, self._leaving, self._over = 0, 0, False, False
+        self._more = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        """Written to where a thread is to wake for what is here already."""
+        self._poll = select.epoll()
+        for each in (link.fileno(), self._more):
+            self._poll.register(each, select.EPOLLIN | select.EPOLLET)  # of those who wait, one is woken
 
     def start(self) -> None:
         """Say what this side takes, and begin to read."""
@@ -113,57 +120,79 @@ class Connection:
             self._link.shutdown(socket.SHUT_RDWR)
 
     def _begin_thread(self) -> None:
+        with self._state:
+            self._threads += 1
         threading.Thread(target=self._work, name="snapshots", daemon=True).start()
 
     def _work(self) -> None:
         """In a thread: read and answer, one call after the other."""
-        while not self._over:
+        try:
+            while (stream := self._next()) is not None:
+                self._answer(stream)
+        finally:
             with self._state:
-                if self._idle >= SPARE_THREADS:
-                    return
-                self._idle += 1
-            with self._reading:
-                stream = self._next_or_end()
-            with self._state:
-                self._idle -= 1
-                nobody_reads = not self._idle
-            if stream is None:
-                return
-            if nobody_reads:
-                self._begin_thread()
-            self._answer(stream)
-
-    def _next_or_end(self) -> _Stream | None:
-        """The next call whose request is here; None at the end of the connection, once. Hold the lock of reading."""
-        if self._over:
-            return None
-        stream: _Stream | None = None
-        with suppress(OSError):
-            stream = self._next()
-        if stream is None:
-            with self._state:
-                self._over = True
-                self._state.notify_all()
-            self.close()
-            self._link.close()
-            self._ended(self)
-        return stream
+                self._threads -= 1
+                is_last = not self._threads
+            if is_last:
+                self._link.close()
+                self._poll.close()
+                os.close(self._more)
 
     def _next(self) -> _Stream | None:
-        while not self._whole:
-            raw = self._link.recv(_READ_BYTES)
-            if not raw:
+        """The next call whose request is here; None where this thread is needed no more."""
+        with self._state:
+            if self._idle >= SPARE_THREADS:
                 return None
+            self._idle += 1
+        while True:
             with self._state:
+                stream = self._whole.popleft() if self._whole and not self._over else None
+                if stream is not None or self._over:
+                    self._idle -= 1
+                    nobody_reads = not self._idle
+                    if self._whole:
+                        os.eventfd_write(self._more, 1)
+                    break
+            self._poll.poll()
+            with self._state:
+                goes_on = self._over or self._read()
+            if not goes_on:
+                self._end()
+        if stream is not None and nobody_reads:
+            self._begin_thread()
+        return stream
+
+    def _end(self) -> None:
+        """Nobody asks any more."""
+        with self._state:
+            if self._over:
+                return
+            self._over = True
+            self._state.notify_all()
+            self._poll.modify(self._more, select.EPOLLIN)  # wakes all
+            os.eventfd_write(self._more, 1)
+        self.close()
+        self._ended(self)
+
+    def _read(self) -> bool:
+        """Take what has come; hold the lock of the state. False: it is over."""
+        with suppress(OSError, ProtocolError):
+            while True:
+                try:
+                    raw = self._link.recv(_READ_BYTES, socket.MSG_DONTWAIT)
+                except BlockingIOError:  # another thread has it
+                    return True
+                if not raw:
+                    break
                 try:
                     for event in self._http.receive_data(raw):
                         self._take(event)
-                except ProtocolError:  # what the client is told then is written, too
+                finally:  # what the client is told of its error, too
                     self._flush()
-                    return None
-                self._flush()
                 self._state.notify_all()  # there may be room for answers
-        return self._whole.popleft()
+                if len(raw) < _READ_BYTES:  # else there may be more, of which nobody is told again
+                    return True
+        return False
 
     def _take(self, event: Event) -> None:
         """What happened; hold the lock of the state."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -64,6 +64,7 @@ class Snapshots:
         counts: Counts | None = None,
     ) -> None:
         self._folder, self._lazy, self._gate = root / "snapshots", lazy, gate
+        self._at = str(self._folder)
         self._counts, self._mapped = counts or Counts(), Mapped(root / "mapped")
         self.draining = False
         """Whether further layers are pulled as usual (``draining``)."""
@@ -147,16 +148,18 @@ class Snapshots:
         info = self._store.get(key)
         if info.kind == "committed":
             raise Refused("FAILED_PRECONDITION", f"the snapshot {key} is committed, and has no mounts")
-        return self._mounts(info, self._lowers(info.parent))
+        return self._mounts(info, self._lowers(self._below(info.parent)))
 
     def commit(self, name: str, key: str, labels: Mapping[str, str], parent: str = "") -> None:
         """What was written becomes a layer. parent: where it is told, it must be what the snapshot stands on."""
         info = self._store.get(key)
         if parent and parent != info.parent:
             raise Refused("INVALID_ARGUMENT", f"the snapshot {key} does not stand on {parent}")
+        if info.kind != "active":
+            raise Refused("FAILED_PRECONDITION", f"the snapshot {key} is not active")
         size, inodes = _used(self._files(info))
         with self._store.change():
-            self._store.commit(key, name, labels, size, inodes)
+            self._store.commit(info, name, labels, size, inodes)
 
     def remove(self, key: str) -> None:
         """Forget a snapshot on which nothing stands, and delete its files."""
@@ -167,7 +170,7 @@ class Snapshots:
             self._lazy.release(info.image)
         if not info.image:
             self._mapped.end(info.id)
-            self._delete(self._folder / str(info.id))
+            self._delete(f"{self._at}/{info.id}")
 
     def usage(self, key: str) -> tuple[int, int]:
         """Bytes on the disk and inodes of its own files; of a layer that an image serves, of what was fetched of it."""
@@ -185,7 +188,7 @@ class Snapshots:
             gone = [each for each in self._folder.iterdir() if each.name not in known]
             self._mapped.keep(map(int, known))
         for each in gone:
-            self._delete(each)
+            self._delete(str(each))
 
     def _find(self, labels: Mapping[str, str], chain_id: str) -> LazyImage | None:
         return self._lazy.find(labels, chain_id) if self._lazy is not None else None
@@ -232,29 +235,26 @@ class Snapshots:
         # The key is what containerd may ask for again when it was killed before it looked for the layer.
         name = f"{key} {chain_id} {secrets.token_hex(8)}"
         with self._store.change():
-            self._store.add(name, parent, "committed", labels, chain_id=chain_id, image=image.name)
+            above = self._store.get(parent) if parent else None
+            self._store.add(name, above, "committed", labels, chain_id=chain_id, image=image.name)
         self._counts.count("layers", way="lazy")
         raise Refused("ALREADY_EXISTS", f"{image.name} serves the layer {chain_id}")
 
     def _begin(self, key: str, parent: str, labels: Mapping[str, str], *, read_only: bool) -> list[Mount]:
-        lowers = self._lowers(parent)
+        below = self._below(parent)
+        lowers = self._lowers(below)
         lasting = read_only or REF_LABEL not in labels  # a layer that is being unpacked is begun anew after a power cut
-        with self._store.change(lasting=lasting), local_errors(self._folder):
-            info = self._store.add(key, parent, "view" if read_only else "active", labels)
-            files = self._files(info)
-            if files.parent.exists():  # of one that was not kept, whose number is free again
-                self._delete(files.parent)
-            _make(str(files), lowers, labels, with_work=bool(lowers) and not read_only)
+        with self._store.change(lasting=lasting), local_errors(self._at):
+            info = self._store.add(key, below[0] if below else None, "view" if read_only else "active", labels)
+            _make(self._files(info), lowers, labels, with_work=bool(lowers) and not read_only, delete=self._delete)
         return self._mounts(info, lowers)
 
-    def _lowers(self, parent: str) -> list[Path]:
+    def _below(self, parent: str) -> Sequence[Info]:
+        return self._store.chain(parent) if parent else ()
+
+    def _lowers(self, below: Sequence[Info]) -> list[str]:
         """Folders to be seen through a snapshot's own, topmost first. An image's tree has all that is below it."""
-        found: list[Path] = []
-        for info in self._store.chain(parent) if parent else ():
-            if info.image:
-                return [*found, self._serving(info).mount(info.chain_id)]
-            found.append(self._files(info))
-        return found
+        return [str(self._serving(info).mount(info.chain_id)) if info.image else self._files(info) for info in below]
 
     def _serving(self, info: Info) -> LazyImage:
         image = self._find(info.labels, info.chain_id)
@@ -266,30 +266,32 @@ class Snapshots:
             )
         return image
 
-    def _mounts(self, info: Info, lowers: Sequence[Path]) -> list[Mount]:
+    def _mounts(self, info: Info, lowers: Sequence[str]) -> list[Mount]:
         ids = [("uidmap", UIDS_LABEL), ("gidmap", GIDS_LABEL)]
         options = [f"{name}={info.labels[label]}" for name, label in ids if label in info.labels]
         if not lowers:
             rights = "ro" if info.kind == "view" else "rw"
-            return [Mount("bind", str(self._files(info)), (*options, rights, "rbind"))]
+            return [Mount("bind", self._files(info), (*options, rights, "rbind"))]
         if info.kind == "view" and len(lowers) == 1:
-            return [Mount("bind", str(lowers[0]), (*options, "ro", "rbind"))]
-        if options and any(not each.is_relative_to(self._folder) for each in lowers):
-            lowers = self._mapped.lowers(info.id, lowers, *(info.labels.get(label, "") for _, label in ids))
+            return [Mount("bind", lowers[0], (*options, "ro", "rbind"))]
+        if options and any(not each.startswith(f"{self._at}/") for each in lowers):
+            mappings = (info.labels.get(label, "") for _, label in ids)
+            lowers = [str(each) for each in self._mapped.lowers(info.id, list(map(Path, lowers)), *mappings)]
             options = []
         if info.kind == "active":
-            options += [f"workdir={self._folder / str(info.id) / 'work'}", f"upperdir={self._files(info)}"]
-        options.append(f"lowerdir={':'.join(map(str, lowers))}")
+            options += [f"workdir={self._at}/{info.id}/work", f"upperdir={self._files(info)}"]
+        options.append(f"lowerdir={':'.join(lowers)}")
         return [Mount("overlay", "overlay", (*options, *self._options))]
 
-    def _files(self, info: Info) -> Path:
-        return self._folder / str(info.id) / "fs"
+    def _files(self, info: Info) -> str:
+        return f"{self._at}/{info.id}/fs"
 
-    def _delete(self, folder: Path) -> None:
+    @staticmethod
+    def _delete(folder: str) -> None:
         """What cannot be deleted now is deleted by the next cleanup. By rm, for a container's folders may be deeper
         than Python's own way goes."""
         with suppress(OSError, TimeoutExpired):
-            run_child(["rm", "-rf", "--", str(folder)], timeout_s=DELETE_S)
+            run_child(["rm", "-rf", "--", folder], timeout_s=DELETE_S)
 
 
 def _of_layer(labels: Mapping[str, str]) -> Mapping[str, str]:
@@ -299,11 +301,22 @@ def _of_layer(labels: Mapping[str, str]) -> Mapping[str, str]:
     return {name: text for name, text in labels.items() if name not in (UIDS_LABEL, GIDS_LABEL)}
 
 
-def _make(files: str, lowers: Sequence[Path], labels: Mapping[str, str], *, with_work: bool) -> None:
+def _make(
+    files: str,
+    lowers: Sequence[str],
+    labels: Mapping[str, str],
+    *,
+    with_work: bool,
+    delete: Callable[[str], object],
+) -> None:
     """Make an upper folder, which is what a container sees as its root, with the rights of the root below it. In a user
     namespace its owner is whom the container sees as that owner."""
     folder = os.path.dirname(files)  # noqa: PTH120 - a pull asks for this with each layer, and waits
-    os.mkdir(folder)  # noqa: PTH102
+    try:
+        os.mkdir(folder)  # noqa: PTH102
+    except FileExistsError:  # of one that was not kept, whose number is free again
+        delete(folder)
+        os.mkdir(folder)  # noqa: PTH102
     os.mkdir(files)  # noqa: PTH102
     mode, owner = 0o755, [0, 0]
     if lowers:
@@ -331,20 +344,20 @@ def _mapped(number: int, mapping: str) -> int:
     return number
 
 
-def _used(folder: Path) -> tuple[int, int]:
+def _used(folder: str) -> tuple[int, int]:
     """Bytes on the disk and inodes, each once, the folder itself too."""
     seen: set[tuple[int, int]] = set()
     size = 0
-    waiting: list[Path | os.DirEntry[str]] = [folder]
+    waiting: list[str | os.DirEntry[str]] = [folder]
     with local_errors(folder):
         while waiting:
             entry = waiting.pop()
             try:
-                found = entry.lstat() if isinstance(entry, Path) else entry.stat(follow_symlinks=False)
+                found = os.lstat(entry) if isinstance(entry, str) else entry.stat(follow_symlinks=False)
                 if (found.st_dev, found.st_ino) not in seen:
                     seen.add((found.st_dev, found.st_ino))
                     size += found.st_blocks * _BLOCK
-                if isinstance(entry, Path) or entry.is_dir(follow_symlinks=False):
+                if isinstance(entry, str) or entry.is_dir(follow_symlinks=False):
                     with os.scandir(entry) as below:
                         waiting += below
             except FileNotFoundError:  # a container runs on meanwhile

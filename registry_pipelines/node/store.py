@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.versions import claim_file
@@ -30,15 +32,19 @@ CREATE TABLE snapshots (
 CREATE INDEX children ON snapshots (parent);
 CREATE INDEX images ON snapshots (image) WHERE image != '';
 """
-_SELECT = """SELECT one.id, one.name, coalesce(above.name, ''), one.kind, one.created, one.updated, one.labels,
+_SELECT, _SELECT_BARE = (
+    f"""SELECT one.id, one.name, coalesce(above.name, ''), one.kind, one.created, one.updated, {labels},
     one.chain_id, one.image, one.size, one.inodes, one.parent FROM snapshots one
-    LEFT JOIN snapshots above ON one.parent = above.id"""
+    LEFT JOIN snapshots above ON one.parent = above.id"""  # noqa: S608 - of constants
+    for labels in ("one.labels", "CASE one.image WHEN '' THEN '{}' ELSE one.labels END")
+)
+"""The second without labels of what no image serves: a pull asks for all layers below each."""
 
 _CHAIN = f"""WITH RECURSIVE chain (id, depth, below) AS (
     SELECT id, 0, CASE image WHEN '' THEN parent END FROM snapshots WHERE name = ? UNION ALL
     SELECT each.id, depth + 1, CASE each.image WHEN '' THEN each.parent END
     FROM snapshots each JOIN chain ON each.id = chain.below
-) {_SELECT} JOIN chain ON one.id = chain.id ORDER BY depth"""  # noqa: S608 - of constants
+) {_SELECT_BARE} JOIN chain ON one.id = chain.id ORDER BY depth"""  # noqa: S608 - of constants
 
 
 class Refused(Exception):
@@ -138,8 +144,8 @@ class Store:
         return self._rows(f"{_SELECT} WHERE one.parent = {below} ORDER BY +one.id", parent)
 
     def chain(self, name: str) -> list[Info]:
-        """One and what it stands on, topmost first, down to the first that an image serves: that has all below it.
-        Raises Refused."""
+        """One and what it stands on, topmost first, down to the first that an image serves: that has all below it, and
+        alone has its labels here. Raises Refused."""
         return self._rows(_CHAIN, name) or [self.get(name)]
 
     def of_image(self, image: str) -> list[Info]:
@@ -149,40 +155,42 @@ class Store:
     def add(
         self,
         name: str,
-        parent: str,
+        above: Info | None,
         kind: Kind,
         labels: Mapping[str, str],
         *,
         chain_id: str = "",
         image: str = "",
     ) -> Info:
-        """Begin a snapshot. parent: empty, or a committed one. Raises Refused."""
-        above = self.get(parent) if parent else None
+        """Begin a snapshot. above: what it stands on, which may have gone since it was read. Raises Refused."""
         if above is not None and above.kind != "committed":
-            raise Refused("INVALID_ARGUMENT", f"the parent {parent} is not committed")
-        now, kept, parent_id = time.time_ns(), dict(labels), above.id if above else None
+            raise Refused("INVALID_ARGUMENT", f"the parent {above.name} is not committed")
+        parent, parent_id = (above.name, above.id) if above else ("", None)
+        now, kept = time.time_ns(), dict(labels)
         done = self._do(
             "INSERT INTO snapshots (name, parent, kind, created, updated, labels, chain_id, image, size, inodes) "
-            "VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, 0) ON CONFLICT (name) DO NOTHING",
-            (name, parent_id, kind, now, now, json.dumps(kept), chain_id, image),
+            "SELECT ?, ?, ?, ?, ?, ?, ?, ?, 0, 0 WHERE ? IS NULL OR EXISTS (SELECT 1 FROM snapshots WHERE id = ?) "
+            "ON CONFLICT (name) DO NOTHING",
+            (name, parent_id, kind, now, now, json.dumps(kept), chain_id, image, parent_id, parent_id),
         )
         if not done.rowcount or done.lastrowid is None:
+            if parent:
+                self.get(parent)
             raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
         return Info(done.lastrowid, name, parent, kind, now, now, kept, chain_id, image, above=parent_id)
 
-    def commit(self, key: str, name: str, labels: Mapping[str, str], size: int, inodes: int) -> None:
-        """Make an active snapshot a committed one with another name; labels are those of this call alone. Raises
-        Refused."""
-        info = self.get(key)
-        if info.kind != "active":
-            raise Refused("FAILED_PRECONDITION", f"the snapshot {key} is not active")
+    def commit(self, info: Info, name: str, labels: Mapping[str, str], size: int, inodes: int) -> None:
+        """Make an active snapshot a committed one with another name; labels are those of this call alone. info: as it
+        was read, which may not be so any more. Raises Refused."""
         now = time.time_ns()
         done = self._do(
             "UPDATE OR IGNORE snapshots SET name = ?, kind = 'committed', created = ?, updated = ?, labels = ?, "
-            "size = ?, inodes = ? WHERE id = ?",
+            "size = ?, inodes = ? WHERE id = ? AND kind = 'active'",
             (name, now, now, json.dumps(dict(labels)), size, inodes, info.id),
         )
         if not done.rowcount:
+            if self.get(info.name).kind != "active":
+                raise Refused("FAILED_PRECONDITION", f"the snapshot {info.name} is not active")
             raise Refused("ALREADY_EXISTS", f"there is a snapshot {name}")
 
     def label(self, name: str, labels: Mapping[str, str]) -> Info:
@@ -203,7 +211,7 @@ class Store:
     def _rows(self, query: str, *values: str | int) -> list[Info]:
         with self._lock, self._errors():
             rows = self._database.execute(query, values).fetchall()
-        return [Info(*row)._replace(labels=json.loads(row[6])) for row in rows]
+        return [Info._make((*row[:6], msgspec.json.decode(row[6]), *row[7:])) for row in rows]
 
     def _do(self, query: str, values: Sequence[str | int | None]) -> sqlite3.Cursor:
         with self._lock, self._errors():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
 import threading
@@ -31,13 +32,25 @@ def message(content: bytes, *, compressed: int = 0) -> bytes:
     return struct.pack(">BI", compressed, len(content)) + content
 
 
+def frame(kind: int, flags: int, number: int, content: bytes) -> bytes:
+    return len(content).to_bytes(3, "big") + bytes((kind, flags)) + struct.pack(">I", number) + content
+
+
 class Client:
     def __init__(self, link: socket.socket) -> None:
         self.link, self.source, self.fields = link, link.makefile("rb"), Decoder()
         link.settimeout(patient(20))
 
     def send(self, kind: int, flags: int, number: int, content: bytes = b"") -> None:
-        self.link.sendall(len(content).to_bytes(3, "big") + bytes((kind, flags)) + struct.pack(">I", number) + content)
+        self.link.sendall(frame(kind, flags, number, content))
+
+    def call_at_once(self, name: str, *numbers: int) -> None:
+        """Calls that come together, each whole."""
+        self.link.sendall(
+            b"".join(
+                frame(HEADERS, WHOLE, number, path(name)) + frame(DATA, END, number, message(b"")) for number in numbers
+            )
+        )
 
     def call(self, number: int, name: str, content: bytes = b"") -> None:
         self.send(HEADERS, WHOLE, number, path(name))
@@ -197,6 +210,40 @@ def test_calls_wait_for_no_other() -> None:
         assert client.until(PING) == b"12345678"
         calls.go_on.set()
         assert client.answer(1)[0] == message(b"")
+
+
+def test_what_comes_wakes_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    count, woken, made = 50, list[int](), select.epoll
+
+    class Counting:
+        def __init__(self) -> None:
+            self._poll = made()
+            self.register, self.modify, self.close = self._poll.register, self._poll.modify, self._poll.close
+
+        def poll(self) -> object:
+            found = self._poll.poll()
+            woken.append(threading.get_native_id())
+            return found
+
+    monkeypatch.setattr(select, "epoll", Counting)
+    with served() as (client, calls, _):
+        client.call(1, "/wait")  # so that two threads wait behind it
+        assert calls.begun.acquire(timeout=patient(20))
+        client.call(3, "/echo")
+        assert client.answer(3)[0] == message(b"")
+        calls.go_on.set()
+        assert client.answer(1)[0] == message(b"")
+        woken.clear()
+        for number in range(5, 2 * count + 5, 2):
+            client.call_at_once("/echo", number)
+            assert client.answer(number)[0] == message(b"")
+        assert len(woken) <= count + 4, len(woken)  # what came before may be told late
+
+
+def test_calls_that_come_together_are_answered_together() -> None:
+    with served() as (client, calls, _):
+        client.call_at_once("/wait", *range(1, 41, 2))
+        assert all(calls.begun.acquire(timeout=patient(20)) for _ in range(20))
 
 
 def test_at_the_end_a_call_that_is_under_way_is_answered_and_no_other() -> None:

@@ -1,0 +1,88 @@
+"""What a pull that nobody can serve asks of this machine, counted: containerd waits for each layer."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from registry_pipelines.node.lazy_images import REF_LABEL
+from registry_pipelines.node.snapshots import Snapshots
+from registry_pipelines.node.store import Refused
+from tests.needs import missing
+
+LAYERS = 12
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    if os.geteuid() != 0:
+        missing("snapshots are mounted by root")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of SQLite."""
+    found: list[str] = []
+    real = sqlite3.connect
+
+    def connect(*arguments: object, **options: object) -> sqlite3.Connection:
+        made = real(*arguments, **options)  # type: ignore[call-overload]
+        made.set_trace_callback(found.append)
+        assert isinstance(made, sqlite3.Connection)
+        return made
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    return found
+
+
+@pytest.fixture
+def snapshots(tmp_path: Path, asked: list[str]) -> Iterator[Snapshots]:
+    with Snapshots(tmp_path / "root") as found:
+        yield found
+
+
+def pull(snapshots: Snapshots) -> None:
+    parent = ""
+    for number in range(LAYERS):
+        chain_id = f"sha256:{number:064x}"
+        key = f"default/{number}/extract-1 {chain_id}"
+        mounts = snapshots.prepare(key, parent, {REF_LABEL: chain_id})
+        assert len(mounts) == 1
+        snapshots.commit(chain_id, key, {REF_LABEL: chain_id}, parent)
+        parent = chain_id
+
+
+def test_a_layer_is_one_question_and_one_change_each_time(snapshots: Snapshots, asked: list[str]) -> None:
+    asked.clear()
+    pull(snapshots)
+    words = [each.split(maxsplit=1)[0] for each in asked]
+    assert {word: words.count(word) for word in set(words)} == {
+        "WITH": LAYERS - 1,  # what a layer stands on
+        "SELECT": LAYERS,  # what is committed
+        "BEGIN": 2 * LAYERS,
+        "INSERT": LAYERS,
+        "UPDATE": LAYERS,
+        "COMMIT": 2 * LAYERS,
+        "PRAGMA": 2 * LAYERS,
+    }
+    lasting = [each for each in asked if "synchronous = FULL" in each]
+    assert len(lasting) == LAYERS  # each layer is on the disk once it is committed
+
+
+def test_what_a_layer_stands_on_may_go_meanwhile(snapshots: Snapshots) -> None:
+    pull(snapshots)
+    top = snapshots.stat(f"sha256:{LAYERS - 1:064x}")
+    snapshots.remove(top.name)
+    with snapshots._store.change(), pytest.raises(Refused) as refused:
+        snapshots._store.add("late", top, "active", {})
+    assert refused.value.code == "NOT_FOUND"
+    snapshots.prepare("again", "", {})
+    late = snapshots.stat("again")
+    snapshots.remove("again")
+    with snapshots._store.change(), pytest.raises(Refused) as refused:
+        snapshots._store.commit(late, "late", {}, 0, 0)
+    assert refused.value.code == "NOT_FOUND"
