@@ -14,8 +14,9 @@ DATABASE_VARIABLE = "REGISTRY_PIPELINES_DATABASE"
 """The database, where the configuration names none: one file serves one machine and many."""
 STORE_VARIABLE = "REGISTRY_PIPELINES_STORE"
 """The object store, likewise."""
+_HOST = r"(\[[0-9A-Fa-f:.]+\](:\d+)?|[^\[\]@\s/:,?#]+(:\d+)?|:\d+)"
 DATABASE = Pattern(
-    r"^postgres(ql)?(\+psycopg)?://([^@\s]+@)?[^@\s]+$",
+    rf"^postgres(ql)?(\+psycopg)?://(?=\S)([^@\s]+@)?({_HOST}(,{_HOST})*)?([/?][^@\s]*)?$",
     "the address of a Postgres database",
     "write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
 )

@@ -377,3 +377,15 @@ def test_an_address_of_a_database_that_is_wrong_is_what_to_correct(
     Path("registry-pipelines.yaml").write_text("registries: {}\n")
     done = CliRunner().invoke(main, ["state", "show"])
     assert done.exit_code == 9 and "Correct the address" in done.stderr and "s3cret" not in done.output
+
+
+@pytest.mark.parametrize("address", ["postgresql://[x", "postgresql://me:s3cret@h:port/db", "postgresql://"])
+def test_an_address_that_leads_to_no_database_is_told_before_it_is_used(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REGISTRY_PIPELINES_DATABASE", address)
+    path = tmp_path / "registry-pipelines.yaml"
+    path.write_text("registries: {}\n")
+    done = CliRunner().invoke(main, ["config", "check", "--config", str(path)])
+    assert done.exit_code == 8 and "REGISTRY_PIPELINES_DATABASE is not the address of a" in done.stderr
+    assert "s3cret" not in done.output
