@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -24,6 +24,7 @@ from registry_pipelines.node.counts import Counts
 from registry_pipelines.node.judging import Gate, is_dockers_own, layer_of, named, named_so, stands_on, unpacks
 from registry_pipelines.node.lazy_images import REF_LABEL, LazyImage, LazyImages, becomes
 from registry_pipelines.node.mapped import Mapped
+from registry_pipelines.node.spares import Spares, make
 from registry_pipelines.node.store import Info, Refused, Store
 from registry_pipelines.oci.files import held_alone, local_errors
 from registry_pipelines.stream.lazy.mounting import mount, unmount
@@ -84,6 +85,8 @@ class Snapshots:
             self._store = Store(root / "snapshots.db")
             undo.callback(self._store.close)
             self.cleanup()
+            self._spares = Spares(root / "spares")
+            undo.callback(self._spares.close)
             if lazy is not None:
                 lazy.retain({info.image for info in self._store.everything() if info.image})
             self._undo = undo.pop_all()
@@ -246,8 +249,18 @@ class Snapshots:
         lasting = read_only or REF_LABEL not in labels  # a layer that is being unpacked is begun anew after a power cut
         with self._store.change(lasting=lasting), local_errors(self._at):
             info = self._store.add(key, below[0] if below else None, "view" if read_only else "active", labels)
-            _make(self._files(info), lowers, labels, with_work=bool(lowers) and not read_only, delete=self._delete)
+            self._make(f"{self._at}/{info.id}", with_work=bool(lowers) and not read_only)
+            _own(self._files(info), lowers, labels)
         return self._mounts(info, lowers)
+
+    def _make(self, folder: str, *, with_work: bool) -> None:
+        if with_work and self._spares.take(folder):
+            return
+        try:
+            make(folder, with_work=with_work)
+        except FileExistsError:  # of one that was not kept, whose number is free again
+            self._delete(folder)
+            make(folder, with_work=with_work)
 
     def _below(self, parent: str) -> Sequence[Info]:
         return self._store.chain(parent) if parent else ()
@@ -301,33 +314,17 @@ def _of_layer(labels: Mapping[str, str]) -> Mapping[str, str]:
     return {name: text for name, text in labels.items() if name not in (UIDS_LABEL, GIDS_LABEL)}
 
 
-def _make(
-    files: str,
-    lowers: Sequence[str],
-    labels: Mapping[str, str],
-    *,
-    with_work: bool,
-    delete: Callable[[str], object],
-) -> None:
-    """Make an upper folder, which is what a container sees as its root, with the rights of the root below it. In a user
+def _own(files: str, lowers: Sequence[str], labels: Mapping[str, str]) -> None:
+    """Give an upper folder, which is what a container sees as its root, the rights of the root below it. In a user
     namespace its owner is whom the container sees as that owner."""
-    folder = os.path.dirname(files)  # noqa: PTH120 - a pull asks for this with each layer, and waits
-    try:
-        os.mkdir(folder)  # noqa: PTH102
-    except FileExistsError:  # of one that was not kept, whose number is free again
-        delete(folder)
-        os.mkdir(folder)  # noqa: PTH102
-    os.mkdir(files)  # noqa: PTH102
     mode, owner = 0o755, [0, 0]
     if lowers:
-        below = os.stat(lowers[0])  # noqa: PTH116
+        below = os.stat(lowers[0])  # noqa: PTH116 - a pull asks for this with each layer, and waits
         mode, owner = below.st_mode & 0o7777, [below.st_uid, below.st_gid]
     if any(owner) or UIDS_LABEL in labels or GIDS_LABEL in labels:
         named = zip(owner, (UIDS_LABEL, GIDS_LABEL), strict=True)
         os.lchown(files, *(_mapped(number, labels.get(label, "")) for number, label in named))
     os.chmod(files, mode)  # noqa: PTH101
-    if with_work:
-        os.mkdir(f"{folder}/work", 0o711)  # noqa: PTH102
 
 
 def _mapped(number: int, mapping: str) -> int:

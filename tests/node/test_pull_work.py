@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 
 from registry_pipelines.node.lazy_images import REF_LABEL
 from registry_pipelines.node.snapshots import Snapshots
+from registry_pipelines.node.spares import MOST
 from registry_pipelines.node.store import Refused
 from tests.needs import missing
+from tests.patience import patient
 
 LAYERS = 12
 
@@ -71,6 +74,38 @@ def test_a_layer_is_one_question_and_one_change_each_time(snapshots: Snapshots, 
     }
     lasting = [each for each in asked if "synchronous = FULL" in each]
     assert len(lasting) == LAYERS  # each layer is on the disk once it is committed
+
+
+def test_no_layer_above_the_base_waits_for_a_new_folder(
+    snapshots: Snapshots, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made: list[str] = []
+    real = os.mkdir
+
+    def mkdir(path: str, mode: int = 0o777) -> None:
+        if threading.current_thread() is threading.main_thread():
+            made.append(path)
+        real(path, mode)
+
+    assert snapshots._spares.full.wait(patient(20))
+    monkeypatch.setattr(os, "mkdir", mkdir)
+    pull(snapshots)
+    assert [Path(each).name for each in made] == ["1", "fs"]
+    assert sorted(each.name for each in (tmp_path / "root" / "snapshots" / "2").iterdir()) == ["fs", "work"]
+    assert snapshots._spares.full.wait(patient(20))
+    assert len(list((tmp_path / "root" / "spares").iterdir())) >= MOST // 2
+
+
+def test_spares_of_a_killed_process_go_and_what_is_in_the_way_goes(tmp_path: Path) -> None:
+    (tmp_path / "root" / "spares" / "1" / "fs" / "left").mkdir(parents=True)
+    with Snapshots(tmp_path / "root") as snapshots:
+        assert snapshots._spares.full.wait(patient(20))
+        snapshots.prepare("base", "", {})
+        snapshots.commit("layer", "base", {})
+        (tmp_path / "root" / "snapshots" / "2" / "fs" / "old").mkdir(parents=True)
+        snapshots.prepare("container", "layer", {})
+        assert [each.name for each in (tmp_path / "root" / "snapshots" / "2").glob("*/*")] == []
+    assert not (tmp_path / "root" / "spares").exists()
 
 
 def test_what_a_layer_stands_on_may_go_meanwhile(snapshots: Snapshots) -> None:
