@@ -11,15 +11,15 @@ import base64
 import binascii
 import codecs
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _MARK = re.compile(r"-----(BEGIN|END) ([A-Z0-9 ]+)-----")
 _ALMOST = re.compile(r"^\s*(?:-+ ?(?:BEGIN|END) |(?:BEGIN|END) [A-Z0-9 ]+-+\s*$)", re.MULTILINE)
 _HEADER = re.compile(r"[A-Za-z0-9-]+:")
 
 
-@dataclass(frozen=True)
-class Block:
+class Block(msgspec.Struct, frozen=True):
     """One block. line: where it begins, from 1. headers: its own (``Proc-Type: 4,ENCRYPTED``), line by line."""
 
     label: str

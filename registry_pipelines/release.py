@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.errors import InputError, TagImmutable
 from registry_pipelines.oci.digest import Digest
@@ -17,8 +18,7 @@ _FIXED_TAG = re.compile(r"v?\d+(\.\d+)*([-_.+].*)?\Z|sha\d+-.*\Z")
 """Tags that begin like a version (``1.x``) or name a digest."""
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(msgspec.Struct, frozen=True):
     """``image:tag@sha256:<hex>``: an image of the configuration, its version tag, its top digest.
 
     The top digest is the index when there are several platforms.

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Literal, NoReturn
+
+import msgspec
 
 _DURATION = re.compile(r"(\d{1,9})(ms|s|m|h|d|w)\Z")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
@@ -87,8 +88,7 @@ class Size(int):
         return cls(int(match[1]) * _UNITS[match[2]])
 
 
-@dataclass(frozen=True)
-class Pattern:
+class Pattern(msgspec.Struct, frozen=True):
     """What a string must look like. ``what`` names it for people, ``do`` says how to write it."""
 
     expression: str
@@ -254,30 +254,26 @@ REPOSITORY_DIGEST = Pattern(
 )
 
 
-@dataclass(frozen=True)
-class Names:
+class Names(msgspec.Struct, frozen=True):
     """Marks a string that names an entry of a top-level section of the configuration."""
 
     section: str
 
 
-@dataclass(frozen=True)
-class Instead:
+class Instead(msgspec.Struct, frozen=True):
     """Marks a choice for words that people write there and that are none (any more); ``do`` says what to write."""
 
     words: tuple[str, ...]
     do: str
 
 
-@dataclass(frozen=True)
-class Short:
+class Short(msgspec.Struct, frozen=True):
     """Marks an object that may be written as the text of one of its fields, where the others are as they are."""
 
     field: str
 
 
-@dataclass(frozen=True)
-class Existing:
+class Existing(msgspec.Struct, frozen=True):
     """Marks a path that must be there when what the configuration says is done; ``config check`` looks. what: ``file``,
     ``folder``, or ``file or folder``. A text with ``://`` is an address, and nothing is looked for."""
 
@@ -288,8 +284,7 @@ FILE = Existing("file")
 FOLDER = Existing("folder")
 
 
-@dataclass(frozen=True)
-class Unwritten:
+class Unwritten(msgspec.Struct, frozen=True):
     """Marks a field that is not written in the file. from_key: it is the entry's own name in its section."""
 
     from_key: bool = False

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import msgspec
+
 from registry_pipelines.progress import Progress, count_text, duration_text, size_text, waiting_line
 from registry_pipelines.threads import repeated
 
@@ -22,8 +24,7 @@ STEP_EVERY_S = 1.0
 """A step of ten per cent is told at once, but short work gets no ten lines in its second."""
 
 
-@dataclass(frozen=True)
-class Standing:
+class Standing(msgspec.Struct, frozen=True):
     """Where a group of tasks, or all of them, stand. eta_s: seconds that are left at this rate; None when nobody knows.
     percent: of the bytes; it never falls, also when there turns out to be more to do."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Protocol
 
@@ -109,8 +108,7 @@ class BuildSpec(Build, frozen=True, kw_only=True):
     """The version tag; never moves. Without it the image gets a tag of its own digest."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LockedWheel:
+class LockedWheel(msgspec.Struct, frozen=True, kw_only=True):
     """One wheel a platform's image holds, pinned."""
 
     name: str
@@ -130,8 +128,7 @@ class LockedWheel:
         return f"pkg:pypi/{self.name}@{self.version}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class LayerRow:
+class LayerRow(msgspec.Struct, frozen=True, kw_only=True):
     """One layer of one platform, and what it cost."""
 
     platform: str
@@ -153,8 +150,7 @@ class LayerRow:
         return self.how in ("present", "mounted")
 
 
-@dataclass(frozen=True, kw_only=True)
-class SettledConflict:
+class SettledConflict(msgspec.Struct, frozen=True, kw_only=True):
     """A path that several brought with different content, and whose file the image has (``BuildSpec.conflicts``)."""
 
     platform: str
@@ -166,8 +162,7 @@ class SettledConflict:
     """Package URLs of wheels whose file is left out, also of their RECORD."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BuildResult:
+class BuildResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a build made, or found made."""
 
     descriptor: Descriptor
@@ -188,12 +183,12 @@ class BuildResult:
     """The artifact manifest that carries the provenance statement."""
     changed: bool
     """False when everything, tags and provenance included, was there already."""
-    targets: Mapping[str, str] = field(default_factory=dict)
+    targets: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Per platform, what wheels were chosen for: Python, C library, and how that was found. For people."""
     conflicts: tuple[SettledConflict, ...] = ()
-    links: Mapping[str, LinkReport] = field(default_factory=dict)
+    links: Mapping[str, LinkReport] = msgspec.field(default_factory=dict)
     """Per platform, which libraries are needed and not there."""
-    notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    notes: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)
     """By file name of the wheel: what its format does not allow and pip takes, and what was left out of it."""
 
 

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
 
 from registry_pipelines.build.application import application_entries
 from registry_pipelines.build.application_warnings import pointer_warnings, script_warnings
@@ -342,7 +344,7 @@ class _Build:
         def row_of(job: LayerJob) -> LayerRow:
             row = made.get(job.key) or self._ensure(job, str(plan.platform))
             if row.platform != str(plan.platform):
-                row = replace(row, platform=str(plan.platform), how="present", bytes_uploaded=0)
+                row = msgspec.structs.replace(row, platform=str(plan.platform), how="present", bytes_uploaded=0)
             return row
 
         image = self._compose(plan, base, self._own_rows(plan, row_of))

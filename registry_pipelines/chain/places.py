@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from registry_pipelines import config as configuration
 from registry_pipelines.errors import InputError
@@ -29,8 +30,7 @@ if TYPE_CHECKING:  # a copy without a configuration loads none
     from registry_pipelines.shared.budgets import Budgets
 
 
-@dataclass(frozen=True)
-class Located:
+class Located(msgspec.Struct, frozen=True):
     """A reference with the place it is at. selector: tag or digest; empty when none was written."""
 
     place: Place

@@ -8,10 +8,10 @@ import socket
 import time
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import msgspec
 from msgspec.structs import replace
 
 from registry_pipelines.config import Config, EmbeddedRegistry
@@ -37,8 +37,7 @@ START_S = 10.0
 LOOK_S = 0.05
 
 
-@dataclass(frozen=True)
-class Served:
+class Served(msgspec.Struct, frozen=True):
     """A registry that is listening. ours: this process serves it; else another one does, from the same folder."""
 
     name: str

@@ -82,7 +82,7 @@ def convert(session: Session, name: str, tag: str, stream: Stream | None = None)
     if result.derived is not None:
         made = Release(name, result.tag, result.derived.digest)
     elif image.stream and image.stream.format == wanted.format:
-        made = replace(made, tag=wanted.released_tag(tag))
+        made = msgspec.structs.replace(made, tag=wanted.released_tag(tag))
         result = replace(result, tag=made.tag, changed=_tagged(place, made))
     return _converted(f"{name}:{tag}", result, wanted, release=made.key if names_release(image, made.tag) else "")
 

@@ -6,12 +6,12 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import update_wrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, cast
 
 import click
+import msgspec
 
 from registry_pipelines.chain.places import Places
 from registry_pipelines.cli.envelope import print_document
@@ -38,8 +38,7 @@ if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration nee
 _P = ParamSpec("_P")
 
 
-@dataclass(frozen=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """What the common options said."""
 
     config_file: Path | None = None

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
 import yaml
 from yaml.composer import Composer
 
@@ -62,8 +63,7 @@ class Problems:
             raise error
 
 
-@dataclass(frozen=True)
-class Scalar:
+class Scalar(msgspec.Struct, frozen=True):
     """A scalar after replacement. tag: ``str``, ``int``, ``float``, ``bool``, ``null``, ``timestamp``."""
 
     text: str

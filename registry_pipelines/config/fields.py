@@ -6,7 +6,6 @@ import ast
 import functools
 import inspect
 import itertools
-from dataclasses import dataclass
 from typing import Annotated, Any, get_args, get_origin
 
 import msgspec
@@ -17,8 +16,7 @@ from registry_pipelines.settings import Unwritten
 REQUIRED: Any = msgspec.NODEFAULT
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(msgspec.Struct, frozen=True):
     """A field. hint: its type with its marks. default: ``REQUIRED`` when it must be written."""
 
     name: str

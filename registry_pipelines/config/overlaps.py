@@ -17,7 +17,9 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import Mirror, Sync
@@ -34,8 +36,7 @@ _ANY_TAG = Choice()
 _LEAVE = "; let one of them leave it to the other with `exclude_repositories`, or give them different prefixes"
 
 
-@dataclass(frozen=True)
-class _Writer:
+class _Writer(msgspec.Struct, frozen=True):
     """Something that fills one repository, or those of a pattern."""
 
     path: str

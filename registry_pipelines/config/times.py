@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.progress import count_text
 
@@ -29,8 +30,7 @@ _SHOWN_VALUES = 4
 """Of a list of minutes, in a note."""
 
 
-@dataclass(frozen=True)
-class _Field:
+class _Field(msgspec.Struct, frozen=True):
     name: str
     low: int
     high: int

@@ -8,11 +8,12 @@ their role. Where nobody asks by a policy, attestors of weights are believed for
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 from registry_pipelines.evidence.identity_rules import IdentityRule, counts
 from registry_pipelines.evidence.model import CERTIFICATE
@@ -117,11 +118,10 @@ class Attestor:
         return counts(key_id, self.ids)
 
 
-@dataclass(frozen=True)
-class Attestors:
+class Attestors(msgspec.Struct, frozen=True):
     """All that are known, and those whose trust policy holds."""
 
-    known: Mapping[str, Attestor] = field(default_factory=dict)
+    known: Mapping[str, Attestor] = msgspec.field(default_factory=dict)
     named: frozenset[str] | None = None
     """None: nobody asks by a trust policy."""
 

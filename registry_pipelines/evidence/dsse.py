@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -30,8 +29,7 @@ class EnvelopeJson(msgspec.Struct, rename="camel"):
     signatures: list[_Signature]
 
 
-@dataclass(frozen=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """Payload bytes exactly as signed, their type, and the signatures (DER)."""
 
     payload_type: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+
+import msgspec
 
 from registry_pipelines.errors import InputError, KeyRefused
 from registry_pipelines.evidence.model import key_name
@@ -17,13 +18,12 @@ from registry_pipelines.evidence.model import key_name
 _LINE = re.compile(r"(sha256:[0-9a-f]{64})[ \t]+(\S.{0,199})\Z")
 
 
-@dataclass(frozen=True)
-class Terms:
+class Terms(msgspec.Struct, frozen=True):
     """What is said about trusted keys, by their ids."""
 
-    until: Mapping[str, date] = field(default_factory=dict)
+    until: Mapping[str, date] = msgspec.field(default_factory=dict)
     """The last day (UTC) on which a retired key is believed."""
-    revoked: Mapping[str, str] = field(default_factory=dict)
+    revoked: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Why a key is revoked."""
 
     def against(self, key_id: str, *, today: date | None = None) -> str:

@@ -13,12 +13,12 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -265,8 +265,7 @@ class KeySet:
         return tuple(sorted({key_id for key_id in ids if not self._terms.against(key_id)}))
 
 
-@dataclass(frozen=True)
-class KeyFiles:
+class KeyFiles(msgspec.Struct, frozen=True):
     """Where a new key pair was written."""
 
     private: Path

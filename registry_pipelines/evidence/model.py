@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+
+import msgspec
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
@@ -101,8 +102,7 @@ class Verifier(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Certified:
+class Certified(msgspec.Struct, frozen=True):
     """What the Notary Project's signatures of an image say."""
 
     signatures: tuple[tuple[Digest, str], ...] = ()
@@ -111,8 +111,7 @@ class Certified:
     """Why there is none, a sentence; empty when there is one."""
 
 
-@dataclass(frozen=True)
-class Rejected:
+class Rejected(msgspec.Struct, frozen=True):
     """Something that looked like evidence and was not believed. Unsigned, so it is only ever a reason, never a fact."""
 
     where: str
@@ -126,8 +125,7 @@ class Rejected:
         return f"{self.where}: {self.reason}"
 
 
-@dataclass(frozen=True)
-class VerifiedAttestation:
+class VerifiedAttestation(msgspec.Struct, frozen=True):
     """A signed in-toto statement about a digest, believed because of ``key_id``."""
 
     predicate_type: str
@@ -139,8 +137,7 @@ class VerifiedAttestation:
     """The manifest that carries it (the bundle referrer, or the ``.att`` manifest)."""
 
 
-@dataclass(frozen=True)
-class Attestations:
+class Attestations(msgspec.Struct, frozen=True):
     """What is attached and believed, and what is attached and not believed."""
 
     verified: tuple[VerifiedAttestation, ...]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
@@ -116,8 +115,7 @@ class ImageConfig(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(made)
 
 
-@dataclass(frozen=True)
-class ManifestBytes:
+class ManifestBytes(msgspec.Struct, frozen=True):
     """A manifest or index as received: the exact bytes, what they are, and their digest."""
 
     raw: bytes

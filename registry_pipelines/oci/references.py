@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from registry_pipelines.errors import DigestInvalid, ReferenceInvalid
 from registry_pipelines.oci.digest import Digest
@@ -42,8 +44,7 @@ def check_tag(text: str) -> str:
     return text
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(msgspec.Struct, frozen=True):
     """``registry/repository[:tag][@digest]``; at least one of tag and digest after :meth:`parse`."""
 
     registry: str

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import combinations, islice, product
+
+import msgspec
 
 from registry_pipelines.settings import NAME, Pattern
 
@@ -27,8 +28,7 @@ _WORD = re.compile(r"\s*([()]|[^\s()]+)")
 _NAME = re.compile(NAME.expression)
 
 
-@dataclass(frozen=True)
-class Named:
+class Named(msgspec.Struct, frozen=True):
     """One attestor."""
 
     name: str
@@ -37,8 +37,7 @@ class Named:
         return self.name
 
 
-@dataclass(frozen=True)
-class AllOf:
+class AllOf(msgspec.Struct, frozen=True):
     """Every one of them, at least two."""
 
     parts: tuple[Expression, ...]
@@ -47,8 +46,7 @@ class AllOf:
         return " and ".join(f"({each})" if isinstance(each, AnyOf) else str(each) for each in self.parts)
 
 
-@dataclass(frozen=True)
-class AnyOf:
+class AnyOf(msgspec.Struct, frozen=True):
     """One of them, at least two."""
 
     parts: tuple[Expression, ...]

@@ -413,8 +413,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, time="", notes=(), evidence=evidence)
 
 
-@dataclass(frozen=True)
-class PublishedVerdict:
+class PublishedVerdict(msgspec.Struct, frozen=True):
     """A verdict as it lies in the registry, signed by a trusted key."""
 
     verdict: Verdict

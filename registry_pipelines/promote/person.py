@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from registry_pipelines.errors import InputError
 
@@ -16,8 +17,7 @@ MAX_NAME_CHARACTERS = 200
 """Of a name; an e-mail address has at most 254, and hardly ever more than 60."""
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(msgspec.Struct, frozen=True):
     """A person who asks for a promotion, as the signed record names them."""
 
     name: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index
@@ -14,8 +15,7 @@ from registry_pipelines.registry.platforms import Entry
 RUN = "run 2026-11-28 with linux/amd64"
 
 
-@dataclass(frozen=True)
-class Client:
+class Client(msgspec.Struct, frozen=True):
     """How one client reads an index. Of equal entries each takes the first."""
 
     name: str
@@ -48,8 +48,7 @@ CLIENTS = (
 DEFAULT = Platform(os="linux", architecture="amd64")
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """What one client does with an index."""
 
     client: Client

@@ -11,8 +11,9 @@ what is in the manifest and its config.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from registry_pipelines.errors import ClosureIncomplete, ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci import media_types
@@ -41,8 +42,7 @@ Kind = Literal["image", "index", "attestation", "soci-index", "artifact", "blob"
 there."""
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One manifest below a top digest, or the top itself; however often it is listed, it is one entry."""
 
     descriptor: Descriptor

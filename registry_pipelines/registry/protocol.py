@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 
@@ -56,8 +55,7 @@ class BlobReader(Readable, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Capabilities:
+class Capabilities(msgspec.Struct, frozen=True):
     """What a repository's registry does, as probes and answers showed. None: not probed yet or no answer."""
 
     referrers_api: bool | None = None
@@ -67,7 +65,7 @@ class Capabilities:
     delete: bool | None = None
     probed_at: str = ""
     """RFC 3339, UTC."""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = msgspec.field(default=())
 
 
 class Registry(Protocol):
@@ -309,8 +307,7 @@ class CarriedUploads(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A repository in a registry: where one image is. Copies go from place to place."""
 
     registry: Registry

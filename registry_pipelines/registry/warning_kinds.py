@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from registry_pipelines.oci.digest import Digest
 
@@ -16,8 +17,7 @@ MAX_AZURE_LAYER_BYTES = 8_000_000_000
 RUN = "run 2026-11-28"
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One kind of warning."""
 
     text: str
@@ -198,8 +198,7 @@ KINDS: dict[WarningId, Kind] = {
 """What each means; the source with its date."""
 
 
-@dataclass(frozen=True)
-class ImageWarning:
+class ImageWarning(msgspec.Struct, frozen=True):
     """One warning about one manifest."""
 
     id: WarningId

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
+
+from msgspec.structs import replace
 
 from registry_pipelines.errors import ContentError, ManifestInvalid, NotFound
 from registry_pipelines.oci.digest import Digest

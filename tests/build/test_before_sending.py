@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -180,7 +179,7 @@ def test_settings_that_no_image_can_have_send_nothing(
 def test_a_stored_wheel_that_was_written_to_is_taken_anew(
     builder: LayersBuilder, spec: BuildSpec, place: Place, tmp_path: Path
 ) -> None:
-    before = builder.build(spec, replace(place, repository="team/before"))
+    before = builder.build(spec, structs.replace(place, repository="team/before"))
     stored = next((tmp_path / "state").rglob("good3-1.0*.whl"))
     raw = bytearray(stored.read_bytes())
     raw[raw.index(b"good3/__init__.py") + 20] ^= 1

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -171,7 +170,7 @@ def test_an_image_is_built_and_a_second_build_changes_nothing(
     assert second.provenance == first.provenance
     assert {row.how for row in second.layers} == {"present"}
 
-    elsewhere = LayersBuilder(tmp_path / "other state").build(spec, replace(place, repository="other/repo"))
+    elsewhere = LayersBuilder(tmp_path / "other state").build(spec, structs.replace(place, repository="other/repo"))
     assert elsewhere.descriptor == first.descriptor
 
 
@@ -265,7 +264,7 @@ def test_another_image_of_the_registry_mounts_what_is_there(
     builder = LayersBuilder(state)
     builder.build(spec, place)
     other = builder.build(
-        structs.replace(spec, name="other", requirements=PINS[1:]), replace(place, repository="team/other")
+        structs.replace(spec, name="other", requirements=PINS[1:]), structs.replace(place, repository="team/other")
     )
     assert {row.contents: row.how for row in other.layers if not row.contents.startswith("base ")} == {
         "arrays 1.0": "mounted",
@@ -418,7 +417,7 @@ def test_a_wheel_damaged_in_the_store_is_taken_anew(tmp_path: Path, state: Path,
     stored.unlink()  # a link to the folder's file, which stays as it is
     stored.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
     (state / "build" / "cache.sqlite").unlink()
-    again = builder.build(spec, replace(place, repository="team/fresh"))
+    again = builder.build(spec, structs.replace(place, repository="team/fresh"))
     assert again.descriptor == first.descriptor
     assert stored.read_bytes() == whole
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from registry_pipelines.build.builder import SILENT, LayerRow
@@ -140,7 +141,7 @@ def test_what_is_there_costs_one_head(faults: FaultRegistry, push: Push) -> None
     first = push()
     faults.reset_counts()
     second = push()
-    assert second == replace(first, how="present", bytes_uploaded=0)
+    assert second == msgspec.structs.replace(first, how="present", bytes_uploaded=0)
     assert [seen.method for seen in faults.seen] == ["HEAD", "GET"]
     assert faults.bytes_up == 0
 

@@ -8,7 +8,6 @@ import json
 import tarfile
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -193,7 +192,7 @@ def test_what_a_layer_above_leaves_as_it_was(place: Place, tmp_path: Path, above
     )
     cache = BuildCache(tmp_path / "cache.sqlite")
     assert [stands_in(image, row, cache), stands_in(image, row, cache)] == [stands, stands]
-    other = replace(row, digest=Digest.of(b"1"), diff_id=Digest.of(b"2"))
+    other = structs.replace(row, digest=Digest.of(b"1"), diff_id=Digest.of(b"2"))
     assert stands_in(image, other, cache) is None
     cache.close()
 

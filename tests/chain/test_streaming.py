@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from registry_pipelines.chain.keys import Keyring, trusted_keys
 from registry_pipelines.oci.digest import Digest

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from registry_pipelines.errors import SignatureInvalid
 from registry_pipelines.evidence.bounds import MAX_BUNDLE_BYTES, MAX_ENVELOPE_SIGNATURES, MAX_SUBJECTS
@@ -51,7 +52,7 @@ def test_an_envelope_survives_writing_and_verifies(key: Key) -> None:
 def test_a_changed_envelope_is_refused(key: Key, change: dict[str, Any]) -> None:
     envelope = sign_envelope(STATEMENT, key.signer)
     with pytest.raises(SignatureInvalid):
-        verify_envelope(Envelope(**{**envelope.__dict__, **change}), key.verifier)
+        verify_envelope(replace(envelope, **change), key.verifier)
 
 
 def test_one_believed_signature_among_others_is_enough(key: Key, other_key: Key) -> None:

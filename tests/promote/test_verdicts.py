@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -198,7 +197,7 @@ def test_a_new_verdict_is_dated_after_the_latest(good: Candidate) -> None:
 
 
 def as_read(published: PublishedVerdict) -> PublishedVerdict:
-    return replace(published, changed=False)
+    return msgspec.structs.replace(published, changed=False)
 
 
 @pytest.mark.parametrize(

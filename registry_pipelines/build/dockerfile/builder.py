@@ -52,8 +52,7 @@ MEASURED = "context"
 """The task of progress whose end says how much is sent, and where most of it is."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DockerfileResult(BuildResult):
+class DockerfileResult(BuildResult, frozen=True, kw_only=True):
     """What a build from a Dockerfile made, or found made. ``lock`` is empty: an engine tells of no wheels."""
 
     engine: str

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, NoReturn
+
+import msgspec
 
 from registry_pipelines.errors import (
     DigestMismatch,
@@ -196,8 +197,7 @@ def _allow(error: Exception, said: str, service: str) -> str:
 _SSO_LOGIN = "Run: aws sso login"
 
 
-@dataclass(frozen=True)
-class _Local:
+class _Local(msgspec.Struct, frozen=True):
     """What boto3 raises before or instead of an answer. name: of its class, or of one above it."""
 
     name: str

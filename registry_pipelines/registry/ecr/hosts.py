@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 _HOST = re.compile(
     r"(?P<account>\d{12})\.dkr(?P<dual>[.-])ecr(?P<fips>-fips)?\.(?P<region>[a-z0-9][a-z0-9-]{0,40})\."
@@ -17,8 +18,7 @@ PUBLIC_REGION = "us-east-1"
 """Where its log-in is asked for, whatever region one works in (ECR Public user guide, "Registry authentication")."""
 
 
-@dataclass(frozen=True)
-class EcrHost:
+class EcrHost(msgspec.Struct, frozen=True):
     """A private registry of ECR. account: 12 digits. fips, dualstack: which endpoint of the API goes with it."""
 
     account: str

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
+
+from msgspec.structs import replace
 
 from registry_pipelines.errors import ConfigInvalid, LocalError, NotFound, Refused, RegistryError, Unsupported
 from registry_pipelines.oci.digest import Digest

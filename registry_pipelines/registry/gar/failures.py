@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from registry_pipelines.errors import (
     Forbidden,
@@ -200,8 +201,7 @@ def _retry_after(error: Any) -> float | None:
     return None
 
 
-@dataclass(frozen=True)
-class _Local:
+class _Local(msgspec.Struct, frozen=True):
     """What is raised before or instead of an answer. name: of its class, or of one above it. quoted: whether its own
     words help, and hold no secret."""
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
+
+from msgspec.structs import replace
 
 from registry_pipelines.errors import ConfigInvalid, Forbidden, NotFound, Refused, Unsupported
 from registry_pipelines.oci.digest import Digest

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from msgspec.structs import asdict
+
 from registry_pipelines import interrupts
 from registry_pipelines.errors import InputError, LocalError, ManifestInvalid
 from registry_pipelines.stream.lazy import mounting
@@ -128,7 +130,7 @@ class Started:
         """Let it become the program, in the tree at ``root``. piped: its output comes through ``output``. sandbox: what
         it may not; its errors then come through ``output``, too, and it has no input. Raises InputError: there is no
         such program, user or folder in the image; LocalError."""
-        told = {"program": vars(program), "root": str(root), "piped": piped, "sandbox": sandbox and vars(sandbox)}
+        told = {"program": vars(program), "root": str(root), "piped": piped, "sandbox": sandbox and asdict(sandbox)}
         word, self._go = self._go, -1
         with os.fdopen(word, "wb") as go:
             go.write(json.dumps(told).encode())

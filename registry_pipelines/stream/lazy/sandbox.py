@@ -13,7 +13,8 @@ import os
 import resource
 import socket
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.stream.lazy.namespaces import check
 from registry_pipelines.stream.lazy.seccomp import forbid_calls
@@ -31,8 +32,7 @@ _FLAGS = struct.Struct("16sH14x")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-@dataclass(frozen=True)
-class Sandbox:
+class Sandbox(msgspec.Struct, frozen=True):
     """See the module."""
 
     memory_bytes: int

@@ -6,16 +6,16 @@ A copy moves closures, never images: a signature that stays behind is a lost sig
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes
 from registry_pipelines.registry.protocol import Place
 
 
-@dataclass(frozen=True)
-class Omission:
+class Omission(msgspec.Struct, frozen=True):
     """Something that a copy of a closure does not bring, and why. what: digest or tag. size_bytes: 0 where unknown.
 
     ``foreign-layer``: content that its publisher keeps elsewhere. ``platform``: a child that was not chosen.
@@ -30,8 +30,7 @@ class Omission:
     size_bytes: int = 0
 
 
-@dataclass(frozen=True)
-class Closure:
+class Closure(msgspec.Struct, frozen=True):
     """Everything that belongs to a reference, as found at one place."""
 
     source: Place
@@ -44,9 +43,9 @@ class Closure:
     """Every config and layer once."""
     blobs_of: Mapping[Digest, tuple[Digest, ...]]
     """Manifest digest to the digests of its blobs."""
-    digest_tags: Mapping[str, Digest] = field(default_factory=dict)
+    digest_tags: Mapping[str, Digest] = msgspec.field(default_factory=dict)
     """cosign's ``.sig``, ``.att`` and ``.sbom`` tags with what they name."""
-    subjects: Mapping[Digest, Digest] = field(default_factory=dict)
+    subjects: Mapping[Digest, Digest] = msgspec.field(default_factory=dict)
     """Referrer to its subject, both in this closure."""
     absent: tuple[Descriptor, ...] = ()
     """Index children left out by the platform selection."""

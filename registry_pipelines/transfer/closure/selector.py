@@ -5,7 +5,8 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.tags import Range, names_a_pre_release, order_key, read_version
@@ -17,8 +18,7 @@ MAX_PATTERN_CHARACTERS = 500
 _WILD = frozenset("*?[")
 
 
-@dataclass(frozen=True)
-class Selector:
+class Selector(msgspec.Struct, frozen=True):
     """A choice of names. A name is taken when it matches any of ``glob`` or ``regex`` (all, when both are empty), lies
     in the ``semver`` range when there is one, and matches nothing of ``exclude`` (globs). ``newest`` then keeps the N
     highest versions; then come days (``20261128``), then words, each the highest first. How tags are read as versions:

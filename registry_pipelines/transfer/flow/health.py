@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Literal, TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from registry_pipelines.errors import RateLimited, RegistryError, RegistryPipelinesError, Unavailable
 from registry_pipelines.registry.protocol import Place, Repeating
