@@ -9,7 +9,6 @@ import msgspec
 from registry_pipelines.errors import InputError, TagImmutable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.references import check_tag
-from registry_pipelines.oci.tags import read_version
 
 IMAGE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}\Z")
 """Image names are partition keys, run tags and asset names, so they keep to what all of these permit."""
@@ -49,6 +48,8 @@ class Release(msgspec.Struct, frozen=True):
 def is_version_tag(tag: str) -> bool:
     """Whether a tag begins like a version or names a digest. Such a tag never moves, and is a release's unless its
     image says otherwise."""
+    from registry_pipelines.oci.tags import read_version  # ten patterns, which most tags need not
+
     return bool(_FIXED_TAG.match(tag) or read_version(tag))
 
 

@@ -22,7 +22,6 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.settings import Size
-from registry_pipelines.transfer.closure.platforms import Selection
 from registry_pipelines.transfer.limits.machine import MachineLimits
 from registry_pipelines.versions import claim_state
 
@@ -32,6 +31,7 @@ if TYPE_CHECKING:  # loaded where it is used: a copy without a configuration nee
     from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.evidence.model import Signer
     from registry_pipelines.evidence.predicates import Role
+    from registry_pipelines.transfer.closure.platforms import Selection
     from registry_pipelines.transfer.delivery.receipts import ReceiptSigner
     from registry_pipelines.transfer.engine import Engine
 

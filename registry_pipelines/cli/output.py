@@ -6,15 +6,15 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from registry_pipelines.chain.result import StageResult, cell_text
 from registry_pipelines.cli.envelope import print_json
 from registry_pipelines.progress import condensed, size_text
-from registry_pipelines.transfer.closure import omissions
-from registry_pipelines.transfer.closure.closure import Omission
 
 if TYPE_CHECKING:  # rich is loaded by what draws: a tenth of the start of a command that prints JSON
     from rich.console import Console
     from rich.table import Table
+
+    from registry_pipelines.chain.result import StageResult
+    from registry_pipelines.transfer.closure.closure import Omission
 
 PIPE_COLUMNS = 160
 """Width of tables when the output is no terminal: fixed, so that logs and tests look the same everywhere."""
@@ -126,7 +126,7 @@ def rows_table(
         whole = digests or (numbers and width is not None)
         table.add_column(_heading(name), overflow="fold", no_wrap=whole, justify="right" if numbers else "left")
     for row in rows[:limit]:
-        table.add_row(*(escape(cell_text(name, row.get(name, ""))) for name in columns))
+        table.add_row(*(escape(_cell(name, row.get(name, ""))) for name in columns))
     left_out = [_heading(name) for name in dict.fromkeys(name for row in rows for name in row) if name not in columns]
     below = [f"and {len(rows) - limit} more"] if len(rows) > limit else []
     below += [f"no room for {', '.join(left_out)}"] if left_out else []
@@ -151,7 +151,7 @@ def print_findings(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     out.print(title, markup=False, style="bold")
     for row in rows:
         short = [
-            cell_text(name, value) if name in ("what", "how bad") else f"{_heading(name)} {cell_text(name, value)}"
+            _cell(name, value) if name in ("what", "how bad") else f"{_heading(name)} {_cell(name, value)}"
             for name, value in row.items()
             if name not in SENTENCES and value not in ("", None)
         ]
@@ -160,6 +160,12 @@ def print_findings(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
             # Paths stay whole, for who copies them.
             told = fill(line, out.width, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
             out.print(told, markup=False, soft_wrap=True)
+
+
+def _cell(name: str, value: Any) -> str:
+    from registry_pipelines.chain.result import cell_text  # who draws no table loads no results of stages
+
+    return cell_text(name, value)
 
 
 def _heading(name: str) -> str:
@@ -175,6 +181,8 @@ def _is_digest(value: Any) -> bool:
 def print_omissions(left: Sequence[Omission], *, title: str) -> None:
     """What one image leaves out, below a line that sums it up; nothing where there is none."""
     if left:
+        from registry_pipelines.transfer.closure import omissions
+
         rows = [{name: row[name] for name in row if row[name] or name != "size_bytes"} for row in omissions.rows(left)]
         print_below(f"{title}: {omissions.note(left)}", rows)
 
@@ -190,7 +198,7 @@ def _fitting(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], width: i
     fitting: list[str] = []
     used = 1
     for name in columns:
-        used += BETWEEN_COLUMNS + max([len(_heading(name)), *(len(cell_text(name, row.get(name, ""))) for row in rows)])
+        used += BETWEEN_COLUMNS + max([len(_heading(name)), *(len(_cell(name, row.get(name, ""))) for row in rows)])
         if used > width and len(fitting) >= FEWEST_COLUMNS:
             break
         fitting.append(name)

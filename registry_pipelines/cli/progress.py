@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from registry_pipelines.progress import Progress, Silent
-from registry_pipelines.tally import bulletins
 
 
 @contextmanager
@@ -21,5 +20,7 @@ def shown_progress(*, quiet: bool) -> Iterator[Progress]:
         with shown_bars() as bars:
             yield bars
     else:
+        from registry_pipelines.tally import bulletins
+
         with bulletins(lambda line: print(line, file=sys.stderr, flush=True)) as lines:
             yield lines

@@ -25,7 +25,6 @@ from registry_pipelines.promote.admission.model import MAX_TIMEOUT_S, MIN_TIMEOU
 from registry_pipelines.report.edges import problems as edge_problems
 from registry_pipelines.settings import unknown
 from registry_pipelines.transfer.closure.choice import Choice
-from registry_pipelines.transfer.closure.selector import Selector
 
 MAX_NAMED = 5
 """Images that one note names."""
@@ -261,6 +260,8 @@ def _choice(path: str, choice: Choice) -> Iterable[tuple[str, str]]:
 
 
 def _selector(path: str, **chosen: Any) -> Iterable[tuple[str, str]]:
+    from registry_pipelines.transfer.closure.selector import Selector  # for those who choose tags
+
     try:
         Selector(**chosen)
     except InputError as error:

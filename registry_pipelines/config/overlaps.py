@@ -17,6 +17,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 from msgspec.structs import replace
@@ -25,7 +26,9 @@ from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import Mirror, Sync
 from registry_pipelines.errors import InputError, ReferenceInvalid
 from registry_pipelines.transfer.closure.choice import Choice
-from registry_pipelines.transfer.closure.selector import Selector
+
+if TYPE_CHECKING:  # loaded where somebody syncs
+    from registry_pipelines.transfer.closure.selector import Selector
 
 _LITERAL = re.compile(r"[^*?\[]*")
 _WILDCARD = re.compile(r"\*|\?|\[([^]!])[^]]*\]")
@@ -163,6 +166,8 @@ def _only(path: str, source: str, registry: str, repository: str, prefix: str) -
 
 
 def _synced(config: Config, sync: Sync) -> Iterable[_Writer]:
+    from registry_pipelines.transfer.closure.selector import Selector
+
     left = (*sync.exclude_repositories, *config.never_synced(sync))
     globs = sync.repositories or (() if sync.repositories_regex else _ALL)
     for pattern, is_regex in (

@@ -48,6 +48,9 @@ SOCI_V2 = "application/vnd.amazon.soci.index.v2+json"
 SOCI_INDEXES = (SOCI_V1, SOCI_V2)
 """artifactType of a SOCI index (soci-snapshotter, docs/soci-index-manifest-v2.md)."""
 
+TOC_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
+"""On an eStargz layer, the digest of its table of contents (stargz-snapshotter, docs/estargz.md)."""
+
 DOCKER_SCHEMA_1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",

@@ -9,6 +9,7 @@ from registry_pipelines.errors import ContentError, DigestInvalid, ManifestInval
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import TOC_ANNOTATION as TOC_ANNOTATION
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.choices import differing
 from registry_pipelines.registry.platforms import Entry
@@ -22,8 +23,6 @@ from registry_pipelines.registry.warning_kinds import (
 
 SOCI_ANNOTATION = "com.amazon.soci.index-digest"
 """On an image manifest, the digest of its SOCI v2 index (soci-snapshotter)."""
-TOC_ANNOTATION = "containerd.io/snapshot/stargz/toc.digest"
-"""On an eStargz layer, the digest of its table of contents (stargz-snapshotter, docs/estargz.md)."""
 ATTESTATION_ANNOTATION = "vnd.docker.reference.type"
 
 EXPIRES = ("quay.expires-after",)

@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_pipelines.registry.client.translate import NETWORK_ERRORS
-from registry_pipelines.registry.client.wire import MAX_HEADERS, MAX_INTERIM, Answer, request_head
+from registry_pipelines.registry.client.wire import (
+    MAX_HEADERS,
+    MAX_INTERIM,
+    Answer,
+    BadStatusLine,
+    HTTPException,
+    InvalidURL,
+    request_head,
+)
 
 
 class Pieces:
@@ -124,7 +132,7 @@ def test_any_bytes_are_an_answer_or_an_exception_of_the_network(raw: bytes, piec
     ],
 )
 def test_heads_that_two_readers_could_take_differently_are_refused(head: bytes) -> None:
-    with pytest.raises(http.client.HTTPException):
+    with pytest.raises(HTTPException):
         Answer(Pieces(b"HTTP/1.1 200 OK\r\n" + head + b"\r\nhello", []), "GET")
 
 
@@ -141,7 +149,7 @@ class Waiting(Pieces):
     "raw", [b"SSH-2.0-OpenSSH_9.6\r\n", b"\x15\x03\x01\x00\x02\x02\x16", b"220 mail\r\n", b"HTTP/2"]
 )
 def test_another_protocol_is_told_at_once(raw: bytes) -> None:
-    with pytest.raises(http.client.BadStatusLine):
+    with pytest.raises(BadStatusLine):
         Answer(Waiting(raw, [1]), "GET")
 
 
@@ -172,7 +180,7 @@ def test_a_switch_to_another_protocol_has_no_body_and_ends_the_connection() -> N
 
 
 def test_endless_interim_answers_are_given_up() -> None:
-    with pytest.raises(http.client.HTTPException, match="interim"):
+    with pytest.raises(HTTPException, match="interim"):
         Answer(Pieces(b"HTTP/1.1 100 Continue\r\n\r\n" * (MAX_INTERIM + 1), []), "GET")
 
 
@@ -191,7 +199,7 @@ def test_what_comes_behind_the_body_spoils_the_connection() -> None:
 
 @pytest.mark.parametrize("target", ["/a b", "/a\r\nHost: evil", "/\x7f", "/\u00e9", "/a\tb"])
 def test_a_target_that_is_none_is_not_sent(target: str) -> None:
-    with pytest.raises(http.client.InvalidURL):
+    with pytest.raises(InvalidURL):
         request_head("GET", target, {})
 
 

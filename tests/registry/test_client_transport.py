@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import inspect
 import socket
 import ssl
@@ -39,7 +38,7 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import EMPTY as EMPTY_CONFIG
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
-from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts
+from registry_pipelines.registry.client import DistributionRegistry, Retries, Timeouts, wire
 from registry_pipelines.registry.client.exchange import base_url
 from registry_pipelines.registry.client.origins import is_loopback, split_url
 from registry_pipelines.registry.client.proxies import proxy_for
@@ -440,9 +439,9 @@ def test_an_endless_error_body_is_not_read_to_its_end() -> None:
 
 
 def _foreign() -> list[BaseException]:
-    """One of every exception that socket, ssl and http.client define."""
+    """One of every exception that socket, ssl and ``wire`` define."""
     made: list[BaseException] = []
-    for module in (http.client, socket, ssl):
+    for module in (wire, socket, ssl):
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, Exception) and issubclass(kind, NETWORK_ERRORS):
                 made.append(_make(kind))
@@ -455,9 +454,7 @@ def _subclasses(kind: type[Exception]) -> set[type[Exception]]:
 
 
 def _make(kind: type[Exception]) -> Exception:
-    if kind is http.client.IncompleteRead:
-        return kind(b"partial", 5)
-    if issubclass(kind, http.client.HTTPException):
+    if issubclass(kind, wire.HTTPException):
         return kind("Bearer top-secret")
     if kind is ssl.SSLCertVerificationError:
         error = ssl.SSLCertVerificationError(1, "x")

@@ -7,7 +7,7 @@ CloudWatch (PutMetricAlarm, DescribeAlarms) and SNS.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 
@@ -23,11 +23,13 @@ from registry_pipelines.infra.alarms import (
     twice,
 )
 from registry_pipelines.infra.ecr import kinds
-from registry_pipelines.infra.ecr.asking import Asking
-from registry_pipelines.infra.plan import Change
-from registry_pipelines.infra.settings import Fields, Plain, Setting
 from registry_pipelines.measures import MEASURES, NAMESPACE, camel
 from registry_pipelines.settings import Pattern
+
+if TYPE_CHECKING:  # the configuration has these classes, and asks nobody
+    from registry_pipelines.infra.ecr.asking import Asking
+    from registry_pipelines.infra.plan import Change
+    from registry_pipelines.infra.settings import Fields, Plain, Setting
 
 PERIOD_S = 3600
 """Of a point: numbers come every half an hour, and with points of an hour CloudWatch looks back over a week."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlencode
 
 import msgspec
@@ -26,11 +26,13 @@ from registry_pipelines.infra.alarms import (
     problems,
     twice,
 )
-from registry_pipelines.infra.gar.asking import Asking, Json
-from registry_pipelines.infra.plan import Change
-from registry_pipelines.infra.settings import Fields, Plain, Setting
 from registry_pipelines.measures import CUSTOM, MEASURES
 from registry_pipelines.settings import Pattern
+
+if TYPE_CHECKING:  # the configuration has these classes, and asks nobody
+    from registry_pipelines.infra.gar.asking import Asking, Json
+    from registry_pipelines.infra.plan import Change
+    from registry_pipelines.infra.settings import Fields, Plain, Setting
 
 HOST = "monitoring"
 PAGE = 1000

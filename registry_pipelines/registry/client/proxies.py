@@ -54,7 +54,7 @@ def proxy_for(scheme: str, host: str, port: int, environ: Mapping[str, str] | No
 
 def open_tunnel(connected: socket.socket, origin: Origin, proxy: Proxy, *, where: str) -> None:
     """Ask a proxy for a way to a host (CONNECT, RFC 9110 section 9.3.6). Raises what the socket raises,
-    http.client.HTTPException (not HTTP), and for a refusal Unauthorized, Forbidden, Unavailable, RegistryError."""
+    HTTPException (not HTTP), and for a refusal Unauthorized, Forbidden, Unavailable, RegistryError."""
     connected.sendall(request_head("CONNECT", str(origin), {"Host": str(origin), **proxy.headers}))
     answer = Answer(connected, "CONNECT")
     if 200 <= answer.status < 300:

@@ -18,7 +18,6 @@ import msgspec
 
 from registry_pipelines.dialing import Address
 from registry_pipelines.errors import InputError, RedirectRefused, RegistryError
-from registry_pipelines.redacting import redact_url
 from registry_pipelines.registry.client.networks import Network, is_in, kind_of
 from registry_pipelines.registry.client.origins import Origin, split_url
 from registry_pipelines.registry.client.response import Response
@@ -160,6 +159,8 @@ class Trail:
 
         Raises RedirectRefused; RegistryError for what is no address.
         """
+        from registry_pipelines.redacting import redact_url
+
         target = resolve_location(response, where=self.where)
         shown = redact_url(target)
         if method not in READING and response.status not in (307, 308):

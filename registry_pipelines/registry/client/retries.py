@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import email.utils
 import time
 from collections.abc import Callable
 
@@ -64,8 +63,10 @@ def read_retry_after(value: str | None, *, now: float | None = None) -> float | 
     text = value.strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:12]), MAX_RETRY_AFTER_S)
+    from email.utils import parsedate_to_datetime  # most say seconds
+
     try:
-        moment = email.utils.parsedate_to_datetime(text).timestamp()
+        moment = parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError, OSError):
         return None
     wait = moment - (time.time() if now is None else now)

@@ -1,4 +1,4 @@
-"""Foreign failures become errors of ``errors.py``: exceptions of socket, ssl and http.client; HTTP statuses.
+"""Foreign failures become errors of ``errors.py``: exceptions of socket, ssl and ``wire``; HTTP statuses.
 
 The registry's own words are quoted shortened, without control characters (they would reach a terminal) and without
 secrets. Error codes: distribution-spec 1.1, "Error Codes".
@@ -6,7 +6,6 @@ secrets. Error codes: distribution-spec 1.1, "Error Codes".
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import socket
@@ -32,7 +31,13 @@ from registry_pipelines.errors import (
     Unsupported,
 )
 from registry_pipelines.progress import duration_text
-from registry_pipelines.redacting import redact_text
+from registry_pipelines.registry.client.wire import (
+    BadStatusLine,
+    HTTPException,
+    IncompleteRead,
+    InvalidURL,
+    LineTooLong,
+)
 from registry_pipelines.registry.client.words import Act, Saying, error_for, meant
 
 MAX_ERROR_BODY_BYTES = 64 * 1024
@@ -41,8 +46,8 @@ MAX_ERROR_BODY_BYTES = 64 * 1024
 MAX_QUOTED_CHARACTERS = 300
 """Of the registry's own words we quote no more."""
 
-NETWORK_ERRORS = (OSError, http.client.HTTPException, ValueError, zlib.error)
-"""Everything socket, ssl and http.client raise (UnicodeError and http.client's header checks are ValueErrors)."""
+NETWORK_ERRORS = (OSError, HTTPException, ValueError, zlib.error)
+"""Everything socket, ssl and ``wire`` raise (UnicodeError and the checks of headers are ValueErrors)."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 
@@ -50,7 +55,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]+")
 def raise_translated(error: BaseException, *, where: str, doing: str) -> NoReturn:
     """Raise the error of ours. The text of a ValueError may quote a header or a signed URL, so it is not chained."""
     ours = translate_exception(error, where=where, doing=doing)
-    harmless = isinstance(error, OSError | http.client.HTTPException) and not isinstance(error, http.client.InvalidURL)
+    harmless = isinstance(error, OSError | HTTPException) and not isinstance(error, InvalidURL)
     raise ours from (error if harmless else None)
 
 
@@ -69,15 +74,15 @@ def translate_exception(error: BaseException, *, where: str, doing: str) -> Regi
         return Unavailable("the host name does not resolve", where=where, do="Check the name, and DNS")
     if isinstance(error, ConnectionRefusedError):
         return Unavailable("nothing listens there", where=where, do="Check the port, and that the registry runs")
-    if isinstance(error, http.client.InvalidURL | UnicodeError) or type(error) is ValueError:
+    if isinstance(error, InvalidURL | UnicodeError) or type(error) is ValueError:
         return InputError(f"the request cannot be written as HTTP ({type(error).__name__})", where=where)
-    if isinstance(error, http.client.IncompleteRead | ConnectionError):
+    if isinstance(error, IncompleteRead | ConnectionError):
         return Unavailable(f"the connection broke while {doing}", where=where, do="Try again")
-    if isinstance(error, http.client.BadStatusLine | http.client.LineTooLong | http.client.UnknownProtocol):
+    if isinstance(error, BadStatusLine | LineTooLong):
         return RegistryError(
             f"the answer is not HTTP ({type(error).__name__})", where=where, do="Check the port, and plain or TLS"
         )
-    if isinstance(error, http.client.HTTPException):
+    if isinstance(error, HTTPException):
         return RegistryError(
             f"the answer is not proper HTTP ({quote(str(error) or type(error).__name__)})", where=where
         )
@@ -129,6 +134,8 @@ _CERTIFICATE = {
 
 def quote(text: str) -> str:
     """Somebody else's words, fit for an error: one short line without control characters and secrets."""
+    from registry_pipelines.redacting import redact_text  # for failures alone
+
     return redact_text(_CONTROL.sub(" ", text)).strip()[:MAX_QUOTED_CHARACTERS]
 
 

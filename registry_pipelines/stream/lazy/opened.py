@@ -18,8 +18,8 @@ from registry_pipelines.errors import DigestInvalid, IndexInvalid, RegistryPipel
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.evidence.tagged import cosign_tag
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import Progress
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler

@@ -37,9 +37,9 @@ from registry_pipelines.oci.layer.decompress import Decompressor, Source
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.blobs import BlobStream, Counted
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Place, Readable
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.chunked import chunk_pieces, toc_files

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from msgspec import Meta
@@ -10,7 +10,9 @@ from msgspec import Meta
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.settings import GLOB
 from registry_pipelines.transfer.closure.platforms import Selection
-from registry_pipelines.transfer.closure.selector import Selector
+
+if TYPE_CHECKING:  # loaded where tags are chosen: all configurations have these fields
+    from registry_pipelines.transfer.closure.selector import Selector
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,4 +39,6 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def selector(self) -> Selector:
         """Which tags are taken. Raises InputError for a range that cannot be read."""
+        from registry_pipelines.transfer.closure.selector import Selector
+
         return Selector(glob=self.tags, exclude=self.exclude_tags, semver=self.semver or "", newest=self.newest or 0)
