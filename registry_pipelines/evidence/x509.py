@@ -411,7 +411,10 @@ def _load(der: bytes) -> Certificate:
         certificate = x509.load_der_x509_certificate(der)
     except x509.InvalidVersion as error:
         raise ValueError(str(error)) from error
-    _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    try:
+        _ = certificate.subject, certificate.issuer, certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    except TypeError as error:  # a part of a name that is of a kind which it cannot have
+        raise ValueError(str(error)) from error
     return certificate
 
 
