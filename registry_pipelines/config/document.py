@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -33,13 +32,12 @@ class _Loader(Composer, yaml.CSafeLoader):
         Composer.__init__(self)
 
 
-@dataclass
-class Problems:
+class Problems(msgspec.Struct):
     """Collects every problem as ``file:line: path: message``."""
 
     file: Path
-    noted: list[tuple[int, str]] = field(default_factory=list)
-    paths: set[str] = field(default_factory=set)
+    noted: list[tuple[int, str]] = msgspec.field(default_factory=list)
+    paths: set[str] = msgspec.field(default_factory=set)
     """What the problems are about."""
 
     def add(self, line: int, path: str, message: str) -> None:

@@ -12,7 +12,6 @@ import ipaddress
 import re
 import urllib.parse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import msgspec
 
@@ -144,14 +143,13 @@ class Redirects:
         return Guard(origin, kind_of(named_by) == "public" or not named_by, named_by, doing, where, self.allow)
 
 
-@dataclass
-class Trail:
+class Trail(msgspec.Struct):
     """One request's way over redirects: counted, without circles, never from TLS to plain HTTP."""
 
     redirects: Redirects
     doing: str
     where: str
-    _seen: set[str] = field(default_factory=set)
+    _seen: set[str] = msgspec.field(default_factory=set)
     _outside: bool = False
 
     def follow(self, method: str, response: Response) -> tuple[str, Guard]:

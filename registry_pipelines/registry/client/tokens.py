@@ -13,8 +13,10 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
+
+import msgspec
 
 from registry_pipelines.errors import NotFound, RedirectRefused, RegistryError, Unauthorized, Unsupported
 from registry_pipelines.registry.client.challenges import Challenge
@@ -65,12 +67,11 @@ def _repository(scopes: Scopes) -> str:
     return next((name for kind, name, _ in parts if kind == "repository"), "")
 
 
-@dataclass
-class _Token:
+class _Token(msgspec.Struct):
     header: str = ""
     use_until: float = 0.0
     extra_scopes: Scopes = frozenset()
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
 
 
 class Authenticator:

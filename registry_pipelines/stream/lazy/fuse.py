@@ -16,8 +16,9 @@ import stat
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
+
+import msgspec
 
 from registry_pipelines.errors import RegistryPipelinesError
 from registry_pipelines.stream.lazy import fuse_wire as wire
@@ -63,12 +64,11 @@ class Refused(Exception):
         self.number = number
 
 
-@dataclass
-class _Waiting:
+class _Waiting(msgspec.Struct):
     """Requests whose answers are under way, by unique number; each with the thread that waits for it."""
 
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    requests: dict[int, int] = field(default_factory=dict)
+    lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
+    requests: dict[int, int] = msgspec.field(default_factory=dict)
 
 
 class FuseServer:

@@ -7,11 +7,11 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from registry_pipelines.errors import DigestInvalid, IndexInvalid, RegistryPipelinesError
@@ -306,8 +306,7 @@ def _with_pack(
     return stream
 
 
-@dataclass
-class _Late:
+class _Late(msgspec.Struct):
     """How layers are read, found when something is read that a pack lacks."""
 
     place: Place
@@ -316,7 +315,7 @@ class _Late:
     store: BlockStore
     verifier: Verifier
     told: Callable[[Digest, str], object]
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = msgspec.field(default_factory=threading.Lock)
     _tables: LateTables | None = None
 
     def pieces(self, layer: Descriptor, diff_id: Digest, table: Digest | None, size: int) -> Pieces:

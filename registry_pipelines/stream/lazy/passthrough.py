@@ -19,8 +19,9 @@ import struct
 import threading
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from registry_pipelines.stream.lazy.fuse_memory import MOST_FILES, Memory, OpenFile
 
@@ -52,8 +53,7 @@ class Copies(Protocol):
         ...
 
 
-@dataclass
-class _Opened:
+class _Opened(msgspec.Struct):
     """A large file that is open."""
 
     cached: int = 0
