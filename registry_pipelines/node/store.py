@@ -21,6 +21,8 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.versions import claim_file
 
 VERSION = 1
+MOST_CHAINS = 256
+"""That are remembered: a pull asks for one with each layer, and it is that of the layer before and one more."""
 Kind = Literal["view", "active", "committed"]
 Code = Literal["NOT_FOUND", "ALREADY_EXISTS", "FAILED_PRECONDITION", "INVALID_ARGUMENT", "PERMISSION_DENIED"]
 _TABLES = """
@@ -84,6 +86,8 @@ class Store:
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, threading.RLock()
         self._lasting: bool | None = None
+        self._chains: dict[str, Sequence[Info]] = {}
+        """Of committed snapshots: what they are and stand on stays so until one is removed or labelled."""
         with self._errors(), local_errors(path):
             path.touch(mode=0o600)  # it names images, and others on this machine need not know them
             path.chmod(0o600)
@@ -143,10 +147,22 @@ class Store:
         below = "(SELECT id FROM snapshots WHERE name = ?)"
         return self._rows(f"{_SELECT} WHERE one.parent = {below} ORDER BY +one.id", parent)
 
-    def chain(self, name: str) -> list[Info]:
+    def chain(self, name: str) -> Sequence[Info]:
         """One and what it stands on, topmost first, down to the first that an image serves: that has all below it, and
         alone has its labels here. Raises Refused."""
-        return self._rows(_CHAIN, name) or [self.get(name)]
+        with self._lock:
+            if name in self._chains:
+                return self._chains[name]
+            top = self.get(name)
+            below: Sequence[Info] | None = () if top.image or not top.parent else self._chains.get(top.parent)
+            found = (
+                self._rows(_CHAIN, name) if below is None else [top if top.image else top._replace(labels={}), *below]
+            )
+            if top.kind == "committed":
+                if len(self._chains) >= MOST_CHAINS:
+                    self._chains.clear()
+                self._chains[name] = found
+            return found
 
     def of_image(self, image: str) -> list[Info]:
         """The layers that an image serves."""
@@ -196,6 +212,7 @@ class Store:
     def label(self, name: str, labels: Mapping[str, str]) -> Info:
         """Replace the labels. Raises Refused."""
         info = self.get(name)
+        self._chains.clear()
         now = max(time.time_ns(), info.updated + 1)
         self._do("UPDATE snapshots SET labels = ?, updated = ? WHERE id = ?", (json.dumps(dict(labels)), now, info.id))
         return self.get(name)
@@ -205,6 +222,7 @@ class Store:
         info = self.get(name)
         if self._rows(f"{_SELECT} WHERE one.parent = ? LIMIT 1", info.id):
             raise Refused("FAILED_PRECONDITION", f"other snapshots stand on {name}")
+        self._chains.clear()
         self._do("DELETE FROM snapshots WHERE id = ?", (info.id,))
         return info
 

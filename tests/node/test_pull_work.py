@@ -64,8 +64,7 @@ def test_a_layer_is_one_question_and_one_change_each_time(snapshots: Snapshots, 
     pull(snapshots)
     words = [each.split(maxsplit=1)[0] for each in asked]
     assert {word: words.count(word) for word in set(words)} == {
-        "WITH": LAYERS - 1,  # what a layer stands on
-        "SELECT": LAYERS,  # what is committed
+        "SELECT": 2 * LAYERS - 1,  # what a layer stands on, and what is committed
         "BEGIN": 2 * LAYERS,
         "INSERT": LAYERS,
         "UPDATE": LAYERS,
@@ -106,6 +105,24 @@ def test_spares_of_a_killed_process_go_and_what_is_in_the_way_goes(tmp_path: Pat
         snapshots.prepare("container", "layer", {})
         assert [each.name for each in (tmp_path / "root" / "snapshots" / "2").glob("*/*")] == []
     assert not (tmp_path / "root" / "spares").exists()
+
+
+def test_what_lies_below_is_no_older_than_the_last_removal(snapshots: Snapshots) -> None:
+    pull(snapshots)
+    top = f"sha256:{LAYERS - 1:064x}"
+    for _ in range(2):
+        (mount,) = snapshots.prepare("container", top, {})
+        lowers = next(each for each in mount.options if each.startswith("lowerdir=")).split(":")
+        assert len(lowers) == LAYERS
+        snapshots.remove("container")
+    snapshots.remove(top)
+    with pytest.raises(Refused) as refused:
+        snapshots.prepare("container", top, {})
+    assert refused.value.code == "NOT_FOUND"
+    snapshots.prepare("other", "", {})
+    snapshots.commit(top, "other", {})
+    (mount,) = snapshots.prepare("container", top, {})
+    assert len(next(each for each in mount.options if each.startswith("lowerdir=")).split(":")) == 1
 
 
 def test_what_a_layer_stands_on_may_go_meanwhile(snapshots: Snapshots) -> None:
