@@ -238,8 +238,10 @@ class _Run:
         )
         if not plan.layers:
             raise InputError("no file is left in it, so there is nothing to rechunk", where=where)
-        layers = self._layers(image, plan, records)
-        tree = tree_digest(before, without=plan.without)
+        with Pool(1, "tree") as beside:
+            hashed = beside.submit(tree_digest, before, without=plan.without)
+            layers = self._layers(image, plan, records)
+            tree = hashed.result()
         made = [(_layer(digests), digests.diff_id) for _, digests, _ in layers]
         after = merge([self._record(*each) for each in made])
         if after.lacking:

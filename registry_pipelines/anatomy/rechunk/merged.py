@@ -52,11 +52,18 @@ class Merged:
     def paths(self) -> Iterator[tuple[bytes, int]]:
         """Each path with its number, the top (empty) first; each directory before what it holds, names sorted by their
         bytes."""
+        for path, number, _ in self.nodes():
+            yield path, number
+
+    def nodes(self) -> Iterator[tuple[bytes, int, Inode]]:
+        """The same with what stands there."""
         waiting: list[tuple[bytes, int]] = [(b"", ROOT)]
+        node = self.tree.node
         while waiting:
             path, number = waiting.pop()
-            yield path, number
-            if stat.S_ISDIR(self.tree.node(number).mode):
+            inode = node(number)
+            yield path, number, inode
+            if stat.S_ISDIR(inode.mode):
                 above = path + b"/" if path else b""
                 waiting += [(above + name, child) for name, child in reversed(self.tree.children(number))]
 

@@ -110,8 +110,8 @@ def _caches(merged: Merged) -> dict[str, list[bytes]]:
     """What lies in caches of package managers, by the kind of advice; folders stay."""
     kinds = [kind for kind in FILE_KINDS if kind.name.endswith("-cache")]
     found: dict[str, list[bytes]] = defaultdict(list)
-    for path, number in merged.paths():
-        if not stat.S_ISDIR(merged.tree.node(number).mode):
+    for path, _, inode in merged.nodes():
+        if not stat.S_ISDIR(inode.mode):
             text = path.decode("utf-8", "surrogateescape")
             kind = next((kind.name for kind in kinds if kind.path.search(text)), None)
             if kind:
@@ -123,8 +123,7 @@ def _weights(merged: Merged, weights: Weights, caches: Mapping[str, Sequence[byt
     """All names of files with weights, but for those in caches that go anyway."""
     known = {path for paths in caches.values() for path in paths}
     found = []
-    for path, number in merged.paths():
-        inode = merged.tree.node(number)
+    for path, _, inode in merged.nodes():
         if stat.S_ISREG(inode.mode) and (inode.layer, inode.position) in weights and path not in known:
             found.append(path)
     return found
@@ -167,10 +166,9 @@ def _packages(plan: Plan, owners: Owners) -> tuple[dict[str, list[PlannedEntry]]
     torn = 0
     folders: dict[bytes, int] = {}
     held: set[bytes] = set()
-    for path, number in plan.merged.paths():
+    for path, number, inode in plan.merged.nodes():
         if path in plan.without or number == ROOT:
             continue
-        inode = tree.node(number)
         if stat.S_ISDIR(inode.mode):
             folders[path] = number
             continue

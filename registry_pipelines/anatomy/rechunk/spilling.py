@@ -38,6 +38,9 @@ PART_OF_LAYER = 4
 """A layer is read in parts where less than one byte in so many is wanted of it: a request for each span costs more
 than the bytes that are passed over."""
 
+MAX_HELD_BYTES = SEGMENT_BYTES
+"""Of small files that wait for a large one before them to be compressed: else each would stop the reading so long."""
+
 MAX_SOURCE_BYTES = 16 << 20
 """Of a Python source that is hashed; a module of a longer one gets no hash."""
 
@@ -181,7 +184,9 @@ class _Taking:
 
     def __init__(self, spill: Spill, number: int, pool: Pool) -> None:
         self._spill, self._number, self._pool = spill, number, pool
-        self._waiting: deque[tuple[int, bool, Future[Packed]]] = deque()
+        self._waiting: deque[tuple[int, bool, Future[Packed] | bytes]] = deque()
+        """Segments that are compressed, and small files as they are; what is written of a large file lies together."""
+        self._packing = self._held = 0
         self._most = 2 * spill._workers
         self._begun: Spilled | None = None
 
@@ -193,8 +198,9 @@ class _Taking:
             for magic in wanted.magics if hashes else ():
                 self._spill.keep_hash(self._number, position, magic, source_hash(magic, content))
             if wanted.kept and (wanted.whole or wanted.size < LARGE_FILE_BYTES):
-                self._settle(0)
-                self._spill.keep(self._number, position, self._spill.append(content))
+                self._waiting.append((position, True, content))
+                self._held += len(content)
+                self._settle(self._most)
                 return
             pieces = iter((content,))
         if wanted.kept:
@@ -219,12 +225,22 @@ class _Taking:
     def _submit(self, position: int, segment: bytearray, before: bytes, *, last: bool) -> None:
         self._settle(self._most - 1)
         self._waiting.append((position, last, self._pool.submit(pack, segment, before)))
+        self._packing += 1
 
     def _settle(self, most: int) -> None:
-        """Write what was compressed, until so many segments are under way."""
-        while len(self._waiting) > most:
-            position, last, future = self._waiting.popleft()
-            packed = future.result()
+        """Write what was compressed and what waits for it, until so many segments are under way."""
+        while self._waiting:
+            position, last, what = self._waiting[0]
+            if isinstance(what, bytes):
+                self._held -= len(what)
+                self._spill.keep(self._number, position, self._spill.append(what))
+                self._waiting.popleft()
+                continue
+            if self._packing <= most and self._held <= MAX_HELD_BYTES:
+                break
+            packed = what.result()
+            self._waiting.popleft()
+            self._packing -= 1
             start = self._spill.append(packed.data)
             begun = self._begun or Spilled(start, 0, 0, 0, packed=True)
             self._begun = begun._replace(

@@ -53,10 +53,9 @@ def tree_lines(merged: Merged, *, without: Collection[bytes] = frozenset()) -> I
     """The lines of which a tree digest is made."""
     firsts: dict[int, bytes] = {}
     other_names: Collection[int] | None = None
-    for path, number in merged.paths():
+    for path, number, inode in merged.nodes():
         if path in without:
             continue
-        inode = merged.tree.node(number)
         first, content = b"", merged.content(inode) if stat.S_ISREG(inode.mode) else None
         if inode.nlink > 1 and not stat.S_ISDIR(inode.mode):
             first = firsts.setdefault(number, path)
