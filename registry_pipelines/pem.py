@@ -3,6 +3,8 @@
 Source: RFC 7468 (label, base64, five dashes), RFC 1421 (headers of old encrypted keys). Text between blocks is a
 comment: ``openssl ... -text`` and ``openssl pkcs12`` write some. A file may begin with a byte order mark, be UTF-16
 (what a redirection in Windows PowerShell writes), have any line ends and indents, and no line between two blocks.
+
+Standard library only, as ``dialing``.
 """
 
 from __future__ import annotations
@@ -11,15 +13,14 @@ import base64
 import binascii
 import codecs
 import re
-
-import msgspec
+from typing import NamedTuple
 
 _MARK = re.compile(r"-----(BEGIN|END) ([A-Z0-9 ]+)-----")
 _ALMOST = re.compile(r"^\s*(?:-+ ?(?:BEGIN|END) |(?:BEGIN|END) [A-Z0-9 ]+-+\s*$)", re.MULTILINE)
 _HEADER = re.compile(r"[A-Za-z0-9-]+:")
 
 
-class Block(msgspec.Struct, frozen=True):
+class Block(NamedTuple):
     """One block. line: where it begins, from 1. headers: its own (``Proc-Type: 4,ENCRYPTED``), line by line."""
 
     label: str
