@@ -91,7 +91,8 @@ class Dialer:
         while len(self._worked) >= MAX_REMEMBERED_HOSTS:
             with contextlib.suppress(KeyError, StopIteration, RuntimeError):
                 self._worked.pop(next(iter(self._worked)))
-        self._worked[host, port] = connection.getpeername()
+        with contextlib.suppress(OSError):  # it ended at once, which its first use tells
+            self._worked[host, port] = connection.getpeername()
         return connection
 
 

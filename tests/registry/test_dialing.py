@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import ssl
+import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -220,3 +221,27 @@ def test_a_tunnel_that_opens() -> None:
         pytest.raises(Unavailable, match="connection broke"),
     ):
         DistributionRegistry("reg.example", environ={"HTTPS_PROXY": f"http://{proxy.address}"}, retries=ONCE).ping()
+
+
+def test_a_connection_that_ends_as_soon_as_it_was_made_is_one_that_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was killed answers with a reset; the other end of such a connection has no address any more."""
+    connect = Dialer.connect
+    made: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def reset(dialer: Dialer, *given: Any) -> socket.socket:
+            connection = connect(dialer, *given)
+            theirs, _ = server.accept()
+            theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            theirs.close()
+            with pytest.raises(ConnectionResetError):
+                connection.recv(1)
+            made.append(connection)
+            return connection
+
+        monkeypatch.setattr(Dialer, "connect", reset)
+        registry = DistributionRegistry(f"127.0.0.1:{server.getsockname()[1]}", retries=Retries(attempts=1))
+        with pytest.raises(Unavailable, match="the connection broke while connecting"):
+            registry.resolve("app", "v1")
+        registry.close()
+    assert made and all(each.fileno() < 0 for each in made)

@@ -201,6 +201,7 @@ class Transport:
             if guard and not proxy:
                 addresses = guard.choose(addresses)
             connected = self._open(origin, proxy, addresses, where)
+            peer = "" if proxy else _peer(connected)
         except ssl.SSLCertVerificationError as error:
             failed = translate_exception(error, where=where, doing="connecting")
             if self._ca_file and "ca_file" in failed.do:
@@ -210,7 +211,7 @@ class Transport:
             through = f" through the proxy {host}:{port}" if proxy else ""
             raise_translated(error, where=where, doing=f"connecting to {origin}{through}")
         connection = Connection(origin, connected, None if origin.scheme == "https" else proxy)
-        connection.peer = self._peers[origin] = "" if proxy else str(connected.getpeername()[0])
+        connection.peer = self._peers[origin] = peer
         if self.receive_bytes:
             connection.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_bytes)
         return connection
@@ -232,6 +233,15 @@ class Transport:
             secured = self._tls.wrap_socket(connected, server_hostname=origin.host)
             on_failure.pop_all()
         return secured
+
+
+def _peer(connected: socket.socket) -> str:
+    """The address at the other end. Raises ConnectionResetError: it ended at once, and is closed here then, too."""
+    try:
+        return str(connected.getpeername()[0])
+    except OSError as error:
+        connected.close()
+        raise ConnectionResetError(error.errno, "the connection ended as soon as it was made") from error
 
 
 def _close_all(idle: dict[Origin, list[Connection]]) -> None:
