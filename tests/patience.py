@@ -7,6 +7,8 @@ machine with ten times more work than cores passes the same tests, only later.
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
 
 PATIENCE = float(os.environ.get("REGISTRY_PIPELINES_TEST_PATIENCE", "4"))
 """Every limit of every test is multiplied by this; 1 is what an idle machine of two cores gets by with."""
@@ -15,3 +17,11 @@ PATIENCE = float(os.environ.get("REGISTRY_PIPELINES_TEST_PATIENCE", "4"))
 def patient(seconds: float) -> float:
     """A limit in seconds, as an idle machine needs it, made long enough for a busy one."""
     return seconds * PATIENCE
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for what another thread does; a limit only ends what hangs."""
+    end = time.monotonic() + patient(60)
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.005)

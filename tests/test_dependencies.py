@@ -1,8 +1,11 @@
-"""A dependency that nothing imports is not one: what an extra brings for a cloud is used by the packages themselves."""
+"""A dependency that nothing imports is not one: what an extra brings for a cloud is used by the packages themselves.
+Some processes have none."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -60,3 +63,14 @@ def test_what_an_extra_brings_is_used(distribution: str, used: set[str]) -> None
 
 def test_every_exception_is_one(used: set[str]) -> None:
     assert not [each for each in BY_OTHERS if MODULES[each] in used]
+
+
+@pytest.mark.parametrize(
+    "program", ["transfer.blob.courier_process", "stream.lazy.answerer", "stream.lazy.holder", "stream.lazy.keeper"]
+)
+def test_a_small_process_needs_the_standard_library_alone(program: str) -> None:
+    """So it starts in a Python's time, and whatever is installed meanwhile cannot break it."""
+    load = f"import sys; sys.path.append(sys.argv[1]); import registry_pipelines.{program}"
+    root = str(ROOT)
+    done = subprocess.run([sys.executable, "-I", "-S", "-c", load, root], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -16,9 +16,8 @@ from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.node.sizing import ImageSize, LayerSize
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.oci.media_types import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP
+from registry_pipelines.oci.media_types import DOCKER_LAYER_GZIP, OCI_LAYER_GZIP, TOC_ANNOTATION
 from registry_pipelines.oci.platforms import Platform
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz_toc import SIZE_ANNOTATION
 from registry_pipelines.stream.hot.packs import find_packs

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from registry_pipelines.evidence.model import Rejected, VerifiedAttestation, Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import count_text, size_text
 from registry_pipelines.promote.documents import Step
 from registry_pipelines.promote.findings import Outcome
 from registry_pipelines.promote.origins import Origin
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.left_out import never_indexed

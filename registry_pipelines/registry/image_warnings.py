@@ -9,7 +9,7 @@ from registry_pipelines.errors import ContentError, DigestInvalid, ManifestInval
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.oci.media_types import TOC_ANNOTATION as TOC_ANNOTATION
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import count_text
 from registry_pipelines.registry.choices import differing
 from registry_pipelines.registry.platforms import Entry

@@ -65,7 +65,7 @@ class Capabilities(msgspec.Struct, frozen=True):
     delete: bool | None = None
     probed_at: str = ""
     """RFC 3339, UTC."""
-    notes: tuple[str, ...] = msgspec.field(default=())
+    notes: tuple[str, ...] = ()
 
 
 class Registry(Protocol):

@@ -25,7 +25,7 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.decompress import Readable
 from registry_pipelines.oci.layer.estargz_footer import FOOTER_BYTES, Footer, read_footer
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES, read_header
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.stream.estargz_stream import MemberStream
 from registry_pipelines.stream.ranges import Ranges
 

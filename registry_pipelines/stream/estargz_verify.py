@@ -18,8 +18,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.decompress import Readable
 from registry_pipelines.oci.layer.walk import Entry, open_layer
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.oci.media_types import OCI_LAYER
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
+from registry_pipelines.oci.media_types import OCI_LAYER, TOC_ANNOTATION
 from registry_pipelines.stream.estargz_headers import toc_row
 from registry_pipelines.stream.estargz_stream import MemberStream
 from registry_pipelines.stream.estargz_toc import TOC_NAME, Toc, TocEntry, layer_form, read_toc, toc_annotations

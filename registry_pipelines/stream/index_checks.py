@@ -16,9 +16,10 @@ from registry_pipelines.evidence.referrers import open_referrers
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import size_text
 from registry_pipelines.registry.blobs import read_blob
-from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION, TOC_ANNOTATION, ends_as_estargz, is_foreign
+from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION, ends_as_estargz, is_foreign
 from registry_pipelines.registry.platforms import Entry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check_kinds import CheckId, CheckRow, check_row

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import count_text
-from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION, TOC_ANNOTATION
+from registry_pipelines.registry.image_warnings import SOCI_ANNOTATION
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.protocol import Place
 

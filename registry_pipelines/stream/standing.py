@@ -9,8 +9,8 @@ from typing import Any
 from registry_pipelines.evidence.model import Verifier
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import count_text, size_text
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.platforms import images_of, read_entries
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.signed_index import find_index

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from registry_pipelines.errors import ContentError, DigestInvalid, NotFound, Unsupported
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz_files import find_files, read_file
 from registry_pipelines.stream.estargz_toc import Toc, read_toc

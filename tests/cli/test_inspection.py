@@ -14,10 +14,10 @@ from registry_pipelines.cli import main
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest, manifest_bytes
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.choices import CLIENTS
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.warning_kinds import KINDS
 from tests.answers import answered

@@ -17,9 +17,8 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
 from tests.evidence.parts import Counted, Key
 from tests.node.test_images import chain
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 

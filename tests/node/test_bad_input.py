@@ -29,8 +29,7 @@ from tests.node.agent import SERVE, Agent
 from tests.node.test_agent import told_json
 from tests.node.test_images import chain, labels, node
 from tests.node.test_service import Client
-from tests.patience import patient
-from tests.stream.lazy.parts import until
+from tests.patience import patient, until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 

@@ -33,9 +33,8 @@ from tests.evidence.parts import Counted, Key
 from tests.node.lives import Lives
 from tests.node.test_images import REFERENCE, SERVING, chain, labels, node
 from tests.node.test_keeping import contents, overlay, pushed, reading
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.lazy.mounts import need_fanotify
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 

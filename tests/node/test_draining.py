@@ -24,9 +24,8 @@ from tests.evidence.parts import Counted, Key
 from tests.needs import needed_module
 from tests.node.test_images import REFERENCE, chain, ours
 from tests.node.test_service import Client
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 

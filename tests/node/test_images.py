@@ -34,11 +34,11 @@ from registry_pipelines.stream.lazy.mounting import KIND, end_mount, mounts
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer, NoRange, Status
 from tests.evidence.parts import Counted, Key
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import nothing_left, until
+from tests.stream.lazy.parts import nothing_left
 from tests.stream.lazy.starts import file, image
 from tests.stream.releases import ESTARGZ, INDEXED, SOCI, Layer, Streamer, push, push_index
 

@@ -36,10 +36,9 @@ from tests.doubles.faults import HoldAnswer
 from tests.evidence.parts import Counted, Key
 from tests.node.lives import Lives, keepers
 from tests.node.test_images import chain
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file
 from tests.stream.releases import INDEXED, Layer, Streamer, push
 

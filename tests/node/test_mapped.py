@@ -16,8 +16,8 @@ from registry_pipelines.stream.lazy.probing import probe
 from tests.evidence.parts import Counted, Key
 from tests.needs import missing
 from tests.node.test_images import chain, labels, node
+from tests.patience import until
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 

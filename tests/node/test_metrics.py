@@ -23,8 +23,7 @@ from registry_pipelines.node.status import DrainStatus, ImageStatus, NodeStatus,
 from registry_pipelines.report.metrics.prometheus import parse_address
 from registry_pipelines.stream.lazy.notes import MountNote
 from tests.needs import missing, needed_module
-from tests.patience import patient
-from tests.stream.lazy.parts import until
+from tests.patience import patient, until
 
 PREFIX = "registry_pipelines_node_"
 

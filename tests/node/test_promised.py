@@ -22,11 +22,10 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import HoldAnswer, Status
 from tests.evidence.parts import Counted, Key
 from tests.node.test_images import chain, found, labels, node
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.hot.packing import cut, recording
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file, image
 from tests.stream.releases import INDEXED, Layer, Streamer, push
 

@@ -40,11 +40,10 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
 from tests.evidence.parts import Counted, Key
 from tests.node.test_images import REFERENCE, SERVING, chain, found, ours
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.hot.packing import cut, recording
 from tests.stream.hot.pythons import python_image
 from tests.stream.lazy.mounts import need_fanotify, need_fuse, read_ahead
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 

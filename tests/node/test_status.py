@@ -25,8 +25,8 @@ from registry_pipelines.node.store import Info, Kind
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
 from registry_pipelines.stream.lazy.notes import MountNote, NoteFile
+from tests.patience import until
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
 
 FIRST = NodeStatus(process=7, started="2026-01-01T00:00:00+00:00", version="1", socket="/run/s", root="/var/n")
 

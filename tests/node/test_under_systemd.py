@@ -19,8 +19,8 @@ from tests.installed import ROOT
 from tests.needs import missing, needed_module
 from tests.node import debian
 from tests.node.test_images import chain
+from tests.patience import until
 from tests.stream.lazy.mounts import need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
 

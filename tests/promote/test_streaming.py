@@ -13,10 +13,10 @@ from registry_pipelines.evidence.predicates import ROLES, STREAMING_INDEX_TYPE
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, manifest_bytes
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.promote.documents import DEFAULT_POLICY, Policy, Verdict
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.derivation import Derivation, DerivedPlatform, attest_derivation
 from registry_pipelines.stream.documents import annotated_manifest

@@ -16,13 +16,13 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.estargz_footer import footer
 from registry_pipelines.oci.manifests import Descriptor, Index, ManifestBytes, manifest_bytes
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import BytesSource, push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.image_warnings import (
     SOCI_ANNOTATION,
-    TOC_ANNOTATION,
     footer_warnings,
     more_warnings,
     warnings_of,

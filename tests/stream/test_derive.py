@@ -25,11 +25,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.estargz_footer import footer
 from registry_pipelines.oci.layer.walk import open_layer
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.promote.documents import Policy
 from registry_pipelines.promote.judge import judge
 from registry_pipelines.registry.blobs import BlobStream, read_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.derivation import Derivation, read_derivations

@@ -21,11 +21,11 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.estargz_footer import footer
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, ManifestBytes, manifest_bytes
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check import StreamCheck, check_release
 from registry_pipelines.stream.check_kinds import CheckRow

@@ -15,8 +15,8 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.estargz_footer import footer
 from registry_pipelines.oci.manifests import Descriptor, Manifest, manifest_bytes
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.registry.blobs import push_blob, read_blob
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.check import check_release
 from registry_pipelines.stream.check_kinds import CheckRow

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import random
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,7 +21,6 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
 from registry_pipelines.registry.protocol import Place
 from tests.doubles.docker_registry import DockerRegistry
-from tests.patience import patient
 
 
 @dataclass
@@ -42,13 +40,6 @@ class Counted:
 
     def forget(self) -> None:
         self.exchanges.clear()
-
-    def wait_for(self, exchanges: int) -> None:
-        """Until so many are noted, which each is behind its answer."""
-        end = time.monotonic() + patient(20)
-        while len(self.exchanges) < exchanges:
-            assert time.monotonic() < end, f"{len(self.exchanges)} of {exchanges}"
-            time.sleep(0.01)
 
     def count(self, method: str, piece: str = "") -> int:
         return sum(item.method == method and piece in item.target for item in self.exchanges)

@@ -65,7 +65,7 @@ class OpenPack:
             raise IndexInvalid("it has other layers than the image", where=where)
         if not any(layer.table for layer in self.head.layers):
             return
-        from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
+        from registry_pipelines.oci.media_types import TOC_ANNOTATION
 
         for layer, own in zip(self.head.layers, manifest.layers, strict=True):
             if layer.table is not None and (own.annotations or {}).get(TOC_ANNOTATION) != layer.table:

@@ -54,6 +54,7 @@ class BackingStore:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_BYTES) -> None:
         """Raises what ``kept.make_own`` does."""
         self._files = BlockStore(folder, max_bytes=max_bytes, is_used=_is_mounted)
+        # Nothing waits for the disk: a layout that a power cut tears is made again.
         self._layouts = KeptFiles(folder / "layouts", max_bytes=MAX_LAYOUTS_BYTES, lasting=False)
 
     def open(

@@ -39,9 +39,9 @@ from registry_pipelines.transfer.uploads import Uploads
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt, CutAnswer, Fault, HoldContent, NoRange, Status
 from tests.evidence.parts import Counted, Key
+from tests.patience import until
 from tests.stream.hot.packing import MIB, content, cut, image, recording
 from tests.stream.lazy.mounts import need_fanotify, need_fuse, read_ahead
-from tests.stream.lazy.parts import until
 from tests.stream.releases import ESTARGZ, INDEXED, Streamer, push_index
 
 NOISE = random.Random("v1").randbytes(4 * MIB)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import random
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from registry_pipelines.oci.digest import Digest
@@ -20,7 +18,6 @@ from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.pieces import SpanPieces
 from registry_pipelines.stream.ztoc import record_spans
 from tests.oci.test_layer_records import unpacked
-from tests.patience import patient
 
 
 def noise(seed: int, size: int) -> bytes:
@@ -54,11 +51,3 @@ def nothing_left(folder: Path, pattern: str) -> bool:
         return not list(folder.glob(pattern))
     except FileNotFoundError:  # just now
         return False
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a limit only ends what hangs."""
-    end = time.monotonic() + patient(60)
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.005)

@@ -14,9 +14,8 @@ import pytest
 from registry_pipelines.stream.lazy import answering
 from registry_pipelines.stream.lazy.answering import Apart
 from registry_pipelines.stream.lazy.mounting import unmount
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.lazy.mounts import need_fanotify
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.test_fanotify import Machine, machine
 
 __all__ = ["machine"]

@@ -36,10 +36,9 @@ from tests.answers import answered, document
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt
 from tests.evidence.parts import Key
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_erofs, need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import file, image
 from tests.stream.releases import ESTARGZ, Layer, Streamer, push, put
 

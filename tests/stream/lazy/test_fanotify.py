@@ -32,10 +32,9 @@ from registry_pipelines.stream.lazy.sockets import connect
 from tests.answers import answered
 from tests.doubles.faults import HoldAnswer
 from tests.evidence.parts import Key
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.layers import pack
 from tests.stream.lazy.mounts import need_fanotify
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.stacks import Entry, described, layers, unpack
 from tests.stream.lazy.test_commands import BLOBS, COMMAND, Node, node
 from tests.stream.lazy.test_stacks import INDEXED_ALL

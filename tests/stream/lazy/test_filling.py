@@ -42,9 +42,9 @@ from registry_pipelines.stream.ztoc import record_spans
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt, CutAnswer, HoldAnswer, NoRange, Rewrite, Status
 from tests.doubles.small_disk import small_disk
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.layers import convert, members, pack
-from tests.stream.lazy.parts import Layer, filler, noise, until
+from tests.stream.lazy.parts import Layer, filler, noise
 from tests.stream.test_spans import COMPRESSORS, tars
 
 

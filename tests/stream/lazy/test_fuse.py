@@ -29,9 +29,8 @@ from registry_pipelines.stream.lazy.mounting import (
     unmount,
 )
 from tests.needs import missing
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.lazy.mounts import MemoryTree, Thing, mounted, need_fuse, one_file
-from tests.stream.lazy.parts import until
 
 DIR, FILE, LINK = stat.S_IFDIR | 0o755, stat.S_IFREG | 0o640, stat.S_IFLNK | 0o777
 

@@ -24,9 +24,8 @@ from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
 from registry_pipelines.stream.lazy.sockets import is_ready
 from tests.needs import missing
 from tests.node.lives import in_use_elsewhere, keepers
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.lazy.mounts import need_fuse, one_file
-from tests.stream.lazy.parts import until
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import pytest
 from registry_pipelines.errors import IndexInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Manifest
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.stream.lazy.kept import KeptFiles
 from registry_pipelines.stream.lazy.kept_tables import kept_toc
 from registry_pipelines.stream.ranges import blob_ranges

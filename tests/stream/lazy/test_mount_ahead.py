@@ -16,9 +16,9 @@ from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
 from registry_pipelines.stream.lazy.fanotify import WatchedMount
 from registry_pipelines.stream.lazy.mount_ahead import LARGE_BYTES, MountAhead
 from registry_pipelines.stream.lazy.tree import Tree
+from tests.patience import until
 from tests.stream.lazy import watched
 from tests.stream.lazy.mounts import need_fanotify
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.test_pages_ahead import kept_pages
 
 PAGE = 4096

@@ -18,8 +18,8 @@ from registry_pipelines.stream.lazy.opened import OpenImage, open_image
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import NoRange, Status
 from tests.evidence.parts import Counted, Key
+from tests.patience import until
 from tests.stream.lazy.mounts import mounted, need_fuse
-from tests.stream.lazy.parts import until
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer, layer, push, push_index
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, PagesAhead
 from tests.needs import missing
+from tests.patience import until
 from tests.stream.lazy import mounts
-from tests.stream.lazy.parts import until
 
 _PAGES = 40
 

@@ -12,8 +12,8 @@ import pytest
 
 from registry_pipelines.stream.lazy.passthrough import LEAST_BYTES
 from tests.needs import missing
+from tests.patience import until
 from tests.stream.lazy.mounts import mounted, need_fuse, one_file
-from tests.stream.lazy.parts import until
 
 
 @pytest.fixture(autouse=True)

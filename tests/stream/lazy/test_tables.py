@@ -19,9 +19,9 @@ from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor, Index
+from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.registry.client.distribution import DistributionRegistry
 from registry_pipelines.registry.embedded.server import EmbeddedServer
-from registry_pipelines.registry.image_warnings import TOC_ANNOTATION
 from registry_pipelines.registry.platforms import image_config
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Size

@@ -48,9 +48,9 @@ from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Corrupt, HoldContent, NoRange, Throttle
 from tests.doubles.small_disk import small_disk
 from tests.evidence.parts import Counted, Key
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.stream.layers import pack
-from tests.stream.lazy.parts import noise, until
+from tests.stream.lazy.parts import noise
 from tests.stream.lazy.stacks import Entry, described, entry, layers, need_root, unpack
 from tests.stream.releases import INDEXED, Layer, Streamer, push
 

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-import registry_pipelines
 from registry_pipelines.errors import LocalError
 from registry_pipelines.progress import Silent
 from registry_pipelines.transfer.blob.courier import COURIERS, Courier, Shipment
@@ -87,14 +84,3 @@ def test_nothing_starts_a_courier_again_after_its_end(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="stopped"):
         courier.open({}, shipment)
     assert couriers() == []
-
-
-@pytest.mark.parametrize(
-    "program", ["transfer.blob.courier_process", "stream.lazy.answerer", "stream.lazy.holder", "stream.lazy.keeper"]
-)
-def test_a_small_process_needs_the_standard_library_alone(program: str) -> None:
-    """So it starts in a Python's time, and whatever is installed meanwhile cannot break it."""
-    load = f"import sys; sys.path.append(sys.argv[1]); import registry_pipelines.{program}"
-    root = str(Path(registry_pipelines.__file__).parents[1])
-    done = subprocess.run([sys.executable, "-I", "-S", "-c", load, root], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
