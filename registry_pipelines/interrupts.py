@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import signal
 import sys
 import threading
@@ -21,6 +20,8 @@ import time
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import IO, TYPE_CHECKING
+
+from registry_pipelines.arrivals import is_ready
 
 if TYPE_CHECKING:
     import subprocess
@@ -142,7 +143,7 @@ def _next(heard: IO[bytes], timeout_s: float | None) -> int | None:
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())
-        if not select.select([heard], [], [], left)[0]:
+        if not is_ready(heard, left):
             return None
         [number] = heard.read(1)
         if number in _SIGNALS or number == _NOBODY_LISTENS:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import pty
-import select
 from collections.abc import Mapping, Sequence
 
+from registry_pipelines.arrivals import is_ready
 from tests.patience import patient
 
 LIMIT_S = patient(60)
@@ -25,7 +25,7 @@ def typed(
     screen, seen = b"", 0
     waiting = list(answers)
     try:
-        while select.select([terminal], [], [], LIMIT_S)[0]:
+        while is_ready(terminal, LIMIT_S):
             try:
                 read = os.read(terminal, 65536)
             except OSError:  # Linux says so of a terminal that everybody has closed

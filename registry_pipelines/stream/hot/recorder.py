@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from registry_pipelines import __version__
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.errors import InputError, LocalError, StartFailed
 from registry_pipelines.stream.hot.limits import Limits
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording, Touches
@@ -264,7 +265,7 @@ class _Watch:
         return True
 
     def _print_rest(self) -> None:
-        while select.select([self._started.output], [], [], 0)[0] and self._printed():
+        while is_ready(self._started.output) and self._printed():
             pass
 
     def _ended(self) -> float:

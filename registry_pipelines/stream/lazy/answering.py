@@ -8,10 +8,10 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.errors import LocalError
 from registry_pipelines.stream.lazy.answerer import QUESTION, size_told
 from registry_pipelines.stream.lazy.fanotify_wire import Event
-from registry_pipelines.stream.lazy.sockets import is_ready
 from registry_pipelines.stream.lazy.start_keeper import start_keeper
 
 END_S = 2.0

@@ -10,13 +10,14 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.stream.lazy import holder
 from registry_pipelines.stream.lazy.holder import Held
 from registry_pipelines.stream.lazy.mounting import unmount
-from registry_pipelines.stream.lazy.sockets import connect, is_ready, listen
+from registry_pipelines.stream.lazy.sockets import connect, listen
 from registry_pipelines.stream.lazy.start_keeper import start_keeper
 from registry_pipelines.stream.lazy.twinned import MOST_TOLD_BYTES
 

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from registry_pipelines import __version__
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.errors import LocalError, StateLocked
 from registry_pipelines.oci.files import held_alone
 from registry_pipelines.stream.lazy import fdstore, keeper
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.outliving import why_not
-from registry_pipelines.stream.lazy.sockets import connect, is_ready, listen
+from registry_pipelines.stream.lazy.sockets import connect, listen
 from registry_pipelines.stream.lazy.start_keeper import start_keeper
 from registry_pipelines.stream.lazy.twinned import MOST_TOLD_BYTES
 

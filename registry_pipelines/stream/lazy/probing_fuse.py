@@ -13,11 +13,11 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.stream.lazy import fuse_wire as wire
 from registry_pipelines.stream.lazy.fuse_memory import Memory
 from registry_pipelines.stream.lazy.fuse_wire import FOREVER_S, Op
 from registry_pipelines.stream.lazy.passthrough import LEAST_BYTES, OPEN_OUT, RELEASE_IN, Passthrough
-from registry_pipelines.stream.lazy.sockets import is_ready
 
 KEPT, PASSED, AGAIN = "kept", "passed", "again"
 """The files: given to the kernel before it is read; read by the kernel from another one; asked for twice."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,14 +20,6 @@ def short(folder: Path) -> Iterator[str]:
         yield f"/proc/self/fd/{descriptor}"
     finally:
         os.close(descriptor)
-
-
-def is_ready(descriptor: int, within_s: float = 0.0) -> bool:
-    """Whether something can be read there, by then. (Python's select() takes no number above 1,023, and the layers of
-    some images have more files.)"""
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(within_s * 1000))
 
 
 def listen(path: Path) -> socket.socket:
@@ -62,4 +53,4 @@ def connect(path: Path, timeout_s: float) -> socket.socket:
         return asked
 
 
-__all__ = ["connect", "is_ready", "listen", "short"]
+__all__ = ["connect", "listen", "short"]

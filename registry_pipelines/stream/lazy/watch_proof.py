@@ -14,13 +14,13 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.errors import LocalError
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.stream.lazy import fanotify_wire as fan
 from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.kept import make_own
 from registry_pipelines.stream.lazy.mounting import EROFS_KIND, MS_RDONLY, mount, unmount
-from registry_pipelines.stream.lazy.sockets import is_ready
 from registry_pipelines.stream.lazy.tree import ROOT, Inode, TreeWriter
 
 TEST_BYTES = 3 * 4096

@@ -24,7 +24,6 @@ import json
 import mmap
 import os
 import queue
-import select
 import signal
 import socket
 import ssl
@@ -41,6 +40,7 @@ from typing import Any, BinaryIO
 if __name__ == "__main__":  # isolated, so this folder's parents are not searched
     sys.path.append(str(Path(__file__).resolve().parents[3]))
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.dialing import Address, Dialer, tls_context
 
 SEND_BYTES = 256 * 1024
@@ -73,7 +73,7 @@ class Connections:
                 connection, idle_since = idle.pop() if idle else (None, 0.0)
             if connection is None:
                 return self._connect(order)
-            if time.monotonic() - idle_since < IDLE_S and not select.select([connection], [], [], 0)[0]:
+            if time.monotonic() - idle_since < IDLE_S and not is_ready(connection):
                 return connection
             connection.close()
 

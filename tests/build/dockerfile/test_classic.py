@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import select
+import selectors
 import socket
 import socketserver
 import subprocess
@@ -265,11 +265,13 @@ def cutting(real: str, path: str) -> Iterator[list[str]]:
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
-            with socket.socket(socket.AF_UNIX) as there:
+            with socket.socket(socket.AF_UNIX) as there, selectors.DefaultSelector() as sides:
                 there.connect(real)
+                for each in (self.request, there):
+                    sides.register(each, selectors.EVENT_READ)
                 saving, left = False, 100_000
                 while True:
-                    for side in select.select([self.request, there], [], [])[0]:
+                    for side in [key.fileobj for key, _ in sides.select()]:
                         data = side.recv(65536)
                         saving |= side is self.request and b"/get HTTP" in data
                         left -= len(data) if saving and side is there else 0

@@ -7,7 +7,6 @@ import hashlib
 import os
 import random
 import resource
-import select
 import signal
 import socket
 import subprocess
@@ -22,6 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.holder import DONE, TAKE, words
 from registry_pipelines.stream.lazy.mounting import mount, mounts, unmount
@@ -243,7 +243,7 @@ def test_a_holder_hears_that_it_is_done_from_a_filler_that_did_not_listen(tmp_pa
         with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as process:
             theirs.close()
             try:
-                assert select.select([ours], [], [], patient(20))[0]
+                assert is_ready(ours, patient(20))
                 process.send_signal(signal.SIGSTOP)
                 ours.send(DONE)
                 ours.close()

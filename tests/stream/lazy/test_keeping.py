@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.errors import StateLocked
 from registry_pipelines.stream.lazy import fdstore
 from registry_pipelines.stream.lazy.carriers import FuseCarrier, Where
@@ -21,7 +22,6 @@ from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES, FuseServer
 from registry_pipelines.stream.lazy.fuse_memory import MOST_UNANSWERED, RESENDS, Memory, OpenFile
 from registry_pipelines.stream.lazy.keeping import Keep, Keeping, is_over
 from registry_pipelines.stream.lazy.mounting import end_mount, mount_fuse
-from registry_pipelines.stream.lazy.sockets import is_ready
 from tests.needs import missing
 from tests.node.lives import in_use_elsewhere, keepers
 from tests.patience import patient, until

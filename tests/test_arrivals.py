@@ -1,4 +1,4 @@
-"""Sockets and other descriptors that are waited for."""
+"""Descriptors that are waited for."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import fcntl
 import os
 import resource
 
+from registry_pipelines.arrivals import is_ready
 from registry_pipelines.oci.files import raise_file_limit
-from registry_pipelines.stream.lazy.sockets import is_ready
 
 
 def test_a_descriptor_above_a_thousand_is_waited_for() -> None:
