@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.blobs import BytesSource
@@ -13,6 +14,11 @@ BLOBS = r"/v2/.*/blobs/sha256:.*"
 UPLOADS = r"/v2/.*/blobs/uploads/.*"
 MANIFESTS = r"/v2/.*/manifests/.*"
 KIND = "application/vnd.example.note.v1+json"
+
+
+def errors(code: str) -> bytes:
+    """What a registry answers with a status of a failure."""
+    return json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode()
 
 
 class Once:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -12,9 +13,11 @@ from registry_pipelines.errors import (
     Unavailable,
 )
 from registry_pipelines.evidence.artifacts import attach, attached
+from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.registry.blobs import push_blob
-from registry_pipelines.registry.client import DistributionRegistry
+from registry_pipelines.oci.manifests import Manifest, manifest_bytes
+from registry_pipelines.registry.blobs import BytesSource, push_blob
+from registry_pipelines.registry.client import DistributionRegistry, Retries
 from registry_pipelines.registry.protocol import Place
 from tests.doubles.fault_registry import (
     CutAnswer,
@@ -24,9 +27,48 @@ from tests.doubles.fault_registry import (
     Status,
 )
 from tests.registry.contract import image
-from tests.registry.faulty import CONTENT, KIND, MANIFESTS
+from tests.registry.faulty import CONTENT, KIND, MANIFESTS, errors
 
 # Manifests
+
+
+def test_a_manifest_whose_blobs_others_send_again(registry: DistributionRegistry, faults: FaultRegistry) -> None:
+    """docker-registry 2.8 refuses one put in six here: it writes the blob's link in place, and reads half of it."""
+    place = Place(registry, "a")
+    config = push_blob(place, b"{}", media_type=media_types.OCI_EMPTY)
+    over = threading.Event()
+
+    def send_again() -> None:
+        while not over.is_set():
+            registry.upload_blob("a", config, BytesSource(b"{}"))
+
+    patient_one = DistributionRegistry(faults.address, retries=Retries(attempts=30, first_wait_s=0.001))
+    with ThreadPoolExecutor(2) as pool:
+        senders = [pool.submit(send_again) for _ in range(2)]
+        try:
+            for number in range(40):
+                manifest = Manifest(
+                    schema_version=2,
+                    media_type=media_types.OCI_MANIFEST,
+                    config=config,
+                    layers=(config,),
+                    annotations={"number": str(number)},
+                )
+                patient_one.put_manifest("a", manifest_bytes(manifest))
+        finally:
+            over.set()
+    for sender in senders:
+        sender.result()
+
+
+def test_a_manifest_that_is_refused_for_good(
+    registry: DistributionRegistry, faults: FaultRegistry, waits: list[float]
+) -> None:
+    made = image(registry, "a", "text", tag="v1")
+    faults.play("PUT", MANIFESTS, Status(400, body=errors("DIGEST_INVALID")))
+    with pytest.raises(DigestMismatch):
+        registry.put_manifest("a", made, tag="v2")
+    assert len(waits) == 2
 
 
 @pytest.mark.parametrize(

@@ -35,15 +35,11 @@ from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.protocol import Place
 from tests.doubles.fault_registry import FaultRegistry, LoseAnswer, Status
 from tests.registry.contract import image
-from tests.registry.faulty import KIND
+from tests.registry.faulty import KIND, errors
 
 LISTS = r"/v2/.*/referrers/.*"
 INDEX = {"Content-Type": media_types.OCI_INDEX}
 NO_API = Status(404, body=b"404 page not found")
-
-
-def errors(code: str) -> bytes:
-    return json.dumps({"errors": [{"code": code, "message": "so it is"}]}).encode()
 
 
 def index_of(*entries: Descriptor | dict[str, object], **more: object) -> ManifestBytes:

@@ -23,6 +23,7 @@ from registry_pipelines.errors import (
     RegistryError,
     TagImmutable,
     Unauthorized,
+    Unavailable,
     Unsupported,
 )
 from registry_pipelines.oci import media_types
@@ -39,6 +40,7 @@ from registry_pipelines.registry.client.probing import probe_chunks, probe_range
 from registry_pipelines.registry.client.reader import HttpBlobReader, make_reader, range_header
 from registry_pipelines.registry.client.redirects import Redirects
 from registry_pipelines.registry.client.referrers import Referrers
+from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import NEVER, Retries
 from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import Authenticator
@@ -200,10 +202,23 @@ class HttpRegistry:
             manifest.raw,
             answer_s=self._timeouts.commit_s,
         )
-        response = self._exchange.run(call)
+        response = self._run_until_links_are_whole(call)
         named = response.header("Docker-Content-Digest")
         if named.partition(":")[0] == manifest.digest.algorithm and named != manifest.digest:
             raise DigestMismatch(f"the registry stored {named[:140]}, expected {manifest.digest}", where=where)
+
+    def _run_until_links_are_whole(self, call: Call) -> Response:
+        """Send a manifest, again where its digest is refused: distribution 2.8 (docker-registry, Harbor) writes its
+        links in place, and says DIGEST_INVALID of a manifest whose config or layer another client just sends or mounts
+        once more. Many who sign at the same time do that: all of them send the same empty config."""
+        attempt = 1
+        while True:
+            try:
+                return self._exchange.run(call)
+            except DigestMismatch as error:
+                if not self._exchange.retries.wait(Unavailable(error.what, where=error.where), attempt):
+                    raise
+                attempt += 1
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """See Registry."""
