@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from copy import copy
 from datetime import UTC, datetime
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, cast
 
@@ -48,6 +49,12 @@ def _shared_of(config: Config) -> SharedState | None:
     return shared_of(config)
 
 
+def _check_clock(shared: SharedState | None) -> None:
+    """Raise LocalError where workers share a state, and this one's clock is not theirs."""
+    if shared is not None:
+        shared.membership.check()
+
+
 class Session:
     """One chain's tools; safe to use from many threads."""
 
@@ -57,7 +64,7 @@ class Session:
         self.shared = _shared_of(config)
         """What many workers have together, where the configuration names it; opened when it is first used."""
         self.places = Places(config)
-        self.keys = Keyring(config, self._check_clock)
+        self.keys = Keyring(config, partial(_check_clock, self.shared))
         self._memory: dict[str, Registry] | None = None
         self._remembers_lists = False
         self._bases: dict[str, tuple[float, tuple[KnownBase, ...]]] = {}
@@ -80,11 +87,6 @@ class Session:
     def documents(self) -> Documents:
         """What stages keep in the state for the next run, on whatever machine that is."""
         return documents_of(self.config)
-
-    def _check_clock(self) -> None:
-        """Raise LocalError where workers share a state, and this one's clock is not theirs."""
-        if self.shared is not None:
-            self.shared.membership.check()
 
     def engine(self, *, receipts: bool = True) -> Engine:
         """What images are copied and built with: journal, receipts and known manifests below the state folder, or in
@@ -226,5 +228,5 @@ class Session:
     def now(self) -> datetime:
         """The time that policies are applied at. Raises LocalError where this machine's clock is known to be wrong."""
         if self.shared is not None and self.shared.joined:
-            self._check_clock()
+            _check_clock(self.shared)
         return datetime.now(UTC)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import shutil
 import subprocess
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -319,3 +321,17 @@ def test_a_mirror_brings_the_newest_upstreams_and_tells_of_those_it_cannot(fleet
     assert [row["tag"] for row in chain.mirror("airgap").rows if row["tag"]] == ["1.0"], "and up/none"
     chain = fleet.reload(('exclude_tags: ["1.1*"]', 'exclude_tags: ["*"]'))
     assert "Correct `tags`, `exclude_tags` or `semver`" in " ".join(chain.mirror("airgap").reasons)
+
+
+def test_a_chain_that_nobody_has_is_freed_with_its_registries(fleet: Fleet) -> None:
+    release = fleet.release("v1.0.0")
+    gc.collect()
+    gc.disable()
+    try:
+        chain = Chain(fleet.chain.config)
+        assert chain.sbom(release).ok
+        left = weakref.ref(chain.place("app").registry)
+        del chain
+        assert left() is None
+    finally:
+        gc.enable()

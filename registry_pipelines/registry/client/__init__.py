@@ -1,11 +1,12 @@
 """The client of OCI distribution registries. ``DistributionRegistry`` is the door, made by ``registry.remote``.
 
-``distribution`` knows which request serves which question; blobs go out by ``uploads`` and come in by ``reader`` and
-``sizes``; ``referrers``, ``listing`` and ``names`` read lists, under ``locks`` where a list is written. ``exchange``
-sends a request: with a token (``tokens``, ``challenges``, ``credentials``, ``auth_files``), along ``redirects``, again
-as ``retries`` says; ``translate`` and ``words`` make an error of what failed. ``transport`` keeps connections, each of
-which sends a request and reads its answer (``connection``, ``wire``, ``response``, ``proxies``, ``origins``,
-``networks``). ``facts`` and ``probing`` remember what a registry does, ``announced`` and ``quotas`` read headers.
+``distribution`` knows which request serves which question; ``manifests`` reads and stores those, blobs go out by
+``uploads`` and come in by ``reader`` and ``sizes``; ``referrers``, ``listing`` and ``names`` read lists, under
+``locks`` where a list is written. ``exchange`` sends a request: with a token (``tokens``, ``challenges``,
+``credentials``, ``auth_files``), along ``redirects``, again as ``retries`` says; ``translate`` and ``words`` make an
+error of what failed. ``transport`` keeps connections, each of which sends a request and reads its answer
+(``connection``, ``wire``, ``response``, ``proxies``, ``origins``, ``networks``). ``facts`` and ``probing`` remember
+what a registry does, ``announced`` and ``quotas`` read headers.
 
 ``ecr`` builds on it. Other rooms import the door, and of the modules constants and plain readers (``redirects``,
 ``quotas``, ``uploads``).

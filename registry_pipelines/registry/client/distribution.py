@@ -17,38 +17,33 @@ from registry_pipelines.errors import (
     ContentError,
     DigestMismatch,
     Forbidden,
-    ManifestTooLarge,
     NotFound,
     Refused,
     RegistryError,
     TagImmutable,
     Unauthorized,
-    Unavailable,
     Unsupported,
 )
-from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, Descriptor, ManifestBytes, infer_media_type, outdated
+from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client import listing, tokens
-from registry_pipelines.registry.client.announced import VAGUE_TYPES, announced_digest, described, media_type
+from registry_pipelines.registry.client.announced import described
 from registry_pipelines.registry.client.credentials import CredentialFinder, Credentials, CredentialSource
 from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
 from registry_pipelines.registry.client.facts import Facts
+from registry_pipelines.registry.client.manifests import Manifests
 from registry_pipelines.registry.client.origins import split_url
 from registry_pipelines.registry.client.probing import probe_chunks, probe_ranges
 from registry_pipelines.registry.client.reader import HttpBlobReader, make_reader, range_header
 from registry_pipelines.registry.client.redirects import Redirects
 from registry_pipelines.registry.client.referrers import Referrers
-from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.retries import NEVER, Retries
 from registry_pipelines.registry.client.sizes import blob_size
 from registry_pipelines.registry.client.tokens import Authenticator
 from registry_pipelines.registry.client.transport import Timeouts, Transport
 from registry_pipelines.registry.client.uploads import Uploads
 from registry_pipelines.registry.protocol import Capabilities, Carrier, Observer, Quota, Readable, UploadSession
-
-_ACCEPT = {"Accept": ", ".join(media_types.ACCEPTED)}
 
 
 class HttpRegistry:
@@ -95,9 +90,8 @@ class HttpRegistry:
         self._facts = Facts()
         self._exchange = Exchange(base, host, transport, authenticator, retries or Retries(), places)
         self._uploads = Uploads(self._exchange, self._facts, self._timeouts)
-        self._referrers = Referrers(
-            self._exchange, self._facts, get=self.get_manifest, put=self._put, delete=self._delete_manifest
-        )
+        self._manifests = Manifests(self._exchange, self._facts, self._timeouts.commit_s)
+        self._referrers = Referrers(self._exchange, self._facts, self._manifests)
 
     def close(self) -> None:
         """Close idle connections; the object stays usable."""
@@ -121,9 +115,8 @@ class HttpRegistry:
         registry = copy(self)
         registry._exchange = self._exchange.adjusted(retries, observer)
         registry._uploads = self._uploads.over(registry._exchange)
-        registry._referrers = self._referrers.over(
-            registry._exchange, get=registry.get_manifest, put=registry._put, delete=registry._delete_manifest
-        )
+        registry._manifests = self._manifests.over(registry._exchange)
+        registry._referrers = self._referrers.over(registry._exchange, registry._manifests)
         return registry
 
     def hurried(self, limit_s: float) -> Self:
@@ -151,7 +144,7 @@ class HttpRegistry:
 
     def resolve(self, repository: str, reference: str) -> Descriptor:
         """See Registry. One HEAD; a GET where HEAD is refused or says too little."""
-        call = self._manifest_call("HEAD", repository, reference, (200, 404, 405, 501))
+        call = self._manifests.reading("HEAD", repository, reference, (200, 404, 405, 501))
         response = self._exchange.run(replace(call, elsewhere=True))  # an object store's address may be signed for GET
         if response.status == 200:
             descriptor = described(response, reference, where=call.where)
@@ -168,57 +161,11 @@ class HttpRegistry:
 
     def get_manifest(self, repository: str, reference: str) -> ManifestBytes:
         """See Registry."""
-        call = self._manifest_call("GET", repository, reference, (200,))
-        with self._exchange.send(call) as response:
-            raw = response.read(MAX_MANIFEST_BYTES)
-        if raw is None:
-            raise ManifestTooLarge(f"the manifest is larger than {MAX_MANIFEST_BYTES} bytes", where=call.where)
-        kind = media_type(response)
-        if kind in media_types.DOCKER_SCHEMA_1:
-            raise outdated(call.where)
-        known = Digest.parse(reference) if ":" in reference else announced_digest(response, where=call.where)
-        digest = known or Digest.of(raw)
-        digest.check(raw, where=call.where)
-        if kind in VAGUE_TYPES or known is None:
-            # Without a digest to compare with, only its grammar tells a whole manifest from a cut one.
-            inferred = infer_media_type(raw, where=call.where)
-            kind = inferred if kind in VAGUE_TYPES else kind
-        return ManifestBytes(raw, kind, digest)
+        return self._manifests.get(repository, reference)
 
     def put_manifest(self, repository: str, manifest: ManifestBytes, *, tag: str = "") -> None:
         """See Registry."""
         self._referrers.put(repository, manifest, tag)
-
-    def _put(self, repository: str, manifest: ManifestBytes, tag: str) -> None:
-        where = self._where(repository, check_tag(tag) if tag else manifest.digest)
-        call = Call(
-            "PUT",
-            f"/v2/{check_repository(repository)}/manifests/{tag or manifest.digest}",
-            tokens.push(repository),
-            where,
-            "storing a manifest",
-            (201, 200, 202, 204),
-            {"Content-Type": manifest.media_type},
-            manifest.raw,
-            answer_s=self._timeouts.commit_s,
-        )
-        response = self._run_until_links_are_whole(call)
-        named = response.header("Docker-Content-Digest")
-        if named.partition(":")[0] == manifest.digest.algorithm and named != manifest.digest:
-            raise DigestMismatch(f"the registry stored {named[:140]}, expected {manifest.digest}", where=where)
-
-    def _run_until_links_are_whole(self, call: Call) -> Response:
-        """Send a manifest, again where its digest is refused: distribution 2.8 (docker-registry, Harbor) writes its
-        links in place, and says DIGEST_INVALID of a manifest whose config or layer another client just sends or mounts
-        once more. Many who sign at the same time do that: all of them send the same empty config."""
-        attempt = 1
-        while True:
-            try:
-                return self._exchange.run(call)
-            except DigestMismatch as error:
-                if not self._exchange.retries.wait(Unavailable(error.what, where=error.where), attempt):
-                    raise
-                attempt += 1
 
     def blob_size(self, repository: str, digest: Digest) -> int | None:
         """See Registry."""
@@ -305,12 +252,9 @@ class HttpRegistry:
     def delete_manifest(self, repository: str, digest: Digest) -> None:
         """See Registry. Where the registry keeps no list of referrers, the subject's fallback tag forgets it too."""
         if self._facts.of(repository).referrers_api is True:
-            self._delete_manifest(repository, digest)
+            self._manifests.delete(repository, digest)
         else:
             self._referrers.delete(repository, self.get_manifest(repository, digest))
-
-    def _delete_manifest(self, repository: str, digest: Digest) -> None:
-        self._delete(repository, f"manifests/{digest}", self._where(repository, digest), "deleting a manifest")
 
     def delete_tag(self, repository: str, tag: str) -> None:
         """See Registry. distribution deletes by digest only and answers a tag with 400 DIGEST_INVALID. Raises
@@ -319,7 +263,7 @@ class HttpRegistry:
         path = f"manifests/{check_tag(tag)}"
         self.resolve(repository, tag)
         try:
-            self._delete(repository, path, where, "deleting a tag")
+            self._manifests.delete_at(repository, path, where, "deleting a tag")
         except TagImmutable:
             raise
         except (Refused, NotFound, DigestMismatch) as error:
@@ -329,16 +273,7 @@ class HttpRegistry:
 
     def delete_blob(self, repository: str, digest: Digest) -> None:
         """See Registry."""
-        self._delete(repository, f"blobs/{digest}", self._where(repository, digest), "deleting a blob")
-
-    def _delete(self, repository: str, path: str, where: str, doing: str) -> None:
-        url = f"/v2/{check_repository(repository)}/{path}"
-        try:
-            self._exchange.run(Call("DELETE", url, tokens.delete(repository), where, doing, (202, 200, 204)))
-        except Unsupported:
-            self._facts.learn(repository, delete=False)
-            raise
-        self._facts.learn(repository, delete=True)
+        self._manifests.delete_at(repository, f"blobs/{digest}", self._where(repository, digest), "deleting a blob")
 
     def capabilities(self, repository: str) -> Capabilities:
         """See Registry. What is not known yet is learnt when it is first used, or by :meth:`probe`."""
@@ -356,14 +291,8 @@ class HttpRegistry:
             self._referrers.has_api(check_repository(repository), Digest.of(b""))
         return self.capabilities(repository)
 
-    def _manifest_call(self, method: str, repository: str, reference: str, expect: tuple[int, ...]) -> Call:
-        selector = Digest.parse(reference) if ":" in reference else check_tag(reference)
-        url = f"/v2/{check_repository(repository)}/manifests/{selector}"
-        where = self._where(repository, reference)
-        return Call(method, url, tokens.pull(repository), where, "reading a manifest", expect, _ACCEPT)
-
     def _where(self, repository: str, reference: str) -> str:
-        return f"{self.name}/{repository}{'@' if ':' in reference else ':'}{reference}"
+        return self._manifests.where(repository, reference)
 
 
 class DistributionRegistry(HttpRegistry):

@@ -40,6 +40,7 @@ from registry_pipelines.registry.client.exchange import Call, Exchange
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.listing import pages
 from registry_pipelines.registry.client.locks import one_writer
+from registry_pipelines.registry.client.manifests import Manifests
 from registry_pipelines.registry.client.response import Response
 from registry_pipelines.registry.client.tokens import pull
 from registry_pipelines.registry.client.translate import read_error_body, translate_status
@@ -85,36 +86,19 @@ _NOTHING = Digest.of(b"")
 
 
 class Referrers:
-    """The referrers of one registry. get, put, delete: read, store and remove a manifest, without this logic."""
+    """The referrers of one registry. manifests: what reads, stores and removes them, without this logic."""
 
-    def __init__(
-        self,
-        exchange: Exchange,
-        facts: Facts,
-        *,
-        get: Callable[[str, str], ManifestBytes],
-        put: Callable[[str, ManifestBytes, str], None],
-        delete: Callable[[str, Digest], None],
-    ) -> None:
+    def __init__(self, exchange: Exchange, facts: Facts, manifests: Manifests) -> None:
         self._exchange = exchange
         self._facts = facts
-        self._get = get
-        self._put = put
-        self._delete = delete
+        self._manifests = manifests
         self._doubted: dict[str, float] = {}
         self._no_api: set[tuple[int, str, bytes]] = set()
 
-    def over(
-        self,
-        exchange: Exchange,
-        *,
-        get: Callable[[str, str], ManifestBytes],
-        put: Callable[[str, ManifestBytes, str], None],
-        delete: Callable[[str, Digest], None],
-    ) -> Referrers:
+    def over(self, exchange: Exchange, manifests: Manifests) -> Referrers:
         """The same, what was learnt included, over an adjusted exchange."""
         referrers = copy(self)
-        referrers._exchange, referrers._get, referrers._put, referrers._delete = exchange, get, put, delete
+        referrers._exchange, referrers._manifests = exchange, manifests
         return referrers
 
     def find(self, repository: str, digest: Digest, tags: Container[str] | None = None) -> list[Descriptor]:
@@ -199,7 +183,7 @@ class Referrers:
 
     def _fallback(self, repository: str, digest: Digest) -> ReferrerList:
         try:
-            manifest = self._get(repository, digest.fallback_tag)
+            manifest = self._manifests.get(repository, digest.fallback_tag)
         except NotFound:
             return NO_LIST
         return read_fallback(manifest, digest.fallback_tag)
@@ -209,14 +193,14 @@ class Referrers:
         up to date too: both or none. What cannot be listed is removed again, unless it was there before."""
         content = manifest.content()
         if content.subject is None or self.has_api(repository, content.subject.digest):
-            self._put(repository, manifest, tag)
+            self._manifests.put(repository, manifest, tag)
             return
         subject, entry = content.subject.digest, describe(manifest, content)
         with one_writer(self._exchange.name, repository, subject):
             old = self._fallback(repository, subject)
             listed = any(one.digest == entry.digest for one in old.entries)
             there = listed or self._holds(repository, manifest.digest)
-            self._put(repository, manifest, tag)
+            self._manifests.put(repository, manifest, tag)
             if listed:
                 return
             try:
@@ -238,7 +222,7 @@ class Referrers:
 
     def _holds(self, repository: str, digest: Digest) -> bool:
         try:
-            self._get(repository, digest)
+            self._manifests.get(repository, digest)
         except NotFound:
             return False
         return True
@@ -246,7 +230,7 @@ class Referrers:
     def _take_back(self, repository: str, digest: Digest, subject: Digest, error: RegistryPipelinesError) -> None:
         """Remove what nobody lists; adds to the error what came of it."""
         try:
-            self._delete(repository, digest)
+            self._manifests.delete(repository, digest)
         except RegistryPipelinesError as second:
             error.what += (
                 f"; {digest} is stored and not in the list of what refers to {subject}, "
@@ -260,11 +244,11 @@ class Referrers:
         """Remove a manifest, and take it out of its subject's fallback tag (same section, "Deleting Manifests")."""
         subject = _subject_of(manifest)
         if subject is None or self.has_api(repository, subject):
-            self._delete(repository, manifest.digest)
+            self._manifests.delete(repository, manifest.digest)
             return
         with one_writer(self._exchange.name, repository, subject):
             self._fallback(repository, subject)  # nothing is deleted where the list cannot be read
-            self._delete(repository, manifest.digest)
+            self._manifests.delete(repository, manifest.digest)
             try:
                 self._change(repository, subject, lambda one: one.without({manifest.digest}))
             except RegistryPipelinesError as error:
@@ -290,7 +274,7 @@ class Referrers:
                 manifests=tuple(one for one in change(old) if one.digest not in self._below(repository, subject, old)),
                 annotations=dict(old.annotations) if old.annotations else None,
             )
-            self._put(repository, manifest_bytes(fresh), subject.fallback_tag)
+            self._manifests.put(repository, manifest_bytes(fresh), subject.fallback_tag)
             if old.refused:
                 self._facts.learn(repository, note=f"tag {subject.fallback_tag} holds a list now; {old.refused}")
             if round_number > 1:
@@ -310,7 +294,7 @@ class Referrers:
         if all(entry.artifact_type and entry.platform is None for entry in old.entries):
             return frozenset()
         try:
-            content = self._get(repository, subject).content()
+            content = self._manifests.get(repository, subject).content()
         except (NotFound, ManifestInvalid):
             return frozenset()
         return frozenset(child.digest for child in content.manifests) if isinstance(content, Index) else frozenset()

@@ -113,8 +113,10 @@ class _Limited(Generic[_R]):
         if not isinstance(self._registry, Observable):
             return self._registry
 
+        limits, name = self._limits, self.name  # with self it would be a circle, which keeps connections open
+
         def note(error: RegistryPipelinesError) -> None:
-            self._limits.window(self.name, action).note(error)
+            limits.window(name, action).note(error)
 
         return cast(_R, self._registry.observed(note))
 
