@@ -228,5 +228,5 @@ class Session:
     def now(self) -> datetime:
         """The time that policies are applied at. Raises LocalError where this machine's clock is known to be wrong."""
         if self.shared is not None and self.shared.joined:
-            _check_clock(self.shared)
+            self.shared.membership.check()
         return datetime.now(UTC)

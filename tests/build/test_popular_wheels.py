@@ -77,9 +77,8 @@ def test_an_image_of_popular_wheels_holds_what_pip_installs(tmp_path: Path, whee
         interpreter=INTERPRETER,
     )
     theirs = by_pip(tmp_path / "environment", wheels, requirements)
-    installed = re.compile(
-        rf"{re.escape(SITE)}/[^/]+\.dist-info/RECORD"
-    )  # setuptools brings copies of others further below
+    # setuptools brings copies of other packages, with their records, further below.
+    installed = re.compile(rf"{re.escape(SITE)}/[^/]+\.dist-info/RECORD")
     assert sum(installed.fullmatch(path) is not None for path in ours) == len(requirements)
     assert sum(path.startswith(SITE) for path in ours) > 20_000
     assert sum(path.startswith("bin/") for path in ours) > 30

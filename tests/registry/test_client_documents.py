@@ -57,6 +57,7 @@ def test_a_manifest_whose_blobs_others_send_again(registry: DistributionRegistry
                 patient_one.put_manifest("a", manifest_bytes(manifest))
         finally:
             over.set()
+    patient_one.close()
     for sender in senders:
         sender.result()
 

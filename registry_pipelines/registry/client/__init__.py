@@ -1,8 +1,8 @@
 """The client of OCI distribution registries. ``DistributionRegistry`` is the door, made by ``registry.remote``.
 
-``distribution`` knows which request serves which question; ``manifests`` reads and stores those, blobs go out by
-``uploads`` and come in by ``reader`` and ``sizes``; ``referrers``, ``listing`` and ``names`` read lists, under
-``locks`` where a list is written. ``exchange`` sends a request: with a token (``tokens``, ``challenges``,
+``distribution`` knows which request serves which question; ``manifests`` reads and stores those, ``deleting`` deletes,
+blobs go out by ``uploads`` and come in by ``reader`` and ``sizes``; ``referrers``, ``listing`` and ``names`` read
+lists, under ``locks`` where a list is written. ``exchange`` sends a request: with a token (``tokens``, ``challenges``,
 ``credentials``, ``auth_files``), along ``redirects``, again as ``retries`` says; ``translate`` and ``words`` make an
 error of what failed. ``transport`` keeps connections, each of which sends a request and reads its answer
 (``connection``, ``wire``, ``response``, ``proxies``, ``origins``, ``networks``). ``facts`` and ``probing`` remember

@@ -30,6 +30,7 @@ from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client import listing, tokens
 from registry_pipelines.registry.client.announced import described
 from registry_pipelines.registry.client.credentials import CredentialFinder, Credentials, CredentialSource
+from registry_pipelines.registry.client.deleting import delete_at
 from registry_pipelines.registry.client.exchange import Call, Exchange, base_url
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.manifests import Manifests
@@ -263,7 +264,7 @@ class HttpRegistry:
         path = f"manifests/{check_tag(tag)}"
         self.resolve(repository, tag)
         try:
-            self._manifests.delete_at(repository, path, where, "deleting a tag")
+            delete_at(self._exchange, self._facts, repository, path, where=where, doing="deleting a tag")
         except TagImmutable:
             raise
         except (Refused, NotFound, DigestMismatch) as error:
@@ -273,7 +274,8 @@ class HttpRegistry:
 
     def delete_blob(self, repository: str, digest: Digest) -> None:
         """See Registry."""
-        self._manifests.delete_at(repository, f"blobs/{digest}", self._where(repository, digest), "deleting a blob")
+        where, path = self._where(repository, digest), f"blobs/{digest}"
+        delete_at(self._exchange, self._facts, repository, path, where=where, doing="deleting a blob")
 
     def capabilities(self, repository: str) -> Capabilities:
         """See Registry. What is not known yet is learnt when it is first used, or by :meth:`probe`."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from copy import copy
 
-from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavailable, Unsupported
+from registry_pipelines.errors import DigestMismatch, ManifestTooLarge, Unavailable
 from registry_pipelines.oci import media_types
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import MAX_MANIFEST_BYTES, ManifestBytes, infer_media_type, outdated
 from registry_pipelines.oci.references import check_repository, check_tag
 from registry_pipelines.registry.client import tokens
 from registry_pipelines.registry.client.announced import VAGUE_TYPES, announced_digest, media_type
+from registry_pipelines.registry.client.deleting import delete_at
 from registry_pipelines.registry.client.exchange import Call, Exchange
 from registry_pipelines.registry.client.facts import Facts
 from registry_pipelines.registry.client.response import Response
@@ -85,17 +86,9 @@ class Manifests:
 
     def delete(self, repository: str, digest: Digest) -> None:
         """Delete one that is named by its digest. Raises Unsupported and the RegistryError family."""
-        self.delete_at(repository, f"manifests/{digest}", self.where(repository, digest), "deleting a manifest")
-
-    def delete_at(self, repository: str, path: str, where: str, doing: str) -> None:
-        """Delete what has a path below the repository (a tag, a blob), and learn whether the registry deletes."""
-        url = f"/v2/{check_repository(repository)}/{path}"
-        try:
-            self._exchange.run(Call("DELETE", url, tokens.delete(repository), where, doing, (202, 200, 204)))
-        except Unsupported:
-            self._facts.learn(repository, delete=False)
-            raise
-        self._facts.learn(repository, delete=True)
+        where = self.where(repository, digest)
+        path = f"manifests/{digest}"
+        delete_at(self._exchange, self._facts, repository, path, where=where, doing="deleting a manifest")
 
     def reading(self, method: str, repository: str, reference: str, expect: tuple[int, ...]) -> Call:
         """The call that asks for one. reference: tag or digest. Raises ReferenceInvalid."""
