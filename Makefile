@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 CONFIG ?= deploy/demo/registry-pipelines.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo cluster demo-cloud demo-stream demo-airgap demo-survive dev serve compiled test test-long lint lint-types lint-style lint-imports lint-twins format bench docs image clean
+.PHONY: help setup demo cluster demo-cloud demo-stream demo-airgap demo-survive dev serve compiled test test-long lint lint-types lint-style lint-imports lint-twins lint-pages format bench docs image clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -63,8 +63,8 @@ test-long: compiled ## Run what takes an hour: many kills, pairs of registry fam
 	@$(BIN)/python -m tests.under_load
 
 # Looking for twins takes half a minute of one processor, as do the types: beside each other.
-lint: $(READY) ## Check format, style, types, the arrows between rooms, and that nothing stands there twice
-	@$(MAKE) --no-print-directory -j2 -Otarget lint-types lint-style lint-imports lint-twins
+lint: $(READY) ## Check format, style, types, the arrows between rooms, and that nothing stands there twice, and the pages that are written from the code
+	@$(MAKE) --no-print-directory -j2 -Otarget lint-types lint-style lint-imports lint-twins lint-pages
 
 lint-types:
 	$(BIN)/mypy
@@ -79,6 +79,9 @@ lint-imports:
 lint-twins:
 	$(BIN)/python -m tests.twins registry_pipelines dagster_project
 
+lint-pages:
+	$(BIN)/python -m tests.pages --check
+
 format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -87,11 +90,7 @@ bench: $(READY) ## Run the benchmarks against the peers and write docs/benchmark
 	@for script in $(filter-out benchmarks/measure.py benchmarks/gpu_start.py benchmarks/next_release.py benchmarks/start_images.py $(wildcard benchmarks/node_*.py),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
 
 docs: $(READY) ## Write the generated pages, then build the documentation with its search into site/
-	@$(BIN)/python -m tests.doubles.families
-	@$(BIN)/python -m tests.rooms
-	@$(BIN)/python -m tests.pictures
-	@$(BIN)/python -m tests.exit_codes
-	@$(BIN)/python -m tests.permissions
+	@$(BIN)/python -m tests.pages
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "site/index.html; with the search: $(PYTHON) -m http.server -b 127.0.0.1 -d site 8000, then http://127.0.0.1:8000"
 

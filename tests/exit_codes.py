@@ -1,16 +1,14 @@
-"""docs/exit-codes.md from the exit codes of the command line and the tree of errors: ``python -m tests.exit_codes``."""
+"""docs/exit-codes.md from the exit codes of the command line and the tree of errors (tests/pages.py writes it)."""
 
 from __future__ import annotations
 
 import inspect
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from registry_pipelines.cli.errors import EXIT_CODES
 from registry_pipelines.errors import RegistryPipelinesError
 
-PAGE = Path(__file__).parent.parent / "docs" / "exit-codes.md"
 HEAD = """# Exit codes and errors
 
 <!-- Written by `make docs` from registry_pipelines/errors.py and cli/errors.py. -->
@@ -46,7 +44,3 @@ def page() -> str:
             meaning = " ".join((inspect.getdoc(each) or "").split("\n\n")[0].split())
             rows.append(f"| `{each.__name__}` | {each.exit_code} | {re.sub('`+', '`', meaning)} |\n")
     return f"{HEAD}{codes}\n## Errors\n\n| error | exit code | when |\n|---|---|---|\n{''.join(rows)}"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page())

@@ -1,14 +1,11 @@
-"""docs/iam.md from the table of permissions: ``python -m tests.permissions`` writes what stands below its mark."""
+"""What stands in docs/iam.md of the table of permissions (tests/pages.py writes it)."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from registry_pipelines.registry.permissions import Scope, aws_policy, google_roles, names, needed, operations
 
-PAGE = Path(__file__).parent.parent / "docs" / "iam.md"
-MARK = "<!-- Written by `make docs` from registry_pipelines/data/permissions.json. -->\n"
 EXAMPLES = {
     "A reader: nodes, `scan`, `verify`, the source of a copy": ("pull", "list"),
     "The pipeline: build, sign with KMS, promote, copy": (
@@ -50,12 +47,7 @@ def example(title: str, wanted: tuple[str, ...]) -> str:
     )
 
 
-def page(text: str) -> str:
-    """The page with what is generated as it is now, below its mark."""
-    head = text.split(MARK)[0]
+def page() -> str:
+    """What stands below the page's mark."""
     examples = "\n".join(example(title, wanted) for title, wanted in EXAMPLES.items())
-    return f"{head}{MARK}\n{table()}\n\n## Roles to copy\n\n{examples}"
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
+    return f"{table()}\n\n## Roles to copy\n\n{examples}"

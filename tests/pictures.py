@@ -1,16 +1,14 @@
 """Pictures of how a thing goes, for the documentation: boxes beside and below each other, with arrows and words.
 
-``python -m tests.pictures`` writes ``docs/images/NAME.svg`` for each of ``PICTURES``; a test compares them.
+tests/pages.py writes ``docs/images/NAME.svg`` for each of ``PICTURES``.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
 WIDTH, HEIGHT, GAP_X, GAP_Y, EDGE = 190, 64, 60, 54, 12
 
 
@@ -129,11 +127,6 @@ def _arrow(start: Box, end: Box, words: str) -> list[str]:
     return drawn
 
 
-def main() -> None:
-    """Write them all."""
-    for name, picture in PICTURES.items():
-        (ROOT / "docs" / "images" / f"{name}.svg").write_text(drawn(picture))
-
-
-if __name__ == "__main__":
-    main()
+def page(name: str) -> Callable[[str], str]:
+    """How tests/pages.py writes one of them."""
+    return lambda _: drawn(PICTURES[name])

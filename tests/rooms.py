@@ -1,12 +1,11 @@
 """The picture of imports in docs/architecture.md: which room imports which, from the code itself.
 
-``python -m tests.rooms`` writes it. Rooms are listed from the top floor down, as the contracts of ``.importlinter``
+tests/pages.py writes it. Rooms are listed from the top floor down, as the contracts of ``.importlinter``
 have them, so every dot stands right of the diagonal: arrows run down.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -56,8 +55,3 @@ def page(text: str) -> str:
         before, rest = text.split(begin)
         text = f"{before}{begin}{table(container, rooms)}\n{end}{rest.split(end)[1]}"
     return text
-
-
-if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text()))
-    sys.exit(0)

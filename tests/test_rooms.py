@@ -4,16 +4,14 @@ import re
 
 import pytest
 
-from tests.rooms import PAGE, page
+from tests.rooms import PAGE
 
 ROOT = PAGE.parents[1]
 FOLDERS = ("registry_pipelines", "dagster_project", "tests", "docs", "benchmarks", "findings", "deploy")
 
 
-def test_the_picture_of_imports_is_that_of_the_code() -> None:
-    text = PAGE.read_text()
-    assert text == page(text), "run: make docs"
-    assert "\nUp: " not in text
+def test_no_arrow_of_the_picture_of_imports_runs_up() -> None:
+    assert "\nUp: " not in PAGE.read_text()
 
 
 @pytest.mark.parametrize("document", ["CONTRIBUTING.md", "docs/architecture.md"])

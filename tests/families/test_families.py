@@ -7,7 +7,6 @@ import re
 import pytest
 
 from tests.doubles.families import FAMILIES, Family
-from tests.doubles.families.document import DOCUMENT, document
 from tests.doubles.families.table import SOURCE_STAGES, TARGET_STAGES, Cell
 from tests.families.report import Report, run
 from tests.families.stages import ACTS
@@ -56,7 +55,3 @@ def test_every_row_says_where_it_is_from(family: Family) -> None:
 
 def test_every_cell_has_an_act() -> None:
     assert set(ACTS) == {("source", each) for each in SOURCE_STAGES} | {("target", each) for each in TARGET_STAGES}
-
-
-def test_the_documentation_is_written_from_the_tables() -> None:
-    assert DOCUMENT.read_text(encoding="utf-8") == document(), "run `make docs`"
