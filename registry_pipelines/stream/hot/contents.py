@@ -17,7 +17,8 @@ from registry_pipelines.stream.estargz_toc import read_toc
 from registry_pipelines.stream.hot.recording import RecordedFile, Recording, with_contents
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
-from registry_pipelines.stream.lazy.tables import ImageTables, LayerTable, image_tables
+from registry_pipelines.stream.lazy.layer_table import LayerTable
+from registry_pipelines.stream.lazy.tables import ImageTables, image_tables
 from registry_pipelines.stream.lazy.tree import ROOT, Inode, Tree
 from registry_pipelines.stream.ranges import blob_ranges
 

@@ -36,10 +36,11 @@ from registry_pipelines.stream.hot.packs import (
 )
 from registry_pipelines.stream.hot.recording import Recording, inherit
 from registry_pipelines.stream.hot.touched import WINDOW_BYTES, Asked, Extent, asked_for
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.erofs import Metadata
 from registry_pipelines.stream.lazy.filling import Filler
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.tables import ImageTables, image_tables
 from registry_pipelines.stream.pushing import push_piece, scratch_folder
 from registry_pipelines.stream.soci import Piece

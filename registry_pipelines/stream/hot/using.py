@@ -30,8 +30,9 @@ from registry_pipelines.oci.manifests import Manifest
 from registry_pipelines.registry.protocol import Place, Readable
 from registry_pipelines.stream.hot.pack import Frame, Head, open_frame
 from registry_pipelines.stream.hot.packs import FoundPack, find_packs, read_head
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.jobs import Fetched, Runs
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, Brought, Came
 from registry_pipelines.stream.lazy.tree import Tree
 from registry_pipelines.stream.ranges import blob_ranges

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from registry_pipelines.stream.hot.recorder import RecordedTree
 from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Touch
-from registry_pipelines.stream.lazy.blocks import LazyLayer
 from registry_pipelines.stream.lazy.erofs import ReadyMetadata
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.opened import OpenImage
 from registry_pipelines.stream.lazy.pages_ahead import Brought, Came
 from registry_pipelines.stream.lazy.tree import ROOT, Tree

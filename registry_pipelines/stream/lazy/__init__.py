@@ -1,9 +1,11 @@
 """Images that are there before they are fetched: every byte comes when it is first read, and is verified before.
 
 - ``image`` is what a node starts, ``opened`` all of the following for one of them
-- ``tables`` finds what says where the files of each layer are (``chunked``: of eStargz), and ``merging`` makes one
-  ``tree`` of them; both are ``kept``, as is what the registry said of the image (``kept_registry``)
-- ``blocks`` keeps what was fetched: one sparse file for each layer, for all images and processes of the node
+- ``tables`` finds what says where the files of each layer are (a ``layer_table``: of eStargz by ``chunked``, of SOCI by
+  ``signed_ztocs``, of ``whole_layers`` for want of these), and ``merging`` makes one ``tree`` of them; both are
+  ``kept``, as is what the registry said of the image (``kept_registry``)
+- ``blocks`` keeps what was fetched: one sparse file for each layer (``lazy_layer``), for all images and processes of
+  the node
 - ``pieces`` says what can be fetched and verified by itself: spans, chunks, whole layers
 - ``filling`` fetches it: what somebody waits for first, the rest in the background, as ``jobs``
 - ``fuse`` serves a ``fuse_tree`` of files to the kernel, in the messages of ``fuse_wire``, and large ones by

@@ -20,9 +20,10 @@ from registry_pipelines.errors import ContentError, DiskFull
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.oci.manifests import decode_json, encode_json
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.erofs import ALIGNMENT, FORMAT, Layout, Metadata, ReadyMetadata, Region
 from registry_pipelines.stream.lazy.kept import KeptFiles
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.mounting import mounts
 from registry_pipelines.stream.lazy.pages_ahead import Extents
 from registry_pipelines.stream.lazy.tree import Tree

@@ -32,10 +32,10 @@ from registry_pipelines.stream.lazy.passthrough import Copies
 
 if TYPE_CHECKING:
     # FUSE needs no file of EROFS and no holder: loaded where they are used
-    from registry_pipelines.stream.lazy.blocks import LazyLayer
     from registry_pipelines.stream.lazy.erofs import ReadyMetadata
     from registry_pipelines.stream.lazy.guard import TakenOver
     from registry_pipelines.stream.lazy.keeping import Keep
+    from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
     from registry_pipelines.stream.lazy.tree import Tree
 
 Kind = Literal["fuse", "fanotify", "auto"]

@@ -28,8 +28,9 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.tar import BLOCK_BYTES
 from registry_pipelines.progress import size_text
 from registry_pipelines.registry.protocol import Place, Readable, Repeating
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.jobs import NOTHING, Ahead, Fetched, Filled, Job, Parts, Runs, assembled
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.transfer.flow.patience import Patience
 

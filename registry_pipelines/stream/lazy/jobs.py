@@ -13,7 +13,7 @@ import msgspec
 from registry_pipelines.errors import IndexInvalid, RegistryPipelinesError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Readable
-from registry_pipelines.stream.lazy.blocks import LazyLayer
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 
 if TYPE_CHECKING:  # what comes ahead needs none
     from registry_pipelines.stream.lazy.pieces import Pieces

@@ -21,11 +21,12 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.media_types import TOC_ANNOTATION
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import MAX_BYTES, BlockStore
 from registry_pipelines.stream.lazy.filling import PATIENCE_S, Filler
 from registry_pipelines.stream.lazy.fuse import READ_AHEAD_BYTES
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.stream.lazy.kept_registry import Beside, kept_registry
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.notes import MountNote
 from registry_pipelines.stream.lazy.pages_ahead import Brought, Came
 from registry_pipelines.stream.lazy.serving import now_text

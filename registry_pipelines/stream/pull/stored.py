@@ -12,8 +12,9 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.record import LayerRecord
 from registry_pipelines.oci.layer.store import LayerStore
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
-from registry_pipelines.stream.lazy.tables import record_files
+from registry_pipelines.stream.lazy.blocks import BlockStore
+from registry_pipelines.stream.lazy.layer_table import record_files
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.pull.entries import EntryWriter
 from registry_pipelines.stream.pull.unpacking import ENTRIES, FILES, Wanted, content_name
 from registry_pipelines.stream.toc import FileMetadata

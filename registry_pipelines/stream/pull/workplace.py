@@ -19,8 +19,8 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.layer.store import record_key
 from registry_pipelines.oci.manifests import Descriptor
-from registry_pipelines.stream.lazy.blocks import boot_id
 from registry_pipelines.stream.lazy.kept import make_own
+from registry_pipelines.stream.lazy.lazy_layer import boot_id
 
 _ROOT = "root"
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from registry_pipelines.errors import LayerInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer, disk_bytes
+from registry_pipelines.stream.lazy.blocks import BlockStore, disk_bytes
 from registry_pipelines.stream.lazy.erofs import write_erofs
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.tree import Tree
 from tests.needs import missing
 from tests.stream.lazy import watched

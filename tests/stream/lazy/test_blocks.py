@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from registry_pipelines.errors import IndexInvalid, LocalError
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from tests.patience import patient
 from tests.stream.lazy.parts import noise
 

@@ -34,8 +34,9 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.estargz import Options
 from registry_pipelines.stream.estargz_toc import read_toc
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.filling import Filler
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.pieces import Chunk, ChunkPieces, SpanPieces, WholeLayer
 from registry_pipelines.stream.ranges import blob_ranges
 from registry_pipelines.stream.ztoc import record_spans

@@ -12,8 +12,9 @@ import pytest
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.stream.lazy.backing import BackingFile, BackingStore
-from registry_pipelines.stream.lazy.blocks import BlockStore, LazyLayer
+from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.fanotify import WatchedMount
+from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.mount_ahead import LARGE_BYTES, MountAhead
 from registry_pipelines.stream.lazy.tree import Tree
 from tests.patience import until

@@ -27,7 +27,8 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.settings import Size
 from registry_pipelines.stream.lazy.blocks import BlockStore
 from registry_pipelines.stream.lazy.filling import Filler
-from registry_pipelines.stream.lazy.tables import LEFT_OUT, NO_INDEX, NO_KEY, ImageTables, image_tables
+from registry_pipelines.stream.lazy.signed_ztocs import LEFT_OUT, NO_INDEX, NO_KEY
+from registry_pipelines.stream.lazy.tables import ImageTables, image_tables
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import NoRange
 from tests.evidence.parts import Key
