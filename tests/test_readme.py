@@ -311,10 +311,20 @@ def test_the_example_in_python(demonstration: Demonstration) -> None:
     assert reasons and all(reason.startswith("accepted: ") for reason in reasons)
 
 
-def test_every_command_it_names_is_there() -> None:
+def test_it_names_every_command_and_none_that_is_not_there() -> None:
     [table] = re.findall(r"\n\| \| \|\n(.*?)\n\n", README, re.DOTALL)
     named = {quoted.split(" ")[0] for quoted in re.findall(r"`(?:registry-pipelines )?([a-z][^`]*)`", table)}
-    assert {"build", "copy", "serve"} <= named <= set(main.list_commands(click.Context(main)))
+    assert named == set(main.list_commands(click.Context(main)))
+
+
+def test_its_figures_are_those_of_the_benchmarks() -> None:
+    [table] = re.findall(r"\n\| work \| peer \| times as fast \|\n\|[-|]+\n(.*?)\n\n", README, re.DOTALL)
+    page = ""
+    for row in table.splitlines():
+        _, work, _, figure, _ = (cell.strip() for cell in row.split("|"))
+        page = link[1] if (link := re.search(r"\]\((docs/benchmarks/[^)]+)\)", work)) else page  # "the same": as above
+        told = re.findall(r"(?<![\d.,])[\d.]+(?=x? *\||\*\*)", (ROOT / page).read_text())
+        assert figure in told, f"{page} does not say {figure}: {work}"
 
 
 def test_links_lead_somewhere() -> None:
