@@ -11,7 +11,7 @@ from registry_pipelines.oci.layer.store import record_key
 from registry_pipelines.scan.facts import LayerContent
 from registry_pipelines.scan.report import PlatformPackages
 
-FORMAT = 11
+FORMAT = 12
 """Part of the paths; raised when reading a layer gives other facts than before."""
 
 _T = TypeVar("_T", LayerContent, PlatformPackages)

@@ -36,6 +36,10 @@ _NOT_TOLD = frozenset({"NOASSERTION", "NONE"})
 _MAX_TEXT = 1024
 """Characters of a name or a package URL; a longer one counts as absent."""
 _VERSION = re.compile(r"[^\s\x00-\x1f]{1,256}\Z")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
+_OPTIONS = re.compile(r"\s--?[A-Za-z].*")
+_NAMES_NOTHING = re.compile(r"-(?!e|r|-editable|-requirement)")
+"""The options of a line of their own, but for those that bring software by another way than its name."""
 _AUDITWHEEL_REF = re.compile(r"#([0-9a-f]{64})\Z")
 _NAMELESS = "an entry of the SBOM has neither a name nor a package URL that can be read"
 _T = TypeVar("_T")
@@ -91,12 +95,13 @@ def too_many(found: int, most: int) -> SoftwareList:
 
 
 def read_vendor_list(raw: bytes) -> SoftwareList:
-    """``vendor.txt``: one requirement a line; what is not pinned is listed without a version."""
+    """``vendor.txt``, a requirements file of pip: one requirement a line; what is not pinned is listed without a version.
+    Options, as ``--hash`` behind a requirement, say nothing of what is there."""
     listed: dict[Listed, None] = {}
     problems: list[str] = []
-    for number, line in enumerate(raw.decode("utf-8", "backslashreplace").split("\n"), 1):
-        text = line.partition("#")[0].strip()
-        if not text:
+    for number, line in _joined(raw.decode("utf-8", "backslashreplace")):
+        text = _OPTIONS.sub("", _COMMENT.sub("", line).strip())
+        if not text or _NAMES_NOTHING.match(text):
             continue
         try:
             requirement = Requirement(text)
@@ -110,6 +115,20 @@ def read_vendor_list(raw: bytes) -> SoftwareList:
         listed[Listed(purl=purl, name=name, version=version)] = None
     digest = hashlib.sha256(raw).hexdigest()
     return SoftwareList(digest=digest, is_sbom=False, listed=tuple(listed), problems=_distinct(problems))
+
+
+def _joined(text: str) -> Iterator[tuple[int, str]]:
+    """Lines, those that end with a backslash together with the next, and the number of the first. A comment ends such a
+    line, as in pip."""
+    first, begun = 0, ""
+    for number, line in enumerate(text.splitlines(), 1):
+        first = first or number
+        if line.endswith("\\") and not line.lstrip().startswith("#"):
+            begun += line[:-1]
+            continue
+        yield first, f"{begun} {line}"
+        first, begun = 0, ""
+    yield first, begun
 
 
 def _distinct(problems: Iterable[str]) -> tuple[str, ...]:

@@ -180,6 +180,24 @@ def test_vendor_lists() -> None:
     assert software_list.problems == ("line 7 ('-e ./x') is not a requirement",)
 
 
+def test_vendor_lists_with_hashes_and_lines_that_go_on() -> None:
+    """As bleach has it, which half of all notebooks bring along; and as pip reads such files."""
+    raw = (
+        b"--require-hashes\r\nhtml5lib==1.1 \\\r\n    --hash=sha256:0d \\\r\n    --hash=sha256:b2\r\n"
+        b"six==1.16.0 --hash=sha256:aa\n-i https://index.example.com/simple\n"
+        b"webencodings==0.5.1 \\\n# a comment ends it\nname @ https://example.com/a.whl#sha256=00\n-r more.txt\nlast==2 \\"
+    )
+    software_list = read_vendor_list(raw)
+    assert [software.purl for software in software_list.listed] == [
+        "pkg:pypi/html5lib@1.1",
+        "pkg:pypi/six@1.16.0",
+        "pkg:pypi/webencodings@0.5.1",
+        "pkg:pypi/name",
+        "pkg:pypi/last@2",
+    ]
+    assert software_list.problems == ("line 10 ('-r more.txt') is not a requirement",)
+
+
 @pytest.mark.parametrize(
     ("purl", "ecosystem", "name", "source"),
     [
