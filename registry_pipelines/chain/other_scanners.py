@@ -30,20 +30,28 @@ MAX_MESSAGE_BYTES = 1 << 20
 
 _COMMANDS: dict[str, tuple[str, ...]] = {
     "trivy": ("image", "--quiet", "--format", "json", "--scanners", "vuln", "--list-all-pkgs", "--image-src", "remote"),
-    "grype": ("--quiet", "--output", "json"),
+    "grype": ("--output", "json"),  # with --quiet it does not say why it failed (0.121)
 }
 
 _PASSED = ("PATH", "HOME", "TMPDIR", "LANG", "XDG_CACHE_HOME", "DOCKER_CONFIG", "SSL_CERT_FILE", "SSL_CERT_DIR")
-_PASSED_ABOUT_DATA = (
+_PASSED_PREFIXES = (
     "TRIVY_CACHE_DIR",
     "TRIVY_DB_",
     "TRIVY_JAVA_DB_",
     "TRIVY_OFFLINE_SCAN",
     "TRIVY_SKIP_DB_UPDATE",
     "GRYPE_DB_",
+    "TRIVY_INSECURE",
+    "TRIVY_NON_SSL",
+    "TRIVY_USERNAME",
+    "TRIVY_PASSWORD",
+    "TRIVY_REGISTRY_TOKEN",
+    "GRYPE_REGISTRY_",
 )
-"""Of the environment: where the data is. What would leave findings out (TRIVY_SEVERITY, TRIVY_IGNOREFILE,
+"""Of the environment: where the data is, and how the program reaches registries. What would leave findings out (TRIVY_SEVERITY, TRIVY_IGNOREFILE,
 GRYPE_CONFIG, ...) is not passed on, and the program runs in an empty folder: its configuration there would count."""
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 _BUSY = ("may be in use by another process", "database is locked", "too many requests", "toomanyrequests")
 """What they say when the same could be done later (aquasecurity/trivy#650, #3145; trivy-db#442)."""
@@ -163,7 +171,7 @@ def _output(program: str, arguments: Sequence[str], kind: str, timeout_s: float)
 
 
 def _failed(kind: str, code: int, said: str) -> _Problem:
-    lines = [" ".join(line.split()) for line in said.splitlines() if line.strip()]
+    lines = [" ".join(line.split()) for line in _COLOURS.sub("", said).splitlines() if line.strip()]
     last = lines[-1][:200] if lines else "it said nothing"
     if any(word in said.lower() for word in _BUSY):
         return _Problem("pending", f"{kind} was busy: {last}")
@@ -178,6 +186,6 @@ def _environment() -> dict[str, str]:
     passed = {
         name: value
         for name, value in os.environ.items()
-        if name in _PASSED or name.lower() in proxies or name.startswith(_PASSED_ABOUT_DATA)
+        if name in _PASSED or name.lower() in proxies or name.startswith(_PASSED_PREFIXES)
     }
     return passed | own

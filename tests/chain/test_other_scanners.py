@@ -48,13 +48,14 @@ def test_a_program_is_started_with_the_digest_and_without_what_would_hide_findin
 ) -> None:
     monkeypatch.setenv("TRIVY_SEVERITY", "CRITICAL")
     monkeypatch.setenv("TRIVY_CACHE_DIR", "/cache")
+    monkeypatch.setenv("TRIVY_INSECURE", "true")
     answer = fleet.folder / "answer.json"
     answer.write_bytes(trivy(trivy_finding("CVE-2026-77", GOOD), repository_digest=release.digest, kind="lang-pkgs"))
     version = fleet.folder / "version.json"
     version.write_bytes(trivy_version(days_ago(1)))
     log = fleet.folder / "log"
     script = f"""
-    echo "$@ $TRIVY_SEVERITY $TRIVY_CACHE_DIR $(ls -A)" >> {log}
+    echo "$@ $TRIVY_SEVERITY $TRIVY_CACHE_DIR $TRIVY_INSECURE $(ls -A)" >> {log}
     [ "$1" = version ] && exec cat {version}
     exec cat {answer}"""
     chain = configured(fleet, f"{{trivy: {{program: {program(fleet.folder, script)}}}}}")
@@ -65,7 +66,7 @@ def test_a_program_is_started_with_the_digest_and_without_what_would_hide_findin
     assert (row["scanner"], row["findings"], row["alone"], row["images"]) == ("trivy", 1, 1, 1)
     asked, about = log.read_text().splitlines()
     assert (
-        asked.split()[0] == "image" and asked.split()[-2].endswith(f"@{release.digest}") and asked.endswith("/cache ")
+        asked.split()[0] == "image" and asked.split()[-3].endswith(f"@{release.digest}") and asked.endswith("/cache true ")
     )
     assert about.startswith("version --format json")
     chain.sign(release)
@@ -79,6 +80,7 @@ def test_a_program_is_started_with_the_digest_and_without_what_would_hide_findin
         ("echo 'FATAL cache may be in use by another process' >&2; exit 1", "pending"),
         ("echo '1 error: failed to load vulnerability db: none' >&2; exit 1", "uncovered"),
         ("echo boom >&2; exit 3", "incomplete"),
+        (r"printf '[0006] \033[31mERROR\033[0m failed to load vulnerability db\n' >&2; exit 1", "uncovered"),
         ("echo '{'", "unreadable"),
         ("exec sleep 60", "pending"),
         ("", "incomplete"),
@@ -89,7 +91,7 @@ def test_a_program_that_fails_never_reads_as_no_finding(fleet: Fleet, release: R
     limit = "1s" if "sleep" in script else "10m"
     chain = configured(fleet, f"{{grype: {{program: {path}, timeout: {limit}}}}}")
     result = chain.vulnerabilities(release)
-    assert not result.ok and told(result).startswith(f"{kind}: scanner/grype")
+    assert not result.ok and told(result).startswith(f"{kind}: scanner/grype") and "\x1b" not in told(result)
     chain.sign(release)
     assert not chain.judge(release).ok
 
