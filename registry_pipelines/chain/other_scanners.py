@@ -48,8 +48,8 @@ _PASSED_PREFIXES = (
     "TRIVY_REGISTRY_TOKEN",
     "GRYPE_REGISTRY_",
 )
-"""Of the environment: where the data is, and how the program reaches registries. What would leave findings out (TRIVY_SEVERITY, TRIVY_IGNOREFILE,
-GRYPE_CONFIG, ...) is not passed on, and the program runs in an empty folder: its configuration there would count."""
+"""Of the environment: where the data is, and how registries are reached. What would leave findings out (TRIVY_SEVERITY,
+TRIVY_IGNOREFILE, GRYPE_CONFIG, ...) is not passed on, and the program runs in an empty folder: its configuration there would count."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -95,8 +95,8 @@ def too_many(found: int, most: int) -> SoftwareList:
 
 
 def read_vendor_list(raw: bytes) -> SoftwareList:
-    """``vendor.txt``, a requirements file of pip: one requirement a line; what is not pinned is listed without a version.
-    Options, as ``--hash`` behind a requirement, say nothing of what is there."""
+    """``vendor.txt``, a requirements file of pip: one requirement a line; what is not pinned is listed without a
+    version. Options, as ``--hash`` behind a requirement, say nothing of what is there."""
     listed: dict[Listed, None] = {}
     problems: list[str] = []
     for number, line in _joined(raw.decode("utf-8", "backslashreplace")):

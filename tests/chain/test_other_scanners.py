@@ -66,7 +66,9 @@ def test_a_program_is_started_with_the_digest_and_without_what_would_hide_findin
     assert (row["scanner"], row["findings"], row["alone"], row["images"]) == ("trivy", 1, 1, 1)
     asked, about = log.read_text().splitlines()
     assert (
-        asked.split()[0] == "image" and asked.split()[-3].endswith(f"@{release.digest}") and asked.endswith("/cache true ")
+        asked.split()[0] == "image"
+        and asked.split()[-3].endswith(f"@{release.digest}")
+        and asked.endswith("/cache true ")
     )
     assert about.startswith("version --format json")
     chain.sign(release)

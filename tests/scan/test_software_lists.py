@@ -185,7 +185,8 @@ def test_vendor_lists_with_hashes_and_lines_that_go_on() -> None:
     raw = (
         b"--require-hashes\r\nhtml5lib==1.1 \\\r\n    --hash=sha256:0d \\\r\n    --hash=sha256:b2\r\n"
         b"six==1.16.0 --hash=sha256:aa\n-i https://index.example.com/simple\n"
-        b"webencodings==0.5.1 \\\n# a comment ends it\nname @ https://example.com/a.whl#sha256=00\n-r more.txt\nlast==2 \\"
+        b"webencodings==0.5.1 \\\n# a comment ends it\nname @ https://example.com/a.whl#sha256=00\n"
+        b"-r more.txt\nlast==2 \\"
     )
     software_list = read_vendor_list(raw)
     assert [software.purl for software in software_list.listed] == [
