@@ -189,6 +189,8 @@ def test_a_database_with_a_superuser_that_trusts_everybody(server: PostgresServe
     assert verdicts(examine_database(url))["database-role"] == "broken"
     worker = url.replace(f"rp:{ESCAPED}", "worker:pw")
     assert set(verdicts(examine_database(worker)).values()) == {"kept"}
+    in_query = f"postgresql:///postgres?host={server.folder}&user=worker&password=pw"
+    assert set(verdicts(examine_database(in_query)).values()) == {"kept"}
     rules = Path(server.folder, "data", "pg_hba.conf")
     rules.write_text(rules.read_text().replace("scram-sha-256", "trust"))
     server.stop()
@@ -312,6 +314,9 @@ HERE = "http://127.0.0.1:1"
         ("--proxy", "https://127.0.0.1:1", "--ca-file", "no.pem"),
         ("--broker", "redis://redis:99999"),
         ("--broker", "redis://[::1"),
+        ("--broker", "redis://:pa/hunter2@redis:6379/0"),
+        ("--broker", "redis://:pa#hunter2@redis:6379/0"),
+        ("--database", "LOOSE"),
     ],
     ids=lambda words: words[-1][-20:],
 )
@@ -320,10 +325,12 @@ def test_what_cannot_be_asked_is_wrong_input_and_no_pass(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REGISTRY_PIPELINES_BROKER", raising=False)
+    monkeypatch.setenv("LOOSE", "postgresql://rp:a/hunter2@db/dagster")
     Path("registry-pipelines.yaml").write_text("registries: {}\n")
     Path("no.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
     done = CliRunner().invoke(main, ["harden-check", *words])
     assert done.exit_code == 8 and "kept" not in done.output, done.output
+    assert "hunter2" not in done.output
 
 
 def test_a_reader_that_cannot_be_sent_is_not_shown(
