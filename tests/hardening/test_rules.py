@@ -209,6 +209,24 @@ def test_a_database_elsewhere_is_reached_in_tls_that_is_checked() -> None:
     assert link("postgresql://w:pw@db.example/x?sslmode=verify-full", encrypted=True) == "kept"
 
 
+def test_files_of_a_pod_are_as_kubernetes_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret with ``fsGroup`` and an empty volume: their modes are not the operator's to choose."""
+    key, volume = tmp_path / "signing.key", Path("/dev/shm")
+    key.write_text("-----BEGIN PRIVATE KEY-----")
+    key.chmod(0o440)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert verdicts(examine_keys([key])) == {"keys-private": "broken"}
+    assert verdicts([examine_state(volume)]) == {"state-closed": "broken"}
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert verdicts(examine_keys([key])) == {"keys-private": "kept"}
+    assert verdicts([examine_state(volume)]) == {"state-closed": "kept"}
+    for loose in (0o444, 0o460):
+        key.chmod(loose)
+        assert verdicts(examine_keys([key])) == {"keys-private": "broken"}
+    tmp_path.chmod(0o777)
+    assert verdicts([examine_state(tmp_path)]) == {"state-closed": "broken"}
+
+
 def test_files_that_others_read_or_write(tmp_path: Path) -> None:
     keys = tmp_path / "keys"
     keys.mkdir()
