@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from time import monotonic
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import dagster as dg
@@ -20,6 +21,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher, _get_run_priority
 from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 
+from dagster_project.addresses import ESCAPED, BadAddress
 from registry_pipelines.redacting import redact_text
 
 WORKER_TAG = "registry-pipelines/worker"
@@ -73,10 +75,26 @@ class QueueAway(DagsterUserCodeUnreachableError):
     and then never more."""
 
 
+def _check(url: str | None) -> None:
+    """Raise BadAddress for one that Celery cannot read: its own error quotes what may be a piece of the password."""
+    try:
+        parts = urlsplit(url or "")
+        whole = url is None or bool(parts.scheme and "@" not in f"{parts.path}{parts.fragment}" and parts.port != 0)
+    except ValueError:
+        whole = False
+    if not whole:
+        raise BadAddress(
+            "the address of the broker cannot be read: correct REGISTRY_PIPELINES_BROKER. Write "
+            f"redis://:password@host:6379/0; {ESCAPED}"
+        )
+
+
 class WatchedCelery(CeleryRunLauncher):
     """Dagster's launcher for Celery, which asks workers what they do. Has all of its settings."""
 
     def __init__(self, config_source: dict[str, Any] | None = None, **settings: Any) -> None:
+        for url in (settings.get("broker"), settings.get("backend")):
+            _check(url)
         super().__init__(config_source={**OUR_SETTINGS, **(config_source or {})}, **settings)
         self._silent: dict[str, int] = {}
         """Rounds in a row in which nobody had a run."""

@@ -22,6 +22,7 @@ from dagster_postgres.utils import (
     pg_url_from_config,
 )
 
+from dagster_project.addresses import ESCAPED, BadAddress
 from registry_pipelines.errors import LocalError
 from registry_pipelines.redacting import redact_text
 
@@ -30,6 +31,24 @@ KEPT = 2
 
 RECYCLED_S = 600
 """A connection is used for so long: tokens end, and a firewall forgets what is quiet."""
+
+DRIVER = "postgresql+psycopg2"
+"""Plain ``postgresql:`` is psycopg 3 for SQLAlchemy 2.1: all starts with it, and each run fails at its first event, for
+Dagster's NOTIFY."""
+FORM = f"Write postgresql://user:password@host:5432/dagster; {ESCAPED}"
+INSUFFICIENT_PRIVILEGE = "42501"
+
+LINK = {
+    "connect_timeout": "10",
+    "keepalives_idle": "30",
+    "keepalives_interval": "10",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "60000",
+}
+"""Of each connection, unless the address says otherwise: seconds to connect, seconds of silence before the server is
+asked whether it lives, milliseconds until a link that was lost counts as broken. libpq's own answers are two minutes,
+two hours and a quarter of an hour: for so long the daemon would stand still where a firewall, or a server that is gone,
+says nothing."""
 
 
 class DatabaseAway(dg.DagsterError, click.ClickException):
@@ -42,13 +61,15 @@ class DatabaseAway(dg.DagsterError, click.ClickException):
 
     def __init__(self, url: str, cause: BaseException) -> None:
         place = sqlalchemy.make_url(url)
-        told = getattr(cause.__cause__ or cause, "orig", None) or cause
+        told = getattr(cause, "orig", None) or getattr(cause.__cause__, "orig", None) or cause
         why = " ".join(redact_text(str(told)).split()).rstrip(".?")
+        do = "Check that the server runs, and DAGSTER_POSTGRES_URL"
+        if getattr(told, "pgcode", None) == INSUFFICIENT_PRIVILEGE:
+            do = "Let the role of DAGSTER_POSTGRES_URL own the database, or grant it CREATE on its schema"
+        elif "root certificate file" in why:
+            do = "Add sslrootcert=FILE to DAGSTER_POSTGRES_URL, with the certificate of whoever signed the server's"
         where = f"{place.host or ''}{f':{place.port}' if place.port else ''}/{place.database or ''}"
-        super().__init__(
-            f"postgresql://{where}: Dagster's database cannot be used: {why}. Check that the server runs, and "
-            "DAGSTER_POSTGRES_URL; then start this again"
-        )
+        super().__init__(f"postgresql://{where}: Dagster's database cannot be used: {why}. {do}; then start this again")
 
 
 class KeptPostgres(DagsterPostgresStorage):
@@ -56,9 +77,10 @@ class KeptPostgres(DagsterPostgresStorage):
     replaced before it is used. Has all settings of Dagster's own, in ``storage: {custom: ...}``."""
 
     def __init__(self, postgres_url: str, token_provider: Any = None, **settings: Any) -> None:
+        postgres_url = _watched(postgres_url)
         try:
             super().__init__(postgres_url, token_provider=token_provider, **settings)
-        except (DagsterPostgresException, sqlalchemy.exc.OperationalError) as error:
+        except (DagsterPostgresException, sqlalchemy.exc.DBAPIError) as error:
             raise DatabaseAway(postgres_url, error) from None
         engine = _engine(postgres_url, token_provider)
         for part in (self._run_storage, self._event_log_storage, self._schedule_storage):
@@ -70,12 +92,26 @@ class KeptPostgres(DagsterPostgresStorage):
         cls, inst_data: ConfigurableClassData | None, config_value: PostgresStorageConfig | Mapping[str, Any]
     ) -> "KeptPostgres":
         """Made by Dagster from ``dagster.yaml``."""
+        if config_value.get("postgres_url") == "":
+            raise BadAddress(f"the address of Dagster's database is empty: set DAGSTER_POSTGRES_URL. {FORM}")
         return cls(
             pg_url_from_config(config_value),
             get_token_provider_from_config(config_value),
             inst_data=inst_data,
             should_autocreate_tables=config_value.get("should_autocreate_tables", True),
         )
+
+
+def _watched(postgres_url: str) -> str:
+    """The address with ``LINK``, and with the one driver that Dagster can use. In the address, because Dagster's
+    webserver makes engines of its own from it. Raises BadAddress."""
+    try:
+        url = sqlalchemy.make_url(postgres_url.replace("postgres:", "postgresql:", 1))
+    except (sqlalchemy.exc.ArgumentError, ValueError):  # these quote a piece of it
+        url = None
+    if url is None or url.get_backend_name() != "postgresql":
+        raise BadAddress(f"the address of Dagster's database cannot be read: correct DAGSTER_POSTGRES_URL. {FORM}")
+    return url.set(drivername=DRIVER, query={**LINK, **url.query}).render_as_string(hide_password=False)
 
 
 _ENGINES: dict[tuple[int, str, str], sqlalchemy.Engine] = {}

@@ -21,6 +21,7 @@ from dagster._grpc.types import ExecuteRunArgs
 from dagster._serdes import unpack_value
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
+from dagster_project.addresses import BadAddress
 from dagster_project.celery_launcher import WORKER_TAG, WatchedCelery
 from dagster_project.resources import find_config
 from registry_pipelines.chain.shared import shared_of
@@ -77,6 +78,7 @@ def _instance() -> dg.DagsterInstance:
 task_prerun.connect(say_where)
 try:
     app = open_app()
-except RegistryPipelinesError as error:  # Celery would show where in Python it was raised, and that is not here
+except (RegistryPipelinesError, BadAddress) as error:
+    # Celery would show where in Python it was raised, and that is not here.
     print(f"error: {error}", file=sys.stderr)
     sys.exit(error.exit_code)

@@ -11,6 +11,7 @@ _SECRET_FIELD = re.compile(
     r"(?i)\b((?:[a-z_-]*(?:password|passwd|secret|token|signature)|authorization|credential|auth|sig)[\"']?\s*[:=]\s*)"
     r"(\"(?:[^\"\\]|\\.)*\"?|'[^']*'?|[^\s&,;\"']+)"
 )
+_PORT = re.compile(r":\d*$|\]$")
 _URL = re.compile(r"(?i)\b[a-z][a-z0-9+.-]*://[^\s<>\"']+")
 _JSON_WEB_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?")
 
@@ -18,7 +19,7 @@ _JSON_WEB_TOKEN = re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-
 def redact_url(url: str) -> str:
     """A URL fit for logs and errors: no user name, no password, only query keys known to be harmless."""
     try:
-        parts = urlsplit(url)
+        parts = urlsplit(_without_loose_password(url))
     except ValueError:
         return "(an address that is not a URL)"
     host = parts.netloc.rpartition("@")[2]
@@ -28,6 +29,15 @@ def redact_url(url: str) -> str:
         if item
     )
     return urlunsplit((parts.scheme, host, parts.path, query, ""))
+
+
+def _without_loose_password(url: str) -> str:
+    """Without a password that nobody escaped: with a ``/``, ``?`` or ``#`` in it, as random ones in base64 have, the
+    host of a URL would end in its middle. A reference with a digest (``host:5000/name@sha256:...``) has none."""
+    scheme, between, rest = url.partition("://")
+    first = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    loose = "@" not in first and ":" in first and not _PORT.search(first)
+    return f"{scheme}{between}{rest.rpartition('@')[2]}" if loose and "@" in rest else url
 
 
 def redact_text(text: str) -> str:

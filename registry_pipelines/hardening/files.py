@@ -10,6 +10,10 @@ from pathlib import Path
 from registry_pipelines.hardening.model import Finding, broken, kept, unknown
 
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
+POD_VARIABLE = "KUBERNETES_SERVICE_HOST"
+"""Of the environment of each container in a pod. There files of a secret are root's and of a group of the pod (0440,
+whatever ``defaultMode`` says, where it has an ``fsGroup``), and an empty volume is everybody's (0777): nobody else is
+in a pod, and on the node the folder above is root's."""
 MAX_FILES = 1000
 """Of a folder of keys."""
 
@@ -35,7 +39,7 @@ def examine_keys(paths: Iterable[Path]) -> Iterator[Finding]:
             found = _mode(each)
             if found is None:
                 yield unknown("keys-private", str(each), "cannot be looked at")
-            elif found & OTHERS:
+            elif found & (OTHERS & ~stat.S_IRGRP if _in_pod() else OTHERS):
                 do = f"chmod 600 {each}; a secret in Kubernetes: defaultMode 0400"
                 yield broken(
                     "keys-private", str(each), f"others may read or write it (mode {found & 0o777:03o})", do=do
@@ -64,10 +68,16 @@ def examine_state(path: Path) -> Finding:
     found = _mode(path)
     if found is None:
         return unknown("state-closed", str(path), "is not there", do="Look where the workers run")
+    if found & stat.S_IRWXO and _in_pod() and path.is_mount():
+        return kept("state-closed", str(path), "a volume of this pod")
     if found & stat.S_IRWXO:
         what = f"every user of the machine may look into it (mode {found & 0o777:03o})"
         return broken("state-closed", str(path), what, do=f"chmod o-rwx {path}")
     return kept("state-closed", str(path), "closed to others")
+
+
+def _in_pod() -> bool:
+    return POD_VARIABLE in os.environ
 
 
 def _files(path: Path) -> Iterator[Path]:

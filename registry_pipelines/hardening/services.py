@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import socket
 import ssl
@@ -11,17 +12,20 @@ from collections.abc import Iterator
 
 from registry_pipelines.errors import InputError, LocalError, RegistryPipelinesError
 from registry_pipelines.hardening.model import Finding, broken, kept, unknown
+from registry_pipelines.redacting import redact_url
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.shared.database import open_server
+from registry_pipelines.shared.settings import HOST
 
 TIMEOUT_S = 5.0
-_UNREADABLE, _FORM = "an address that cannot be read", "Write scheme://user:password@host:port/name"
+_ADDRESS = re.compile(rf"[a-z][a-z0-9+]*://([^/?#\s]*@)?({HOST}(,{HOST})*)?([/?][^@\s]*)?")
+_ESCAPED = "in a password @ is %40, : is %3A, / is %2F, ? is %3F, # is %23 and % is %25"
 
 
 def examine_broker(url: str) -> Iterator[Finding]:
     """Redis, as the workers' settings name it (``redis://``, ``rediss://``). Raises InputError."""
+    parts, port = _read(url, "the broker", f"Write redis://:password@host:6379/0; {_ESCAPED}")
     where = _shown(url)
-    parts = urllib.parse.urlsplit(url)
     host, tls = parts.hostname or "localhost", parts.scheme == "rediss"
     if parts.scheme not in ("redis", "rediss"):
         yield unknown("broker-password", where, "is no address of Redis", do="Look at it by hand")
@@ -32,11 +36,7 @@ def examine_broker(url: str) -> Iterator[Finding]:
         do = "Use rediss://, or a tunnel; what is written into the broker runs on the workers"
         yield broken("broker-tls", where, "its password and its messages travel as they are", do=do)
     try:
-        port = parts.port or 6379
-    except ValueError as error:
-        raise InputError(_UNREADABLE, where=where, do=_FORM) from error
-    try:
-        said = _ping(host, port, tls)
+        said = _ping(host, port or 6379, tls)
     except (OSError, UnicodeError) as error:
         yield unknown("broker-password", where, f"no answer: {error}", do="Ask from where workers run")
         return
@@ -64,6 +64,7 @@ def _ping(host: str, port: int, tls: bool) -> bytes:
 
 def examine_database(url: str) -> Iterator[Finding]:
     """The database that workers share. url: with its password."""
+    _read(url, "a database", f"Write postgresql://user:password@host/database; {_ESCAPED}")
     where = _shown(url)
     try:
         rows = _asked(url)
@@ -132,19 +133,32 @@ def _link(url: str, where: str, *, encrypted: bool) -> Finding:
 
 
 def _with_password(url: str, password: str) -> str:
+    """The address with another password, where its own is: beside the user, or in the query."""
     parts = urllib.parse.urlsplit(url)
-    user = parts.netloc.rpartition("@")[0].partition(":")[0]
-    netloc = f"{user}:{password}@{parts.netloc.rpartition('@')[2]}"
-    return urllib.parse.urlunsplit(parts._replace(netloc=netloc))
+    own, _, place = parts.netloc.rpartition("@")
+    asked = [each for each in urllib.parse.parse_qsl(parts.query) if each[0] != "password"]
+    if own:
+        place = f"{own.partition(':')[0]}:{password}@{place}"
+    else:
+        asked.append(("password", password))
+    return f"{parts.scheme}://{place}{parts.path}?{urllib.parse.urlencode(asked)}"
+
+
+def _read(url: str, what: str, do: str) -> tuple[urllib.parse.SplitResult, int | None]:
+    """The parts of an address, and its port. A parser's own error is not kept: it quotes what may be a piece of the
+    password. Raises InputError, without the address: nobody knows where in it the password ends."""
+    try:
+        if not _ADDRESS.fullmatch(url):
+            raise ValueError
+        parts = urllib.parse.urlsplit(url)
+        return parts, None if "," in parts.netloc else parts.port  # libpq takes several hosts
+    except ValueError:
+        raise InputError(f"the address of {what} cannot be read", do=do) from None
 
 
 def _shown(url: str) -> str:
     """Without whoever asks."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-    except ValueError as error:
-        raise InputError(_UNREADABLE, do=_FORM) from error
+    return redact_url(url).partition("?")[0]
 
 
 __all__ = ["examine_broker", "examine_database"]

@@ -21,6 +21,7 @@ from psycopg.rows import DictRow, dict_row
 from registry_pipelines.errors import InputError, LocalError
 from registry_pipelines.redacting import redact_text
 from registry_pipelines.shared.database import Row, T, Tables, Transaction
+from registry_pipelines.shared.settings import DATABASE
 from registry_pipelines.waits import Wait
 
 CONNECTION_TIMEOUT_S = 60.0
@@ -138,7 +139,7 @@ class _Connections:
         if not self._free.acquire(timeout=CONNECTION_TIMEOUT_S):
             raise psycopg.OperationalError(f"{CONNECTIONS} connections are in use for {CONNECTION_TIMEOUT_S:.0f} s")
         try:
-            connection = self._alive() or psycopg.connect(self._address, autocommit=True, row_factory=dict_row)
+            connection = self._alive() or self._open()
             try:
                 with connection.transaction():
                     yield connection
@@ -154,6 +155,11 @@ class _Connections:
                 self._put_back(connection)
         finally:
             self._free.release()
+
+    def _open(self) -> _Connection:
+        """A new one. Nothing is prepared on the server: behind PgBouncer in transaction mode the next transaction may
+        be another server's, which knows no such statement, or one of that name that is somebody else's."""
+        return psycopg.connect(self._address, autocommit=True, row_factory=dict_row, prepare_threshold=None)
 
     def _alive(self) -> _Connection | None:
         """An open one. After a silence it is asked before use: a firewall cuts those that say nothing during a long
@@ -272,6 +278,8 @@ class Server:
 
 
 def _what_to_do(error: psycopg.Error) -> str:
+    if "root certificate file" in str(error):
+        return "Add sslrootcert=FILE to the address, with the certificate of whoever signed the server's"
     if isinstance(error, psycopg.errors.InsufficientPrivilege):
         return "Let the role of `shared.database` own the database, or grant it CREATE on its schema, and its tables"
     if isinstance(error, psycopg.ProgrammingError) and error.sqlstate is None:  # nobody was asked
@@ -319,7 +327,7 @@ def _address(url: str) -> dict[str, str | int]:
     except (psycopg.Error, ValueError):
         raise InputError(
             "the URL of the shared database cannot be read",
-            do="Write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
+            do=f"{DATABASE.do[0].upper()}{DATABASE.do[1:]}",
         ) from None
     return {**_POSTGRES, **{name: value for name, value in given.items() if value is not None}}
 

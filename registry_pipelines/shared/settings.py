@@ -14,11 +14,12 @@ DATABASE_VARIABLE = "REGISTRY_PIPELINES_DATABASE"
 """The database, where the configuration names none: one file serves one machine and many."""
 STORE_VARIABLE = "REGISTRY_PIPELINES_STORE"
 """The object store, likewise."""
-_HOST = r"(\[[0-9A-Fa-f:.]+\](:\d+)?|[^\[\]@\s/:,?#]+(:\d+)?|:\d+)"
+HOST = r"(\[[0-9A-Fa-f:.]+\](:\d+)?|[^\[\]@\s/:,?#]+(:\d+)?|:\d+)"
+"""Of an address: a name or an IP address, with a port or without; a port alone is this machine's."""
 DATABASE = Pattern(
-    rf"^postgres(ql)?(\+psycopg)?://(?=\S)([^@\s]+@)?({_HOST}(,{_HOST})*)?([/?][^@\s]*)?$",
+    rf"^postgres(ql)?(\+psycopg)?://(?=\S)([^@\s]+@)?({HOST}(,{HOST})*)?([/?][^@\s]*)?$",
     "the address of a Postgres database",
-    "write postgresql://user:password@host/database; in a password @ is %40, : is %3A and / is %2F",
+    "write postgresql://user:password@host/database; in a password @ is %40, : is %3A, / is %2F and % is %25",
 )
 STORE = Pattern(
     r"^((s3|gs|az)://[a-z0-9][a-z0-9._-]{1,220}[a-z0-9](/[^?#\s]*)?|file:///[^?#\s]*)$",

@@ -53,3 +53,15 @@ def test_what_redis_surely_did_not_take_goes_back_to_dagsters_queue(said: str, w
             launcher._launch_celery_task_run(run, Signature(RuntimeError(said)), "execute_job")
     assert isinstance(raised.value, DagsterUserCodeUnreachableError) is waits
     assert "max_user_code_failure_retries: 240" in SETTINGS.read_text()
+
+
+@pytest.mark.parametrize("url", ["", "hunter2", "redis://:a/hunter2@redis:6379/0", "redis://:a#hunter2@redis:6379/0"])
+def test_an_address_of_the_broker_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    """Celery's own error quotes what stands where a port should."""
+    needed_module("dagster_celery", "cluster")
+    from dagster_project.addresses import BadAddress
+    from dagster_project.celery_launcher import WatchedCelery
+
+    with pytest.raises(BadAddress, match="REGISTRY_PIPELINES_BROKER") as bad:
+        WatchedCelery(broker=url, backend=url, default_queue="dagster")
+    assert "hunter2" not in bad.value.format_message()

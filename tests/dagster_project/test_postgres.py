@@ -5,6 +5,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from dagster_project.addresses import BadAddress
 from dagster_project.postgres import KEPT, DatabaseAway, KeptPostgres
 
 OTHERS = "FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -35,3 +36,40 @@ def test_one_that_is_away_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> 
         KeptPostgres.from_config_value(None, ours)
     assert isinstance(away.value, click.ClickException) and isinstance(away.value, dg.DagsterError)
     assert "s3cret" not in str(away.value.format_message()) and away.value.exit_code == 9
+
+
+def test_an_address_without_a_driver_takes_the_one_that_dagster_can_use(postgres_url: str) -> None:
+    """With psycopg 3 all starts, and each event of a run is a syntax error."""
+    storage = KeptPostgres.from_config_value(None, {"postgres_url": postgres_url})
+    storage.event_log_storage.store_event(dg.EventLogEntry(None, "debug", "hello", "r" * 36, 1.0))
+    assert [each.user_message for each in storage.event_log_storage.get_logs_for_run("r" * 36)] == ["hello"]
+
+
+def test_a_link_that_is_lost_is_noticed(postgres_url: str) -> None:
+    """A firewall that forgets a quiet connection says nothing; the webserver makes connections of its own."""
+    storage = KeptPostgres.from_config_value(None, {"postgres_url": f"{postgres_url}&keepalives_count=7"})
+    storage.event_log_storage.optimize_for_webserver(statement_timeout=1000, pool_recycle=60, max_overflow=1)
+    for part in (storage.run_storage, storage.event_log_storage):
+        with part._engine.connect() as made:
+            told = made.connection.driver_connection.get_dsn_parameters()
+        assert {told[name] for name in ("connect_timeout", "keepalives_idle")} == {"10", "30"}
+        assert told["tcp_user_timeout"] == "60000" and told["keepalives_count"] == "7"
+
+
+@pytest.mark.parametrize("url", ["", "hunter2", "postgresql://rp:a@hunter2:/x@127.0.0.1/x", "mysql://rp:hunter2@a/b"])
+def test_an_address_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    with pytest.raises(BadAddress, match="DAGSTER_POSTGRES_URL") as bad:
+        KeptPostgres.from_config_value(None, {"postgres_url": url})
+    assert "hunter2" not in bad.value.format_message() and bad.value.exit_code == 8
+
+
+def test_a_role_that_may_make_no_tables_is_told_what_it_needs(postgres_url: str) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as server:
+        server.execute("CREATE ROLE guest LOGIN PASSWORD 'pw'")
+        try:
+            url = postgres_url.replace(postgres_url.split("//")[1].split("@")[0], "guest:pw")
+            with pytest.raises(DatabaseAway, match=r"permission denied for schema public.*grant it CREATE") as away:
+                KeptPostgres.from_config_value(None, {"postgres_url": url})
+            assert "SQL:" not in away.value.format_message()
+        finally:
+            server.execute("DROP ROLE guest")

@@ -20,7 +20,7 @@ Object = dict[str, Any]
 
 def written() -> list[Object]:
     """Every object that is written in deploy/kubernetes."""
-    folders = ("base", "example", "embedded-registries")
+    folders = ("base", "example", "embedded-registries", "identity-gke", "identity-eks")
     files = [
         path for folder in folders for path in (KUBERNETES / folder).glob("*.yaml") if path.name not in NOT_OBJECTS
     ]

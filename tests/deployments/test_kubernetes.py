@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 import threading
@@ -66,6 +67,14 @@ def test_what_restarts_and_what_is_asked_fits_together() -> None:
             assert {each["name"] for each in container["volumeMounts"]} <= volumes
 
 
+def test_whatever_asks_postgres_sees_what_it_is_known_by() -> None:
+    """Its certificate is a file beside the configuration; also for who makes the tables."""
+    for name, pod in pods(written()):
+        for container in [*pod["spec"].get("initContainers", ()), *pod["spec"]["containers"]]:
+            if {"secretRef": {"name": "registry-pipelines-secrets"}} in container.get("envFrom", ()):
+                assert "/work" in {each["mountPath"] for each in container["volumeMounts"]}, (name, container["name"])
+
+
 def test_the_settings_of_dagster_are_those_of_every_deployment_but_for_who_runs(tmp_path: Path) -> None:
     subprocess.run([sys.executable, KUBERNETES / "write", tmp_path], check=True)
     for name in ("dagster.yaml", "workspace.yaml"):
@@ -95,6 +104,27 @@ def test_kustomize_makes_one_deployment_of_it(peer: Callable[[str], str]) -> Non
             assert told.get("DAGSTER_CURRENT_IMAGE", container["image"]) == container["image"]
         for volume in pod["spec"]["volumes"]:
             assert volume.get("configMap", {}).get("name", "registry-pipelines-dagster") in maps
+
+
+@pytest.mark.peer("kubectl")
+@pytest.mark.parametrize(("component", "address"), [("gke", "169.254.169.252/32"), ("eks", "169.254.170.23/32")])
+def test_who_gives_out_the_identities_of_pods_may_be_asked_where_that_is_wanted(
+    peer: Callable[[str], str], tmp_path: Path, component: str, address: str
+) -> None:
+    """Beside 443 nothing outside may: these two answer on other ports."""
+    shutil.copytree(KUBERNETES, tmp_path / "kubernetes")
+    file = tmp_path / "kubernetes" / "example" / "kustomization.yaml"
+
+    def asked() -> set[str]:
+        done = subprocess.run([peer("kubectl"), "kustomize", file.parent], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        objects = [each["spec"] for each in yaml.safe_load_all(done.stdout) if each["kind"] == "NetworkPolicy"]
+        places = [to for each in objects for rule in each.get("egress", ()) for to in rule.get("to", ())]
+        return {each["ipBlock"]["cidr"] for each in places if "ipBlock" in each}
+
+    assert address not in asked()
+    file.write_text(f"{file.read_text()}components: [../identity-{component}]\n")
+    assert address in asked()
 
 
 @pytest.fixture

@@ -189,6 +189,8 @@ def test_a_database_with_a_superuser_that_trusts_everybody(server: PostgresServe
     assert verdicts(examine_database(url))["database-role"] == "broken"
     worker = url.replace(f"rp:{ESCAPED}", "worker:pw")
     assert set(verdicts(examine_database(worker)).values()) == {"kept"}
+    in_query = f"postgresql:///postgres?host={server.folder}&user=worker&password=pw"
+    assert set(verdicts(examine_database(in_query)).values()) == {"kept"}
     rules = Path(server.folder, "data", "pg_hba.conf")
     rules.write_text(rules.read_text().replace("scram-sha-256", "trust"))
     server.stop()
@@ -205,6 +207,24 @@ def test_a_database_elsewhere_is_reached_in_tls_that_is_checked() -> None:
     assert link("postgresql://w:pw@db.example/x", encrypted=False) == "broken"
     assert link("postgresql://w:pw@db.example/x", encrypted=True) == "broken"
     assert link("postgresql://w:pw@db.example/x?sslmode=verify-full", encrypted=True) == "kept"
+
+
+def test_files_of_a_pod_are_as_kubernetes_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A secret with ``fsGroup`` and an empty volume: their modes are not the operator's to choose."""
+    key, volume = tmp_path / "signing.key", Path("/dev/shm")
+    key.write_text("-----BEGIN PRIVATE KEY-----")
+    key.chmod(0o440)
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    assert verdicts(examine_keys([key])) == {"keys-private": "broken"}
+    assert verdicts([examine_state(volume)]) == {"state-closed": "broken"}
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
+    assert verdicts(examine_keys([key])) == {"keys-private": "kept"}
+    assert verdicts([examine_state(volume)]) == {"state-closed": "kept"}
+    for loose in (0o444, 0o460):
+        key.chmod(loose)
+        assert verdicts(examine_keys([key])) == {"keys-private": "broken"}
+    tmp_path.chmod(0o777)
+    assert verdicts([examine_state(tmp_path)]) == {"state-closed": "broken"}
 
 
 def test_files_that_others_read_or_write(tmp_path: Path) -> None:
@@ -312,6 +332,9 @@ HERE = "http://127.0.0.1:1"
         ("--proxy", "https://127.0.0.1:1", "--ca-file", "no.pem"),
         ("--broker", "redis://redis:99999"),
         ("--broker", "redis://[::1"),
+        ("--broker", "redis://:pa/hunter2@redis:6379/0"),
+        ("--broker", "redis://:pa#hunter2@redis:6379/0"),
+        ("--database", "LOOSE"),
     ],
     ids=lambda words: words[-1][-20:],
 )
@@ -320,10 +343,12 @@ def test_what_cannot_be_asked_is_wrong_input_and_no_pass(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("REGISTRY_PIPELINES_BROKER", raising=False)
+    monkeypatch.setenv("LOOSE", "postgresql://rp:a/hunter2@db/dagster")
     Path("registry-pipelines.yaml").write_text("registries: {}\n")
     Path("no.pem").write_text("-----BEGIN CERTIFICATE-----\nAAAA\n")
     done = CliRunner().invoke(main, ["harden-check", *words])
     assert done.exit_code == 8 and "kept" not in done.output, done.output
+    assert "hunter2" not in done.output
 
 
 def test_a_reader_that_cannot_be_sent_is_not_shown(

@@ -21,6 +21,11 @@ URLS = [
     ),
     ("/v2/a/blobs/uploads/u?_state=abc", "/v2/a/blobs/uploads/u?_state=REDACTED"),
     ("https://reg.example/x#access_token=abc", "https://reg.example/x"),
+    # A password that nobody escaped does not end the host.
+    ("redis://:pa/ss@broker:6379/0", "redis://broker:6379/0"),
+    ("postgresql://rp:a?b#c/d@db/state?sslmode=require", "postgresql://db/state?sslmode=REDACTED"),
+    ("https://reg.example:5000/v2/a@sha256:1", "https://reg.example:5000/v2/a@sha256:1"),
+    ("https://[::1]/v2/a@sha256:1", "https://[::1]/v2/a@sha256:1"),
     ("https://[::1/broken?sig=abc", "(an address that is not a URL)"),
     ("", ""),
 ]

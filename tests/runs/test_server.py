@@ -61,6 +61,15 @@ def at(proxy: Any, **more: Any) -> Server:
     return Server(f"http://127.0.0.1:{proxy.server_address[1]}/dagster/", **more)
 
 
+def test_what_goes_to_this_machine_goes_through_no_proxy(proxy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a company's network, as the environment names it: it would see the token, and reach no webserver here."""
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    proxy.answer = (200, b'{"data": {"runsOrError": {"__typename": "Runs", "results": []}}}')
+    assert asking.runs(at(proxy, token=Secret(TOKEN))) == []
+
+
 def test_a_token_and_a_password_are_sent_as_proxies_take_them(proxy: Any) -> None:
     proxy.answer = (200, b'{"data": {"runsOrError": {"__typename": "Runs", "results": []}}}')
     assert asking.runs(at(proxy, token=Secret(TOKEN))) == []

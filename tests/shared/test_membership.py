@@ -18,6 +18,7 @@ from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, InputError, LocalError, StateLocked, StateTooNew
 from registry_pipelines.settings import Duration
 from registry_pipelines.shared import membership, server
+from registry_pipelines.shared.database import open_server
 from registry_pipelines.shared.leases import Lease
 from registry_pipelines.shared.membership import Worker
 from registry_pipelines.shared.state import SharedState
@@ -341,6 +342,17 @@ def test_connections_that_nobody_uses_are_given_back(postgres_url: str, monkeypa
         each.join()
     mine = "SELECT COUNT(*) AS count FROM pg_stat_activity WHERE backend_type = 'client backend'"
     until(lambda: state.database.run(lambda on: on.rows(mine, {}))[0]["count"] <= 2)
+
+
+def test_nothing_is_prepared_on_a_server_that_may_be_another_in_the_next_transaction(postgres_url: str) -> None:
+    """Behind PgBouncer in transaction mode; the driver would prepare what it sees a sixth time."""
+    database = open_server(postgres_url)
+    try:
+        for number in range(12):
+            database.run(lambda on, number=number: on.rows("SELECT :number AS it", {"number": number}))
+        assert database.run(lambda on: list(on.rows("SELECT name FROM pg_prepared_statements", {}))) == []
+    finally:
+        database.close()
 
 
 def test_a_server_that_comes_up_late_is_waited_for(postgres_programs: Path) -> None:
