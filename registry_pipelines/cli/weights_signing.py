@@ -151,13 +151,14 @@ def _check_image(opened: OpenedWeights, engine: Engine) -> None:
 @dataclass(frozen=True)
 class Signers:
     """Whose signatures of weights count, as the options name them; asked is for one where ``signed``. keys, roots,
-    timestamps: files. subjects: of the certificates; none: of all that the roots issued."""
+    timestamps, crls: files. subjects: of the certificates; none: of all that the roots issued."""
 
     signed: bool = False
     keys: tuple[Path, ...] = ()
     roots: tuple[Path, ...] = ()
     subjects: tuple[str, ...] = ()
     timestamps: tuple[Path, ...] = ()
+    crls: tuple[Path, ...] = ()
 
     def told(self) -> list[str]:
         """What to know of a certificate that counted by these."""
@@ -174,7 +175,9 @@ class Signers:
         attestors = {}
         if self.roots:
             subjects = tuple(f"{SUBJECT}: {each}" for each in self.subjects) or (ANY,)
-            named = AttestorCertificates(roots=self.roots, identities=subjects, timestamps=self.timestamps)
+            named = AttestorCertificates(
+                roots=self.roots, identities=subjects, timestamps=self.timestamps, crls=self.crls
+            )
             attestors["certificates"] = AttestorFiles([WEIGHTS], certificates=named)
         return load_verifier(self.keys, attestors=attestors, curves=MODEL_CURVES)
 
@@ -226,6 +229,14 @@ _SIGNERS = (
         metavar="FILE",
         help="Roots of timestamp authorities: what they stamped counts though the certificate is over by now.",
     ),
+    click.option(
+        "--crl",
+        "crls",
+        type=_FILE,
+        multiple=True,
+        metavar="FILE",
+        help="List of revoked certificates (CRL) of the signer's authority: it decides, and nobody is asked.",
+    ),
 )
 
 
@@ -233,7 +244,7 @@ def believed_keys(options: Options, signers: Signers) -> KeySet | None:
     """Whose signatures of weights count: as told, else of the configuration; None where nobody asks. Raises InputError
     for nobody's, and for options that do not go together."""
     told = ("--key", signers.keys), ("--certificates", signers.roots)
-    about = ("--subject", signers.subjects), ("--timestamps", signers.timestamps)
+    about = ("--subject", signers.subjects), ("--timestamps", signers.timestamps), ("--crl", signers.crls)
     if not signers.signed:
         if given := next((name for name, values in (*told, *about) if values), ""):
             raise InputError(f"{given} says whose signatures count, and none is asked for", do="Add --signed")

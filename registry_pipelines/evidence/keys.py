@@ -330,6 +330,11 @@ def load_attestor(name: str, files: AttestorFiles) -> Attestor:
     keys = {key_id_of(key): key for key in _all_keys(files.keys)}
     certificates = authorities = None
     if files.certificates is not None and "signature" in files.attests:
+        if files.certificates.crls:
+            raise InputError(
+                f"the certificates of {name} have `crls`, which are of weights, and it attests `signature`",
+                do="Name an attestor of weights beside it",
+            )
         from registry_pipelines.evidence.notation.trust import trust_in
 
         certificates = trust_in(name, files.certificates)
