@@ -18,10 +18,11 @@ from registry_pipelines.progress import count_text
 from registry_pipelines.stores.store import ObjectStore, open_store
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.weights.ends import from_registry, from_store
+from registry_pipelines.weights.in_store import look
 from registry_pipelines.weights.opening import open_weights
-from registry_pipelines.weights.paths import is_store
+from registry_pipelines.weights.paths import SIGNATURE_FILE, is_store
 from registry_pipelines.weights.to_image import register_image
-from registry_pipelines.weights.to_registry import register_weights
+from registry_pipelines.weights.to_registry import Carried, register_weights
 from registry_pipelines.weights.to_store import Source, store_weights
 
 Locate = Callable[..., Located]
@@ -29,7 +30,8 @@ Locate = Callable[..., Located]
 
 @dataclass(frozen=True)
 class Put:
-    """A set that is somewhere now. how: files by what was done for each; removed, strangers: of a store."""
+    """A set that is somewhere now. how: files by what was done for each; removed, strangers: of a store; signature:
+    what became of it in a registry."""
 
     subject: str
     digest: str
@@ -38,6 +40,7 @@ class Put:
     bytes_sent: int
     removed: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
+    signature: Carried = "none"
 
 
 def store_at(config: Config | None, address: str, *, make: bool = False) -> ObjectStore:
@@ -84,26 +87,58 @@ def put(
     """Have a set where a text says: below a prefix, or under a tag. image: there as a plain image, for nodes of this
     platform. Raises InputError (no tag, something else lies there), ContentError, DiskFull, the RegistryError family;
     then the next run goes on."""
+    _check_form(text, image)
     if is_store(text):
-        if image is not None:
-            raise InputError("an image is wanted, and this is no registry", where=text, do="Leave --form image out")
         done = store_weights(source, store_at(config, text, make=True), engine=engine)
         return Put(
             done.store, done.descriptor.digest, done.changed, done.files, done.bytes_sent, done.removed, done.strangers
         )
-    goal = locate(text, default_tag="")
-    if not goal.tag or goal.digest:
-        raise InputError("weights are pushed under a tag", where=text, do="Write REGISTRY/REPOSITORY:TAG")
+    goal = _goal(text, locate)
     if image is None:
         sent = register_weights(source, goal.place, goal.tag, engine=engine)
     else:
         sent = register_image(source, goal.place, goal.tag, platform=image, engine=engine)
-    return Put(f"{goal.place}:{goal.tag}", sent.descriptor.digest, sent.changed, sent.files, sent.bytes_sent)
+    return Put(
+        f"{goal.place}:{goal.tag}",
+        sent.descriptor.digest,
+        sent.changed,
+        sent.files,
+        sent.bytes_sent,
+        signature=sent.signature,
+    )
+
+
+def check_goal(config: Config | None, text: str, locate: Locate, image: Platform | None) -> None:
+    """Raise what :func:`put` would raise at once: no tag, no such bucket, no right to see it, something else there."""
+    _check_form(text, image)
+    if not is_store(text):
+        _goal(text, locate)
+    elif "://" in text:
+        look(store_at(config, text))
+
+
+def _check_form(text: str, image: Platform | None) -> None:
+    if is_store(text) and image is not None:
+        raise InputError("an image is wanted, and this is no registry", where=text, do="Leave --form image out")
+
+
+def _goal(text: str, locate: Locate) -> Located:
+    goal = locate(text, default_tag="")
+    if not goal.tag or goal.digest:
+        raise InputError("weights are pushed under a tag", where=text, do="Write REGISTRY/REPOSITORY:TAG")
+    return goal
 
 
 def result_of(done: Put, source: Source, began: float, notes: tuple[str, ...] = ()) -> StageResult:
     """What a person is told. began: by ``time.monotonic``."""
     told = [*notes]
+    if done.signature == "of other files":
+        told.append(
+            f"the signature beside them ({SIGNATURE_FILE}) is not about exactly these files by their sha256, and was "
+            "left behind"
+        )
+    elif done.signature != "none":
+        told.append(f"their signature ({SIGNATURE_FILE}) is attached; who made it is not asked here")
     if done.removed:
         told.append(f"{count_text(len(done.removed), 'file')} of the set before removed: {', '.join(done.removed[:5])}")
     if done.strangers:
@@ -153,4 +188,4 @@ def check_at(source: Source, config: Config | None, text: str, locate: Locate) -
     ]
 
 
-__all__ = ["Put", "check_at", "put", "result_of", "source_at", "store_at"]
+__all__ = ["Put", "check_at", "check_goal", "put", "result_of", "source_at", "store_at"]

@@ -30,7 +30,8 @@ from registry_pipelines.cli.weights_signing import (
 )
 from registry_pipelines.errors import ContentError, InputError
 from registry_pipelines.progress import count_text
-from registry_pipelines.weights.paths import is_store
+from registry_pipelines.weights.paths import SIGNATURE_FILE, is_store
+from registry_pipelines.weights.wholeness import gaps
 
 if TYPE_CHECKING:
     from registry_pipelines.chain.places import Located
@@ -118,52 +119,26 @@ def push(options: Options, folder: Path, reference: str, follow_links: bool, for
     they are, with a list of them that lands last. With --form image it is a plain image whose layers are the files, for
     image volumes of any Kubernetes; all other commands read it as they read the artifact.
 
-    What the repository has already is not sent, so of a model of which two shards changed two are. The same files make
-    the same digest. Killed in the middle, the same command sends the rest; the tag is set last. Exit 6: a file changed
-    while it was read.
+    What the repository has already is not sent, so of a model of which two shards changed two are. A signature beside
+    the files (model.sig) goes along. The same files make the same digest. Killed in the middle, the same command sends
+    the rest; the tag is set last. Exit 6: a file changed while it was read; 8: a download that broke off left a half
+    model there.
     """
-    from registry_pipelines.weights.push import push_weights
+    from registry_pipelines.cli.weights_stores import push_source
 
-    image = image_wanted(form, platform)
-    if is_store(reference) or image is not None:
-        from registry_pipelines.cli.weights_stores import push_source
-
-        push_source(options, folder, reference, follow_links, image)
-        return
-    began, engine = time.monotonic(), options.engine(None)
-    with named(options, [], goals=[reference]) as locate, options.progress() as progress:
-        goal = locate(reference, default_tag="")
-        if not goal.tag or goal.digest:
-            raise InputError("weights are pushed under a tag", where=reference, do="Write REGISTRY/REPOSITORY:TAG")
-        engine = replace(engine, progress=progress)
-        done = push_weights(folder, goal.place, tag=goal.tag, follow_links=follow_links, engine=engine)
-    read = done.folder
-    result = StageResult(
-        stage="weights",
-        subject=f"{goal.place}:{goal.tag}",
-        action=f"pushed {_counts(done.blobs)}" if done.changed else "unchanged",
-        digest=done.descriptor.digest,
-        changed=done.changed,
-        bytes_moved=done.bytes_sent,
-        seconds=time.monotonic() - began,
-        facts={
-            "files": len(read.weights.files),
-            "size_bytes": read.weights.size,
-            **{each: done.blobs[each] for each in ("copied", "mounted", "present")},
-        },
-        notes=told_of(read),
-    )
-    show_result(result, as_json=options.as_json)
+    push_source(options, folder, reference, follow_links, image_wanted(form, platform))
 
 
 def told_of(read: Folder) -> list[str]:
     """What a person should know of a folder that was read."""
     pickles = sorted(path for path, what in read.formats.items() if what.pickle)
     unknown = sorted(path for path, what in read.formats.items() if what.name == "unknown")
+    left_out = [name for name in read.left_out if name != SIGNATURE_FILE]  # what becomes of it is told behind
     return [
-        *([f"left out, which is no part of a model: {', '.join(read.left_out)}"] if read.left_out else []),
+        *([f"left out, which is no part of a model: {', '.join(left_out)}"] if left_out else []),
         *(f"{path}: whoever loads it may run what it holds (pickle)" for path in pickles),
         *(f"{path}: its format is not known, and it counts as weights" for path in unknown),
+        *gaps(read.formats),
     ]
 
 

@@ -19,10 +19,12 @@ from registry_pipelines.cli.references import named
 from registry_pipelines.errors import ContentError, InputError, SignatureInvalid
 from registry_pipelines.evidence.model import key_name
 from registry_pipelines.progress import count_text
+from registry_pipelines.weights.paths import SIGNATURE_FILE, is_store
 
 if TYPE_CHECKING:
     from registry_pipelines.evidence.keys import KeySet
     from registry_pipelines.evidence.model import Signer
+    from registry_pipelines.oci.digest import Digest
     from registry_pipelines.transfer.engine import Engine
     from registry_pipelines.weights.oms.attached import WeightSignature
     from registry_pipelines.weights.oms.bundles import Believed
@@ -56,10 +58,11 @@ def sign(
 ) -> None:
     """Sign all files of weights, in the form of the OpenSSF's model signatures (OMS 1.0), which model-signing verifies.
 
-    What names a folder that is here is a folder: its files are read, and model.sig is written beside them. Else REF:
-    weights in a registry, or an image or release that has some attached; nothing is read but the list (of weights that
-    are a plain image all, since a layer's digest says nothing of its files), and the signature refers to the weights'
-    manifest. A signature by the same key of the same files is not made twice.
+    What names a folder that is here is a folder: its files are read, and model.sig is written beside them. So it is in
+    an object store (s3://BUCKET/PREFIX, gs://, az://), by the list that lies there. Else REF: weights in a registry, or
+    an image or release that has some attached; nothing is read but the list (of weights that are a plain image all,
+    since a layer's digest says nothing of its files), and the signature refers to the weights' manifest. A signature by
+    the same key of the same files is not made twice.
 
     With --certificate those believe it who trust the authority: `weights verify --certificates ROOTS`, `model_signing
     verify certificate`. The certificate must be valid now and when it is verified.
@@ -78,7 +81,8 @@ def sign(
         for given, name in ((signature is not None, "--signature"), (follow_links, "--follow-links")):
             if given:
                 raise InputError(f"{name} is about folders, and this is none", where=target)
-        result = _sign_stored(options, target, signer, chain, began)
+        sign_it = _sign_in_store if is_store(target) else _sign_stored
+        result = sign_it(options, target, signer, chain, began)
     show_result(result, as_json=options.as_json)
 
 
@@ -109,6 +113,36 @@ def _sign_folder(
     )
 
 
+def _sign_in_store(
+    options: Options, address: str, signer: Signer, chain: tuple[bytes, ...], began: float
+) -> StageResult:
+    from registry_pipelines.chain.weight_sync import store_at
+    from registry_pipelines.weights.in_store import open_stored
+    from registry_pipelines.weights.oms.attached import WeightSignature, make_signature
+
+    store = store_at(options.config_if_any(), address)
+    found = open_stored(store)
+    found.need_whole()
+    made = make_signature(found.opened, signer, chain, name=address.rstrip("/").rpartition("/")[2])
+    if not isinstance(made, WeightSignature):
+        store.write(SIGNATURE_FILE, made)
+    return _signed(found.opened, signer, began, is_new=not isinstance(made, WeightSignature))
+
+
+def _signed(
+    opened: OpenedWeights, signer: Signer, began: float, *, is_new: bool, carrier: Digest | None = None
+) -> StageResult:
+    return StageResult(
+        stage="weights",
+        subject=str(opened),
+        action="signed" if is_new else "unchanged",
+        digest=carrier or opened.descriptor.digest,
+        changed=is_new,
+        seconds=time.monotonic() - began,
+        facts={"files": len(opened.weights.files), "size_bytes": opened.weights.size, "key_id": signer.key_id},
+    )
+
+
 def _sign_stored(
     options: Options, reference: str, signer: Signer, chain: tuple[bytes, ...], began: float
 ) -> StageResult:
@@ -124,15 +158,7 @@ def _sign_stored(
         carrier, is_new = sign_attached(opened, signer, chain)
         if opened.image is not None:
             is_new |= vouch_for_layers(opened.place, opened.descriptor, opened.image, signer, chain)
-    return StageResult(
-        stage="weights",
-        subject=str(opened),
-        action="signed" if is_new else "unchanged",
-        digest=carrier.digest,
-        changed=is_new,
-        seconds=time.monotonic() - began,
-        facts={"files": len(opened.weights.files), "size_bytes": opened.weights.size, "key_id": signer.key_id},
-    )
+    return _signed(opened, signer, began, is_new=is_new, carrier=carrier.digest)
 
 
 def _check_image(opened: OpenedWeights, engine: Engine) -> None:
@@ -151,13 +177,14 @@ def _check_image(opened: OpenedWeights, engine: Engine) -> None:
 @dataclass(frozen=True)
 class Signers:
     """Whose signatures of weights count, as the options name them; asked is for one where ``signed``. keys, roots,
-    timestamps: files. subjects: of the certificates; none: of all that the roots issued."""
+    timestamps, crls: files. subjects: of the certificates; none: of all that the roots issued."""
 
     signed: bool = False
     keys: tuple[Path, ...] = ()
     roots: tuple[Path, ...] = ()
     subjects: tuple[str, ...] = ()
     timestamps: tuple[Path, ...] = ()
+    crls: tuple[Path, ...] = ()
 
     def told(self) -> list[str]:
         """What to know of a certificate that counted by these."""
@@ -174,7 +201,9 @@ class Signers:
         attestors = {}
         if self.roots:
             subjects = tuple(f"{SUBJECT}: {each}" for each in self.subjects) or (ANY,)
-            named = AttestorCertificates(roots=self.roots, identities=subjects, timestamps=self.timestamps)
+            named = AttestorCertificates(
+                roots=self.roots, identities=subjects, timestamps=self.timestamps, crls=self.crls
+            )
             attestors["certificates"] = AttestorFiles([WEIGHTS], certificates=named)
         return load_verifier(self.keys, attestors=attestors, curves=MODEL_CURVES)
 
@@ -226,6 +255,14 @@ _SIGNERS = (
         metavar="FILE",
         help="Roots of timestamp authorities: what they stamped counts though the certificate is over by now.",
     ),
+    click.option(
+        "--crl",
+        "crls",
+        type=_FILE,
+        multiple=True,
+        metavar="FILE",
+        help="List of revoked certificates (CRL) of the signer's authority: it decides, and nobody is asked.",
+    ),
 )
 
 
@@ -233,7 +270,7 @@ def believed_keys(options: Options, signers: Signers) -> KeySet | None:
     """Whose signatures of weights count: as told, else of the configuration; None where nobody asks. Raises InputError
     for nobody's, and for options that do not go together."""
     told = ("--key", signers.keys), ("--certificates", signers.roots)
-    about = ("--subject", signers.subjects), ("--timestamps", signers.timestamps)
+    about = ("--subject", signers.subjects), ("--timestamps", signers.timestamps), ("--crl", signers.crls)
     if not signers.signed:
         if given := next((name for name, values in (*told, *about) if values), ""):
             raise InputError(f"{given} says whose signatures count, and none is asked for", do="Add --signed")

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 
 def push_source(options: Options, folder: Path, target: str, follow_links: bool, image: Platform | None = None) -> None:
-    """``weights push`` where its target is a store, or an image of a registry."""
-    from registry_pipelines.chain.weight_sync import put, result_of
+    """``weights push``. Where it goes is looked at first: to hash a large model takes minutes."""
+    from registry_pipelines.chain.weight_sync import check_goal, put, result_of
     from registry_pipelines.weights.ends import from_folder
 
     began, engine = time.monotonic(), options.engine(None)
     goals = [] if is_store(target) else [target]
     with named(options, [], goals=goals) as locate, options.progress() as progress:
+        check_goal(options.config_if_any(), target, locate, image)
         source, read = from_folder(folder, follow_links=follow_links, progress=progress)
         done = put(source, options.config_if_any(), target, locate, replace(engine, progress=progress), image=image)
     show_result(result_of(done, source, began, tuple(told_of(read))), as_json=options.as_json)

@@ -180,7 +180,7 @@ def _attestors(config: Config) -> Iterator[Finding]:
             if path.exists() and (said := _unbelievable(path)):
                 yield f"trust.attestors.{name}.keys[{place}]", said
         files = attestor.certificates
-        if files and all(path.exists() for path in (*files.roots, *files.timestamps)):
+        if files and all(path.exists() for path in (*files.roots, *files.timestamps, *files.crls)):
             from registry_pipelines.evidence.keys import load_attestor
 
             try:

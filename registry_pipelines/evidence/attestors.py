@@ -75,6 +75,9 @@ class AttestorCertificates(msgspec.Struct, frozen=True, kw_only=True):
     and O must be named, but where it attests `weights` alone."""
     timestamps: tuple[Annotated[Path, FILE], ...] = ()
     """Roots that are believed for timestamps, so that signatures outlive the certificate."""
+    crls: tuple[Annotated[Path, FILE], ...] = ()
+    """Lists of revoked certificates (CRL, PEM or DER), for weights alone: that of a certificate's issuer decides, and
+    nobody is asked. One must be of the signer's issuer, and be valid now."""
 
 
 class AttestorFiles(NamedTuple):

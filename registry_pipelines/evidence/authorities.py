@@ -9,7 +9,7 @@ be narrowed by subject. Who signed with an identity, and a log, says ``keyless``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -24,6 +24,7 @@ from registry_pipelines.evidence.keyless.signatures import is_signed
 from registry_pipelines.evidence.notation.identities import ANY, SUBJECT, is_named, read_subject
 from registry_pipelines.evidence.notation.trust import read_anchors
 from registry_pipelines.evidence.revocation import Revocations
+from registry_pipelines.evidence.revocation_lists import GivenLists
 from registry_pipelines.evidence.timestamps import Timestamp, read_response, verify_token
 from registry_pipelines.evidence.x509 import (
     Certificate,
@@ -51,6 +52,8 @@ class Authorities:
     timestamps: Sequence[Certificate] = ()
     """Of authorities that are believed when something was signed."""
     revocation: Revocation = lambda _: ""
+    lists: GivenLists = field(default_factory=lambda: GivenLists(()))
+    """Of revoked certificates, as files: where some are given, one speaks of the signer's certificate."""
 
     def identify(self, bundle: Bundle, *, now: datetime | None = None) -> ec.EllipticCurvePublicKey:
         """The key that signed the envelope of a bundle, that of its first certificate, where this counts. A chain there
@@ -70,6 +73,8 @@ class Authorities:
                 f"{name_of(leaf)} is not among those whose certificates count",
                 do="Name that subject, or have one that is named sign",
             )
+        if problem := self.lists.uncovered(leaf):
+            raise SignatureInvalid(problem, do="Bring the list of that authority")
         for each in (chain, stamp.chain if stamp else ()):
             if problem := self.revocation(each):
                 raise SignatureInvalid(problem)
@@ -113,7 +118,9 @@ def load_authorities(name: str, files: AttestorCertificates) -> Authorities:
     subjects = [] if tuple(files.identities) == (ANY,) else [_subject(name, text) for text in files.identities]
     if not anchors or not files.identities:
         raise InputError(f"no certificate is named whose signatures count as {name}")
-    return Authorities(anchors, tuple(subjects), stamps, Revocations())
+    lists = GivenLists(files.crls)
+    lists.read()
+    return Authorities(anchors, tuple(subjects), stamps, Revocations(given=lists), lists)
 
 
 def _subject(name: str, identity: str) -> Mapping[str, str]:

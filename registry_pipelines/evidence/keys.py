@@ -29,7 +29,14 @@ from registry_pipelines.evidence.bounds import MAX_KEY_BYTES
 from registry_pipelines.evidence.cosign_key import encrypt_cosign_key
 from registry_pipelines.evidence.dsse import verify_envelope
 from registry_pipelines.evidence.identity_rules import counts
-from registry_pipelines.evidence.key_files import P256, Curves, read_private_key, read_public_keys, signs_by
+from registry_pipelines.evidence.key_files import (
+    MODEL_CURVES,
+    P256,
+    Curves,
+    read_private_key,
+    read_public_keys,
+    signs_by,
+)
 from registry_pipelines.evidence.key_terms import NO_TERMS, Terms, read_revoked
 from registry_pipelines.evidence.model import CERTIFICATE, Certified, Signer, key_name
 from registry_pipelines.evidence.predicates import Role, roles_for
@@ -323,6 +330,11 @@ def load_attestor(name: str, files: AttestorFiles) -> Attestor:
     keys = {key_id_of(key): key for key in _all_keys(files.keys)}
     certificates = authorities = None
     if files.certificates is not None and "signature" in files.attests:
+        if files.certificates.crls:
+            raise InputError(
+                f"the certificates of {name} have `crls`, which are of weights, and it attests `signature`",
+                do="Name an attestor of weights beside it",
+            )
         from registry_pipelines.evidence.notation.trust import trust_in
 
         certificates = trust_in(name, files.certificates)
@@ -343,8 +355,9 @@ def load_terms(until: Mapping[Path, date], revoked: Path | None) -> Terms:
 
 
 def verifier_of(signer: Signer) -> KeySet:
-    """A verifier that believes this signer alone: for who asks whether it signed something itself before."""
-    return KeySet(read_public_keys(signer.public_key_pem, where="signer"))
+    """A verifier that believes this signer alone: for who asks whether it signed something itself before. Of whatever
+    curve its key is: whoever loaded the signer said which ones may be."""
+    return KeySet(read_public_keys(signer.public_key_pem, where="signer", curves=MODEL_CURVES))
 
 
 def key_id_of(key: ec.EllipticCurvePublicKey) -> str:

@@ -1,7 +1,9 @@
 """Whether authorities took certificates back: OCSP (RFC 6960), else lists of revoked certificates (RFC 5280 section 5).
 
-Asked are the addresses that a certificate names. One that names none cannot be taken back, which is how private
-authorities mostly issue; an answer that is missing, too old or not signed by the issuer is "unknown", never "good".
+Lists that somebody brought (``revocation_lists``) come first: what is of a certificate's issuer decides, and nobody is
+asked. Else asked are the addresses that a certificate names. One that names none cannot be taken back, which is how
+private authorities mostly issue; an answer that is missing, too old or not signed by the issuer is "unknown", never
+"good".
 """
 
 from __future__ import annotations
@@ -22,11 +24,10 @@ from cryptography.x509 import ocsp
 from cryptography.x509.oid import AuthorityInformationAccessOID, ExtendedKeyUsageOID, ExtensionOID
 
 from registry_pipelines.errors import RegistryError, SignatureInvalid
+from registry_pipelines.evidence.revocation_lists import MAX_CRL_BYTES, GivenLists, RevocationList
 from registry_pipelines.evidence.web import ask
 from registry_pipelines.evidence.x509 import HASHES, UNREADABLE, Certificate, check_dates, name_of
 
-MAX_CRL_BYTES = 32 * 1024 * 1024
-"""A list of a large public authority has some MiB."""
 MAX_OCSP_BYTES = 64 * 1024
 TIMEOUT_S = 10.0
 MAX_AGE = timedelta(hours=1)
@@ -41,9 +42,12 @@ class Revocations:
     """Asks, and keeps answers while they hold. Safe for many threads. Called with a chain, leaf to root, it gives why
     the chain is not known to be good still; empty when it is."""
 
-    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._clock = clock
-        self._lists: dict[str, tuple[x509.CertificateRevocationList, datetime]] = {}
+    def __init__(
+        self, clock: Callable[[], datetime] = lambda: datetime.now(UTC), given: GivenLists | None = None
+    ) -> None:
+        """given: lists that decide about what their issuers issued."""
+        self._clock, self._given = clock, given or GivenLists(())
+        self._lists: dict[str, tuple[RevocationList, datetime]] = {}
         self._good: dict[bytes, datetime] = {}
         self._lock = threading.Lock()
 
@@ -55,6 +59,8 @@ class Revocations:
         return ""
 
     def _problem(self, certificate: Certificate, issuer: Certificate) -> str:
+        if self._given.by(issuer.subject):
+            return self._by_given(certificate, issuer)
         responders, lists = _responders(certificate), _lists(certificate)
         if not responders and not lists:
             return ""
@@ -72,11 +78,28 @@ class Revocations:
                 unknown.append(str(error)[:200] or type(error).__name__)
                 continue
             if revoked is not None:
-                return f"was taken back by its issuer at {revoked:%Y-%m-%dT%H:%M:%SZ}"
+                return _taken_back(revoked)
             with self._lock:
                 self._good[key] = min(until, now + MAX_AGE)
             return ""
         return f"may have been taken back; nobody could say ({'; '.join(unknown)})"
+
+    def _by_given(self, certificate: Certificate, issuer: Certificate) -> str:
+        """As :meth:`_problem`, by lists that were given. Of two authorities with one name each has its own."""
+        told = [each for each in self._given.by(issuer.subject) if _is_of(each.content, issuer)]
+        if not told:
+            [first, *_] = self._given.by(issuer.subject)
+            return (
+                f"may have been taken back: {first.path}: the list of revoked certificates is not by the issuer's key"
+            )
+        for each in told:
+            try:
+                self._check_list(each.content, issuer)
+            except _UNREADABLE as error:
+                return f"may have been taken back: {each.path}: {error}"
+            if entry := each.content.get_revoked_certificate_by_serial_number(certificate.serial_number):
+                return _taken_back(entry.revocation_date_utc)
+        return ""
 
     def _by_responder(
         self, url: str, certificate: Certificate, issuer: Certificate
@@ -134,17 +157,31 @@ class Revocations:
         assert known.next_update_utc is not None  # noqa: S101  checked above
         return None, known.next_update_utc
 
-    def _check_list(self, found: x509.CertificateRevocationList, issuer: Certificate) -> None:
+    def _check_list(self, found: RevocationList, issuer: Certificate) -> None:
         """Raises ValueError unless it is the issuer's whole list, and of now."""
-        if found.issuer != issuer.subject or not found.is_signature_valid(issuer.public_key()):  # type: ignore[arg-type]
+        if found.issuer != issuer.subject or not _is_of(found, issuer):
             raise ValueError("the list of revoked certificates is not signed by the issuer")
         if not isinstance(found.signature_hash_algorithm, HASHES):
             raise ValueError("the list of revoked certificates is signed in a way that is not accepted")
         if found.next_update_utc is None or not found.last_update_utc <= self._clock() < found.next_update_utc:
-            raise ValueError("the list of revoked certificates is not of now")
+            until = found.next_update_utc
+            when = f": it was valid until {until:%Y-%m-%dT%H:%M:%SZ}" if until and until <= self._clock() else ""
+            raise ValueError(f"the list of revoked certificates is not of now{when}")
+        usage = _extension(issuer, ExtensionOID.KEY_USAGE)
+        if usage and not usage.crl_sign:
+            raise ValueError("the list of revoked certificates is by an issuer that may sign none (keyUsage)")
         for extension in found.extensions:
             if extension.critical:  # parts of a list, deltas, lists for others
                 raise ValueError("the list of revoked certificates is none for all of them")
+
+
+def _is_of(found: RevocationList, issuer: Certificate) -> bool:
+    """Whether the issuer's key signed a list."""
+    return found.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
+
+
+def _taken_back(at: datetime) -> str:
+    return f"was taken back by its issuer at {at:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _request(certificate: Certificate, issuer: Certificate, hashed: hashes.HashAlgorithm) -> ocsp.OCSPRequest:

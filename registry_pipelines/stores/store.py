@@ -23,6 +23,7 @@ from registry_pipelines.errors import (
     Forbidden,
     InputError,
     NotFound,
+    RegistryError,
     RegistryPipelinesError,
     ToolMissing,
     Unauthorized,
@@ -59,6 +60,8 @@ _FOLDER = "file://"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Where AWS's own SDKs find a store that is another's."""
 _SECRET = re.compile(r"(://[^/\s?]+[^\s?]*)\?[^\s)]*")
+_USER = re.compile(r"://(?:[^/\s]*|[^/\s:]*:[^\s?]*)@")
+"""Somebody's name and password in an address; an at sign further behind is part of a key."""
 _NOT_PARTIAL = ("non-partial response", "NotPartial")
 """Obstore's words for a store that answers a range with all of the object; it has no class of its own for it."""
 _SECOND = "InvalidBlockList"
@@ -72,6 +75,33 @@ _EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
 """S3 answers these with 400, which obstore has no class for."""
 _WORDLESS = re.compile(r"performing HEAD \S+ in \S+ - [^\n]* 400 Bad Request: *(\n|$)")
 """The same, asked for an object's size: there is no body that could say why."""
+_PLAINLY: tuple[tuple[tuple[str, ...], type[RegistryError], str, str], ...] = (
+    (
+        ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "<Code>ResourceNotFound<"),
+        Unavailable,  # NotFound is of objects, and mostly means that there is nothing yet
+        "there is no such bucket",
+        "Check its name, and in the configuration its endpoint",
+    ),
+    (
+        (
+            "status code: 401 ",
+            "<Code>InvalidAccessKeyId<",
+            "<Code>SignatureDoesNotMatch<",
+            "<Code>AuthenticationFailed<",
+        ),
+        Unauthorized,
+        "the store does not take the credentials",
+        "Check them",
+    ),
+    (("status code: 403 ",), Forbidden, "the store does not let us", "Check the credentials, and what they may do"),
+    (
+        ("error sending request",),
+        Unavailable,
+        "the store cannot be reached",
+        "Check the endpoint and the network, then run it again",
+    ),
+)
+"""What obstore has no class for where it happens in a list: what stands in its text, the error, its words."""
 _CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
 _MOST_SAID = 4000
 _FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "status code: 507")
@@ -394,7 +424,7 @@ def open_store(
         more = _of_s3(region, endpoint, aws_profile)
     elif endpoint:
         more = {"base_url" if scheme == "gs" else "endpoint": endpoint}
-    with store_errors(address):
+    with store_errors(_plain(address)):
         try:
             client = from_url(
                 address,
@@ -403,7 +433,7 @@ def open_store(
                 **more,
             )
         except (BaseError, TypeError, ValueError) as error:
-            raise InputError(f"the store cannot be opened: {_said(error)}", where=address) from error
+            raise InputError(f"the store cannot be opened: {_said(error)}", where=_plain(address)) from error
     by_parts: PartUploads | BlockUploads | None = None
     if lasting_uploads and scheme == "az":
         from registry_pipelines.stores.blocks import BlockUploads
@@ -478,6 +508,9 @@ def store_errors(where: str) -> Iterator[None]:
                 where=where,
                 do="Get new ones, then run it again: it goes on",
             ) from error
+        for words, kind, what, do in _PLAINLY:
+            if any(word in whole for word in words):
+                raise kind(f"{what}: {said}", where=where, do=do) from error
         raise Unavailable(f"the store does not do it: {said}", where=where) from error
 
 
@@ -491,7 +524,7 @@ def _said(error: BaseException) -> str:
 
 
 def _plain(text: str) -> str:
-    return _SECRET.sub(r"\1", text)
+    return _USER.sub("://", _SECRET.sub(r"\1", text))
 
 
 __all__ = ["ObjectStore", "StoreReader", "Stored", "need_stores", "open_store", "store_errors"]

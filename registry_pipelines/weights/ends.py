@@ -11,17 +11,20 @@ from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import manifest_bytes
 from registry_pipelines.progress import Progress
 from registry_pipelines.stores.store import ObjectStore
-from registry_pipelines.weights.hashing import SIGNATURE_FILE, Folder, read_folder
+from registry_pipelines.weights.hashing import SIGNATURE_FILE, Folder, find_files, read_folder
 from registry_pipelines.weights.in_store import MAX_SIGNATURE_BYTES, open_stored
 from registry_pipelines.weights.model import to_manifest
 from registry_pipelines.weights.oms.attached import fitting_signatures
 from registry_pipelines.weights.opening import OpenedWeights
 from registry_pipelines.weights.source import folder_place
 from registry_pipelines.weights.to_store import Source
+from registry_pipelines.weights.wholeness import check_whole
 
 
 def from_folder(folder: Path, *, follow_links: bool = False, progress: Progress | None = None) -> tuple[Source, Folder]:
-    """A folder of weights, hashed; with its ``model.sig``. Raises as ``hashing.read_folder``."""
+    """A folder of weights, hashed; with its ``model.sig``. Raises as ``wholeness.check_whole``, before anything is
+    hashed, and ``hashing.read_folder``."""
+    check_whole(find_files(folder, follow_links=follow_links))
     read = read_folder(folder, follow_links=follow_links, progress=progress)
 
     def check() -> None:

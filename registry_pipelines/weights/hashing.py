@@ -86,14 +86,10 @@ class Folder:
 def read_folder(folder: Path, *, follow_links: bool = False, progress: Progress | None = None) -> Folder:
     """Hash all files of a folder. follow_links: symbolic links to files count as the files.
 
-    Raises InputError for no folder, no files, symbolic links (unless followed; never to folders) and what is no file at
-    all, ContentError for a file that changed meanwhile, LocalError.
+    Raises as :func:`find_files`, InputError for no files, ContentError for a file that changed meanwhile.
     """
     progress = progress or Silent()
-    if not folder.is_dir():
-        raise InputError("this is no folder", where=str(folder), do="Name the folder that has the model's files")
-    with local_errors(folder):
-        found = sorted(_walk(folder, "", follow_links))
+    found = find_files(folder, follow_links=follow_links).items()
     left_out = tuple(sorted(path.name for path in folder.iterdir() if path.name in LEFT_OUT))
     hash_it = partial(_hash, progress)
     with Pool(THREADS, "hash") as pool:
@@ -102,6 +98,22 @@ def read_folder(folder: Path, *, follow_links: bool = False, progress: Progress 
     formats = {file.path: what for file, _, what in read}
     weights = weight_set(files, formats=[what.name for what in formats.values() if what.kind == "weights"])
     return Folder(weights, {file.path: origin for file, origin, _ in read}, formats, left_out)
+
+
+def find_files(folder: Path, *, follow_links: bool = False) -> dict[str, Path]:
+    """The files of a model's folder, by their path in it, sorted; nothing is read. Raises InputError for no folder,
+    symbolic links (unless followed; never to folders) and what is no file at all, LocalError."""
+    if not folder.is_dir():
+        raise InputError("this is no folder", where=str(folder), do="Name the folder that has the model's files")
+    with local_errors(folder):
+        if all((folder / each).is_dir() for each in ("blobs", "refs", "snapshots")):
+            inner = sorted(f"snapshots/{each.name}" for each in (folder / "snapshots").iterdir())
+            raise InputError(
+                "this is a model's entry in a Hugging Face cache, with all its versions",
+                where=str(folder),
+                do=f"Name one version, and say --follow-links: {', '.join(inner[:3]) or 'snapshots/REVISION'}",
+            )
+        return dict(sorted(_walk(folder, "", follow_links)))
 
 
 def _walk(folder: Path, below: str, follow_links: bool) -> Iterator[tuple[str, Path]]:
@@ -170,5 +182,6 @@ __all__ = [
     "Identity",
     "Origin",
     "digest_of",
+    "find_files",
     "read_folder",
 ]

@@ -57,13 +57,14 @@ def register_image(
         changed = digest_at(goal, tag) != manifest.digest
         if changed:
             goal.registry.put_manifest(goal.repository, manifest, tag=tag)
-        carry_one(source, goal, manifest.descriptor)
+        signature = carry_one(source, goal, manifest.descriptor)
         state.cancel_abandoned([goal.registry])
     return RegisteredWeights(
         manifest.descriptor,
-        changed,
+        changed or signature == "attached",
         Counter(each.how for each in brought),
         sum(each.bytes_sent for each in brought),
+        signature,
     )
 
 

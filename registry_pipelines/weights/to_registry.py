@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Literal
 
 from registry_pipelines.evidence.artifacts import attach_bundle
 from registry_pipelines.evidence.predicates import OMS_TYPE
@@ -18,16 +19,21 @@ from registry_pipelines.weights.oms.attached import fits
 from registry_pipelines.weights.opening import distinct
 from registry_pipelines.weights.to_store import Source
 
+Carried = Literal["none", "attached", "present", "of other files"]
+"""What became of a signature that lies beside files: there was none; it came along; it was there; it stays behind."""
+
 
 @dataclass(frozen=True)
 class RegisteredWeights:
-    """A set that is in a registry now. changed: the tag names it since now. files: how many contents were ``present``,
-    ``mounted`` or ``copied``. bytes_sent: by this run."""
+    """A set that is in a registry now. changed: the tag names it since now, or its signature came. files: how many
+    contents were ``present``, ``mounted`` or ``copied``. bytes_sent: by this run. signature: what became of the
+    source's."""
 
     descriptor: Descriptor
     changed: bool
     files: Counter[str]
     bytes_sent: int
+    signature: Carried = "none"
 
 
 def register_weights(source: Source, place: Place, tag: str, *, engine: Engine = PLAIN) -> RegisteredWeights:
@@ -47,20 +53,25 @@ def register_weights(source: Source, place: Place, tag: str, *, engine: Engine =
         changed = digest_at(goal, tag) != source.manifest.digest
         if changed:
             goal.registry.put_manifest(goal.repository, source.manifest, tag=tag)
-        carry_one(source, goal, source.manifest.descriptor)
+        signature = carry_one(source, goal, source.manifest.descriptor)
         state.cancel_abandoned([goal.registry])
     return RegisteredWeights(
         source.manifest.descriptor,
-        changed,
+        changed or signature == "attached",
         Counter(each.how for each in brought),
         sum(each.bytes_sent for each in brought),
+        signature,
     )
 
 
-def carry_one(source: Source, goal: Place, subject: Descriptor) -> None:
+def carry_one(source: Source, goal: Place, subject: Descriptor) -> Carried:
     """Attach the source's signature where it has one and it is about these files. Raises the RegistryError family."""
-    if source.signature is not None and fits(source.signature, source.weights):
-        attach_bundle(goal, subject=subject, content=source.signature, predicate_type=OMS_TYPE)
+    if source.signature is None:
+        return "none"
+    if not fits(source.signature, source.weights):
+        return "of other files"
+    _, new = attach_bundle(goal, subject=subject, content=source.signature, predicate_type=OMS_TYPE)
+    return "attached" if new else "present"
 
 
-__all__ = ["RegisteredWeights", "carry_one", "register_weights"]
+__all__ = ["Carried", "RegisteredWeights", "carry_one", "register_weights"]

@@ -29,12 +29,12 @@ PIECE = 1 << 20
 class Files:
     """What the server has and does. address: ``http://127.0.0.1:PORT``.
 
-    no_ranges: it answers a range with all of an object. busy: so many uploads of parts get 503. lose: numbers of parts
-    that are taken and dropped, once each. believes: whether a request with this session token is
-    answered; any is unless told. room: bytes it takes before it is full. die_after: parts it takes before it breaks
-    every connection. refuse: what it answers to each upload that is begun. on_put: is called once, before an object is
-    taken. calls: how many requests it saw, by
-    kind; sent: bytes of content that it took.
+    no_ranges: it answers a range with all of an object. busy: so many uploads of parts get 503. lose: numbers of
+    parts that are taken and dropped, once each. believes: whether a request with this session token is answered;
+    any is unless told. room: bytes it takes before it is full. die_after: parts it takes before it breaks every
+    connection. refuse: what it answers to each upload that is begun. shut: what it answers to everything. on_put:
+    is called once, before an object is taken. calls: how many requests it saw, by kind; sent: bytes of content that
+    it took.
     """
 
     root: Path
@@ -45,6 +45,7 @@ class Files:
     room: int | None = None
     die_after: int | None = None
     refuse: tuple[int, str] | None = None
+    shut: tuple[int, str] | None = None
     on_put: Callable[[], object] | None = None
     believes: Callable[[str], bool] | None = None
     calls: Counter[str] = field(default_factory=Counter)
@@ -77,6 +78,10 @@ class _Handler(BaseHTTPRequestHandler):
     def parse_request(self) -> bool:
         """Read the head of a request; who has no valid token is answered here."""
         if not super().parse_request():
+            return False
+        if self.files.shut is not None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self._error(*self.files.shut)
             return False
         if self.files.believes is None or self.files.believes(self.headers.get("x-amz-security-token", "")):
             return True

@@ -23,7 +23,7 @@ from registry_pipelines.promote.leaving import read_leaving
 from registry_pipelines.promote.weights import WEIGHTS_FORM
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.attach import attach_weights
-from registry_pipelines.weights.ends import from_registry
+from registry_pipelines.weights.ends import from_folder, from_registry
 from registry_pipelines.weights.oms.attached import (
     carry_signatures,
     read_signatures,
@@ -35,8 +35,8 @@ from registry_pipelines.weights.oms.folders import verify_folder
 from registry_pipelines.weights.oms.images import vouch_for_layers
 from registry_pipelines.weights.oms.statement import write_oms
 from registry_pipelines.weights.opening import OpenedWeights, open_weights
-from registry_pipelines.weights.push import push_weights
 from registry_pipelines.weights.to_image import register_image
+from registry_pipelines.weights.to_registry import register_weights
 from tests.evidence.parts import Key
 from tests.promote.parts import NOW, Candidate
 
@@ -58,7 +58,7 @@ def pushed(good: Candidate, tmp_path: Path) -> Callable[..., OpenedWeights]:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(content)
         place = Place(good.place.registry, "models/m")
-        push_weights(folder, place, tag=name)
+        register_weights(from_folder(folder)[0], place, name)
         return open_weights(place, name)
 
     return push

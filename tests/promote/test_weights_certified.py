@@ -20,12 +20,12 @@ from registry_pipelines.promote.standing import read_standing
 from registry_pipelines.promote.verdicts import publish as publish_verdict
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.attach import attach_weights
-from registry_pipelines.weights.ends import from_registry
+from registry_pipelines.weights.ends import from_folder, from_registry
 from registry_pipelines.weights.oms.attached import read_signatures, sign_attached
 from registry_pipelines.weights.oms.images import vouch_for_layers
 from registry_pipelines.weights.opening import OpenedWeights, open_weights
-from registry_pipelines.weights.push import push_weights
 from registry_pipelines.weights.to_image import register_image
+from registry_pipelines.weights.to_registry import register_weights
 from tests.doubles.authorities import Issued, make_root
 from tests.promote.parts import NOW, Candidate
 
@@ -41,7 +41,7 @@ class Gate:
         (folder / "m").mkdir()
         (folder / "m/a.safetensors").write_bytes((8).to_bytes(8, "little") + b'{"a":{}}')
         self.place = Place(item.place.registry, "models/m")
-        push_weights(folder / "m", self.place, tag="m")
+        register_weights(from_folder(folder / "m")[0], self.place, "m")
         self.opened = open_weights(self.place, "m")
 
     def file(self, name: str, content: bytes) -> Path:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from registry_pipelines.errors import DiskFull, Forbidden, NotFound, RateLimited, Unauthorized
+from registry_pipelines.errors import DiskFull, Forbidden, InputError, NotFound, RateLimited, Unauthorized, Unavailable
 from registry_pipelines.stores.parts import PartUploads
 from registry_pipelines.stores.store import open_store
 from tests.doubles.s3 import BUCKET, REGION, s3_server
@@ -96,6 +96,31 @@ def test_logins_that_are_wrong_are_told_from_rights_that_are_missing(
     files.refuse = (status, code)
     with pytest.raises(kind):
         parts_of(files.address).begin("k")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind", "said"),
+    [
+        ("InvalidAccessKeyId", 403, Unauthorized, "does not take the credentials"),
+        ("AccessDenied", 403, Forbidden, "does not let us"),
+        ("NoSuchBucket", 404, Unavailable, "there is no such bucket"),
+    ],
+)
+def test_a_list_that_is_refused_says_why(
+    files: Files, code: str, status: int, kind: type[Exception], said: str
+) -> None:
+    """A list is the first thing that anybody asks for."""
+    files.shut = (status, code)
+    store = open_store(f"s3://{BUCKET}/plain", region=REGION, endpoint=files.address)
+    with pytest.raises(kind, match=said):
+        list(store.below("k"))
+
+
+@pytest.mark.parametrize("address", ["s3://me:s3cr3t@b/k", "s3://me:s3c/r3t@b/k", "s3://b/k?X-Amz-Signature=s3cr3t"])
+def test_an_address_that_is_none_is_told_without_its_secret(address: str) -> None:
+    with pytest.raises(InputError) as refused:
+        open_store(address)
+    assert "r3t" not in str(refused.value)
 
 
 def test_a_store_without_ranges_is_read_from_its_beginning(files: Files) -> None:

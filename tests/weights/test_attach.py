@@ -20,9 +20,10 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.attach import attach_weights
+from registry_pipelines.weights.ends import from_folder
 from registry_pipelines.weights.opening import open_weights
 from registry_pipelines.weights.pull import pull_weights
-from registry_pipelines.weights.push import push_weights
+from registry_pipelines.weights.to_registry import register_weights
 from tests.answers import answered
 from tests.chain.fleet import Fleet, push, start
 from tests.doubles.fault_registry import FaultRegistry
@@ -94,7 +95,7 @@ def test_a_bundle_has_them_once(tmp_path: Path, make_key: Callable[[str], Key], 
     registry = LayoutRegistry(tmp_path / "near")
     place, folder = Place(registry, "ml/server"), model("m")
     size = sum(map(len, files_of(folder).values()))
-    push_weights(folder, Place(registry, "models/m"), tag="1")
+    register_weights(from_folder(folder)[0], Place(registry, "models/m"), "1")
     weights = open_weights(Place(registry, "models/m"), "1")
     near = Near(registry, tmp_path / "state", make_key("near").signer, [(place, "latest")])
     far = far_layout(tmp_path / "far")

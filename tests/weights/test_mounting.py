@@ -17,11 +17,12 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.engine import Engine
+from registry_pipelines.weights.ends import from_folder
 from registry_pipelines.weights.formats import Kind
 from registry_pipelines.weights.listed import list_of, write_list
 from registry_pipelines.weights.model import MOUNT_FORMS, RAW_TYPES, MountForm, WeightFile, weight_set
 from registry_pipelines.weights.mounting import GUARD, Wanted, guard_command, snippet
-from registry_pipelines.weights.push import push_weights
+from registry_pipelines.weights.to_registry import register_weights
 from tests.anatomy.baked_images import MIB, safetensors
 from tests.doubles.containerd import containerd
 from tests.doubles.kube_models import written_again
@@ -202,12 +203,13 @@ def test_containerd_mounts_weights_as_an_empty_folder_and_the_guard_says_so(
         containerd(program, client, Path(short), version=3) as ctr,
     ):
         place = Place(DistributionRegistry(server.address), "models/a")
-        pushed = push_weights(model, place, tag="1", engine=Engine(state=tmp_path / "state"))
+        source, read = from_folder(model)
+        register_weights(source, place, "1", engine=Engine(state=tmp_path / "state"))
         ctr("images", "pull", "--plain-http", f"{place}:1")
         ctr("images", "mount", f"{place}:1", str(mounted))
         try:
             assert list(mounted.iterdir()) == []
-            guard = guard_command(wanted("image-volume", str(mounted), files=pushed.folder.weights.files))
+            guard = guard_command(wanted("image-volume", str(mounted), files=read.weights.files))
             done = subprocess.run(guard, capture_output=True, text=True)
             assert done.returncode == 1 and "model.safetensors is missing" in done.stderr
         finally:

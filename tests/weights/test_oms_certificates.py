@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -32,6 +33,7 @@ from tests.doubles.authorities import (
     CODE,
     STAMPS,
     Issued,
+    OpensslRevocations,
     OpensslTimestamps,
     key_usage,
     make_root,
@@ -116,9 +118,11 @@ class Certified:
             return False
         return True
 
-    def believing(self, *roots: x509.Certificate, subject: str = "*", stamps: Sequence[Path] = ()) -> KeySet:
+    def believing(
+        self, *roots: x509.Certificate, subject: str = "*", stamps: Sequence[Path] = (), crls: Sequence[Path] = ()
+    ) -> KeySet:
         files = AttestorCertificates(
-            roots=(self.file("ours.pem", *roots),), identities=(subject,), timestamps=tuple(stamps)
+            roots=(self.file("ours.pem", *roots),), identities=(subject,), timestamps=tuple(stamps), crls=tuple(crls)
         )
         return load_verifier([], attestors={"publisher": AttestorFiles([WEIGHTS], certificates=files)})
 
@@ -327,6 +331,72 @@ def test_nobody_could_say_whether_it_was_taken_back(certified: Certified) -> Non
         certified.verify(certified.believing(ROOT.certificate))
 
 
+def revoked_by(by: Issued, *taken: x509.Certificate, begins: timedelta = -HOUR, ends: timedelta = HOUR) -> bytes:
+    """A list of an authority, PEM."""
+    now = datetime.now(UTC)
+    builder = x509.CertificateRevocationListBuilder(by.certificate.subject, now + begins, now + ends)
+    for each in taken:
+        entry = x509.RevokedCertificateBuilder(each.serial_number, now - HOUR)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(by.key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+SIGNER = leaf(MIDDLE, more=revocable("http://127.0.0.1:9/", "ocsp"))
+"""Nobody answers where its authority is asked."""
+LISTS: dict[str, tuple[Callable[[], list[bytes]], str]] = {
+    "nothing of it": (lambda: [revoked_by(MIDDLE, leaf(MIDDLE).certificate)], ""),
+    "one of the root, too": (lambda: [revoked_by(MIDDLE), revoked_by(ROOT)], ""),
+    "a namesake's beside it": (lambda: [revoked_by(ROOT.issue("middle", ca=True)), revoked_by(MIDDLE)], ""),
+    "taken back": (lambda: [revoked_by(MIDDLE, SIGNER.certificate)], "CN=models.* was taken back by its issuer at"),
+    "its authority taken back": (
+        lambda: [revoked_by(MIDDLE), revoked_by(ROOT, MIDDLE.certificate)], "CN=middle.* was taken back by its issuer"),
+    "over": (lambda: [revoked_by(MIDDLE, ends=-HOUR / 2)], "is not of now: it was valid until"),
+    "to come": (lambda: [revoked_by(MIDDLE, begins=HOUR / 2)], "is not of now"),
+    "of another authority": (lambda: [revoked_by(ROOT)], "no list of revoked certificates is of the issuer of"),
+    "a namesake's": (lambda: [revoked_by(ROOT.issue("middle", ca=True))], "is not by the issuer's key"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_a_list_that_was_brought_decides_and_nobody_is_asked(certified: Certified, case: str) -> None:
+    lists, said = LISTS[case]
+    certified.they_sign(SIGNER, [MIDDLE.certificate])
+    (certified.folder / "crl.pem").write_bytes(b"".join(lists()))
+    root = certified.file("root.pem", ROOT.certificate)
+    words = ["verify", certified.model, "--signed", "--certificates", root, "--crl", certified.folder / "crl.pem"]
+    ran = call(*words)
+    assert ran.exit_code == (3 if said else 0), ran.output
+    assert re.search(said, ran.stderr)
+
+
+def test_an_authority_that_may_sign_no_lists_has_none(certified: Certified) -> None:
+    above = ROOT.issue("mute", ca=True, usage=key_usage("key_cert_sign"))
+    certified.they_sign(leaf(above), [above.certificate])
+    (certified.folder / "crl.pem").write_bytes(revoked_by(above))
+    with pytest.raises(SignatureInvalid, match="by an issuer that may sign none"):
+        certified.verify(certified.believing(ROOT.certificate, crls=[certified.folder / "crl.pem"]))
+
+
+@pytest.mark.peer("openssl")
+def test_a_list_by_openssl_is_read_again_when_it_changes(
+    certified: Certified, peer: Callable[[str], str], tmp_path: Path
+) -> None:
+    """A process that runs for weeks outlives its lists."""
+    certified.they_sign(SIGNER, [MIDDLE.certificate])
+    authority, path = OpensslRevocations(peer("openssl"), tmp_path / "ca", MIDDLE), certified.folder / "crl.der"
+    authority.list(SIGNER, revoked=False)
+    path.write_bytes(authority.crl())
+    verifier = certified.believing(ROOT.certificate, crls=[path])
+    certified.verify(verifier)
+    authority.list(SIGNER, revoked=True)
+    path.write_bytes(authority.crl())
+    with pytest.raises(SignatureInvalid, match="was taken back"):
+        certified.verify(verifier)
+    path.unlink()
+    with pytest.raises(InputError, match=r"crl\.der: the file cannot be read"):
+        certified.verify(verifier)
+
+
 @pytest.mark.peer("openssl")
 def test_a_timestamp_lets_a_signature_outlive_its_certificate(
     certified: Certified, peer: Callable[[str], str], tmp_path: Path
@@ -413,6 +483,11 @@ def test_a_configuration_that_names_a_publisher_alone(certified: Certified) -> N
     config.write_text(text.format("x509.subject: CN=other"))
     refused = call("verify", certified.model, "--signed", "--config", config)
     assert refused.exit_code == 3 and "is not among those whose certificates count" in refused.stderr
+    both = text.format("x509.subject: C=GB, ST=X, O=platform").replace("[weights]", "[weights, signature]")
+    (certified.folder / "crl.pem").write_bytes(revoked_by(MIDDLE))
+    config.write_text(both.replace("roots:", "crls: [crl.pem], roots:"))
+    with pytest.raises(ConfigInvalid, match="have `crls`, which are of weights, and it attests `signature`"):
+        load(config, {}, look=True)
     config.write_text(text.format("CN=models"))
     with pytest.raises(ConfigInvalid, match=r"publisher\.certificates: .*'CN=models' is not x509.subject: SUBJECT"):
         load(config, {}, look=True)
@@ -423,10 +498,15 @@ def test_a_configuration_that_names_a_publisher_alone(certified: Certified) -> N
 
 def test_what_names_nobody_is_said(certified: Certified, tmp_path: Path) -> None:
     certified.they_sign(leaf(), [])
+    rooted = ["--signed", "--certificates", certified.file("root.pem", ROOT.certificate)]
     for words, said in (
         (["--certificates", "x"], "Add --signed"),
         (["--signed", "--subject", "CN=x"], "--subject is about certificates"),
         (["--signed", "--timestamps", "x"], "--timestamps is about certificates"),
+        (["--signed", "--crl", "x"], "--crl is about certificates"),
+        ([*rooted, "--crl", tmp_path / "missing"], "missing: the file cannot be read"),
+        ([*rooted, "--crl", tmp_path / "leaf.pem"], "expected lists of revoked certificates alone"),
+        ([*rooted, "--crl", certified.signature], "the file has no list of revoked certificates"),
         (["--signed", "--certificates", tmp_path / "missing"], "cannot be read"),
         (["--signed", "--certificates", tmp_path / "leaf.key"], "expected certificates alone"),
         (["--signed", "--certificates", certified.file("leaf.pem", leaf().certificate)], "neither an authority's nor"),

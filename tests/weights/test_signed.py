@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PrivateFormat, PublicFormat
 
 from registry_pipelines.evidence.keys import generate_key
 from tests.chain.fleet import Fleet, start
@@ -47,6 +50,36 @@ def test_a_folder_is_signed_and_refused_when_a_shard_changes(
     (folder / "model.sig").rename(tmp_path / "elsewhere.sig")
     assert call("verify", folder, *public).exit_code == 3
     done("verify", folder, *public, "--signature", str(tmp_path / "elsewhere.sig"))
+
+
+@pytest.mark.parametrize("form", ["artifact", "image"])
+def test_the_signature_beside_files_goes_along_into_a_registry(
+    address: str, model: Callable[..., Path], keys: Any, tmp_path: Path, form: str
+) -> None:
+    """Whoever pushes a publisher's model has no key of the publisher."""
+    folder, public = model("m"), ("--signed", "--key", str(keys.public))
+    done("push", folder, f"{address}/m:1", "--form", form)
+    done("sign", folder, "--key", str(keys.private))
+    pushed = done("push", folder, f"{address}/m:1", "--form", form)
+    assert pushed["changed"] and "their signature (model.sig) is attached" in pushed["notes"][0]
+    assert done("push", folder, f"{address}/m:1", "--form", form)["action"] == "unchanged"
+    assert done("verify", f"{address}/m:1", *public)["notes"][0].startswith("signed by ")
+    (folder / "config.json").write_text("{}")
+    changed = done("push", folder, f"{address}/m:2", "--form", form)
+    assert "is not about exactly these files" in changed["notes"][0]
+    assert call("verify", f"{address}/m:2", *public).exit_code == 3
+
+
+def test_keys_of_other_curves_sign_in_a_registry(address: str, model: Callable[..., Path], tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP384R1())
+    (tmp_path / "p384.key").write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    (tmp_path / "p384.pub").write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    done("push", model("m"), f"{address}/m:1")
+    assert done("sign", f"{address}/m:1", "--key", tmp_path / "p384.key")["action"] == "signed"
+    assert done("sign", f"{address}/m:1", "--key", tmp_path / "p384.key")["action"] == "unchanged"
+    done("verify", f"{address}/m:1", "--signed", "--key", tmp_path / "p384.pub")
 
 
 def test_weights_of_a_release_are_signed_through_copies(

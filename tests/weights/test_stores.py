@@ -125,6 +125,11 @@ def test_a_signature_goes_along(stores: Stores, model: Callable[..., Path], addr
     done("sync", f"{address}/m:1", "s3://models/m")
     done("verify", "s3://models/m", "--signed", "--key", keys.public)
     assert call("verify", "s3://models/m", "--signed", "--key", others.public).exit_code == 3
+    done("push", model("n", seed=2), "s3://models/n")
+    assert done("sign", "s3://models/n", "--key", keys.private)["action"] == "signed"
+    assert done("sign", "s3://models/n", "--key", keys.private)["action"] == "unchanged"
+    done("verify", "s3://models/n", "--signed", "--key", keys.public)
+    assert call("sign", "s3://models/nothing", "--key", keys.private).exit_code == 4
     done("sync", "s3://models/m", f"{address}/again:1")
     done("verify", f"{address}/again:1", "--signed", "--key", keys.public)
 

@@ -91,6 +91,17 @@ def sign_attached(opened: OpenedWeights, signer: Signer, certificates: Sequence[
 
     Raises InputError for files in archives or without a sha256, what a key service raises, the RegistryError family.
     """
+    made = make_signature(opened, signer, certificates, name=opened.place.repository.rpartition("/")[2])
+    if isinstance(made, WeightSignature):
+        return Descriptor(media_type=opened.descriptor.media_type, digest=made.digest, size=0), False
+    return attach_bundle(opened.place, subject=opened.descriptor, content=made, predicate_type=OMS_TYPE)
+
+
+def make_signature(
+    opened: OpenedWeights, signer: Signer, certificates: Sequence[bytes] = (), *, name: str
+) -> WeightSignature | bytes:
+    """A signature of weights by the digests that their list has, or the one that is there and says the same. name: of
+    the model. Raises as :func:`sign_attached`."""
     opened.need_raw()
     odd = [file.path for file in opened.weights.files if file.digest.algorithm != "sha256"]
     if odd:
@@ -98,10 +109,9 @@ def sign_attached(opened: OpenedWeights, signer: Signer, certificates: Sequence[
     known = read_signatures(opened.place, opened.descriptor.digest, opened.weights, verifier_of(signer))
     for each in known.believed:
         if not certificates or each.certificates == tuple(certificates):
-            return Descriptor(media_type=opened.descriptor.media_type, digest=each.digest, size=0), False
+            return each
     digests = {file.path: file.digest.hex for file in opened.weights.files}
-    raw = sign_model(digests, signer, name=opened.place.repository.rpartition("/")[2], certificates=certificates)
-    return attach_bundle(opened.place, subject=opened.descriptor, content=raw, predicate_type=OMS_TYPE)
+    return sign_model(digests, signer, name=name, certificates=certificates)
 
 
 def read_signatures(place: Place, digest: Digest, weights: WeightSet, verifier: Verifier) -> WeightSignatures:
@@ -210,6 +220,7 @@ __all__ = [
     "carry_signatures",
     "fits",
     "fitting_signatures",
+    "make_signature",
     "read_signatures",
     "sign_attached",
     "signature_bytes",

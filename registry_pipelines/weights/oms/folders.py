@@ -17,10 +17,11 @@ from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.progress import Progress, Silent, count_text
 from registry_pipelines.registry.protocol import BUFFER_BYTES
 from registry_pipelines.threads import Pool
-from registry_pipelines.weights.hashing import SIGNATURE_FILE, THREADS, Identity, changed, read_folder
+from registry_pipelines.weights.hashing import SIGNATURE_FILE, THREADS, Identity, changed, find_files, read_folder
 from registry_pipelines.weights.oms.bundles import Believed, believe, sign_model
 from registry_pipelines.weights.oms.statement import NEVER_SIGNED, Range, SignedModel
 from registry_pipelines.weights.paths import fault_of
+from registry_pipelines.weights.wholeness import check_whole
 
 SHOWN = 10
 """Files that an error names; it counts the others."""
@@ -59,9 +60,10 @@ def sign_folder(
 ) -> SignedFolder:
     """Sign all files of a folder. signature: where to write it, ``model.sig`` in the folder unless told; one that is
     there is replaced, in one step. certificates: as in :func:`~.bundles.sign_model`. follow_links: as in
-    :func:`~registry_pipelines.weights.hashing.read_folder`, which says what is raised, beside what a key service
-    raises.
+    :func:`~registry_pipelines.weights.hashing.read_folder`, which says what is raised, as do
+    :func:`~registry_pipelines.weights.wholeness.check_whole` and key services.
     """
+    check_whole(find_files(folder, follow_links=follow_links))
     read = read_folder(folder, follow_links=follow_links, progress=progress)
     links = {path for path, origin in read.origins.items() if origin.path.is_symlink()}
     inside = folder.resolve()
