@@ -158,7 +158,7 @@ def advised(installed: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFa
 
 def test_dockerfile_project(advised: Reader) -> None:
     """Without an engine: the image was pushed by somebody, and the section that builds it is left out."""
-    replaced = {**advised.replaced, " --dockerfile classifier": ""}
+    replaced = {**advised.replaced, " --dockerfile classifier --promote": " --promote"}
     reader = Reader(advised.folder, advised.program, advised.home, replaced)
     commands = blocks("dockerfile-project")
     reader.follow(commands[:2])
