@@ -49,11 +49,22 @@ def recorded_images(config: Config) -> list[str]:
     return [name for name, image in config.images.items() if image.stream is not None and image.stream.record]
 
 
+def partition_of(context: dg.OpExecutionContext | dg.AssetExecutionContext, of: str) -> str:
+    """The partition of this run. of: what it is, in a word. Raises InputError: a launchpad launches without one."""
+    if not context.has_partition_key:
+        raise InputError(f"no {of} is chosen", do="Choose one: the field Partition of the launchpad, above the config")
+    try:
+        return context.partition_key
+    except dg.DagsterInvalidInvocationError as error:
+        key = context.run.tags[PARTITION_TAG]
+        raise InputError(f"there is no partition {key!r}", do=f"Choose {of} in the launchpad's list") from error
+
+
 def release_of(context: dg.AssetExecutionContext, chain: Chain) -> Release:
     """The release of this step. Raises ``dg.Failure``: Dagster takes any text as a dynamic key, so it is read strictly.
     The run's tag has the whole digest, for a machine whose state folder does not know the key."""
     with refusals(context):
-        return chain.release_of_key(context.partition_key, context.run.tags.get(DIGEST_TAG, ""))
+        return chain.release_of_key(partition_of(context, "release"), context.run.tags.get(DIGEST_TAG, ""))
 
 
 def add_releases(instance: dg.DagsterInstance, chain: Chain, releases: Iterable[Release]) -> dict[Release, str]:

@@ -1,5 +1,6 @@
 """How a stage's result is shown in Dagster: metadata, tables, data versions and refusals."""
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,6 +59,8 @@ HELD: Mapping[str, Outcome] = {
 Step = dg.AssetExecutionContext | dg.OpExecutionContext
 """The context of a step: an asset's, or that of an op which only reports assets."""
 
+_BYTES = re.compile(r"_bytes$|^bytes_(?!per_)")
+
 Metadata = dict[str, Any]
 """Metadata by name, as Dagster takes it."""
 if TYPE_CHECKING:
@@ -71,7 +74,8 @@ def facts(result: StageResult) -> Metadata:
 
     ``alerts`` (first), ``reasons`` (a Markdown list: it is what people look for), ``next_steps`` (what leads to a pass,
     in order), ``notes`` (what was left out), further tables by their names, the stage's own facts, action, digest,
-    changed, bytes_moved (bytes), seconds, ``rows`` (the first 50, as a table), and the number of rows of each table.
+    changed, bytes_moved (bytes), seconds, ``sizes`` (the large numbers of bytes in words: a chart wants a number, a
+    person does not), ``rows`` (the first 50, as a table), and the number of rows of each table.
     """
     shown: Metadata = {"alerts": bullets(result.alerts)} if result.alerts else {}
     shown |= {"reasons": bullets(result.reasons)} if result.reasons else {}
@@ -86,9 +90,18 @@ def facts(result: StageResult) -> Metadata:
         "bytes_moved": result.bytes_moved,
         "seconds": round(result.seconds, 3),
     }
+    if sizes := _sizes(shown):
+        shown["sizes"] = sizes
     if result.rows:
         shown |= {"rows": table(result.rows), "row_count": len(result.rows)}
     return shown | {f"{name}_rows": len(rows) for name, rows in result.tables.items()}
+
+
+def _sizes(shown: Metadata) -> str:
+    """``image 72.0 MiB, moved 75.2 MiB``: of the numbers under names with ``bytes``, those that are hard to read."""
+    found = {name: value for name, value in shown.items() if isinstance(value, int) and _BYTES.search(name)}
+    large = {_BYTES.sub("", name).replace("_", " "): value for name, value in found.items() if value >= 1 << 20}
+    return ", ".join(f"{name} {size_text(value)}" for name, value in large.items())
 
 
 def stacked(
@@ -158,15 +171,24 @@ def denial(error: EvidenceError) -> Metadata:
     return {"reasons": bullets(error.reasons), **steps}
 
 
-class Denied(DagsterUserCodeProcessError, dg.Failure):
-    """A gate said no: the step and its run end as failed, so that the partition is red, and are not tried again; but it
-    is an answer and no crash. Dagster shows a stack trace of every exception but this kind's, which brings the text to
-    show with it (``serializable_error_info_from_exc_info``)."""
+class Answered(DagsterUserCodeProcessError, dg.Failure):
+    """The library said what is wrong, where, and what to do: the step and its run end as failed, so that the partition
+    is red, and are not tried again; but it is an answer and no crash. Dagster shows a stack trace of every exception
+    but this kind's, which brings the text to show with it (``serializable_error_info_from_exc_info``)."""
+
+    outcome = ""
 
     def __init__(self, description: str, metadata: Metadata) -> None:
-        told = SerializableErrorInfo(f"denied: {description}", stack=[], cls_name=None)
+        shown = f"{self.outcome}: {description}" if self.outcome else description
+        told = SerializableErrorInfo(shown, stack=[], cls_name=None)
         DagsterUserCodeProcessError.__init__(self, description, user_code_process_error_infos=[told])  # type: ignore[no-untyped-call]
         dg.Failure.__init__(self, description, metadata, allow_retries=False)
+
+
+class Denied(Answered):
+    """A gate said no."""
+
+    outcome = "denied"
 
 
 def materialized(
@@ -179,13 +201,13 @@ def materialized(
 
 
 def succeeded(context: Step, result: StageResult, **more: Any) -> Materialized:
-    """Like :func:`materialized`, for stages that have no check: raises ``dg.Failure`` when the result is not ok, and
+    """Like :func:`materialized`, for stages that have no check: raises :class:`Answered` when the result is not ok, and
     tags the run. more: further metadata."""
     shown = more | facts(result)
     if not result.ok:
         tag_outcome(context, "failed")
         reasons = "; ".join(result.reasons[:MAX_TABLE_ROWS])
-        raise dg.Failure(f"{result.action}: {reasons}", metadata=shown, allow_retries=False)
+        raise Answered(f"{result.action}: {reasons}", shown)
     version = dg.DataVersion(result.digest) if result.digest else None
     return Materialized(metadata=shown, data_version=version)
 
@@ -203,8 +225,8 @@ def refusals(context: Step) -> Iterator[None]:
     """Turn the library's errors into what Dagster does about them, and tag the run with its outcome.
 
     A denial (a gate's no): :class:`Denied`, the outcome ``denied``. Temporary errors (a registry is down or slow): the
-    step is tried again, unless the registry wants to be left alone for longer than ten minutes. Lasting ones: a
-    ``dg.Failure`` that is not retried. Both have the outcome ``failed`` in the end, and metadata that say what, where,
+    step is tried again, unless the registry wants to be left alone for longer than ten minutes. Lasting ones:
+    :class:`Answered`. Both have the outcome ``failed`` in the end, and metadata that say what, where,
     and what to do. Other exceptions are mistakes in the code and pass as they are.
     """
     try:
@@ -219,7 +241,7 @@ def refusals(context: Step) -> Iterator[None]:
             tag_outcome(context, "failed")
         if again:
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait_s) from error
-        raise dg.Failure(str(error), metadata=dict(error.diagnostics()), allow_retries=False) from error
+        raise Answered(str(error), dict(error.diagnostics())) from error
 
 
 def tag_outcome(context: Step, outcome: Outcome) -> None:

@@ -184,7 +184,7 @@ def nightly(
 ) -> dg.ScheduleDefinition:
     """A schedule that is on from the start. One that Dagster refuses (a time zone that this machine does not know) or
     that the configuration writes wrong is replaced by :func:`broken`: it must not take the whole code location down.
-    requests: the runs it asks for; one of the whole job unless told."""
+    requests: the runs it asks for; one of the whole job unless told. description: the job's unless told."""
     if config.spared:
         return broken(job, "; ".join(config.spared))
     try:
@@ -195,7 +195,7 @@ def nightly(
             execution_timezone=config.schedules.time_zone,
             default_status=dg.DefaultScheduleStatus.RUNNING,
             execution_fn=requests,
-            description=description,
+            description=description or job.description,
         )
     except dg.DagsterInvalidDefinitionError as error:
         return broken(job, str(error))

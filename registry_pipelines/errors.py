@@ -299,7 +299,7 @@ class Stalled(Unavailable):
 
 
 class TlsFailed(Unavailable):
-    """The certificate is not trusted, or the other side does not speak TLS; trying again does not help."""
+    """The certificate is not trusted, or one side speaks TLS and the other does not; trying again does not help."""
 
     temporary = False
 

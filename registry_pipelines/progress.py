@@ -76,12 +76,16 @@ def count_text(number: int, one: str, several: str = "") -> str:
 
 MOST_ALIKE = 3
 """Reasons that differ only in what they are about and are still listed one by one."""
-_ABOUT = re.compile(r"(?P<kind>accepted: )?(?:(?P<about>.*?): )?(?P<text>.*)", re.DOTALL)
+SHORT_LIST = 60
+"""Characters of what they are about, up to which all of it is said in one line; a few registries are."""
+_QUALIFIERS = re.compile(r"\?arch=.*", re.DOTALL)
+"""Of a package URL, behind its name and version."""
+_ABOUT = re.compile(r"(?P<kind>(?:accepted|not believed): )?(?:(?P<about>.*?): )?(?P<text>.*)", re.DOTALL)
 
 
 def condensed(reasons: Iterable[str]) -> list[str]:
     """Reasons for people, each once: more than ``MOST_ALIKE`` that differ only in what they are about
-    (``uncovered:pkg:generic/libz.so.1: ...``) become one line with their number."""
+    (``uncovered:pkg:generic/libz.so.1: ...``) become one line, with all of that or with their number."""
     groups: dict[tuple[str, str], list[str]] = {}
     for reason in dict.fromkeys(reasons):
         parts = _ABOUT.fullmatch(reason)
@@ -91,8 +95,11 @@ def condensed(reasons: Iterable[str]) -> list[str]:
     for (kind, text), subjects in groups.items():
         if len(subjects) <= MOST_ALIKE:
             lines += [f"{kind}{each}: {text}" if each else f"{kind}{text}" for each in subjects]
+        elif all(subjects) and len(listed := ", ".join(subjects)) <= SHORT_LIST:
+            lines.append(f"{kind}{listed}: {text}")
         else:
-            lines.append(f"{kind}{count_text(len(subjects), 'time')}, from {subjects[0]} to {subjects[-1]}: {text}")
+            first, last = (_QUALIFIERS.sub("", each) for each in (subjects[0], subjects[-1]))
+            lines.append(f"{kind}{count_text(len(subjects), 'time')}, from {first} to {last}: {text}")
     return lines
 
 

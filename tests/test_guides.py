@@ -158,7 +158,7 @@ def advised(installed: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFa
 
 def test_dockerfile_project(advised: Reader) -> None:
     """Without an engine: the image was pushed by somebody, and the section that builds it is left out."""
-    replaced = {**advised.replaced, "    dockerfile: {version: v1.0.0, context: classifier}\\\n": ""}
+    replaced = {**advised.replaced, " --dockerfile classifier --promote": " --promote"}
     reader = Reader(advised.folder, advised.program, advised.home, replaced)
     commands = blocks("dockerfile-project")
     reader.follow(commands[:2])
@@ -196,7 +196,8 @@ def test_dockerfile_project_by_an_engine(
             "docker.io/nvidia/cuda:13.0.1-devel-ubuntu24.04": f"{running.server}/cuda/devel:1",
             "docker.io/nvidia/cuda:13.0.1-runtime-ubuntu24.04": f"{running.server}/cuda/runtime:1",
             "RUN conda install -y scipy": conda,
-            "context: classifier}": "context: classifier, network: host}",
+            "registry-pipelines config check": "sed -i 's/context: .classifier./&, network: host/' *.yaml\n"
+            "registry-pipelines config check",
         }
         reader = Reader(advised.folder, advised.program, advised.home, replaced)
         reader.environment |= running.environment

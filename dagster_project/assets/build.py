@@ -6,7 +6,7 @@ import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from dagster_project.checks import SHOWN_REASONS, TREE
-from dagster_project.partitions import RELEASES, add_releases, release_of
+from dagster_project.partitions import RELEASES, add_releases, partition_of, release_of
 from dagster_project.report import Materialized, materialized, refusals, succeeded
 from dagster_project.resources import ChainParam
 from registry_pipelines.chain import StageResult
@@ -50,7 +50,7 @@ def image(names: Sequence[str], packages: Sequence[dg.AssetKey] = ()) -> dg.Asse
 def built(context: dg.OpExecutionContext, chain: ChainParam) -> None:
     """Build the image of the run's partition, and report it as the materialization of ``image``."""
     with refusals(context):
-        results = chain.make_release(context.partition_key)
+        results = chain.make_release(partition_of(context, "image"))
         add_releases(context.instance, chain, [Release.parse(str(results[-1].facts["release"]))])
     report_all(context, results)
 

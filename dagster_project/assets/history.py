@@ -24,7 +24,7 @@ class HistoryConfig(dg.Config):
 
 @dg.asset(
     name=HISTORY,
-    group_name="sweeps",
+    group_name="collect",
     kinds={"dagster"},
     owners=["team:platform"],
     code_version="1",

@@ -60,7 +60,7 @@ def replication_lag() -> dg.AssetsDefinition:
 
     @dg.asset(
         name=LAG,
-        group_name="infra",
+        group_name="replicate",
         kinds={"oci"},
         owners=["team:platform"],
         code_version="1",

@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from dagster_project.checks import AGE, SAME, of_partitions, outcome
-from dagster_project.partitions import RELEASES, release_of
+from dagster_project.partitions import RELEASES, partition_of, release_of
 from dagster_project.pools import pool_of
 from dagster_project.report import Materialized, progress_in_log, refusals, succeeded
 from dagster_project.resources import ChainParam
@@ -73,8 +73,8 @@ def upstreams(mirror: Mirror) -> dg.AssetsDefinition:
         + (f" Exactly what {mirror.lock.name} says is taken." if mirror.lock else ""),
     )
     def upstreams(context: dg.AssetExecutionContext, chain: ChainParam) -> Iterator[Materialized | dg.AssetCheckResult]:
-        image = context.partition_key
         with refusals(context), progress_in_log(context, chain) as logged_chain:
+            image = partition_of(context, "upstream")
             result = logged_chain.mirror(mirror.name, upstream=image)
             checks = {
                 SAME: chain.compare_mirror(mirror.name, upstream=image),

@@ -9,7 +9,7 @@ from dagster_project.assets import build
 from dagster_project.assets.build import IMAGE, RECHUNKED, report_all
 from dagster_project.assets.stream import Chosen, newest
 from dagster_project.checks import TREE, outcome
-from dagster_project.partitions import add_releases
+from dagster_project.partitions import add_releases, partition_of
 from dagster_project.report import refusals, table
 from dagster_project.resources import ChainParam
 from registry_pipelines.release import Release
@@ -68,8 +68,8 @@ def same_tree(names: Sequence[str]) -> dg.AssetChecksDefinition:
 )
 def rechunk(context: dg.OpExecutionContext, chain: ChainParam, config: Chosen) -> None:
     """Rechunk what was pushed for the run's image, and report it as materializations."""
-    image = context.partition_key
     with refusals(context):
+        image = partition_of(context, "image")
         for tag in config.tags or newest(chain, image):
             results = chain.derive(image, tag)
             made = Release.parse(str(results[-1].facts["release"]))

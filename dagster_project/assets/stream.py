@@ -8,7 +8,7 @@ from pydantic import Field
 from dagster_project.assets import build
 from dagster_project.assets.build import CONVERTED, IMAGE, RECHUNKED, report
 from dagster_project.checks import STREAMS, of_releases, outcome, warning
-from dagster_project.partitions import RELEASES, add_releases, release_of
+from dagster_project.partitions import RELEASES, add_releases, partition_of, release_of
 from dagster_project.report import Materialized, facts, progress_in_log, refusals, stacked, table
 from dagster_project.resources import ChainParam
 from registry_pipelines.chain import Chain
@@ -102,8 +102,8 @@ class Chosen(dg.Config):
 )
 def convert(context: dg.OpExecutionContext, chain: ChainParam, config: Chosen) -> None:
     """Convert what was pushed for the run's image, and report it as materializations of ``converted``."""
-    image = context.partition_key
     with refusals(context):
+        image = partition_of(context, "image")
         for tag in config.tags or newest(chain, image):
             result = chain.convert(image, tag)
             made = Release.parse(str(result.facts["release"]))

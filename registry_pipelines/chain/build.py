@@ -38,7 +38,8 @@ def build(session: Session, image_name: str) -> StageResult:
 
         return build_dockerfile(session, image, image.dockerfile)
     if image.build is None:
-        raise InputError(f"image {image_name} has no build section", do="Its team's CI pushes it; nothing to build")
+        what = f"image {image_name} has no build section, and no dockerfile section"
+        raise InputError(what, do="Write one of them; an image that its team's CI pushes needs none, and no build")
     if read_version(image.build.version) is None:
         from registry_pipelines.chain.moving import check_tag_moves  # most who load this build nothing
 

@@ -70,7 +70,12 @@ def channel_digests(session: Session) -> dict[Digest, str]:
     digests: dict[Digest, str] = {}
     for image in session.config.images.values():
         for place, channel in product(session.places_of(image), image.order):
-            named = digest_at(place, channel.name)
+            try:
+                named = digest_at(place, channel.name)
+            except Unavailable as error:
+                why = f"what {channel.name} of {image.name} names there is kept everywhere"
+                error.do = f"{error.do}; {why}, so it must answer" if error.do else f"It must answer: {why}"
+                raise
             if named is not None:
                 digests.setdefault(named, f"the channel {channel.name} of {image.name} names it, at {place}")
     return digests

@@ -49,7 +49,8 @@ _PASSED_PREFIXES = (
     "GRYPE_REGISTRY_",
 )
 """Of the environment: where the data is, and how registries are reached. What would leave findings out (TRIVY_SEVERITY,
-TRIVY_IGNOREFILE, GRYPE_CONFIG, ...) is not passed on, and the program runs in an empty folder: its configuration there would count."""
+TRIVY_IGNOREFILE, GRYPE_CONFIG, ...) is not passed on, and the program runs in an empty folder: a configuration there
+would count."""
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 

@@ -167,11 +167,12 @@ def _difference(session: Session, before: Release, release: Release) -> tuple[Di
 def _facts(
     status: Status, release: Release, before: Release | None, verdict: Verdict | None, difference: Difference | None
 ) -> dict[str, Scalar]:
-    facts: dict[str, Scalar] = {"release": release.key, "verdict": status.ruling, "channel": status.channel}
+    facts: dict[str, Scalar] = {"release": release.key, "verdict": status.ruling}
+    facts |= {"channel": status.channel} if status.channel else {}
     facts |= {"before": before.tag} if before else {}
     facts |= {"policy": verdict.policy, "judged": verdict.time} if verdict else {}
-    facts |= {"created": f"{status.created:%Y-%m-%d %H:%M}"} if status.created else {}
-    facts |= {"promoted": f"{status.promoted:%Y-%m-%d %H:%M}"} if status.promoted else {}
+    facts |= {"created": f"{status.created:%Y-%m-%dT%H:%M:%SZ}"} if status.created else {}
+    facts |= {"promoted": f"{status.promoted:%Y-%m-%dT%H:%M:%SZ}"} if status.promoted else {}
     facts |= {"image_bytes": status.size_bytes} if status.size_bytes is not None else {}
     if status.streams:
         facts["streams"] = status.streams.text

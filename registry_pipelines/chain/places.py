@@ -10,7 +10,7 @@ import msgspec
 
 from registry_pipelines import config as configuration
 from registry_pipelines.errors import InputError
-from registry_pipelines.oci.references import Reference, check_repository
+from registry_pipelines.oci.references import Reference, check_no_url, check_repository
 from registry_pipelines.registry.client import DistributionRegistry as DistributionClient
 from registry_pipelines.registry.client.origins import is_loopback
 from registry_pipelines.registry.protocol import Place, Registry
@@ -153,6 +153,7 @@ class Places:
 
         Raises ReferenceInvalid for a prefix, InputError for a name that is neither configured nor a host.
         """
+        check_no_url(text)
         first, slash, prefix = text.partition("/")
         if slash:
             check_repository(prefix)

@@ -19,7 +19,15 @@ from registry_pipelines.cli.output import (
 )
 from registry_pipelines.config import FILE_NAME, load
 from registry_pipelines.config.model import Config
-from registry_pipelines.config.starter import EMBEDDED, FIRST_VERSION, Answers, Spot, starter_file
+from registry_pipelines.config.starter import (
+    DOCKERFILE,
+    EMBEDDED,
+    FIRST_VERSION,
+    Answers,
+    Spot,
+    is_dockerfile,
+    starter_file,
+)
 from registry_pipelines.errors import InputError
 from registry_pipelines.oci.files import local_errors, write_file
 from registry_pipelines.registry.ecr.hosts import read_host
@@ -44,6 +52,9 @@ T = TypeVar("T")
     metavar="TEXT",
     help="Build it, with this Python package or requirements file; may be repeated. Without: it is pushed by others.",
 )
+@click.option(
+    "--dockerfile", metavar="PATH", help="Build it of a Dockerfile: its folder, or the file, below the configuration's."
+)
 @click.option("--target", metavar="HOST[/PREFIX]", help="Registry that promoted releases must reach, too.")
 @click.option("--promote", type=click.Choice(["manual", "auto"]), help="Who lets an allowed release go.")
 @common
@@ -52,6 +63,7 @@ def init(
     registry: str | None,
     repository: str | None,
     requirements: tuple[str, ...],
+    dockerfile: str | None,
     target: str | None,
     promote: str | None,
 ) -> None:
@@ -65,7 +77,7 @@ def init(
     ask = sys.stdin.isatty() and not options.as_json
     if not ask and not repository and "/" not in (registry or ""):
         raise InputError("nobody can be asked here", do="Give --repository, and what else `init --help` lists")
-    answers = _answers(ask, registry, repository, requirements, target, promote, path.parent)
+    answers = _answers(ask, registry, repository, requirements, dockerfile, target, promote, path.parent)
     config, made = _write(path, answers)
     steps = next_steps(answers, path)
     if options.as_json:
@@ -84,6 +96,7 @@ def _answers(
     registry: str | None,
     repository: str | None,
     requirements: tuple[str, ...],
+    dockerfile: str | None,
     target: str | None,
     promote: str | None,
     folder: Path,
@@ -97,12 +110,19 @@ def _answers(
     )
     wanted = repository or source.path
     where = _answer(ask and not wanted, "Repository of the image, like team/app", wanted, REPOSITORY.check)
+    if dockerfile and requirements:
+        raise InputError("--dockerfile and --requirement are two ways to build it", do="Give one of them")
     packages = _answer(
-        ask and not requirements,
-        "Python packages to build it from, or a requirements file (nothing: it is pushed by others)",
+        ask and not requirements and not dockerfile,
+        "What it is built of: a folder with a Dockerfile, Python packages or a requirements file (nothing: it is pushed"
+        " by others)",
         shlex.join(requirements),
         shlex.split,
     )
+    if ask and len(packages) == 1 and not requirements and _has_dockerfile(folder, packages[0]):
+        dockerfile, packages = packages[0], []
+    if dockerfile and not _has_dockerfile(folder, dockerfile):
+        raise InputError("there is no Dockerfile", where=str(folder / dockerfile), do="Name its folder, or the file")
     files = [text for text in packages if (folder / text).is_file()]
     missing = [text for text in packages if text.endswith(".txt") and text not in files]
     if missing:
@@ -116,6 +136,7 @@ def _answers(
             repository=where,
             requirements=() if files else tuple(packages),
             requirements_file=files[0] if files else "",
+            dockerfile=dockerfile or "",
             target=Spot.read(text, name="replica") if text else None,
             ports=_free_ports(),
         )
@@ -133,6 +154,10 @@ def _answers(
         _choice,
     )
     return Answers(**{**vars(answers), "promote": who})
+
+
+def _has_dockerfile(folder: Path, text: str) -> bool:
+    return (folder / text / DOCKERFILE).is_file() or (is_dockerfile(text) and (folder / text).is_file())
 
 
 def _choice(text: str) -> Literal["manual", "auto"]:

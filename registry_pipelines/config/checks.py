@@ -246,8 +246,12 @@ def _upstream(config: Config, path: str, upstream: Upstream) -> Iterable[tuple[s
     first, _, rest = upstream.image.partition("/")
     try:
         named = f"configured.invalid/{rest}" if first in config.registries else upstream.image
-        if Reference.parse(named, default_tag="").selector:
-            yield f"{path}.image", "names a tag or digest; tags stand in `tags`"
+        reference = Reference.parse(named, default_tag="")
+        if reference.tag and not reference.digest:
+            bare = upstream.image.removesuffix(f":{reference.tag}")
+            yield f"{path}.image", f'names a tag; write it in `tags`: {{image: {bare}, tags: ["{reference.tag}"]}}'
+        elif reference.digest:
+            yield f"{path}.image", "names a digest; name its tag in `tags`, which `registry-pipelines mirror lock` pins"
     except ReferenceInvalid as error:
         yield f"{path}.image", f"{error.what}; {error.do}"
     yield from _choice(path, upstream)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import PurePath
 from textwrap import indent
 from typing import Literal
 
@@ -16,6 +17,7 @@ EMBEDDED = "embedded"
 """What stands for a registry that this program serves, where no host is named."""
 
 FIRST_VERSION = "v0.1.0"
+DOCKERFILE = "Dockerfile"
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,15 @@ def _name_of(host: str, otherwise: str) -> str:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a person said. requirements: none where the image is pushed by somebody else; requirements_file instead of
-    them. target: where releases must be, too. ports: for registries that are served here."""
+    """What a person said. requirements: none where the image is pushed by somebody else; requirements_file or
+    dockerfile instead of them, the latter a folder with one, or the file itself, below the configuration's folder.
+    target: where releases must be, too. ports: for registries that are served here."""
 
     source: Spot
     repository: str
     requirements: tuple[str, ...] = ()
     requirements_file: str = ""
+    dockerfile: str = ""
     target: Spot | None = None
     promote: Literal["manual", "auto"] = "manual"
     ports: tuple[int, int] = (5500, 5501)
@@ -64,7 +68,7 @@ class Answers:
     @property
     def built(self) -> bool:
         """Whether this program makes the image."""
-        return bool(self.requirements or self.requirements_file)
+        return bool(self.requirements or self.requirements_file or self.dockerfile)
 
     @property
     def image(self) -> str:
@@ -146,6 +150,8 @@ def _registry(name: str, spot: Spot, answers: Answers) -> str:
         return f"{why}\n{_plain(name)}: {{kind: embedded, port: {port}}}"
     return (
         f"# Log in once: `registry-pipelines login {name}`; or write username and password: ${{VARIABLE}} here.\n"
+        "# With a certificate of an authority of your own: `ca_file: ca.pem`. Plain HTTP: `plain_http: true`, as on\n"
+        "# loopback unless told.\n"
         f'{_plain(name)}: {{kind: distribution, host: "{spot.host}"}}'
     )
 
@@ -164,14 +170,21 @@ def _target_section(answers: Answers) -> str:
     return f"targets:\n  elsewhere: {{registry: {_plain(answers.target_registry)}{prefix}}}\n"
 
 
+_RECHUNK = "# Its layers made anew, one a package, so that a release moves only what changed:\n# rechunk: {}"
+
+
 def _build(answers: Answers) -> str:
+    if answers.dockerfile:
+        return (
+            "# The version is the release's tag. It never moves: count it up when anything in the context changes.\n"
+            "# Docker with buildx, BuildKit or Buildah runs it; the context is the folder whose files it may copy.\n"
+            f"dockerfile: {{version: {FIRST_VERSION}, {_context(answers.dockerfile)}}}\n{_RECHUNK}"
+        )
     if not answers.built:
         return (
             "# Whoever builds it pushes it; with a `build` section it is made here, of wheels and a folder; with this\n"
             "# one of a Dockerfile, by BuildKit or Buildah.\n"
-            "# dockerfile: {version: v0.1.0, context: .}\n"
-            "# Its layers made anew, one a package, so that a release moves only what changed:\n"
-            "# rechunk: {}"
+            f"# dockerfile: {{version: {FIRST_VERSION}, context: .}}\n{_RECHUNK}"
         )
     if answers.requirements_file:
         wanted = f"requirements_file: {_text(answers.requirements_file)}"
@@ -189,7 +202,28 @@ build:
   # entrypoint: [/usr/local/bin/python3, /app/main.py]"""
 
 
+def _context(dockerfile: str) -> str:
+    path = PurePath(dockerfile)
+    if not is_dockerfile(dockerfile):
+        return f"context: {_text(dockerfile)}"
+    context = f"context: {_text(str(path.parent))}"
+    return context if path.name == DOCKERFILE else f"{context}, file: {_text(dockerfile)}"
+
+
+def is_dockerfile(name: str) -> bool:
+    """Whether a path is called as files are, not folders: ``Dockerfile``, ``Dockerfile.gpu``, ``gpu.Dockerfile``."""
+    return DOCKERFILE in PurePath(name).name.split(".")
+
+
 def _policy(answers: Answers) -> str:
+    if answers.dockerfile:
+        return """\
+# What a release must show before it ships. This is the default, which also wants no critical or high finding, and
+# advisories of the last seven days.
+policies:
+  default:
+    required: [provenance, sbom, vulnerabilities, signature]
+"""
     if answers.built:
         return """\
 # What a release must show before it ships. This is the default: provenance, SBOM, report and signature, no critical or

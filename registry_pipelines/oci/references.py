@@ -60,6 +60,7 @@ class Reference(msgspec.Struct, frozen=True):
         The first part is a registry only with a dot, a colon or as ``localhost``. ``default_tag=""`` leaves a bare
         name bare. Raises ReferenceInvalid.
         """
+        check_no_url(text)
         rest, at, digest_text = text.partition("@")
         try:
             digest = Digest.parse(digest_text) if at else None
@@ -104,6 +105,16 @@ class Reference(msgspec.Struct, frozen=True):
         if self.tag:
             text += f":{self.tag}"
         return f"{text}@{self.digest}" if self.digest else text
+
+
+def check_no_url(text: str) -> None:
+    """Raises ReferenceInvalid for what a browser or skopeo is given: ``https://host/a``, ``docker://host/a``."""
+    scheme, url, _ = text.partition("://")
+    if url:
+        from registry_pipelines.redacting import redact_text  # a URL may hold a password
+
+        bare = redact_text(text[:300]).partition("://")[2]
+        raise ReferenceInvalid(f"a registry or an image has no {scheme[:20]}://", do=f"Write {bare}")
 
 
 def _split_tag(text: str) -> tuple[str, str]:

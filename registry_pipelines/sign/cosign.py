@@ -31,6 +31,7 @@ from registry_pipelines.evidence.tagged import SIGNATURE_ANNOTATION, append_laye
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.oci.media_types import SIMPLE_SIGNING
+from registry_pipelines.progress import condensed
 from registry_pipelines.registry.protocol import Place
 
 CRITICAL_TYPE = "cosign container image signature"
@@ -140,7 +141,7 @@ def verify_image(
     where = f"{place}@{digest}"
     if not rejected:
         raise EvidenceMissing("the image is not signed", where=where, do="Sign it with a trusted key")
-    reasons = "; ".join(str(refusal) for refusal in rejected[:10])
+    reasons = "; ".join(condensed(str(refusal) for refusal in rejected)[:10])
     raise SignatureInvalid(
         f"no signature is believed: {reasons}", where=where, do="Trust the signer's key, or sign with a trusted one"
     )

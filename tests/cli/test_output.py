@@ -54,6 +54,15 @@ def test_alike_reasons_are_said_once_and_others_all() -> None:
         "uncovered:lib0: no data",
     ]
     assert condensed([]) == []
+    assert condensed([f"not believed: {each}" for each in alike]) == [
+        f"not believed: 5 times, from {alike[0][:14]} to {alike[4]}"
+    ]
+    registries = ("us-east-1", "eu-west-1", "gcp", "dmz", "airgap")
+    assert condensed([f"{each}: no times" for each in registries]) == [f"{', '.join(registries)}: no times"]
+    packages = [f"uncovered:pkg:deb/debian/lib{number}@1?arch=amd64&distro=debian-12: none" for number in range(4)]
+    assert condensed(packages) == [
+        "4 times, from uncovered:pkg:deb/debian/lib0@1 to uncovered:pkg:deb/debian/lib3@1: none"
+    ]
     assert condensed(["host/a: down", "host/b: down"] * 3) == ["host/a: down", "host/b: down"]
 
 

@@ -37,7 +37,7 @@ def test_five_questions_make_a_configuration_a_key_and_say_what_to_type(tmp_path
         ("Registry of your image", "registry.example.com:5000\n"),
         ("Repository of the image", "Team/App\n"),
         ("Repository of the image", "team/app\n"),
-        ("Python packages", "wanted.txt\n"),
+        ("Python packages or", "wanted.txt\n"),
         ("must reach, too", "registry.example.com:5000\n"),
         ("put a prefix behind it", ""),
         ("must reach, too", "eu.example.com/copies\n"),
@@ -69,6 +69,33 @@ def test_options_take_the_place_of_questions() -> None:
     assert config.images["app"].build is None and not config.targets
 
 
+@pytest.mark.parametrize(
+    ("named", "context", "file"),
+    [("app", "app", None), ("app/Dockerfile", "app", None), ("app/gpu.Dockerfile", "app", "app/gpu.Dockerfile")],
+)
+def test_who_has_a_dockerfile_names_it(tmp_path: Path, named: str, context: str, file: str | None) -> None:
+    (tmp_path / "app").mkdir()
+    for name in ("Dockerfile", "gpu.Dockerfile"):
+        (tmp_path / "app" / name).write_text("FROM scratch\n")
+    told = answered(run("init", "--registry", "ghcr.io/team/app", "--dockerfile", named, "--json"))
+    assert not any("docker push" in step for step in told["next"])
+    config = load(tmp_path / "registry-pipelines.yaml", {})
+    spec = config.images["app"].dockerfile
+    assert spec is not None and (spec.context, spec.file) == (tmp_path / context, file and tmp_path / file)
+    assert "provenance" in config.policies["default"].required
+    assert "no problems" in run("config", "check")
+
+
+def test_a_folder_with_a_dockerfile_answers_what_it_is_built_of(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "Dockerfile").write_text("FROM scratch\n")
+    asked = [*PROGRAM, "init", "--registry", "ghcr.io/team/app", "--target", "", "--promote", "manual"]
+    code, _ = typed(asked, [("a folder with a Dockerfile", "./app\n")])
+    assert code == 0
+    spec = load(tmp_path / "registry-pipelines.yaml", {}).images["app"].dockerfile
+    assert spec is not None and spec.context == tmp_path / "app"
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     run("init", "--repository", "team/app", "--requirement", "numpy")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -87,6 +114,8 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         (["--repository", "app", "--registry", "ghcr.io", "--target", "ghcr.io"], "put a prefix behind it"),
         (["--repository", "app", "--requirement", "numpy", "--requirement", "wanted.txt"], "not both"),
         (["--repository", "app", "--requirement", "wnated.txt"], "wnated.txt: there is no such file"),
+        (["--repository", "app", "--dockerfile", "ap"], "ap: there is no Dockerfile"),
+        (["--repository", "app", "--dockerfile", ".", "--requirement", "numpy"], "are two ways to build it"),
     ],
 )
 def test_slips_are_told_and_nothing_is_written(tmp_path: Path, arguments: list[str], told: str) -> None:

@@ -304,7 +304,18 @@ def test_secrets_are_never_shown(tmp_path: Path) -> None:
         (("  eu:", "  us: {registry: there, prefix: replica}\n  eu:"), "is the same place as target `us`"),
         (
             ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: 'here/a:v1'}]}}\ntargets:\n"),
-            "names a tag or digest; tags stand in `tags`",
+            'write it in `tags`: {image: here/a, tags: ["v1"]}',
+        ),
+        (
+            (
+                "targets:\n",
+                f"mirrors: {{m: {{to: here, upstreams: [{{image: 'a/b@sha256:{'0' * 64}'}}]}}}}\ntargets:\n",
+            ),
+            "names a digest; name its tag in `tags`",
+        ),
+        (
+            ("targets:\n", "mirrors: {m: {to: here, upstreams: [{image: 'docker://a.example/b'}]}}\ntargets:\n"),
+            "has no docker://; Write a.example/b",
         ),
         (
             (

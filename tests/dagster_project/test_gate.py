@@ -110,6 +110,15 @@ def test_a_denial_is_no_crash_and_alerts_can_tell_it_from_a_registry_that_is_dow
     assert run and run.tags[report.OUTCOME_TAG] == "promoted"
 
 
+@pytest.mark.parametrize(("job", "of"), [("release", "release"), ("nightly_mirror_foreign", "upstream")])
+def test_who_launches_without_a_partition_is_told_so_without_a_stack_trace(world: World, job: str, of: str) -> None:
+    """The launchpad launches a job with partitions also where nobody chose one."""
+    [failed] = world.run(None, job=job).get_step_failure_events()
+    data = failed.step_failure_data
+    assert data.error and data.error.stack == [] and data.error.cause is None
+    assert f"no {of} is chosen. Choose one: the field Partition of the launchpad" in data.error.message
+
+
 def test_the_page_is_written_last_also_where_the_release_is_denied(world: World) -> None:
     good, evil = world.known("app", "v1", GOOD), world.known("app", "v2", EVIL)
     result = world.run(good)

@@ -56,6 +56,11 @@ def test_numbers_have_stable_names_and_the_digest_is_the_data_version() -> None:
     assert told.data_version == dg.DataVersion(DIGEST)
 
 
+def test_large_numbers_of_bytes_stand_in_words_too() -> None:
+    told = materialized(result(bytes_moved=3 << 20, facts={"image_bytes": 5 << 30, "index_bytes": 7})).metadata
+    assert told["sizes"] == "image 5.0 GiB, moved 3.0 MiB"
+
+
 def test_a_result_without_digest_has_no_data_version() -> None:
     assert materialized(result(digest="")).data_version is None
 

@@ -104,6 +104,20 @@ def test_what_is_no_reference_is_refused(text: str) -> None:
         Reference.parse(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ("https://reg.example/app:v1", "reg.example/app:v1"),
+        ("docker://127.0.0.1:5000/app", "127.0.0.1:5000/app"),
+        ("https://me:hunter2@reg.example/app", "reg.example/app"),
+    ],
+)
+def test_who_writes_a_url_is_told_what_to_write(text: str, written: str) -> None:
+    with pytest.raises(ReferenceInvalid) as told:
+        Reference.parse(text)
+    assert told.value.do == f"Write {written}" and "hunter2" not in str(told.value)
+
+
 def test_the_longest_name() -> None:
     assert Reference.parse("r.x/" + "a" * (MAX_NAME_LENGTH - 4)).registry == "r.x"
     with pytest.raises(ReferenceInvalid, match="longer"):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from registry_pipelines.errors import Refused, TlsFailed
 from registry_pipelines.evidence.artifacts import attach, attached
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.registry.client import DistributionRegistry
@@ -95,6 +96,11 @@ def test_htpasswd_and_tls_with_docker_registry(
         registry = DistributionRegistry(server.address, ca_file=certificates.ca, docker_config=config)
         made = image(registry, "team/app", "text", tag="v1")
         seen = run(peer("skopeo"), "inspect", "--raw", *common, f"docker://{server.address}/team/app:v1")
+        plain = DistributionRegistry(server.address)  # as on loopback unless told
+        with pytest.raises(TlsFailed, match="the registry speaks TLS there"):
+            list(plain.tags("team/app"))
+        with pytest.raises(Refused, match="If it speaks TLS there, set plain_http: false"):
+            plain.resolve("team/app", "v1")
     assert seen.encode() == made.raw
 
 

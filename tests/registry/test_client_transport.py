@@ -412,6 +412,20 @@ def test_statuses_become_errors(status: int, body: bytes, kind: type[RegistryPip
     assert "<html" not in str(error)
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"Client sent an HTTP request to an HTTPS server.\n",
+        b"<html><head><title>400 The plain HTTP request was sent to HTTPS port</title></head></html>",
+        b"<p>Reason: You're speaking plain HTTP to an SSL-enabled server port.<br /></p>",
+    ],
+)
+def test_plain_http_where_tls_is_spoken_says_what_to_set(body: bytes) -> None:
+    """As Go's server, nginx and Apache answer; docker-registry itself in ``test_client_peers``."""
+    error = translate_status(400, body, where="reg/a", doing="asking")
+    assert type(error) is TlsFailed and error.do == "Set plain_http: false for this registry"
+
+
 @given(st.binary(max_size=300))
 @settings(max_examples=200, deadline=None)
 def test_any_error_body_can_be_read(body: bytes) -> None:

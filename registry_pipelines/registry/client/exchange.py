@@ -239,7 +239,7 @@ class Exchange:
             except RegistryPipelinesError:
                 body = b""
         wait = read_retry_after(response.header("Retry-After"))
-        return translate_status(
+        error = translate_status(
             response.status,
             body,
             where=call.where,
@@ -248,6 +248,9 @@ class Exchange:
             act=_act(call),
             host=self.name,
         )
+        if response.status == 400 and not body and call.url.startswith("http:"):  # a HEAD has no words for it
+            error.do = error.do or "If it speaks TLS there, set plain_http: false for this registry"
+        return error
 
     def _no_secret_there(self, call: Call, response: Response) -> Unauthorized:
         other = split_url(response.url, where=call.where)[0]

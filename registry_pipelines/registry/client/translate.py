@@ -188,6 +188,12 @@ _DO: dict[type[RegistryError], str] = {
     RegistryFull: "Free space at the registry (delete images, run its garbage collection), then run it again",
     Unavailable: "Try again later",
 }
+_TLS_WANTED = re.compile(
+    rb"client sent an http request to an https server|plain http request was sent to https port|"
+    rb"speaking plain http to an ssl-enabled server",
+    re.IGNORECASE,
+)
+"""Go's server, nginx and Apache to who speaks plain HTTP where TLS is spoken; all answer 400."""
 _FULL = re.compile(rb'no space left on device|disk quota exceeded|"Err"\s*:\s*(?:28|122)\b', re.IGNORECASE)
 """A full disk in the body of a 5xx. distribution 2.8 (docker-registry, Harbor) answers 500, ``UNKNOWN``, "unknown
 error", and tells it in the detail alone: as Go's words when content is written, as ``{"DriverName": "filesystem",
@@ -207,6 +213,8 @@ def translate_status(
 ) -> RegistryPipelinesError:
     """The error for an answer that was not expected. ``doing``: what was asked, as ``reading a manifest``. act: the
     same, for words that mean something in such answers only. host: of the registry, where it is known."""
+    if status == 400 and _TLS_WANTED.search(body):
+        return TlsFailed("the registry speaks TLS there", where=where, do="Set plain_http: false for this registry")
     code, message = read_error_body(body)
     said = f" ({code}{': ' if code and message else ''}{message})" if code or message else ""
     what = f"{doing} was answered with HTTP {status}{said}"
