@@ -69,6 +69,16 @@ _NOT_TAKEN = re.compile(r"used memory > 'maxmemory'|\bOOM command|\bconnecting t
 """Redis' words, and its client's, for a task that it surely did not take; after a time-out nobody knows."""
 
 
+LAST = 9
+"""Redis' last priority: it takes 0 first, and knows no more of them."""
+
+
+def redis_priority(run: dg.DagsterRun) -> int:
+    """For Redis, which has them upside down: a run with a higher ``dagster-celery/run_priority`` is taken earlier,
+    as with Dagster's own ``dagster/priority`` and in RabbitMQ, and one without the tag last."""
+    return LAST - min(max(_get_run_priority(run), 0), LAST)
+
+
 class QueueAway(DagsterUserCodeUnreachableError):
     """Redis did not take a run. Of that kind because Dagster's queue puts such a run back, and asks again later
     (``max_user_code_failure_retries`` in ``dagster.yaml``); a run that fails here is run again twice within seconds,
@@ -111,7 +121,7 @@ class WatchedCelery(CeleryRunLauncher):
         raises."""
         task, queue = str(uuid4()), run.tags.get(DAGSTER_CELERY_QUEUE_TAG, self.default_queue)
         self._instance.add_run_tags(run.run_id, {DAGSTER_CELERY_TASK_ID_TAG: task})
-        priority, key = _get_run_priority(run), f"{queue}.{routing_key}"
+        priority, key = redis_priority(run), f"{queue}.{routing_key}"
         try:
             task_signature.apply_async(task_id=task, priority=priority, queue=queue, routing_key=key)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What becomes of a run that the queue does not take."""
+"""What becomes of a run that the queue does not take, and which run is taken first."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ def harmless() -> None:
 
 
 class Signature:
-    """A task of Celery that cannot be handed on."""
+    """A task of Celery that notes its priority, and cannot be handed on when there is an error."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception | None = None) -> None:
         self._error = error
+        self.priority = -1
 
-    def apply_async(self, **_: Any) -> None:
-        raise self._error
+    def apply_async(self, *, priority: int, **_: Any) -> None:
+        self.priority = priority
+        if self._error is not None:
+            raise self._error
 
 
 @pytest.mark.parametrize(
@@ -65,3 +68,23 @@ def test_an_address_of_the_broker_that_cannot_be_read_is_not_repeated(url: str) 
     with pytest.raises(BadAddress, match="REGISTRY_PIPELINES_BROKER") as bad:
         WatchedCelery(broker=url, backend=url, default_queue="dagster")
     assert "hunter2" not in bad.value.format_message()
+
+
+def test_a_run_with_a_higher_priority_is_taken_earlier_and_one_without_last() -> None:
+    """Redis takes 0 first and knows 0 to 9 (findings/celery-priorities-upside-down-on-redis.sh)."""
+    needed_module("dagster_celery", "cluster")
+    from dagster_celery.tags import DAGSTER_CELERY_RUN_PRIORITY_TAG
+
+    from dagster_project.celery_launcher import WatchedCelery
+
+    def handed_on(priority: str | None) -> int:
+        run = instance.create_run_for_job(harmless, tags={} if priority is None else {tag: priority})
+        signature = Signature()
+        launcher._launch_celery_task_run(run, signature, "execute_job")
+        return signature.priority
+
+    tag, redis = DAGSTER_CELERY_RUN_PRIORITY_TAG, "redis://127.0.0.1:1/0"
+    with dg.DagsterInstance.ephemeral() as instance:
+        launcher = WatchedCelery(broker=redis, backend=redis, default_queue="dagster")
+        launcher.register_instance(instance)
+        assert [handed_on(each) for each in ("100", "9", "5", "1", "0", None, "-3")] == [0, 0, 4, 8, 9, 9, 9]
