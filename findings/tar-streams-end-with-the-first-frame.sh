@@ -2,8 +2,8 @@
 # Guess:   `tarfile.open(fileobj=blob, mode="r|zst")`, or `r|*`, of backports.zstd (Python 3.14's tarfile for older ones) lists a zstd
 #          layer as it comes from a registry; if it cannot read one it raises.
 # Happens: streams end with the first frame. In zstd:chunked layers, and in those that several threads wrote, each file or block is a frame
-#          of its own: the listing has the files of the first one, and nothing is raised, so a scan finds one file of a thousand and no
-#          secret, and a copy unpacks that. gzip's streams do the same with several members, as eStargz has them. `r:zst`, which seeks, reads
+#          of its own: the listing has the files of the first one, and nothing is raised, so a listing has one file of a
+#          thousand, and a copy unpacks that. gzip's streams do the same with several members, as eStargz has them. `r:zst`, which seeks, reads
 #          all. zstandard's `read_to_iter` and `decompressobj` stop there, too, without a word; its `stream_reader` goes on.
 # Version: backports.zstd 1.8.0, zstandard 0.25.0 (PyPI), Python 3.11 to 3.13. Date: 2026-11-30.
 set -euo pipefail
