@@ -121,7 +121,8 @@ def _joined(text: str) -> Iterator[tuple[int, str]]:
     """Lines, those that end with a backslash together with the next, and the number of the first. A comment ends such a
     line, as in pip."""
     first, begun = 0, ""
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, ended in enumerate(text.split("\n"), 1):
+        line = ended.removesuffix("\r")
         first = first or number
         if line.endswith("\\") and not line.lstrip().startswith("#"):
             begun += line[:-1]
