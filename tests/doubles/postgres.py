@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from tests.doubles.wire import Listener
+from tests.patience import until
 
 PASSWORD = "s3cret@w/rd"
 ESCAPED = "s3cret%40w%2Frd"
@@ -95,6 +96,53 @@ class PostgresServer:
             self.thaw()
             self.stop()
         shutil.rmtree(self.folder)
+
+
+class PgBouncer:
+    """PgBouncer in transaction mode before a Postgres server: each transaction may be on another of two connections.
+    Gives the address without the name of the database. folder: of the server's socket."""
+
+    def __init__(self, program: str, folder: str) -> None:
+        self._program, self._server = program, folder
+        self.folder = Path(tempfile.mkdtemp(prefix="pgb-", dir="/tmp"))
+
+    def __enter__(self) -> str:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        (self.folder / "users").write_text(f'"rp" "{PASSWORD}"\n')
+        settings = {
+            "listen_addr": "127.0.0.1",
+            "listen_port": port,
+            "unix_socket_dir": "",
+            "auth_type": "scram-sha-256",
+            "auth_file": self.folder / "users",
+            "pool_mode": "transaction",
+            "default_pool_size": 2,
+            "pidfile": self.folder / "pid",
+        }
+        lines = [f"{name} = {value}" for name, value in settings.items()]
+        text = "\n".join(["[databases]", f"* = host={self._server}", "[pgbouncer]", *lines])
+        (self.folder / "settings").write_text(text + "\n")
+        user: dict[str, object] = {}
+        if os.getuid() == 0:  # it refuses to run as root
+            user = {"user": "postgres", "group": "postgres"}
+            for each in (self.folder, *self.folder.iterdir()):
+                shutil.chown(each, "postgres", "postgres")
+        command = [self._program, "--quiet", str(self.folder / "settings")]
+        self._process = subprocess.Popen(command, **user)  # type: ignore[call-overload]
+        until(lambda: _listens(port))
+        return f"postgresql://rp:{ESCAPED}@127.0.0.1:{port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self.folder)
+
+
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+        return True
+    return False
 
 
 class LostCommits:
