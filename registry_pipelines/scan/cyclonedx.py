@@ -23,6 +23,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.times import read_time
+from registry_pipelines.scan.installed_system import installed_system, is_of_system
 from registry_pipelines.scan.licenses import spdx_expression
 from registry_pipelines.scan.report import (
     CarriedSbom,
@@ -41,6 +42,9 @@ PREFIX = "registry-pipelines:"
 """Namespace of our properties (CycloneDX property taxonomy: a colon-separated name of the tool)."""
 
 _NAMESPACE = uuid.UUID("6f7e2d5a-9f5c-5b63-8f0f-4a52b1f4c0de")
+SYSTEM = "operating-system"
+"""Type of the component that is the operating system; all others are packages."""
+
 _LIBRARY_FIELDS = ("type", "ecosystem", "os_owned", "source_name", "source_version")
 _TECHNIQUES: dict[Evidence, tuple[str, float]] = {
     "manifest": ("manifest-analysis", 1),
@@ -57,6 +61,7 @@ def write_cyclonedx(packages: PlatformPackages) -> bytes:
     """The SBOM of one platform manifest: CycloneDX 1.6, JSON, one line, deterministic."""
     digest = packages.manifest.digest
     components = _arranged(packages.components)
+    systems = _systems(packages)
     root = {
         "type": "container",
         "bom-ref": digest,
@@ -76,10 +81,29 @@ def write_cyclonedx(packages: PlatformPackages) -> bytes:
             "tools": {"components": [tool]},
             "component": root,
         },
-        "components": components,
-        "dependencies": [{"ref": digest, "dependsOn": [node["bom-ref"] for node in components]}],
+        "components": [*components, *systems],
+        "dependencies": [
+            {"ref": digest, "dependsOn": [node["bom-ref"] for node in (*components, *systems)]},
+            *({"ref": node["bom-ref"], "dependsOn": sorted(_of_system(packages))} for node in systems),
+        ],
     }
     return encode_json(document)
+
+
+def _systems(packages: PlatformPackages) -> list[_Node]:
+    """The operating system, if it is known, as trivy wants it (name), and as syft and grype do (SWID)."""
+    system = installed_system(packages.components)
+    if system is None:
+        return []
+    node: _Node = {"type": SYSTEM, "bom-ref": f"{SYSTEM}:{system.id}-{system.version}", "name": system.family}
+    if system.version:
+        node["version"] = system.version
+    return [node | {"swid": {"tagId": system.id, "name": system.id, "version": system.version}}]
+
+
+def _of_system(packages: PlatformPackages) -> set[str]:
+    """The ``bom-ref`` of its packages: their package URLs, as they stand on top."""
+    return {component.purl for component in packages.components if is_of_system(component)}
 
 
 def _moment(created: str) -> datetime:
@@ -290,7 +314,8 @@ def _remembered(node: bytes, remembered: Remembered) -> tuple[Component, ...]:
         if len(remembered) >= MAX_REMEMBERED:
             remembered.clear()
         top = msgspec.json.decode(node, type=ready(_ReadComponent))
-        found = remembered[node] = tuple(_read_component(each, inside) for each, inside in _flat([top]))
+        packages = _flat([top]) if top.type != SYSTEM else ()
+        found = remembered[node] = tuple(_read_component(each, inside) for each, inside in packages)
     return found
 
 

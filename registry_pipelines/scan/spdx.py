@@ -16,6 +16,7 @@ from packageurl import PackageURL
 
 from registry_pipelines.oci.manifests import encode_json
 from registry_pipelines.oci.times import read_time
+from registry_pipelines.scan.installed_system import installed_system, is_of_system
 from registry_pipelines.scan.licenses import spdx_expression
 from registry_pipelines.scan.report import Component, PlatformPackages, unattributed_lines
 
@@ -26,6 +27,7 @@ NAMESPACE = "https://registry-pipelines.invalid/spdx/"
 _TOOL = "Tool: registry-pipelines"
 _IMAGE = "SPDXRef-Image"
 _NOT_TOLD = "NOASSERTION"
+_NO_IDENTIFIER = re.compile(r"[^A-Za-z0-9.-]+")
 _REF = re.compile(r"LicenseRef-[A-Za-z0-9.-]+")
 
 _Node = dict[str, Any]
@@ -37,6 +39,7 @@ def write_spdx(packages: PlatformPackages) -> bytes:
     licenses = _Licenses()
     components = list(_identified(packages.components))
     nodes = [_package(component, ref, licenses) for component, ref in components]
+    systems = _systems(packages)
     document: _Node = {
         "spdxVersion": SPDX_VERSION,
         "dataLicense": "CC0-1.0",
@@ -44,8 +47,8 @@ def write_spdx(packages: PlatformPackages) -> bytes:
         "name": f"{packages.subject} ({packages.platform})",
         "documentNamespace": f"{NAMESPACE}{digest.algorithm}/{digest.hex}",
         "creationInfo": {"created": _moment(packages.created), "creators": [_TOOL]},
-        "packages": [_image(packages), *nodes],
-        "relationships": list(_relationships(components)),
+        "packages": [_image(packages), *systems, *nodes],
+        "relationships": [*_relationships(components), *_of_systems(systems, components)],
     }
     if licenses.extracted:
         document["hasExtractedLicensingInfos"] = [licenses.extracted[ref] for ref in sorted(licenses.extracted)]
@@ -85,6 +88,37 @@ def _image(packages: PlatformPackages) -> _Node:
             for comment in comments
         ]
     return node
+
+
+def _systems(packages: PlatformPackages) -> list[_Node]:
+    """The operating system, if it is known. trivy knows it by its identifier, and by its own name for it."""
+    system = installed_system(packages.components)
+    if system is None:
+        return []
+    own = _NO_IDENTIFIER.sub("-", f"{system.id}-{system.version}")
+    node: _Node = {"SPDXID": f"SPDXRef-OperatingSystem-{own}", "name": system.family}
+    if system.version:
+        node["versionInfo"] = system.version
+    return [
+        node
+        | {
+            "downloadLocation": _NOT_TOLD,
+            "filesAnalyzed": False,
+            "primaryPackagePurpose": "OPERATING-SYSTEM",
+            "licenseConcluded": _NOT_TOLD,
+            "licenseDeclared": _NOT_TOLD,
+            "copyrightText": _NOT_TOLD,
+        }
+    ]
+
+
+def _of_systems(systems: list[_Node], components: list[tuple[Component, str]]) -> Iterator[_Node]:
+    """The image contains it, and it contains its packages."""
+    for system in systems:
+        yield _related(_IMAGE, "CONTAINS", system["SPDXID"])
+        for component, ref in components:
+            if is_of_system(component):
+                yield _related(system["SPDXID"], "CONTAINS", ref)
 
 
 def _reference(purl: str) -> _Node:

@@ -86,7 +86,8 @@ def scanned_by(fleet: Fleet, *kinds: str) -> Chain:
 
 
 def debian(fleet: Fleet) -> Release:
-    files = {"etc/os-release": OS_RELEASE, "var/lib/dpkg/status": STATUS}
+    # trivy looks into debian_version, the others into os-release.
+    files = {"etc/os-release": OS_RELEASE, "etc/debian_version": "12.11\n", "var/lib/dpkg/status": STATUS}
     return Release("app", "v2", push_image(fleet.chain.place("app"), [files], tag="v2").digest)
 
 

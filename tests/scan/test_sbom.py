@@ -56,6 +56,31 @@ def test_dpkg_with_source_release_and_usr_merge(place: Place) -> None:
     assert packages.unknowns == () and packages.platform == Platform(os="linux", architecture="amd64")
 
 
+@pytest.mark.parametrize(
+    ("identity", "name"), [("debian", "debian"), ("almalinux", "alma"), ("rhel", "redhat"), ("amzn", "amazon")]
+)
+def test_the_document_says_which_system_it_is_as_trivy_and_as_syft_want_it(
+    place: Place, identity: str, name: str
+) -> None:
+    """Held against the programs in tests/chain/test_real_scanners.py."""
+    changed = {"etc/os-release": f"ID={identity}\nVERSION_ID=12\n"}
+    packages = scan(place, DEBIAN, changed | dist_info("own", "1"))
+    raw = cyclonedx(packages)
+    document = msgspec.json.decode(raw)
+    [system] = [each for each in document["components"] if each["type"] == "operating-system"]
+    assert (system["name"], system["version"]) == (name, "12")
+    assert system["swid"] == {"tagId": identity, "name": identity, "version": "12"}
+    [of_system] = [each for each in document["dependencies"] if each["ref"] == system["bom-ref"]]
+    assert len(of_system["dependsOn"]) == 2 and all(f"distro={identity}-12" in each for each in of_system["dependsOn"])
+    assert system["bom-ref"] in document["dependencies"][0]["dependsOn"]
+    assert read_cyclonedx(raw) == packages
+
+
+def test_an_image_without_packages_of_a_distribution_has_no_system(place: Place) -> None:
+    raw = cyclonedx(scan(place, {"etc/os-release": "ID=debian\n"}, dist_info("own", "1")))
+    assert b"operating-system" not in raw
+
+
 def test_distroless(place: Place) -> None:
     packages = scan(
         place,

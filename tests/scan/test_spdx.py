@@ -37,6 +37,10 @@ def scan(place: Place, *layers: Files | bytes) -> PlatformPackages:
     return found
 
 
+SYSTEM = "SPDXRef-OperatingSystem-debian-12"
+"""trivy knows it by how its identifier begins."""
+
+
 def problems(document: bytes, folder: Path) -> str:
     """What the SPDX project's tools say; empty: valid."""
     needed_module("spdx_tools", "dev")
@@ -52,7 +56,8 @@ def test_the_document_is_valid_and_says_all(place: Place, tmp_path: Path) -> Non
     raw = write_spdx(found)
     assert problems(raw, tmp_path) == "" and write_spdx(found) == raw
     document = json.loads(raw)
-    image, *packages = document["packages"]
+    image, system, *packages = document["packages"]
+    assert (system["SPDXID"], system["name"], system["versionInfo"]) == (SYSTEM, "debian", "12")
     purls = {node["externalRefs"][0]["referenceLocator"]: node for node in packages}
     assert sorted(purls) == sorted({component.purl for component in found.components})
     assert image["checksums"] == [{"algorithm": "SHA256", "checksumValue": found.manifest.digest.hex}]
@@ -65,6 +70,10 @@ def test_the_document_is_valid_and_says_all(place: Place, tmp_path: Path) -> Non
     assert purls["pkg:pypi/b@1"]["sourceInfo"].startswith("found at b-1.dist-info; in the layer sha256:")
     contains = {(each["spdxElementId"], each["relatedSpdxElement"]) for each in document["relationships"]}
     main, toml = purls["pkg:golang/example.com/App"], purls["pkg:golang/github.com/BurntSushi/toml@v1.2.0"]
+    assert ("SPDXRef-Image", SYSTEM) in contains
+    assert {of for system, of in contains if system == SYSTEM} == {
+        node["SPDXID"] for purl, node in purls.items() if purl.startswith("pkg:deb/")
+    }
     assert (main["SPDXID"], toml["SPDXID"]) in contains and ("SPDXRef-Image", main["SPDXID"]) in contains
 
 
