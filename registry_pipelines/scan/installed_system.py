@@ -1,5 +1,5 @@
-"""The operating system of an image, for the documents that other programs read: trivy (0.74) looks for it before it looks
-at packages of a distribution, and passes over all of them where a document does not name it.
+"""The operating system of an image, for the documents that other programs read: trivy (0.74) looks for it before it
+looks at packages of a distribution, and passes over all of them where a document does not name it.
 """
 
 from __future__ import annotations
