@@ -50,11 +50,15 @@ def recorded_images(config: Config) -> list[str]:
 
 
 def partition_of(context: dg.OpExecutionContext | dg.AssetExecutionContext, of: str) -> str:
-    """The partition of this run. of: what it is, in a word. Raises InputError: a launchpad launches without one."""
-    if not context.has_partition_key:
-        raise InputError(f"no {of} is chosen", do="Choose one: the field Partition of the launchpad, above the config")
+    """The partition of this run. of: what it is, in a word. Raises InputError: a launchpad launches without one, and a
+    backfill may want a run for several."""
     try:
         return context.partition_key
+    except dg.DagsterInvariantViolationError as error:
+        raise InputError(
+            f"no {of} is chosen, or several: this run is for no one partition",
+            do="Choose one: the field Partition of the launchpad, above the config",
+        ) from error
     except dg.DagsterInvalidInvocationError as error:
         key = context.run.tags[PARTITION_TAG]
         raise InputError(f"there is no partition {key!r}", do=f"Choose {of} in the launchpad's list") from error

@@ -90,11 +90,11 @@ def test_what_takes_minutes_is_run_on_request(tmp_path: Path) -> None:
     (tmp_path / "test_both.py").write_text(
         "import pytest\n@pytest.mark.long\ndef test_long(): pass\ndef test_short(): pass\n"
     )
-    counts = {}
+    counts, quiet = {}, {name: value for name, value in os.environ.items() if name != "PYTEST_ADDOPTS"}
     for options in ((), ("-m", "long")):
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), *options, str(tmp_path)],
-            cwd=ROOT, capture_output=True, text=True, timeout=patient(60),
+            cwd=ROOT, capture_output=True, text=True, timeout=patient(60), env=quiet,
         )  # fmt: skip
         counts[options] = re.findall(r"(\d+) (passed|deselected)", done.stdout)
     assert counts == {

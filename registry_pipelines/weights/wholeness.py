@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from registry_pipelines.errors import InputError
+from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import count_text
 
@@ -74,9 +75,11 @@ def _check_length(path: Path, size: int) -> None:
     raw, end = _read(path, 8 + length)[8:], 8 + length
     if len(raw) == length:
         try:
-            entries = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+            entries = msgspec.json.decode(raw, type=ready(dict[str, msgspec.Raw]))
             entries.pop("__metadata__", None)
-            end += max((msgspec.json.decode(each, type=_Entry).data_offsets[1] for each in entries.values()), default=0)
+            end += max(
+                (msgspec.json.decode(each, type=ready(_Entry)).data_offsets[1] for each in entries.values()), default=0
+            )
         except _UNREADABLE:
             return
     if size < end:
@@ -89,7 +92,7 @@ def _check_length(path: Path, size: int) -> None:
 
 def _check_index(name: str, raw: bytes, files: Mapping[str, Path], path: Path) -> None:
     try:
-        named = set(msgspec.json.decode(raw, type=_Index).weight_map.values())
+        named = set(msgspec.json.decode(raw, type=ready(_Index)).weight_map.values())
     except _UNREADABLE:
         return
     above = PurePosixPath(name).parent
@@ -115,7 +118,7 @@ def gaps(paths: Iterable[str]) -> list[str]:
     told = []
     for (name, count, ending), there in sorted(parts.items()):
         if len(there) < int(count):
-            told.append(f"{name}-*-of-{count}{ending}: {len(there)} of {int(count)} parts are here")
+            told.append(f"{name}-*-of-{count}{ending}: {len(there)} of {count_text(int(count), 'part')} are here")
     return told
 
 
