@@ -86,8 +86,13 @@ format: $(READY) ## Format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# Those that want something (a folder, wheels, root) say so in their first lines, and are run by hand.
+BENCH_PARTS := benchmarks/measure.py benchmarks/gpu_start.py benchmarks/next_release.py benchmarks/start_images.py $(wildcard benchmarks/node_*.py)
+BENCH_BY_HAND = $(shell grep -lE 'required=True|nargs="\+"' benchmarks/*.py)
+
 bench: $(READY) ## Run the benchmarks against the peers and write docs/benchmarks
-	@for script in $(filter-out benchmarks/measure.py benchmarks/gpu_start.py benchmarks/next_release.py benchmarks/start_images.py $(wildcard benchmarks/node_*.py),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@for script in $(filter-out $(BENCH_PARTS) $(BENCH_BY_HAND),$(wildcard benchmarks/*.py)); do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	@echo "not run, for they want something that their first lines name: $(BENCH_BY_HAND)"
 
 docs: $(READY) ## Write the generated pages, then build the documentation with its search into site/
 	@$(BIN)/python -m tests.pages
