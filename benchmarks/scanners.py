@@ -151,7 +151,7 @@ QUIET = {
 
 
 def packages(document: Path) -> set[tuple[str, str, str]]:
-    """Type, name and version of the packages in a CycloneDX document; without an epoch, which trivy writes elsewhere."""
+    """Type, name and version of the packages in a CycloneDX document. Without epochs: trivy writes them elsewhere."""
     urls = [PackageURL.from_string(each["purl"]) for each in components(json.loads(document.read_bytes()))]
     return {(url.type, url.name.lower().replace("_", "-"), (url.version or "").rpartition(":")[2]) for url in urls}
 
