@@ -10,9 +10,7 @@ from typing import NamedTuple
 
 from packageurl import PackageURL
 
-from registry_pipelines.scan.report import Component
-
-DISTRIBUTED = ("deb", "apk", "rpm")
+from registry_pipelines.scan.report import DISTRIBUTED, Component
 
 _FAMILIES = {
     "almalinux": "alma",

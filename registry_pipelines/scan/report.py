@@ -173,6 +173,10 @@ class Unattributed(_Document, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Where they are, the most bytes first; the largest few."""
 
 
+DISTRIBUTED = ("deb", "apk", "rpm")
+"""Types of components that the package manager of a distribution installs."""
+
+
 class PlatformPackages(_Document, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one platform's image holds."""
 

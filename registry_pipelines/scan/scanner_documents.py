@@ -18,14 +18,12 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_sloppy
 from registry_pipelines.oci.times import read_time
 from registry_pipelines.scan.other_scanners import Opinion, about_scanner, findings_of
-from registry_pipelines.scan.report import Finding, OtherScanner, Severity, Unknown
+from registry_pipelines.scan.report import DISTRIBUTED, Finding, OtherScanner, Severity, Unknown
 
 MAX_SCANNER_BYTES = 256 * 1024 * 1024
 """A report of trivy with all packages has 2 to 3 KB a finding; a distribution image with kernel headers 10 MB."""
 
 ScannerKind = Literal["trivy", "grype"]
-
-_DISTRIBUTED = ("deb", "apk", "rpm")
 
 _SEVERITIES: dict[str, Severity] = {
     "critical": "CRITICAL",
@@ -251,7 +249,7 @@ def _trivy_unknowns(report: _TrivyReport, scanned: Scanned, newest: str) -> Iter
         yield about_scanner("incomplete", "trivy", reason)
     if not report.results and scanned.types:
         yield about_scanner("incomplete", "trivy", "it recognised no package list in the image")
-    elif scanned.types.intersection(_DISTRIBUTED) and not any(each.kind == "os-pkgs" for each in report.results):
+    elif scanned.types.intersection(DISTRIBUTED) and not any(each.kind == "os-pkgs" for each in report.results):
         yield about_scanner("incomplete", "trivy", "it looked at no packages of the distribution")
 
 

@@ -118,7 +118,7 @@ class BlockUploads:
     def _address(self, method: str, key: str) -> str:
         import obstore
 
-        from registry_pipelines.stores.store import store_errors
+        from registry_pipelines.stores.failures import store_errors
 
         with self._lock:
             known = self._signed.get((method, key))

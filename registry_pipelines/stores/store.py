@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from importlib.util import find_spec
@@ -19,18 +19,14 @@ from urllib.parse import urlsplit
 
 from registry_pipelines.allocator import keep_arenas_few
 from registry_pipelines.errors import (
-    DiskFull,
-    Forbidden,
     InputError,
     NotFound,
-    RegistryError,
-    RegistryPipelinesError,
     ToolMissing,
-    Unauthorized,
     Unavailable,
     Unsupported,
 )
 from registry_pipelines.oci.files import local_errors
+from registry_pipelines.stores.failures import plain, said, store_errors
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore as Client
@@ -59,9 +55,6 @@ _SCHEMES = ("s3", "gs", "az")
 _FOLDER = "file://"
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
 """Where AWS's own SDKs find a store that is another's."""
-_SECRET = re.compile(r"(://[^/\s?]+[^\s?]*)\?[^\s)]*")
-_USER = re.compile(r"://(?:[^/\s]*|[^/\s:]*:[^\s?]*)@")
-"""Somebody's name and password in an address; an at sign further behind is part of a key."""
 _NOT_PARTIAL = ("non-partial response", "NotPartial")
 """Obstore's words for a store that answers a range with all of the object; it has no class of its own for it."""
 _SECOND = "InvalidBlockList"
@@ -71,40 +64,6 @@ _TAKEN = re.compile(r"[^#]*#[0-9]+")
 """File names that obstore takes for such, and neither writes nor lists."""
 _DRIVE = re.compile(r".*[A-Za-z][:|]", re.DOTALL)
 """File names whose end it takes for the letter of a drive (``A:``), and cannot write."""
-_EXPIRED = ("ExpiredToken", "TokenRefreshRequired", "InvalidToken")
-"""S3 answers these with 400, which obstore has no class for."""
-_WORDLESS = re.compile(r"performing HEAD \S+ in \S+ - [^\n]* 400 Bad Request: *(\n|$)")
-"""The same, asked for an object's size: there is no body that could say why."""
-_PLAINLY: tuple[tuple[tuple[str, ...], type[RegistryError], str, str], ...] = (
-    (
-        ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<", "<Code>ResourceNotFound<"),
-        Unavailable,  # NotFound is of objects, and mostly means that there is nothing yet
-        "there is no such bucket",
-        "Check its name, and in the configuration its endpoint",
-    ),
-    (
-        (
-            "status code: 401 ",
-            "<Code>InvalidAccessKeyId<",
-            "<Code>SignatureDoesNotMatch<",
-            "<Code>AuthenticationFailed<",
-        ),
-        Unauthorized,
-        "the store does not take the credentials",
-        "Check them",
-    ),
-    (("status code: 403 ",), Forbidden, "the store does not let us", "Check the credentials, and what they may do"),
-    (
-        ("error sending request",),
-        Unavailable,
-        "the store cannot be reached",
-        "Check the endpoint and the network, then run it again",
-    ),
-)
-"""What obstore has no class for where it happens in a list: what stands in its text, the error, its words."""
-_CODE = re.compile(r"<Code>([A-Za-z]{1,60})</Code>")
-_MOST_SAID = 4000
-_FULL = ("No space left", "QuotaExceeded", "XMinioStorageFull", "InsufficientStorage", "status code: 507")
 
 
 @dataclass(frozen=True)
@@ -268,7 +227,7 @@ class ObjectStore:
             except BaseError as error:
                 if not any(word in str(error) for word in _NOT_PARTIAL):
                     raise
-                raise _NoRanges(f"the store reads no ranges: {_said(error)}", where=where) from error
+                raise _NoRanges(f"the store reads no ranges: {said(error)}", where=where) from error
             size, (first, last) = int(found.meta["size"]), found.range
         chunks = _Chunks(iter(found.stream(min_chunk_size=PIECE_BYTES)))
         return StoreReader(chunks, where, size=size, start=first, stop=last)
@@ -416,7 +375,7 @@ def open_store(
     scheme = parts.scheme
     if scheme not in _SCHEMES or not parts.netloc or parts.query or parts.username or parts.fragment:
         known = ", ".join(f"{each}://NAME/PREFIX" for each in _SCHEMES)
-        raise InputError(f"{_plain(address)} is no object store", do=f"Write {known}, or a folder")
+        raise InputError(f"{plain(address)} is no object store", do=f"Write {known}, or a folder")
     keep_arenas_few()  # with forty objects a third of all memory stays where obstore's threads read
     more: dict[str, Any] = {}
     if scheme == "s3":
@@ -424,7 +383,7 @@ def open_store(
         more = _of_s3(region, endpoint, aws_profile)
     elif endpoint:
         more = {"base_url" if scheme == "gs" else "endpoint": endpoint}
-    with store_errors(_plain(address)):
+    with store_errors(plain(address)):
         try:
             client = from_url(
                 address,
@@ -433,7 +392,7 @@ def open_store(
                 **more,
             )
         except (BaseError, TypeError, ValueError) as error:
-            raise InputError(f"the store cannot be opened: {_said(error)}", where=_plain(address)) from error
+            raise InputError(f"the store cannot be opened: {said(error)}", where=plain(address)) from error
     by_parts: PartUploads | BlockUploads | None = None
     if lasting_uploads and scheme == "az":
         from registry_pipelines.stores.blocks import BlockUploads
@@ -481,50 +440,4 @@ def _of_s3(region: str, endpoint: str, profile: str) -> dict[str, Any]:
     return more
 
 
-@contextmanager
-def store_errors(where: str) -> Iterator[None]:
-    """What obstore raises as errors of ours. What our own code raises within, of pieces for instance, stays."""
-    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-
-    try:
-        yield
-    except RegistryPipelinesError:
-        raise
-    except FileNotFoundError as error:
-        raise NotFound("there is no such object", where=where) from error
-    except PermissionDeniedError as error:
-        raise Forbidden(f"the store does not let us: {_said(error)}", where=where) from error
-    except UnauthenticatedError as error:
-        raise Unauthorized(f"the store does not take the credentials: {_said(error)}", where=where) from error
-    except (BaseError, OSError) as error:
-        said, whole = _said(error), str(error)[:_MOST_SAID]
-        if any(word in whole for word in _FULL):
-            raise DiskFull(
-                f"the store is full: {said}", where=where, do="Make room there, then run it again"
-            ) from error
-        if any(word in whole for word in _EXPIRED) or _WORDLESS.search(whole):
-            raise Unauthorized(
-                f"the store does not take the credentials any more: {said}",
-                where=where,
-                do="Get new ones, then run it again: it goes on",
-            ) from error
-        for words, kind, what, do in _PLAINLY:
-            if any(word in whole for word in words):
-                raise kind(f"{what}: {said}", where=where, do=do) from error
-        raise Unavailable(f"the store does not do it: {said}", where=where) from error
-
-
-def _said(error: BaseException) -> str:
-    """The first line, without what stands behind a question mark of an address, and the store's word for it, which
-    stands on the second where its answer begins as XML does."""
-    whole = str(error)[:_MOST_SAID]
-    first = _plain(next(iter(whole.splitlines()), type(error).__name__))[:300]
-    code = _CODE.search(whole)
-    return f"{first} ({code[1]})" if code and code[1] not in first else first
-
-
-def _plain(text: str) -> str:
-    return _USER.sub("://", _SECRET.sub(r"\1", text))
-
-
-__all__ = ["ObjectStore", "StoreReader", "Stored", "need_stores", "open_store", "store_errors"]
+__all__ = ["ObjectStore", "StoreReader", "Stored", "need_stores", "open_store"]

@@ -7,8 +7,6 @@ from collections.abc import Iterable
 
 from registry_pipelines.scan.report import Component
 
-OS_TYPES = ("deb", "apk", "rpm")
-
 
 class Components:
     """The components of one platform's image, by what others call them."""

@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.scan.clouds.components import OS_TYPES, Components
+from registry_pipelines.scan.clouds.components import Components
 from registry_pipelines.scan.clouds.states import End, ecr_end
 from registry_pipelines.scan.other_scanners import Opinion, about_scanner, findings_of
-from registry_pipelines.scan.report import Finding, OtherScanner, Severity, Unknown
+from registry_pipelines.scan.report import DISTRIBUTED, Finding, OtherScanner, Severity, Unknown
 
 _SEVERITIES: dict[str, Severity] = {"CRITICAL": "CRITICAL", "HIGH": "HIGH", "MEDIUM": "MEDIUM", "LOW": "LOW"}
 _SEVERITIES["INFORMATIONAL"] = "LOW"
 """UNDEFINED and UNTRIAGED are no severity."""
 
 _MANAGERS: dict[str, tuple[str, ...]] = {
-    "OS": OS_TYPES,
+    "OS": DISTRIBUTED,
     **dict.fromkeys(("PYTHONPKG", "PIP", "PIPENV", "POETRY"), ("pypi",)),
     **dict.fromkeys(("NODEPKG", "NPM", "YARN", "PNPM"), ("npm",)),
     **dict.fromkeys(("GOBINARY", "GOMOD"), ("golang",)),
@@ -92,7 +92,7 @@ def _unknowns(answer: EcrAnswer, manifest: Digest, scanner: str, end: End | None
 def _basic(raw: Mapping[str, Any], components: Components, scanner: str) -> list[Finding]:
     attributes = {str(each.get("key")): str(each.get("value") or "") for each in raw.get("attributes") or ()}
     name, version = attributes.get("package_name", ""), attributes.get("package_version", "")
-    purl, locations = components.purl(OS_TYPES, name, (version,))
+    purl, locations = components.purl(DISTRIBUTED, name, (version,))
     scores = [_score(attributes.get(key)) for key in ("CVSS4_SCORE", "CVSS3_SCORE", "CVSS2_SCORE")]
     return findings_of(
         purl,

@@ -12,10 +12,10 @@ from typing import Any
 
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.times import read_time
-from registry_pipelines.scan.clouds.components import OS_TYPES, Components
+from registry_pipelines.scan.clouds.components import Components
 from registry_pipelines.scan.clouds.states import ARCHIVED, NO_DISCOVERY, STALE, End, google_end
 from registry_pipelines.scan.other_scanners import Opinion, about_scanner, findings_of
-from registry_pipelines.scan.report import Finding, OtherScanner, Severity
+from registry_pipelines.scan.report import DISTRIBUTED, Finding, OtherScanner, Severity
 
 Occurrence = Mapping[str, Any]
 """An occurrence as protobuf's JSON has it: names in camelCase, enumerations by name."""
@@ -28,7 +28,7 @@ _SEVERITIES: dict[str, Severity] = {
     "MINIMAL": "LOW",
 }
 _TYPES: dict[str, tuple[str, ...]] = {
-    "OS": OS_TYPES,
+    "OS": DISTRIBUTED,
     "PYPI": ("pypi",),
     "NPM": ("npm",),
     "GO": ("golang",),
