@@ -21,9 +21,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.chain.fleet import free_ports, start
+from tests.chain.fleet import start
 from tests.doubles.api_server import ApiServer
 from tests.doubles.certificates import make_certificates
+from tests.ports import free_ports
 from tests.promote.admission.workload_objects import pod
 
 SERVE = "from registry_pipelines.cli import main; main()"

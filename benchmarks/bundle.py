@@ -34,6 +34,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Manifest, encode_json, manifest_bytes
 from registry_pipelines.registry.blobs import BytesSource
 from registry_pipelines.registry.layout import LayoutRegistry
+from tests.ports import free_ports
 
 PROGRAM = [str(Path(sys.executable).with_name("registry-pipelines"))]
 CONFIG = """
@@ -107,8 +108,7 @@ class Bench:
         self.root, self.dmz, self.disk = root, root / "dmz", root / "disk"
         for side in ("near", "far"):
             generate_key(root / f"{side}.key")
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        [self.port] = free_ports(1)
         takes = "via: dmz, to: private, across: bundle, artifacts: ['dmz/models/big:1'], bundle: {receipts: [%s]}"
         self._config("near", f"layout, root: {self.dmz}", takes % (root / "far.pub"))
         self._config("served", f"embedded, port: {self.port}, root: {self.dmz}", takes % (root / "far.pub"))

@@ -31,8 +31,8 @@ from registry_pipelines.oci.manifests import Manifest, manifest_bytes
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
-from tests.chain.fleet import free_ports
 from tests.collect.test_retention import note
+from tests.ports import free_ports
 
 PROGRAM = str(Path(sys.executable).with_name("registry-pipelines"))
 SETTINGS = """\

@@ -37,7 +37,7 @@ from benchmarks import measure
 from benchmarks.sweeps_fleet import covering, fill, live, new_packages, write_records
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
-from tests.chain.fleet import free_ports
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parent.parent
 ABOUT = (__doc__ or "").rpartition("\n\n")[2].strip()

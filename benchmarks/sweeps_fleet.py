@@ -26,7 +26,7 @@ from registry_pipelines.scan.advisories import AdvisoryStore
 from registry_pipelines.scan.match import Matcher
 from registry_pipelines.scan.publish import publish_report, publish_sboms
 from registry_pipelines.scan.report import Component, PlatformPackages
-from tests.chain.fleet import free_ports
+from tests.ports import free_ports
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"

@@ -15,7 +15,7 @@ import sys
 import venv
 from pathlib import Path
 
-from tests.chain.fleet import free_ports
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("pyproject.toml", "README.md", "LICENSE", "registry_pipelines", "dagster_project", "deploy")

@@ -34,12 +34,13 @@ from tests.anatomy.baked_images import safetensors
 from tests.anatomy.textbook import push_bases, push_project
 from tests.build.dockerfile.kit import kit
 from tests.build.wheels import make_wheel
-from tests.chain.fleet import free_ports, push
+from tests.chain.fleet import push
 from tests.conftest import PEERS
 from tests.doubles.google import GoogleCloud
 from tests.doubles.google.accounts import service_account_file
 from tests.doubles.osv_export import OsvExport, pypi, small_set
 from tests.patience import patient
+from tests.ports import free_ports
 from tests.scan.images import push_image
 
 GUIDES = Path(__file__).parents[1] / "docs" / "guides"

@@ -20,11 +20,11 @@ from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from tests.answers import answered
-from tests.chain.fleet import free_ports
 from tests.doubles.docker_daemon import Docker, own_docker
 from tests.doubles.osv_export import OsvExport, malicious, small_set
 from tests.installed import ROOT, build_wheel, run, write_demo
 from tests.patience import patient
+from tests.ports import free_ports
 
 PRODUCT = ROOT / "deploy" / "product" / "registry-pipelines.yaml"
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -31,10 +30,10 @@ from typing import Any, TypeVar
 import yaml
 
 from deploy.cluster.guard import Guard
+from deploy.cluster.needs import HOST, find_program, free_ports, postgres_programs, postgres_user
 
 TOP = Path(__file__).resolve().parents[2]
 SETTINGS = TOP / "deploy" / "dagster" / "dagster.yaml"
-HOST = "127.0.0.1"
 LOCATION = "registry_pipelines"
 AGAIN_S = 1.0
 """Seconds after which what ended is started again."""
@@ -44,35 +43,8 @@ LOOK_S = 0.5
 T = TypeVar("T")
 
 
-class Missing(Exception):
-    """A program that is needed is not installed; the text says how to get it."""
-
-
 class NotReady(Exception):
     """Something did not come up in time; the text has the end of its log."""
-
-
-def find_program(name: str, package: str, *folders: str) -> str:
-    """The path of a program. Raises Missing."""
-    places = [os.environ.get("PATH", ""), *folders, "/usr/sbin", "/sbin"]
-    if found := shutil.which(name, path=os.pathsep.join(places)):
-        return found
-    raise Missing(f"`{name}` is not installed. On Debian and Ubuntu: apt-get install {package}")
-
-
-def postgres_programs() -> Path:
-    """The folder of a Postgres server's programs; Debian keeps them off the PATH. Raises Missing."""
-    known = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name))
-    return Path(find_program("initdb", "postgresql", *(str(path) for path in reversed(known)))).resolve().parent
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of this machine that nobody has."""
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in taken:
-            each.bind((HOST, 0))
-        return [each.getsockname()[1] for each in taken]
 
 
 @dataclass
@@ -265,7 +237,7 @@ class Cluster:
             command,
             self.folder / "postgres",
             {**os.environ, "LC_ALL": "C"},
-            _postgres_user(),
+            postgres_user(),
             signal.SIGINT,
         )
 
@@ -348,7 +320,7 @@ class Cluster:
         )
 
     def _make_database(self) -> None:
-        if _postgres_user() and (closed := closed_to_others(self.folder)):
+        if postgres_user() and (closed := closed_to_others(self.folder)):
             raise NotReady(
                 f"{closed} is closed to other users, and Postgres, which does not run as root, needs its folder "
                 "below it; name another one (--keep, or TMPDIR)"
@@ -356,7 +328,7 @@ class Cluster:
         data, secret = self.folder / "postgres" / "data", self.folder / "postgres" / "password"
         secret.touch(mode=0o600)
         secret.write_text(self._password)
-        user = _postgres_user()
+        user = postgres_user()
         if user:
             for path in (self.folder / "postgres", secret):
                 shutil.chown(path, user, user)
@@ -488,13 +460,3 @@ def closed_to_others(folder: Path) -> Path | None:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) == 0
-
-
-def _postgres_user() -> str:
-    """Whom Postgres runs as: it refuses root. Raises Missing."""
-    if os.getuid():
-        return ""
-    for name in ("postgres", "nobody"):
-        with contextlib.suppress(KeyError):
-            return pwd.getpwnam(name).pw_name
-    raise Missing("Postgres does not run as root, and there is no user `postgres`; start this as somebody else")

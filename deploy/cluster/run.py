@@ -26,7 +26,8 @@ from pathlib import Path
 TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP))  # what is in deploy belongs to the checkout, not to the package
 
-from deploy.cluster.machines import HOST, Cluster, Missing, NotReady, closed_to_others, until  # noqa: E402
+from deploy.cluster.machines import Cluster, NotReady, closed_to_others, until  # noqa: E402
+from deploy.cluster.needs import HOST, Missing  # noqa: E402
 from deploy.cluster.runs import Run, launch, runs, table  # noqa: E402
 from registry_pipelines.chain import Chain  # noqa: E402
 from registry_pipelines.cli.demo_bases import push_demo_bases  # noqa: E402

@@ -26,8 +26,8 @@ from registry_pipelines.build.wheel_store import WheelStore, read_sha256
 from registry_pipelines.errors import LocalError, RequirementsInvalid, Unavailable, WheelInvalid
 from registry_pipelines.oci.platforms import Platform
 from tests.build.wheels import make_wheel
-from tests.chain.fleet import free_ports
 from tests.patience import patient
+from tests.ports import free_ports
 
 HERE = Platform.here()
 OWN = WheelTarget(HERE, RUNNING_PYTHON)

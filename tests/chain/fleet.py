@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.delivery.receipts import Receipt, pre_authentication_encoding
+from tests.ports import free_ports
 from tests.scan.images import push_image
 
 SETTINGS = """\
@@ -47,15 +47,6 @@ mirrors:
     upstreams:
       - {{image: us/up/stream, tags: ["1.*"], newest: 2}}
 """
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports that were free a moment ago; all held open together, so that they differ."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def write_advisory(folder: Path, *, package: str = "badwheel", modified: datetime | None = None) -> None:

@@ -28,11 +28,12 @@ from registry_pipelines.promote.documents import TIME_FORMAT
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
-from tests.chain.fleet import Fleet, free_ports, push, start, write_advisory
+from tests.chain.fleet import Fleet, push, start, write_advisory
 from tests.doubles.api_server import Answered, ApiServer, WebhookFailed
 from tests.doubles.certificates import Certificates, make_certificates
 from tests.needs import needed_module
 from tests.patience import patient
+from tests.ports import free_ports
 from tests.promote.admission.workload_objects import (
     IMAGES,
     KINDS,

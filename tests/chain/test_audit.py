@@ -32,13 +32,14 @@ from registry_pipelines.registry.protocol import Place
 from registry_pipelines.registry.tags import put_tag
 from registry_pipelines.report.audit.model import Event
 from registry_pipelines.shared.documents import FolderDocuments
-from tests.chain.fleet import Fleet, free_ports, push, write_config
+from tests.chain.fleet import Fleet, push, write_config
 from tests.cli.on_fleet import answer, run
 from tests.doubles.aws.cloudtrail import CloudTrail
 from tests.doubles.aws.front import AwsDouble
 from tests.doubles.docker_registry import DockerRegistry
 from tests.events.messages import image_action
 from tests.patience import patient
+from tests.ports import free_ports
 
 DATA = Path(__file__).parents[1] / "data" / "audit"
 

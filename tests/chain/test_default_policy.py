@@ -16,9 +16,10 @@ from registry_pipelines.cli import main
 from registry_pipelines.config import Advisories, load
 from registry_pipelines.errors import PromotionDenied
 from registry_pipelines.release import Release
-from tests.chain.fleet import Fleet, attach_provenance, free_ports
+from tests.chain.fleet import Fleet, attach_provenance
 from tests.doubles import osv_export
 from tests.needs import missing
+from tests.ports import free_ports
 from tests.scan.images import ELF, push_image
 
 SITE = "usr/local/lib/python3.11/site-packages"

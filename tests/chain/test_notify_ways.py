@@ -20,8 +20,8 @@ from registry_pipelines.config.notify import Notify
 from registry_pipelines.errors import ConfigInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
-from tests.chain.fleet import free_ports
 from tests.doubles.certificates import Certificates, make_certificates
+from tests.ports import free_ports
 
 RELEASE = Release("app", "v1.0.0", Digest.parse("sha256:" + "5" * 64))
 SETTINGS = """\

@@ -17,9 +17,9 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.waits import BOARD
-from tests.chain.fleet import free_ports
 from tests.doubles.docker_registry import DockerRegistry
 from tests.patience import patient
+from tests.ports import free_ports
 
 ONE = "registries:\n  here: {{kind: embedded, port: {0}, root: content{1}}}\n"
 

@@ -17,7 +17,8 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from registry_pipelines.transfer.delivery.receipts import Receipt, ReceiptFolder
-from tests.chain.fleet import Fleet, free_ports, load_verifier
+from tests.chain.fleet import Fleet, load_verifier
+from tests.ports import free_ports
 
 KEPT = Path(__file__).parent.parent / "data" / "upgrade"
 BUILDS = ["785dced", "6fa6ad4"]

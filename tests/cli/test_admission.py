@@ -15,10 +15,10 @@ from click.testing import CliRunner, Result
 
 from registry_pipelines.cli import main
 from tests.answers import answered
-from tests.chain.fleet import free_ports
 from tests.doubles.api_server import ApiServer
 from tests.doubles.certificates import make_certificates
 from tests.needs import needed_module
+from tests.ports import free_ports
 from tests.promote.admission.workload_objects import check_object, pod
 
 CONFIG = """

@@ -14,7 +14,7 @@ from registry_pipelines.cli.demonstration import few_problems, find_problems
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
 from tests.answers import answered
-from tests.chain.fleet import free_ports
+from tests.ports import free_ports
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,12 +25,12 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
-from tests.chain.fleet import free_ports
 from tests.cli.test_bad_input import PROGRAM
 from tests.disk import bytes_below
 from tests.doubles.fault_registry import FaultRegistry, HoldContent
 from tests.doubles.small_disk import small_disk as mounted_disk
 from tests.patience import patient
+from tests.ports import free_ports
 
 LAYER_BYTES = 64 * 1024 * 1024
 

@@ -16,8 +16,9 @@ from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.cli import main
 from registry_pipelines.config import load
 from tests.answers import answered
-from tests.chain.fleet import free_ports, push
+from tests.chain.fleet import push
 from tests.cli.test_bad_input import PROGRAM
+from tests.ports import free_ports
 from tests.terminal import typed
 
 CONFIG = """

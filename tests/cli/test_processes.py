@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.answers import answered
-from tests.chain.fleet import free_ports, write_config
+from tests.chain.fleet import write_config
 from tests.cli.test_bad_input import PROGRAM
 from tests.doubles.certificates import make_certificates
 from tests.patience import patient
+from tests.ports import free_ports
 
 
 def answers(url: str) -> bool:

@@ -19,10 +19,11 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from tests.answers import answered
-from tests.chain.fleet import Fleet, check_receipt, free_ports, push, start
+from tests.chain.fleet import Fleet, check_receipt, push, start
 from tests.chain.killing import address
 from tests.doubles.fault_registry import FaultRegistry
 from tests.doubles.faults import Status
+from tests.ports import free_ports
 
 SYNCS = """\
 syncs:

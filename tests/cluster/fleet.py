@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deploy.cluster.machines import HOST, Cluster, free_ports
+from deploy.cluster.machines import Cluster
+from deploy.cluster.needs import HOST
 from deploy.cluster.runs import Run, runs
 from registry_pipelines.chain import Chain
 from registry_pipelines.chain.keys import trusted_keys
@@ -25,6 +26,7 @@ from registry_pipelines.registry.protocol import Place
 from tests.chain.fleet import write_advisory
 from tests.cluster.serving import Upload, uploads
 from tests.patience import patient
+from tests.ports import free_ports
 from tests.scan.images import push_image
 
 TOP = Path(__file__).parents[2]

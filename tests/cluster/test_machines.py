@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.cluster.machines import HOST, Cluster, NotReady, free_ports
+from deploy.cluster.machines import Cluster, NotReady
+from deploy.cluster.needs import HOST
 from deploy.cluster.run import refuse_taken_ports
 from registry_pipelines.errors import PortTaken
 from tests.needs import missing
+from tests.ports import free_ports
 
 TOP = Path(__file__).parents[2]
 

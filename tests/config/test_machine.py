@@ -17,7 +17,7 @@ from registry_pipelines.config.machine import SERVED_BY, STATE
 from registry_pipelines.errors import ConfigInvalid, InputError
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
-from tests.chain.fleet import free_ports
+from tests.ports import free_ports
 
 TWO = """
 state: own

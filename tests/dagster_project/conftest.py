@@ -8,13 +8,12 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tarfile
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +39,7 @@ from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.release import Release
 from tests.patience import patient
+from tests.ports import free_ports
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ROOT = Path(__file__).parent.parent.parent
@@ -88,14 +88,6 @@ query ($name: String!) { sensorOrError(sensorSelector: {repositoryLocationName: 
   repositoryName: "__repository__", sensorName: $name}) { ... on Sensor { sensorState {
   ticks(limit: 1, statuses: [SUCCESS, SKIPPED]) { timestamp } } } } }
 """
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
 
 
 def advisory(package: str, identifier: str) -> dict[str, Any]:

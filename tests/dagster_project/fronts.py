@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dagster_project.people import PERSON_TAG
-from tests.chain.fleet import free_ports
 from tests.doubles.certificates import Certificates, make_certificates
 from tests.needs import missing
 from tests.patience import patient
+from tests.ports import free_ports
 
 ACCESS = Path(__file__).parents[2] / "deploy" / "access"
 CODE = """

@@ -21,12 +21,12 @@ from websockets.sync.client import ClientConnection, connect
 from dagster_project.people import PERSON_TAG
 from registry_pipelines.hardening.asking import Site
 from registry_pipelines.hardening.webservers import examine_proxy
-from tests.chain.fleet import free_ports
 from tests.conftest import find_peer
 from tests.dagster_project.fronts import LAUNCH, TAGS, Front, served
 from tests.doubles.identity import CLIENT, SECRET, IdentityProvider, Person
 from tests.needs import missing
 from tests.patience import patient
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 

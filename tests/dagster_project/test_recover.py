@@ -19,6 +19,7 @@ from tests.chain import fleet
 from tests.collect.test_retention import note, push
 from tests.needs import missing
 from tests.patience import patient
+from tests.ports import free_ports
 
 SETTINGS = """
 registries:
@@ -96,7 +97,7 @@ def test_a_fail_over_drill_every_week(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         missing("containerd needs root")
     path = tmp_path / "registry-pipelines.yaml"
-    path.write_text(OUTAGE.format(*fleet.free_ports(2), round(patient(1200))))
+    path.write_text(OUTAGE.format(*free_ports(2), round(patient(1200))))
     config = load(path)
     with ensure_registries(config):
         for name in ("us", "eu"):

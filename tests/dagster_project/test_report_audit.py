@@ -12,7 +12,8 @@ from registry_pipelines.chain import Chain
 from registry_pipelines.chain.serving import ensure_registries
 from registry_pipelines.config import load
 from registry_pipelines.registry.protocol import Place
-from tests.chain.fleet import free_ports, push
+from tests.chain.fleet import push
+from tests.ports import free_ports
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 SETTINGS = """

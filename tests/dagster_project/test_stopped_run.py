@@ -17,7 +17,7 @@ import pytest
 
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import PART_BYTES
-from tests.chain.fleet import Fleet, free_ports, start
+from tests.chain.fleet import Fleet, start
 from tests.chain.killing import (
     LIMIT_S,
     address,
@@ -29,6 +29,7 @@ from tests.chain.killing import (
     wait_for_parts,
 )
 from tests.doubles.fault_registry import FaultRegistry
+from tests.ports import free_ports
 
 DAGSTER = [sys.executable, "-m", "dagster"]
 RUN = [*DAGSTER, "job", "execute", "-m", "dagster_project.definitions", "-j", "nightly_sync"]

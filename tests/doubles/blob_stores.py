@@ -21,8 +21,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chain.fleet import free_ports
 from tests.patience import patient
+from tests.ports import free_ports
 
 BUCKET = "backups"
 ACCOUNT = "devstoreaccount1"

@@ -15,6 +15,7 @@ from types import TracebackType
 
 from tests.doubles.wire import Listener
 from tests.patience import until
+from tests.ports import free_ports
 
 PASSWORD = "s3cret@w/rd"
 ESCAPED = "s3cret%40w%2Frd"
@@ -107,8 +108,7 @@ class PgBouncer:
         self.folder = Path(tempfile.mkdtemp(prefix="pgb-", dir="/tmp"))
 
     def __enter__(self) -> str:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        [port] = free_ports(1)
         (self.folder / "users").write_text(f'"rp" "{PASSWORD}"\n')
         settings = {
             "listen_addr": "127.0.0.1",

@@ -30,6 +30,7 @@ from tests.doubles.certificates import make_certificates
 from tests.doubles.postgres import ESCAPED, PASSWORD, PostgresServer
 from tests.needs import missing, needed_module
 from tests.patience import patient
+from tests.ports import free_ports
 
 READER = {"Authorization": "Basic cmVhZGVyOnB3"}
 
@@ -153,9 +154,7 @@ def test_passwords_among_the_settings(pages: Callable[..., str], text: str, verd
 @pytest.mark.parametrize(("options", "verdict"), [((), "broken"), (("--requirepass", "pw"), "kept")])
 def test_a_broker_asks_for_its_password(options: tuple[str, ...], verdict: str) -> None:
     program = shutil.which("redis-server") or missing("no Redis server is installed")
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    [port] = free_ports(1)
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *options]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd="/") as redis:
         try:

@@ -20,6 +20,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from tests.evidence.parts import Key
 from tests.node.test_images import chain, labels
+from tests.ports import free_ports
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer
@@ -33,7 +34,7 @@ class Guarded:
     """A registry with one account, whose password is changed; the helper of a node's Docker configuration has it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self._port = folder, 0
+        self.folder, [self._port] = folder, free_ports(1)
         self.server: EmbeddedServer | None = None
 
     def start(self, password: str) -> EmbeddedServer:
@@ -41,7 +42,6 @@ class Guarded:
             self.server.stop()
         self.server = EmbeddedServer(self.folder / "content", port=self._port, users={"node": password}, tokens=True)
         self.server.start()
-        self._port = self.server.port
         return self.server
 
     def know(self, password: str) -> None:

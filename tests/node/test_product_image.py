@@ -22,7 +22,6 @@ import yaml
 from registry_pipelines.node.setup import NAME
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.stream.lazy.outliving import GROUP
-from tests.chain.fleet import free_ports
 from tests.doubles.containerd import containerd
 from tests.evidence.parts import Counted, Key
 from tests.installed import ROOT, build_wheel
@@ -30,6 +29,7 @@ from tests.node.cri import Cri
 from tests.node.pods import TWO, push_pause
 from tests.node.test_setup import setup
 from tests.patience import patient
+from tests.ports import free_ports
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.starts import image
 from tests.stream.releases import INDEXED, Streamer

@@ -32,6 +32,7 @@ from registry_pipelines.registry.embedded.responses import Response
 from tests.doubles.certificates import make_certificates
 from tests.doubles.exchanges import Answer, ExchangeServer, Expect
 from tests.patience import patient
+from tests.ports import free_ports
 from tests.registry.contract import blob_of
 
 ONCE = Retries(attempts=1)
@@ -286,9 +287,8 @@ def test_an_answer_that_never_comes() -> None:
 
 
 def test_a_kept_connection_that_the_registry_closed_is_replaced(tmp_path: Path) -> None:
-    server = EmbeddedServer(tmp_path)
-    with server:
-        port = server.port
+    [port] = free_ports(1)
+    with EmbeddedServer(tmp_path, port=port) as server:
         registry = DistributionRegistry(server.address, retries=ONCE)
         registry.ping()
     with EmbeddedServer(tmp_path, port=port):

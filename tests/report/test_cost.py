@@ -28,8 +28,8 @@ from registry_pipelines.report.cost import CostReport, CostRow
 from registry_pipelines.report.history import months, read_runs, write_run
 from registry_pipelines.shared.documents import FolderDocuments
 from tests.answers import answered
-from tests.chain.fleet import free_ports
 from tests.collect.test_retention import push, push_index
+from tests.ports import free_ports
 from tests.report.shelf import AT, digest, image, shelf
 
 GB = 10**9

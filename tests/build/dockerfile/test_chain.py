@@ -22,8 +22,9 @@ from registry_pipelines.registry.protocol import Place
 from tests.answers import answered
 from tests.build.bases import push_base
 from tests.build.dockerfile.kit import SECRET, Kit, contents, project
-from tests.chain.fleet import free_ports, write_advisory
+from tests.chain.fleet import write_advisory
 from tests.dagster_project.conftest import QUIET
+from tests.ports import free_ports
 
 PASSWORD = "pa55-of-the-source"
 SETTINGS = """\

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from tests.build.wheels import make_wheel
 from tests.doubles.package_index import PackageIndex
 from tests.needs import missing, needed_module
 from tests.patience import patient
+from tests.ports import free_ports
 
 METADATA = b"""Metadata-Version: 2.4
 Name: Acme.Core
@@ -116,9 +116,7 @@ def pypiserver(packages: Path, *options: str) -> Iterator[str]:
         importlib.util.find_spec("pypiserver") is None
     ):  # not imported: its web framework warns of the standard library's
         missing("pypiserver is not installed (extra `dev`)")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    [port] = free_ports(1)
     command = [sys.executable, "-m", "pypiserver", "run", "-i", "127.0.0.1", "-p", str(port), "-P", ".", "-a", "."]
     with subprocess.Popen(
         [*command, *options, str(packages)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

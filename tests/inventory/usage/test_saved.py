@@ -21,8 +21,8 @@ from registry_pipelines.oci.manifests import Descriptor, Index, Manifest, Manife
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
-from tests.chain.fleet import free_ports
 from tests.inventory.usage.test_usage import invoke, run
+from tests.ports import free_ports
 
 GONE = f"sha256:{'e' * 64}"
 

@@ -23,13 +23,13 @@ from registry_pipelines.oci.references import Reference
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
-from tests.chain.fleet import free_ports
 from tests.doubles.aws.ecr_registry import EcrRegistries
 from tests.doubles.aws.front import ACCOUNT, AwsDouble
 from tests.doubles.aws.inspector import InspectorCoverage
 from tests.doubles.aws.usage import Ecs, InspectorClusters, Lambda, SageMaker
 from tests.doubles.google.usage import UsageApis
 from tests.inventory.clouds import DAY_S, LOCATION, PROJECT, REGION, ecr_place, manifest, put, written
+from tests.ports import free_ports
 
 HOST = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
 D1, D2, D3 = (f"sha256:{letter * 64}" for letter in "abc")

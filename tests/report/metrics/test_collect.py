@@ -32,10 +32,11 @@ from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.report.metrics.model import Collected, Sample, bounded, sample
 from registry_pipelines.report.metrics.prometheus import metrics_server
 from registry_pipelines.shared.documents import FolderDocuments
-from tests.chain.fleet import Fleet, free_ports, push, start
+from tests.chain.fleet import Fleet, push, start
 from tests.needs import needed_module
 from tests.packs import attach_pack
 from tests.patience import patient
+from tests.ports import free_ports
 
 NOW = datetime.now(UTC)
 MORE = "backups:\n  nightly: {registries: [us], to: private}\nreport: {metrics: {registries: [us, eu]}}\n"

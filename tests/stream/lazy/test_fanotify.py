@@ -119,11 +119,11 @@ class Machine:
         return sorted(found)
 
     def kill_holders(self, *more: int) -> None:
-        """All at once: one that sees the other's end starts another."""
+        """All at once: one that sees the other's end starts another. more: the filler, which does so; it goes first."""
         holders = self.holders()
         for number in holders:
             os.kill(number, signal.SIGSTOP)
-        for number in (*holders, *more):
+        for number in (*more, *holders):
             os.kill(number, signal.SIGKILL)
         until(lambda: not set(holders) & set(self.holders()))
 
