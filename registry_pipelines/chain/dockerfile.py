@@ -80,9 +80,9 @@ def proposed_ignore(session: Session, image: Image) -> tuple[Context, Proposal]:
             f"image {image.name} has no dockerfile section", do="A `.dockerignore` is for images from a Dockerfile"
         )
     spec = DockerfileSpec(name=image.name, **msgspec.structs.asdict(image.dockerfile))
-    text = read_dockerfile(spec.dockerfile)
-    dockerfile = parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
-    context = measure_context(spec.context, spec.dockerfile)
+    text = read_dockerfile(spec.path)
+    dockerfile = parse_dockerfile(text, args=spec.args, where=str(spec.path))
+    context = measure_context(spec.context, spec.path)
     return context, propose_ignore(context, dockerfile)
 
 

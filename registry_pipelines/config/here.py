@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import ssl
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -15,17 +14,15 @@ from pathlib import Path
 import yaml
 
 from registry_pipelines.config.document import Problems, line_at
+from registry_pipelines.config.here_files import Finding, said_of, unfit_files
 from registry_pipelines.config.model import Config
 from registry_pipelines.config.registries import EmbeddedRegistry
 from registry_pipelines.config.signing import Notation
 from registry_pipelines.config.trust import asked_for_together, counts_as_both
-from registry_pipelines.errors import InputError, ManifestInvalid
+from registry_pipelines.errors import InputError
 from registry_pipelines.evidence.model import key_name
 from registry_pipelines.evidence.predicates import ROLES
 from registry_pipelines.settings import Existing
-
-Finding = tuple[str, str]
-"""The path in the file, and what is said about it."""
 
 GENERATE = "`registry-pipelines sign --generate-key` makes it"
 
@@ -43,14 +40,12 @@ def look_here(
     if config is None or any(where.startswith("signing") for where in problems.paths):
         return []
     for where, said in (
-        *_requirements(config, problems.paths),
+        *unfit_files(config, problems.paths),
         *_keys(config),
         *_ended(config),
         *_notation(config),
         *_trust_root(config),
         *_attestors(config),
-        *_vex(config),
-        *_admission(config),
         *_state(config),
         *_command(config),
     ):
@@ -72,26 +67,6 @@ def _missing(wanted: Existing, path: Path) -> str:
 
 def _unreadable(path: Path, error: OSError) -> str:
     return f"{path} cannot be read: {error.strerror or error}"
-
-
-def _requirements(config: Config, wrong: set[str]) -> Iterator[Finding]:
-    """Files that requirements name, and lines that no build takes."""
-    for name, image in config.images.items():
-        build, path = image.build, f"images.{name}.build.requirements"
-        if build is None or not (build.requirements or build.requirements_file) or f"{path}_file" in wrong:
-            continue
-        from registry_pipelines.build.requirement_lines import (
-            read_lines,
-            refuse_other_sources,
-        )  # who builds nothing needs no `packaging`
-
-        try:
-            lines = read_lines(build.requirements, build.requirements_file, folder=config.path.parent)
-            if build.index:
-                refuse_other_sources(lines)
-        except InputError as error:
-            at = path if build.requirements else f"{path}_file"
-            yield at, ": ".join(filter(None, (error.where, error.what)))
 
 
 def _private_keys(config: Config) -> dict[Path, Finding]:
@@ -130,7 +105,7 @@ def _unfit_to_sign(path: Path, password: str) -> str:
     try:
         load_signer(path, password)
     except InputError as error:
-        return _said(error)
+        return said_of(error)
     return ""
 
 
@@ -140,7 +115,7 @@ def _unbelievable(path: Path) -> str:
     try:
         load_verifier([path])
     except InputError as error:
-        return _said(error)
+        return said_of(error)
     return ""
 
 
@@ -171,7 +146,7 @@ def _trust_root(config: Config) -> Iterator[Finding]:
         try:
             load_trust_roots(path)
         except InputError as error:
-            yield "signing.trust_root", _said(error)
+            yield "signing.trust_root", said_of(error)
 
 
 def _attestors(config: Config) -> Iterator[Finding]:
@@ -186,7 +161,7 @@ def _attestors(config: Config) -> Iterator[Finding]:
             try:
                 load_attestor(name, config.attestors[name]._replace(keys=()))
             except InputError as error:
-                yield f"trust.attestors.{name}.certificates", _said(error)
+                yield f"trust.attestors.{name}.certificates", said_of(error)
     told: set[str] = set()
     for where, one, other, what in asked_for_together(config):
         mine, theirs = (_key_ids(config.trust.attestors[name].keys) for name in (one, other))
@@ -205,33 +180,6 @@ def _key_ids(paths: Iterable[Path]) -> dict[str, str]:
     return {key_id: path.name for path in readable for key_id in load_verifier([path]).key_ids}
 
 
-def _vex(config: Config) -> Iterator[Finding]:
-    """Documents that would end every judgement by their policy."""
-    for name, policy in config.policies.items():
-        for place, path in enumerate(policy.vex):
-            if not path.exists():
-                continue
-            from registry_pipelines.scan.openvex import MAX_VEX_BYTES, read_openvex
-
-            try:
-                with path.open("rb") as file:
-                    read_openvex(file.read(MAX_VEX_BYTES + 1), where=path.name)
-            except ManifestInvalid as error:
-                yield f"policies.{name}.vex[{place}]", f"{path}: {error.what}"
-            except OSError as error:
-                yield f"policies.{name}.vex[{place}]", f"{path} cannot be read: {error.strerror}"
-
-
-def _admission(config: Config) -> Iterator[Finding]:
-    """A certificate that the webhook cannot serve with."""
-    own = config.admission
-    if own and own.tls_cert and own.tls_key and own.tls_cert.exists() and own.tls_key.exists():
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(own.tls_cert, own.tls_key, lambda: "")
-        except OSError:  # SSLError is one
-            yield "admission.tls_key", f"{own.tls_key} is not the private key of {own.tls_cert}, or no PEM file"
-
-
 def _ended(config: Config) -> Iterator[Finding]:
     """A list of revoked keys that cannot be read, and keys that would sign and are not believed any more."""
     path = config.signing.revoked
@@ -244,7 +192,7 @@ def _ended(config: Config) -> Iterator[Finding]:
         terms = load_terms(config.retired_keys, path)
     except InputError as error:
         if error.where == str(path):
-            yield "signing.revoked", _said(error)
+            yield "signing.revoked", said_of(error)
         return
     for key, (where, password) in _private_keys(config).items():
         if key.exists() and not _unfit_to_sign(key, password):
@@ -266,7 +214,7 @@ def _notation(config: Config) -> Iterator[Finding]:
         try:
             read_trust(own.trust)
         except InputError as error:
-            yield "signing.notation.trust", _said(error)
+            yield "signing.notation.trust", said_of(error)
 
 
 def _uncertified(config: Config, own: Notation) -> str:
@@ -281,12 +229,8 @@ def _uncertified(config: Config, own: Notation) -> str:
         elif certificates and not own.key and person and person.exists():
             certify(load_signer(person, config.password_of("person")), certificates)
     except InputError as error:
-        return _said(error)
+        return said_of(error)
     return ""
-
-
-def _said(error: InputError) -> str:
-    return ": ".join(filter(None, (error.where, error.what))) + (f"; {error.do}" if error.do else "")
 
 
 def _absent_keys(config: Config) -> Iterator[Finding]:

@@ -30,6 +30,7 @@ def seen(folder: Path, text: str, **environment: str) -> tuple[list[str], list[s
     return [each.removeprefix(str(path)) for each in found], [each.removeprefix(str(path)) for each in notes]
 
 
+@pytest.mark.peer("openssl")
 def test_files_and_folders_that_are_not_there_stand_in_one_list(tmp_path: Path) -> None:
     """Also beside what is wrong by itself. Loading for work looks for none: a machine may have another part to do."""
     (tmp_path / "file").touch()
@@ -54,11 +55,12 @@ def test_files_and_folders_that_are_not_there_stand_in_one_list(tmp_path: Path) 
     ]
     load(written(tmp_path, text), {})
     (tmp_path / "keys").mkdir()
-    generate_key(tmp_path / "keys" / "p.key")
-    for name in ("none.crt", "none.key", "osv.zip"):
-        (tmp_path / name).touch()
+    made = generate_key(tmp_path / "keys" / "p.key")
+    (tmp_path / "osv.zip").touch()
     (tmp_path / "missing").mkdir()
     text = text.replace("application: gone, wheels: file, requirements_file: folder,", "")
+    (tmp_path / "none.key").write_text(made.private.read_text())
+    (tmp_path / "none.crt").write_bytes(certificate_of(made.private))
     found, _ = seen(tmp_path, text)
     assert found == [
         f":6: images.app.build.requirements: {tmp_path}/nested.txt: the requirements file cannot be read: "
@@ -120,6 +122,63 @@ def test_what_would_end_every_judgement_is_told_before_one(tmp_path: Path) -> No
     (tmp_path / "bad.json").unlink()
     text = text.replace(", other.key", "").replace("vex: [bad.json]", "")
     assert seen(tmp_path, text % "k.key") == ([], [])
+
+
+@pytest.mark.peer("openssl")
+def test_files_that_are_here_and_that_nobody_could_use(tmp_path: Path) -> None:
+    """Of authorities without a certificate, of a server's certificate and another's key, of accounts without hashes."""
+    for name in ("one", "other"):
+        made = generate_key(tmp_path / f"{name}.key")
+        (tmp_path / f"{name}.crt").write_bytes(certificate_of(made.private))
+    cut = (tmp_path / "one.crt").read_text().replace("M", "N", 1)
+    (tmp_path / "two.crt").write_text((tmp_path / "one.crt").read_text() + cut)
+    (tmp_path / "accounts").write_text("somebody:plain\n")
+    text = (
+        "registries:\n"
+        "  here: {kind: embedded, port: 5501, tls_cert: one.crt, tls_key: other.key, htpasswd: accounts}\n"
+        "  away: {kind: distribution, host: images.example.com, ca_file: one.key}\n"
+        "  twice: {kind: distribution, host: more.example.com, ca_file: two.crt}\n"
+        "notify: {email: {host: mail.example.com, sender: a@example.com, to: [b@example.com], ca_file: accounts}}\n"
+    )
+    found, _ = seen(tmp_path, text)
+    assert [each.partition(": ")[2].split(": ")[0] for each in found] == [
+        "registries.here.htpasswd",
+        "registries.here.tls_cert",
+        "registries.away.ca_file",
+        "registries.twice.ca_file",
+        "notify.email.ca_file",
+    ]
+    assert f"{tmp_path}/accounts:1: not a line of name and bcrypt hash" in found[0]
+    assert f"{tmp_path}/one.crt: certificate or key cannot be used" in found[1]
+    assert f"{tmp_path}/one.key: it has no certificate, only PRIVATE KEY" in found[2]
+    assert f"{tmp_path}/two.crt: certificate 2 of 2" in found[3]
+    load(written(tmp_path, text), {})
+    (tmp_path / "accounts").write_text("somebody:$2b$12$abcdefghijklmnopqrstuv\n")
+    text = (
+        text.replace("other.key", "one.key")
+        .replace("two.crt", "one.crt")
+        .replace("ca_file: one.key", "ca_file: one.crt")
+    )
+    assert seen(tmp_path, text.replace("ca_file: accounts", "ca_file: other.crt"))[0] == []
+
+
+def test_a_dockerfile_that_no_engine_would_be_given(tmp_path: Path) -> None:
+    text = (
+        "registries: {here: {kind: embedded, port: 5501}}\nsigning: {generate: true}\n"
+        "images:\n"
+        "  app: {registry: here, repository: team/app, promote: manual, dockerfile: {version: v1, context: app%s}}\n"
+    )
+    assert seen(tmp_path, text % "")[0] == [f":4: images.app.dockerfile.context: there is no folder {tmp_path}/app"]
+    (tmp_path / "app").mkdir()
+    [absent], _ = seen(tmp_path, text % "")
+    assert absent.startswith(f":4: images.app.dockerfile: {tmp_path}/app/Dockerfile: the Dockerfile cannot be read")
+    [other], _ = seen(tmp_path, text % ", file: Containerfile")
+    assert other == f":4: images.app.dockerfile.file: there is no file {tmp_path}/Containerfile"
+    (tmp_path / "app" / "Dockerfile").write_text("FROM scratch\nCOPPY a b\n")
+    [wrong], _ = seen(tmp_path, text % "")
+    assert wrong.startswith(f":4: images.app.dockerfile: {tmp_path}/app/Dockerfile:2: ")
+    (tmp_path / "app" / "Dockerfile").write_text("FROM scratch\nCOPY a b\n")
+    assert seen(tmp_path, text % "")[0] == []
 
 
 def certificate_of(key: Path) -> bytes:

@@ -125,9 +125,9 @@ class _Question:
 
 
 def _question(spec: DockerfileSpec, state: Path, progress: Progress) -> _Question:
-    text = read_dockerfile(spec.dockerfile)
-    dockerfile = parse_dockerfile(text, args=spec.args, where=str(spec.dockerfile))
-    context = measure_context(spec.context, spec.dockerfile)
+    text = read_dockerfile(spec.path)
+    dockerfile = parse_dockerfile(text, args=spec.args, where=str(spec.path))
+    context = measure_context(spec.context, spec.path)
     # Told before anything is sent.
     progress.begin(MEASURED)
     largest = ", ".join(f"{path} {size_text(size)}" for path, size in context.largest(3))
@@ -266,7 +266,7 @@ class _Run:
             for image in made.images
         }
         if self.spec.links == "error":
-            refuse_missing(reports.values(), where=str(self.spec.dockerfile))
+            refuse_missing(reports.values(), where=str(self.spec.path))
         return reports
 
     def _top(self, made: MadeImage) -> ManifestBytes:

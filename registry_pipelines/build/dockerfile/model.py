@@ -77,14 +77,14 @@ class DockerfileBuild(msgspec.Struct, frozen=True, kw_only=True):
     """What a library that a program of the image needs and nothing brings does: stands in the result, or ends the
     build before anything is pushed."""
 
+    @property
+    def path(self) -> Path:
+        """Where the Dockerfile is."""
+        return self.file if self.file is not None else self.context / "Dockerfile"
+
 
 class DockerfileSpec(DockerfileBuild, frozen=True, kw_only=True):
     """Everything that decides what an image holds: its ``dockerfile`` section, and what stands around it."""
 
     name: str
     """The image's name; part of labels and provenance."""
-
-    @property
-    def dockerfile(self) -> Path:
-        """Where the Dockerfile is."""
-        return self.file if self.file is not None else self.context / "Dockerfile"

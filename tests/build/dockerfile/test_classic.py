@@ -127,7 +127,7 @@ def test_steps_see_the_files_that_the_ignore_file_lets_through(
     engine.build(made := order(wanted, tmp_path / "out"))
     (layer,) = layers(made.folder)[1:]
     members = {each.name.removeprefix("c/"): each for each in layer if each.name != "c"}
-    assert set(members) == set(measure_context(wanted.context, wanted.dockerfile).paths)
+    assert set(members) == set(measure_context(wanted.context, wanted.path).paths)
     assert members["link"].linkname == "/nowhere" and members["a.txt"].mtime == DATE
     assert {(each.uid, each.gid) for each in members.values()} == {(0, 0)}
 

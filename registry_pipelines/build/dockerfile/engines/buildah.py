@@ -73,8 +73,8 @@ class Buildah:
 
     def build(self, order: Order) -> Built:
         """See Engine. Several platforms are built one after the other."""
-        text = read_dockerfile(order.spec.dockerfile)
-        dockerfile = parse_dockerfile(text, args=order.spec.args, where=str(order.spec.dockerfile))
+        text = read_dockerfile(order.spec.path)
+        dockerfile = parse_dockerfile(text, args=order.spec.args, where=str(order.spec.path))
         version = self.find().version
         layout = Layout(order.folder / LAYOUT)
         layout.create()
@@ -112,10 +112,10 @@ def _build_one(order: Order, platform: Platform, following: _Following, layout: 
 
 def _options(order: Order, platform: Platform, dockerfile: Dockerfile) -> list[str]:
     spec = order.spec
-    options = ["--format=docker", "--layers", f"--platform={platform}", f"--file={spec.dockerfile.absolute()}"]
+    options = ["--format=docker", "--layers", f"--platform={platform}", f"--file={spec.path.absolute()}"]
     options += [f"--source-date-epoch={order.source_date}", "--rewrite-timestamp"]
     options += ["--created-annotation=false", "--identity-label=false"]
-    if (ignore := find_ignore_file(spec.context, spec.dockerfile)) is not None:
+    if (ignore := find_ignore_file(spec.context, spec.path)) is not None:
         options.append(f"--ignorefile={ignore.absolute()}")
     options += [f"--target={spec.target}"] if spec.target else []
     options += [f"--network={spec.network}"] if spec.network != "default" else []

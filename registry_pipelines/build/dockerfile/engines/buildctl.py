@@ -57,9 +57,9 @@ def _program() -> str:
 
 def _options(order: Order) -> list[str]:
     spec = order.spec
-    options = [f"--local=context={spec.context.absolute()}", f"--local=dockerfile={spec.dockerfile.absolute().parent}"]
+    options = [f"--local=context={spec.context.absolute()}", f"--local=dockerfile={spec.path.absolute().parent}"]
     told = {
-        "filename": spec.dockerfile.name,
+        "filename": spec.path.name,
         "platform": ",".join(map(str, order.platforms)),
         **({"target": spec.target} if spec.target else {}),
         **{f"build-arg:{name}": value for name, value in spec.args.items()},

@@ -99,7 +99,7 @@ def failure(order: Order, following: Following, status: int) -> RegistryPipeline
     """The error of a build that ended with a status other than 0."""
     failed, words = following.failed(), following.text
     told = f"{failed.error if failed else ''}\n{words}"
-    where = str(order.spec.dockerfile) + (f":{following.line}" if following.line else "")
+    where = str(order.spec.path) + (f":{following.line}" if following.line else "")
     if "no space left on device" in told:
         if str(order.folder) in told:
             return DiskFull("no space is left for what the engine makes", where=str(order.folder), do="Free some there")

@@ -60,7 +60,7 @@ def _through_store(command: Sequence[str], order: Order, version: str) -> Built:
         what = "the build cache in a registry" if order.cache is not None else "an image of several platforms"
         raise ToolMissing(
             f"the docker driver of buildx cannot make {what}: its daemon keeps images in the old store",
-            where=str(order.spec.dockerfile),
+            where=str(order.spec.path),
             do="docker buildx create --driver docker-container --use, or the daemon's feature containerd-snapshotter",
         )
     from registry_pipelines.build.dockerfile.engines.docker import connected, save_image  # needs an extra
@@ -94,7 +94,7 @@ def _context(order: Order) -> str:
 
 def _options(order: Order) -> list[str]:
     spec = order.spec
-    options = [f"--file={spec.dockerfile.absolute()}"]
+    options = [f"--file={spec.path.absolute()}"]
     options += [f"--platform={','.join(map(str, order.platforms))}"]
     options += [f"--target={spec.target}"] if spec.target else []
     options += [f"--network={spec.network}"]

@@ -57,9 +57,9 @@ class Docker:
 
     def build(self, order: Order) -> Built:
         """See Engine."""
-        text = read_dockerfile(order.spec.dockerfile)
-        dockerfile = parse_dockerfile(text, args=order.spec.args, where=str(order.spec.dockerfile))
-        context = measure_context(order.spec.context, order.spec.dockerfile)
+        text = read_dockerfile(order.spec.path)
+        dockerfile = parse_dockerfile(text, args=order.spec.args, where=str(order.spec.path))
+        context = measure_context(order.spec.context, order.spec.path)
         with connected(order) as client:
             version = f"Docker {client.version().get('Version', '?')}, classic engine"
             following = _Following(order, dockerfile)
@@ -116,7 +116,7 @@ def save_image(client: Any, image: str, order: Order) -> None:
         if not order.seconds_left():
             raise too_long(order, "", 0, ()) from error
         said = f"the daemon went away while the image was read from it: {type(error).__name__}"
-        raise BuildFailed(said, where=str(order.spec.dockerfile), do="See its log, and build again") from error
+        raise BuildFailed(said, where=str(order.spec.path), do="See its log, and build again") from error
 
 
 @dataclass
@@ -194,7 +194,7 @@ def _run(client: Any, order: Order, context: Context, following: _Following) -> 
     from urllib3.exceptions import HTTPError
 
     spec = order.spec
-    name, added = dockerfile_in(context, spec.dockerfile, spec.dockerfile.read_bytes())
+    name, added = dockerfile_in(context, spec.path, spec.path.read_bytes())
     args = dict(spec.args)
     if following.dockerfile.declares("SOURCE_DATE_EPOCH"):
         args.setdefault("SOURCE_DATE_EPOCH", str(order.source_date))

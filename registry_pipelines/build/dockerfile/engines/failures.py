@@ -48,4 +48,4 @@ def step_failed(
 
 
 def _where(order: Order, line: int) -> str:
-    return str(order.spec.dockerfile) + (f":{line}" if line else "")
+    return str(order.spec.path) + (f":{line}" if line else "")
