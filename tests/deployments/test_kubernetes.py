@@ -47,6 +47,17 @@ def test_no_pod_may_do_more_than_it_must(name: str, pod: dict[str, Any]) -> None
     assert pod["spec"].get("automountServiceAccountToken", True) is tokens, name
 
 
+def test_one_pod_brings_the_tables_to_a_version_and_the_webservers_wait_for_it() -> None:
+    """Which pods start first nobody says. The program that waits is tried in tests/dagster_project/test_tables.py."""
+    first = {
+        name: [each["command"] for each in pod["spec"].get("initContainers", ()) if each["name"] == "tables"]
+        for name, pod in pods(written())
+    }
+    python = ["/usr/local/bin/python", "-P", "-m"]
+    assert first["daemon"] == [[*python, "dagster", "instance", "migrate"]]
+    assert first["webserver"] == [[*python, "dagster_project.tables"]]
+
+
 def test_what_restarts_and_what_is_asked_fits_together() -> None:
     """Selectors find the pods that they are for, and every mount has its volume."""
     objects = written()
