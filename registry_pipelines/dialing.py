@@ -194,6 +194,13 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
     return context
 
 
+def authorities_pem(ca_file: str) -> bytes:
+    """The certificates of a file that a :func:`tls_context` is made with, for programs that read PEM alone, as those
+    in Go. Those that are trusted for some uses only are left out, for nothing carries that along. Raises OSError."""
+    blocks = (block for _, block in _certificates(ca_file) if block.label != "TRUSTED CERTIFICATE")
+    return "".join(ssl.DER_cert_to_PEM_cert(block.content) for block in blocks).encode()
+
+
 def _load(context: ssl.SSLContext, block: Block) -> None:
     """Behind the certificate a TRUSTED CERTIFICATE says what it is not trusted for (``x509 -addreject``; distributions
     list distrusted authorities so). Only a file carries that into OpenSSL."""

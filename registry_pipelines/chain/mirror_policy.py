@@ -143,7 +143,7 @@ class Examiner:
         from registry_pipelines.chain.other_scanners import opinions
         from registry_pipelines.scan.other_scanners import with_opinions
 
-        said = opinions(place, release, packages, config.scanners, config.path.parent)
+        said = opinions(place, release, packages, config)
         return with_opinions(report, packages, said)
 
     def _matching(self) -> Matcher:

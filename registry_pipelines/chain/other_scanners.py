@@ -1,21 +1,28 @@
 """trivy and grype beside our own advisories: their programs are started for each image of a release, or reports that
 somebody else made are read.
 
-The program gets the image by digest and no credentials of ours: what it needs to pull, its own environment has. Nothing
-that it may do wrong ends a scan: it becomes an unknown of the report, and the policy decides.
+The program gets the image by digest, is told what the configuration says of how the registry is reached (``ca_file``,
+``plain_http``), and gets no credentials of ours: what it needs to log in, its own environment has. Nothing that it may
+do wrong ends a scan: it becomes an unknown of the report, and the policy decides.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import ssl
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
+from registry_pipelines.chain.places import address
+from registry_pipelines.config import Config
+from registry_pipelines.config.registries import LayoutRegistry, StoreRegistry
 from registry_pipelines.config.scanning import Scanner
+from registry_pipelines.dialing import authorities_pem
 from registry_pipelines.errors import ManifestInvalid
 from registry_pipelines.registry.platforms import Entry, images_of, read_entries
 from registry_pipelines.registry.protocol import Place
@@ -52,18 +59,21 @@ _PASSED_PREFIXES = (
 TRIVY_IGNOREFILE, GRYPE_CONFIG, ...) is not passed on, and the program runs in an empty folder: a configuration there
 would count."""
 
+_INSECURE = (
+    "the registry speaks plain HTTP, which trivy does with TRIVY_INSECURE=true alone; it then does not check who "
+    "answers where its database comes from, either"
+)
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 _BUSY = ("may be in use by another process", "database is locked", "too many requests", "toomanyrequests")
 """What they say when the same could be done later (aquasecurity/trivy#650, #3145; trivy-db#442)."""
 
 
-def opinions(
-    place: Place, release: Release, packages: Sequence[PlatformPackages], scanners: dict[str, Scanner], folder: Path
-) -> list[Opinion]:
-    """What trivy and grype say about each image of a release, where they are among the scanners. folder: what paths in
-    the configuration start at. Raises RegistryError; whatever is wrong with a scanner is an unknown."""
-    scanners = {kind: scanner for kind, scanner in scanners.items() if kind in _COMMANDS}
+def opinions(place: Place, release: Release, packages: Sequence[PlatformPackages], config: Config) -> list[Opinion]:
+    """What trivy and grype say about each image of a release, where they are among the scanners. Raises RegistryError;
+    whatever is wrong with a scanner is an unknown."""
+    scanners = {kind: scanner for kind, scanner in config.scanners.items() if kind in _COMMANDS}
     if not scanners:
         return []
     top = place.registry.get_manifest(place.repository, release.digest)
@@ -74,7 +84,7 @@ def opinions(
     }
     return [
         _opinion(
-            cast("ScannerKind", kind), scanner, place, release, entry, types.get(entry.digest, frozenset()), folder
+            cast("ScannerKind", kind), scanner, place, release, entry, types.get(entry.digest, frozenset()), config
         )
         for kind, scanner in scanners.items()
         for entry in images
@@ -88,11 +98,14 @@ def _opinion(
     release: Release,
     entry: Entry,
     types: frozenset[str],
-    folder: Path,
+    config: Config,
 ) -> Opinion:
     scanned = Scanned(release.digest, entry.digest, entry.manifest.config.digest, types)
     try:
-        raw, database = _read(scanner, release, entry, folder) if scanner.reports else _run(kind, scanner, place, entry)
+        if scanner.reports:
+            raw, database = _read(scanner, release, entry, config.path.parent)
+        else:
+            raw, database = _run(kind, scanner, place, entry, _way(config, place))
         return read_opinion(kind, raw, scanned, database=database, where=kind)
     except ManifestInvalid as error:
         problem = _Problem("unreadable", error.what)
@@ -130,20 +143,41 @@ def _file(path: Path) -> bytes:
         raise _Problem("unreadable", f"{path.name}: {error.strerror}") from error
 
 
-def _run(kind: ScannerKind, scanner: Scanner, place: Place, entry: Entry) -> tuple[bytes, bytes]:
+class _Way(NamedTuple):
+    """How a registry is reached, as far as the configuration says it and a scanner cannot know."""
+
+    ca_file: Path | None = None
+    plain_http: bool = False
+
+
+def _way(config: Config, place: Place) -> _Way:
+    host = str(place).partition("/")[0]
+    for settings in config.registries.values():
+        if not isinstance(settings, LayoutRegistry | StoreRegistry) and address(settings) == host:
+            return _Way(settings.ca_file, getattr(settings, "plain_http", None) is True)
+    return _Way()
+
+
+def _run(kind: ScannerKind, scanner: Scanner, place: Place, entry: Entry, way: _Way) -> tuple[bytes, bytes]:
     program = scanner.program or kind
     reference = f"{place}@{entry.digest}"
     target = reference if kind == "trivy" else f"registry:{reference}"
     limit = scanner.timeout.total_seconds()
-    report = _output(program, (*_COMMANDS[kind], target), kind, limit)
+    try:
+        report = _output(program, (*_COMMANDS[kind], target), kind, limit, way)
+    except _Problem as problem:
+        if kind == "trivy" and way.plain_http and "TRIVY_INSECURE" not in os.environ:
+            problem.reason += f"; {_INSECURE}"
+        raise
     # trivy's report does not say how old its data is.
-    return report, _output(program, ("version", "--format", "json"), kind, limit) if kind == "trivy" else b""
+    return report, _output(program, ("version", "--format", "json"), kind, limit, way) if kind == "trivy" else b""
 
 
-def _output(program: str, arguments: Sequence[str], kind: str, timeout_s: float) -> bytes:
+def _output(program: str, arguments: Sequence[str], kind: str, timeout_s: float, way: _Way) -> bytes:
     """What a program prints. It runs in an empty folder, so that no configuration or list of exceptions is found."""
     with (
         tempfile.TemporaryDirectory(prefix="registry-pipelines-") as folder,
+        _environment(way) as environment,
         tempfile.TemporaryFile() as out,
         tempfile.TemporaryFile() as errors,
     ):
@@ -154,7 +188,7 @@ def _output(program: str, arguments: Sequence[str], kind: str, timeout_s: float)
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=errors,
-                env=_environment(),
+                env=environment,
             ) as child:
                 code = child.wait(timeout_s)
         except subprocess.TimeoutExpired as error:
@@ -181,7 +215,9 @@ def _failed(kind: str, code: int, said: str) -> _Problem:
     return _Problem("incomplete", f"{kind} ended with {code}: {last}")
 
 
-def _environment() -> dict[str, str]:
+@contextmanager
+def _environment(way: _Way) -> Iterator[dict[str, str]]:
+    """The variables of a program, with a file of the authorities that it is to trust."""
     proxies = ("http_proxy", "https_proxy", "no_proxy")
     own = {"GRYPE_CHECK_FOR_APP_UPDATE": "false", "TRIVY_SKIP_VERSION_CHECK": "true", "TRIVY_SHOW_SUPPRESSED": "true"}
     passed = {
@@ -189,4 +225,22 @@ def _environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name in _PASSED or name.lower() in proxies or name.startswith(_PASSED_PREFIXES)
     }
-    return passed | own
+    if way.plain_http:
+        passed.setdefault("GRYPE_REGISTRY_INSECURE_USE_HTTP", "true")
+    if way.ca_file is None:
+        yield passed | own
+        return
+    with tempfile.NamedTemporaryFile(prefix="registry-pipelines-", suffix=".pem") as file:
+        try:
+            file.write(_system_authorities() + authorities_pem(str(way.ca_file)))
+            file.flush()
+        except OSError as error:
+            raise _Problem("incomplete", f"{way.ca_file} cannot be read: {error}") from error
+        yield passed | own | {"SSL_CERT_FILE": file.name}
+
+
+def _system_authorities() -> bytes:
+    """Go reads one file in place of the system's, which a program needs to fetch its database. Where the system has a
+    folder of them alone, Go reads that beside the file."""
+    path = ssl.get_default_verify_paths().cafile
+    return Path(path).read_bytes() + b"\n" if path else b""

@@ -315,7 +315,7 @@ def _matched_with(
     from registry_pipelines.chain.other_scanners import opinions
     from registry_pipelines.scan.other_scanners import with_opinions
 
-    said = opinions(place, release, packages, config.scanners, config.path.parent)
+    said = opinions(place, release, packages, config)
     return with_opinions(report, packages, [*said, *cloud_opinions(session, place, release, packages)])
 
 

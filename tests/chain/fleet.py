@@ -146,9 +146,11 @@ def write_config(folder: Path) -> Path:
     return path
 
 
-def start(folder: Path, stack: ExitStack) -> Fleet:
-    """Write the configuration and have its registries listening until the stack is closed."""
+def start(folder: Path, stack: ExitStack, *changes: tuple[str, str]) -> Fleet:
+    """Write the configuration, changed, and have its registries listening until the stack is closed."""
     path = write_config(folder)
+    for old, new in changes:
+        path.write_text(path.read_text().replace(old, new, 1))
     config = load(path, {})
     stack.enter_context(ensure_registries(config))
     return Fleet(path, config, Chain(config))

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.chain import Chain, StageResult
+from registry_pipelines.config.registries import EmbeddedRegistry
 from registry_pipelines.release import Release
 from registry_pipelines.scan.publish import read_report
 from tests.chain.fleet import Fleet, write_advisory
+from tests.doubles.certificates import make_certificates
 from tests.scan.scanner_documents import grype, grype_match, trivy, trivy_finding, trivy_version
 
 GOOD = "pkg:pypi/goodwheel@1.0"
@@ -74,6 +76,36 @@ def test_a_program_is_started_with_the_digest_and_without_what_would_hide_findin
     chain.sign(release)
     verdict = chain.judge(release)
     assert not verdict.ok and "CVE-2026-77" in told(verdict)
+
+
+def test_it_is_told_how_the_registry_is_reached(
+    fleet: Fleet, release: Release, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one that prints its variables and the certificates that it would trust, beside those of the machine."""
+    monkeypatch.delenv("GRYPE_REGISTRY_INSECURE_USE_HTTP", raising=False)
+    monkeypatch.delenv("TRIVY_INSECURE", raising=False)
+    for name in ("machine", "ours"):
+        make_certificates(tmp_path / name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "machine" / "ca.pem"))
+    us = fleet.config.registries["us"]
+    assert isinstance(us, EmbeddedRegistry)
+    script = 'echo "$GRYPE_REGISTRY_INSECURE_USE_HTTP" >told; cat "$SSL_CERT_FILE" >>told'.replace(
+        "told", str(tmp_path / "told")
+    )
+    scanners = f"{{grype: {{program: {program(fleet.folder, script)}}}}}"
+    chain = configured(fleet, scanners)
+    chain.vulnerabilities(release)
+    machine = (tmp_path / "machine" / "ca.pem").read_text()
+    assert (tmp_path / "told").read_text() == f"\n{machine}"
+    private = f"us: {{kind: distribution, host: '{us.address}', plain_http: true, ca_file: {tmp_path}/ours/ca.pem}}"
+    chain = fleet.reload((f"us: {{kind: embedded, port: {us.port}}}", private))
+    chain.vulnerabilities(release)
+    http, *pem = (tmp_path / "told").read_text().splitlines()
+    assert http == "true" and "\n".join(pem).count("BEGIN CERTIFICATE") == 2
+    assert pem[: machine.count("\n")] == machine.splitlines()
+    chain = fleet.reload(("grype:", "trivy:"))
+    failing = program(fleet.folder, "exit 1")
+    assert failing.exists() and "TRIVY_INSECURE=true alone" in told(chain.vulnerabilities(release))
 
 
 @pytest.mark.parametrize(

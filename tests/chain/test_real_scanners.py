@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,8 +20,9 @@ from registry_pipelines.cli import main
 from registry_pipelines.release import Release
 from registry_pipelines.scan.publish import read_report
 from registry_pipelines.scan.sbom import scan_image
-from tests.chain.fleet import Fleet, push
+from tests.chain.fleet import Fleet, push, start
 from tests.conftest import find_peer
+from tests.doubles.certificates import make_certificates
 from tests.needs import missing
 from tests.patience import patient
 from tests.scan.images import push_image
@@ -109,6 +111,18 @@ def test_what_both_find_is_one_finding(fleet: Fleet) -> None:
     assert names == {OF_A_WHEEL: ("grype", "trivy")}
     [row] = result.rows
     assert (row["severity"], row["fixed"], row["component"]) == ("HIGH", "1.1", "pkg:pypi/goodwheel@1.0")
+
+
+@pytest.mark.usefixtures("databases")
+def test_a_registry_of_an_authority_of_our_own_is_reached(tmp_path: Path) -> None:
+    """By its ``ca_file``; no variable says it."""
+    made = make_certificates(tmp_path / "tls")
+    tls = f"us: {{kind: embedded, tls_cert: {made.certificate}, tls_key: {made.key}, ca_file: {made.ca}, "
+    (tmp_path / "fleet").mkdir()
+    with ExitStack() as stack:
+        fleet = start(tmp_path / "fleet", stack, ("us: {kind: embedded, ", tls))
+        _, names = found(scanned_by(fleet, *KINDS), fleet.release("v1"))
+        assert names == {OF_A_WHEEL: ("grype", "trivy")}
 
 
 @pytest.mark.usefixtures("databases")
