@@ -20,7 +20,8 @@ from registry_pipelines import __version__
 from registry_pipelines.arrivals import is_ready
 from registry_pipelines.errors import InputError, LocalError, StartFailed
 from registry_pipelines.stream.hot.limits import Limits
-from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording, Touches
+from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording
+from registry_pipelines.stream.hot.touches import Touches
 from registry_pipelines.stream.lazy.fuse import FuseServer
 from registry_pipelines.stream.lazy.fuse_tree import Served
 from registry_pipelines.stream.lazy.gpu import DEVICES, driver_files

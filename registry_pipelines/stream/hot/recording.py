@@ -9,8 +9,6 @@ ones, and both count (:func:`merge_recordings`).
 from __future__ import annotations
 
 import re
-from array import array
-from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from registry_pipelines.errors import InputError, RecordingInvalid
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.progress import count_text
+from registry_pipelines.stream.hot.touches import Pages, Touch, Woven
 
 PAGE_BYTES = 4096
 """Of a page of the kernel's cache, which is what a start reads at least."""
@@ -47,9 +46,6 @@ _MAX_SIZE = 1 << 62
 _MAX_SECONDS = 10**9
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _LEVEL = 9
-
-Touch = tuple[int, int, int]
-"""Number of the file in ``files``, first page, pages."""
 
 
 class RecordedFile(NamedTuple):
@@ -179,7 +175,7 @@ def merge_recordings(recordings: Sequence[Recording]) -> Recording:
     if other := next((each for each in recordings if each.image != first.image), None):
         raise InputError(f"the recordings are of different images: {first.image} and {other.image}")
     files = _Files()
-    merged = _Woven()
+    merged = Woven()
     for recording in recordings:
         merged.weave(
             (files.number(recording.files[number]), start, count) for number, start, count in recording.touches
@@ -214,7 +210,7 @@ def inherit(recording: Recording, image: Digest, files: Iterable[RecordedFile]) 
     at its own path or the one most like it; else by path and size; a small one that was read whole by its path alone.
     """
     found = _Finder(files)
-    taken, woven = _Files(), _Woven()
+    taken, woven = _Files(), Woven()
     whole = _read_whole(recording)
     same = alike = dropped_pages = 0
     numbers: list[int | None] = []
@@ -249,105 +245,6 @@ def with_contents(recording: Recording, files: Iterable[RecordedFile]) -> Record
         file if file.sha256 else file._replace(sha256=known.get((file.path, file.size), "")) for file in recording.files
     )
     return msgspec.structs.replace(recording, files=filled)
-
-
-class Touches:
-    """Puts touches together as they happen: each page once, neighbours that come one after the other as one."""
-
-    def __init__(self) -> None:
-        self._seen: defaultdict[int, _Pages] = defaultdict(_Pages)
-        self.list: list[Touch] = []
-        """Each page once, in order."""
-        self.pages = 0
-
-    def add(self, number: int, first: int, count: int) -> int:
-        """A file's pages were read; how many of them are new."""
-        new = 0
-        for start, end in self._seen[number].add(first, first + count):
-            new += end - start
-            if self.list and self.list[-1][0] == number and sum(self.list[-1][1:]) == start:
-                self.list[-1] = (number, self.list[-1][1], end - self.list[-1][1])
-            else:
-                self.list.append((number, start, end - start))
-        self.pages += new
-        return new
-
-
-class _Pages:
-    """Pages of a file: sorted ranges that do not touch each other."""
-
-    __slots__ = ("ends", "starts")
-
-    def __init__(self) -> None:
-        self.starts: list[int] = []
-        self.ends: list[int] = []
-
-    def add(self, start: int, end: int) -> list[tuple[int, int]]:
-        """Put a range in; the parts of it that were not there."""
-        low = bisect_right(self.ends, start - 1)  # the first range that ends at start or behind it
-        high = bisect_right(self.starts, end)  # behind the last that starts at end or before it
-        new, position = [], start
-        for index in range(low, high):
-            if self.starts[index] > position:
-                new.append((position, self.starts[index]))
-            position = max(position, self.ends[index])
-        if position < end:
-            new.append((position, end))
-        if low < high:
-            start, end = min(start, self.starts[low]), max(end, self.ends[high - 1])
-        self.starts[low:high], self.ends[low:high] = [start], [end]
-        return new
-
-    def overlaps(self, start: int, end: int) -> bool:
-        """Whether any of a range is there."""
-        index = bisect_right(self.ends, start)
-        return index < len(self.starts) and self.starts[index] < end
-
-
-class _Woven:
-    """Touches of several recordings in one order."""
-
-    def __init__(self) -> None:
-        self._seen: defaultdict[int, _Pages] = defaultdict(_Pages)
-        self._where: dict[tuple[int, int], int] = {}
-        self._touches: list[Touch] = []
-        self._next = array("q")
-        """For each touch the one behind it; -1 for none. Number 0 is no touch: it stands before the first."""
-        self._touches.append((0, 0, 0))
-        self._next.append(-1)
-
-    def weave(self, touches: Iterable[Touch]) -> None:
-        """Put in what is new of one recording, each touch behind what this recording read before it."""
-        behind = 0
-        for number, first, count in touches:
-            new = self._seen[number].add(first, first + count)
-            position = first
-            for start, end in new:
-                if position < start:
-                    behind = self._where[number, start - 1]
-                behind = self._put(behind, (number, start, end - start))
-                position = end
-            if position < first + count:
-                behind = self._where[number, first + count - 1]
-
-    def _put(self, behind: int, touch: Touch) -> int:
-        made = len(self._touches)
-        self._touches.append(touch)
-        self._next.append(self._next[behind])
-        self._next[behind] = made
-        number, first, count = touch
-        for page in range(first, first + count):
-            self._where[number, page] = made
-        return made
-
-    def touches(self) -> tuple[Touch, ...]:
-        """All, in order; neighbours that come one after the other as one."""
-        joined = Touches()
-        at = self._next[0]
-        while at >= 0:
-            joined.add(*self._touches[at])
-            at = self._next[at]
-        return tuple(joined.list)
 
 
 class _Files:
@@ -459,7 +356,7 @@ def _problems(recording: Recording) -> Iterator[str]:
         paths.add(file.path)
     if len(paths) < len(recording.files):
         yield "it has two files with one path"
-    seen: defaultdict[int, _Pages] = defaultdict(_Pages)
+    seen: defaultdict[int, Pages] = defaultdict(Pages)
     total = 0
     for number, first, count in recording.touches:
         if not 0 <= number < len(recording.files):
@@ -494,8 +391,6 @@ __all__ = [
     "Inherited",
     "RecordedFile",
     "Recording",
-    "Touch",
-    "Touches",
     "decode",
     "encode",
     "inherit",

@@ -23,9 +23,9 @@ from registry_pipelines.stream.hot.recording import (
     PAGE_BYTES,
     RecordedFile,
     Recording,
-    Touches,
     without_unread,
 )
+from registry_pipelines.stream.hot.touches import Touches
 from registry_pipelines.stream.lazy.tree import Tree
 
 MANY = 3

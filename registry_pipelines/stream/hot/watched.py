@@ -14,7 +14,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from registry_pipelines.stream.hot.recorder import RecordedTree
-from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Touch
+from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile
+from registry_pipelines.stream.hot.touches import Touch
 from registry_pipelines.stream.lazy.erofs import ReadyMetadata
 from registry_pipelines.stream.lazy.lazy_layer import LazyLayer
 from registry_pipelines.stream.lazy.opened import OpenImage

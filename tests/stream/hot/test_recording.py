@@ -17,13 +17,13 @@ from registry_pipelines.stream.hot.recording import (
     PAGE_BYTES,
     RecordedFile,
     Recording,
-    Touches,
     decode,
     encode,
     inherit,
     merge_recordings,
     with_contents,
 )
+from registry_pipelines.stream.hot.touches import Touches
 
 IMAGE, OTHER = Digest.of(b"image"), Digest.of(b"other")
 NAMES = ("bin/sh", "lib/a.so", "lib/b.so", "x\udcff", "ü/é")

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording, Touches
+from registry_pipelines.stream.hot.recording import PAGE_BYTES, RecordedFile, Recording
 from registry_pipelines.stream.hot.touched import Asked, asked_for
+from registry_pipelines.stream.hot.touches import Touches
 from registry_pipelines.stream.lazy.merging import merge_layers
 from registry_pipelines.stream.toc import FileMetadata
 from tests.stream.lazy.mounts import MemoryTree, mounted, need_fuse, one_file
