@@ -211,6 +211,19 @@ def worth_showing(rows: Sequence[Mapping[str, Any]], optional: Collection[str]) 
     return [{name: value for name, value in row.items() if name not in left_out} for row in rows]
 
 
+_ABOUT_ALL = ("platform", "image")
+"""Columns of packages that most often say the same in every row."""
+
+
+def _told_once(rows: Sequence[Mapping[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+    """What all rows say alike, and the rows without it, and without columns that say nothing in any: what is left has
+    room for names that are long."""
+    same = [name for name in _ABOUT_ALL if len(rows) > 1 and len({row.get(name, "") for row in rows}) == 1]
+    of_all = ", ".join(_cell(name, rows[0][name]) for name in same if rows[0].get(name))
+    left = {name for row in rows for name in row if not any(row.get(name) not in ("", None) for row in rows)}
+    return of_all, [{name: value for name, value in row.items() if name not in left.union(same)} for row in rows]
+
+
 def show_result(result: StageResult, *, as_json: bool) -> None:
     """Print one result: JSON, or a table with its rows and reasons below."""
     if as_json:
@@ -225,7 +238,10 @@ def show_result(result: StageResult, *, as_json: bool) -> None:
         print_lines(note for note in result.notes if note not in there)
     else:
         if result.rows:
-            out.print(rows_table(result.rows))
+            of_all, rows = _told_once(result.rows)
+            if of_all:
+                out.print(of_all, markup=False, soft_wrap=True)
+            out.print(rows_table(rows))
         print_lines([*result.reasons, *result.notes])
     print_next_steps(result.next_steps)
 

@@ -150,6 +150,31 @@ def test_a_column_without_a_value_gives_its_room_to_others() -> None:
     assert isinstance(console.file, io.StringIO) and "us-east-1" in console.file.getvalue()
 
 
+def test_what_is_the_same_of_all_packages_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    packages = [
+        {
+            "platform": "linux/amd64",
+            "purl": f"pkg:pypi/{name}@1",
+            "inside": "",
+            "layer": "",
+            "image": "sha256:" + "1" * 12,
+        }
+        for name in ("one", "two")
+    ]
+    result = StageResult(
+        stage="sbom", subject="app:v1", ok=True, changed=True, action="listed", seconds=1, rows=packages
+    )
+    show_result(result, as_json=False)
+    shown = capsys.readouterr().out
+    assert shown.count("linux/amd64") == shown.count("sha256:111111111111") == 1
+    assert "pkg:pypi/one@1" in shown and "inside" not in shown and "layer" not in shown and "image" not in shown
+    packages[1]["platform"] = "linux/arm64"
+    show_result(replace(result, rows=packages), as_json=False)
+    assert "linux/amd64" in (shown := capsys.readouterr().out) and "linux/arm64" in shown and "platform" in shown
+    show_result(replace(result, rows=packages[:1]), as_json=False)
+    assert "platform" in capsys.readouterr().out
+
+
 def test_plain_progress_is_one_line_for_each_finished_task(capsys: pytest.CaptureFixture[str]) -> None:
     with shown_progress(quiet=False) as lines:
         lines.begin("layer numpy")
