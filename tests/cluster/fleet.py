@@ -8,7 +8,7 @@ import random
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,14 +135,14 @@ class Fleet:
             }
         )
 
-    def missing(self, held: Container[str] = ()) -> list[str]:
-        """What is not where it must be: each release at both targets, each channel at its image's newest release. held:
-        releases (``image:tag``) whose run says that a newer one was promoted before them; they stay where they are."""
+    def missing(self, left: Container[str] = ()) -> list[str]:
+        """What is not where it must be: each release at both targets, each channel at its image's newest release. left:
+        releases (``image:tag``) that stay where they are, see :func:`left`."""
         config, wrong = self.config(), []
         chain = Chain(config)
         newest = {image: digest for (image, _), digest in self.released.items()}
         for (image, tag), digest in self.released.items():
-            if f"{image}:{tag}" in held and newest[image] != digest:
+            if f"{image}:{tag}" in left and newest[image] != digest:
                 continue
             for target in ("eu", "gcp"):
                 place = Place(chain.registry(target), ("replicas/" if target == "gcp" else "") + f"team/{image}")
@@ -182,9 +182,22 @@ def releases(cluster: Cluster) -> list[Run]:
     return [run for run in runs(cluster) if run.job == "release"]
 
 
-def held(found: list[Run]) -> set[str]:
-    """Releases that a run left where they are, because a newer one was promoted by then."""
-    return {run.about.rpartition("@")[0] for run in found if run.outcome.startswith("held")}
+def left(found: list[Run]) -> set[str]:
+    """Releases (``image:tag``) that stay where they are, because a newer one of their image is out: a run held them, or
+    the newest of theirs failed before it promoted them, as when Dagster's database went away within a step. No
+    reconcile asks again for these: see ``lost`` in ``dagster_project.sensors``."""
+    newest = {run.about.rpartition("@")[0]: run for run in found}
+    out = [name.partition(":") for name, run in newest.items() if run.outcome == "promoted"]
+    late = {
+        name
+        for name, run in newest.items()
+        if run.status == "FAILURE" and not run.outcome and _is_before(name.partition(":"), out)
+    }
+    return late | {run.about.rpartition("@")[0] for run in found if run.outcome.startswith("held")}
+
+
+def _is_before(one: tuple[str, str, str], others: Iterable[tuple[str, str, str]]) -> bool:
+    return any(one[0] == other[0] and one[2] < other[2] for other in others)
 
 
 def over(cluster: Cluster, fleet: Fleet) -> list[Run]:
@@ -195,4 +208,4 @@ def over(cluster: Cluster, fleet: Fleet) -> list[Run]:
         return []
     if {run.about.rpartition("@")[0] for run in found} < {f"{image}:{tag}" for image, tag in fleet.released}:
         return []
-    return [] if fleet.missing(held(found)) else found
+    return [] if fleet.missing(left(found)) else found

@@ -9,7 +9,7 @@ import pytest
 
 from deploy.cluster.machines import until
 from deploy.cluster.runs import table
-from tests.cluster.fleet import HASTY, PERIOD_S, Fleet, held, looked, over, releases
+from tests.cluster.fleet import HASTY, PERIOD_S, Fleet, left, looked, over, releases
 from tests.patience import PATIENCE, patient
 
 pytestmark = [
@@ -39,7 +39,7 @@ def test_eight_releases_while_a_worker_is_killed(cluster_folder: Path) -> None:
         # Within two periods: what the worker had in hand, and what it had taken and not begun.
         found = until("all releases are everywhere", lambda: over(cluster, fleet), seconds=2 * PERIOD_S)
         told = table(found)
-        waits = held(found)
+        waits = left(found)
         assert fleet.promotions() == {each: int(":".join(each) not in waits) for each in fleet.released}, told
         killed = [run for run in found if run.worker == worker.name and run.status == "FAILURE"]
         assert killed, told

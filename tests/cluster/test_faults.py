@@ -12,7 +12,7 @@ import pytest
 
 from deploy.cluster.machines import Cluster, Process, until
 from deploy.cluster.runs import launch, runs, table
-from tests.cluster.fleet import HASTY, Fleet, held, looked, over, releases
+from tests.cluster.fleet import HASTY, Fleet, left, looked, over, releases
 from tests.patience import PATIENCE, patient
 
 pytestmark = [
@@ -68,7 +68,7 @@ def test_two_hundred_releases_and_every_fault(cluster_folder: Path) -> None:
         cluster.registries.signal_all(signal.SIGCONT)
         found = until("all releases are everywhere", lambda: over(cluster, fleet), seconds=patient(900))
         told = table(found)
-        waits = held(found)
+        waits = left(found)
         assert fleet.promotions() == {each: int(":".join(each) not in waits) for each in fleet.released}, told
         assert len(fleet.sent_twice()) <= 2 * 2, f"{fleet.sent_twice()}\n{told}"
         silent = [run for run in found if run.status != "SUCCESS" and not cluster.why(run.id)]
