@@ -3,7 +3,7 @@
 #          says candidate), a reader shows one of the two, always the same, or refuses.
 # Happens: three readers, and what one of them does depends on how it was called. duckdb: the folder's, also for one file. polars: the
 #          folder's where a folder is read, the file's where a pattern or the file is. pyarrow: the folder's by `dataset`, the file's
-#          by `read_table` of the file, and `read_table` of the folder raises, though its column alone is text as well.
+#          by `read_table` of the file, and `read_table` of the folder raises, though both are text.
 # Version: duckdb 2.0.1, polars 2.1.0, pyarrow 26.0.1 (PyPI). Date: 2026-12-01.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT

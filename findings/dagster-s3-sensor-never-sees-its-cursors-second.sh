@@ -4,7 +4,8 @@
 # Happens: objects are sorted by their time, which S3 tells in whole seconds, and within one second by name; what stands behind the
 #          cursor is new. `shard-1`, uploaded in the same second as the cursor `shard-2` and after the look, stands in front of it: no later look
 #          has it. Where the cursor's own object is uploaded again it goes to the end, and all that came between is never seen. Where
-#          it is deleted (a lifecycle rule) every look from then on raises. No object is told of as missed.
+#          it is deleted (a lifecycle rule) every look from then on raises. No object is told of as missed; only the docstring of the
+#          deprecated `get_s3_keys` knows the second of the three.
 # Version: dagster-aws 0.29.27, dagster 1.13.27, moto 5.2.5 as the S3 (PyPI). Date: 2026-12-01.
 set -euo pipefail
 folder=$(mktemp -d); trap 'rm -rf "$folder"' EXIT
