@@ -382,6 +382,45 @@ def test_a_server_that_comes_up_late_is_waited_for(postgres_programs: Path) -> N
         state.close()
 
 
+def test_a_lease_that_ends_while_the_database_is_away_is_free_when_it_is_back(postgres_programs: Path) -> None:
+    """Its holder lives on, and gives signs of life: nobody else could take it until that process ends."""
+    needed_module("psycopg", "postgres")
+    with PostgresServer(postgres_programs) as postgres:
+        url = f"postgresql://rp:{ESCAPED}@/postgres?host={postgres.folder}"
+        first, second = joined(url, silence=Duration(hours=1)), joined(url, silence=Duration(hours=1))
+        turn = first.leases.attempt("turn")
+        assert turn is not None
+        with first.leases.held("x", "held"):
+            postgres.stop()
+            first.leases.leave(turn)
+        postgres.start()
+        assert second.leases.attempt("x") is None  # nobody could say so
+        until(first.membership.beat)
+        until(first.membership.beat)
+        for name in ("x", "turn"):
+            with second.leases.held(name, "held"):
+                first.membership.beat()  # ends nobody's
+        for each in (first, second):
+            each.close()
+
+
+def test_a_lease_whose_taking_was_not_answered_is_free_again(postgres_url: str) -> None:
+    first, second = joined(postgres_url), joined(postgres_url)
+    run = first.database.run
+
+    def unanswered(act: Callable[[Any], Any], **options: bool) -> Any:
+        run(act, **options)
+        raise LocalError("the shared database cannot be used: its answer was lost")
+
+    first.database.run = unanswered  # type: ignore[method-assign]
+    with pytest.raises(LocalError, match="its answer was lost"):
+        first.leases.attempt("x")
+    first.database.run = run  # type: ignore[method-assign]
+    assert second.leases.attempt("x") is None
+    assert first.membership.beat()
+    assert second.leases.attempt("x") is not None
+
+
 def test_one_that_is_away_or_wants_another_password_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "START_S", 0.3)
     with pytest.raises(LocalError, match=r"127\.0\.0\.1:1/x: the shared database cannot be used: .*Check that"):
