@@ -7,6 +7,7 @@ a job as one, and tries again when nobody could be told. It starts no run, so it
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 
 import dagster as dg
 import msgspec
@@ -27,6 +28,8 @@ from registry_pipelines.progress import count_text
 INTERVAL_S = 60
 MOST_RUNS = 200
 """Failed runs that one look reads; the next one goes on there."""
+LONGEST_S = 15
+"""Seconds after which a look begins to tell nothing more; one notice takes `notify.timeout` for each way."""
 TOGETHER = 3
 """Failed runs of one job that are told one by one; more at once are one notice."""
 OVERLAP = timedelta(seconds=30)
@@ -64,7 +67,7 @@ def failed_runs(instance: dg.DagsterInstance, told: Told) -> list[dg.RunRecord]:
     after = datetime.fromtimestamp(told.since, UTC) - OVERLAP
     records = instance.get_run_records(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=after),
-        limit=MOST_RUNS,
+        limit=MOST_RUNS + len(told.runs),  # those that were told may be all that the first so many are
         order_by="update_timestamp",
         ascending=True,
     )
@@ -95,23 +98,46 @@ def why(instance: dg.DagsterInstance, run_id: str) -> str:
 
 
 def tell_failed(context: dg.SensorEvaluationContext, chain: Chain, told: Told) -> list[str]:
-    """Tell of failed runs, and note them as told; what went wrong with that. Runs of which nobody could be told are
-    asked for again at the next look."""
-    records, problems = failed_runs(context.instance, told), []
-    by_job: dict[str, list[dg.RunRecord]] = {}
-    for each in records:
-        by_job.setdefault("" if tells_itself(each.dagster_run) else each.dagster_run.job_name, []).append(each)
-    done = by_job.pop("", [])
-    for job, failed in by_job.items():
-        groups = [failed] if len(failed) > TOGETHER else [[each] for each in failed]
-        for group in groups:
-            found = tell_group(context.instance, chain, job, [each.dagster_run for each in group])
-            problems += found
-            done += [] if found else group
-    told.runs = [*told.runs, *(each.dagster_run.run_id for each in done)][-KEPT:]
-    if not problems and records:
-        told.since = max(told.since, records[-1].update_timestamp.replace(tzinfo=UTC).timestamp())
+    """Tell of failed runs, and note them as told; what went wrong with that. Where nobody could be told this ends: the
+    next look asks for the rest again. It ends also where telling takes long: Dagster ends a tick after 60 s and forgets
+    it, and who was told would be told anew, each time."""
+    started, problems = monotonic(), []
+    records = failed_runs(context.instance, told)
+    groups, done = grouped(records)
+    for job, group in groups:
+        if monotonic() - started >= LONGEST_S:
+            break
+        found = tell_group(context.instance, chain, job, [each.dagster_run for each in group])
+        problems += found
+        if nobody_told(chain, found):
+            break
+        done += group
+    ids = [each.dagster_run.run_id for each in done]
+    told.runs = [*told.runs, *ids][-KEPT:]
+    left = [each for each in records if each.dagster_run.run_id not in ids]
+    if last := left[:1] or records[-1:]:
+        told.since = max(told.since, last[0].update_timestamp.replace(tzinfo=UTC).timestamp())
     return problems
+
+
+def grouped(records: Iterable[dg.RunRecord]) -> tuple[list[tuple[str, list[dg.RunRecord]]], list[dg.RunRecord]]:
+    """Runs that are told together, with their job; and those that are not told here."""
+    by_job: dict[str, list[dg.RunRecord]] = {}
+    quiet = []
+    for each in records:
+        if tells_itself(each.dagster_run):
+            quiet.append(each)
+        else:
+            by_job.setdefault(each.dagster_run.job_name, []).append(each)
+    groups = []
+    for job, failed in by_job.items():
+        groups += [(job, part) for part in ([failed] if len(failed) > TOGETHER else [[each] for each in failed])]
+    return groups, quiet
+
+
+def nobody_told(chain: Chain, problems: Sequence[str]) -> bool:
+    """Whether each way failed: where one did not, somebody was told, and is not told again."""
+    return len(problems) >= chain.config.notify.way_count
 
 
 def tell_group(instance: dg.DagsterInstance, chain: Chain, job: str, runs: Sequence[dg.DagsterRun]) -> list[str]:
@@ -150,7 +176,7 @@ def tell_stale(
     if new:
         what = f"{count_text(len(new), 'asset is', 'assets are')} older than may be"
         problems = chain.alert(STALE_EVENT, stage="freshness", what=what, reasons=new, owners=owners)
-    told.stale = sorted(name for name in names if name in told.stale or not problems)
+    told.stale = sorted(name for name in names if name in told.stale or not nobody_told(chain, problems))
     return problems
 
 
@@ -164,7 +190,8 @@ def look(
         told.runs = [each.dagster_run.run_id for each in failed_runs(context.instance, told)]
     events = chain.config.notify.events
     problems = tell_failed(context, chain, told) if RUN_EVENT in events else []
-    problems += tell_stale(context, chain, watched, told) if STALE_EVENT in events else []
+    if STALE_EVENT in events and not nobody_told(chain, problems):
+        problems += tell_stale(context, chain, watched, told)
     for problem in problems:
         context.log.warning("%s", problem)
     return dg.SensorResult(

@@ -155,9 +155,15 @@ class WatchedCelery(CeleryRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, self._gone(run, what))
 
     def terminate(self, run_id: str) -> bool:
-        """End a run's process; False for a run that is not known or never came to a worker."""
+        """End a run's process; False for a run that is not known, is over, or never came to a worker. That somebody
+        wants it is noted first, as Dagster's other launchers do: else the process says that it failed, and Dagster runs
+        it again."""
         run = self._instance.get_run_by_id(run_id)
-        return run is not None and DAGSTER_CELERY_TASK_ID_TAG in run.tags and super().terminate(run_id)
+        if run is None or run.is_finished or DAGSTER_CELERY_TASK_ID_TAG not in run.tags:
+            return False
+        if run.status is not dg.DagsterRunStatus.CANCELING:
+            self._instance.report_run_canceling(run)
+        return super().terminate(run_id)
 
     def _gone(self, run: dg.DagsterRun, what: str) -> str:
         worker = run.tags.get(WORKER_TAG)

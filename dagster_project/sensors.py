@@ -282,10 +282,11 @@ def named_by_channels(context: dg.SensorEvaluationContext, chain: Chain, release
 
 def lost(instance: dg.DagsterInstance, known: Known, present: set[str], memory: Memory) -> list[str]:
     """Releases that were asked for but neither reached a verdict nor have a run that is under way: the run was lost, or
-    failed for reasons of the machinery. Not those that were tried often enough, nor the superseded."""
+    failed for reasons of the machinery. Not those that were tried often enough, nor the superseded, nor those whose
+    newest run a person ended (a run that its machine ends is a failure for Dagster)."""
     settled = settled_releases(instance, known)
-    keys = [key for key in known if key in present]
-    return [key for key in keys if 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
+    keys = [key for key in known if key in present and 0 < memory.tried(key) < MAX_ATTEMPTS and key not in settled]
+    return [key for key in keys if _newest(instance, key) is not dg.DagsterRunStatus.CANCELED]
 
 
 def unfinished(instance: dg.DagsterInstance, known: Known, present: set[str], memory: Memory) -> list[str]:
@@ -298,14 +299,14 @@ def unfinished(instance: dg.DagsterInstance, known: Known, present: set[str], me
     if not keys:
         return []
     promoted, busy = materialized(instance, "promotion"), under_way(instance) | superseded(instance, known)
-    return [key for key in keys if key in promoted and key not in busy and _ended_badly(instance, key)]
+    over = [key for key in keys if key in promoted and key not in busy]
+    return [key for key in over if _newest(instance, key) is dg.DagsterRunStatus.FAILURE]
 
 
-def _ended_badly(instance: dg.DagsterInstance, key: str) -> bool:
-    """Whether the newest of a release's runs that take it everywhere failed."""
+def _newest(instance: dg.DagsterInstance, key: str) -> dg.DagsterRunStatus | None:
+    """How the newest of a release's runs that take it everywhere stands."""
     runs = instance.get_runs(filters=dg.RunsFilter(tags={PARTITION_TAG: key}), limit=MAX_RUNS_OF_ONE)
-    ways = [run.status for run in runs if run.job_name in ("release", PROMOTE_JOB)]
-    return ways[:1] == [dg.DagsterRunStatus.FAILURE]
+    return next((run.status for run in runs if run.job_name in ("release", PROMOTE_JOB)), None)
 
 
 def settled_releases(instance: dg.DagsterInstance, known: Known) -> set[str]:

@@ -132,4 +132,7 @@ class Notifier:
             url=url,
             left_out=left_out,
         )
-        return notify_ways.send(self._settings, self._config.path.parent, notice)
+        problems = notify_ways.send(self._settings, self._config.path.parent, notice)
+        if len(problems) >= self._settings.way_count:
+            notify_pace.take_back(self._config, left_out)
+        return problems

@@ -41,6 +41,24 @@ def left_out(config: Config) -> int | None:
     return 0
 
 
+def take_back(config: Config, left_out: int) -> None:
+    """The last one reached nobody: it is none of this hour's, or tries in vain would use the hour up, and what is left
+    out counts as told. left_out: what it would have said."""
+    with suppress(RegistryPipelinesError):
+        _taken_back(documents_of(config), left_out)
+        return
+    with suppress(RegistryPipelinesError):
+        _taken_back(FolderDocuments(config.state), left_out)
+
+
+def _taken_back(documents: Documents, left_out: int) -> None:
+    def act(content: bytes | None) -> bytes:
+        sent = _read(content or b"")
+        return msgspec.json.encode(Sent(times=sent.times[:-1], left_out=sent.left_out + left_out))
+
+    change(documents.under(FOLDER), FILE, act, most=MAX_BYTES)
+
+
 def _counted(documents: Documents, most: int) -> int | None:
     before: int | None = None
 

@@ -77,7 +77,12 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def ways(self) -> bool:
         """Whether anybody is told anything."""
-        return bool(self.command or self.webhook or self.slack or self.email)
+        return bool(self.way_count)
+
+    @property
+    def way_count(self) -> int:
+        """In how many ways: as many problems mean that nobody was told."""
+        return sum(map(bool, (self.command, self.webhook, self.slack, self.email)))
 
 
 def problems(notify: Notify) -> Iterable[tuple[str, str]]:

@@ -183,6 +183,12 @@ def add_counts(database: Transaction, amounts: Mapping[str, int]) -> dict[str, i
     return {key: database.rows(statement, {"key": key, "amount": amounts[key]})[0]["amount"] for key in sorted(amounts)}
 
 
+def count_of(database: Transaction, key: str) -> int:
+    """What a count is. It is only read: a row that is locked here and others after it would be out of order."""
+    rows = database.rows("SELECT amount FROM budget_counts WHERE key = :key", {"key": key})
+    return int(rows[0]["amount"]) if rows else 0
+
+
 def move_stock(database: Transaction, worker: str, ask: StockAsk) -> StockAnswer | None:
     """Take pulls of what a registry announced, and note what it says now. None where nothing is announced: then
     nothing is counted either."""

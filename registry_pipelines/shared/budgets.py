@@ -12,7 +12,7 @@ import contextlib
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, TypeVar
 
@@ -65,7 +65,7 @@ class Budgets:
         self._lines: dict[str, Line] = {}
         self._counts: dict[str, Count] = {}
         self._stocks: dict[tuple[str, str], Stock] = {}
-        self._waiting: list[tuple[Callable[[Transaction], object], Future[object]]] = []
+        self._waiting: list[tuple[str, Callable[[Transaction], object], Future[object]]] = []
         self._asked: dict[str, tuple[LineAsk, Future[LineAnswer]]] = {}
         self._stops: dict[str, float] = {}
         self._used: set[str] = set()
@@ -99,10 +99,11 @@ class Budgets:
         """One worker's part of a budget is one of so many, while nobody can be asked."""
         return self._workers
 
-    def ask(self, act: Callable[[Transaction], _T]) -> _T | None:
-        """What ``act`` answers, done in the next transaction; None while the database is away."""
+    def ask(self, act: Callable[[Transaction], _T], *, locks: str = "") -> _T | None:
+        """What ``act`` answers, done in the next transaction; None while the database is away. locks: the name of what
+        it alone may change until then."""
         future: Future[object] = Future()
-        if not self._enqueue(lambda: self._waiting.append((act, future))):
+        if not self._enqueue(lambda: self._waiting.append((locks, act, future))):
             return None
         return self._answer(future)  # type: ignore[return-value]
 
@@ -192,10 +193,12 @@ class Budgets:
             waiting, self._waiting = self._waiting, []
             asked, self._asked = self._asked, {}
             stops, self._stops = self._stops, {}
-        futures: list[Future[object]] = [future for _, future in waiting]
+        # All workers lock in one order, or two wait for each other until Postgres ends one of them.
+        waiting.sort(key=lambda each: each[0])
+        futures: list[Future[object]] = [future for _, _, future in waiting]
         futures += [future for _, future in asked.values()]  # type: ignore[misc]
         now = self.clock()
-        stopped = [LineAsk(key, stop_s=until - now) for key, until in stops.items() if until > now]
+        moved = _merged([ask for ask, _ in asked.values()], {key: until - now for key, until in stops.items()})
         used = set(self._used) if now - self._noted_at >= USED_S else set()
         counted = {}
         if now - self._counted_at >= FLUSH_S:
@@ -203,9 +206,8 @@ class Budgets:
             counted = {key: each.pending for key, each in list(self._counts.items()) if each.pending}
 
         def act(database: Transaction) -> _Answers:
-            results = [each(database) for each, _ in waiting]
-            tables.move_lines(database, stopped)
-            lines = tables.move_lines(database, [ask for ask, _ in asked.values()])
+            results = [each(database) for _, each, _ in waiting]
+            lines = tables.move_lines(database, moved)
             users = tables.note_users(database, self.worker, sorted(used)) if used else {}
             workers = tables.workers(database) if used else 0
             return _Answers(results, lines, users, workers, tables.add_counts(database, counted))
@@ -231,7 +233,7 @@ class Budgets:
                 self.line(key).users = number
         for key, total in counts.items():
             self._counts[key].written(counted[key], total)
-        for (_, future), result in zip(waiting, results, strict=True):
+        for (_, _, future), result in zip(waiting, results, strict=True):
             future.set_result(result)
         for key, (_, of_line) in asked.items():
             of_line.set_result(lines[key])
@@ -262,6 +264,15 @@ class Budgets:
             if self._outage is not None:
                 self._outage.__exit__(None, None, None)
                 self._outage = None
+
+
+def _merged(asks: Sequence[LineAsk], stops: Mapping[str, float]) -> list[LineAsk]:
+    """What is asked of lines together with their stops, in seconds from now: one statement changes all of them."""
+    found = {ask.key: ask for ask in asks}
+    for key, stop_s in stops.items():
+        if stop_s > 0:
+            found[key] = found.get(key, LineAsk(key))._replace(stop_s=stop_s)
+    return list(found.values())
 
 
 class Line:
@@ -365,9 +376,9 @@ class Count:
 
     def total(self) -> int:
         """Of all workers, as last known where the database is away."""
-        answer = self._budgets.ask(lambda database: tables.add_counts(database, {self._key: 0})[self._key])
+        answer = self._budgets.ask(lambda database: (tables.count_of(database, self._key),))
         if answer is not None:
-            self._known = answer
+            self._known = answer[0]
         return self._known + self.pending
 
     def written(self, amount: int, total: int) -> None:
@@ -444,7 +455,10 @@ class Stock:
             self._held + self._under_way,
             told[0]._replace(age_s=now - told[1]) if told else None,
         )
-        answer = self._budgets.ask(lambda database: (tables.move_stock(database, self._budgets.worker, ask),))
+        locks = f"{self._registry} {self._source}"
+        answer = self._budgets.ask(
+            lambda database: (tables.move_stock(database, self._budgets.worker, ask),), locks=locks
+        )
         if answer is None:
             return
         self._told = None if self._told is told else self._told

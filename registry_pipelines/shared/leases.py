@@ -83,6 +83,9 @@ class Leases:
     def __init__(self, database: Database, membership: Callable[[], Membership]) -> None:
         self._database, self._membership = database, membership
         self._held: dict[str, Lease] = {}
+        self._unleft: dict[str, str] = {}
+        """Owners, and names, of what is ours no more though the database may not know: it did not answer. They would be
+        held for as long as this process lives."""
         self._lock = threading.Lock()
         self._inside = threading.local()
 
@@ -136,8 +139,8 @@ class Leases:
         return lease if self._try(lease, within) else None
 
     def leave(self, lease: Lease, *, within: Within = _nothing) -> bool:
-        """End it; whether it was still ours. A database that does not answer is not waited for: the others find out.
-        within: done in the same transaction where it was ours."""
+        """End it; whether it was still ours. A database that does not answer is not waited for: it is told with the
+        next sign of life. within: done in the same transaction where it was ours, and not with a sign of life."""
         return self._leave(lease, within)
 
     def sweep(self) -> None:
@@ -150,9 +153,12 @@ class Leases:
         self._membership().beat()
 
     def renewed(self, database: Transaction, member: str) -> None:
-        """In each sign of life: which leases are still ours."""
+        """In each sign of life: which leases are still ours. What the database could not be told is told now."""
         with self._lock:
-            held = list(self._held.values())
+            held, unleft = list(self._held.values()), list(self._unleft.items())
+        for owner, name in unleft:
+            if not database.change(_LEAVE, {"name": name, "owner": owner}):  # gone, and that was kept
+                self._unleft.pop(owner, None)
         if not held:
             return
         asked_at = _now()
@@ -182,7 +188,9 @@ class Leases:
                 within(database)
             return ours
 
-        if not self._database.run(take):
+        with self._told_later(lease):
+            ours = self._database.run(take)
+        if not ours:
             return False
         lease.sure_at = asked_at
         with self._lock:
@@ -201,9 +209,21 @@ class Leases:
             return ours
 
         try:
-            return self._database.run(leave, patient=False)
+            with self._told_later(lease):
+                return self._database.run(leave, patient=False)
         except LocalError:
             return not lease.lost.is_set()
+
+    @contextmanager
+    def _told_later(self, lease: Lease) -> Iterator[None]:
+        """Where the database did not answer, or somebody ended this meanwhile, nobody knows whose the lease is: the
+        next sign of life ends it."""
+        try:
+            yield
+        except BaseException:
+            with self._lock:
+                self._unleft[lease.owner] = lease.name
+            raise
 
     def _holder(self, name: str) -> str:
         rows = self._database.run(lambda database: list(database.rows(_HOLDER, {"name": name})))

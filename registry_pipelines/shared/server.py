@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 
 from registry_pipelines.errors import InputError, LocalError
@@ -158,8 +159,11 @@ class _Connections:
 
     def _open(self) -> _Connection:
         """A new one. Nothing is prepared on the server: behind PgBouncer in transaction mode the next transaction may
-        be another server's, which knows no such statement, or one of that name that is somebody else's."""
-        return psycopg.connect(self._address, autocommit=True, row_factory=dict_row, prepare_threshold=None)
+        be another server's, which knows no such statement, or one of that name that is somebody else's. Statements of
+        ours wait for a row and take what it is then, whatever the role or the database has as its usual isolation."""
+        connection = psycopg.connect(self._address, autocommit=True, row_factory=dict_row, prepare_threshold=None)
+        connection.isolation_level = psycopg.IsolationLevel.READ_COMMITTED
+        return connection
 
     def _alive(self) -> _Connection | None:
         """An open one. After a silence it is asked before use: a firewall cuts those that say nothing during a long
@@ -179,6 +183,8 @@ class _Connections:
                 return connection
 
     def _put_back(self, connection: _Connection) -> None:
+        if connection.info.transaction_status is not TransactionStatus.IDLE:
+            connection.close()  # a signal stopped us, as when a run is cancelled, and the server is still at it
         now = time.monotonic()
         with self._lock:
             unused = [each for each, used_at in self._idle if used_at < now - IDLE_S]

@@ -111,3 +111,33 @@ def test_a_full_redis_and_a_typed_key(small: tuple[Cluster, Fleet]) -> None:
     assert run.status == "FAILURE"
     assert "app|v1" in cluster.why(typed), cluster.why(typed)
     assert set(fleet.promotions().values()) == {1}
+
+
+TERMINATE = """
+mutation ($run: String!) { terminateRun(runId: $run) { __typename ... on TerminateRunFailure { message } } }
+"""
+
+
+def test_a_run_that_a_person_terminates_ends_so_and_leaves_its_place(cluster_folder: Path) -> None:
+    """Nobody runs it again but who asks for it."""
+    fleet = Fleet(cluster_folder, ["app"], far_s=0.1)
+    with fleet.cluster(workers=1, slots=1, settings=HASTY, patience=PATIENCE) as cluster:
+        until("the registry was looked at once", lambda: looked(cluster), seconds=patient(60))
+        fleet.push("app", "v1.0.0")
+        at_work = until(
+            "a worker has the release",
+            lambda: next((run for run in releases(cluster) if run.status == "STARTED" and run.worker), None),
+            seconds=patient(120),
+        )
+        said = cluster.ask(TERMINATE, run=at_work.id)["terminateRun"]
+        assert said["__typename"] == "TerminateRunSuccess", said
+        [ended] = until("it has ended", lambda: [run for run in releases(cluster) if run.is_over], seconds=patient(120))
+        assert (ended.status, ended.tags.get("dagster/will_retry", "false")) == ("CANCELED", "false")
+        again = launch(cluster, "release", **{"dagster/partition": at_work.about})
+        done = until(
+            "it was asked for again, and has ended",
+            lambda: next((run for run in runs(cluster) if run.id == again and run.is_over), None),
+            seconds=patient(300),
+        )
+        found = releases(cluster)
+        assert done.status == "SUCCESS" and {run.id for run in found} == {at_work.id, again}, table(found)

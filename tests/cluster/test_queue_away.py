@@ -88,3 +88,36 @@ def test_a_run_with_a_higher_priority_is_taken_earlier_and_one_without_last() ->
         launcher = WatchedCelery(broker=redis, backend=redis, default_queue="dagster")
         launcher.register_instance(instance)
         assert [handed_on(each) for each in ("100", "9", "5", "1", "0", None, "-3")] == [0, 0, 4, 8, 9, 9, 9]
+
+
+def test_a_run_that_is_terminated_is_known_to_be_wanted_so_before_its_process_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else Dagster takes the end for a failure of the machine, and runs it again at once."""
+    needed_module("dagster_celery", "cluster")
+    from dagster_celery.launcher import CeleryRunLauncher
+    from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
+
+    from dagster_project.celery_launcher import WatchedCelery
+
+    seen: list[dg.DagsterRunStatus] = []
+
+    def revoked(_: CeleryRunLauncher, run_id: str) -> bool:
+        run = instance.get_run_by_id(run_id)
+        seen.append(run.status if run else dg.DagsterRunStatus.NOT_STARTED)
+        return True
+
+    monkeypatch.setattr(CeleryRunLauncher, "terminate", revoked)
+    with dg.DagsterInstance.ephemeral() as instance:
+        redis = "redis://127.0.0.1:1/0"
+        launcher = WatchedCelery(broker=redis, backend=redis, default_queue="dagster")
+        launcher.register_instance(instance)
+        never = instance.create_run_for_job(harmless)
+        run = instance.create_run_for_job(
+            harmless, status=dg.DagsterRunStatus.STARTED, tags={DAGSTER_CELERY_TASK_ID_TAG: "task"}
+        )
+        assert not launcher.terminate(never.run_id)
+        assert launcher.terminate(run.run_id) and launcher.terminate(run.run_id)
+        assert seen == [dg.DagsterRunStatus.CANCELING] * 2
+        instance.report_run_canceled(run)
+        assert not launcher.terminate(run.run_id) and len(seen) == 2

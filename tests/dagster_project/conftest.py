@@ -299,10 +299,10 @@ class World(Places):
         """The cursor of a push sensor that has looked once, when all registries were empty."""
         return Memory(looked_for={name: what_is_sought(image) for name, image in self.config.images.items()}).write()
 
-    def failed_run(self, key: str) -> None:
+    def failed_run(self, key: str, status: dg.DagsterRunStatus = dg.DagsterRunStatus.FAILURE) -> None:
         """A run for a release that ended before there was a verdict."""
         job = self.defs.resolve_job_def("release")
-        self.instance.create_run_for_job(job, status=dg.DagsterRunStatus.FAILURE, tags={PARTITION_TAG: key})
+        self.instance.create_run_for_job(job, status=status, tags={PARTITION_TAG: key})
 
     def steps(self, result: dg.ExecuteInProcessResult) -> dict[str, str]:
         """How each step that began ended."""

@@ -176,6 +176,19 @@ def test_a_reconcile_asks_again_for_what_was_promoted_and_is_not_everywhere(
     assert tick(world, "push_source", cursor)[0] == [], "now it is a person's"
 
 
+def test_a_reconcile_asks_for_no_run_again_that_a_person_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until its next run fails by itself, as after a re-execution by hand."""
+    monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
+    key = world.push("app", "v1", GOOD)
+    asked, cursor = tick(world, "push_source", world.looked())
+    world.failed_run(key, dg.DagsterRunStatus.CANCELED)
+    for _ in range(3):
+        again, cursor = tick(world, "push_source", cursor)
+        assert asked == [key] and again == []
+    world.failed_run(key)
+    assert tick(world, "push_source", cursor)[0] == [key]
+
+
 def test_a_reconcile_leaves_a_refused_release_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sensors, "LOOKS_PER_RECONCILE", 1)
     evil = world.push("app", "v1", EVIL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 import uuid
@@ -18,7 +19,7 @@ from registry_pipelines.chain.shared import digest_of
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, InputError, LocalError, StateLocked, StateTooNew
 from registry_pipelines.settings import Duration
-from registry_pipelines.shared import membership, server
+from registry_pipelines.shared import budget_tables, membership, server
 from registry_pipelines.shared.leases import Lease
 from registry_pipelines.shared.membership import Worker
 from registry_pipelines.shared.state import SharedState
@@ -380,6 +381,100 @@ def test_a_server_that_comes_up_late_is_waited_for(postgres_programs: Path) -> N
             until(state.membership.beat)  # its restart is nobody's silence
             lease.check()
         state.close()
+
+
+class Cancelled(BaseException):
+    """As Dagster ends a run."""
+
+
+def test_a_connection_on_which_a_signal_stopped_a_statement_is_used_no_more(
+    postgres_url: str, request: pytest.FixtureRequest
+) -> None:
+    """Of what a cancelled run tidies up nothing came to the database."""
+
+    def stop(*_: object) -> None:
+        raise Cancelled
+
+    before = signal.signal(signal.SIGUSR1, stop)
+    request.addfinalizer(lambda: signal.signal(signal.SIGUSR1, before))
+    state, other = joined(postgres_url), joined(postgres_url)
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%' AND datname = current_database()"
+
+    def end_it() -> None:
+        until(lambda: bool(other.database.run(lambda on: on.rows(asleep, {}))))
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    ending = threading.Thread(target=end_it)
+    with pytest.raises(Cancelled), state.leases.held("x", "held"):
+        ending.start()
+        state.database.run(lambda on: on.rows("SELECT pg_sleep(600)", {}))
+    ending.join()
+    with other.leases.held("x", "held"):
+        assert state.database.run(lambda on: on.rows("SELECT 1 AS one", {}), patient=False)[0]["one"] == 1
+
+
+def test_what_a_database_has_as_isolation_changes_nothing(postgres_url: str) -> None:
+    name = urlsplit(postgres_url).path[1:].partition("?")[0]
+    with needed_module("psycopg", "postgres").connect(postgres_url) as database:
+        database.execute(f'ALTER DATABASE "{name}" SET default_transaction_isolation = serializable')
+    states = [joined(postgres_url) for _ in range(2)]
+    for state in states:
+        state.database.make(budget_tables.TABLES)
+    failed: list[LocalError] = []
+
+    def take(state: SharedState) -> None:
+        asked = [budget_tables.LineAsk("line", take_s=0.001)]
+        for _ in range(20):
+            try:
+                state.database.run(lambda on: budget_tables.move_lines(on, asked), patient=False)
+            except LocalError as error:
+                failed.append(error)
+
+    threads = [threading.Thread(target=take, args=(each,)) for each in states * 3]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert not failed
+
+
+def test_a_lease_that_ends_while_the_database_is_away_is_free_when_it_is_back(postgres_programs: Path) -> None:
+    """Its holder lives on, and gives signs of life: nobody else could take it until that process ends."""
+    needed_module("psycopg", "postgres")
+    with PostgresServer(postgres_programs) as postgres:
+        url = f"postgresql://rp:{ESCAPED}@/postgres?host={postgres.folder}"
+        first, second = joined(url, silence=Duration(hours=1)), joined(url, silence=Duration(hours=1))
+        turn = first.leases.attempt("turn")
+        assert turn is not None
+        with first.leases.held("x", "held"):
+            postgres.stop()
+            first.leases.leave(turn)
+        postgres.start()
+        assert second.leases.attempt("x") is None  # nobody could say so
+        until(first.membership.beat)
+        until(first.membership.beat)
+        for name in ("x", "turn"):
+            with second.leases.held(name, "held"):
+                first.membership.beat()  # ends nobody's
+        for each in (first, second):
+            each.close()
+
+
+def test_a_lease_whose_taking_was_not_answered_is_free_again(postgres_url: str) -> None:
+    first, second = joined(postgres_url), joined(postgres_url)
+    run = first.database.run
+
+    def unanswered(act: Callable[[Any], Any], **options: bool) -> Any:
+        run(act, **options)
+        raise LocalError("the shared database cannot be used: its answer was lost")
+
+    first.database.run = unanswered  # type: ignore[method-assign]
+    with pytest.raises(LocalError, match="its answer was lost"):
+        first.leases.attempt("x")
+    first.database.run = run  # type: ignore[method-assign]
+    assert second.leases.attempt("x") is None
+    assert first.membership.beat()
+    assert second.leases.attempt("x") is not None
 
 
 def test_one_that_is_away_or_wants_another_password_is_told(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

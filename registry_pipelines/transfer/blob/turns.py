@@ -88,7 +88,7 @@ class Turns:
 
     def done(self, turn: Turn, repository: str) -> None:
         """One of its users is through; the last one ends the turn. repository: where the blob is now, empty where it
-        did not arrive. A database that does not answer is not waited for: the turn ends with this process."""
+        did not arrive. A database that does not answer is not waited for: the turn ends with the next sign of life."""
         with turn.lock:
             turn.users -= 1
             turn.arrived_in = repository or turn.arrived_in

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -13,14 +14,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from registry_pipelines import waits
-from registry_pipelines.errors import RateLimited
+from registry_pipelines.errors import LocalError, RateLimited
 from registry_pipelines.registry.protocol import Quota
 from registry_pipelines.shared import budgets as shared_budgets
 from registry_pipelines.shared.budgets import BUDGETS, Budgets
 from registry_pipelines.shared.database import Transaction
+from registry_pipelines.shared.server import Server
 from registry_pipelines.shared.state import SharedState
 from registry_pipelines.transfer.limits.machine import LARGEST_WINDOW, MachineLimits
 from registry_pipelines.transfer.limits.rules import RegistryRule
@@ -279,3 +282,40 @@ def test_a_share_of_pulls_is_all_that_is_taken_without_the_database(
             taken += 1
         assert taken == 10
         server.start()
+
+
+def test_workers_that_stop_take_and_count_at_once_never_wait_for_each_other(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that lock the same rows in another order would: Postgres ends one after a second, whose budgets are then its
+    own for a while."""
+    told: list[str] = []
+    unusable = Server._unusable
+
+    def noted(self: Server, error: psycopg.Error) -> LocalError:
+        told.append(str(error))
+        return unusable(self, error)
+
+    monkeypatch.setattr(Server, "_unusable", noted)
+    states = [worker(postgres_url) for _ in range(3)]
+
+    def works(state: SharedState, seed: int) -> None:
+        chance, budgets = random.Random(seed), state.budgets
+        for _ in range(150):
+            name = chance.choice("ABCD")
+            budgets.line(name).reserve(1, 1000)
+            budgets.line(chance.choice("ABCD")).block(0.001)
+            budgets.count(name).add(1)
+            budgets.count(chance.choice("ABCD")).total()
+
+    threads = [threading.Thread(target=works, args=(state, seed)) for seed, state in enumerate(states * 4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert [each for each in told if "deadlock" in each] == []
+    for state in states:
+        state.close()
+    whole = worker(postgres_url)
+    assert sum(whole.budgets.count(name).total() for name in "ABCD") == 12 * 150
+    whole.close()
