@@ -106,8 +106,8 @@ class _StandsOn:
         named = run.job_name, partition
         if named not in self._newest:
             tags = {PARTITION_TAG: partition} if partition else {}
-            [newest] = self._instance.get_runs(dg.RunsFilter(job_name=run.job_name, tags=tags), limit=1)
-            self._newest[named] = newest.run_id
+            newest = self._instance.get_runs(dg.RunsFilter(job_name=run.job_name, tags=tags), limit=1)
+            self._newest[named] = newest[0].run_id if newest else ""  # somebody deleted all of them meanwhile
         return self._newest[named] == run.run_id
 
     def anything(self, run: dg.DagsterRun, live: Collection[str]) -> bool:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import msgspec
+import pytest
 
 from dagster_project.history import going, remove
 from dagster_project.partitions import PARTITION_TAG, RELEASES, release_keys
@@ -46,6 +47,22 @@ def test_runs_go_that_nothing_stands_on_and_none_that_runs(world: World) -> None
     assert runs(world) == {second.run_id, only.run_id, started}
     assert {asset: world.instance.get_materialized_partitions(asset) for asset in before} == before
     assert world.tick("push_source", world.looked()).run_requests == []  # nothing looks new for it
+
+
+def test_runs_that_somebody_deletes_during_the_look_end_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = world.known("app", "v1", {"calm": "1.0"})
+    assert world.run(key).success
+    read = world.instance.get_run_records
+
+    def deleted(*asked: Any, **how: Any) -> Any:
+        page = read(*asked, **how)
+        for record in page:
+            world.instance.delete_run(record.dagster_run.run_id)
+        return page
+
+    monkeypatch.setattr(world.instance, "get_run_records", deleted)
+    found = going(world.instance, world.chain, History(), LATER)
+    assert remove(world.instance, found) == (0, 0)
 
 
 def test_partitions_go_that_are_no_release_of_an_image_and_superseded_ones_when_told(world: World) -> None:
