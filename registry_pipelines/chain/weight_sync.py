@@ -13,6 +13,7 @@ from registry_pipelines.chain.places import Located
 from registry_pipelines.chain.result import StageResult
 from registry_pipelines.config import Config, StoreRegistry
 from registry_pipelines.errors import InputError
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text
 from registry_pipelines.stores.store import ObjectStore, open_store
@@ -31,7 +32,7 @@ Locate = Callable[..., Located]
 @dataclass(frozen=True)
 class Put:
     """A set that is somewhere now. how: files by what was done for each; removed, strangers: of a store; signature:
-    what became of it in a registry."""
+    what became of it in a registry; replaced: what the tag named there before, where that was something else."""
 
     subject: str
     digest: str
@@ -41,6 +42,7 @@ class Put:
     removed: tuple[str, ...] = ()
     strangers: tuple[str, ...] = ()
     signature: Carried = "none"
+    replaced: Digest | None = None
 
 
 def store_at(config: Config | None, address: str, *, make: bool = False) -> ObjectStore:
@@ -105,6 +107,7 @@ def put(
         sent.files,
         sent.bytes_sent,
         signature=sent.signature,
+        replaced=sent.replaced,
     )
 
 
@@ -129,9 +132,15 @@ def _goal(text: str, locate: Locate) -> Located:
     return goal
 
 
+def told_replaced(before: Digest | None) -> list[str]:
+    """A line where a tag was moved away from other weights."""
+    return [f"the tag named others before: {before}"] if before else []
+
+
 def result_of(done: Put, source: Source, began: float, notes: tuple[str, ...] = ()) -> StageResult:
     """What a person is told. began: by ``time.monotonic``."""
     told = [*notes]
+    told += told_replaced(done.replaced)
     if done.signature == "of other files":
         told.append(
             f"the signature beside them ({SIGNATURE_FILE}) is not about exactly these files by their sha256, and was "

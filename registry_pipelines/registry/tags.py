@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from registry_pipelines.errors import NotFound, Unavailable
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
@@ -15,6 +17,23 @@ def digest_at(place: Place, reference: str) -> Digest | None:
         return place.registry.resolve(place.repository, reference).digest
     except NotFound:
         return None
+
+
+class Tagged(NamedTuple):
+    """What became of a tag. changed: it names the manifest since now. replaced: what it named before, where that was
+    another."""
+
+    changed: bool
+    replaced: Digest | None
+
+
+def tag_content(place: Place, manifest: ManifestBytes, tag: str) -> Tagged:
+    """Put a manifest under a tag unless the tag names it already; what it needs is there. Raises RegistryError."""
+    before = digest_at(place, tag)
+    if before == manifest.digest:
+        return Tagged(changed=False, replaced=None)
+    place.registry.put_manifest(place.repository, manifest, tag=tag)
+    return Tagged(changed=True, replaced=before)
 
 
 def put_tag(place: Place, manifest: ManifestBytes, tag: str) -> None:

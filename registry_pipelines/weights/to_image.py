@@ -19,7 +19,7 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress
 from registry_pipelines.registry.blobs import BlobStream, Counted, push_blob
 from registry_pipelines.registry.protocol import BlobReader, Capabilities, Place, Registry
-from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.registry.tags import tag_content
 from registry_pipelines.threads import Pool
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.uploads import Uploads, Wanted
@@ -54,17 +54,16 @@ def register_image(
         brought = Uploads(state, goal, engine.progress).bring(wanted)
         push_blob(goal, config, media_type=media_types.OCI_CONFIG)
         source.check()
-        changed = digest_at(goal, tag) != manifest.digest
-        if changed:
-            goal.registry.put_manifest(goal.repository, manifest, tag=tag)
+        tagged = tag_content(goal, manifest, tag)
         signature = carry_one(source, goal, manifest.descriptor)
         state.cancel_abandoned([goal.registry])
     return RegisteredWeights(
         manifest.descriptor,
-        changed or signature == "attached",
+        tagged.changed or signature == "attached",
         Counter(each.how for each in brought),
         sum(each.bytes_sent for each in brought),
         signature,
+        tagged.replaced,
     )
 
 

@@ -8,10 +8,11 @@ from typing import Literal
 
 from registry_pipelines.evidence.artifacts import attach_bundle
 from registry_pipelines.evidence.predicates import OMS_TYPE
+from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.registry.tags import tag_content
 from registry_pipelines.transfer.engine import PLAIN, Engine
 from registry_pipelines.transfer.uploads import Uploads, Wanted
 from registry_pipelines.weights.model import CONFIG_TYPE
@@ -27,13 +28,14 @@ Carried = Literal["none", "attached", "present", "of other files"]
 class RegisteredWeights:
     """A set that is in a registry now. changed: the tag names it since now, or its signature came. files: how many
     contents were ``present``, ``mounted`` or ``copied``. bytes_sent: by this run. signature: what became of the
-    source's."""
+    source's. replaced: what the tag named before, where that was something else."""
 
     descriptor: Descriptor
     changed: bool
     files: Counter[str]
     bytes_sent: int
     signature: Carried = "none"
+    replaced: Digest | None = None
 
 
 def register_weights(source: Source, place: Place, tag: str, *, engine: Engine = PLAIN) -> RegisteredWeights:
@@ -50,17 +52,16 @@ def register_weights(source: Source, place: Place, tag: str, *, engine: Engine =
         brought = Uploads(state, goal, engine.progress).bring(wanted)
         push_blob(goal, source.weights.config, media_type=CONFIG_TYPE)
         source.check()
-        changed = digest_at(goal, tag) != source.manifest.digest
-        if changed:
-            goal.registry.put_manifest(goal.repository, source.manifest, tag=tag)
+        tagged = tag_content(goal, source.manifest, tag)
         signature = carry_one(source, goal, source.manifest.descriptor)
         state.cancel_abandoned([goal.registry])
     return RegisteredWeights(
         source.manifest.descriptor,
-        changed or signature == "attached",
+        tagged.changed or signature == "attached",
         Counter(each.how for each in brought),
         sum(each.bytes_sent for each in brought),
         signature,
+        tagged.replaced,
     )
 
 

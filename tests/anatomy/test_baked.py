@@ -71,6 +71,24 @@ def out(place: Place, found: Baked, tmp_path: Path, *below: str) -> tuple[Moved,
     return move_to_registry(place, found, chosen(found, below), target, "v1", state=state, engine=engine), target
 
 
+def test_a_tag_that_moves_to_the_weights_of_another_image_is_told(place: Place, tmp_path: Path) -> None:
+    first, _ = out(place, find(place, tmp_path, MODEL), tmp_path)
+    other: Files = {**MODEL, "models/a/no-name-that-tells": safetensors(LARGE, seed=9)}
+    second, _ = out(place, find(place, tmp_path, other), tmp_path)
+    again, _ = out(place, find(place, tmp_path, other), tmp_path)
+    assert (first.replaced, second.replaced, again.replaced) == (None, first.manifest.digest, None)
+
+
+def test_archives_that_may_hold_weights_are_named_and_not_opened(place: Place, tmp_path: Path) -> None:
+    """Not small ones, wheels, and those that a later layer deletes."""
+    first: Files = {"opt/Model.TAR.gz": bytes(LARGE), "opt/old.zip": bytes(LARGE), "opt/small.zip": b"PK"}
+    found = find(place, tmp_path, {**DEBIAN, **first, "opt/a.whl": bytes(LARGE)}, {"opt/.wh.old.zip": ""})
+    assert found.unread == ("opt/Model.TAR.gz (1.0 MiB), an archive",) and not found.files
+    many: Files = {f"opt/{number:02}.tar": bytes(LARGE) for number in range(22)}
+    more = find(place, tmp_path, {**DEBIAN, **many}).unread
+    assert len(more) == 21 and more[0].startswith("opt/00.tar") and more[-1] == "2 more archives"
+
+
 def test_weights_are_found_by_what_they_are_and_names_are_a_hint(place: Place, tmp_path: Path) -> None:
     found = find(
         place,

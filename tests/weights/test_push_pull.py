@@ -116,6 +116,23 @@ def test_a_fine_tune_moves_the_shards_that_changed(
     assert files_of(tmp_path / "node") == files_of(folder)
 
 
+@pytest.mark.parametrize("form", ["artifact", "image"])
+def test_a_tag_that_moves_is_told_with_what_it_named(
+    address: str, model: Callable[..., Path], tmp_path: Path, form: str
+) -> None:
+    """Also where all of the files are there, and 0 bytes are sent."""
+    reference, options = f"{address}/m:1", ("--form", form)
+    folder = model("m", 2)
+    first = done("push", folder, reference, *options)
+    shard(folder / "model-00001-of-00002.safetensors", 99)
+    done("push", folder, f"{address}/m:2", *options)
+    moved = done("push", folder, reference, *options)
+    assert moved["bytes_moved"] == 0 and moved["changed"]
+    [told] = [note for note in moved["notes"] if "before" in note]
+    assert first["digest"] in told
+    assert not [note for each in (first, done("push", folder, reference, *options)) for note in each["notes"]]
+
+
 def test_a_content_that_is_there_under_another_name_is_copied(
     faults: FaultRegistry, model: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -21,9 +21,15 @@ from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import Progress, Silent, count_text, size_text
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.scan.facts import LayerContent
+from registry_pipelines.scan.weights_found import MIN_WEIGHTS_BYTES
 from registry_pipelines.stream.lazy.image import image_for
 
 EXAMPLES = 3
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".zip", ".7z")
+"""Names of files that a start may unpack, and that may hold weights; wheels and checkpoints are others."""
+MOST_ARCHIVES = 20
+"""That are named; the largest ones."""
 
 
 class BakedFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,7 +98,7 @@ class Baked(msgspec.Struct, frozen=True, kw_only=True):
     """What goes with them: configs, tokenizers, lists of shards."""
     layers: tuple[BakedLayer, ...]
     unread: tuple[str, ...]
-    """Why some of the image was not looked at; empty: all was."""
+    """What of the image was not looked at, and why; empty: all was."""
 
     @property
     def standing(self) -> tuple[BakedFile, ...]:
@@ -146,8 +152,25 @@ def _baked(found: Anatomy, contents: Sequence[LayerContent | None]) -> Baked:
         files=tuple(_file(part, names[id(part)]) for part in sorted(weights, key=lambda part: (-part.size, part.path))),
         companions=tuple(_file(others[path], path) for path in sorted(beside)),
         layers=tuple(_layers(found, [*weights, *(others[path] for path in sorted(beside))])),
-        unread=found.unread,
+        unread=(*found.unread, *_archives(found)),
     )
+
+
+def _archives(found: Anatomy) -> Iterator[str]:
+    """What may hold weights and is not opened."""
+    closed = [
+        part
+        for part in found.files
+        if part.size >= MIN_WEIGHTS_BYTES
+        and part.class_ != "weights"
+        and not part.gone
+        and part.path.lower().endswith(ARCHIVES)
+    ]
+    closed.sort(key=lambda part: (-part.size, part.path))
+    for part in closed[:MOST_ARCHIVES]:
+        yield f"{part.path} ({size_text(part.size)}), an archive"
+    if len(closed) > MOST_ARCHIVES:
+        yield count_text(len(closed) - MOST_ARCHIVES, "more archive")
 
 
 def _file(part: FilePart, name: str) -> BakedFile:

@@ -31,7 +31,7 @@ from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_jso
 from registry_pipelines.progress import Progress, Silent
 from registry_pipelines.registry.blobs import BlobStream, Counted, push_blob
 from registry_pipelines.registry.protocol import Place
-from registry_pipelines.registry.tags import digest_at
+from registry_pipelines.registry.tags import tag_content
 from registry_pipelines.stream.lazy.image import NodeImage, image_for
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.uploads import Uploads
@@ -55,12 +55,13 @@ Write = Callable[[memoryview | bytes], object]
 @dataclass(frozen=True)
 class Moved:
     """What came of it. manifest: of the artifact that the files are, also where they went to a folder. sent: bytes that
-    were sent or written."""
+    were sent or written. replaced: what the tag named before, where that was something else."""
 
     manifest: Descriptor
     weights: WeightSet
     sent: int
     changed: bool
+    replaced: Digest | None = None
 
 
 class _Known(msgspec.Struct, frozen=True):
@@ -133,11 +134,9 @@ def move_to_registry(
         weights = _move(engine.place(place), found, files, goal, state, progress)
         push_blob(own, weights.config, media_type=CONFIG_TYPE)
         manifest = to_manifest(weights)
-        changed = digest_at(own, tag) != manifest.digest
-        if changed:
-            own.registry.put_manifest(own.repository, manifest, tag=tag)
+        tagged = tag_content(own, manifest, tag)
         opened.cancel_abandoned([own.registry])
-    return Moved(manifest.descriptor, weights, goal.sent, changed or goal.sent > 0)
+    return Moved(manifest.descriptor, weights, goal.sent, tagged.changed or goal.sent > 0, tagged.replaced)
 
 
 def move_to_folder(
