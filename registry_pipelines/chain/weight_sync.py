@@ -16,6 +16,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.progress import count_text
+from registry_pipelines.registry.tags import told_replaced
 from registry_pipelines.stores.store import ObjectStore, open_store
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.weights.ends import from_registry, from_store
@@ -130,11 +131,6 @@ def _goal(text: str, locate: Locate) -> Located:
     if not goal.tag or goal.digest:
         raise InputError("weights are pushed under a tag", where=text, do="Write REGISTRY/REPOSITORY:TAG")
     return goal
-
-
-def told_replaced(before: Digest | None) -> list[str]:
-    """A line where a tag was moved away from other weights."""
-    return [f"the tag named others before: {before}"] if before else []
 
 
 def result_of(done: Put, source: Source, began: float, notes: tuple[str, ...] = ()) -> StageResult:

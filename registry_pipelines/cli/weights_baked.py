@@ -128,7 +128,7 @@ def out(options: Options, image: str, goal: str, paths: tuple[str, ...], platfor
     them. Killed in the middle, the same command goes on behind the layers that were finished.
     """
     from registry_pipelines.anatomy.baked.moving import chosen, move_to_folder, move_to_registry
-    from registry_pipelines.chain.weight_sync import told_replaced
+    from registry_pipelines.registry.tags import told_replaced
 
     began, is_folder = time.monotonic(), goal.startswith(("/", "."))
     goals = [] if is_folder else [goal]

@@ -36,6 +36,11 @@ def tag_content(place: Place, manifest: ManifestBytes, tag: str) -> Tagged:
     return Tagged(changed=True, replaced=before)
 
 
+def told_replaced(before: Digest | None) -> list[str]:
+    """A line for people where a tag was moved away from something else, as of :class:`Tagged`."""
+    return [f"the tag named another before: {before}"] if before else []
+
+
 def put_tag(place: Place, manifest: ManifestBytes, tag: str) -> None:
     """Make a tag name a manifest that is there, and read it back. Who may, is the caller's to ask. Raises Unavailable
     where it names something else afterwards, TagImmutable, RegistryError."""
