@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 PATIENCE = float(os.environ.get("REGISTRY_PIPELINES_TEST_PATIENCE", "4"))
 """Every limit of every test is multiplied by this; 1 is what an idle machine of two cores gets by with."""
@@ -20,8 +21,12 @@ def patient(seconds: float) -> float:
 
 
 def until(true: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a limit only ends what hangs."""
+    """Wait for what another thread or process does; a limit only ends what hangs. A file or folder that goes away while
+    it is looked at is none yet: whoever is waited for renames and removes what it works with."""
     end = time.monotonic() + patient(60)
-    while not true():
+    while True:
+        with suppress(FileNotFoundError):
+            if true():
+                return
         assert time.monotonic() < end
         time.sleep(0.005)

@@ -18,7 +18,7 @@ from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.waits import BOARD
 from tests.doubles.docker_registry import DockerRegistry
-from tests.patience import patient
+from tests.patience import until
 from tests.ports import free_ports
 
 ONE = "registries:\n  here: {{kind: embedded, port: {0}, root: content{1}}}\n"
@@ -88,13 +88,6 @@ def test_who_comes_while_another_begins_or_ends_waits_for_it(tmp_path: Path) -> 
         assert not found
     user.join()
     assert found == [True]
-
-
-def until(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + patient(30)
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
 
 
 def test_a_stranger_on_the_port_is_never_used(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from registry_pipelines.shared.state import SharedState
 from tests.doubles.postgres import ESCAPED, PgBouncer, PostgresServer
 from tests.doubles.workers import worker
 from tests.needs import needed_module
-from tests.patience import patient
+from tests.patience import patient, until
 
 CONFIG = """\
 registries: {here: {kind: distribution, host: registry.example}}
@@ -48,13 +48,6 @@ def change(url: str, statement: str) -> None:
 def be_silent(url: str) -> None:
     """All that have joined, as if they had said nothing for long."""
     change(url, "UPDATE members SET silence_s = 0.001")
-
-
-def until(true: Callable[[], bool]) -> None:
-    end = time.monotonic() + patient(30)
-    while not true():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 # Members

@@ -27,7 +27,7 @@ from registry_pipelines.report.audit.model import Event
 from registry_pipelines.report.audit.store import AuditStore
 from registry_pipelines.shared.documents import Documents, FolderDocuments
 from registry_pipelines.shared.state import close_all
-from tests.patience import patient
+from tests.patience import patient, until
 from tests.shared.conftest import Machines
 
 NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
@@ -202,10 +202,8 @@ def test_a_move_that_is_killed_anywhere_goes_on(machines: Machines) -> None:
     path.write_text(path.read_text().replace("shared: {", "shared: {silence: 2s, "))
     command = [sys.executable, "-c", MOVE, str(path), machines.url]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        until = time.monotonic() + patient(30)
-        while len(list((state / "moved").rglob("*"))) < 40:
-            assert process.poll() is None and time.monotonic() < until
-            time.sleep(0.002)
+        until(lambda: process.poll() is not None or len(list((state / "moved").rglob("*"))) >= 40)
+        assert process.poll() is None
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     time.sleep(2.2)  # its lease is anybody's then
