@@ -183,12 +183,7 @@ def _act(session: Session, plan: _Plan, platform: Platform) -> tuple[RolledOut, 
         done = roll_out(
             platform, plan.look, plan.wanted, limits, lambda text: progress.waiting(where, reason=text, left_s=None)
         )
-    newest = last
-    if done.outcome != "running":  # it must not stand behind what a clock wrote that was ahead of this one
-        newest = latest(notes_about(session, plan.release, of_future=True), plan.settings.name, plan.release.image)
-    now = time_after(session.now(), newest)
-    unbroken = last is not None and last.outcome == "running" and last.revision == done.look.revision
-    since = (last.since if last and unbroken else now) if done.outcome == "running" else ""
+    since, at = _when(session, plan, done, last)
     return done, DeploymentRecord(
         deployment=plan.settings.name,
         image=plan.release.image,
@@ -204,8 +199,20 @@ def _act(session: Session, plan: _Plan, platform: Platform) -> tuple[RolledOut, 
         before=done.before,
         revision=done.look.revision,
         since=since,
-        time=now,
+        time=at,
     )
+
+
+def _when(session: Session, plan: _Plan, done: RolledOut, last: DeploymentRecord | None) -> tuple[str, str]:
+    """Since when what was read back runs there, empty where it does not, and the time of its record. last: the newest
+    record about this release."""
+    now, running = session.now(), done.outcome == "running"
+    if running and last and last.outcome == "running" and last.revision == done.look.revision:  # without a break
+        return last.since, max(last.time, now.strftime(TIME_FORMAT))
+    if not running:  # it must not stand behind what a clock wrote that was ahead of this one
+        last = latest(notes_about(session, plan.release, of_future=True), plan.settings.name, plan.release.image)
+    at = time_after(now, last, last_rolled_out(session, plan.settings) if done.changed else None)
+    return at if running else "", at
 
 
 def _tells_more(session: Session, record: DeploymentRecord) -> bool:

@@ -105,11 +105,16 @@ def latest(records: Sequence[DeploymentRecord], deployment: str, image: str) -> 
     return mine[-1] if mine else None
 
 
-def time_after(now: datetime, last: DeploymentRecord | None) -> str:
-    """The time of a record that is made now: behind the last one, also where a clock was set back, for the newest
-    counts."""
-    newest = _moment(last.time) if last else None
-    return (newest + timedelta(seconds=1) if newest and newest > now else now).strftime(TIME_FORMAT)
+def time_after(now: datetime, last: DeploymentRecord | None, before: DeploymentRecord | None = None) -> str:
+    """The time of a record that is made now: behind the last one about its release where a clock was set back, for the
+    newest counts. before: for a roll-out the last record of its deployment, whichever release that is about; behind it,
+    too, for two may be of one second, unless a wrong clock wrote it far ahead."""
+    step = timedelta(seconds=1)
+    newest, rolled_out = (_moment(each.time) if each else None for each in (last, before))
+    at = newest + step if newest and newest > now else now
+    if rolled_out and at - step < rolled_out <= now + CLOCKS_DIFFER:
+        at = rolled_out + step
+    return at.strftime(TIME_FORMAT)
 
 
 def _moment(text: str) -> datetime | None:
