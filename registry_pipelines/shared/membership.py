@@ -40,7 +40,7 @@ ROLLOUT_S = 900.0
 other."""
 
 KEPT_S = 24 * 3600.0
-"""After their end members are kept, for whoever asks who did something."""
+"""After their end members are kept, for whoever asks who did something, and configurations that none of them has."""
 
 MAX_NAMED = 3
 
@@ -67,6 +67,8 @@ _BEAT = "UPDATE members SET seen = clock(), clock_s = :clock_s, ended = FALSE WH
 _END = "UPDATE members SET ended = TRUE, seen = clock() WHERE name = :name"
 _NEWEST = """INSERT INTO members_configurations (configuration, since) VALUES (:configuration, clock())
     ON CONFLICT (configuration) DO UPDATE SET since = excluded.since"""
+_FORGET_CONFIGURATIONS = """DELETE FROM members_configurations
+    WHERE since < clock() - :kept AND configuration NOT IN (SELECT configuration FROM members)"""
 
 
 class Worker(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +149,7 @@ class Membership:
             database.change(_PUT, values)
             forget = f"DELETE FROM members WHERE seen < clock() - :kept AND NOT ({ALIVE})"  # noqa: S608 - ours
             database.change(forget, {"kept": KEPT_S})
+            database.change(_FORGET_CONFIGURATIONS, {"kept": KEPT_S})
 
         self._check_clock(clock_s)
         self._database.run(join)

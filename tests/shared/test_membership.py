@@ -154,6 +154,22 @@ def test_a_configuration_is_rolled_out_and_then_the_older_is_refused(
     joined(postgres_url, old)  # a roll-back: nobody has the old one any more, so that it is the newest now
 
 
+def test_configurations_that_nobody_has_any_more_are_forgotten(postgres_url: str) -> None:
+    old, same = (joined(postgres_url, Worker(configuration=each)) for each in ("old", "same"))
+    old.close()
+    change(postgres_url, f"UPDATE members_configurations SET since = since - {2 * membership.KEPT_S}")
+    joined(postgres_url, Worker(configuration="same")).close()
+    change(postgres_url, "DELETE FROM members_configurations WHERE configuration = 'old'")  # its member is known yet
+    joined(postgres_url, Worker(configuration="gone")).close()
+    change(postgres_url, f"UPDATE members_configurations SET since = since - {2 * membership.KEPT_S}")
+    change(postgres_url, f"UPDATE members SET seen = seen - {2 * membership.KEPT_S} WHERE ended")
+    joined(postgres_url, Worker(configuration="same")).close()
+    with needed_module("psycopg", "postgres").connect(postgres_url) as database:
+        rows = database.execute("SELECT configuration FROM members_configurations").fetchall()
+    assert rows == [("same",)]
+    same.close()
+
+
 def test_a_configuration_is_the_same_wherever_it_lies_and_without_its_secrets(tmp_path: Path) -> None:
     def digest(folder: str, text: str = CONFIG, **environment: str) -> str:
         path = tmp_path / folder / "registry-pipelines.yaml"

@@ -22,22 +22,16 @@ from registry_pipelines.oci.manifests import Descriptor
 from registry_pipelines.registry.protocol import Place, UploadSession
 from registry_pipelines.shared.database import ALIVE, Database, Row, Tables, Transaction, open_file
 from registry_pipelines.transfer.blob.courier import COURIERS, read_note, wait_for_courier
+from registry_pipelines.transfer.blob.holders import STATEMENTS as HOLDERS
+from registry_pipelines.transfer.blob.holders import Holders
 from registry_pipelines.transfer.blob.owners import HEARTBEAT_S, NOBODY, OWNERS, Owner, new_name
 from registry_pipelines.transfer.blob.sinks import ABANDONED_S, JOURNAL_FILE, UPLOAD_LIFE_S
 
 if TYPE_CHECKING:  # the journal of a folder needs none
     from registry_pipelines.shared.state import SharedState
 
-MAX_HINTS = 500
-"""Digests asked about in one statement; SQLite takes 999 values in old builds."""
-
 HEART_ENDS_S = 1.0
 """How long the end of a journal waits for a sign of life that is under way."""
-
-
-SAVE_EVERY_S = 1.0
-"""Between two times that holdings are written down: one transaction for each copy of a small image would take a tenth
-of its processor time. A kill loses the last second's, and a later run sends again what it could have mounted."""
 
 
 class AbandonedUpload(NamedTuple):
@@ -59,9 +53,7 @@ TABLES = Tables(
             digest VARCHAR(140) NOT NULL, location TEXT NOT NULL, offset_bytes BIGINT NOT NULL,
             min_chunk_bytes BIGINT NOT NULL, owner TEXT NOT NULL, updated_at FLOAT NOT NULL)""",
         "CREATE INDEX IF NOT EXISTS uploads_by_blob ON uploads (registry, repository, digest)",
-        """CREATE TABLE IF NOT EXISTS holdings (
-            registry TEXT NOT NULL, digest VARCHAR(140) NOT NULL, repository TEXT NOT NULL,
-            PRIMARY KEY (registry, digest))""",
+        *HOLDERS,
         """CREATE TABLE IF NOT EXISTS begun (
             registry TEXT NOT NULL, repository TEXT NOT NULL, PRIMARY KEY (registry, repository))""",
     ),
@@ -100,8 +92,6 @@ _PUT_BEGUN = """INSERT INTO begun (registry, repository) VALUES (:registry, :rep
     ON CONFLICT (registry, repository) DO NOTHING"""
 _DROP_BEGUN = "DELETE FROM begun WHERE registry = :registry AND repository = :repository"
 _FIND_BEGUN = "SELECT repository FROM begun WHERE registry = :registry AND repository = :repository"
-_PUT_HOLDING = """INSERT INTO holdings (registry, digest, repository) VALUES (:registry, :digest, :repository)
-    ON CONFLICT (registry, digest) DO UPDATE SET repository = excluded.repository"""
 
 
 class Journal:
@@ -122,9 +112,7 @@ class Journal:
         self._owned = False
         self._starting = threading.Lock()
         self._ids: dict[tuple[str, str, str], str] = {}
-        self._held: dict[tuple[str, str], str] = {}
-        self._unsaved: dict[tuple[str, str], str] = {}
-        self._saved_at = time.monotonic()
+        self._holders = Holders(database)
         self._lock = threading.Lock()
 
     @classmethod
@@ -143,7 +131,7 @@ class Journal:
     def close(self) -> None:
         """Close the database; uploads that are still recorded can be taken over, by whoever comes first."""
         with contextlib.suppress(RegistryPipelinesError):  # hints; without them a later run sends what it could mount
-            self._save_holdings()
+            self._holders.save()
         self._closed.set()
         if self._heart:
             self._heart.join(HEART_ENDS_S)
@@ -287,6 +275,7 @@ class Journal:
         taken = self._database.run(lambda database: self._take_abandoned(database, registries, oldest))
         if self._member:
             self._database.run(lambda database: database.change(_SWEEP_OWNERS, {}))
+        self._holders.sweep()
         for row in taken:
             self._drop_note(row["id"])
         return [
@@ -336,51 +325,12 @@ class Journal:
         return bool(self._database.run(lambda database: database.rows(_FIND_BEGUN, wanted)))
 
     def holders(self, registry: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
-        """A repository of the registry for each blob that a finished copy left there."""
-
-        with self._lock:
-            unknown = [str(digest) for digest in digests if (registry, digest) not in self._held]
-
-        def look(database: Transaction) -> dict[tuple[str, str], str]:
-            repositories = {(registry, digest): "" for digest in unknown}
-            for start in range(0, len(unknown), MAX_HINTS):
-                some = {f"digest{at}": digest for at, digest in enumerate(unknown[start : start + MAX_HINTS])}
-                names = ", ".join(f":{name}" for name in some)
-                wanted = f"SELECT * FROM holdings WHERE registry = :registry AND digest IN ({names})"  # noqa: S608 - ours
-                for row in database.rows(wanted, {"registry": registry, **some}):
-                    repositories[registry, row["digest"]] = row["repository"]
-            return repositories
-
-        holders = self._database.run(look) if unknown else {}
-        with self._lock:
-            for key, repository in holders.items():
-                self._held.setdefault(key, repository)
-            held = {digest: self._held[registry, digest] for digest in digests}
-        return {digest: repository for digest, repository in held.items() if repository}
+        """See :meth:`Holders.find`."""
+        return self._holders.find(registry, digests)
 
     def hold(self, target: Place, digests: Sequence[Digest], *, instead: Collection[Digest] = ()) -> None:
-        """The target was read back and has these blobs. instead: those whose holder known so far is to be replaced; it
-        may be deleted, and each later copy would ask it in vain."""
-        known = self.holders(target.registry.name, digests)
-        new = [(target.registry.name, str(item)) for item in digests if item not in known or item in instead]
-        with self._lock:
-            for key in new:
-                self._held[key] = self._unsaved[key] = target.repository
-            due = time.monotonic() - self._saved_at >= SAVE_EVERY_S
-        if due:
-            self._save_holdings()
-
-    def _save_holdings(self) -> None:
-        with self._lock:
-            unsaved, self._unsaved = self._unsaved, {}
-            self._saved_at = time.monotonic()
-        if unsaved:
-            # All in one order: of two transactions that wait for each other's rows Postgres ends one.
-            rows = [
-                {"registry": name, "digest": item, "repository": where}
-                for (name, item), where in sorted(unsaved.items())
-            ]
-            self._database.run(lambda database: database.change(_PUT_HOLDING, *rows))
+        """See :meth:`Holders.hold`."""
+        self._holders.hold(target, digests, instead=instead)
 
 
 def _name(place: Place) -> tuple[str, str]:

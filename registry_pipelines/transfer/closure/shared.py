@@ -90,7 +90,7 @@ class SharedManifests(ManifestFolder):
         with self._lock:
             unsaved, self._unsaved = self._unsaved, {}
             self._saved_at = time.monotonic()
-        rows = [unsaved[digest] for digest in sorted(unsaved)]  # all in one order: see Journal._save_holdings
+        rows = [unsaved[digest] for digest in sorted(unsaved)]  # all in one order: see Holders.save
 
         def save(database: Transaction) -> int:
             return database.change(_PUT, *rows)

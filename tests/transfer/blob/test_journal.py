@@ -58,11 +58,11 @@ def test_upload_of_a_closed_journal_is_taken_over_and_a_live_one_is_not(source: 
 def test_hints_that_cannot_be_written_down_fail_no_copy(
     source: Counted, target: Counted, graphs: Graphs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("registry_pipelines.transfer.blob.journal.SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr("registry_pipelines.transfer.blob.holders.SAVE_EVERY_S", 0.0)
     graphs.image(source.place("app"), b"first", tag="v1")
     copy_closure(source.place("app"), "v1", [target.place("app")], engine=Engine(state=tmp_path))
     with contextlib.closing(sqlite3.connect(tmp_path / JOURNAL_FILE)) as database:
-        database.execute("CREATE TRIGGER refuse BEFORE INSERT ON holdings BEGIN SELECT RAISE(FAIL, 'refused'); END")
+        database.execute("CREATE TRIGGER refuse BEFORE INSERT ON holders BEGIN SELECT RAISE(FAIL, 'refused'); END")
     graphs.image(source.place("app"), b"second", tag="v2")
     copy_closure(source.place("app"), "v2", [target.place("app")], engine=Engine(state=tmp_path))
     assert compare(source.place("app"), target.place("app"), "v2") == []
