@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.code_pointer import ModuleCodePointer
+from dagster._core.launcher import RunLauncher
 from dagster._core.origin import JobPythonOrigin, RepositoryPythonOrigin
 
 from tests.deployments.objects import KUBERNETES, ROOT, not_in_the_api, pods, too_much, written
@@ -175,8 +177,9 @@ def nothing() -> None:
     """A job to launch."""
 
 
-def launched(home: Path, kubeconfig: Path, **tags: str) -> None:
-    """A run is launched as ``deploy/kubernetes`` says, but for the database."""
+@contextmanager
+def launched(home: Path, kubeconfig: Path, **tags: str) -> Iterator[tuple[RunLauncher, dg.DagsterRun]]:
+    """A run is launched as ``deploy/kubernetes`` says, but for the database; by which launcher."""
     settings = yaml.safe_load((KUBERNETES / "base" / "dagster.yaml").read_text())
     config = settings["run_launcher"]["config"]
     config.update(load_incluster_config=False, kubeconfig_file=str(kubeconfig))
@@ -189,6 +192,7 @@ def launched(home: Path, kubeconfig: Path, **tags: str) -> None:
         origin = JobPythonOrigin("nothing", repository)
         run = instance.create_run_for_job(nothing, tags=tags, job_code_origin=origin)
         instance.run_launcher.launch_run(dg_context(run))
+        yield instance.run_launcher, run
 
 
 def dg_context(run: dg.DagsterRun) -> Any:
@@ -204,8 +208,8 @@ def test_a_run_is_a_job_that_may_do_no_more_than_it_must(
     needed_module("dagster_k8s", "cluster")
     monkeypatch.setenv("DAGSTER_NAMESPACE", "registry-pipelines")
     kubeconfig, taken = api
-    launched(tmp_path / "home", kubeconfig)
-    [job] = taken
+    with launched(tmp_path / "home", kubeconfig):
+        [job] = taken
     assert not_in_the_api(job) == []
     [(_, pod)] = pods([job])
     assert too_much(pod) == []
@@ -242,5 +246,5 @@ def test_who_launches_a_run_cannot_ask_for_another_pod(
     monkeypatch.setenv("DAGSTER_NAMESPACE", "registry-pipelines")
     kubeconfig, taken = api
     with pytest.raises(Exception, match="violated the allowed list"):
-        launched(tmp_path / "home", kubeconfig, **{"dagster-k8s/config": json.dumps(asked)})
+        launched(tmp_path / "home", kubeconfig, **{"dagster-k8s/config": json.dumps(asked)}).__enter__()
     assert taken == []
