@@ -88,6 +88,10 @@ class Service:
             annotations={**seen.annotations, **annotations, **({SERVED: served} if served else {})},
         )
 
+    def unblock(self, seen: Look, given_up: str) -> list[str]:
+        """See Platform: a revision waits for no other."""
+        return []
+
     def widen(self, seen: Look) -> bool:
         """See Platform."""
         service = seen.raw["service"]

@@ -6,12 +6,14 @@ nothing, and nothing is ready by that.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from registry_pipelines.deploying.kube_status import mapping, mappings, number
 from registry_pipelines.deploying.platform import Instance
 
+HASH = "controller-revision-hash"
+"""Label of a StatefulSet's pod: the template that it has."""
 STARTING = frozenset({"ContainerCreating", "PodInitializing", "Completed"})
 """Reasons of containers that only start, or of init containers that are done."""
 
@@ -53,4 +55,40 @@ def _trouble(state: Mapping[str, Any], conditions: Mapping[str, Mapping[str, Any
     return ""
 
 
-__all__ = ["belongs", "instance_of"]
+class Stuck(NamedTuple):
+    """A pod that a StatefulSet waits for before it touches another. image: that it is to run. trouble: why it is not
+    ready; empty while it only starts."""
+
+    name: str
+    uid: str
+    image: str
+    trouble: str
+
+
+def stuck_in(
+    pods: Sequence[Mapping[str, Any]], workload: Mapping[str, Any], listed: str, container: str
+) -> list[Stuck]:
+    """The pods that a StatefulSet would wait for without an end: not ready, and of another template than the one of
+    now. It waits for each pod before it touches the next, also for one that will never be ready ("Forced
+    rollback" in Kubernetes' documentation of StatefulSets); with ``Parallel`` it does not."""
+    metadata, spec, status = (mapping(workload.get(part)) for part in ("metadata", "spec", "status"))
+    seen = number(status, "observedGeneration") >= number(metadata, "generation")
+    if not seen or str(spec.get("podManagementPolicy") or "OrderedReady") != "OrderedReady":
+        return []
+    return [
+        Stuck(instance.name, str(own.get("uid") or ""), _image(pod, listed, container), instance.trouble)
+        for pod in pods
+        for own in [mapping(pod.get("metadata"))]
+        for instance in [instance_of(pod, container, "containerStatuses")]
+        if not instance.ready
+        and own.get("uid")
+        and mapping(own.get("labels")).get(HASH) != status.get("updateRevision")
+    ]
+
+
+def _image(pod: Mapping[str, Any], listed: str, container: str) -> str:
+    listing = mappings(mapping(pod.get("spec")).get(listed))
+    return next((str(each.get("image") or "") for each in listing if each.get("name") == container), "")
+
+
+__all__ = ["Stuck", "belongs", "instance_of", "stuck_in"]

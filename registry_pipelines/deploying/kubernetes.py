@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from registry_pipelines.deploying.kube_pods import belongs, instance_of
+from registry_pipelines.deploying.kube_pods import belongs, instance_of, stuck_in
 from registry_pipelines.deploying.kube_status import mapping, mappings, progress_of, setter_of
-from registry_pipelines.deploying.platform import Instance, Look
-from registry_pipelines.errors import ContentError, Forbidden, InputError, NotFound
+from registry_pipelines.deploying.platform import CONFLICT, Look
+from registry_pipelines.errors import ContentError, Forbidden, InputError, NotFound, RegistryError
 from registry_pipelines.inventory.usage.kube_api import KubeApi
 from registry_pipelines.inventory.usage.kubernetes import OVER
 from registry_pipelines.settings import unknown
@@ -53,9 +53,11 @@ class Workload:
         metadata, status = mapping(document.get("metadata")), "containerStatuses"
         if listed == "initContainers":
             status = "initContainerStatuses"
+        pods = list(self._own(document))
+        stuck = stuck_in(pods, document, listed, container["name"]) if self._kind == "statefulset" else []
         return Look(
             written=container["image"],
-            instances=tuple(self._instances(document, container["name"], status)),
+            instances=tuple(instance_of(pod, container["name"], status) for pod in pods),
             settled=done.settled,
             progress=done.text,
             failed=done.failed,
@@ -64,7 +66,7 @@ class Workload:
             setter=setter_of(document, listed, container["name"]),
             version=str(metadata.get("resourceVersion") or ""),
             annotations={str(key): str(value) for key, value in mapping(metadata.get("annotations")).items()},
-            raw={"list": listed, "name": container["name"]},
+            raw={"list": listed, "name": container["name"], "stuck": stuck},
         )
 
     def change(self, seen: Look, image: str, annotations: Mapping[str, str], *, back: bool = False) -> None:
@@ -84,6 +86,21 @@ class Workload:
     def widen(self, seen: Look) -> bool:
         """See Platform: a Service gives all ready pods their part."""
         return False
+
+    def unblock(self, seen: Look, given_up: str) -> list[str]:
+        """See Platform. A pod that only starts may come up by itself, unless its image was given up."""
+        found = [each for each in seen.raw["stuck"] if each.trouble or each.image == given_up]
+        for pod in found:
+            try:
+                self._api.delete(f"/api/v1/namespaces/{self._namespace}/pods/{pod.name}", pod.uid)
+            except Forbidden as error:
+                raise self._denied(error, "delete", "pods") from error
+            except NotFound:
+                continue
+            except RegistryError as error:
+                if error.status != CONFLICT:  # another pod has its name by now
+                    raise
+        return [pod.name for pod in found]
 
     def _read(self) -> dict[str, Any]:
         try:
@@ -126,13 +143,13 @@ class Workload:
             raise InputError(unknown(name, found, f"container of {self._name}"), where=self.where)
         return found[name]
 
-    def _instances(self, document: Mapping[str, Any], container: str, status: str) -> Iterator[Instance]:
+    def _own(self, document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """Its pods, but those that are going or have ended."""
         for pod in self._pods(_inside(document, "spec", "selector")):
             state = mapping(pod.get("status"))
             over = mapping(pod.get("metadata")).get("deletionTimestamp") or state.get("phase") in OVER
             if not over and belongs(pod, document, self._kind):
-                yield instance_of(pod, container, status)
+                yield pod
 
     def _pods(self, selector: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         path = f"/api/v1/namespaces/{self._namespace}/pods"

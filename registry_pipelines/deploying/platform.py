@@ -112,6 +112,11 @@ class Platform(Protocol):
         :meth:`change`."""
         ...
 
+    def unblock(self, seen: Look, given_up: str) -> list[str]:
+        """Take away the instances without which the platform would come to no end, and name them. given_up: the image
+        of a roll-out that is taken back; empty while one goes on. Raises Forbidden, RegistryError."""
+        ...
+
     def close(self) -> None:
         """Close connections."""
         ...

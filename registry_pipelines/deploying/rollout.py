@@ -134,7 +134,7 @@ def _taken_back(
     """Back to what ran before. Only that the platform settles on it is asked: which digests a runtime may call it by,
     an index's or a platform's, is known of releases alone."""
     tell(f"it did not come up; back to {before}")
-    rolling = _Rolling(platform, Wanted(before, frozenset()), limits, tell)
+    rolling = _Rolling(platform, Wanted(before, frozenset()), limits, tell, given_up=look.written)
     try:
         rolling.write(look, before, before, back=True)
         back = rolling.settle()
@@ -156,6 +156,8 @@ class _Rolling:
     wanted: Wanted
     limits: Limits
     tell: Callable[[str], None]
+    given_up: str = ""
+    """The image of a roll-out that is taken back."""
 
     def write(self, seen: Look, image: str, before: str, *, back: bool = False) -> None:
         """Write the image, while nobody else changes it. Raises RegistryError."""
@@ -232,6 +234,7 @@ class _Rolling:
                 why = self._unsettled(look)
                 if not why:
                     return look
+                why += self._unblock(look)
             except Unavailable as error:
                 if time.monotonic() >= until:
                     error.add_note("Run it again when it answers: it finds what was done")
@@ -254,6 +257,17 @@ class _Rolling:
         if not look.settled:
             return [look.progress]
         return against(look, self.wanted) if self.wanted.digests else []
+
+    def _unblock(self, look: Look) -> list[str]:
+        """Take away what the platform waits for in vain; why that cannot be done."""
+        try:
+            for name in self.platform.unblock(look, self.given_up):
+                self.tell(f"{name} was deleted: it did not come up, and the others would wait for it")
+        except Unavailable:
+            return []  # with the next look
+        except RegistryError as error:
+            return [error.what]
+        return []
 
     def _still_ours(self, look: Look) -> None:
         if look.written != self.wanted.image:

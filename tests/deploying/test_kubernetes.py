@@ -72,6 +72,48 @@ def test_back_is_not_to_an_earlier_release_that_never_came_up(cluster: WorkloadC
     assert cluster.running(WEB) == [f"{APP}@{OLD}"]
 
 
+STATEFUL = ("statefulsets", "shop", "web")
+
+
+def test_a_stateful_set_that_waits_for_a_pod_in_vain_goes_on_without_it(
+    cluster: WorkloadCluster, workload: Opener
+) -> None:
+    """Its controller touches no other pod before that one is ready, whatever is written meanwhile."""
+    cluster.make("statefulsets", "web", f"{APP}@{OLD}", replicas=3)
+    cluster.broken.update(dict.fromkeys((f"{APP}@{NEW}", f"{APP}@{THIRD}"), "CrashLoopBackOff"))
+    place = workload(STATEFUL)
+    done = rolled(place, wait_s=0.3)
+    assert (done.outcome, cluster.running(STATEFUL)) == ("taken back", [f"{APP}@{OLD}"]), done.reasons
+    assert rolled(place, wait_s=0.3, rollback=False).outcome == "failed"
+    cluster.broken.pop(f"{APP}@{THIRD}")
+    done = roll_out(place, place.look(), wanted(THIRD), limits())
+    assert (done.outcome, cluster.running(STATEFUL)) == ("running", [f"{APP}@{THIRD}"]), done.reasons
+
+
+def test_a_pod_of_a_stateful_set_that_only_starts_is_left_alone(cluster: WorkloadCluster, workload: Opener) -> None:
+    """It may be at work, as a database that recovers is. With ``Parallel`` none is waited for."""
+    cluster.make("statefulsets", "web", f"{APP}@{OLD}", replicas=3)
+    first = cluster.pods[STATEFUL][0]
+    first["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    cluster.stuck = True
+    done = rolled(workload(STATEFUL), wait_s=0.3, rollback=False)
+    assert done.outcome == "failed" and cluster.pods[STATEFUL][0] is first
+    first["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    cluster.workloads[STATEFUL]["spec"]["podManagementPolicy"] = "Parallel"
+    assert workload(STATEFUL).look().raw["stuck"] == []
+
+
+def test_who_may_not_delete_a_pod_that_a_stateful_set_waits_for_is_told(
+    cluster: WorkloadCluster, workload: Opener
+) -> None:
+    cluster.make("statefulsets", "web", f"{APP}@{OLD}", replicas=3)
+    cluster.broken[f"{APP}@{NEW}"] = "ImagePullBackOff"
+    cluster.forbidden.add(("delete", "pods"))
+    done = rolled(workload(STATEFUL), wait_s=0.3)
+    assert done.outcome == "failed"
+    assert any("it needs the verb delete for pods" in each for each in done.reasons), done.reasons
+
+
 def test_a_stuck_controller_and_an_order_not_to_go_back(cluster: WorkloadCluster, workload: Opener) -> None:
     cluster.make("deployments", "web", f"{APP}@{OLD}")
     cluster.stuck = True

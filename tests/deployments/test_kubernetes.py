@@ -60,6 +60,23 @@ def test_one_pod_brings_the_tables_to_a_version_and_the_webservers_wait_for_it()
     assert first["webserver"] == [[*python, "dagster_project.tables"]]
 
 
+def test_the_launcher_may_do_what_dagster_asks_of_the_api() -> None:
+    """To end a run dagster-k8s deletes its Job and then, by name, its pod, which would go on. tests/kubernetes tries it
+    with a real API server."""
+    [role] = [each for each in written() if name_of(each) == "Role-registry-pipelines-launcher"]
+    rights = {
+        (group, resource, verb)
+        for rule in role["rules"]
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    assert {("batch", "jobs", verb) for verb in ("create", "list", "delete")} <= rights
+    assert {("", "pods", verb) for verb in ("get", "list", "delete")} <= rights
+    assert {("batch", "jobs/status", "get"), ("", "pods/log", "get"), ("", "events", "list")} <= rights
+    assert not [each for each in rights if each[1] in ("secrets", "pods/exec", "*") or each[2] == "*"]
+
+
 def test_what_restarts_and_what_is_asked_fits_together() -> None:
     """Selectors find the pods that they are for, and every mount has its volume."""
     objects = written()

@@ -77,6 +77,10 @@ class KubeCluster:
         """Status and document of a PATCH: nobody may."""
         return 405, _status("the server does not allow this method on the requested resource")
 
+    def delete(self, target: str, headers: Any, body: bytes) -> tuple[int, dict[str, Any]]:
+        """Status and document of a DELETE: nobody may."""
+        return 405, _status("the server does not allow this method on the requested resource")
+
     def _page(self, items: list[dict[str, Any]], query: dict[str, str]) -> tuple[int, dict[str, Any]]:
         start = int(query.get("continue", "0"))
         if start and self.gone:
@@ -107,6 +111,10 @@ def serving(
         def do_PATCH(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             self._say(*cluster.change(self.path, self.headers, body))
+
+        def do_DELETE(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            self._say(*cluster.delete(self.path, self.headers, body))
 
         def _say(self, status: int, document: dict[str, Any]) -> None:
             if not status:  # the connection ends without an answer

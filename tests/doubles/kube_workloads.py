@@ -183,6 +183,20 @@ class WorkloadCluster(KubeCluster):
             return 0, {}
         return 200, self.workloads[key]
 
+    def delete(self, target: str, headers: Any, body: bytes) -> Answer:
+        """A pod goes, and its controller makes another."""
+        _, _, _, _, namespace, _, name = urlsplit(target).path.split("/")
+        if refused := self._refused("delete", ("pods", namespace, ""), headers.get("Authorization", "")):
+            return refused
+        for key, pods in self.pods.items():
+            for at, pod in enumerate(pods):
+                if (key[1], pod["metadata"]["name"]) == (namespace, name):
+                    if json.loads(body)["preconditions"]["uid"] != pod["metadata"]["uid"]:
+                        return 409, _status(f"the UID in the precondition does not match the UID in record: {name}")
+                    pods[at] = self._new_pod(key, ready=False, at=at)
+                    return 200, pod
+        return 404, _status(f'pods "{name}" not found')
+
     def _refused(self, verb: str, key: tuple[str, str, str], authorization: str) -> Answer | None:
         self.authorizations.append(authorization)
         if self.token and authorization != f"Bearer {self.token}":
@@ -235,7 +249,8 @@ class WorkloadCluster(KubeCluster):
                 pods.remove(old[0])
             return
         old = [each for each in pods if not self._is_new(key, each)]
-        if not old:
+        # A StatefulSet waits for every pod before it touches the next, as tests/kubernetes shows.
+        if not old or (key[0] == "statefulsets" and not all(map(_ready, pods))):
             return
         at = pods.index(old[-1])
         wanted = self.workloads[key]["spec"].get("replicas", 0)
@@ -295,7 +310,7 @@ class WorkloadCluster(KubeCluster):
         return hashlib.sha256(template.encode()).hexdigest()[:10]
 
     def _is_new(self, key: tuple[str, str, str], pod: dict[str, Any]) -> bool:
-        return bool(pod["metadata"]["labels"]["pod-template-hash"] == self._hash(key))
+        return _hashes(key, self._hash(key)).items() <= pod["metadata"]["labels"].items()
 
     def _new_pod(self, key: tuple[str, str, str], *, ready: bool, at: int) -> dict[str, Any]:
         self._pod += 1
@@ -310,7 +325,8 @@ class WorkloadCluster(KubeCluster):
             "metadata": {
                 "name": f"{key[2]}-{at}" if key[0] == "statefulsets" else f"{key[2]}-{digits}-{self._pod}",
                 "namespace": key[1],
-                "labels": {**workload["spec"]["template"]["metadata"]["labels"], "pod-template-hash": digits},
+                "uid": f"uid-{self._pod}",
+                "labels": {**workload["spec"]["template"]["metadata"]["labels"], **_hashes(key, digits)},
                 "ownerReferences": [{**owner, "controller": True}],
             },
             "spec": copy.deepcopy(workload["spec"]["template"]["spec"]),
@@ -344,6 +360,13 @@ class WorkloadCluster(KubeCluster):
             self.problems.append(f"{kind} has no {lost[0]}")
             raise ValueError(f"unknown field {lost[0]}")
         return document
+
+
+def _hashes(key: tuple[str, str, str], digits: str) -> dict[str, str]:
+    """The label by which a pod's template is told; of a StatefulSet the revision's name."""
+    if key[0] == "statefulsets":
+        return {"controller-revision-hash": f"{key[2]}-{digits}"}
+    return {"pod-template-hash" if key[0] == "deployments" else "controller-revision-hash": digits}
 
 
 def _lost(document: Any, again: Any, where: str = "") -> Iterator[str]:

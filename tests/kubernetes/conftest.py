@@ -32,6 +32,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Kubernetes 1.34, the API alone."""
     programs = {**found("etcd"), **found("kube-apiserver", folder="kubernetes1.34")}
     with running(programs, tmp_path_factory.mktemp("older"), controllers=False) as started:
+        started.make({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}, "default")
         yield started
 
 

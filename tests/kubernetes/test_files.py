@@ -117,8 +117,6 @@ def test_an_api_server_of_before_drops_an_image_volume_without_an_error_as_the_g
     cluster: Cluster, older: Cluster, shop: str
 ) -> None:
     [pod] = snippet(wanted("image-volume")).objects
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
-    older.make(account, "default")
     assert "image" in cluster.make(pod, shop)["spec"]["volumes"][0]
     taken = older.ask("POST", "/api/v1/namespaces/default/pods", pod)
     assert "image" not in taken["spec"]["volumes"][0]

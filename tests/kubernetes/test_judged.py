@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -16,28 +17,48 @@ from registry_pipelines.inventory.usage.kube_api import KubeApi
 from registry_pipelines.inventory.usage.kubernetes import KubernetesSource
 from registry_pipelines.node.setup import Setup
 from registry_pipelines.node.setup.kubernetes import kubernetes
+from registry_pipelines.promote.admission.model import Form
+from registry_pipelines.release import Release
 from tests.chain.fleet import start
 from tests.deploying.parts import APP, NEW, OLD
 from tests.doubles.certificates import make_certificates
-from tests.doubles.kubernetes import Cluster, Refused, path_of
+from tests.doubles.kubernetes import Cluster, Object, Refused, path_of
 from tests.kubernetes.test_rollouts import account, documented, made
 from tests.patience import until
 from tests.ports import free_ports
 from tests.promote.admission.workload_objects import pod, pod_spec
 
 pytestmark = pytest.mark.long
+APPROVED = "registry.k8s.io"
 
 
-@pytest.fixture
-def asked(cluster: Cluster, shop: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """The API server asks the webhook about every pod: an image that was promoted, and one that was denied."""
+@dataclass
+class Judged:
+    """A release that was promoted, and one that was denied. chain: with the webhook's settings."""
+
+    chain: Chain
+    good: Release
+    evil: Release
+
+    def tagged(self, release: Release) -> str:
+        return f"{self.chain.place('app')}:{release.tag}"
+
+    def named(self, release: Release) -> str:
+        """By digest."""
+        return f"{self.chain.place('app')}@{release.digest}"
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judged]:
+    folder = tmp_path_factory.mktemp("fleet")
     with ExitStack() as stack:
-        fleet = start(tmp_path, stack)
+        fleet = start(folder, stack)
         good, evil = fleet.release("v1.0.0"), fleet.release("v2.0.0", package="badwheel")
         assert [fleet.judged(each) for each in (good, evil)] == [True, False]
         fleet.chain.promote(good)
-        own, [port] = make_certificates(tmp_path / "tls"), free_ports(1)
+        own, [port] = make_certificates(folder / "tls"), free_ports(1)
         lines = {
+            "approved": [{"images": APPROVED, "reason": "the cluster's own"}],
             "host": "127.0.0.1",
             "port": port,
             "url": f"https://localhost:{port}",
@@ -48,48 +69,92 @@ def asked(cluster: Cluster, shop: str, tmp_path: Path) -> Iterator[tuple[str, st
         }
         path = fleet.path.with_name("admission.yaml")
         path.write_text(fleet.path.read_text() + yaml.safe_dump({"admission": lines}))
-        chain = Chain(load(path, {}))
-        stack.enter_context(stack.enter_context(chain.admission_webhook()))
-        for text in chain.admission_files("webhook").values():
+        yield Judged(Chain(load(path, {})), good, evil)
+
+
+@contextmanager
+def applied(judged: Judged, form: Form, cluster: Cluster, namespace: str) -> Iterator[None]:
+    """What `admission write` gives, for one namespace alone. An API server goes by it a moment after it was told."""
+    with ExitStack() as stack:
+        only = {"kubernetes.io/metadata.name": namespace}
+        for text in judged.chain.admission_files(form).values():
             for each in yaml.safe_load_all(text):
-                each["webhooks"][0].setdefault("namespaceSelector", {})["matchLabels"] = {
-                    "kubernetes.io/metadata.name": shop
-                }
+                for rules in (
+                    *each.get("webhooks", ()),
+                    each["spec"].get("matchResources", {}) if "spec" in each else {},
+                ):
+                    if "namespaceSelector" in rules:
+                        rules["namespaceSelector"]["matchLabels"] = only
                 cluster.make(each)
                 stack.callback(cluster.ask, "DELETE", f"{path_of(each)}/{each['metadata']['name']}")
-        place = chain.place("app")
-        yield f"{place}:v1.0.0", f"{place}:v2.0.0"
+        until(lambda: is_refused(cluster, namespace, pod("registry.example/unknown:1")))
+        yield
 
 
-def test_what_was_denied_does_not_start_and_a_tag_becomes_a_digest(
-    asked: tuple[str, str], cluster: Cluster, shop: str
+def tried(cluster: Cluster, namespace: str, each: Object) -> Object:
+    """What the pod would be."""
+    return cluster.ask("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", each)
+
+
+def is_refused(cluster: Cluster, namespace: str, each: Object) -> bool:
+    try:
+        tried(cluster, namespace, each)
+    except Refused as refused:
+        assert refused.status in (403, 500), refused
+        return True
+    return False
+
+
+def test_what_was_denied_does_not_start_and_a_tag_becomes_a_digest(judged: Judged, cluster: Cluster, shop: str) -> None:
+    """The API server asks the webhook about every pod, and about what makes pods."""
+    evil = judged.tagged(judged.evil)
+    with judged.chain.admission_webhook() as webhook, webhook, applied(judged, "webhook", cluster, shop):
+        made = tried(cluster, shop, pod(judged.tagged(judged.good)))
+        assert made["spec"]["containers"][0]["image"] == judged.named(judged.good)
+        with pytest.raises(Refused, match="badwheel") as refused:
+            tried(cluster, shop, pod(evil))
+        assert refused.value.status == 403
+        labels = {"app": "it"}
+        template = {"metadata": {"labels": labels}, "spec": pod_spec(evil)}
+        spec = {"selector": {"matchLabels": labels}, "template": template}
+        with pytest.raises(Refused, match="badwheel"):
+            cluster.make(
+                {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "it"}, "spec": spec}, shop
+            )
+    with applied(judged, "webhook", cluster, shop), pytest.raises(Refused, match="failed calling webhook"):
+        tried(cluster, shop, pod(judged.tagged(judged.good)))  # nobody answers, so nothing starts
+
+
+def mounting(image: str, reference: str) -> Object:
+    """A pod of an image that mounts another one."""
+    each = pod(image)
+    each["spec"]["volumes"] = [{"name": "models", "image": {"reference": reference}}]
+    return each
+
+
+@pytest.mark.parametrize("release", ["1.37", "1.34"])
+def test_an_api_server_alone_judges_by_the_policy(
+    release: str, judged: Judged, request: pytest.FixtureRequest, shop: str
 ) -> None:
-    good, evil = asked
-
-    def judged(image: str) -> str:
-        """What the pod has then. An API server hears of a webhook a moment after it was told of it."""
-        each = pod(image)
-        made = cluster.ask("POST", f"/api/v1/namespaces/{shop}/pods?dryRun=All", each)
-        return str(made["spec"]["containers"][0]["image"])
-
-    def is_asked() -> bool:
-        try:
-            judged("registry.example/unknown:1")
-        except Refused as refused:
-            return "admission webhook" in refused.message
-        return False
-
-    until(is_asked)
-    image = judged(good)
-    assert image.partition("@")[0] == good.rpartition(":")[0] and "@sha256:" in image
-    with pytest.raises(Refused, match="badwheel") as refused:
-        judged(evil)
-    assert refused.value.status == 403
-    spec = {"selector": {"matchLabels": {"app": "it"}}, "template": {"metadata": {"labels": {"app": "it"}}}}
-    spec["template"]["spec"] = pod_spec(evil)  # type: ignore[index]
-    web = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": spec}
-    with pytest.raises(Refused, match="badwheel"):
-        cluster.make(web, shop)
+    """Of 1.34, too, whose pods have no image volumes: the expression names a field that it does not know."""
+    cluster: Cluster = request.getfixturevalue("cluster" if release == "1.37" else "older")
+    namespace = shop if release == "1.37" else "default"
+    good, evil = judged.named(judged.good), judged.named(judged.evil)
+    beside = f"{APPROVED}/pause:3"
+    with applied(judged, "validating-policy", cluster, namespace):
+        for each in (pod(good), pod(good, beside), pod(beside, where="containers")):
+            tried(cluster, namespace, each)
+        for each in (pod(evil), pod(good, evil), pod(judged.tagged(judged.good)), pod(f"{APPROVED}/pause:latest")):
+            assert is_refused(cluster, namespace, each), each
+        inside = pod(good)
+        inside["spec"]["initContainers"] = [{"name": "first", "image": evil}]
+        assert is_refused(cluster, namespace, inside)
+        if release == "1.37":
+            tried(cluster, namespace, mounting(good, good))
+            assert is_refused(cluster, namespace, mounting(good, evil))
+        path = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies/registry-pipelines-images"
+        told = cluster.get(path)["status"].get("typeChecking", {})
+        assert not told.get("expressionWarnings"), told
 
 
 def test_who_runs_what_is_read_with_the_rights_that_the_docs_name(cluster: Cluster, shop: str, tmp_path: Path) -> None:

@@ -83,12 +83,14 @@ def ready(cluster: Cluster, namespace: str, count: int) -> bool:
 
 @pytest.fixture
 def workload(cluster: Cluster, shop: str, tmp_path: Path) -> Iterator[Opener]:
-    """With the rights that the docs name. As in the docs they are of one Deployment, unless told."""
+    """With the rights that the docs name: of one Deployment, unless told."""
     with ExitStack() as stack:
 
         def opened(kind: str = "Deployment", container: str = "app", *, role: Object | None = None) -> Workload:
             shown = role or documented("Role", "deployment.md", shop)
-            shown["rules"][0]["resources"] = [PLURALS[kind]] if not role else shown["rules"][0]["resources"]
+            if role is None and kind != "Deployment":
+                shown["rules"][0]["resources"] = [PLURALS[kind]]
+                shown["rules"][1]["verbs"] += ["delete"] if kind == "StatefulSet" else []
             config = cluster.kubeconfig(tmp_path / "kubeconfig", account(cluster, shop, shown))
             api = KubeApi(by_kubeconfig(config))
             workload = Workload(api, namespace=shop, kind=kind.lower(), name="web", container=container)
@@ -140,6 +142,30 @@ def test_back_is_not_to_an_earlier_release_that_never_came_up(cluster: Cluster, 
     done = roll_out(place, place.look(), wanted(THIRD), limits())
     assert (done.outcome, done.before) == ("taken back", f"{APP}@{OLD}"), done.reasons
     assert images(cluster, shop) == [f"{APP}@{OLD}"]
+
+
+def test_a_stateful_set_that_waits_for_a_pod_in_vain_gets_the_next_release(
+    cluster: Cluster, shop: str, workload: Opener
+) -> None:
+    """Its controller would wait for that pod without an end ("Forced rollback")."""
+    made(cluster, shop, "StatefulSet", f"{APP}@{OLD}")
+    cluster.broken[f"{APP}@{NEW}"] = "CrashLoopBackOff"
+    place = workload("StatefulSet")
+    assert rolled(place, wait_s=3.0, rollback=False).outcome == "failed"
+    done = roll_out(place, place.look(), wanted(THIRD), limits())
+    assert (done.outcome, images(cluster, shop)) == ("running", [f"{APP}@{THIRD}"]), done.reasons
+
+
+def test_who_may_not_delete_a_pod_that_a_stateful_set_waits_for_is_told(
+    cluster: Cluster, shop: str, workload: Opener
+) -> None:
+    made(cluster, shop, "StatefulSet", f"{APP}@{OLD}")
+    cluster.broken[f"{APP}@{NEW}"] = "CrashLoopBackOff"
+    role = documented("Role", "deployment.md", shop)
+    role["rules"][0]["resources"] = ["statefulsets"]
+    done = rolled(workload("StatefulSet", role=role), wait_s=3.0)
+    assert done.outcome == "failed"
+    assert any("it needs the verb delete for pods" in each for each in done.reasons), done.reasons
 
 
 def test_what_somebody_else_wrote_meanwhile_is_not_written_over(cluster: Cluster, shop: str, workload: Opener) -> None:

@@ -1,5 +1,5 @@
 """An API server of Kubernetes: lists, page by page (API concepts: "Retrieving large results sets in chunks"), single
-objects, and patches of them.
+objects, patches of them, and their end.
 
 A continue token lives as long as etcd keeps the revision, five minutes by default; when it is gone (410) the list is
 begun again, for a list that goes on at another revision may miss what moved between.
@@ -39,6 +39,7 @@ BEGUN_AGAIN = 3
 GONE = 410
 PATCH_TYPE = "application/strategic-merge-patch+json"
 """Lists with a key are merged by it: a container by its name."""
+_TYPES = {"PATCH": PATCH_TYPE, "DELETE": "application/json"}
 _BY_STATUS: dict[int, type[RegistryError]] = {401: Unauthorized, 403: Forbidden, 404: NotFound}
 
 
@@ -97,6 +98,12 @@ class KubeApi:
         Raises as :meth:`get`; status 409 where somebody wrote meanwhile, or this did and the answer was lost."""
         return self._again("PATCH", path, json.dumps(patch).encode())
 
+    def delete(self, path: str, uid: str) -> None:
+        """Delete an object, where it is still the one with this ``uid``, so that to send it again is safe. Raises as
+        :meth:`get`; status 409 where another one has its name by now."""
+        options = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": uid}}
+        self._again("DELETE", path, json.dumps(options).encode())
+
     def _again(self, verb: str, path: str, body: bytes | None = None) -> dict[str, Any]:
         attempt, renewed = 1, False
         while True:
@@ -115,7 +122,7 @@ class KubeApi:
         where = f"{self.host}{path.partition('?')[0]}"
         try:
             connection = self._connected()
-            headers = {**self._headers(), **({"Content-Type": PATCH_TYPE} if body else {})}
+            headers = {**self._headers(), **({"Content-Type": _TYPES[verb]} if body else {})}
             connection.request(verb, f"{self._path}{path}", body, headers)
             answer = connection.getresponse()
             raw = answer.read(MAX_ANSWER_BYTES + 1)
@@ -127,7 +134,7 @@ class KubeApi:
         if len(raw) > MAX_ANSWER_BYTES:
             self.close()
             raise RegistryError(f"the answer is larger than {MAX_ANSWER_BYTES} bytes", where=where)
-        if answer.status != 200:
+        if answer.status not in (200, 202):
             raise _refused(answer, raw, where)
         try:
             document = json.loads(raw)
