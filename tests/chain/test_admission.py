@@ -498,11 +498,11 @@ def test_rego_that_is_undefined_or_fails_allows_nothing(cluster: Cluster) -> Non
             RegoPolicy(broken)
 
 
-def test_the_examples_are_written_for_what_may_start_and_say_that_nobody_ran_them(cluster: Cluster) -> None:
+def test_policies_are_written_for_what_may_start_and_kyverno_s_says_that_nobody_ran_it(cluster: Cluster) -> None:
     chain = configured(cluster)
     files = chain.admission_files("validating-policy") | chain.admission_files("kyverno")
     assert set(files) == {"policy.yaml", "binding.yaml", "clusterpolicy.yaml"}
-    assert all(b"*not run here*" in content for content in files.values())
+    assert b"*not run here*" in files["clusterpolicy.yaml"]
     names = ("policy.yaml", "binding.yaml", "clusterpolicy.yaml")
     policy, binding, kyverno = (yaml.safe_load(files[name]) for name in names)
     for content in (policy, binding):

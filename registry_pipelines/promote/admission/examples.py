@@ -1,4 +1,4 @@
-"""Examples for what API servers and Kyverno check by themselves. Nobody ran them here; each says so."""
+"""What API servers check by themselves (tests/kubernetes tries it), and Kyverno, whose example nobody ran here."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from registry_pipelines.promote.admission.rulings import Ruling
 from registry_pipelines.yaml_text import to_yaml
 
 NOT_RUN = "An example, *not run here*: read it, try it in a cluster that nobody needs, then use it."
+
+MOMENT = "It knows the digests of the moment it was written."
 
 
 def validating_policy_files(settings: Admission, startable: Mapping[str, Iterable[Ruling]]) -> dict[str, bytes]:
@@ -58,8 +60,8 @@ def validating_policy_files(settings: Admission, startable: Mapping[str, Iterabl
         names = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": exempt}
         binding["spec"]["matchResources"] = {"namespaceSelector": {"matchExpressions": [names]}}
     return {
-        "policy.yaml": to_yaml(policy, comment=f"{NOT_RUN}\nIt knows the digests of the moment it was written."),
-        "binding.yaml": to_yaml(binding, comment=NOT_RUN),
+        "policy.yaml": to_yaml(policy, comment=MOMENT),
+        "binding.yaml": to_yaml(binding),
     }
 
 

@@ -35,7 +35,7 @@ FORMS: dict[Form, str] = {
     "containers": "policy.json and registries.d of skopeo, podman and CRI-O",
     "notation": "trust policy and trust store of notation",
     "rego": "Rego and its data, for OPA and `admission check`; the digests of this moment",
-    "validating-policy": "ValidatingAdmissionPolicy; an example, not run here",
+    "validating-policy": "ValidatingAdmissionPolicy, for API servers alone; the digests of this moment",
     "kyverno": "ClusterPolicy; an example, not run here",
 }
 """What the rules can be written as, and what each is for."""
