@@ -218,6 +218,7 @@ def _answers(cluster: Cluster, path: str) -> bool:
 def _kubelet(cluster: Cluster) -> Iterator[None]:
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": NODE, "labels": {"kubernetes.io/os": "linux"}}}
     cluster.make(node)
+    cluster.ask("PATCH", f"/api/v1/nodes/{NODE}", {"spec": {"taints": None}}, kind=MERGE)  # that it is not ready yet
     ready = {"conditions": [{"type": "Ready", "status": "True", "reason": "KubeletReady"}]}
     cluster.ask("PATCH", f"/api/v1/nodes/{NODE}/status", {"status": ready}, kind=MERGE)
     ended = threading.Event()
