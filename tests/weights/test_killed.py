@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import NotFound
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
@@ -172,3 +173,42 @@ def test_a_disk_that_is_full_in_the_middle(runs: Runs, docker_address: str, tmp_
     runs.end("pull", reference, "--to", node)
     assert files_of(node) == files_of(folder)
     assert runs.link.down - before < 20_000_000
+
+
+DIES = """
+import os, signal, sys
+from registry_pipelines.oci import files
+
+def dies(descriptor, temporary, target):
+    if target.name == "{name}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(descriptor, temporary, target)
+
+put, files.install_file = files.install_file, dies
+from registry_pipelines.cli import main
+main(["weights", *sys.argv[1:], "--quiet"])
+"""
+"""The command line, killed between the content of a small file and its name."""
+
+
+@pytest.mark.parametrize("command", ["pull", "pull --signed", "sign", "out"])
+def test_a_small_file_that_is_half_written_is_no_file_of_the_model(address: str, tmp_path: Path, command: str) -> None:
+    """It would be told, signed and sent with the model for ever."""
+    folder, key, node = write(tmp_path / "m", 2, 500_000), generate_key(tmp_path / "signer.pem"), tmp_path / "node"
+    done("push", folder, f"{address}/m:1")
+    done("sign", f"{address}/m:1", "--key", key.private)
+    push_image(Place(DistributionRegistry(address), "app"), [{"m/1.safetensors": safetensors(2_000_000)}], tag="1")
+    words = {
+        "pull": ("pull", f"{address}/m:1", "--to", node),
+        "pull --signed": ("pull", f"{address}/m:1", "--to", node, "--signed", "--key", key.public),
+        "sign": ("sign", folder, "--key", key.private),
+        "out": ("out", f"{address}/app:1", "--to", node),
+    }[command]
+    name = "model.sig" if "sign" in command else "weights.json"
+    ran = subprocess.run([sys.executable, "-c", DIES.format(name=name), *map(str, words)], check=False)
+    assert ran.returncode == -signal.SIGKILL
+    place = folder if command == "sign" else node
+    assert not (place / name).exists()
+    assert set(files_of(place)) == ({"1.safetensors"} if command == "out" else {"000.gguf", "001.gguf"})
+    done(*words)
+    assert (place / name).exists() and not (place / ".registry-pipelines").exists()
