@@ -19,10 +19,11 @@ from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
 from registry_pipelines.weights.reading import FILES_AT_ONCE
+from registry_pipelines.weights.staging import staged_in
 from tests.anatomy.baked_images import safetensors
 from tests.doubles.link import Link
 from tests.scan.images import push_image
-from tests.weights.conftest import done, files_of, noise
+from tests.weights.conftest import call, done, files_of, noise
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "weights"]
 OVERHEAD_BYTES = 100_000
@@ -212,3 +213,41 @@ def test_a_small_file_that_is_half_written_is_no_file_of_the_model(address: str,
     assert set(files_of(place)) == ({"1.safetensors"} if command == "out" else {"000.gguf", "001.gguf"})
     done(*words)
     assert (place / name).exists() and not (place / ".registry-pipelines").exists()
+
+
+TEARS = """
+import os, signal, sys
+import obstore
+
+def put(client, key, content, **more):
+    if key.endswith(".gguf"):
+        open(os.path.join(client.prefix, key + "#1"), "wb").write(b"torn")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(client, key, content, **more)
+
+whole, obstore.put = obstore.put, put
+from registry_pipelines.cli import main
+main(["weights", *sys.argv[1:], "--quiet"])
+"""
+"""The command line, killed while a store that is a folder writes a file."""
+
+
+def test_what_a_kill_tore_in_a_folder_goes_with_the_next_push(tmp_path: Path) -> None:
+    """Each kill would leave a model's size more on the disk, which no list shows."""
+    folder, store = write(tmp_path / "m", 2, 500_000), tmp_path / "store"
+    ran = subprocess.run([sys.executable, "-c", TEARS, "push", folder, store], check=False)
+    assert ran.returncode == -signal.SIGKILL and list(store.glob("*#1"))
+    (store / "theirs#1").write_bytes(b"x")
+    done("push", folder, store)
+    there = {str(path.relative_to(store)) for path in store.rglob("*")}
+    beside = {"weights.json", ".registry-pipelines", ".registry-pipelines/manifest.json"}
+    assert there == {"000.gguf", "001.gguf", "theirs#1", ".registry-pipelines/config.json", *beside}
+    assert done("push", folder, store)["action"] == "unchanged"
+
+
+def test_one_process_alone_brings_weights_into_a_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", 1, 500_000)
+    with staged_in(tmp_path / "store"):
+        ran = call("push", folder, tmp_path / "store")
+    assert ran.exit_code == 9 and "another process brings weights into this folder" in ran.stderr
+    done("push", folder, tmp_path / "store")
