@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from time import monotonic
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 import dagster as dg
 
@@ -91,7 +91,13 @@ class Look(Generic[Found]):
         return [*troubles, *([f"next time: {', '.join(self.rest)}"] if self.rest else [])]
 
 
-def look_at(images: Sequence[str], memory: Memory, ask: Callable[[str], Found]) -> Look[Found]:
+class Rounds(Protocol):
+    """Remembers what the last look ended with, where it did not reach everything."""
+
+    last: str
+
+
+def look_at(images: Sequence[str], memory: Rounds, ask: Callable[[str], Found]) -> Look[Found]:
     """Ask about images, one after another, where the last look stopped. Raises the first error when none answers: then
     it is the registry's."""
     order = next_after(images, memory.last, len(images))

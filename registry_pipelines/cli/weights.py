@@ -106,8 +106,17 @@ def _opened(options: Options, reference: str) -> Iterator[tuple[OpenedWeights, E
         yield open_weights(found.place, found.selector), replace(engine, progress=progress)
 
 
+class _Named(click.Path):
+    """A path that is told: a script's variable that is empty would name the folder that it runs in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("it is empty; write . for the folder that this runs in", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 @weights.command("push", short_help="Send a folder of weights to a registry.")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=_Named(path_type=Path))
 @click.argument("reference", metavar="REF")
 @click.option("--follow-links", is_flag=True, help="Take a symbolic link to a file for the file.")
 @FORM
@@ -145,15 +154,6 @@ def told_of(read: Folder) -> list[str]:
 def _counts(blobs: Counter[str]) -> str:
     """``2 copied, 38 present``."""
     return ", ".join(f"{blobs[each]} {each}" for each in ("copied", "mounted", "present") if blobs[each]) or "nothing"
-
-
-class _Named(click.Path):
-    """A path that is told: a script's variable that is empty would name the folder that it runs in."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not str(value):
-            self.fail("it is empty; write . for the folder that this runs in", param, ctx)
-        return super().convert(value, param, ctx)
 
 
 @weights.command("pull", epilog=REFERENCE, short_help="Bring weights into a folder.")

@@ -303,13 +303,10 @@ def check_signed(opened: OpenedWeights, verifier: KeySet) -> WeightSignature:
 def put_beside(opened: OpenedWeights, signature: WeightSignature, folder: Path) -> None:
     """Write a signature of a registry beside its files, whole or not at all. Raises LocalError, the RegistryError
     family."""
-    from registry_pipelines.oci.files import local_errors, write_file
-    from registry_pipelines.weights.hashing import SIGNATURE_FILE
+    from registry_pipelines.weights import staging
     from registry_pipelines.weights.oms.attached import signature_bytes
 
-    raw = signature_bytes(opened.place, signature)
-    with local_errors(folder):
-        write_file(folder / SIGNATURE_FILE, raw)
+    staging.put_beside(folder, SIGNATURE_FILE, signature_bytes(opened.place, signature))
 
 
 def signed_by(by: WeightSignature | Believed, signers: Signers) -> list[str]:

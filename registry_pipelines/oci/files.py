@@ -66,9 +66,7 @@ def held_alone(
     (flock(2)). wait_s: how long to wait for it; unless told it is refused at once. Raises StateLocked, LocalError."""
     until = time.monotonic() + wait_s
     mode = 0o600 if own else 0o666
-    with local_errors(lock.parent):
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, mode)
+    descriptor = _lock_file(lock, mode)
     try:
         if own:
             os.fchmod(descriptor, mode)  # it may be from before
@@ -76,9 +74,29 @@ def held_alone(
             if time.monotonic() >= until:
                 raise StateLocked(what, where=str(lock.parent), do=do)
             time.sleep(LOCK_PAUSE_S)
+        while not _is_named(
+            lock, descriptor
+        ):  # who held it took it away when he was done, and others may hold a new one
+            os.close(descriptor)
+            descriptor = _lock_file(lock, mode)
+            if not _locked(descriptor):
+                raise StateLocked(what, where=str(lock.parent), do=do)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock_file(lock: Path, mode: int) -> int:
+    with local_errors(lock.parent):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(lock, os.O_RDWR | os.O_CREAT, mode)
+
+
+def _is_named(lock: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(lock.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _locked(descriptor: int) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -150,7 +150,7 @@ class ObjectStore:
     ) -> None:
         """name: the address, without secrets; for people. folder: of a store that is one, where a part of a key without
         objects may be left behind. parts: see ``parts``."""
-        self._client, self.name, self._folder = client, name, folder
+        self._client, self.name, self.folder = client, name, folder
         self.ranges = True
         """False once the store answered a range with the whole object."""
         self.parts = parts
@@ -158,7 +158,7 @@ class ObjectStore:
 
     def fault_of(self, key: str) -> str:
         """Why an object cannot have this key here; empty where it can."""
-        name = key.rpartition("/")[2] if self._folder is not None else ""
+        name = key.rpartition("/")[2] if self.folder is not None else ""
         if _TAKEN.fullmatch(name):
             return "ends with # and digits, as the names of files end that are being written there"
         if _DRIVE.fullmatch(name):
@@ -204,8 +204,8 @@ class ObjectStore:
     def open(self, key: str, *, start: int = 0, stop: int | None = None) -> StoreReader:
         """An object from a byte on, up to (not including) another. Of a store that answers a range with all of it, what
         comes before is read and dropped. Raises NotFound; Unavailable: it is shorter."""
-        if self._folder is not None:
-            return self._open_file(self._folder / key, start, stop)
+        if self.folder is not None:
+            return self._open_file(self.folder / key, start, stop)
         if self.ranges and (start or stop is not None):
             options = {"range": {"offset": start} if stop is None else (start, stop)}
             try:
@@ -288,9 +288,9 @@ class ObjectStore:
         with store_errors(self._at(prefix)):
             found = obstore.list_with_delimiter(self._client, prefix or None)
         names = [str(each).rpartition("/")[2] for each in found["common_prefixes"]]
-        if self._folder is None:
+        if self.folder is None:
             return names
-        return [name for name in names if any(files for _, _, files in os.walk(self._folder / prefix / name))]
+        return [name for name in names if any(files for _, _, files in os.walk(self.folder / prefix / name))]
 
     def delete(self, key: str) -> None:
         """Take an object away; one that is not there is no error."""
@@ -318,14 +318,19 @@ class ObjectStore:
         with store_errors(self._at(key)):
             obstore.copy(self._client, key, to)
 
-    def drop_torn(self, before: datetime, *, dry_run: bool = False) -> list[int]:
+    def drop_torn(self, before: datetime, *, of: Container[str] | None = None, dry_run: bool = False) -> list[int]:
         """Of a store that is a folder: delete what uploads that were killed left there, unless it was written since
-        ``before``; the bytes of each. No list has them, and no other store shows what is not whole."""
-        found = []
-        for path in self._folder.rglob("*#*") if self._folder is not None else ():
+        ``before``; the bytes of each. No list has them, and no other store shows what is not whole. of: keys; uploads
+        of others are left alone."""
+        found: list[int] = []
+        if (folder := self.folder) is None:
+            return found
+        for path in folder.rglob("*#*"):
             with store_errors(str(path)), suppress(FileNotFoundError):  # the upload ended meanwhile
                 facts = path.stat()
                 if not _TORN.search(path.name) or facts.st_mtime >= before.timestamp():
+                    continue
+                if of is not None and path.relative_to(folder).as_posix().rpartition("#")[0] not in of:
                     continue
                 if not dry_run:
                     path.unlink()
@@ -367,7 +372,7 @@ def open_store(
         if not make and not folder.is_dir():
             raise NotFound("there is no such folder", where=str(folder))
         with local_errors(folder):
-            return ObjectStore(LocalStore(folder, mkdir=True), str(folder), folder)
+            return ObjectStore(LocalStore(folder, mkdir=True, automatic_cleanup=True), str(folder), folder)
     try:
         parts = urlsplit(address)
     except ValueError:  # as s3://[

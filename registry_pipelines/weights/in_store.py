@@ -49,11 +49,14 @@ from registry_pipelines.weights.model import (
 )
 from registry_pipelines.weights.opening import OpenedWeights
 from registry_pipelines.weights.paths import MAX_PATH_BYTES
+from registry_pipelines.weights.staging import LOCK
 
 MANIFEST = f"{STAGING_FOLDER}/manifest.json"
 CONFIG = f"{STAGING_FOLDER}/config.json"
 BEFORE = f"{STAGING_FOLDER}/before.json"
 HERE = f"{STAGING_FOLDER}/here"
+HELD = f"{STAGING_FOLDER}/{LOCK}"
+"""Of a folder: held by who puts a set there."""
 
 MAX_SIGNATURE_BYTES = 16 * 1024 * 1024
 """A row for each of 10,000 files, in base64."""
@@ -114,7 +117,7 @@ def look(store: ObjectStore, wanted: Mapping[str, Digest] | None = None) -> Foun
 
     Raises InputError where something else lies there, ManifestInvalid for lists that are none of ours.
     """
-    objects = {each.key: each.size for each in store.below("")}
+    objects = {each.key: each.size for each in store.below("") if each.key != HELD}
     listed, before = read_stored_list(store, LIST_FILE, objects), read_stored_list(store, BEFORE, objects)
     if listed is None and before is None and objects:
         stranger = min(objects)

@@ -12,11 +12,12 @@ import msgspec
 
 from registry_pipelines.errors import DigestInvalid, InputError, ManifestInvalid
 from registry_pipelines.oci.digest import Digest
-from registry_pipelines.oci.files import local_errors, write_file
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.weights.hashing import LIST_FILE
 from registry_pipelines.weights.model import WeightSet
 from registry_pipelines.weights.paths import fault_of_set
+from registry_pipelines.weights.staging import write_staged
 
 FORMAT = 1
 KIND = "registry-pipelines: weights"
@@ -50,10 +51,9 @@ def list_of(weights: WeightSet, manifest: Digest) -> WeightList:
     return WeightList(format=FORMAT, kind=KIND, manifest=str(manifest), files=files)
 
 
-def write_list(folder: Path, listed: WeightList) -> None:
-    """Put the list beside its files, whole or not at all. Raises DiskFull, LocalError."""
-    with local_errors(folder):
-        write_file(folder / LIST_FILE, msgspec.json.format(msgspec.json.encode(listed), indent=1))
+def write_list(folder: Path, staging: Path, listed: WeightList) -> None:
+    """Put the list beside its files, whole or not at all. staging: of the folder. Raises DiskFull, LocalError."""
+    write_staged(staging, folder / LIST_FILE, msgspec.json.format(msgspec.json.encode(listed), indent=1))
 
 
 def read_list(folder: Path) -> WeightList | None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -27,7 +26,7 @@ from registry_pipelines.weights.listed import list_of, read_list, write_list
 from registry_pipelines.weights.model import WeightFile
 from registry_pipelines.weights.opening import OpenedWeights, distinct
 from registry_pipelines.weights.reading import FILES_AT_ONCE, Reading, ReadStopped, wrong_content
-from registry_pipelines.weights.staging import staged_in
+from registry_pipelines.weights.staging import LOCK, staged_in
 
 SPARE_BYTES = 16 * 1024 * 1024
 """Left free beside what comes: the list, and folders."""
@@ -77,21 +76,16 @@ def pull_weights(opened: OpenedWeights, folder: Path, *, exact: bool = False, en
             do="Remove them, name an empty folder, or leave --exact out",
         )
     with staged_in(folder) as staging:
-        try:
-            have = _look(folder, opened.weights.files, engine)
-            wrong = [file for file in opened.weights.files if file.path not in have.right]
-            missing = [file for file in distinct(tuple(wrong)) if file.digest not in have.sources]
-            resumed = _check_room(staging, missing, wrong)
-            fetched = _fetch(opened, staging, missing, engine)
-            if wrong or read_list(folder) != listed:
-                _place(folder, staging, wrong, have)
-                write_list(folder, listed)
-            with local_errors(staging):
-                shutil.rmtree(staging)
-        finally:
-            with suppress(OSError):  # nothing came: no trace of us
-                if [path.name for path in staging.iterdir()] == ["lock"]:
-                    shutil.rmtree(staging)
+        have = _look(folder, opened.weights.files, engine)
+        wrong = [file for file in opened.weights.files if file.path not in have.right]
+        missing = [file for file in distinct(tuple(wrong)) if file.digest not in have.sources]
+        resumed = _check_room(staging, missing, wrong)
+        fetched = _fetch(opened, staging, missing, engine)
+        if wrong or read_list(folder) != listed:
+            _place(folder, staging, wrong, have)
+            write_list(folder, staging, listed)
+        with local_errors(staging):
+            shutil.rmtree(staging)
     came = {file.digest for file in missing}
     count = sum(file.digest in came for file in wrong)
     return PulledWeights(
@@ -198,7 +192,7 @@ def _fetch(opened: OpenedWeights, staging: Path, missing: list[WeightFile], engi
         for path in staging.iterdir():
             if path.is_dir() and not path.is_symlink():  # of a push to this folder as a store
                 shutil.rmtree(path)
-            elif path.name not in keep and path.name != "lock":
+            elif path.name not in keep and path.name != LOCK:
                 path.unlink()
     if not missing:
         return 0

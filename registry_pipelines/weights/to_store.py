@@ -13,14 +13,17 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from registry_pipelines.errors import DigestMismatch, InputError, NotFound, StateLocked
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.files import local_errors
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes
 from registry_pipelines.registry.blobs import checked_pieces
 from registry_pipelines.registry.protocol import BUFFER_BYTES, Capabilities, Place, Readable, UploadSession
@@ -44,6 +47,7 @@ from registry_pipelines.weights.in_store import (
 )
 from registry_pipelines.weights.listed import ListedFile, WeightList, list_of
 from registry_pipelines.weights.model import WeightFile, WeightSet
+from registry_pipelines.weights.staging import LOCK, staged_in
 
 NOBODYS = str(Digest.of(b"two sets went up at once"))
 """In place of a manifest's digest, where two pushes met."""
@@ -91,9 +95,28 @@ def store_weights(source: Source, store: ObjectStore, *, engine: Engine = PLAIN)
     for file in source.weights.files:
         if fault := store.fault_of(file.path):
             raise InputError(f"the name {file.path!r} {fault}", where=store.name, do="Rename it, or name a bucket")
+    with _alone(store):
+        return _store(source, store, engine)
+
+
+@contextmanager
+def _alone(store: ObjectStore) -> Iterator[None]:
+    """Into a folder nobody else brings weights meanwhile."""
+    if store.folder is None:
+        yield
+        return
+    with staged_in(store.folder) as staging:
+        yield
+        with local_errors(staging):
+            (staging / LOCK).unlink(missing_ok=True)
+
+
+def _store(source: Source, store: ObjectStore, engine: Engine) -> StoredWeights:
     listed = list_of(source.weights, source.manifest.digest)
     wanted = {file.path: file.digest for file in source.weights.files}
     found = look(store, wanted)
+    beside = {LIST_FILE, SIGNATURE_FILE, MANIFEST, CONFIG, BEFORE}
+    store.drop_torn(datetime.now(UTC) + timedelta(days=1), of={*wanted, *found.known, *beside})  # nobody else is here
     kept = {path: digest for path, digest in found.known.items() if wanted.get(path) == digest}
     whole = found.listed == listed and len(kept) == len(wanted)
     strangers = tuple(key for key in found.strangers if key not in wanted)

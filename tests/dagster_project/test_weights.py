@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
+from dagster_project import sensors
 from dagster_project.definitions import build_definitions
+from dagster_project.sensors import LOOKS_PER_RECONCILE, MAX_ATTEMPTS
 from registry_pipelines.chain import Chain
 from registry_pipelines.config import load
 from registry_pipelines.errors import ConfigInvalid, SignatureInvalid
@@ -48,8 +50,8 @@ class Location:
         self.defs = build_definitions(self.chain.config, lambda: self.chain)
         self.cursor: str | None = None
 
-    def look(self) -> list[dg.RunRequest]:
-        with dg.DagsterInstance.ephemeral() as instance:
+    def look(self, instance: dg.DagsterInstance | None = None) -> list[dg.RunRequest]:
+        with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as instance:
             context = dg.build_sensor_context(
                 instance=instance, definitions=self.defs, cursor=self.cursor, resources={"chain": self.chain}
             )
@@ -57,10 +59,13 @@ class Location:
         self.cursor = found.cursor
         return list(found.run_requests or ())
 
-    def run(self) -> dg.ExecuteInProcessResult:
-        with dg.DagsterInstance.ephemeral() as instance:
+    def run(
+        self, instance: dg.DagsterInstance | None = None, request: dg.RunRequest | None = None
+    ) -> dg.ExecuteInProcessResult:
+        tags = {"dagster/run_key": str(request.run_key)} if request else {}
+        with nullcontext(instance) if instance else dg.DagsterInstance.ephemeral() as instance:
             job = self.defs.resolve_job_def("weights")
-            return job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False)
+            return job.execute_in_process(instance=instance, run_config=QUIET, raise_on_error=False, tags=tags)
 
 
 def checked(run: dg.ExecuteInProcessResult) -> dg.AssetCheckEvaluation:
@@ -100,6 +105,63 @@ def test_a_set_that_comes_back_is_asked_for_again(fleet: Fleet, model: Callable[
         done("push", folder, tmp_path / "training")
         keys += [each.run_key for each in location.look()]
     assert len(set(keys)) == 4
+
+
+def test_a_set_that_did_not_come_everywhere_is_asked_for_again(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    """A target is away while the run is: nobody would bring the set before its source changes."""
+    location = Location(fleet.path)
+    done("push", model("m", 1), tmp_path / "training")
+    (tmp_path / "serving").write_text("in the way")
+    with dg.DagsterInstance.ephemeral() as instance:
+        [request] = location.look(instance)
+        assert not checked(location.run(instance, request)).passed
+        looks = [location.look(instance) for _ in range(LOOKS_PER_RECONCILE)]
+        [[request]] = [each for each in looks if each]
+        (tmp_path / "serving").unlink()
+        assert checked(location.run(instance, request)).passed
+        assert not any(location.look(instance) for _ in range(2 * LOOKS_PER_RECONCILE))
+
+
+def test_a_set_that_comes_nowhere_is_asked_for_three_times(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    location = Location(fleet.path)
+    done("push", model("m", 1), tmp_path / "training")
+    (tmp_path / "serving").write_text("in the way")
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = 0
+        for _ in range(4 * LOOKS_PER_RECONCILE):
+            for request in location.look(instance):
+                asked += 1
+                location.run(instance, request)
+    assert asked == MAX_ATTEMPTS
+
+
+def test_sources_that_answer_slowly_hide_no_others(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster ends a tick after a minute and forgets it; the next look goes on behind the one before."""
+    more = "".join(f"  {name}: {{source: {tmp_path}/{name}, to: [{tmp_path}/of-{name}]}}\n" for name in ("a", "b", "c"))
+    fleet.path.write_text(fleet.path.read_text() + more)
+    monkeypatch.setattr(sensors, "LONGEST_LOOK_S", 0)  # every one takes too long
+    done("push", model("m", 1), tmp_path / "c")
+    location = Location(fleet.path)
+    assert [len(location.look()) for _ in range(8)] == [0, 0, 0, 1, 0, 0, 0, 0]
+
+
+def test_many_new_sets_are_asked_for_once_each_and_some_at_a_time(
+    fleet: Fleet, model: Callable[..., Path], tmp_path: Path
+) -> None:
+    names = [f"m{number}" for number in range(7)]
+    more = "".join(f"  {name}: {{source: {tmp_path}/training, to: [{tmp_path}/of-{name}]}}\n" for name in names)
+    fleet.path.write_text(fleet.path.read_text() + more + "sensors: {max_requests: 3}\n")
+    done("push", model("m", 1), tmp_path / "training")
+    location = Location(fleet.path)
+    looks = [[each.run_key for each in location.look()] for _ in range(4)]
+    assert [len(keys) for keys in looks] == [3, 3, 2, 0]
+    assert len({key for keys in looks for key in keys}) == 8
 
 
 def test_the_same_content_under_other_names_is_another_set(

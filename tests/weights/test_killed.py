@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 
 from registry_pipelines.errors import NotFound
+from registry_pipelines.evidence.keys import generate_key
 from registry_pipelines.registry.client import DistributionRegistry
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.blob.memory import BUDGET_BYTES, PART_BYTES
 from registry_pipelines.weights.reading import FILES_AT_ONCE
+from registry_pipelines.weights.staging import staged_in
 from tests.anatomy.baked_images import safetensors
 from tests.doubles.link import Link
 from tests.scan.images import push_image
-from tests.weights.conftest import done, files_of, noise
+from tests.weights.conftest import call, done, files_of, noise
 
 COMMAND = [sys.executable, "-c", "from registry_pipelines.cli import main; main()", "weights"]
 OVERHEAD_BYTES = 100_000
@@ -172,3 +174,80 @@ def test_a_disk_that_is_full_in_the_middle(runs: Runs, docker_address: str, tmp_
     runs.end("pull", reference, "--to", node)
     assert files_of(node) == files_of(folder)
     assert runs.link.down - before < 20_000_000
+
+
+DIES = """
+import os, signal, sys
+from registry_pipelines.oci import files
+
+def dies(descriptor, temporary, target):
+    if target.name == "{name}":
+        os.kill(os.getpid(), signal.SIGKILL)
+    put(descriptor, temporary, target)
+
+put, files.install_file = files.install_file, dies
+from registry_pipelines.cli import main
+main(["weights", *sys.argv[1:], "--quiet"])
+"""
+"""The command line, killed between the content of a small file and its name."""
+
+
+@pytest.mark.parametrize("command", ["pull", "pull --signed", "sign", "out"])
+def test_a_small_file_that_is_half_written_is_no_file_of_the_model(address: str, tmp_path: Path, command: str) -> None:
+    """It would be told, signed and sent with the model for ever."""
+    folder, key, node = write(tmp_path / "m", 2, 500_000), generate_key(tmp_path / "signer.pem"), tmp_path / "node"
+    done("push", folder, f"{address}/m:1")
+    done("sign", f"{address}/m:1", "--key", key.private)
+    push_image(Place(DistributionRegistry(address), "app"), [{"m/1.safetensors": safetensors(2_000_000)}], tag="1")
+    words = {
+        "pull": ("pull", f"{address}/m:1", "--to", node),
+        "pull --signed": ("pull", f"{address}/m:1", "--to", node, "--signed", "--key", key.public),
+        "sign": ("sign", folder, "--key", key.private),
+        "out": ("out", f"{address}/app:1", "--to", node),
+    }[command]
+    name = "model.sig" if "sign" in command else "weights.json"
+    ran = subprocess.run([sys.executable, "-c", DIES.format(name=name), *map(str, words)], check=False)
+    assert ran.returncode == -signal.SIGKILL
+    place = folder if command == "sign" else node
+    assert not (place / name).exists()
+    assert set(files_of(place)) == ({"1.safetensors"} if command == "out" else {"000.gguf", "001.gguf"})
+    done(*words)
+    assert (place / name).exists() and not (place / ".registry-pipelines").exists()
+
+
+TEARS = """
+import os, signal, sys
+import obstore
+
+def put(client, key, content, **more):
+    if key.endswith(".gguf"):
+        open(os.path.join(client.prefix, key + "#1"), "wb").write(b"torn")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return whole(client, key, content, **more)
+
+whole, obstore.put = obstore.put, put
+from registry_pipelines.cli import main
+main(["weights", *sys.argv[1:], "--quiet"])
+"""
+"""The command line, killed while a store that is a folder writes a file."""
+
+
+def test_what_a_kill_tore_in_a_folder_goes_with_the_next_push(tmp_path: Path) -> None:
+    """Each kill would leave a model's size more on the disk, which no list shows."""
+    folder, store = write(tmp_path / "m", 2, 500_000), tmp_path / "store"
+    ran = subprocess.run([sys.executable, "-c", TEARS, "push", folder, store], check=False)
+    assert ran.returncode == -signal.SIGKILL and list(store.glob("*#1"))
+    (store / "theirs#1").write_bytes(b"x")
+    done("push", folder, store)
+    there = {str(path.relative_to(store)) for path in store.rglob("*")}
+    beside = {"weights.json", ".registry-pipelines", ".registry-pipelines/manifest.json"}
+    assert there == {"000.gguf", "001.gguf", "theirs#1", ".registry-pipelines/config.json", *beside}
+    assert done("push", folder, store)["action"] == "unchanged"
+
+
+def test_one_process_alone_brings_weights_into_a_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "m", 1, 500_000)
+    with staged_in(tmp_path / "store"):
+        ran = call("push", folder, tmp_path / "store")
+    assert ran.exit_code == 9 and "another process brings weights into this folder" in ran.stderr
+    done("push", folder, tmp_path / "store")

@@ -22,6 +22,7 @@ from registry_pipelines.weights.formats import Kind
 from registry_pipelines.weights.listed import list_of, write_list
 from registry_pipelines.weights.model import MOUNT_FORMS, RAW_TYPES, MountForm, WeightFile, weight_set
 from registry_pipelines.weights.mounting import GUARD, Wanted, guard_command, snippet
+from registry_pipelines.weights.staging import staged_in
 from registry_pipelines.weights.to_registry import register_weights
 from tests.anatomy.baked_images import MIB, safetensors
 from tests.doubles.containerd import containerd
@@ -107,7 +108,8 @@ def lay(folder: Path) -> None:
         (folder / file.path).parent.mkdir(parents=True, exist_ok=True)
         (folder / file.path).write_bytes(b"x")
     kinds: tuple[Kind, ...] = ("weights",)
-    write_list(folder, list_of(weight_set(FILES, formats=kinds), Digest.of(b"manifest")))
+    with staged_in(folder) as staging:
+        write_list(folder, staging, list_of(weight_set(FILES, formats=kinds), Digest.of(b"manifest")))
 
 
 def test_a_guard_passes_files_that_are_empty(tmp_path: Path) -> None:

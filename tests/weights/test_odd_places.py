@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from registry_pipelines.cli import main
-from tests.weights.conftest import done, files_of
+from tests.weights.conftest import call, done, files_of
 
 
 @pytest.fixture
@@ -59,3 +59,8 @@ def test_what_is_no_place_is_wrong_input(reference: str, tmp_path: Path) -> None
     assert "is no image" in refused(8, "mount", reference, "--form", "init", "--path", "/m", "--tool", "")
     assert "it is empty" in refused(2, "pull", reference, "--to", "")
     assert {path.name for path in tmp_path.iterdir()} == {"here", "m", "registry", "state"}
+
+
+def test_a_folder_without_a_name_is_not_the_one_that_it_runs_in(reference: str) -> None:
+    ran = call("push", "", reference)
+    assert ran.exit_code == 2 and "it is empty" in ran.stderr

@@ -164,7 +164,7 @@ def move_to_folder(
             goal = _ToFolder(folder, staging / "file")
             weights = _move(place, found, files, goal, state, progress or Silent())
             manifest = to_manifest(weights)
-            write_list(folder, list_of(weights, manifest.digest))
+            write_list(folder, staging, list_of(weights, manifest.digest))
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return Moved(manifest.descriptor, weights, goal.sent, goal.sent > 0)

@@ -21,6 +21,7 @@ from registry_pipelines.weights.hashing import SIGNATURE_FILE, THREADS, Identity
 from registry_pipelines.weights.oms.bundles import Believed, believe, sign_model
 from registry_pipelines.weights.oms.statement import NEVER_SIGNED, Range, SignedModel
 from registry_pipelines.weights.paths import fault_of
+from registry_pipelines.weights.staging import put_beside
 from registry_pipelines.weights.wholeness import check_whole
 
 SHOWN = 10
@@ -74,8 +75,11 @@ def sign_folder(
         raise InputError("a file of the model has this name", where=str(target), do="Name another file for --signature")
     name = inside.name or "model"
     raw = sign_model(digests, signer, name=name, links=bool(links), certificates=certificates)
-    with local_errors(target):
-        write_file(target, raw)
+    if target.resolve().parent == inside:
+        put_beside(folder, target.name, raw)
+    else:
+        with local_errors(target):
+            write_file(target, raw)
     return SignedFolder(target, len(digests), read.weights.size, signer.key_id, outside)
 
 
