@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from registry_pipelines.deploying.record import CLOCKS_DIFFER
 from registry_pipelines.errors import ContentError, PromotionDenied, PromotionHeld, Unavailable
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.model import Attestations, Signer, Verifier
@@ -42,6 +41,10 @@ from registry_pipelines.release import Release, check_channel
 
 MOST_LOOKS = 3
 """Times that the evidence is read again because something of it moved meanwhile."""
+
+MOST_AHEAD = timedelta(seconds=30)
+"""A promotion is dated behind the one before it where that is ahead of this clock by no more: audits believe signers'
+clocks for a minute (``report.audit.alerts``)."""
 
 _LOCKS = [threading.Lock() for _ in range(64)]
 
@@ -221,7 +224,7 @@ class _Gate:
             with suppress(ContentError):  # whatever hangs there keeps no other release back
                 found = latest_record(self.place, before, self.verifier, channel=self.channel, image=self.release.image)
         last = datetime.strptime(found[0].time, TIME_FORMAT).replace(tzinfo=UTC) if found else None
-        behind = last is not None and now <= last <= now + CLOCKS_DIFFER
+        behind = last is not None and now <= last <= now + MOST_AHEAD
         return (last + timedelta(seconds=1) if last and behind else now).strftime(TIME_FORMAT)
 
     def look_back(self, asked: _Asked, record: Digest) -> None:

@@ -100,7 +100,7 @@ def test_promotions_of_one_second_are_walked_back_all_the_same(
     assert go(three, "prod", order, NOW + 25 * HOUR).changed
 
 
-@pytest.mark.parametrize("back_s", [0, 2, 60])
+@pytest.mark.parametrize("back_s", [0, 2, 20])
 def test_promotions_stand_behind_each_other_though_they_are_of_one_second_or_a_clock_was_set_back(
     place: Place, key: Key, back_s: int
 ) -> None:
@@ -116,7 +116,7 @@ def test_promotions_stand_behind_each_other_though_they_are_of_one_second_or_a_c
 
 def test_no_promotion_follows_a_wrong_clock_far_ahead(place: Place, key: Key) -> None:
     one, two = passing(place, key, "one"), passing(place, key, "two")
-    go(one, "staging", (STAGING,), NOW + HOUR)
+    go(one, "staging", (STAGING,), NOW + timedelta(minutes=1))
     assert go(two, "staging", (STAGING,)).record.time == f"{NOW:{TIME_FORMAT}}"
 
 
