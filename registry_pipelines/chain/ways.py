@@ -155,7 +155,7 @@ def _lag(session: Session, edge: Edge, channel: Channel) -> Lag | None:
         return lag(digest="", state="unknown", lag_s=None, why=str(error))
     if since is None:
         return lag(digest=named, state="unknown", lag_s=None, why=f"{why}; no record says since when")
-    return lag(digest=named, state="behind", lag_s=(session.now() - since).total_seconds(), why=why)
+    return lag(digest=named, state="behind", lag_s=max(0.0, (session.now() - since).total_seconds()), why=why)
 
 
 def _present(place: Place, digest: Digest) -> bool:

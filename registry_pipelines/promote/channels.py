@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from registry_pipelines.errors import PromotionDenied, PromotionHeld, Unavailable
+from registry_pipelines.errors import ContentError, PromotionDenied, PromotionHeld, Unavailable
 from registry_pipelines.evidence.attestations import attest_once, read_attestations
 from registry_pipelines.evidence.model import Attestations, Signer, Verifier
 from registry_pipelines.evidence.predicates import PROMOTION_TYPE
@@ -40,6 +41,10 @@ from registry_pipelines.release import Release, check_channel
 
 MOST_LOOKS = 3
 """Times that the evidence is read again because something of it moved meanwhile."""
+
+MOST_AHEAD = timedelta(seconds=30)
+"""A promotion is dated behind the one before it where that is ahead of this clock by no more: audits believe signers'
+clocks for a minute (``report.audit.alerts``)."""
 
 _LOCKS = [threading.Lock() for _ in range(64)]
 
@@ -90,7 +95,7 @@ def promote(
             promoted_by=by.name if by else signer.key_id,
             verdict=asked.signed,
             policy_digest=policy.digest,
-            time=moment.astimezone(UTC).strftime(TIME_FORMAT),
+            time=gate_keeper.time_after(asked.before),
             identity=by.identity if by else "",
             break_glass=asked.glass,
         )
@@ -209,6 +214,18 @@ class _Gate:
         if done:
             done = replace(done, accepted=accepted)
         return _Asked(top, known, verdict, signed, before, glass, accepted, seen, done)
+
+    def time_after(self, before: Digest | None) -> str:
+        """Of a record that is made now: behind the promotion of what the channel names, for by their times the moves of
+        a channel are walked back, and two may be of one second, or of machines whose clocks differ. What a wrong clock
+        wrote far ahead is not followed."""
+        now, found = self.now.astimezone(UTC).replace(microsecond=0), None
+        if before is not None and before != self.release.digest:
+            with suppress(ContentError):  # whatever hangs there keeps no other release back
+                found = latest_record(self.place, before, self.verifier, channel=self.channel, image=self.release.image)
+        last = datetime.strptime(found[0].time, TIME_FORMAT).replace(tzinfo=UTC) if found else None
+        behind = last is not None and now <= last <= now + MOST_AHEAD
+        return (last + timedelta(seconds=1) if last and behind else now).strftime(TIME_FORMAT)
 
     def look_back(self, asked: _Asked, record: Digest) -> None:
         """After the channel moved: judge what was attached meanwhile. Where it denies, the channel names again what it

@@ -259,8 +259,8 @@ class FaultRegistry:
         if isinstance(fault, HoldContent):
             fault = HoldAnswer(fault.release, max(0, fault.from_byte - _first_byte(answer)))
         for block in _faulty(back.read_rest(), fault):
+            seen.bytes_down += len(block)  # first: who has them all may count them at once
             stream.sock.sendall(block)
-            seen.bytes_down += len(block)
         sized = answer.get("Content-Length") or "chunked" in answer.get("Transfer-Encoding") or answer.status == 204
         return bool(sized) and not isinstance(fault, CutAnswer)
 

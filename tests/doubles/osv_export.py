@@ -272,6 +272,8 @@ class OsvExport:
             full = status in (200, 206)
             holds = full and name in self.held
             end = self.held.pop(name) if holds else self.cut.pop(name, len(body)) if full else len(body)
+            if request.command != "HEAD":  # counted before it goes: who has it all may count at once
+                self.sent_bytes += min(end, len(body))
         request.send_response(status)
         for key, value in head.items():
             request.send_header(key, value)
@@ -282,8 +284,6 @@ class OsvExport:
             return
         for start in range(0, min(end, len(body)), BLOCK_BYTES):
             request.wfile.write(body[start : min(start + BLOCK_BYTES, end)])
-        with self._lock:
-            self.sent_bytes += min(end, len(body))
         if end < len(body):
             request.wfile.flush()
             if holds:

@@ -16,10 +16,11 @@ from registry_pipelines.oci.manifests import Index, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_INDEX
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.engine import Engine
 from registry_pipelines.transfer.verify import compare
+from tests.doubles.asked import Asked, noting
 from tests.doubles.docker_registry import DockerRegistry
 from tests.mirror.opened import opened
 from tests.scan.images import push_image, push_platforms
@@ -32,7 +33,7 @@ class Three:
     upstream: DistributionRegistry
     dmz: DistributionRegistry
     private: DistributionRegistry
-    asked: Counter[str]
+    asked: list[Asked]
 
     def place(self, repository: str = "library/app") -> Place:
         return Place(self.upstream, repository)
@@ -40,14 +41,10 @@ class Three:
 
 @pytest.fixture
 def three(tmp_path: Path) -> Iterator[Three]:
-    asked: Counter[str] = Counter()
-
-    def count(exchange: Exchange) -> None:
-        asked[exchange.method] += 1
-
+    asked: list[Asked] = []
     with ExitStack() as stack:
         servers = [
-            stack.enter_context(EmbeddedServer(tmp_path / name, on_exchange=count if name == "upstream" else None))
+            stack.enter_context(EmbeddedServer(tmp_path / name, wrap=noting(asked) if name == "upstream" else None))
             for name in ("upstream", "dmz", "private")
         ]
         clients = [DistributionRegistry(server.address) for server in servers]
@@ -83,7 +80,7 @@ def test_the_private_registry_is_filled_from_the_dmz_alone(three: Three) -> None
     dmz, private = Place(three.dmz, "m/app"), Place(three.private, "m/app")
     three.asked.clear()
     carry(three.place(), digest, [dmz], tags=("1.0",))
-    once = three.asked["GET"]
+    once = sum(each.method == "GET" for each in three.asked)
     three.asked.clear()
     carry(dmz, digest, [private], tags=("1.0",))
     assert once > 0 and not three.asked
@@ -171,14 +168,12 @@ def test_docker_registry_as_the_private_one(three: Three, peer: Callable[[str], 
 
 
 def test_a_shared_layer_leaves_its_upstream_once_and_is_mounted_after_that(tmp_path: Path) -> None:
-    seen: dict[str, list[Exchange]] = {"upstream": [], "dmz": [], "private": []}
+    seen: dict[str, list[Asked]] = {"upstream": [], "dmz": [], "private": []}
     base = {"usr/lib/base": "x" * 50_000}
     with ExitStack() as stack:
         upstream, dmz, private = (
-            DistributionRegistry(
-                stack.enter_context(EmbeddedServer(tmp_path / name, on_exchange=exchanges.append)).address
-            )
-            for name, exchanges in seen.items()
+            DistributionRegistry(stack.enter_context(EmbeddedServer(tmp_path / name, wrap=noting(asked))).address)
+            for name, asked in seen.items()
         )
         for name in ("one", "two", "three"):
             for tag in ("1.0", "1.1"):
@@ -187,8 +182,8 @@ def test_a_shared_layer_leaves_its_upstream_once_and_is_mounted_after_that(tmp_p
         plan = plan_mirror(
             [opened(source=Place(upstream, name), repository=f"in/{name}") for name in ("one", "two", "three")]
         )
-        for exchanges in seen.values():
-            exchanges.clear()
+        for asked in seen.values():
+            asked.clear()
         run = apply_mirror(plan, via=dmz, to=private, engine=Engine(state=tmp_path / "state"))
         assert len(run.rows) == 6 and not run.problems
         for name in ("upstream", "dmz"):

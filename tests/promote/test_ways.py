@@ -83,7 +83,13 @@ def test_hours_count_by_signed_records_and_without_a_break(place: Place, key: Ke
     assert go(one, "prod", order, NOW + 54 * HOUR).changed
 
 
-def test_promotions_of_one_second_are_walked_back_all_the_same(place: Place, key: Key) -> None:
+def test_promotions_of_one_second_are_walked_back_all_the_same(
+    place: Place, key: Key, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As older builds signed them."""
+    monkeypatch.setattr(
+        "registry_pipelines.promote.channels._Gate.time_after", lambda gate, before: gate.now.strftime(TIME_FORMAT)
+    )
     order = (STAGING, DAY)
     one, two, three = (passing(place, key, name) for name in ("one", "two", "three"))
     for item in (one, two, three):
@@ -92,6 +98,26 @@ def test_promotions_of_one_second_are_walked_back_all_the_same(place: Place, key
     assert [each.digest for each in before] == [two.top.digest, one.top.digest]
     assert "it was there for 0 s" in held(one, "prod", order, NOW + 25 * HOUR)[1]
     assert go(three, "prod", order, NOW + 25 * HOUR).changed
+
+
+@pytest.mark.parametrize("back_s", [0, 2, 20])
+def test_promotions_stand_behind_each_other_though_they_are_of_one_second_or_a_clock_was_set_back(
+    place: Place, key: Key, back_s: int
+) -> None:
+    one, two, back = passing(place, key, "one"), passing(place, key, "two"), timedelta(seconds=back_s)
+    times = []
+    for item, now in ((one, NOW), (two, NOW - back), (one, NOW - back), (two, NOW - back)):
+        times.append(go(item, "staging", (STAGING,), now).record.time)
+        before = releases_before(place, item.release, "staging", key.verifier)
+        there = (one, two) if item is two else (two,) if len(times) > 1 else ()
+        assert [each.digest for each in before] == [each.top.digest for each in there if each is not item], times
+    assert times == [f"{NOW + timedelta(seconds=number):{TIME_FORMAT}}" for number in range(4)]
+
+
+def test_no_promotion_follows_a_wrong_clock_far_ahead(place: Place, key: Key) -> None:
+    one, two = passing(place, key, "one"), passing(place, key, "two")
+    go(one, "staging", (STAGING,), NOW + timedelta(minutes=1))
+    assert go(two, "staging", (STAGING,)).record.time == f"{NOW:{TIME_FORMAT}}"
 
 
 def test_a_release_that_left_after_its_hours_may_still_come(place: Place, key: Key) -> None:

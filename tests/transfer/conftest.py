@@ -18,8 +18,10 @@ from registry_pipelines.oci.manifests import EMPTY, Descriptor, Index, Manifest,
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.http_server import Handler
 from registry_pipelines.registry.protocol import Place
+from tests.doubles.asked import Asked, noting
 from tests.doubles.docker_registry import DockerRegistry
 
 
@@ -29,7 +31,7 @@ class Counted:
 
     server: EmbeddedServer
     registry: DistributionRegistry
-    exchanges: list[Exchange] = field(default_factory=list)
+    exchanges: list[Asked] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -79,10 +81,10 @@ def start_embedded(tmp_path: Path, connect: Callable[..., DistributionRegistry])
     """Start embedded registries; each call a new one."""
     running: list[EmbeddedServer] = []
 
-    def start(**options: object) -> Counted:
-        exchanges: list[Exchange] = []
-        folder = tmp_path / f"registry-{len(running)}"
-        server = EmbeddedServer(folder, on_exchange=exchanges.append, **options)  # type: ignore[arg-type]
+    def start(wrap: Callable[[Handler], Handler] = lambda handler: handler, **options: object) -> Counted:
+        exchanges: list[Asked] = []
+        folder, note = tmp_path / f"registry-{len(running)}", noting(exchanges)
+        server = EmbeddedServer(folder, wrap=lambda handler: note(wrap(handler)), **options)  # type: ignore[arg-type]
         running.append(server)
         server.start()
         return Counted(server, connect(server.address), exchanges)

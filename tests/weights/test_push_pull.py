@@ -16,7 +16,10 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.files import held_alone
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.client import DistributionRegistry
-from registry_pipelines.registry.embedded import EmbeddedServer, Exchange
+from registry_pipelines.registry.embedded import EmbeddedServer
+from registry_pipelines.registry.embedded.heads import Request
+from registry_pipelines.registry.embedded.http_server import Handler
+from registry_pipelines.registry.embedded.responses import Response
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.weights.model import CONFIG_TYPE, RAW_TYPES, WeightFile, to_manifest, weight_set
 from tests.doubles.fault_registry import FaultRegistry
@@ -215,14 +218,18 @@ def test_weights_that_change_while_they_are_sent_are_named_and_not_tagged(
     tmp_path: Path, model: Callable[..., Path], client: Callable[[str], DistributionRegistry]
 ) -> None:
     """Written when the registry is first asked: all files were hashed then."""
-    folder, asked = model("m"), list[Exchange]()
+    folder, asked = model("m"), list[Request]()
 
-    def write(exchange: Exchange) -> None:
-        if not asked:
-            (folder / "config.json").write_text('{"model_type": "else"}')
-        asked.append(exchange)
+    def writing(handler: Handler) -> Handler:
+        def write(request: Request) -> Response:
+            if not asked:
+                (folder / "config.json").write_text('{"model_type": "else"}')
+            asked.append(request)
+            return handler(request)
 
-    with EmbeddedServer(tmp_path / "registry", on_exchange=write) as server:
+        return write
+
+    with EmbeddedServer(tmp_path / "registry", wrap=writing) as server:
         refused = call("push", folder, f"{server.address}/m:1")
         assert refused.exit_code == 6
         assert "config.json: the file changed while it was read" in refused.output

@@ -39,6 +39,19 @@ mirrors:
 signing: {{promoter: {{key: {key}}}}}
 """
 RUN = "from registry_pipelines.cli import main; main()"
+KILLED = """
+import sys, threading
+from registry_pipelines.cli import main
+from registry_pipelines.mirror.bundle import parts
+most, sync_folder = int(sys.argv.pop(1)), parts.sync_folder
+def named(folder):
+    sync_folder(folder)
+    if len(list(folder.glob("*.part????"))) == most:
+        threading.Event().wait()
+parts.sync_folder = named
+main()
+"""
+"""Goes no further than so many parts: on a busy machine all would be there before the test looks again."""
 
 
 class Command:
@@ -49,14 +62,15 @@ class Command:
         config = here / f"{name}.yaml"
         config.write_text(CONFIG.format(here=here, name=name, key=key))
         words = ["bundle", "create", "upstreams", "--to", str(self.disk), "--part-size", "64KiB", "--quiet"]
-        self.words = [sys.executable, "-c", RUN, *words, "--config", str(config)]
+        self.words = [*words, "--config", str(config)]
 
     def finish(self) -> None:
-        subprocess.run(self.words, check=True, capture_output=True, timeout=patient(60))
+        subprocess.run([sys.executable, "-c", RUN, *self.words], check=True, capture_output=True, timeout=patient(60))
 
     def kill_after(self, parts: int) -> bool:
-        """Whether it was killed in the middle, with so many parts there."""
-        process = subprocess.Popen(self.words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        """Whether it was killed in the middle, with so many parts there, or up to four more."""
+        words = [sys.executable, "-c", KILLED, str(parts + 4), *self.words]
+        process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
             while process.poll() is None and len(list(self.disk.glob("*.part????"))) < parts:
                 time.sleep(0.002)
