@@ -9,7 +9,6 @@ format description, GGUF's specification, and the types of ggml.
 from __future__ import annotations
 
 import re
-import struct
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -20,6 +19,7 @@ from registry_pipelines.oci.layer.walk import Entry
 from registry_pipelines.oci.manifests import decode_json
 from registry_pipelines.scan.facts import FoundWeights
 from registry_pipelines.weights.formats import HEAD_BYTES, Format, kind_of
+from registry_pipelines.weights.gguf import read_gguf
 
 MIN_WEIGHTS_BYTES = 1 << 20
 """Smaller files with such content are fixtures of tests, and tokenizers."""
@@ -93,7 +93,7 @@ class WeightsFinder:
             tensors = read_safetensors(header[8:]) if len(header) == 8 + length else nothing
             return (what, tensors) if tensors is not None else _by_name(name, head, entry.size)
         if what.name == "gguf":
-            return what, read_gguf(self._header(entry, head, entry.size))
+            return what, read_gguf(self._header(entry, head, entry.size)).types
         if what.name in _SURE and (what.name != "onnx" or _PRODUCER.match(head)):
             return what, nothing
         return _by_name(name, head, entry.size)
@@ -138,78 +138,4 @@ def _plain(name: str) -> str:
     return name if re.fullmatch(r"[A-Za-z0-9_]{1,20}", name) else "?"
 
 
-_GGML = {
-    **{0: "F32", 1: "F16", 2: "Q4_0", 3: "Q4_1", 6: "Q5_0", 7: "Q5_1", 8: "Q8_0", 9: "Q8_1", 10: "Q2_K", 11: "Q3_K"},
-    **{12: "Q4_K", 13: "Q5_K", 14: "Q6_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S"},
-    **{20: "IQ4_NL", 21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 24: "I8", 25: "I16", 26: "I32", 27: "I64", 28: "F64"},
-    **{29: "IQ1_M", 30: "BF16", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"},
-}
-_FIXED = {0: 1, 1: 1, 2: 2, 3: 2, 4: 4, 5: 4, 6: 4, 7: 1, 10: 8, 11: 8, 12: 8}
-"""Bytes of GGUF's values by their type; 8 is a string, 9 an array."""
-_STRING, _ARRAY = 8, 9
-_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
-_MAX_TENSORS = 1_000_000
-
-
-def read_gguf(head: bytes) -> Counter[str]:
-    """How many tensors of which type a GGUF file has, of its first bytes; of a header that is longer, or of another
-    version or byte order than 2 and 3 little-endian, the number alone, or nothing."""
-    if len(head) < 24 or _U32.unpack_from(head, 4)[0] not in (2, 3):
-        return Counter()
-    tensors, pairs = _U64.unpack_from(head, 8)[0], _U64.unpack_from(head, 16)[0]
-    if tensors > _MAX_TENSORS:
-        return Counter()
-    try:
-        return _gguf_types(_Cursor(head, 24), tensors, pairs)
-    except (struct.error, EOFError):
-        return Counter({"?": tensors}) if tensors else Counter()
-
-
-class _Cursor:
-    """A place in a header. Raises EOFError, struct.error at its end."""
-
-    def __init__(self, raw: bytes, at: int) -> None:
-        self._raw, self._at = raw, at
-
-    def number(self, form: struct.Struct) -> int:
-        value: int = form.unpack_from(self._raw, self._at)[0]
-        self._at += form.size
-        return value
-
-    def skip(self, count: int) -> None:
-        self._at += count
-        if self._at > len(self._raw):
-            raise EOFError
-
-    def skip_value(self, kind: int) -> None:
-        if kind == _STRING:
-            self.skip(self.number(_U64))
-        elif kind == _ARRAY:
-            of, count = self.number(_U32), self.number(_U64)
-            if of in _FIXED:
-                self.skip(_FIXED[of] * count)
-            elif of == _STRING:
-                for _ in range(count):
-                    self.skip_value(_STRING)
-            else:  # arrays of arrays have no writer
-                raise EOFError
-        elif kind in _FIXED:
-            self.skip(_FIXED[kind])
-        else:
-            raise EOFError
-
-
-def _gguf_types(cursor: _Cursor, tensors: int, pairs: int) -> Counter[str]:
-    for _ in range(pairs):
-        cursor.skip_value(_STRING)
-        cursor.skip_value(cursor.number(_U32))
-    types: Counter[str] = Counter()
-    for _ in range(tensors):
-        cursor.skip_value(_STRING)
-        cursor.skip(8 * cursor.number(_U32))
-        types[_GGML.get(cursor.number(_U32), "?")] += 1
-        cursor.skip(8)
-    return types
-
-
-__all__ = ["HEAD_BYTES", "MIN_WEIGHTS_BYTES", "WeightsFinder", "is_named_weights", "read_gguf", "read_safetensors"]
+__all__ = ["HEAD_BYTES", "MIN_WEIGHTS_BYTES", "WeightsFinder", "is_named_weights", "read_safetensors"]

@@ -2,8 +2,8 @@
 Git LFS, leaves has good digests, too, and would be signed and sent.
 
 Sources: Git LFS's specification of pointers (first line ``version https://git-lfs.github.com/spec/``, below 1024
-bytes); safetensors' format (header with ``data_offsets``, no byte behind the last one is missing); Hugging Face's
-``*.index.json`` (``weight_map``: tensor to file).
+bytes); safetensors' format (header with ``data_offsets``, no byte behind the last one is missing); for GGUF see
+``gguf``; Hugging Face's ``*.index.json`` (``weight_map``: tensor to file).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import count_text
+from registry_pipelines.weights.gguf import read_gguf
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_POINTER_BYTES = 1024
@@ -40,9 +41,9 @@ class _Index(msgspec.Struct):
 
 
 def check_whole(files: Mapping[str, Path]) -> None:
-    """Raise InputError for a pointer of Git LFS, a safetensors file that ends before its tensors do, and shards that an
-    index names while others of it are here. files: path within the model to where it lies. What cannot be read as one
-    of these is no business of this. Raises LocalError."""
+    """Raise InputError for a pointer of Git LFS, a safetensors or GGUF file that ends before its tensors do, also an
+    empty one, and shards that an index names while others of it are here. files: path within the model to where it
+    lies. What cannot be read as one of these is no business of this. Raises LocalError."""
     for name, path in files.items():
         with local_errors(path):
             size = path.stat().st_size
@@ -53,7 +54,9 @@ def check_whole(files: Mapping[str, Path]) -> None:
                     do="Fetch the files: git lfs pull",
                 )
             if name.endswith(".safetensors"):
-                _check_length(path, size)
+                _check_length(path, size, _end_of_safetensors(path))
+            elif name.endswith(".gguf"):
+                _check_length(path, size, read_gguf(_read(path, MAX_READ_BYTES)).end)
             elif name.endswith(_INDEX) and size <= MAX_READ_BYTES:
                 _check_index(name, _read(path, MAX_READ_BYTES), files, path)
 
@@ -65,29 +68,34 @@ def _read(path: Path, size: int) -> bytes:
         return file.read(size)
 
 
-def _check_length(path: Path, size: int) -> None:
-    head = _read(path, 9)
-    if len(head) < 9 or head[8:] != b"{":
-        return
-    (length,) = struct.unpack("<Q", head[:8])
-    if length > MAX_READ_BYTES:
-        return
-    raw, end = _read(path, 8 + length)[8:], 8 + length
-    if len(raw) == length:
-        try:
-            entries = msgspec.json.decode(raw, type=ready(dict[str, msgspec.Raw]))
-            entries.pop("__metadata__", None)
-            end += max(
-                (msgspec.json.decode(each, type=ready(_Entry)).data_offsets[1] for each in entries.values()), default=0
-            )
-        except _UNREADABLE:
-            return
-    if size < end:
+def _check_length(path: Path, size: int, end: int) -> None:
+    """end: where its tensors end by its header; 0 where that is not known."""
+    if size < max(end, 1):
+        told = f", and its header speaks of {end}" if size and end else ""
         raise InputError(
-            f"it ends before its tensors do: it has {size} bytes, and its header speaks of {end}",
+            f"it ends before its tensors do: it has {size} bytes{told}",
             where=str(path),
             do="Fetch it again; the download broke off",
         )
+
+
+def _end_of_safetensors(path: Path) -> int:
+    head = _read(path, 9)
+    if len(head) < 9:
+        return 10  # the length of a header, and the shortest one
+    (length,) = struct.unpack("<Q", head[:8])
+    if head[8:] != b"{" or length > MAX_READ_BYTES:
+        return 0
+    raw, end = _read(path, 8 + length)[8:], 8 + int(length)
+    if len(raw) < length:
+        return end
+    try:
+        entries = msgspec.json.decode(raw, type=ready(dict[str, msgspec.Raw]))
+        entries.pop("__metadata__", None)
+        offsets = (msgspec.json.decode(each, type=ready(_Entry)).data_offsets[1] for each in entries.values())
+        return end + max(offsets, default=0)
+    except _UNREADABLE:
+        return 0
 
 
 def _check_index(name: str, raw: bytes, files: Mapping[str, Path], path: Path) -> None:

@@ -31,8 +31,8 @@ def safetensors(size: int, *, seed: int = 0, dtype: str = "BF16", tensors: int =
     return b"".join([struct.pack("<Q", len(raw)), raw, *pieces])
 
 
-def gguf(size: int, *, words: int = 1000, types: tuple[int, ...] = (12, 12, 14, 0)) -> bytes:
-    """GGUF 3 with a vocabulary, and tensors of such types of ggml."""
+def gguf(size: int, *, words: int = 1000, types: tuple[int, ...] = (12, 12, 14, 0), placed: bool = False) -> bytes:
+    """GGUF 3 with a vocabulary, and tensors of such types of ggml. placed: of Q4_K, one behind the other."""
 
     def text(value: str) -> bytes:
         return struct.pack("<Q", len(value)) + value.encode()
@@ -43,7 +43,9 @@ def gguf(size: int, *, words: int = 1000, types: tuple[int, ...] = (12, 12, 14, 
     head += text("tokenizer.ggml.tokens") + struct.pack("<IIQ", 9, 8, words)
     head += b"".join(text(f"word{number}") for number in range(words))
     for number, kind in enumerate(types):
-        head += text(f"blk.{number}.weight") + struct.pack("<IQQIQ", 2, 64, 64, kind, 0)
+        head += text(f"blk.{number}.weight") + struct.pack("<IQQIQ", 2, 64, 64, kind, number * 2304 if placed else 0)
+    if placed:
+        head += bytes(-len(head) % 32)
     return head + random.Random(1).randbytes(size)
 
 

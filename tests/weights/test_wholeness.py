@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.anatomy.baked_images import MIB, gguf, safetensors
 from tests.weights.conftest import call, done, shard
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 9876543210\n"
@@ -55,6 +56,21 @@ def test_what_a_broken_download_left_is_named_and_goes_nowhere(
         assert refused.exit_code == 8 and said in refused.stderr, refused.output
         assert call("ls", goal).exit_code == 4
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("left", [0, 3, 20, 100, -1])
+@pytest.mark.parametrize("name", ["m.gguf", "m.safetensors"])
+def test_no_byte_of_a_single_file_may_be_missing(address: str, tmp_path: Path, name: str, left: int) -> None:
+    """GGUF: tensors of two types; what its package writes ends where this says (gguf 0.19, 12 files by hand)."""
+    file = tmp_path / "m" / name
+    file.parent.mkdir()
+    whole = 4096 // 256 * 144 + 4096 // 256 * 210  # two tensors of 64 x 64, the second behind the first
+    content = gguf(whole, types=(12, 14), placed=True) if name == "m.gguf" else safetensors(MIB)
+    file.write_bytes(content[: left if left >= 0 else len(content) - 1])
+    refused = call("push", file.parent, f"{address}/m:1")
+    assert refused.exit_code == 8 and "it ends before its tensors do" in refused.stderr, refused.output
+    file.write_bytes(content)
+    assert done("push", file.parent, f"{address}/m:1")["ok"]
 
 
 def test_an_index_of_another_format_is_no_half_set(address: str, model: Callable[..., Path]) -> None:
