@@ -110,13 +110,15 @@ class Machine:
 
     def holders(self) -> list[int]:
         """Processes that hold, the first one first."""
-        found = []
+        found: list[tuple[int, int]] = []
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             with suppress(OSError):
                 words = path.read_bytes().split(b"\0")
                 if any(b"lazy.holder" in word for word in words) and os.fsencode(self.top) in words:
-                    found.append(int(path.parent.name))
-        return sorted(found)
+                    # Numbers begin again after 32768; when it started counts (proc(5): the 22nd field).
+                    started = int(path.with_name("stat").read_text().rpartition(")")[2].split()[19])
+                    found.append((started, int(path.parent.name)))
+        return [number for _, number in sorted(found)]
 
     def kill_holders(self, *more: int) -> None:
         """All at once: one that sees the other's end starts another. more: the filler, which does so; it goes first."""
