@@ -20,7 +20,6 @@ from registry_pipelines.errors import InputError
 from registry_pipelines.oci.decoding import ready
 from registry_pipelines.oci.files import local_errors
 from registry_pipelines.progress import count_text
-from registry_pipelines.weights.gguf import read_gguf
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _MAX_POINTER_BYTES = 1024
@@ -56,6 +55,8 @@ def check_whole(files: Mapping[str, Path]) -> None:
             if name.endswith(".safetensors"):
                 _check_length(path, size, _end_of_safetensors(path))
             elif name.endswith(".gguf"):
+                from registry_pipelines.weights.gguf import read_gguf  # few sets have one
+
                 _check_length(path, size, read_gguf(_read(path, MAX_READ_BYTES)).end)
             elif name.endswith(_INDEX) and size <= MAX_READ_BYTES:
                 _check_index(name, _read(path, MAX_READ_BYTES), files, path)

@@ -242,7 +242,7 @@ def test_weights_that_change_while_they_are_sent_are_named_and_not_tagged(
 def test_a_link_on_the_way_leads_nobody_out(address: str, tmp_path: Path, way: str) -> None:
     folder, node, outside = tmp_path / "m", tmp_path / "node", tmp_path / "outside"
     (folder / "sub").mkdir(parents=True)
-    (folder / "sub" / "a.gguf").write_bytes(b"GGUF1234")
+    (folder / "sub" / "a.gguf").write_bytes(b"GGUF" + bytes(20))
     done("push", folder, f"{address}/m:1")
     node.mkdir()
     outside.mkdir()

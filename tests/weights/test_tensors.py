@@ -179,7 +179,7 @@ def test_a_tensor_of_nothing(tmp_path: Path) -> None:
 
 def test_what_is_no_safetensors_has_no_tensors(address: str, tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
-    (tmp_path / "m" / "a.gguf").write_bytes(b"GGUF1234")
+    (tmp_path / "m" / "a.gguf").write_bytes(b"GGUF" + bytes(20))
     done("push", tmp_path / "m", f"{address}/m:1")
     refused = call("read", f"{address}/m:1", "x", "--to", tmp_path / "t")
     assert refused.exit_code == 8 and "safetensors" in refused.output
