@@ -61,6 +61,12 @@ class Run:
         """Whether it has ended."""
         return self.status in ENDED
 
+    @property
+    def starts_again(self) -> bool:
+        """Whether Dagster's daemon makes another run of it, a moment after it failed. Dagster says so in a tag behind
+        the failure: without one it may."""
+        return self.status == "FAILURE" and self.tags.get("dagster/will_retry", "true") == "true"
+
 
 def runs(cluster: Cluster, **tags: str) -> list[Run]:
     """All runs with these tags, the oldest first."""

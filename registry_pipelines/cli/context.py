@@ -229,6 +229,16 @@ BELIEVED_KEYS = click.option(
 )
 
 
+class NamedPath(click.Path):
+    """A path that is told: a script's variable that is empty would name the folder that it runs in."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See click."""
+        if not str(value):
+            self.fail("it is empty; write . for the folder that this runs in", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class SizeType(click.ParamType[Size]):
     """``4MiB``, ``25GB``."""
 

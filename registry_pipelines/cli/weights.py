@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from registry_pipelines.chain.result import Scalar, StageResult
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import NamedPath, Options, common
 from registry_pipelines.cli.later import LaterGroup
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import console, print_lines, print_results, rows_table, show_result
@@ -106,17 +106,8 @@ def _opened(options: Options, reference: str) -> Iterator[tuple[OpenedWeights, E
         yield open_weights(found.place, found.selector), replace(engine, progress=progress)
 
 
-class _Named(click.Path):
-    """A path that is told: a script's variable that is empty would name the folder that it runs in."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not str(value):
-            self.fail("it is empty; write . for the folder that this runs in", param, ctx)
-        return super().convert(value, param, ctx)
-
-
 @weights.command("push", short_help="Send a folder of weights to a registry.")
-@click.argument("folder", type=_Named(path_type=Path))
+@click.argument("folder", type=NamedPath(path_type=Path))
 @click.argument("reference", metavar="REF")
 @click.option("--follow-links", is_flag=True, help="Take a symbolic link to a file for the file.")
 @FORM
@@ -158,7 +149,7 @@ def _counts(blobs: Counter[str]) -> str:
 
 @weights.command("pull", epilog=REFERENCE, short_help="Bring weights into a folder.")
 @click.argument("reference", metavar="REF", shell_complete=IMAGES)
-@click.option("--to", "folder", type=_Named(path_type=Path), required=True, metavar="FOLDER", help="Where to.")
+@click.option("--to", "folder", type=NamedPath(path_type=Path), required=True, metavar="FOLDER", help="Where to.")
 @click.option("--exact", is_flag=True, help="Refuse a folder that has files which are not in these weights.")
 @signers_options
 @common
@@ -262,7 +253,7 @@ def _show_rows(options: Options, result: StageResult) -> None:
 
 
 @weights.command("verify", short_help="Hold weights against their list.")
-@click.argument("target", metavar="REF|FOLDER", shell_complete=IMAGES)
+@click.argument("target", type=NamedPath(), metavar="REF|FOLDER", shell_complete=IMAGES)
 @signers_options
 @click.option("--signature", type=click.Path(path_type=Path), metavar="FILE", help="Of a folder, with --signed.")
 @common

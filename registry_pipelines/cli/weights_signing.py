@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from registry_pipelines.chain.result import StageResult
-from registry_pipelines.cli.context import Options, common
+from registry_pipelines.cli.context import NamedPath, Options, common
 from registry_pipelines.cli.names import IMAGES
 from registry_pipelines.cli.output import show_result
 from registry_pipelines.cli.references import named
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command("sign", short_help="Sign weights.")
-@click.argument("target", metavar="REF|FOLDER", shell_complete=IMAGES)
+@click.argument("target", type=NamedPath(), metavar="REF|FOLDER", shell_complete=IMAGES)
 @click.option(
     "--key",
     type=click.Path(path_type=Path),

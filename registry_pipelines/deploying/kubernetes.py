@@ -89,18 +89,19 @@ class Workload:
 
     def unblock(self, seen: Look, given_up: str) -> list[str]:
         """See Platform. A pod that only starts may come up by itself, unless its image was given up."""
-        found = [each for each in seen.raw["stuck"] if each.trouble or each.image == given_up]
-        for pod in found:
+        deleted: list[str] = []
+        for pod in seen.raw["stuck"]:
+            if not pod.trouble and pod.image != given_up:
+                continue
             try:
                 self._api.delete(f"/api/v1/namespaces/{self._namespace}/pods/{pod.name}", pod.uid)
+                deleted.append(pod.name)
             except Forbidden as error:
                 raise self._denied(error, "delete", "pods") from error
-            except NotFound:
-                continue
             except RegistryError as error:
-                if error.status != CONFLICT:  # another pod has its name by now
+                if not isinstance(error, NotFound) and error.status != CONFLICT:  # gone; another has its name by now
                     raise
-        return [pod.name for pod in found]
+        return deleted
 
     def _read(self) -> dict[str, Any]:
         try:

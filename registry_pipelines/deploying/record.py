@@ -18,6 +18,7 @@ from registry_pipelines.evidence.model import Attestations, Signer
 from registry_pipelines.evidence.predicates import DEPLOYMENT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
+from registry_pipelines.oci.times import time_behind
 from registry_pipelines.registry.protocol import Place
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
@@ -109,11 +110,10 @@ def time_after(now: datetime, last: DeploymentRecord | None, before: DeploymentR
     """The time of a record that is made now: behind the last one about its release where a clock was set back, for the
     newest counts. before: for a roll-out the last record of its deployment, whichever release that is about; behind it,
     too, for two may be of one second, unless a wrong clock wrote it far ahead."""
-    step = timedelta(seconds=1)
     newest, rolled_out = (_moment(each.time) if each else None for each in (last, before))
-    at = newest + step if newest and newest > now else now
-    if rolled_out and at - step < rolled_out <= now + CLOCKS_DIFFER:
-        at = rolled_out + step
+    at = time_behind(now, rolled_out, CLOCKS_DIFFER)
+    if newest and newest > now:
+        at = max(at, newest + timedelta(seconds=1))
     return at.strftime(TIME_FORMAT)
 
 

@@ -65,31 +65,30 @@ def held_alone(
     ``another process updates advisories``. own: of this user alone, for whoever may read such a file can hold it, too
     (flock(2)). wait_s: how long to wait for it; unless told it is refused at once. Raises StateLocked, LocalError."""
     until = time.monotonic() + wait_s
-    mode = 0o600 if own else 0o666
-    descriptor = _lock_file(lock, mode)
+    descriptor = _lock_file(lock, own)
     try:
-        if own:
-            os.fchmod(descriptor, mode)  # it may be from before
-        while not _locked(descriptor):
-            if time.monotonic() >= until:
+        while not (_locked(descriptor) and _is_named(lock, descriptor)):
+            if not _is_named(lock, descriptor):  # who held it took it away when he was done: others hold a new one
+                fresh = _lock_file(lock, own)
+                os.close(descriptor)
+                descriptor = fresh
+            elif time.monotonic() >= until:
                 raise StateLocked(what, where=str(lock.parent), do=do)
-            time.sleep(LOCK_PAUSE_S)
-        while not _is_named(
-            lock, descriptor
-        ):  # who held it took it away when he was done, and others may hold a new one
-            os.close(descriptor)
-            descriptor = _lock_file(lock, mode)
-            if not _locked(descriptor):
-                raise StateLocked(what, where=str(lock.parent), do=do)
+            else:
+                time.sleep(LOCK_PAUSE_S)
         yield
     finally:
         os.close(descriptor)
 
 
-def _lock_file(lock: Path, mode: int) -> int:
+def _lock_file(lock: Path, own: bool) -> int:
+    mode = 0o600 if own else 0o666
     with local_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
-        return os.open(lock, os.O_RDWR | os.O_CREAT, mode)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, mode)
+        if own:
+            os.fchmod(descriptor, mode)  # it may be from before
+    return descriptor
 
 
 def _is_named(lock: Path, descriptor: int) -> bool:

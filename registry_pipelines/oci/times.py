@@ -31,6 +31,14 @@ def read_created(text: str) -> datetime | None:
     return moment if moment is not None and moment >= OLDEST_BELIEVED else None
 
 
+def time_behind(now: datetime, last: datetime | None, most_ahead: timedelta) -> datetime:
+    """When something happens now that is to stand behind what happened ``last``, in whole seconds: two may be of one
+    second, or of machines whose clocks differ. What is ahead by more than ``most_ahead`` a wrong clock wrote; it is not
+    followed."""
+    now = now.replace(microsecond=0)
+    return last + timedelta(seconds=1) if last is not None and now <= last <= now + most_ahead else now
+
+
 def write_time(moment: datetime) -> str:
     """A time with a zone as RFC 3339 in UTC, whole seconds, as :func:`read_time` reads it."""
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -18,6 +18,7 @@ from registry_pipelines.evidence.tagged import cosign_tag
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes, encode_json
 from registry_pipelines.oci.tags import read_version
+from registry_pipelines.oci.times import time_behind
 from registry_pipelines.promote import gate
 from registry_pipelines.promote.documents import (
     TIME_FORMAT,
@@ -219,13 +220,12 @@ class _Gate:
         """Of a record that is made now: behind the promotion of what the channel names, for by their times the moves of
         a channel are walked back, and two may be of one second, or of machines whose clocks differ. What a wrong clock
         wrote far ahead is not followed."""
-        now, found = self.now.astimezone(UTC).replace(microsecond=0), None
+        found = None
         if before is not None and before != self.release.digest:
             with suppress(ContentError):  # whatever hangs there keeps no other release back
                 found = latest_record(self.place, before, self.verifier, channel=self.channel, image=self.release.image)
         last = datetime.strptime(found[0].time, TIME_FORMAT).replace(tzinfo=UTC) if found else None
-        behind = last is not None and now <= last <= now + MOST_AHEAD
-        return (last + timedelta(seconds=1) if last and behind else now).strftime(TIME_FORMAT)
+        return time_behind(self.now.astimezone(UTC), last, MOST_AHEAD).strftime(TIME_FORMAT)
 
     def look_back(self, asked: _Asked, record: Digest) -> None:
         """After the channel moved: judge what was attached meanwhile. Where it denies, the channel names again what it

@@ -206,6 +206,9 @@ def over(cluster: Cluster, fleet: Fleet) -> list[Run]:
     found = releases(cluster)
     if not found or any(not run.is_over for run in found):
         return []
+    tried_again = {run.tags.get("dagster/parent_run_id") for run in found}
+    if any(run.starts_again and run.id not in tried_again for run in found):
+        return []
     if {run.about.rpartition("@")[0] for run in found} < {f"{image}:{tag}" for image, tag in fleet.released}:
         return []
     return [] if fleet.missing(left(found)) else found

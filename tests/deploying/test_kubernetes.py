@@ -17,6 +17,7 @@ from registry_pipelines.errors import Forbidden, InputError, NotFound, RegistryE
 from registry_pipelines.inventory.usage.kube_access import by_kubeconfig
 from tests.deploying.parts import APP, NEW, OLD, THIRD, TOKEN, WEB, Opener, limits, rolled, wanted
 from tests.doubles.kube_workloads import WorkloadCluster
+from tests.patience import patient
 
 
 @pytest.mark.parametrize("plural", ["deployments", "statefulsets", "daemonsets"])
@@ -81,8 +82,9 @@ def test_a_stateful_set_that_waits_for_a_pod_in_vain_goes_on_without_it(
     """Its controller touches no other pod before that one is ready, whatever is written meanwhile."""
     cluster.make("statefulsets", "web", f"{APP}@{OLD}", replicas=3)
     cluster.broken.update(dict.fromkeys((f"{APP}@{NEW}", f"{APP}@{THIRD}"), "CrashLoopBackOff"))
+    cluster.steps = 9
     place = workload(STATEFUL)
-    done = rolled(place, wait_s=0.3)
+    done = rolled(place, wait_s=patient(0.5))
     assert (done.outcome, cluster.running(STATEFUL)) == ("taken back", [f"{APP}@{OLD}"]), done.reasons
     assert rolled(place, wait_s=0.3, rollback=False).outcome == "failed"
     cluster.broken.pop(f"{APP}@{THIRD}")
@@ -95,12 +97,14 @@ def test_a_pod_of_a_stateful_set_that_only_starts_is_left_alone(cluster: Workloa
     cluster.make("statefulsets", "web", f"{APP}@{OLD}", replicas=3)
     first = cluster.pods[STATEFUL][0]
     first["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
-    cluster.stuck = True
-    done = rolled(workload(STATEFUL), wait_s=0.3, rollback=False)
+    cluster.broken[f"{APP}@{OLD}"] = "ContainerCreating"  # for ever
+    place = workload(STATEFUL)
+    done = rolled(place, wait_s=0.3, rollback=False)
     assert done.outcome == "failed" and cluster.pods[STATEFUL][0] is first
     first["status"]["containerStatuses"][0]["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    assert [each.name for each in place.look().raw["stuck"]] == ["web-0"]
     cluster.workloads[STATEFUL]["spec"]["podManagementPolicy"] = "Parallel"
-    assert workload(STATEFUL).look().raw["stuck"] == []
+    assert place.look().raw["stuck"] == []
 
 
 def test_who_may_not_delete_a_pod_that_a_stateful_set_waits_for_is_told(
@@ -109,6 +113,7 @@ def test_who_may_not_delete_a_pod_that_a_stateful_set_waits_for_is_told(
     cluster.make("statefulsets", "web", f"{APP}@{OLD}", replicas=3)
     cluster.broken[f"{APP}@{NEW}"] = "ImagePullBackOff"
     cluster.forbidden.add(("delete", "pods"))
+    cluster.steps = 9
     done = rolled(workload(STATEFUL), wait_s=0.3)
     assert done.outcome == "failed"
     assert any("it needs the verb delete for pods" in each for each in done.reasons), done.reasons

@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +28,26 @@ from tests.ports import free_ports
 ADMIN, KUBELET = "token-of-an-admin", "token-of-the-stand-in"
 STRICT = "fieldValidation=Strict"
 """An unknown field is an error then, not a warning."""
+MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
+"""Content of patches."""
 NODE = "here"
 SERVICES = "10.96.0.0/24"
 LOOK_S = 0.05
 """Between two looks of the stand-in."""
+
+WITHOUT_NAMESPACE = {
+    "Namespace",
+    "Node",
+    "PersistentVolume",
+    "StorageClass",
+    "RuntimeClass",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ValidatingWebhookConfiguration",
+    "MutatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+}
 
 Object = dict[str, Any]
 
@@ -118,21 +134,6 @@ def path_of(each: Object, namespace: str = "") -> str:
     )
     within = "" if kind in WITHOUT_NAMESPACE else f"/namespaces/{each['metadata'].get('namespace', namespace)}"
     return f"{'/api' if '/' not in group else '/apis'}/{group}{within}/{plural}"
-
-
-WITHOUT_NAMESPACE = {
-    "Namespace",
-    "Node",
-    "PersistentVolume",
-    "StorageClass",
-    "RuntimeClass",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "ValidatingWebhookConfiguration",
-    "MutatingWebhookConfiguration",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-}
 
 
 @contextmanager
@@ -242,9 +243,6 @@ def _kubelet(cluster: Cluster) -> Iterator[None]:
     assert not failures, failures
 
 
-MERGE = "application/merge-patch+json"
-
-
 def _look(cluster: Cluster) -> None:
     for pod in cluster.get("/api/v1/pods", token=KUBELET)["items"]:
         name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
@@ -301,6 +299,3 @@ def _said(name: str, image: str, image_id: str, *, ready: bool, state: Object) -
         "state": state,
         "lastState": {},
     }
-
-
-Opener = Callable[..., Cluster]

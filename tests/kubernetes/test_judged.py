@@ -22,7 +22,7 @@ from registry_pipelines.release import Release
 from tests.chain.fleet import start
 from tests.deploying.parts import APP, NEW, OLD
 from tests.doubles.certificates import make_certificates
-from tests.doubles.kubernetes import Cluster, Object, Refused, path_of
+from tests.doubles.kubernetes import STRATEGIC, Cluster, Object, Refused, path_of
 from tests.kubernetes.test_rollouts import account, documented, made
 from tests.patience import until
 from tests.ports import free_ports
@@ -161,7 +161,7 @@ def test_who_runs_what_is_read_with_the_rights_that_the_docs_name(cluster: Clust
     """Also what a roll-back starts: old ReplicaSets, and the ControllerRevisions of a StatefulSet."""
     path = made(cluster, shop, "StatefulSet", f"{APP}@{OLD}")
     changed = {"spec": {"template": {"spec": {"containers": [{"name": "app", "image": f"{APP}@{NEW}"}]}}}}
-    cluster.ask("PATCH", path, changed, kind="application/strategic-merge-patch+json")
+    cluster.ask("PATCH", path, changed, kind=STRATEGIC)
     until(lambda: {each["spec"]["containers"][0]["image"] for each in cluster.pods(shop)} == {f"{APP}@{NEW}"})
     role = documented("ClusterRole", "inventory.md", "")
     del role["metadata"]["namespace"]

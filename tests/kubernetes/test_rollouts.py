@@ -18,8 +18,8 @@ from registry_pipelines.inventory.usage.kube_access import by_kubeconfig
 from registry_pipelines.inventory.usage.kube_api import KubeApi
 from tests.deploying.parts import APP, NEW, OLD, THIRD, limits, rolled, wanted
 from tests.deployments.objects import ROOT
-from tests.doubles.kubernetes import MERGE, Cluster, Object
-from tests.patience import until
+from tests.doubles.kubernetes import MERGE, STRATEGIC, Cluster, Object
+from tests.patience import patient, until
 
 pytestmark = pytest.mark.long
 PLURALS = {"Deployment": "deployments", "StatefulSet": "statefulsets", "DaemonSet": "daemonsets"}
@@ -125,7 +125,7 @@ def test_what_does_not_come_up_is_taken_back(kind: str, cluster: Cluster, shop: 
     """A Deployment says by itself that it makes no progress; the others are waited for."""
     made(cluster, shop, kind, f"{APP}@{OLD}")
     cluster.broken[f"{APP}@{NEW}"] = "ImagePullBackOff"
-    done = rolled(workload(kind), wait_s=60.0 if kind == "Deployment" else 6.0)
+    done = rolled(workload(kind), wait_s=60.0 if kind == "Deployment" else patient(3))
     assert (done.outcome, done.before) == ("taken back", f"{APP}@{OLD}"), done.reasons
     if kind == "Deployment":
         assert "made no progress within its deadline" in done.reasons[0]
@@ -181,9 +181,6 @@ def test_what_somebody_else_wrote_meanwhile_is_not_written_over(cluster: Cluster
     cluster.ask("PATCH", path, {"spec": {"replicas": 2}}, kind=MERGE)
     done = roll_out(place, scaled, wanted(), limits())
     assert (done.outcome, len(done.look.instances)) == ("running", 2), "another change of it is no hindrance"
-
-
-STRATEGIC = "application/strategic-merge-patch+json"
 
 
 def test_a_right_that_is_missing_is_named_before_anything_is_written(

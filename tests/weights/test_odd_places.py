@@ -62,5 +62,6 @@ def test_what_is_no_place_is_wrong_input(reference: str, tmp_path: Path) -> None
 
 
 def test_a_folder_without_a_name_is_not_the_one_that_it_runs_in(reference: str) -> None:
-    ran = call("push", "", reference)
-    assert ran.exit_code == 2 and "it is empty" in ran.stderr
+    for command in (("push", "", reference), ("sign", ""), ("verify", "")):
+        ran = call(*command)
+        assert ran.exit_code == 2 and "it is empty" in ran.stderr, command

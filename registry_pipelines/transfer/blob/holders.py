@@ -110,7 +110,7 @@ class Holders:
 
     def sweep(self) -> None:
         """Take away some of what no copy met for :data:`KEPT_S`."""
-        self._database.run(_sweep)
+        self._database.run(_sweep, patient=False)
 
 
 def _look(database: Transaction, registry: str, digests: Sequence[str]) -> dict[str, Row]:

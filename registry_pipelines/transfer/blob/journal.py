@@ -275,7 +275,8 @@ class Journal:
         taken = self._database.run(lambda database: self._take_abandoned(database, registries, oldest))
         if self._member:
             self._database.run(lambda database: database.change(_SWEEP_OWNERS, {}))
-        self._holders.sweep()
+        with contextlib.suppress(RegistryPipelinesError):  # as in close; the uploads are taken, and must be cancelled
+            self._holders.sweep()
         for row in taken:
             self._drop_note(row["id"])
         return [
