@@ -43,6 +43,14 @@ MountForm = Literal["image-volume", "init", "csi-s3", "csi-gcs", "ebs", "pd"]
 """How a program gets them; see ``mounting``. Here since commands name the forms before they need its snippets."""
 MOUNT_FORMS: tuple[MountForm, ...] = get_args(MountForm)
 
+_OURS = "Name what `registry-pipelines weights push` wrote"
+_FORMS_OF_OTHERS = (
+    ("application/vnd.kitops.", "KitOps", "Unpack it with `kit unpack`"),
+    ("application/vnd.docker.ai.", "Docker Model Runner", "Get the model from where it was packaged from"),
+    ("application/vnd.ollama.", "Ollama", "Get the GGUF file that it was made from"),
+)
+"""Prefixes of media types (of a config, and of Ollama's layers), whose they are, and how one gets at the files."""
+
 MAX_FILES = 10_000
 """A row has some 350 bytes; a manifest may have 4 MiB."""
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
@@ -198,10 +206,7 @@ def from_manifest(content: Manifest | Index, config: bytes, *, where: str = "") 
     folder, and for a config that lists other content than the layers.
     """
     if not isinstance(content, Manifest) or not is_weights(content):
-        kind = content.kind if isinstance(content, Manifest) else "an index"
-        raise InputError(
-            f"these are no weights, but {kind}", where=where, do="Name what `registry-pipelines weights push` wrote"
-        )
+        raise _no_weights(content, where)
     if content.config.media_type != CONFIG_TYPE:
         raise ManifestInvalid(f"the config of weights is {CONFIG_TYPE}, not {content.config.media_type}", where=where)
     files = tuple(_file_of(layer, where) for layer in content.layers)
@@ -217,6 +222,21 @@ def from_manifest(content: Manifest | Index, config: bytes, *, where: str = "") 
     if all(file.is_raw for file in files) and set(said) != {str(file.digest) for file in files}:
         raise ManifestInvalid("the config of these weights lists other content than their layers", where=where)
     return WeightSet(files, config)
+
+
+def _no_weights(content: Manifest | Index, where: str) -> InputError:
+    """What it is instead, and for a model in the form of one program, which program unpacks it."""
+    if not isinstance(content, Manifest):
+        return InputError("these are no weights, but an index", where=where, do=_OURS)
+    types = (content.kind, *(layer.media_type for layer in content.layers))
+    for prefix, whose, unpack in _FORMS_OF_OTHERS:
+        if any(each.startswith(prefix) for each in types):
+            return InputError(
+                f"this is a model in a form that {whose} alone reads ({prefix}*)",
+                where=where,
+                do=f"{unpack}, and `registry-pipelines weights push` the folder with its files",
+            )
+    return InputError(f"these are no weights, but {content.kind}", where=where, do=_OURS)
 
 
 def _file_of(layer: Descriptor, where: str) -> WeightFile:

@@ -134,6 +134,23 @@ def test_an_image_is_no_model(weights: WeightSet) -> None:
         from_manifest(read_manifest(raw.encode(), media_type="application/vnd.oci.image.manifest.v1+json"), b"{}")
 
 
+@pytest.mark.parametrize(
+    ("config", "layer", "said"),
+    [
+        ("application/vnd.kitops.modelkit.config.v1+json", "application/vnd.kitops.modelkit.model.v1.tar", "KitOps"),
+        ("application/vnd.docker.ai.model.config.v0.1+json", "application/vnd.docker.ai.gguf.v3", "Docker Model"),
+        ("application/vnd.docker.container.image.v1+json", "application/vnd.ollama.image.model", "Ollama"),
+    ],
+)
+def test_a_model_in_the_form_of_another_program(config: str, layer: str, said: str) -> None:
+    named = {"digest": Digest.of(b""), "size": 0}
+    raw = {"schemaVersion": 2, "config": {"mediaType": config, **named}, "layers": [{"mediaType": layer, **named}]}
+    found = read_manifest(json.dumps(raw).encode(), media_type="application/vnd.oci.image.manifest.v1+json")
+    with pytest.raises(InputError, match=f"a model in a form that {said}") as refused:
+        from_manifest(found, b"{}")
+    assert "weights push" in refused.value.do
+
+
 @given(st.binary(max_size=300) | st.text(max_size=200).map(lambda text: json.dumps({"modelfs": text}).encode()))
 def test_any_config_is_read_or_refused(config: bytes) -> None:
     layer = Descriptor(
