@@ -17,7 +17,9 @@ NEW = ("etcd", "kube-apiserver", "kube-controller-manager")
 def found(*names: str, folder: str = "kubernetes") -> dict[str, Path]:
     programs = {name: PEERS.parent / folder / name for name in names}
     if absent := [name for name, path in programs.items() if not path.exists()]:
-        missing(f"{', '.join(absent)} of {folder} is not built (.ci/build-kubernetes builds it, in a quarter of an hour)")
+        missing(
+            f"{', '.join(absent)} of {folder} is not built (.ci/build-kubernetes builds it, in a quarter of an hour)"
+        )
     return programs
 
 
