@@ -41,7 +41,7 @@ from tests.doubles.faults import Corrupt, CutAnswer, Fault, HoldContent, NoRange
 from tests.evidence.parts import Counted, Key
 from tests.patience import until
 from tests.stream.hot.packing import MIB, content, cut, image, recording
-from tests.stream.lazy.mounts import need_fanotify, need_fuse, read_ahead
+from tests.stream.lazy.mounts import erofs_read_aheads, need_fanotify, need_fuse, read_ahead
 from tests.stream.releases import ESTARGZ, INDEXED, Streamer, push_index
 
 NOISE = random.Random("v1").randbytes(4 * MIB)
@@ -430,9 +430,7 @@ def test_a_mount_reads_ahead_as_far_as_its_pack_was_cut_for(hot: Hot, tmp_path: 
             if carrier == "fuse":
                 assert read_ahead(top) == 16 << 10
             else:  # the kernel numbers those by itself; no other mount of tests has a window of that size
-                assert "16" in [
-                    path.read_text().strip() for path in Path("/sys/class/bdi").glob("erofs-*/read_ahead_kb")
-                ]
+                assert "16" in erofs_read_aheads()
         finally:
             mount.end()
             thread.join()
