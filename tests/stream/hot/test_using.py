@@ -7,6 +7,7 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -289,12 +290,20 @@ def starts_without(hot: Hot, folder: Path) -> None:
     assert "pack is not used" in line
 
 
+def comes(opened: OpenImage, path: str) -> bool:
+    """Whether a file can be read by now: a good answer, too, may take longer than a reader waits here."""
+    with suppress(Unavailable):
+        return bool(content(opened, path))
+    return False
+
+
 def test_a_registry_that_hangs_in_the_middle_is_an_error_after_a_while_and_the_rest_comes_later(
     hot: Hot, tmp_path: Path
 ) -> None:
     hold = HoldContent(threading.Event(), 700_000)
     hot.faults.play("GET", hot.blobs(2), hold)
     with hot.opened(tmp_path / "node", patience_s=0.3) as opened:
+        until(lambda: comes(opened, "data/2"))
         assert content(opened, "data/2") == NOISE[2 * MIB : 3 * MIB]  # its frames hang, and so it is read by pieces
         hold.release.set()
     with hot.opened(tmp_path / "node") as opened:
@@ -343,6 +352,7 @@ def test_a_registry_that_dies_ends_every_read(hot: Hot, tmp_path: Path) -> None:
             content(opened, "data/3")
         hold.release.set()
         hot.faults.clear()
+        until(lambda: comes(opened, "data/3"))
         assert content(opened, "data/3") == NOISE[3 * MIB :]
 
 
