@@ -180,9 +180,9 @@ class StartRecorder:
             if isinstance(error, _TooMuch):
                 with suppress(LocalError):
                     self._remember(watched)
-            self._counts.count("recordings", result="dropped")
             why = error if isinstance(error, RegistryPipelinesError) else f"{type(error).__name__}: {error}"
             self._log(f"the start of {reference} was recorded for nothing: {why}")
+            self._counts.count("recordings", result="dropped")
 
     def _wait(self, watched: WatchedImage, mounted: Mounting) -> float:
         """Until the start is over. When it began, in monotonic seconds. Raises InputError: it is none."""
@@ -243,11 +243,11 @@ class StartRecorder:
                 if tries == TRIES or self._closed.wait(AGAIN_S * tries):
                     raise
         self._remember(watched)
-        self._counts.count("recordings", result="sent")
         self._log(
             f"the start of {reference} was recorded: {count_text(recording.pages, 'page')} of "
             f"{count_text(len(files), 'file')} in {recording.seconds:.1f} s; sent to {self._settings.inbox}"
         )
+        self._counts.count("recordings", result="sent")
 
     def _remember(self, watched: WatchedImage) -> None:
         """That the image needs no more starts recorded here. Raises LocalError."""

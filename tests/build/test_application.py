@@ -16,6 +16,7 @@ from registry_pipelines.build.interpreter import interpreter_programs
 from registry_pipelines.build.writable import writable_entries
 from registry_pipelines.errors import InputError
 from tests.build.layers import entries, written
+from tests.patience import patient
 
 
 def paths(folder: Path) -> list[str]:
@@ -132,8 +133,8 @@ def test_a_module_that_changes_after_it_was_packed_fails_the_layer(tmp_path: Pat
     full, leave = threading.Barrier(compiling.CORES + 1), threading.Event()
 
     def hold() -> bytes:
-        full.wait(60)
-        leave.wait(60)
+        full.wait(patient(60))
+        leave.wait(patient(60))
         return b""
 
     def change(count: int) -> None:
@@ -142,7 +143,7 @@ def test_a_module_that_changes_after_it_was_packed_fails_the_layer(tmp_path: Pat
 
     whole_batches = [compiling.Source("/m.py", compiling.BATCH_BYTES, hold)] * compiling.CORES
     with compiling.Compilation(whole_batches):
-        full.wait(60)  # nothing else is compiled until these leave
+        full.wait(patient(60))  # nothing else is compiled until these leave
         with pytest.raises(InputError, match="changed while"):
             written(lambda writer: job.write(writer, change))
 

@@ -166,7 +166,7 @@ def test_a_wheel_that_was_read_ahead_is_not_read_again(tmp_path: Path) -> None:
     with contextlib.closing(BuildCache(tmp_path / "cache.sqlite")) as cache:
         store = WheelStore(tmp_path / "store", cache)
         with store.reading_ahead(ahead()):
-            assert done.wait(60)
+            assert done.wait(patient(60))
         over.set()
         assert store.sha256(files["given-up.whl"], over) == ""
         for name in ("first.whl", "second.whl", "given-up.whl"):

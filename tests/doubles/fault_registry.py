@@ -49,6 +49,8 @@ class Seen:
     authorization: str = ""
     range: str = ""
     fault: str = ""
+    held: bool = False
+    """Whether the registry has answered, and that waits (HoldAnswer)."""
 
 
 @dataclass
@@ -67,8 +69,9 @@ class _Counter:
         self.seen: list[Seen] = []
         self._lock = threading.Lock()
 
-    def add(self, head: Head) -> Seen:
+    def add(self, head: Head, fault: Fault | None = None) -> Seen:
         one = Seen(head.method, head.target, authorization=head.get("Authorization"), range=head.get("Range"))
+        one.fault = type(fault).__name__ if fault else ""
         with self._lock:
             self.seen.append(one)
         return one
@@ -176,10 +179,8 @@ class FaultRegistry:
 
     def _answer(self, stream: Stream, head: Head) -> bool:
         """Handle one request; whether the connection goes on."""
-        seen = self._counter.add(head)
-        refusal = self._check_token(head)
-        fault = refusal or self._pick(head)
-        seen.fault = type(fault).__name__ if fault else ""
+        fault = self._check_token(head) or self._pick(head)
+        seen = self._counter.add(head, fault)  # last: of who is seen it is known what it meets, and others do not
         if isinstance(fault, Status):
             return _play_status(stream, head, fault, seen)
         if isinstance(fault, Redirect):
@@ -251,6 +252,7 @@ class FaultRegistry:
         if isinstance(fault, LoseAnswer):
             return False
         if isinstance(fault, HoldAnswer) and fault.after_bytes < 0:
+            seen.held = True
             fault.release.wait(patient(60))
         seen.status = answer.status
         stream.sock.sendall(answer.encode())

@@ -20,6 +20,7 @@ from registry_pipelines.registry.embedded import EmbeddedServer
 from registry_pipelines.registry.protocol import Place
 from tests.evidence.parts import Key
 from tests.node.test_images import chain, labels
+from tests.patience import patient
 from tests.ports import free_ports
 from tests.stream.lazy.mounts import need_fuse
 from tests.stream.lazy.starts import image
@@ -51,7 +52,14 @@ class Guarded:
         place = NodePlaces(Places(None), [], said.append).place
         state = self.folder / name
         return NodeImages(
-            place, state=state, verifier=key.verifier, log=said.append, fill=False, use_pack=False, counts=counts
+            place,
+            state=state,
+            verifier=key.verifier,
+            log=said.append,
+            fill=False,
+            use_pack=False,
+            counts=counts,
+            wait_s=patient(60),
         )
 
 

@@ -56,7 +56,7 @@ def kill_at(faults: FaultRegistry, target: str, number: int, command: list[str])
     process = subprocess.Popen(command, cwd=Path(__file__).parent.parent.parent)
     try:
         until = time.monotonic() + LIMIT_S
-        while not any(each.fault for each in faults.seen):
+        while not any(each.held for each in faults.seen):
             assert process.poll() is None and time.monotonic() < until
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)

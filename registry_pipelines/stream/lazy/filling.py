@@ -420,11 +420,11 @@ class Filler:
             self._rest_until = time.monotonic() + REST_S
 
     def _failed(self, *jobs: Job, error: RegistryPipelinesError) -> None:
+        if not self._closed.is_set():  # first: who gets the error may look there for more of it
+            self._log(f"a layer cannot be read: {error}")
         with self._changed:
             for job in jobs:
                 job.end(error)
-        if not self._closed.is_set():
-            self._log(f"a layer cannot be read: {error}")
 
     def _keep(self, job: Job, reader: Readable) -> None:
         """Write the content of a piece, and tell of it; what the disk cannot keep stays in the job."""

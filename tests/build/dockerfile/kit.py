@@ -25,6 +25,10 @@ from tests.needs import missing
 SECRET = "tr0ub4dor-and-3"
 """What must be nowhere but in the variable TOKEN."""
 
+LIMITS_S = (2, 8, 32)
+"""Time limits for a build that is to be ended while a step runs: a machine that does not come to the step in time gets
+the next one."""
+
 DOCKERFILE = """\
 ARG BASE
 FROM ${BASE} AS build

@@ -6,7 +6,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,15 @@ from tests.needs import missing
 def read_ahead(folder: Path) -> int:
     device = folder.stat().st_dev
     return int(Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb").read_text()) << 10
+
+
+def erofs_read_aheads() -> list[str]:
+    """Of all such mounts of this machine, in KiB; those of other tests come and go meanwhile."""
+    found = []
+    for path in Path("/sys/class/bdi").glob("erofs-*/read_ahead_kb"):
+        with suppress(OSError):
+            found.append(path.read_text().strip())
+    return found
 
 
 def need_fuse() -> None:

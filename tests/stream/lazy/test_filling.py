@@ -218,13 +218,18 @@ def test_an_answer_that_is_cut_goes_on(faulty: Faulty, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dead", ["hangs", "refuses"])
-def test_a_registry_that_dies_ends_the_wait_with_an_error(faulty: Faulty, tmp_path: Path, dead: str) -> None:
+def test_a_registry_that_dies_ends_the_wait_with_an_error(
+    faulty: Faulty, tmp_path: Path, dead: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     layer = Layer(faulty.place, tmp_path, gzip.compress(a_tar()))
     log: list[str] = []
     release = threading.Event()
     fault = HoldAnswer(release) if dead == "hangs" else Status(503)
     faulty.faults.play("GET", ".*/blobs/.*", fault)
-    with filler(faulty.place, tmp_path / "blocks", log=log, patience_s=0.2) as filling:
+    # One that refuses is given up after its answer, however late that comes: the pause behind it would be too long.
+    monkeypatch.setattr("registry_pipelines.transfer.flow.patience.FIRST_PAUSE_S", patient(1000))
+    patience_s = 0.2 if dead == "hangs" else patient(60)
+    with filler(faulty.place, tmp_path / "blocks", log=log, patience_s=patience_s) as filling:
         lazy = filling.open(layer.descriptor.digest, layer.pieces)
         with pytest.raises(Unavailable, match=r"gave nothing for 0\.2 s" if dead == "hangs" else "503"):
             lazy.read(100_000, 10)

@@ -144,6 +144,7 @@ def test_a_registry_that_dies_is_an_error_and_one_that_comes_back_is_read(
             open_image(place, "v1", state=node, verifier=key.verifier, log=said.append, patience_s=0.5) as opened,
             mounted(opened, top) as server,
         ):
+            until(lambda: readable(top / "data" / "0"))  # it may take longer than a reader waits here
             here = (top / "data" / "0").read_bytes()
             faults.play("GET", BLOBS, Status(503), times=1_000)
             with pytest.raises(OSError) as raised:

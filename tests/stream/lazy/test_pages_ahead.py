@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from registry_pipelines.stream.lazy.pages_ahead import PAGE_BYTES, PagesAhead
 from tests.needs import missing
-from tests.patience import until
+from tests.patience import patient, until
 from tests.stream.lazy import mounts
 
 _PAGES = 40
@@ -122,7 +122,7 @@ def test_whole_pages_of_all_files_that_came_are_given(
     for number in (*later, len(files)):
         ahead.known(number)
     ahead.came(0, [(position + 10**6, 512)])
-    assert done.wait(60)
+    assert done.wait(patient(60))
     ahead.close()
     here = {byte for start, size in pieces for byte in range(start, start + size)}
     wanted = {
