@@ -146,6 +146,7 @@ class Pusher(threading.Thread):
 
     def run(self) -> None:
         try:
+            self._push()  # once in any case: the time may be over before a busy machine begins
             while self._going():
                 self._push()
         except BaseException as error:

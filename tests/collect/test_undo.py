@@ -138,6 +138,7 @@ def test_a_process_that_is_killed_leaves_what_the_next_one_finishes(shop: Shop) 
             ("DELETE", ".*"),
         ):
             faults.clear()
+            faults.reset_counts()
             held = HoldAnswer(threading.Event())
             faults.play(method, target, held)
             words = ["collect", "apply", "here", made["digest"], "--config", str(shop.folder / "behind.yaml")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.patience import patient
+
 RACE = """
 import sys, threading, types
 from registry_pipelines.oci.manifests import decode_json
@@ -39,5 +41,5 @@ assert not failed, failed[0]
 
 def test_threads_may_decode_into_a_class_for_the_first_time_at_once() -> None:
     """msgspec 0.22 by itself ends such a process with SIGSEGV."""
-    ran = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, timeout=120, check=False)
+    ran = subprocess.run([sys.executable, "-c", RACE], capture_output=True, text=True, timeout=patient(60), check=False)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -25,6 +25,7 @@ from tests.conftest import find_peer
 from tests.doubles.containerd import containerd
 from tests.doubles.docker_daemon import Docker, own_docker
 from tests.needs import missing
+from tests.patience import patient
 from tests.scan.images import make_tar
 
 AMD64 = Platform(os="linux", architecture="amd64")
@@ -110,7 +111,7 @@ def check(place: Place, client: str, starts: Starts) -> None:
 
 
 def output(*command: str) -> bytes | None:
-    done = subprocess.run(command, capture_output=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, timeout=patient(60))
     return done.stdout if done.returncode == 0 else None
 
 

@@ -14,14 +14,13 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Callable
 from types import TracebackType
 
 from tests.doubles.aws.ecr_images import EcrImages, read_image
 from tests.doubles.aws.ecr_layers import EcrLayers, Upload
 from tests.doubles.aws.ecr_places import Place, Upstream
 from tests.doubles.aws.ecr_registry import EcrRegistries
-from tests.doubles.aws.front import ACCOUNT, ApiError, AwsDouble, Fault, Html
+from tests.doubles.aws.front import ACCOUNT, ApiError, AwsDouble, Fault, Html, Instead
 from tests.doubles.aws.model import SECRET_KEY
 from tests.doubles.wire import Head, Listener, Stream
 from tests.patience import patient
@@ -114,12 +113,6 @@ class EcrDouble(AwsDouble):
     def part_bytes_in(self) -> int:
         """Bytes of all parts that came, refused ones too."""
         return sum(call.sent for call in list(self.calls))
-
-    def wait_for_parts(self, count: int, ended: Callable[[], bool]) -> None:
-        """Return when so many parts came, or the sender has ended."""
-        with self._change:
-            while self.count("UploadLayerPart") < count and not ended():
-                self._change.wait(0.2)
 
     # The distribution protocol
 
@@ -235,4 +228,4 @@ class EcrDouble(AwsDouble):
         return answer.status, back, content
 
 
-__all__ = ["ACCOUNT", "REGION", "SECRET_KEY", "ApiError", "EcrDouble", "Fault", "Html"]
+__all__ = ["ACCOUNT", "REGION", "SECRET_KEY", "ApiError", "EcrDouble", "Fault", "Html", "Instead"]

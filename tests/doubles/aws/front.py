@@ -32,7 +32,14 @@ class Html:
     status: int = 500
 
 
-Fault = str | ApiError | Html | Callable[[], object]
+@dataclass(frozen=True)
+class Instead:
+    """Something to call when a request has come whole; its work is not done, and no answer comes."""
+
+    call: Callable[[], object]
+
+
+Fault = str | ApiError | Html | Instead | Callable[[], object]
 Handler = Callable[["Call"], Values]
 
 
@@ -101,7 +108,6 @@ class AwsDouble:
         self.clock: Callable[[], float] = time.time
         self.behind = Behind()
         self._lock = threading.RLock()
-        self._change = threading.Condition(self._lock)
         self._faults: list[tuple[str, Callable[[], Fault]]] = []
         self._areas: list[Area] = []
         self._handlers: dict[tuple[str, str], Handler] = {}
@@ -211,6 +217,9 @@ class AwsDouble:
                 return fault.status, {"Content-Type": "text/html"}, b"<html><h1>Internal Server Error</h1></html>"
             if isinstance(fault, ApiError):
                 raise fault
+            if isinstance(fault, Instead):
+                fault.call()
+                return None
             answer = self._answer(wire, call)
             if callable(fault):
                 fault()
@@ -222,11 +231,10 @@ class AwsDouble:
             return write_error(protocol, error) if fault == "" or isinstance(fault, ApiError) else None
 
     def _fault_of(self, call: Call) -> Fault:
-        with self._change:
+        with self._lock:
             fault = next((found for name, take in self._faults if name == call.action and (found := take())), "")
             if fault != "cut":
                 self.calls.append(call)
-                self._change.notify_all()
             return fault
 
     def _answer(self, wire: Wire, call: Call) -> tuple[int, Mapping[str, str], bytes]:

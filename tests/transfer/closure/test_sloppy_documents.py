@@ -14,6 +14,7 @@ from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import ManifestBytes
 from registry_pipelines.registry.protocol import Place
 from registry_pipelines.transfer.copying import copy_closure
+from tests.patience import patient
 
 if TYPE_CHECKING:
     from registry_pipelines.registry.client import DistributionRegistry
@@ -79,7 +80,7 @@ def test_others_copy_them_from_and_to_the_embedded_server(
     scheme = "docker://" if program == "skopeo" else ""
     names = [f"{scheme}{place.address}/app:v1" for place in (source, target)]
     command = [peer(program), *(["--insecure-policy"] if scheme else []), *COPY[program], *names]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=patient(60))
     if program == "skopeo" and case == "index null":
         assert "cannot modify it" in done.stderr, "skopeo 1.9.3 reads it and would write [] for null"
         return

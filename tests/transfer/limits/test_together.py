@@ -126,6 +126,7 @@ def test_three_workers_keep_one_budget_of_each(
 ) -> None:
     """Requests a second, bytes a second, and Docker Hub's pulls. Of these the last ones may be refused while another
     worker has them in hand; they are there for who comes later."""
+    monkeypatch.setattr(shared_budgets, "ANSWER_S", 600.0)  # as in the workers: see there
     with shared(postgres_url) as state:  # somebody was told before: then also the first pulls are counted
         limits = MachineLimits(shared=lambda: state.budgets)
         limits.quota(hub).observe(Quota(40, 40, 21600, ACCOUNT))
