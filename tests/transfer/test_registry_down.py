@@ -266,7 +266,13 @@ def test_a_reader_that_was_let_try_and_failed_gives_the_turn_on(source: Counted)
     """Else all others would wait until an attempt that says nothing is over."""
     clock, here = Clock(), source.place("app")
     error = Unavailable("nothing listens there", where=here.registry.name)
-    health = Health(lambda: Patience(1000.0, clock=clock), clock=clock)
+
+    @contextmanager
+    def while_it_waits() -> Iterator[None]:
+        clock.now += 30  # longer than any pause, shorter than an attempt
+        yield
+
+    health = Health(lambda: Patience(1000.0, clock=clock), clock=clock, aside=while_it_waits)
     began = health.admit(here, "read")
     health.failed(here, "read", error, Patience(1000.0, clock=clock), began)
     clock.now += ATTEMPT_S
@@ -274,6 +280,5 @@ def test_a_reader_that_was_let_try_and_failed_gives_the_turn_on(source: Counted)
     reading = threading.Thread(target=reader.wait, args=(error,))
     clock.now += 1
     reading.start()
-    clock.now += 30  # longer than any pause, shorter than an attempt
     reading.join(patient(30))
     assert not reading.is_alive()
