@@ -48,7 +48,7 @@ def test_who_stood_still_overwrites_nothing_that_another_wrote_since(postgres_ur
     mine, theirs = first.documents(tmp_path / "a").under("rescan"), second.documents(tmp_path / "b").under("rescan")
     with pytest.raises(StateLocked, match="took over"), mine.held("7f.lock", "it is swept"):
         mine.write("7f.json", b"first")
-        first.database.run(lambda on: on.change("UPDATE members SET silence_s = 0.001", {}))
+        first.database.run(lambda on: on.change("UPDATE members SET silence_s = -1", {}))
         with theirs.held("7f.lock", "it is swept"):
             theirs.write("7f.json", b"second")
         for act in (lambda: mine.write("7f.json", b"old"), lambda: mine.delete("7f.json")):
