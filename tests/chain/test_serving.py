@@ -91,10 +91,9 @@ def test_who_comes_while_another_begins_or_ends_waits_for_it(tmp_path: Path) -> 
 
 
 def test_a_stranger_on_the_port_is_never_used(tmp_path: Path) -> None:
-    with socket.socket() as stranger:
-        stranger.bind(("127.0.0.1", 0))
-        stranger.listen()
-        config = load(write(tmp_path, ONE.format(stranger.getsockname()[1], "")), {})
+    [port] = free_ports(1)  # which nobody else gets when the stranger is gone
+    with socket.create_server(("127.0.0.1", port)):
+        config = load(write(tmp_path, ONE.format(port, "")), {})
         with pytest.raises(PortTaken), ensure_registries(config):
             pass
     with ensure_registries(config) as served:  # the lock went with the failure

@@ -33,9 +33,8 @@ def test_a_folder_that_postgres_cannot_enter_is_named(cluster_folder: Path) -> N
 
 
 def test_what_listens_where_a_registry_would_is_named_before_anything_starts(tmp_path: Path) -> None:
-    config, ui = tmp_path / "registry-pipelines.yaml", free_ports(1)[0]
-    with socket.create_server((HOST, 0)) as other:
-        port = other.getsockname()[1]
+    config, (ui, port) = tmp_path / "registry-pipelines.yaml", free_ports(2)
+    with socket.create_server((HOST, port)):
         config.write_text(f"registries: {{here: {{kind: embedded, port: {port}}}}}\n")
         with pytest.raises(PortTaken, match=rf"{port} \(registry here\): another program listens there"):
             refuse_taken_ports(config, ui)

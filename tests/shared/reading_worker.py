@@ -1,6 +1,7 @@
 """One worker of several: scans and indexes images of a registry in a folder of its own, over a shared state.
 
-Arguments: host and port, repository, database, store, folder, then the images' digests. Says what it found as JSON.
+Arguments: host and port, repository, database, store, seconds of silence after which it is dead to the others, folder,
+then the images' digests. Says what it found as JSON.
 """
 
 from __future__ import annotations
@@ -24,14 +25,13 @@ from registry_pipelines.shared.state import SharedState
 from registry_pipelines.stream.soci import index_layers
 from registry_pipelines.stream.source import read_source
 
-SILENCE = Duration(seconds=2)
-
 
 def main() -> None:
     """See the module."""
-    address, repository, database, store, folder, *images = sys.argv[1:]
+    address, repository, database, store, silence_s, folder, *images = sys.argv[1:]
     place, state = Place(remote_registry(address), repository), Path(folder)
-    shared = SharedState(Shared(database=Secret(database), store=store, silence=SILENCE)) if database else None
+    silence = Duration(seconds=float(silence_s))
+    shared = SharedState(Shared(database=Secret(database), store=store, silence=silence)) if database else None
     if shared:
         attach(state, shared.caches)
     made = hashlib.sha256()

@@ -9,9 +9,10 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,7 @@ from registry_pipelines.shared import stored_documents
 from registry_pipelines.shared.documents import Documents, FolderDocuments, change
 from tests.doubles.postgres import LostCommits
 from tests.doubles.workers import worker
-from tests.patience import patient
+from tests.patience import patient, until
 
 Open = Callable[[Path], Documents]
 NAMES = st.sampled_from(["one", "a/one", "a/two", "a/b/one"])
@@ -48,7 +49,7 @@ def test_who_stood_still_overwrites_nothing_that_another_wrote_since(postgres_ur
     mine, theirs = first.documents(tmp_path / "a").under("rescan"), second.documents(tmp_path / "b").under("rescan")
     with pytest.raises(StateLocked, match="took over"), mine.held("7f.lock", "it is swept"):
         mine.write("7f.json", b"first")
-        first.database.run(lambda on: on.change("UPDATE members SET silence_s = 0.001", {}))
+        first.database.run(lambda on: on.change("UPDATE members SET silence_s = -1", {}))
         with theirs.held("7f.lock", "it is swept"):
             theirs.write("7f.json", b"second")
         for act in (lambda: mine.write("7f.json", b"old"), lambda: mine.delete("7f.json")):
@@ -225,13 +226,21 @@ def test_a_writer_that_is_killed_leaves_whole_documents_and_its_parts_go(
 ) -> None:
     shared = worker(postgres_url)
     documents = shared.documents(tmp_path)
+
+    def its_connections() -> Sequence[Mapping[str, Any]]:
+        query = "SELECT pid FROM pg_stat_activity WHERE application_name = 'writer'"
+        return shared.database.run(lambda on: on.rows(query, {}))
+
     for wait in (0.0, 0.03):
         with subprocess.Popen(
-            [sys.executable, "-c", WRITER, postgres_url, str(tmp_path / "other")], stdout=subprocess.PIPE
+            [sys.executable, "-c", WRITER, postgres_url, str(tmp_path / "other")],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PGAPPNAME": "writer"},
         ) as process:
             assert process.stdout and process.stdout.readline()
             time.sleep(wait)
             process.send_signal(signal.SIGKILL)
+        until(lambda: not its_connections())  # what it had sent the server may do a moment later
         found = documents.read("large")
         assert found and len(found.content) == 10 << 20 and len(set(found.content)) == 1
 

@@ -46,8 +46,8 @@ def change(url: str, statement: str) -> None:
 
 
 def be_silent(url: str) -> None:
-    """All that have joined, as if they had said nothing for long."""
-    change(url, "UPDATE members SET silence_s = 0.001")
+    """All that have joined, as if they had said nothing for long; nor does a sign of life that is just given help."""
+    change(url, "UPDATE members SET silence_s = -1")
 
 
 # Members
@@ -79,13 +79,16 @@ def test_a_killed_worker_of_an_older_layout_is_waited_for_until_its_silence(post
     joined(postgres_url, Worker(layout=3))
 
 
-@pytest.mark.parametrize(("ahead_s", "words"), [(95, "95 s ahead of"), (-40, "40 s behind")])
+# Far off, since what a machine stands still for between its two looks is not counted as difference.
+@pytest.mark.parametrize(
+    ("ahead_s", "words"), [(9500, r"9[45]\d\d s ahead of"), (-4000, r"(39\d\d|4000) s behind")], ids=["ahead", "behind"]
+)
 def test_a_wrong_clock_is_refused_with_by_how_much(postgres_url: str, ahead_s: float, words: str) -> None:
     with pytest.raises(LocalError, match=f"the clock of this machine is {words}.*NTP"):
         joined(postgres_url, Worker(clock=lambda: time.time() + ahead_s))
-    state = joined(postgres_url, Worker(clock=lambda: time.time() + ahead_s), clock_difference=Duration(seconds=120))
+    state = joined(postgres_url, Worker(clock=lambda: time.time() + ahead_s), clock_difference=Duration(hours=3))
     [member] = state.membership.members()
-    assert abs(member.clock_s - ahead_s) < 2
+    assert abs(member.clock_s - ahead_s) < patient(25)
 
 
 def test_a_clock_that_goes_wrong_later_is_noticed_before_something_is_signed(postgres_url: str) -> None:
@@ -93,7 +96,7 @@ def test_a_clock_that_goes_wrong_later_is_noticed_before_something_is_signed(pos
     state = joined(postgres_url, Worker(clock=lambda: time.time() + off))
     state.membership.check()
     off = 3600.0
-    with pytest.raises(LocalError, match="3600 s ahead of"):
+    with pytest.raises(LocalError, match=r"3[56]\d\d s ahead of"):
         state.membership.check()
 
 

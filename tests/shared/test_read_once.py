@@ -28,6 +28,10 @@ from tests.scan.images import dist_info, push_image
 
 IMAGES = 12
 WORKERS = 3
+LIVES_S = patient(120)
+"""Of silence, after which a worker's turn is another's: none that only stood still for a while is taken for dead."""
+SHORT_S = 2
+"""What a worker that was killed is waited for."""
 
 
 @pytest.fixture
@@ -59,9 +63,17 @@ def pushed(registry: FaultRegistry, count: int = IMAGES, layer_bytes: int = 400_
 class Worker:
     """One process."""
 
-    def __init__(self, registry: FaultRegistry, database: str, store: str, folder: Path, images: list[Digest]) -> None:
+    def __init__(
+        self,
+        registry: FaultRegistry,
+        database: str,
+        store: str,
+        folder: Path,
+        images: list[Digest],
+        silence_s: float = LIVES_S,
+    ) -> None:
         folder.mkdir()
-        words = (registry.address, "team/app", database, store, str(folder), *map(str, images))
+        words = (registry.address, "team/app", database, store, str(silence_s), str(folder), *map(str, images))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.shared.reading_worker", *words],
             stdin=subprocess.PIPE,
@@ -119,8 +131,9 @@ def test_a_worker_that_is_killed_while_it_reads_holds_nobody_up_for_long(
     images, layers = pushed(registry, 1)
     store = f"file://{tmp_path / 'store'}"
     hold = HoldContent(threading.Event(), 1000)
-    registry.play("GET", r".*/blobs/.*", hold, times=1)
-    first = Worker(registry, postgres_url, store, tmp_path / "first", images)
+    for layer in layers:  # not the config, which is read first
+        registry.play("GET", rf".*/blobs/{layer}", hold)
+    first = Worker(registry, postgres_url, store, tmp_path / "first", images, SHORT_S)
     first.begin()
     until = time.monotonic() + patient(30)
     while not reads(registry, layers):
@@ -129,7 +142,7 @@ def test_a_worker_that_is_killed_while_it_reads_holds_nobody_up_for_long(
     first.process.send_signal(signal.SIGKILL)
     first.process.communicate()
     hold.release.set()
-    second = Worker(registry, postgres_url, store, tmp_path / "second", images)
+    second = Worker(registry, postgres_url, store, tmp_path / "second", images, SHORT_S)
     second.begin()
     assert second.said()["missing"]
     assert set(reads(registry, layers)) == layers

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -166,7 +167,8 @@ def test_what_may_not_need_a_hand_is_missed_where_it_does(fleet: Fleet) -> None:
     fleet.path.write_text(text.replace("drill: {clients: [containerd]}", told))
     result = drill(fleet.path, "--scheme", "http", "--fault", "frozen", "--limit", SHORT, code=3)
     [reason] = result["reasons"]
-    assert "registry frozen: waited 1 s" in reason and "it pulled in" in reason and result["facts"]["missed"] == 1
+    # How long it waited is told as it was: a busy machine ends a pull some seconds after its limit.
+    assert re.search(r"registry frozen: waited \d+ s, .*it pulled in", reason) and result["facts"]["missed"] == 1
 
 
 @pytest.mark.peer("containerd", "ctr")
