@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,13 +138,12 @@ def test_a_key_that_somebody_typed_is_not_taken_for_the_release() -> None:
         assert asking._key(Asked(), {"pipelineName": "release"}, about) == key  # type: ignore[arg-type]
 
 
-def test_one_that_cannot_be_reached_is_named_with_its_port_and_what_to_do(proxy: Any) -> None:
-    proxy.shutdown()
-    proxy.server_close()
-    with pytest.raises(
-        Unavailable, match=rf"127\.0\.0\.1:{proxy.server_address[1]}/dagster: .*refused\. Start its webserver"
-    ):
-        asking.runs(at(proxy))
+def test_one_that_cannot_be_reached_is_named_with_its_port_and_what_to_do() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and does not listen: nobody else gets the port meanwhile
+        port = silent.getsockname()[1]
+        with pytest.raises(Unavailable, match=rf"127\.0\.0\.1:{port}/dagster: .*refused\. Start its webserver"):
+            asking.runs(Server(f"http://127.0.0.1:{port}/dagster/"))
 
 
 def test_a_run_that_the_queue_did_not_take_says_why() -> None:
