@@ -18,6 +18,7 @@ from tests.answers import answered
 from tests.doubles.api_server import ApiServer
 from tests.doubles.certificates import make_certificates
 from tests.needs import needed_module
+from tests.patience import patient
 from tests.ports import free_ports
 from tests.promote.admission.workload_objects import check_object, pod
 
@@ -141,7 +142,7 @@ def test_the_process_answers_tells_and_ends(folder: Path) -> None:
         api.close()
         process.send_signal(signal.SIGTERM)
         said = process.stderr.read()
-        assert process.wait(30) == 0
+        assert process.wait(patient(30)) == 0
     [line] = [each for each in said.splitlines() if "refused" in each]
     assert "refused CREATE Pod apps/: container 'c0': 'nginx:1.29\\nrefused everything' [no-reference]" in line
 

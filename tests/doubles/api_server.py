@@ -16,6 +16,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.patience import patient
+
 GROUPS = {
     "Pod": "",
     "PodTemplate": "",
@@ -123,7 +125,9 @@ class ApiServer:
     def send(self, path: str, raw: bytes, method: str = "POST") -> tuple[int, bytes]:
         """Bytes to the webhook over a connection that is kept, as an API server keeps it."""
         if self._connection is None:
-            self._connection = http.client.HTTPSConnection("127.0.0.1", self.port, context=self._tls, timeout=60)
+            self._connection = http.client.HTTPSConnection(
+                "127.0.0.1", self.port, context=self._tls, timeout=patient(60)
+            )
         try:
             self._connection.request(
                 method, f"{path}?timeout={self.timeout_s}s", raw, {"Content-Type": "application/json"}

@@ -67,7 +67,7 @@ def _wait(address: str) -> None:
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         try:
-            urllib.request.urlopen(address, timeout=5).close()
+            urllib.request.urlopen(address, timeout=patient(5)).close()
             return
         except urllib.error.HTTPError:
             return
@@ -85,4 +85,4 @@ def _make_container(port: int) -> None:
     signature = base64.b64encode(hmac.new(base64.b64decode(KEY), signed.encode(), hashlib.sha256).digest()).decode()
     headers = {"x-ms-date": date, "x-ms-version": version, "Authorization": f"SharedKey {ACCOUNT}:{signature}"}
     address = f"http://127.0.0.1:{port}/{ACCOUNT}/{BUCKET}?restype=container"
-    urllib.request.urlopen(urllib.request.Request(address, method="PUT", headers=headers), timeout=30).close()
+    urllib.request.urlopen(urllib.request.Request(address, method="PUT", headers=headers), timeout=patient(30)).close()

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from tests.doubles.certificates import Certificates, make_certificates
-from tests.patience import until
+from tests.patience import patient, until
 from tests.ports import free_ports
 
 ADMIN, KUBELET = "token-of-an-admin", "token-of-the-stand-in"
@@ -74,7 +74,10 @@ class Cluster:
     def ask(self, method: str, path: str, body: Object | None = None, *, token: str = ADMIN, kind: str = "") -> Object:
         """One request. kind: of the content, JSON unless told. Raises Refused."""
         connection = http.client.HTTPSConnection(
-            "127.0.0.1", self.port, context=ssl.create_default_context(cafile=str(self.certificates.ca)), timeout=60
+            "127.0.0.1",
+            self.port,
+            context=ssl.create_default_context(cafile=str(self.certificates.ca)),
+            timeout=patient(60),
         )
         headers = {"Authorization": f"Bearer {token}", "Content-Type": kind or "application/json"}
         try:
