@@ -21,6 +21,7 @@ from registry_pipelines.errors import ConfigInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.release import Release
 from tests.doubles.certificates import Certificates, make_certificates
+from tests.patience import patient
 from tests.ports import free_ports
 
 RELEASE = Release("app", "v1.0.0", Digest.parse("sha256:" + "5" * 64))
@@ -81,6 +82,7 @@ def mails(certificates: Certificates) -> Iterator[tuple[Mails, int]]:
         authenticator=kept.log_in,
         auth_required=True,
         auth_require_tls=True,
+        ready_timeout=patient(30),
     )
     server.start()
     try:
