@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -59,6 +59,7 @@ from registry_pipelines.oci.layer.linkage import LayerLinks, LinkStore
 from registry_pipelines.oci.manifests import Descriptor, ManifestBytes, decode_json, encode_json
 from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.oci.references import Reference
+from registry_pipelines.oci.times import CLOCKS_DIFFER
 from registry_pipelines.progress import Progress, count_text
 from registry_pipelines.registry.blobs import push_blob
 from registry_pipelines.registry.protocol import Place
@@ -79,10 +80,6 @@ RESOLVE = "resolve requirements"
 WORKERS = min(4, CORES) + 1
 """Layers made at a time. Inflating and hashing keep a core busy; one more than cores, because a registry needs its time
 to store a layer. Each takes about 10 MB of memory."""
-
-
-CLOCKS_DIFFER_BY = timedelta(minutes=5)
-"""A commit is younger than now by less than this when only the clocks of two machines differ."""
 
 
 class LayersBuilder:
@@ -424,7 +421,7 @@ def _warnings(
 
 def _future(revision: Revision | None) -> list[str]:
     """Not for the provenance: it depends on the clock."""
-    if revision and revision.time and revision.time > datetime.now(UTC) + CLOCKS_DIFFER_BY:
+    if revision and revision.time and revision.time > datetime.now(UTC) + CLOCKS_DIFFER:
         return [f"the commit's time, which images and tags carry, is in the future: {revision.rfc3339}"]
     return []
 

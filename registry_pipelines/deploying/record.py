@@ -18,14 +18,11 @@ from registry_pipelines.evidence.model import Attestations, Signer
 from registry_pipelines.evidence.predicates import DEPLOYMENT_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, decode_json, encode_json
-from registry_pipelines.oci.times import time_behind
+from registry_pipelines.oci.times import CLOCKS_DIFFER, time_behind
 from registry_pipelines.registry.protocol import Place
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """UTC, whole seconds."""
-CLOCKS_DIFFER = timedelta(minutes=5)
-"""Of two machines."""
-
 Outcome = Literal["running", "failed", "taken back"]
 """``running``: all that runs there is the release. ``failed``: it did not come up, and what runs is not known, or is
 somebody else's. ``taken back``: it did not come up, and what ran before runs again."""

@@ -27,6 +27,7 @@ from registry_pipelines.errors import RegistryError, SignatureInvalid
 from registry_pipelines.evidence.revocation_lists import MAX_CRL_BYTES, GivenLists, RevocationList
 from registry_pipelines.evidence.web import ask
 from registry_pipelines.evidence.x509 import HASHES, UNREADABLE, Certificate, check_dates, name_of
+from registry_pipelines.oci.times import CLOCKS_DIFFER
 
 MAX_OCSP_BYTES = 64 * 1024
 TIMEOUT_S = 10.0
@@ -122,7 +123,7 @@ class Revocations:
             return single.revocation_time_utc or self._clock(), self._clock()
         if single.certificate_status is not ocsp.OCSPCertStatus.GOOD:
             raise ValueError("the OCSP responder does not know the certificate")
-        if single.next_update_utc is None or not single.this_update_utc <= self._clock() < single.next_update_utc:
+        if single.next_update_utc is None or not self._is_now(single.this_update_utc, single.next_update_utc):
             raise ValueError("the OCSP responder's answer is not of now")
         return None, single.next_update_utc
 
@@ -157,13 +158,17 @@ class Revocations:
         assert known.next_update_utc is not None  # noqa: S101  checked above
         return None, known.next_update_utc
 
+    def _is_now(self, begins: datetime, ends: datetime) -> bool:
+        """An authority's clock may be ahead of ours. Nothing is believed any longer for that."""
+        return begins - CLOCKS_DIFFER <= self._clock() < ends
+
     def _check_list(self, found: RevocationList, issuer: Certificate) -> None:
         """Raises ValueError unless it is the issuer's whole list, and of now."""
         if found.issuer != issuer.subject or not _is_of(found, issuer):
             raise ValueError("the list of revoked certificates is not signed by the issuer")
         if not isinstance(found.signature_hash_algorithm, HASHES):
             raise ValueError("the list of revoked certificates is signed in a way that is not accepted")
-        if found.next_update_utc is None or not found.last_update_utc <= self._clock() < found.next_update_utc:
+        if found.next_update_utc is None or not self._is_now(found.last_update_utc, found.next_update_utc):
             until = found.next_update_utc
             when = f": it was valid until {until:%Y-%m-%dT%H:%M:%SZ}" if until and until <= self._clock() else ""
             raise ValueError(f"the list of revoked certificates is not of now{when}")

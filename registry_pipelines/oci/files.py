@@ -86,8 +86,12 @@ def _lock_file(lock: Path, own: bool) -> int:
     with local_errors(lock.parent):
         lock.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, mode)
-        if own:
-            os.fchmod(descriptor, mode)  # it may be from before
+        try:
+            if own:
+                os.fchmod(descriptor, mode)  # it may be from before
+        except OSError:
+            os.close(descriptor)
+            raise
     return descriptor
 
 

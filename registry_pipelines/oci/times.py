@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 OLDEST_BELIEVED = datetime(1990, 1, 1, tzinfo=UTC)
 """Reproducible builds write a constant for the time of the build: the year 1, 1970 or 1980. That is no age."""
 
+CLOCKS_DIFFER = timedelta(minutes=5)
+"""What two machines write of one moment may be apart by this: less ahead of now is no time of the future."""
+
 CLOCK_SKEW = timedelta(days=1)
 """Advisories and images may be this far in the future: feeds, builders and this machine keep different clocks."""
 

@@ -17,6 +17,7 @@ from registry_pipelines.errors import InputError, ManifestInvalid
 from registry_pipelines.evidence.predicates import BACKUP_TYPE
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import decode_json, encode_json
+from registry_pipelines.oci.times import CLOCKS_DIFFER
 from registry_pipelines.registry.protocol import Place, Registry
 from registry_pipelines.transfer.file_sets import Kind
 
@@ -34,9 +35,6 @@ KIND = Kind(
 )
 CONFIGURATION = "registry-pipelines.yaml"
 """The file of the set with the configuration as it was; secrets stand there as names of variables."""
-
-CLOCKS_DIFFER_S = 300.0
-"""Of two machines."""
 
 EXPIRED = "expired-"
 """In front of a second tag of a moment that is being let go: nothing is restored from it, and who was ended goes on.
@@ -154,7 +152,7 @@ def read_tag(tag: str) -> datetime:
 def wrong_clock(tag: str, now: datetime) -> str:
     """What is said of a moment of the future, which a wrong clock wrote: its age is not known, and it must not pass for
     new. Empty for any other."""
-    ahead = (read_tag(tag) - now).total_seconds() > CLOCKS_DIFFER_S
+    ahead = read_tag(tag) - now > CLOCKS_DIFFER
     return (
         f"the moment {tag} is of the future: a clock was or is wrong, and how old it is is not known" if ahead else ""
     )

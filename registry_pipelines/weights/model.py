@@ -232,7 +232,7 @@ def _no_weights(content: Manifest | Index, where: str) -> InputError:
     for prefix, whose, unpack in _FORMS_OF_OTHERS:
         if any(each.startswith(prefix) for each in types):
             return InputError(
-                f"this is a model in a form that {whose} alone reads ({prefix}*)",
+                f"this is a model as {whose} packs it ({prefix}*), and no ModelPack",
                 where=where,
                 do=f"{unpack}, and `registry-pipelines weights push` the folder with its files",
             )

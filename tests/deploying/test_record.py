@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from registry_pipelines.deploying.record import CLOCKS_DIFFER, TIME_FORMAT, DeploymentRecord, time_after
+from registry_pipelines.deploying.record import TIME_FORMAT, DeploymentRecord, time_after
 from registry_pipelines.oci.digest import Digest
+from registry_pipelines.oci.times import CLOCKS_DIFFER
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 500_000, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -10,6 +10,7 @@ import pytest
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from registry_pipelines.evidence.revocation import MAX_AGE, Revocations
+from registry_pipelines.oci.times import CLOCKS_DIFFER
 from tests.doubles.authorities import Issued, OpensslRevocations, make_root, revocable
 
 pytestmark = pytest.mark.peer("openssl")
@@ -98,3 +99,13 @@ def test_an_answer_is_kept_for_an_hour_and_an_old_one_says_nothing(
     answers.list(leaf, revoked=False)
     ahead[0] += timedelta(days=3)
     assert "is not of now" in revocations(leaf.chain)
+
+
+@pytest.mark.parametrize("kind", ["ocsp", "crl"])
+def test_an_authority_whose_clock_is_ahead_of_ours_is_believed_and_none_of_the_future(
+    answers: OpensslRevocations, address: str, kind: str
+) -> None:
+    leaf = ROOT.issue("x", more=revocable(address, kind))
+    answers.list(leaf, revoked=False)
+    assert Revocations(lambda: datetime.now(UTC) - CLOCKS_DIFFER / 2)(leaf.chain) == ""
+    assert "is not of now" in Revocations(lambda: datetime.now(UTC) - 2 * CLOCKS_DIFFER)(leaf.chain)
