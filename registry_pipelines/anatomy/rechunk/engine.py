@@ -58,6 +58,8 @@ from registry_pipelines.transfer.uploads import Uploads
 SILENT = Silent()
 WORKERS = 2
 """Layers made at once: each is compressed by one thread and read back by another, beside its upload."""
+LINUX = ("linux", "")
+"""Systems of images that are rechunked. One whose config names none is Linux's, such as of `crane append` on nothing."""
 _NO_OPTIONS = RechunkOptions()
 NOTHING = LayerContent(facts={}, links={})
 """Of a layer that nobody looked into."""
@@ -149,7 +151,7 @@ class _Run:
         if there := self._there(top.digest):
             return there
         source = read_source(self._place, top.digest)
-        images = [image for image in source.images if image.entry.platform.os == "linux" and self._is_wanted(image)]
+        images = [image for image in source.images if image.entry.platform.os in LINUX and self._is_wanted(image)]
         for image in images or source.images:
             self._refuse(image)
         if not images:
@@ -212,7 +214,7 @@ class _Run:
     def _refuse(self, image: SourceImage) -> None:
         """Raises InputError."""
         where = f"{self._place}@{image.entry.digest}"
-        if image.entry.platform.os not in ("linux", ""):
+        if image.entry.platform.os not in LINUX:
             raise InputError(f"it is for {image.platform}, and only images of Linux can be rechunked", where=where)
         if image.soci_index:
             raise InputError(

@@ -25,6 +25,7 @@ from registry_pipelines.errors import DigestMismatch, InputError, LayerInvalid
 from registry_pipelines.oci.digest import Digest
 from registry_pipelines.oci.manifests import Descriptor, Index, manifest_bytes
 from registry_pipelines.oci.media_types import OCI_LAYER_ZSTD
+from registry_pipelines.oci.platforms import Platform
 from registry_pipelines.registry.blobs import push_blob, read_blob
 from registry_pipelines.registry.layout import LayoutRegistry
 from registry_pipelines.registry.protocol import Place
@@ -281,6 +282,16 @@ def test_zstd_layers_are_read_and_damaged_ones_end_it(place: Place, tmp_path: Pa
             made_of(place, with_layer(bad), tmp_path)
     with pytest.raises(LayerInvalid):
         made_of(place, push_image(place, [make_tar(NUMPY)[:700]]), tmp_path)
+
+
+def test_an_image_whose_config_names_no_platform_is_rechunked_too(place: Place, tmp_path: Path) -> None:
+    image = push_image(place, [{"app/main.py": b"x = 1\n", **NUMPY}], architecture="")
+    made = made_of(place, image, tmp_path)
+    assert [each.platform for each in made.images] == ["unnamed"]
+    assert made_of(place, image, tmp_path, previous=read_layouts(place, made.derived)).derived == made.derived
+    with pytest.raises(InputError, match="no image for linux/amd64") as refused:
+        made_of(place, image, tmp_path, options=RechunkOptions(platforms=(Platform.parse("linux/amd64"),)))
+    assert refused.value.do == "It has unnamed"
 
 
 def test_what_nobody_here_can_read_is_refused_by_name(place: Place, tmp_path: Path) -> None:
