@@ -59,7 +59,7 @@ SILENT = Silent()
 WORKERS = 2
 """Layers made at once: each is compressed by one thread and read back by another, beside its upload."""
 LINUX = ("linux", "")
-"""Systems of images that are rechunked. One whose config names none is Linux's, such as of `crane append` on nothing."""
+"""Systems of images that are rechunked. Without one in its config it is of Linux, as what `crane append` makes."""
 _NO_OPTIONS = RechunkOptions()
 NOTHING = LayerContent(facts={}, links={})
 """Of a layer that nobody looked into."""
